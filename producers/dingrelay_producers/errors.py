@@ -4,7 +4,7 @@
   x ServiceUnavailable     Redis cannot be reached; nothing was accepted
     + CellUnavailable      those of some cells; the apps of the others go on
   x InvalidArgument        an argument is of a wrong type or value; it is named
-  x NotFound               nothing has this id: `JobNotFound`, `CampaignNotFound`, ...
+  x ObjectNotFound         nothing has this id: `JobNotFound`, `CampaignNotFound`, ...
   x Conflict               the present state does not allow what was asked: `CampaignConflict`, ...
     + IdempotencyConflict  the key was used for another job
   x UnreadableRecord       a field of the record is not what this release writes; it is named
@@ -62,7 +62,7 @@ class InvalidArgument(DingrelayError, ValueError):
         self.name = name
 
 
-class NotFound(DingrelayError):
+class ObjectNotFound(DingrelayError):
     """Nothing has this id.
 
     Attributes:
@@ -101,7 +101,7 @@ class IdempotencyConflict(Conflict):
         self.job_id = job_id
 
 
-class JobNotFound(NotFound):
+class JobNotFound(ObjectNotFound):
     """There is no record of this job: a wrong id, or its record has expired."""
 
     problem = en("no job {}: a wrong id, or its record has expired")
@@ -168,13 +168,13 @@ class WaitTimeout(DingrelayError, TimeoutError):
     """The job has not ended in the given time; it goes on all the same."""
 
 
-class ApprovalNotFound(NotFound):
+class ApprovalNotFound(ObjectNotFound):
     """No approval with this id is followed."""
 
     problem, withheld = en("no approval {} is followed"), en("no such approval is followed")
 
 
-class CampaignNotFound(NotFound):
+class CampaignNotFound(ObjectNotFound):
     """There is no campaign with this id."""
 
     problem = en("no campaign {}; `dingrelay campaign list` shows their ids")
@@ -199,7 +199,7 @@ class CampaignConflict(Conflict):
         self.campaign = campaign
 
 
-class DraftNotFound(NotFound):
+class DraftNotFound(ObjectNotFound):
     """There is no draft of a campaign with this id."""
 
     problem, withheld = en("no draft {:.40}"), en("no such draft")
@@ -222,7 +222,7 @@ class DraftConflict(Conflict):
         self.at = at
 
 
-class KeyNotFound(NotFound):
+class KeyNotFound(ObjectNotFound):
     """There is no API key with this id."""
 
     problem, withheld = en("no API key {:.40}"), en("no such key")
@@ -241,7 +241,7 @@ class KeyConflict(Conflict):
         self.key_id = key_id
 
 
-class EndpointNotFound(NotFound):
+class EndpointNotFound(ObjectNotFound):
     """There is no webhook endpoint with this id."""
 
     problem, withheld = en("no webhook endpoint {:.40}"), en("no such webhook endpoint")

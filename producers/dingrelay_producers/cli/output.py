@@ -434,7 +434,7 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
 
     for code, kinds in (
         (USAGE, (ContractError, SettingsError, errors.InvalidArgument, errors.NotInstalled)),
-        (USAGE, (errors.NotFound, errors.Conflict, errors.CannotResolve)),
+        (USAGE, (errors.ObjectNotFound, errors.Conflict, errors.CannotResolve)),
         (OTHERWISE, (errors.UploadFailed,)),
         (NOT_ENDED, (errors.WaitTimeout,)),
         (UNREACHABLE, (errors.ServiceUnavailable, errors.UnreadableRecord)),

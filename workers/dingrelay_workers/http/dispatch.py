@@ -192,7 +192,7 @@ async def _body(body: Body, request: web.Request, within: float) -> Any:
 def problem_of(error: errors.DingrelayError) -> Problem:
     """What the client raises, as a problem; its message names nothing that the caller may not see."""
     match error:
-        case errors.NotFound():
+        case errors.ObjectNotFound():
             return Problem(problems.NOT_FOUND, error.withheld)
         case errors.Conflict():
             return Problem(problems.CONFLICT, str(error))
