@@ -164,7 +164,9 @@ def _sick(*, effect: bool) -> Draw:
 
 def _slow(rng: random.Random, skew: float) -> Spec:
     low = rng.choice((200, 1_000, 3_500))
-    return _spoils(rng, 2, 8, "latency", api=rng.choice(APIS), min_ms=low, max_ms=low * 1.3)
+    # Of a call, or of its answer: others can meet its effect before the caller knows of it.
+    spec = {"effect": rng.random() < 0.5, "min_ms": low, "max_ms": low * 1.3}
+    return _spoils(rng, 2, 8, "latency", api=rng.choice(APIS), **spec)
 
 
 def _outage(rng: random.Random, skew: float) -> Spec:
