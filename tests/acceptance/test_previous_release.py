@@ -121,7 +121,7 @@ def client(empty_database: str, sandbox_env: dict[str, str]) -> Iterator[Client]
         yield client
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_they_share_the_work_in_both_directions(
     previous: PreviousRelease,
     fleet: Fleet,
@@ -166,11 +166,13 @@ def test_they_share_the_work_in_both_directions(
         previous.broadcast(fleet.env, name="second", message=news(1), recipients=USERS)
     )
 
-    # Each loses a worker, and one of the release before is started again.
+    # Each loses a worker, and gets another one.
     for worker in (first, second):
         worker.kill()
     fleet.spawn(1, queues=QUEUES, release=previous)
-    wait_for_ends(client, load.ids, timeout=200)
+    fleet.spawn(1, queues=QUEUES)
+    # A call is lost for half a minute whenever 0.2.0, which does not know it, gets it: as often as not.
+    wait_for_ends(client, load.ids, timeout=400)
     for campaign in campaigns:
         wait_until(lambda campaign=campaign: is_done(fleet.env, campaign), timeout=60)
 
