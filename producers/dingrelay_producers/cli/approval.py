@@ -23,7 +23,7 @@ from dingrelay_producers.cli.output import (
     print_result,
     print_table,
 )
-from dingrelay_producers.cli.waiting import enqueue, show_accepted, wait_for
+from dingrelay_producers.cli.waiting import JOB_SECONDS, enqueue, show_accepted, wait_for
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     )
     from dingrelay_producers.client.job_ref import JobRef
 
-LOOK_SECONDS = 60.0
-"""How long the job of a look or of an action is waited for; `job show --wait` waits for longer."""
 A_DAY = 86_400.0
 """How long the end of an approval, which people decide, is waited for by default."""
 
@@ -180,7 +178,7 @@ def show(
     """Show the stored state of an approval; with --wait, as it changes."""
     with _approval(instance, app) as ref:
         if look:
-            looked = wait_for(ref.look(), LOOK_SECONDS if timeout is None else timeout)
+            looked = wait_for(ref.look(), JOB_SECONDS if timeout is None else timeout)
             if looked.state != State.DONE:
                 print_job(looked)
                 raise typer.Exit(exit_code_of(looked.state))
@@ -316,7 +314,7 @@ def _act(
     with Client() as client:
         note_in_audit(client, action, "approval", [instance], app=app, after=after)
         ref = client.approval(instance, app=app)
-        show_accepted(act(ref), what, wait=wait, timeout=LOOK_SECONDS)
+        show_accepted(act(ref), what, wait=wait)
 
 
 def _state(status: "ApprovalStatus") -> Text:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from dingrelay_producers.client.dead_codes import DeadCodes
     from dingrelay_producers.store.status import JobStatus
 
-RECALLED = 60.0
-"""Seconds for which the end of a recall is waited for; `job show --wait` waits for longer."""
 ALL = 100_000
 """How many dead jobs one command requeues or discards at most."""
 
@@ -213,9 +211,7 @@ def recall(job_id: JobId, wait: options.Wait = False) -> None:
 
     with Client() as client:
         job_id = client.whole_id(job_id)
-        show_accepted(
-            client.recall(job_id), f"message-recall {job_id}", wait=wait, timeout=RECALLED
-        )
+        show_accepted(client.recall(job_id), f"message-recall {job_id}", wait=wait)
 
 
 @app.command()

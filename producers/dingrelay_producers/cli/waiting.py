@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from dingrelay_producers.store.status import JobStatus
     from dingrelay_tasks.contract import Contract
 
+JOB_SECONDS = 60.0
+"""How long the end of a job is waited for by default; `job show --wait` waits for longer."""
 LOOK_SECONDS = 0.5
 """How often the terminal shows what a job that is waited for does."""
 
@@ -44,7 +46,7 @@ def enqueue(job: "Contract", *, wait: bool, timeout: float) -> None:
         show_accepted(client.send(job), job.summary(), wait=wait, timeout=timeout)
 
 
-def show_accepted(ref: "JobRef", what: str, *, wait: bool, timeout: float) -> None:
+def show_accepted(ref: "JobRef", what: str, *, wait: bool, timeout: float = JOB_SECONDS) -> None:
     """Print a job that was enqueued, and what it does; with `wait`, once it has ended.
 
     Raises:

@@ -1,6 +1,5 @@
 """``/v1/campaign-drafts``: what is to become a campaign, written by several people and programs."""
 
-import uuid
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -18,13 +17,14 @@ from dingrelay_workers.campaigns.routes import (
     asking_campaigns,
     check_lane,
     check_left_out,
+    id_of,
     permitted_sender,
     refusing,
 )
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
+from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, creates, links
 
 ROUTES = Routes(tag="campaigns", scope="campaigns:write")
 _one = partial(ROUTES, path_parameters={"id": {"type": "string", "pattern": "^[0-9a-f-]{36}$"}})
@@ -73,13 +73,7 @@ DraftPage = paging.page_of(
 
 @ROUTES(
     "POST /v1/campaign-drafts",
-    {
-        201: RouteAnswer(
-            description="The draft.",
-            model=CampaignDraft,
-            headers={"Location": "Where the draft can be looked at."},
-        )
-    },
+    creates("The draft.", CampaignDraft, "Where the draft can be looked at."),
     body=Body(model=DraftContent),
     problems=frozenset({422}),
     links={201: links("getDraft", "saveDraft", "checkDraft", "freezeDraft")},
@@ -89,7 +83,7 @@ async def create_draft(call: HttpCall) -> CampaignDraft:
     content = DraftContent.parse(call.body, strict=True)
     content = content.model_copy(update={"sender": permitted_sender(call, content)})
     await check_left_out(call, content.without_campaigns)
-    named = None if call.once is None else str(uuid.UUID(call.once))
+    named = id_of(call)
     async with asking_campaigns(call.context):
         drafts, made = call.context.service(Drafts), None
         if named is not None:  # the answer to an earlier request may have been lost
@@ -159,13 +153,7 @@ async def check_draft(call: HttpCall) -> CampaignPreview:
 
 @_change(
     "POST /v1/campaign-drafts/{id}/freeze",
-    {
-        201: RouteAnswer(
-            description="The campaign.",
-            model=CampaignStatus,
-            headers={"Location": "Where the campaign can be looked at."},
-        )
-    },
+    creates("The campaign.", CampaignStatus, "Where the campaign can be looked at."),
     body=Body(model=DraftVersion),
     links={201: links("getCampaign", "askReview", "startCampaign", "cancelCampaign")},
 )

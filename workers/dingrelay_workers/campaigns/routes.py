@@ -47,7 +47,15 @@ from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.job_routes import accepted, job_response, used_before
 from dingrelay_workers.http.problems import FieldError, Problem, wanted_language
-from dingrelay_workers.http.routes import Body, GatewayContext, HttpCall, RouteAnswer, Routes, links
+from dingrelay_workers.http.routes import (
+    Body,
+    GatewayContext,
+    HttpCall,
+    RouteAnswer,
+    Routes,
+    creates,
+    links,
+)
 
 PATIENCE = 1.8
 """Seconds for the database; after that it counts as away."""
@@ -88,13 +96,7 @@ class CampaignPaging(paging.Paging):
 
 @ROUTES(
     "POST /v1/campaigns",
-    {
-        201: RouteAnswer(
-            description="The draft.",
-            model=CampaignStatus,
-            headers={"Location": "Where the campaign can be looked at."},
-        )
-    },
+    creates("The draft.", CampaignStatus, "Where the campaign can be looked at."),
     scope="campaigns:write",
     body=_UPLOAD,
     description=f"Nothing is sent before it is started.\n\n{_FILES}",
@@ -106,19 +108,19 @@ async def create_campaign(call: HttpCall) -> CampaignStatus:
     if created is None:
         with refusing(call):
             plan = await _plan(call)
-            created = await call.context.service(CampaignService).create(plan, _id_of(call))
+            created = await call.context.service(CampaignService).create(plan, id_of(call))
     call.headers["Location"] = f"/v1/campaigns/{created.id}"
     return created
 
 
-def _id_of(call: HttpCall) -> str | None:
+def id_of(call: HttpCall) -> str | None:
     """The id of the campaign that this request makes; None without an ``Idempotency-Key``."""
     return None if call.once is None else str(uuid.UUID(call.once))
 
 
 async def _made_before(call: HttpCall) -> CampaignStatus | None:
     """The draft that this request made before its answer was lost."""
-    if (campaign := _id_of(call)) is None:
+    if (campaign := id_of(call)) is None:
         return None
     async with asking_campaigns(call.context) as campaigns:
         with suppress(CampaignNotFound):

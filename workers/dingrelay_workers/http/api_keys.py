@@ -130,9 +130,13 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
     @property
     def sees_jobs(self) -> Seen:
         """Which jobs it sees: those that it could have asked for."""
-        apps = self.apps | {ROBOTS} if any(map(TARGET.match, self.apps)) else self.apps
-        found: dict[str, Collection[str]] = {} if ANY in apps else {"app": apps}
-        return found if self.sender == ANY else {**found, "sender": {self.sender}}
+        found: dict[str, Collection[str]] = {}
+        if ANY not in self.apps:
+            robots = {ROBOTS} if any(map(TARGET.match, self.apps)) else set[str]()
+            found["app"] = self.apps | robots
+        if self.sender != ANY:
+            found["sender"] = {self.sender}
+        return found
 
     def permits_app(self, app: str) -> bool:
         """Whether it may act for this DingTalk application; of robots, for any."""

@@ -117,6 +117,12 @@ class RouteAnswer:
     secret: bool = False
 
 
+def creates(description: str, model: type[BaseModel], location: str) -> Mapping[int, RouteAnswer]:
+    """The answer of a route that makes an object, whose URL `location` describes."""
+    headers = {"Location": location}
+    return {201: RouteAnswer(description=description, model=model, headers=headers)}
+
+
 def links(*operations: str) -> Mapping[str, Any]:
     """OpenAPI links from an answer to operations on the object that it describes, by its id."""
     return {
