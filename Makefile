@@ -170,17 +170,19 @@ bench: setup $(ARQ) ## measure all figures beside peers, 20 minutes (ARGS="--onl
 cells: setup ## lose one of a hundred cells with ten thousand apps, a minute
 	@$(BIN)/python ops/bench/many_cells.py $(ARGS)
 
-# arq needs an older redis-py than ours, so it has an environment of its own.
+# An environment of what others need, which finds behind it what ours has: the lock names only the rest.
+BESIDE_OURS = @$(BIN)/python -m venv --clear --without-pip $(@D) && \
+	$(PIP) --python $(@D)/bin/python install --no-deps --require-hashes -r $< && \
+	for site in $(@D)/lib/python*/site-packages; do \
+		echo ../../../../lib/$$(basename $${site%/*})/site-packages > $$site/ours.pth && touch $@; done
+
+# arq needs an older redis-py than ours.
 $(ARQ): ops/bench/peers/arq.lock | $(INSTALLED)
-	@$(BIN)/python -m venv $(VENV)/arq
-	@$(VENV)/arq/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
-	@touch $@
+	$(BESIDE_OURS)
 
 # DingTalk's clients, which the sandbox must satisfy; two of them are called `dingtalk`.
 $(VENV)/%/.installed: tests/sdks/%.lock | $(INSTALLED)
-	@$(BIN)/python -m venv $(VENV)/$*
-	@$(VENV)/$*/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
-	@touch $@
+	$(BESIDE_OURS)
 
 $(VENV)/node/.installed: tests/sdks/node/package-lock.json | $(INSTALLED)
 	@mkdir -p $(VENV)/node
@@ -197,7 +199,8 @@ pictures: setup ## take the pictures of the console that the documents show (nee
 up: $(RUNNABLE) ## run the whole system here, with a local DingTalk
 	$(BIN)/dingrelay up --sandbox $(ARGS)
 
-# What is tested is what it runs with, and what requirements-dev.lock adds.
+# What is tested is what it runs with, and what requirements-dev.lock adds. The locks of others have what these
+# two have not.
 lock: ## choose all versions again (needs uv)
 	$(LOCK) pyproject.toml --all-extras --group build --output-file requirements.lock
 	$(LOCK) pyproject.toml --all-extras --group dev --constraint requirements.lock \
@@ -207,4 +210,7 @@ lock: ## choose all versions again (needs uv)
 	$(LOCK) --group sbom --output-file ops/sbom.lock
 	$(LOCK) --group sdks --output-file tests/sdks/sdks.lock
 	$(LOCK) --group sdk-dingding --output-file tests/sdks/dingding.lock
+	for lock in ops/bench/peers/arq.lock tests/sdks/*.lock; do \
+		awk 'FNR == 1 { files++ } /^[^ ]/ { ours = $$0 in named; named[$$0] } files == 3 && !ours' \
+			requirements.lock requirements-dev.lock $$lock > $$lock.new && mv $$lock.new $$lock; done
 	npm install --prefix tests/sdks/node --package-lock-only --omit-lockfile-registry-resolved
