@@ -38,13 +38,13 @@ def test_a_script_is_learned_once_and_called_by_content(valkey_url: str) -> None
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The commands of each round trip."""
     found: list[int] = []
-    pack_commands = AbstractConnection.pack_commands
+    exchange = scripts._exchange  # pyright: ignore[reportPrivateUsage]
 
-    def counted(self: AbstractConnection, commands: Any) -> Any:
+    async def counted(connection: AbstractConnection, commands: Any) -> list[Any]:
         found.append(len(commands))
-        return pack_commands(self, commands)
+        return await exchange(connection, commands)
 
-    monkeypatch.setattr(AbstractConnection, "pack_commands", counted)
+    monkeypatch.setattr(scripts, "_exchange", counted)
     return found
 
 

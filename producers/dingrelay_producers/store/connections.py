@@ -1,9 +1,8 @@
-"""Connections to Redis, alone or behind Sentinel; those for asyncio pack commands in C."""
+"""Connections to Redis, alone or behind Sentinel."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import hiredis
 from redis import Connection as SyncConnection
 from redis import ConnectionPool as SyncPool
 from redis import Redis
@@ -13,47 +12,11 @@ from redis import asyncio as aio
 from redis.asyncio import sentinel as aio_sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 
 from dingrelay_producers import sentinels
 from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.store.breaker import Breaker
-
-
-class _Packed:
-    """Packs commands in C, as redis-py does for its synchronous connections only."""
-
-    _serializer = HiredisRespSerializer()
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        packed: list[bytes]
-        if args[0] == "EVALSHA":  # nearly all; of other commands some have names of two words
-            packed = [hiredis.pack_command(args)]
-        else:
-            packed = self._serializer.pack(*args)
-        return packed
-
-
-class PackedConnection(_Packed, aio.Connection):
-    """A connection over TCP."""
-
-
-class PackedSSLConnection(_Packed, aio.SSLConnection):
-    """A connection over TLS."""
-
-
-class PackedUnixConnection(_Packed, aio.UnixDomainSocketConnection):
-    """A connection over a socket file."""
-
-
-class PackedSentinelConnection(_Packed, sentinels.AsyncSentinelConnection):
-    """A connection to the primary that Sentinel names."""
-
-
-class PackedSentinelSSLConnection(_Packed, sentinels.AsyncSentinelSSLConnection):
-    """The same over TLS."""
-
 
 _Sentinels: Any = sentinels.Sentinels
 _AsyncSentinels: Any = sentinels.AsyncSentinels
@@ -122,8 +85,8 @@ def open_async(
     arguments = {**options, **_arguments(address)}
     pool: aio.ConnectionPool
     if not address.master:
-        kinds = {"rediss": PackedSSLConnection, "unix": PackedUnixConnection}
-        kind: Any = kinds.get(address.scheme, PackedConnection)
+        kinds = {"rediss": aio.SSLConnection, "unix": aio.UnixDomainSocketConnection}
+        kind: Any = kinds.get(address.scheme, aio.Connection)
         made: Any = aio.BlockingConnectionPool if blocking else aio.ConnectionPool
         pool = made(connection_class=kind, **_server(address), **arguments)
     else:
@@ -139,9 +102,9 @@ def open_async(
         pool = behind(
             address.master,
             asked,
-            connection_class=PackedSentinelSSLConnection
+            connection_class=sentinels.AsyncSentinelSSLConnection
             if address.tls
-            else PackedSentinelConnection,
+            else sentinels.AsyncSentinelConnection,
             **arguments,
         )
     if breaker is not None:

@@ -215,11 +215,11 @@ def _parts(calls: Sequence[Call]) -> list[Any]:
     return [len(keys), *keys, *arguments]
 
 
-async def round_trip(redis: AsyncRedis, commands: Sequence[Sequence[Value]]) -> list[Any]:
+async def round_trip(redis: AsyncRedis, commands: Sequence[tuple[Value, ...]]) -> list[Any]:
     """Send commands; for each its answer, or the error that Redis answered.
 
     They have one time-out together. A pipeline of redis-py would set one for each, which costs as
-    much as all the rest of it.
+    much as all the rest of it. And they are packed in C, as redis-py does for its synchronous connections only.
     """
     pool = redis.connection_pool
     connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
@@ -233,9 +233,10 @@ async def round_trip(redis: AsyncRedis, commands: Sequence[Sequence[Value]]) -> 
 
 
 async def _exchange(
-    connection: AbstractConnection, commands: Sequence[Sequence[Value]]
+    connection: AbstractConnection, commands: Sequence[tuple[Value, ...]]
 ) -> list[Any]:
-    await connection.send_packed_command(connection.pack_commands(commands))
+    pack: Any = pack_command
+    await connection.send_packed_command(b"".join(map(pack, commands)))
     answers: list[Any] = []
     try:
         async with timeout(connection.socket_timeout):

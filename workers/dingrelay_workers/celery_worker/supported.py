@@ -28,11 +28,6 @@ NAMES: Mapping[str, Sequence[str]] = {
     ],
     "redis.connection": [
         "Connection()._sock",
-        "HiredisRespSerializer.pack",
-    ],
-    # connections.py
-    "redis.asyncio.connection": [
-        "AbstractConnection.pack_command",
     ],
     # consumer.py
     "celery.events.dispatcher": [
