@@ -89,9 +89,9 @@ ENDING = ("reservations", "endings")
 _ENQUEUE = transition(_PACKAGE, "enqueue")
 _CANCEL = transition(_PACKAGE, "cancel", preludes=ENDING)
 _REQUEUE = transition(_PACKAGE, "requeue")
-_UNPUBLISHED = transition(_PACKAGE, "unpublished")
-UNPUBLISHED_AT_ONCE = 100
-"""Wake-ups of one call of that script: some three commands each, in which Redis serves no other client."""
+_WAKE = transition(_PACKAGE, "wake")
+WOKEN_AT_ONCE = 100
+"""Jobs of one call of that script: some ten commands each, in which Redis serves no other client."""
 _DISCARD = transition(_PACKAGE, "discard", preludes=["reservations"])
 READ = Script.load(_PACKAGE, "read")
 BRIEFS = transition(_PACKAGE, "briefs")
@@ -348,25 +348,26 @@ def enqueued(draft: Draft, answer: tuple[bytes, int]) -> Enqueued:
     return Enqueued(at > 0, verdict == b"conflict", wakeup, at)
 
 
-def unpublished(wakeups: Iterable[Wakeup]) -> list[Call]:
+def wake(job_id: str) -> Call:
+    """Have a job that waits for something else looked at now. Answers 1 if it does."""
+    return _WAKE.call([], [job_id, ""])
+
+
+def unpublished(wakeups: Sequence[Wakeup]) -> list[Call]:
     """Have the scheduler publish wake-ups that the broker did not take.
 
     Left where they are they would count as published, and be found lost after a grace.
     """
-    queues: dict[str, list[Wakeup]] = {}
-    for wakeup in wakeups:
-        queues.setdefault(wakeup.queue, []).append(wakeup)
     return [
-        _UNPUBLISHED.call(
-            [keys.woken(queue)],
+        _WAKE.call(
+            [],
             [
                 value
-                for wakeup in those[start : start + UNPUBLISHED_AT_ONCE]
+                for wakeup in wakeups[start : start + WOKEN_AT_ONCE]
                 for value in (wakeup.id, wakeup.at)
             ],
         )
-        for queue, those in queues.items()
-        for start in range(0, len(those), UNPUBLISHED_AT_ONCE)
+        for start in range(0, len(wakeups), WOKEN_AT_ONCE)
     ]
 
 

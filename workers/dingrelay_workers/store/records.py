@@ -225,7 +225,6 @@ _HEARTBEAT = transition(_PACKAGE, "heartbeat")
 _WRITE_INTENT = transition(_PACKAGE, "write_intent", together=True)
 _PARK = transition(_PACKAGE, "reschedule", preludes=ENDING)
 _SETTLE = transition(_PACKAGE, "settle", preludes=ENDING, together=True)
-_WAKE = transition(_PACKAGE, "wake")
 
 LARGE_RESULT = 1_000_000
 """Characters of a result as JSON; only answers to an api-call are larger."""
@@ -529,8 +528,7 @@ class Records:
 
     async def wake(self, job_id: str) -> bool:
         """Have a waiting job looked at now; whether it waited."""
-        call = _WAKE.call([keys.job(job_id)], [job_id])
-        return bool(await run_async(self.redis, call))
+        return bool(await run_async(self.redis, record.wake(job_id)))
 
 
 def progress_slot(settings: Settings) -> int:
