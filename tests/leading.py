@@ -9,5 +9,5 @@ async def lead_once(leader: Leader) -> None:
     """Let a worker look at its lease, and do once what is due then."""
     await leader.look()
     async with asyncio.timeout(20):
-        while any(post.busy or post.news.is_set() for post in leader._posts):  # noqa: ASYNC110 - no event says so
+        while any(duty.busy or duty.news.is_set() for duty in leader._duties):  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.001)

@@ -194,11 +194,11 @@ async def test_a_duty_that_fails_stops_no_other_and_is_another_workers_in_the_en
     monkeypatch.setattr(leaders, "FAILURE_PAUSE", 0.01)
     (one, fails, other), (two, second, _) = fleet.worker(), fleet.worker()
     fails.error = error
-    began = one._posts[0].carried_on
+    began = one._duties[0].carried_on
     await fleet.lead(one)
     await wait_until_async(lambda: fails.ticks > 2, what="it is tried again")
-    assert one._posts[0].carried_on == began
-    assert one._posts[1].carried_on > began
+    assert one._duties[0].carried_on == began
+    assert one._duties[1].carried_on > began
     await fleet.lead(one)
     assert other.ticks == 2
     assert other.held == [one._holder], "it goes on under the same lease"

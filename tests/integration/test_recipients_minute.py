@@ -59,8 +59,8 @@ async def test_a_limit_of_less_than_a_call_is_kept_by_smaller_calls(
 
 def sees_first(resources: Resources, limits: Iterator[int]) -> None:
     """Dispatchers that this worker opens see these limits before the true ones."""
-    (post, *_) = resources.leader._posts
-    real: Callable[[Callable[[], datetime]], Awaitable[Work]] = post._open
+    (duty, *_) = resources.leader._duties
+    real: Callable[[Callable[[], datetime]], Awaitable[Work]] = duty._open
 
     async def open_work(now: Callable[[], datetime]) -> Work:
         dispatcher: Any = await real(now)
@@ -69,7 +69,7 @@ def sees_first(resources: Resources, limits: Iterator[int]) -> None:
         work: Work = dispatcher
         return work
 
-    post._open = open_work
+    duty._open = open_work
 
 
 @pytest.mark.parametrize("lowered", ["before the release", "after it"])

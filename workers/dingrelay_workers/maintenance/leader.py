@@ -101,29 +101,23 @@ class Work(ABC):
         self.stepped = time.monotonic()
 
 
-@dataclass(frozen=True, slots=True)
-class Duty:
-    """A duty of a leader.
-
-    Attributes:
-        name: for logs and metrics.
-        open: makes its work, with Redis's time, once that is to be done.
-    """
-
-    name: str
-    open: Callable[[Callable[[], datetime]], Awaitable[Work]]
-
-
 class _Stuck(Exception):
     """A duty does not come on."""
 
 
-class _Post:
-    """A duty in this worker."""
+class Duty:
+    """A duty of a leader, in this worker.
 
-    def __init__(self, duty: Duty) -> None:
-        self.name = duty.name
-        self._open = duty.open
+    Args:
+        name: for logs and metrics.
+        open_: makes its work, with Redis's time, once that is to be done.
+    """
+
+    def __init__(
+        self, name: str, open_: Callable[[Callable[[], datetime]], Awaitable[Work]]
+    ) -> None:
+        self.name = name
+        self._open = open_
         self.work: Work | None = None
         self.news = asyncio.Event()
         self.busy = False
@@ -208,7 +202,7 @@ class Leader:
     def __init__(self, redis: Redis, lease: Lease, duties: Sequence[Duty]) -> None:
         self._redis = redis
         self._lease = lease
-        self._posts = [_Post(duty) for duty in duties]
+        self._duties = duties
         self._tasks: list[asyncio.Task[None]] = []
         self._holder = ""
         self._seen = ""
@@ -221,9 +215,9 @@ class Leader:
 
     async def run(self) -> None:
         """Lead for ever."""
-        for post in self._posts:
-            post.carried_on = time.monotonic()
-            LEAD_IDLE_SECONDS.labels(post.name).set_function(post.idle)
+        for duty in self._duties:
+            duty.carried_on = time.monotonic()
+            LEAD_IDLE_SECONDS.labels(duty.name).set_function(duty.idle)
         while True:
             try:
                 pause = await self.look()
@@ -235,47 +229,47 @@ class Leader:
     async def look(self) -> float:
         """Keep the lease, or take it, and have the duties done; seconds until the next time."""
         began = time.monotonic() - HAND_OVER
-        if any(post.failing_since and post.failing_since < began for post in self._posts):
+        if any(duty.failing_since and duty.failing_since < began for duty in self._duties):
             await self.stop()
             return FAILURE_PAUSE
         name, signal = await self._take(uuid.uuid4().hex, LEASE)
         if name != self._holder:
-            await self._leave_posts()
+            await self._leave_duties()
             self._holder = name
             # Without a word nothing was made for an hour, or Redis has lost it.
             self._seen = ""
             if name:
-                performs = [post.perform(name, self.now) for post in self._posts]
+                performs = [duty.perform(name, self.now) for duty in self._duties]
                 self._tasks = [asyncio.ensure_future(perform) for perform in performs]
         if name and signal != self._seen:
             self._seen = signal
-            for post in self._posts:
-                post.news.set()
+            for duty in self._duties:
+                duty.news.set()
         return LOOK
 
     async def close(self) -> None:
         """End the work, and let another worker lead at once."""
-        await self._leave_posts(end=True)
+        await self._leave_duties(end=True)
         await self.stop()
 
     async def stop(self) -> None:
         """Let another worker lead at once."""
-        await self._leave_posts()
+        await self._leave_duties()
         if self._holder:
             await self._take("", 0)
             self._holder = ""
 
-    async def _leave_posts(self, *, end: bool = False) -> None:
+    async def _leave_duties(self, *, end: bool = False) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        for post in self._posts:
-            post.busy, post.failing_since = False, None
-            post.news.clear()
-            if end and post.work is not None:
-                await post.work.close()
-            post.leave()
+        for duty in self._duties:
+            duty.busy, duty.failing_since = False, None
+            duty.news.clear()
+            if end and duty.work is not None:
+                await duty.work.close()
+            duty.leave()
 
     async def _take(self, fresh: str, lease: float) -> tuple[str, str]:
         """Keep the lease, or take it under a fresh name; the name and the signal."""
