@@ -127,7 +127,7 @@ def _learn_about_the_worker(instance: Any, **_: Any) -> None:
 def _start(**_: Any) -> None:
     export.start("dingrelay-worker")
     _migrate()
-    resources = runtime.start()
+    resources = runtime.start().resources
     metrics.begin(_Worker.queues, settings.apps)
     metrics_server.serve(settings.metrics_port, runtime.loop)
     _leave_out_of_collections()

@@ -1,10 +1,11 @@
 """Celery's options and remote commands, made true of jobs: what can't do here what it says is refused."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from celery.utils.functional import maybe_list
-from celery.worker.control import control_command
+from celery.worker.control import Panel, control_command
 
 from dingrelay_producers.settings import SettingsError
 from dingrelay_workers.celery_worker.event_loop import Runtime
@@ -70,10 +71,17 @@ def check_pool(arguments: list[str]) -> None:
             raise SettingsError(NO_OTHER_POOL)
 
 
-def install(runtime: Runtime) -> None:
-    """Answer these commands in place of Celery."""
+REFUSED_COMMANDS: Mapping[str, str] = {
+    "time_limit": _JOB_TIMEOUT,
+    "rate_limit": "set [rules]: they hold for all workers together",
+    "autoscale": "grow the pool, or start another worker: a job that waits costs one hardly anything",
+}
+"""Celery's name of a remote command → what to do instead."""
 
-    @control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
+
+def install(runtime: Runtime) -> None:
+    """Answer these commands in place of Celery, with its arguments."""
+
     def revoke(state: Any, task_id: Any, **_: Any) -> Reply:
         """Cancel jobs: one that runs is not tried again, and makes no further call."""
         ids = {str(job_id) for job_id in maybe_list(task_id) or []}
@@ -87,40 +95,21 @@ def install(runtime: Runtime) -> None:
         runtime.submit(lambda executor: executor.resources.revocations.revoke(ids, report))
         return {"ok": f"cancelling {', '.join(sorted(ids))}"}
 
-    @control_command(
-        name="terminate",
-        variadic="task_id",
-        args=[("signal", str)],
-        signature="<signal> [id1 [id2 [... [idN]]]]",
-    )  # type: ignore[untyped-decorator]
     def terminate(state: Any, signal: Any, task_id: Any, **_: Any) -> Reply:
         """As revoke: a signal would end all jobs of the process."""
-        reply: Reply = revoke(state, task_id)
-        return reply
+        return revoke(state, task_id)
 
-    @control_command(
-        name="time_limit",
-        args=[("task_name", str), ("soft", float), ("hard", float)],
-        signature="<task_name> <soft_secs> [hard_secs]",
-    )  # type: ignore[untyped-decorator]
-    def time_limit(_: Any, **__: Any) -> Reply:
-        """Refused: the time of a job is a setting."""
-        return {"error": "set DINGRELAY_JOB_TIMEOUT, the seconds that one run of a job may take"}
+    _answer("revoke", revoke, revoke.__doc__)
+    _answer("terminate", terminate, terminate.__doc__)
+    for name, instead in REFUSED_COMMANDS.items():
+        _answer(name, partial(_refuse, {"error": instead}), f"Refused: {instead}")
 
-    @control_command(
-        name="rate_limit",
-        args=[("task_name", str), ("rate_limit", str)],
-        signature="<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>",
-    )  # type: ignore[untyped-decorator]
-    def rate_limit(_: Any, **__: Any) -> Reply:
-        """Refused: this one would count in this worker only, beside the fleet's limits."""
-        return {"error": "set [rules]: they hold for all workers together"}
 
-    @control_command(
-        name="autoscale",
-        args=[("max", int), ("min", int)],
-        signature="[max [min]]",
-    )  # type: ignore[untyped-decorator]
-    def autoscale(_: Any, **__: Any) -> Reply:
-        """Refused: a job that waits costs a worker hardly anything."""
-        return {"error": "grow the pool, or start another worker"}
+def _refuse(reply: Reply, *_: Any, **__: Any) -> Reply:
+    return reply
+
+
+def _answer(name: str, answer: Callable[..., Reply], about: str | None) -> None:
+    known = Panel.meta[name]
+    names = {each: getattr(known, each) for each in ("args", "variadic", "signature")}
+    control_command(name=name, help=about, **names)(answer)

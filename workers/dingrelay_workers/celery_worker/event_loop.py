@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import uvloop
 from structlog.stdlib import get_logger
@@ -20,13 +20,6 @@ START_TIMEOUT = 30.0
 log = get_logger("dingrelay.runtime")
 
 
-class _Running(NamedTuple):
-    loop: asyncio.AbstractEventLoop
-    resources: Resources
-    executor: Executor
-    stopping: asyncio.Event
-
-
 class Runtime:
     """Runs coroutines on one loop, with one `Resources` and the executor of its jobs.
 
@@ -34,21 +27,26 @@ class Runtime:
 
     Attributes:
         events: notified of each run.
+        loop: the loop, after `start`.
     """
+
+    loop: asyncio.AbstractEventLoop
 
     def __init__(self, open_engine: Callable[[], Resources]) -> None:
         self.events = TaskEvents()
         self._open_engine = open_engine
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._ready: Future[_Running] = Future()
+        self._ready: Future[Executor] = Future()
+        self._executor: Executor | None = None  # once it is ready
+        self._stopping = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
 
-    def start(self) -> Resources:
-        """Start the loop unless it runs; its resources.
+    def start(self) -> Executor:
+        """Start the loop unless it runs; its executor.
 
         Raises:
-            Exception: whatever they raised while they were opened.
+            Exception: whatever its resources raised while they were opened.
         """
         with self._lock:
             if self._thread is None:
@@ -56,23 +54,20 @@ class Runtime:
                     target=self._main, name="dingrelay-loop", daemon=True
                 )
                 self._thread.start()
-        return self._ready.result(START_TIMEOUT).resources
+        return self._ready.result(START_TIMEOUT)
 
     def submit(self, work: Callable[[Executor], Coroutine[Any, Any, T]]) -> Future[T]:
         """Run a coroutine on the loop; from any thread."""
-        self.start()
-        running = self._ready.result()
-        return asyncio.run_coroutine_threadsafe(work(running.executor), running.loop)
+        executor = self._executor or self.start()
+        return asyncio.run_coroutine_threadsafe(work(executor), self.loop)
 
     def carry(self, work: Callable[[Executor], Coroutine[Any, Any, None]]) -> None:
         """Run a job on the loop; from any thread. It returns no result, unlike `submit`.
 
         A result would cost a job two futures, their locks, and a callback to each other.
         """
-        if not self._ready.done():
-            self.start()
-        running = self._ready.result()
-        running.loop.call_soon_threadsafe(self._begin, work(running.executor))
+        executor = self._executor or self.start()
+        self.loop.call_soon_threadsafe(self._begin, work(executor))
 
     def finish(self, timeout: float) -> None:
         """Wait for the jobs, so many seconds at most; from any thread but the loop's."""
@@ -81,34 +76,24 @@ class Runtime:
             if self._jobs:
                 await asyncio.wait(self._jobs)
 
-        if self._ready.done() and not self._ready.exception():
+        if self._executor is not None:
             wait([self.submit(ended)], timeout=timeout)
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop, after `start`."""
-        return self._ready.result().loop
 
     @property
     def running(self) -> int:
         """How many jobs run; from any thread."""
-        if not self._ready.done() or self._ready.exception():
-            return 0
-        return self._ready.result().resources.leases.count
+        return 0 if self._executor is None else self._executor.resources.leases.count
 
     def drain(self) -> None:
         """The worker stops: waiting jobs are given back. From any thread."""
-        if self._ready.done() and not self._ready.exception():
-            running = self._ready.result()
-            running.loop.call_soon_threadsafe(running.resources.drain)
+        if self._executor is not None:
+            self.loop.call_soon_threadsafe(self._executor.resources.drain)
 
     def stop(self, timeout: float) -> None:
         """Close the resources and end the loop, within `timeout` seconds."""
-        if self._thread is None or not self._ready.done() or self._ready.exception():
-            return
-        running = self._ready.result()
-        running.loop.call_soon_threadsafe(running.stopping.set)
-        self._thread.join(timeout)
+        if self._thread is not None and self._executor is not None:
+            self.loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(timeout)
 
     def _begin(self, job: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(job)
@@ -131,8 +116,7 @@ class Runtime:
                     log.exception("loop_ended")
 
     async def _live(self) -> None:
-        stopping = asyncio.Event()
         async with self._open_engine() as resources, Executor(resources, self.events) as executor:
-            loop = asyncio.get_running_loop()
-            self._ready.set_result(_Running(loop, resources, executor, stopping))
-            await stopping.wait()
+            self.loop, self._executor = asyncio.get_running_loop(), executor
+            self._ready.set_result(executor)
+            await self._stopping.wait()
