@@ -17,9 +17,10 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_workers.backlog import estimate
-from dingrelay_workers.backlog.estimate import Backlog
+from dingrelay_workers.backlog.estimate import BacklogGroup
 from dingrelay_workers.backlog.shown import SENDERS, ShownBacklog
 from dingrelay_workers.limiter import overview as limits
+from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
@@ -51,12 +52,12 @@ async def served(redis: Redis) -> None:
         await redis.set(keys.alive(queue), 1, px=60_000)
 
 
-async def lanes(redis: Redis) -> dict[tuple[str, str], Backlog]:
+async def lanes(redis: Redis) -> dict[tuple[str, str], BacklogGroup]:
     _, found = await estimate.read(redis, await limits.read_pace(redis, RULES))
-    return {(each.jobs.app, each.jobs.lane): each for each in found}
+    return {(each.app, each.lane): each for each in found}
 
 
-async def normal(redis: Redis) -> Backlog:
+async def normal(redis: Redis) -> BacklogGroup:
     return (await lanes(redis))["default", "normal"]
 
 
@@ -83,12 +84,12 @@ async def test_jobs_are_counted_by_what_they_wait_for(client: Client, redis: Red
     old = int((datetime.now(UTC) - timedelta(hours=2)).timestamp() * 1000)
     await change(redis, jobs[5], created=old)
     found = await lanes(redis)
-    normal = found["default", "normal"].jobs
+    normal = found["default", "normal"]
     assert (normal.ready, normal.parked, normal.snoozed, normal.retrying) == (1, 1, 1, 1)
     assert (normal.running, normal.scheduled, normal.waiting) == (1, 1, 4)
     assert normal.since is not None
     assert abs((datetime.now(UTC) - normal.since).total_seconds() - 7_200) < 60
-    assert found["default", "urgent"].jobs.waiting == 1
+    assert found["default", "urgent"].waiting == 1
     groups = (await estimate.tally(redis)).groups
     assert {(each.lane, each.kind, each.sender) for each in groups} == {
         ("normal", "message-send", ""),
@@ -102,12 +103,12 @@ async def test_an_approval_that_people_have_not_decided_is_no_backlog(
 ) -> None:
     job = client.send(ApprovalFollow(instance="i1"))
     await redis.set(keys.alive("dingrelay.events"), 1, px=60_000)
-    assert (await normal(redis)).jobs.waiting == 1
+    assert (await normal(redis)).waiting == 1
     await change(redis, job.id, state="snoozed")
-    jobs = (await normal(redis)).jobs
+    jobs = await normal(redis)
     assert (jobs.waiting, jobs.scheduled, jobs.since) == (0, 1, None)
     await change(redis, job.id, state="retrying")
-    assert (await normal(redis)).jobs.waiting == 1
+    assert (await normal(redis)).waiting == 1
 
 
 @pytest.mark.usefixtures("served")
@@ -125,8 +126,8 @@ async def test_jobs_that_share_calls_count_as_these(client: Client, redis: Redis
     many = [f"p{number}" for number in range(250)]
     client.send(message(*many, text="one", lane="urgent", confirm=True))
     found = await lanes(redis)
-    assert found["default", "normal"].jobs.calls == 10
-    assert found["default", "urgent"].jobs.calls == 3
+    assert found["default", "normal"].calls == 10
+    assert found["default", "urgent"].calls == 3
     # 1,250 people are more than the calls take: 5,000 a minute.
     seconds = 1_250 / (4_900 / 60.5)
     assert found["default", "normal"].drain_seconds == pytest.approx(seconds, rel=0.01)
@@ -141,7 +142,8 @@ async def test_a_lane_without_a_worker_has_no_end(client: Client, redis: Redis) 
 @pytest.mark.usefixtures("served")
 async def test_a_pause_counts(client: Client, redis: Redis) -> None:
     client.send(message())
-    limiter = Limiter(redis, RULES, max_wait=5, local_waiters=4)
+    breakers = Breakers(redis, RULES)
+    limiter = Limiter(redis, RULES, max_wait=5, local_waiters=4, breakers=breakers)
     await limiter.acquire(SlotRequest(Turns("default", "message.send", "normal"), 1))
     await limiter.throttled("default", "message.send", pause=60, everything=False, reason="90018")
     await limiter.close()
@@ -171,7 +173,7 @@ async def test_an_unreadable_record_is_not_counted(client: Client, redis: Redis)
     client.send(message(text="other"))
     await redis.zadd(keys.SCHEDULE, {"stranger": 1})
     await redis.pexpire(keys.SCHEDULE, 60_000)
-    assert (await normal(redis)).jobs.waiting == 1
+    assert (await normal(redis)).waiting == 1
 
 
 def test_the_command_shows_lanes_kinds_and_senders(cli: Cli, client: Client) -> None:

@@ -4,8 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group as Lines
@@ -25,17 +24,25 @@ from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.backlog.documents import WorkerList
-    from dingrelay_workers.backlog.estimate import Backlog, BacklogGroup, Tally
+    from dingrelay_workers.backlog.estimate import BacklogGroup, Tally
     from dingrelay_workers.limiter.breakers import BreakerState
     from dingrelay_workers.limiter.buckets import BucketState
     from dingrelay_workers.limiter.overview import FleetLimits, PublishedRules
 
 LOOK_SECONDS = 1.0
 """Between two looks of `limits --watch`."""
+
+
+_COUNTS: "list[Column[BacklogGroup]]" = [
+    Column("waiting", lambda row: f"{row.waiting:,}", right=True),
+    Column("parked", lambda row: f"{row.parked:,}", rank=2, right=True),
+    Column("snoozed", lambda row: f"{row.snoozed:,}", rank=2, right=True),
+    Column("retrying", lambda row: f"{row.retrying:,}", rank=3, right=True),
+    Column("scheduled", lambda row: f"{row.scheduled:,}", rank=1, right=True),
+    Column("running", lambda row: f"{row.running:,}", rank=1, right=True),
+]
 
 
 class By(StrEnum):
@@ -56,10 +63,10 @@ def queue(
     _show(*asyncio.run(_read(settings)), app, by)
 
 
-def _show(tally: "Tally", lanes: "list[Backlog]", app: str, by: By | None) -> None:
+def _show(tally: "Tally", lanes: "list[BacklogGroup]", app: str, by: By | None) -> None:
     from dingrelay_workers.backlog.documents import QueueDocument
 
-    lanes = [each for each in lanes if app in {"", each.jobs.app}]
+    lanes = [each for each in lanes if app in {"", each.app}]
     groups = [each for each in tally.groups if app in {"", each.app}]
     print_result(
         QueueDocument.of(replace(tally, groups=groups), lanes).model_dump(mode="json"),
@@ -71,7 +78,7 @@ def _show(tally: "Tally", lanes: "list[Backlog]", app: str, by: By | None) -> No
     )
 
 
-async def _read(settings: "Settings") -> "tuple[Tally, list[Backlog]]":
+async def _read(settings: "Settings") -> "tuple[Tally, list[BacklogGroup]]":
     from dingrelay_workers import preflight
     from dingrelay_workers.backlog import estimate
     from dingrelay_workers.limiter.overview import read_pace
@@ -84,13 +91,13 @@ async def _read(settings: "Settings") -> "tuple[Tally, list[Backlog]]":
         return await estimate.read(redis, await read_pace(redis, rules))
 
 
-def _print_lanes(tally: "Tally", lanes: "list[Backlog]") -> None:
+def _print_lanes(tally: "Tally", lanes: "list[BacklogGroup]") -> None:
     print_table(
         lanes,
-        Column("app", lambda each: each.jobs.app),
-        Column("lane", lambda each: each.jobs.lane),
-        *_counts(attrgetter("jobs")),
-        Column("oldest", lambda each: _age(each.jobs, tally.now), right=True),
+        Column("app", lambda each: each.app),
+        Column("lane", lambda each: each.lane),
+        *_COUNTS,
+        Column("oldest", lambda each: _age(each, tally.now), right=True),
         Column("through in", _drain, right=True),
         empty=tr("no job waits"),
     )
@@ -103,22 +110,11 @@ def _print_groups(tally: "Tally", groups: "list[BacklogGroup]", by: By) -> None:
         Column("app", lambda each: each.app),
         Column("lane", lambda each: each.lane),
         Column("kind" if by is By.KIND else "sender", lambda each: getattr(each, by) or "-"),
-        *_counts(lambda each: each),
+        *_COUNTS,
         Column("oldest", lambda each: _age(each, tally.now), right=True),
         empty=tr("no job waits"),
     )
     _note(tally)
-
-
-def _counts(jobs: "Callable[[Any], BacklogGroup]") -> list[Any]:
-    return [
-        Column("waiting", lambda row: f"{jobs(row).waiting:,}", right=True),
-        Column("parked", lambda row: f"{jobs(row).parked:,}", rank=2, right=True),
-        Column("snoozed", lambda row: f"{jobs(row).snoozed:,}", rank=2, right=True),
-        Column("retrying", lambda row: f"{jobs(row).retrying:,}", rank=3, right=True),
-        Column("scheduled", lambda row: f"{jobs(row).scheduled:,}", rank=1, right=True),
-        Column("running", lambda row: f"{jobs(row).running:,}", rank=1, right=True),
-    ]
 
 
 def _merged(groups: "list[BacklogGroup]", by: By) -> "list[BacklogGroup]":
@@ -137,8 +133,8 @@ def _age(group: "BacklogGroup", now: "datetime") -> str:
     return length((now - group.since).total_seconds()) if group.since else ""
 
 
-def _drain(backlog: "Backlog") -> str:
-    if not backlog.jobs.waiting:
+def _drain(backlog: "BacklogGroup") -> str:
+    if not backlog.waiting:
         return ""
     match backlog.held_by:
         case "worker":

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel
 
-from dingrelay_workers.backlog.estimate import STATES, Backlog, BacklogGroup, Tally
+from dingrelay_workers.backlog.estimate import STATES, BacklogGroup, Tally
 
 
 class QueueJobs(BaseModel):
@@ -58,7 +58,7 @@ class QueueDocument(BaseModel):
     def of(
         cls,
         tally: Tally,
-        lanes: Sequence[Backlog],
+        lanes: Sequence[BacklogGroup],
         shown: Callable[[BacklogGroup], bool] = lambda _: True,
     ) -> Self:
         """The document of a count.
@@ -80,13 +80,7 @@ class QueueDocument(BaseModel):
             {
                 "exact": tally.exact,
                 "lanes": [
-                    {
-                        **fields(each.jobs),
-                        "drain_seconds": each.drain_seconds,
-                        "held_by": each.held_by,
-                    }
-                    for each in lanes
-                    if shown(each.jobs)
+                    fields(each, "drain_seconds", "held_by") for each in lanes if shown(each)
                 ],
                 "groups": [fields(each, "kind", "sender") for each in tally.groups if shown(each)],
             }

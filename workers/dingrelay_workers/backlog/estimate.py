@@ -40,6 +40,8 @@ class BacklogGroup:
         calls: that those which wait will make, about; without scheduled ones.
         recipients: of these calls, about.
         since: since when the oldest of those which wait does so; None if none waits.
+        drain_seconds: of a whole lane, until those which wait are through, if no others come; None if unknown.
+        held_by: why unknown: ``worker`` (none serves the lane), ``outage``, or empty (no limit is known).
     """
 
     app: str
@@ -56,6 +58,8 @@ class BacklogGroup:
     calls: int = 0
     recipients: int = 0
     since: datetime | None = None
+    drain_seconds: float | None = None
+    held_by: str = ""
 
     @property
     def waiting(self) -> int:
@@ -158,24 +162,8 @@ HOST_OF = {api.name: api.dialect for api in APIS}
 """API → the host that serves it, as breakers name it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """The jobs that wait in one lane of an application.
-
-    Attributes:
-        jobs: counted over all kinds and senders.
-        drain_seconds: until those that wait are through, if no others come; None if unknown.
-        held_by: why unknown: ``worker`` (none serves the lane), ``outage``, or empty (no limit is
-            known).
-    """
-
-    jobs: BacklogGroup
-    drain_seconds: float | None
-    held_by: str
-
-
-def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[Backlog]:
-    """The jobs that wait in each lane of each application.
+def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[BacklogGroup]:
+    """The jobs of each lane of each application, counted over all kinds and senders.
 
     Args:
         tally: what is open.
@@ -186,7 +174,7 @@ def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[Bac
     rates = _Rates(rules, buckets, tally.now)
     out = {each.scope.partition(":")[2] for each in breakers if each.scope.startswith("hold:")}
     hosts = {each.name for each in breakers if each.scope.startswith("egress:")}
-    found: list[Backlog] = []
+    found: list[BacklogGroup] = []
     of_app: dict[str, list[BacklogGroup]] = {}
     for group in tally.groups:
         of_app.setdefault(group.app, []).append(group)
@@ -202,14 +190,15 @@ def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[Bac
             waiting = [group for group in groups if group.waiting]
             apis = {API_OF[group.kind] for group in waiting if group.kind in API_OF}
             if any(group.queue not in served for group in waiting):
-                found.append(Backlog(jobs, None, "worker"))
+                jobs.held_by = "worker"
             elif waiting and (
                 app in out or apis & sick or {HOST_OF.get(api) for api in apis} & hosts
             ):
-                found.append(Backlog(jobs, None, "outage"))
+                jobs.held_by = "outage"
             else:
                 ahead = [group for group in own if group.lane in LANES[: LANES.index(lane) + 1]]
-                found.append(Backlog(jobs, _drain(app, waiting, apis, ahead, rates), ""))
+                jobs.drain_seconds = _drain(app, waiting, apis, ahead, rates)
+            found.append(jobs)
     return found
 
 
@@ -262,7 +251,9 @@ STATES = ("ready", "parked", "snoozed", "retrying", "scheduled", "running")
 """The states in which open jobs are counted."""
 
 
-async def read(redis: Redis, pace: FleetPace, *, most: int = MOST) -> tuple[Tally, list[Backlog]]:
+async def read(
+    redis: Redis, pace: FleetPace, *, most: int = MOST
+) -> tuple[Tally, list[BacklogGroup]]:
     """The open jobs, and what waits in each lane.
 
     Args:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.backlog.estimate import STATES, Backlog, Tally, read
+from dingrelay_workers.backlog.estimate import STATES, BacklogGroup, Tally, read
 from dingrelay_workers.limiter.overview import read_pace
 from dingrelay_workers.limiter.quota import MonthCount, Quota
 from dingrelay_workers.limiter.rules import Rules
@@ -82,15 +82,15 @@ class ShownBacklog:
     def _named(self, app: str) -> str:
         return app if app in self._apps else OTHERS
 
-    def _lanes(self, counted: Tally, lanes: Iterable[Backlog]) -> Series:
+    def _lanes(self, counted: Tally, lanes: Iterable[BacklogGroup]) -> Series:
         """Applications that are not named count together."""
         jobs: Counter[tuple[str, str, str]] = Counter()
         oldest: dict[tuple[str, str], float] = {}
         drain: dict[tuple[str, str], float] = {}
         for lane in lanes:
-            place, since = (self._named(lane.jobs.app), lane.jobs.lane), lane.jobs.since
+            place, since = (self._named(lane.app), lane.lane), lane.since
             for state in STATES:
-                jobs[*place, state] += getattr(lane.jobs, state)
+                jobs[*place, state] += getattr(lane, state)
             age = (counted.now - since).total_seconds() if since else 0.0
             oldest[place] = max(oldest.get(place, 0.0), age)
             if lane.drain_seconds is not None:

@@ -258,7 +258,7 @@ async def _waiting(
     queued = [
         lane.drain_seconds or 0.0
         for lane in lanes
-        if (lane.jobs.app, lane.jobs.lane) == (campaign.app, "bulk")
+        if (lane.app, lane.lane) == (campaign.app, "bulk")
     ]
     row = CampaignRow
     left = select(

@@ -15,7 +15,7 @@ from dingrelay_producers.store.record import milliseconds
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
 from dingrelay_workers.backlog.cli import counted
-from dingrelay_workers.backlog.estimate import Backlog, Tally
+from dingrelay_workers.backlog.estimate import BacklogGroup, Tally
 from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at
@@ -78,7 +78,7 @@ class Standing:
 
     limits: FleetLimits
     tally: Tally
-    lanes: Sequence[Backlog]
+    lanes: Sequence[BacklogGroup]
     dead: int
     lately: int
 
@@ -123,11 +123,11 @@ class Standing:
         ]
 
     def _waiting(self) -> Meaning:
-        waiting = sum(each.jobs.waiting for each in self.lanes)
+        waiting = sum(each.waiting for each in self.lanes)
         if not waiting:
             return Meaning("good", en("Nothing waits."))
         age = max((self._age(each) for each in self.lanes), default=0.0)
-        drains = [each.drain_seconds for each in self.lanes if each.jobs.waiting]
+        drains = [each.drain_seconds for each in self.lanes if each.waiting]
         if any(each is None for each in drains):
             return Meaning(
                 "wait", en("Jobs that wait: {:,}, the oldest for {}.", waiting, span(age))
@@ -142,14 +142,14 @@ class Standing:
         return Meaning("wait", words)
 
     def _affected(self) -> list[Meaning]:
-        late = [each for each in self.lanes if each.jobs.waiting and self._age(each) > OLD]
+        late = [each for each in self.lanes if each.waiting and self._age(each) > OLD]
         found = [
             Meaning(
                 "doubt",
                 en(
                     "Jobs of {} in the lane {} wait for {} already.",
-                    each.jobs.app,
-                    each.jobs.lane,
+                    each.app,
+                    each.lane,
                     span(self._age(each)),
                 ),
                 _held(each),
@@ -203,8 +203,8 @@ class Standing:
         remedy = en("Look at the failed jobs: each code has its remedy there.")
         return [Meaning("bad" if self.lately else "doubt", words, remedy)]
 
-    def _age(self, lane: Backlog) -> float:
-        since = lane.jobs.since
+    def _age(self, lane: BacklogGroup) -> float:
+        since = lane.since
         return (self.tally.now - since).total_seconds() if since else 0.0
 
 
@@ -233,13 +233,13 @@ async def _seen(found: Standing, visit: Visit) -> Standing:
     return Standing(
         limits=seen_limits(found.limits, visit),
         tally=replace(found.tally, groups=groups),
-        lanes=[each for each in found.lanes if visit.covers(each.jobs.app, each.jobs.lane)],
+        lanes=[each for each in found.lanes if visit.covers(each.app, each.lane)],
         dead=len(failed),
         lately=sum(job.at >= since for job in failed),
     )
 
 
-def _held(lane: Backlog) -> str:
+def _held(lane: BacklogGroup) -> str:
     match lane.held_by:
         case "worker":
             return en("No worker serves this lane: start one with it among its --lanes.")
