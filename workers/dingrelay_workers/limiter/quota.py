@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -34,15 +33,6 @@ FRESH = 1.0
 """Seconds for which a read count is good enough: no call waits for a question of its own."""
 FLUSH_EVERY = 0.2
 """Seconds for which calls are counted here before they are reported to the fleet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A count of the fleet's, and when it was read."""
-
-    count: int
-    month: str
-    at: float
 
 
 def robot_share(name: str) -> str:
@@ -89,7 +79,8 @@ class Quota:
         self._now = now
         self._clock = clock
         self._pending: Counter[tuple[str, str, str]] = Counter()
-        self._readings: dict[tuple[str, str], Reading] = {}
+        # The fleet's count, its month, and when it was read.
+        self._readings: dict[tuple[str, str], tuple[int, str, float]] = {}
         self._reading = asyncio.Lock()
         self._flusher: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -197,13 +188,12 @@ class Quota:
     async def _about(self, organisation: str, counts: str) -> int:
         month = beijing.month(self._now())
         async with self._reading:
-            reading = self._readings.get((organisation, counts))
-            stale = reading is None or self._clock() - reading.at > FRESH
-            if reading is None or stale or reading.month != month:
-                count = await self._redis.hget(quota_key(organisation, month), counts)
-                reading = Reading(int(count or 0), month, self._clock())
-                self._readings[organisation, counts] = reading
-        return reading.count + self._not_reported(organisation, month, counts)
+            count, read_month, at = self._readings.get((organisation, counts), (0, "", 0.0))
+            if read_month != month or self._clock() - at > FRESH:
+                found = await self._redis.hget(quota_key(organisation, month), counts)
+                count = int(found or 0)
+                self._readings[organisation, counts] = count, month, self._clock()
+        return count + self._not_reported(organisation, month, counts)
 
     async def _keep_flushing(self) -> None:
         while self._pending and not self._closing.is_set():
@@ -231,7 +221,6 @@ class Quota:
             self._pending.update(pending)
             raise
         for (organisation, day, counts), number in pending.items():
-            reading = self._readings.get((organisation, counts))
-            if reading is not None and day.startswith(reading.month):
-                counted = Reading(reading.count + number, reading.month, reading.at)
-                self._readings[organisation, counts] = counted
+            count, month, at = self._readings.get((organisation, counts), (0, "", 0.0))
+            if month and day.startswith(month):
+                self._readings[organisation, counts] = count + number, month, at

@@ -119,14 +119,14 @@ class Rules:
 
     Attributes:
         limits: API, path, ``*`` or ``egress`` → unit → limit and window (s); None for no limit.
+        address: the name of the address that the workers call from.
     """
 
     def __init__(
-        self, limits: Mapping[str, Mapping[Unit, tuple[int, float] | None]], egress: str
+        self, limits: Mapping[str, Mapping[Unit, tuple[int, float] | None]], address: str
     ) -> None:
         self.limits = limits
-        self._limits = limits
-        self._egress = egress
+        self.address = address
         self._known: dict[tuple[str, str], tuple[Rule, ...]] = {}
         self._recipients: dict[tuple[str, str], Rule | None] = {}
         self._paths = {name: _pattern(name) for name in limits if name.startswith("/")}
@@ -195,18 +195,13 @@ class Rules:
     @property
     def egress(self) -> Rule:
         """The rule over all calls from one address."""
-        limit, window = self._limits[EGRESS]["calls"] or (None, 1.0)
-        return Rule(f"{EGRESS}:{self._egress}", EVERY, "calls", limit, window)
-
-    @property
-    def address(self) -> str:
-        """The name of the address that the workers call from."""
-        return self._egress
+        limit, window = self.limits[EGRESS]["calls"] or (None, 1.0)
+        return Rule(f"{EGRESS}:{self.address}", EVERY, "calls", limit, window)
 
     def _compose(self, app: str, api: str) -> tuple[Rule, ...]:
         # Of one part of an API, such as a robot, the limit is that of the API, if it has none of its own.
-        whole = self._limits.get(api.partition("@")[0], {})
-        limits = {**self._limits[EVERY], **whole, **self._limits.get(api, {})}
+        whole = self.limits.get(api.partition("@")[0], {})
+        limits = {**self.limits[EVERY], **whole, **self.limits.get(api, {})}
         rules: list[Rule] = []
         for unit in UNITS:
             limit, window = limits.get(unit) or (None, 1.0)

@@ -14,17 +14,7 @@ from itertools import islice
 from redis.asyncio import Redis
 
 from dingrelay_workers.limiter.breakers import Breakers, Circuit
-from dingrelay_workers.limiter.buckets import (
-    ALL_REPORTED,
-    NO_CIRCUIT,
-    USUAL,
-    Ask,
-    Reply,
-    UnreportedAnswers,
-    acquire,
-    ask,
-    costs,
-)
+from dingrelay_workers.limiter.buckets import Ask, Reply, UnreportedAnswers, acquire, ask, costs
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Outage, Slot, SlotRequest, Turns
 
@@ -55,49 +45,25 @@ class Waiter:
     """One call that wants to leave.
 
     Attributes:
-        request: what it needs; its size is read for each request to the buckets.
+        slot: what it gets; the size of its request is read for each question to the buckets.
+        since: since when it waits, on the limiter's clock.
         deadline: the time at which it is parked instead.
         future: whether its slot has come; False for none within its time.
         turn: its place in the order: each waiter of a sender comes one turn after the last one.
-        paid: recipients that its slot was charged for.
-        reply: of the buckets that gave it its slot.
-        starts: the time of its slot.
-        due: the earliest that this can be.
         timer: fires at its slot; None once it has.
-        trial: its slot is a probe of a breaker, and not handed over yet.
         unconfirmed: its slot is so far away that a penalty may come in between.
-        waited: no slot was free when it was asked for.
     """
 
-    __slots__ = (
-        "deadline",
-        "due",
-        "future",
-        "paid",
-        "reply",
-        "request",
-        "since",
-        "starts",
-        "timer",
-        "trial",
-        "turn",
-        "unconfirmed",
-        "waited",
-    )
+    __slots__ = ("deadline", "future", "since", "slot", "timer", "turn", "unconfirmed")
 
     def __init__(self, request: SlotRequest, turn: int, since: float, deadline: float) -> None:
-        self.request = request
+        self.slot = Slot(request)
         self.turn = turn
         self.since = since
         self.deadline = deadline
         self.future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.paid = 0
-        self.reply: Reply | None = None
-        self.starts = self.due = 0.0
         self.timer: asyncio.TimerHandle | None = None
-        self.trial = False
         self.unconfirmed = False
-        self.waited = False
 
 
 class WaitQueue:
@@ -115,10 +81,10 @@ class WaitQueue:
         turns: Turns,
         *,
         max_wait: float,
+        circuit: Circuit,
+        breakers: Breakers,
+        unreported: UnreportedAnswers,
         clock: Callable[[], float] = time.monotonic,
-        circuit: Circuit | None = None,
-        breakers: Breakers | None = None,
-        unreported: UnreportedAnswers | None = None,
     ) -> None:
         """Sends nothing yet.
 
@@ -181,22 +147,19 @@ class WaitQueue:
         if self._asleep_until - now > BRIEF:
             self._wake.set()
         try:
-            if not await waiter.future or waiter.reply is None:
-                return None
-            waiter.trial = False  # the holder of the slot reports its end
-            probing, sick, trial = waiter.reply.probing, waiter.reply.sick, waiter.reply.trial
-            slot = Slot(request, waiter.paid, waiter.starts, waiter.waited, probing, sick, trial)
-            slot.due = waiter.due
-            return slot
+            came = await waiter.future
+        except BaseException:
+            self._release_unused(waiter)
+            raise
         finally:
             self._leave(waiter)
-            self._release_unused(waiter)
+        return waiter.slot if came else None
 
     def revoke_slots(self) -> None:
         """Take back every slot that has not come: a penalty voids them."""
         if not self._held:
             return
-        revoked = sorted(self._held, key=lambda waiter: waiter.starts)
+        revoked = sorted(self._held, key=_start)
         for waiter in revoked:
             self._unhold(waiter)
             self._release_unused(waiter)
@@ -211,7 +174,7 @@ class WaitQueue:
 
     def _await_end(self, outage: Outage) -> None:
         """Let all wait elsewhere but a probe that is to leave here: the fleet waits for it."""
-        self._end([w for w in [*self._waiters, *self._held] if not w.trial], outage)
+        self._end([w for w in [*self._waiters, *self._held] if not w.slot.trial], outage)
         self._confirm()
 
     def _end(self, waiters: Iterable[Waiter], error: Exception) -> None:
@@ -261,12 +224,12 @@ class WaitQueue:
 
     def _release_unused(self, waiter: Waiter) -> None:
         """Have it reported that a probe does not leave: the fleet would wait for its answer."""
-        if waiter.trial and self._breakers and self._circuit:
+        if waiter.slot.trial:
             report = self._breakers.probe_unused(self._circuit)
             task = asyncio.get_running_loop().create_task(report)
             self._reporting.add(task)
             task.add_done_callback(self._reporting.discard)
-        waiter.trial = False
+        waiter.slot.trial = False
 
     def _ask(self) -> None:
         if self._asking is None or self._asking.done():
@@ -283,30 +246,25 @@ class WaitQueue:
         """One question to the buckets, and what follows from the answer."""
         first = list(islice(self._waiters, self._at_once()))
         now = asked = self._clock()
+        asks: list[Ask] = []
         for waiter in first:
-            waiter.paid = waiter.request.recipients
-        asks = [
-            Ask(
-                costs(self.rules, waiter.paid),
-                now - waiter.since >= AGED,
-                waiter.request.woken,
-                waiter.request.sender,
-            )
-            for waiter in first
-        ]
+            slot, request = waiter.slot, waiter.slot.request
+            slot.paid = request.recipients
+            aged = now - waiter.since >= AGED
+            asks.append(Ask(costs(self.rules, slot.paid), aged, request.woken, request.sender))
         self._wake.clear()
         call = acquire(
             self.rules,
             self._taking_turns.lane,
             asks,
-            circuit=self._circuit.keys if self._circuit else NO_CIRCUIT,
-            pace=self._breakers.pace if self._breakers else USUAL,
-            unreported=self._unreported.take() if self._unreported else ALL_REPORTED,
+            circuit=self._circuit.keys,
+            pace=self._breakers.pace,
+            unreported=self._unreported.take(),
             max_wait=self._max_wait,
             turns=self._taking_turns,
         )
         reply = await ask(self._redis, call)
-        if reply.outage and self._circuit:
+        if reply.outage:
             self._await_end(Outage(self._circuit.name, reply.outage, reply.reason, reply.wait))
             return
         now = self._clock()
@@ -316,10 +274,10 @@ class WaitQueue:
             self.revoke_slots()
         self._confirm()
         for waiter, start in zip(first, reply.starts, strict=False):
-            waiter.due = asked + start
+            waiter.slot.due = asked + start
             self._give(waiter, start, reply)
         for waiter in first[len(reply.starts) :]:
-            waiter.waited = True
+            waiter.slot.waited = True
         if reply.wait:
             self._dismiss(now + reply.wait)
         await self._sleep(reply)
@@ -329,20 +287,21 @@ class WaitQueue:
 
     def _give(self, waiter: Waiter, start: float, reply: Reply) -> None:
         self._remove(waiter)
-        waiter.trial = reply.trial
+        slot = waiter.slot
+        slot.probing, slot.sick, slot.trial = reply.probing, reply.sick, reply.trial
         if waiter.future.done():  # it gave up during the request
             self._release_unused(waiter)
             return
         self._turn = max(self._turn, waiter.turn)
         now = self._clock()
         start = self._behind_those_before(now, start)
-        waiter.starts, waiter.reply = now + start, reply
+        slot.at = now + start
         # It may have had an unconfirmed slot before, which a penalty took back.
         waiter.unconfirmed = start > FAR
         if start <= TICK:
             self._come(waiter)
             return
-        waiter.waited = True
+        slot.waited = True
         self._held[waiter] = None
         loop = asyncio.get_running_loop()
         waiter.timer = loop.call_later(start, self._come, waiter)
@@ -352,7 +311,7 @@ class WaitQueue:
 
         Slots are counted from when an answer is read, and the one before may have been read late.
         """
-        last = max((waiter.starts for waiter in self._held), default=now) - now
+        last = max(map(_start, self._held), default=now) - now
         return last if start < last < start + FAR else start
 
     def _confirm(self) -> None:
@@ -361,9 +320,9 @@ class WaitQueue:
         A timer may fire a little before the clock gets there.
         """
         now = self._clock()
-        for waiter in sorted(self._held, key=lambda waiter: waiter.starts):
+        for waiter in sorted(self._held, key=_start):
             waiter.unconfirmed = False
-            if waiter.timer is None or waiter.starts <= now:
+            if waiter.timer is None or waiter.slot.at <= now:
                 self._release(waiter)
 
     def _come(self, waiter: Waiter) -> None:
@@ -372,7 +331,7 @@ class WaitQueue:
         One that is not confirmed yet waits for the answer, which is late.
         """
         waiter.timer = None
-        for held in [held for held in self._held if held.starts <= waiter.starts]:
+        for held in [held for held in self._held if held.slot.at <= waiter.slot.at]:
             if not held.unconfirmed:
                 self._release(held)
         if not waiter.unconfirmed:
@@ -400,12 +359,17 @@ class WaitQueue:
         now = self._clock()
         until = now + reply.wait
         if self._held:
-            last = max(waiter.starts for waiter in self._held)
+            last = max(map(_start, self._held))
             until = max(until, last + max(self._spacing - EARLY, -LEAST_SLEEP))
-            if any(waiter.unconfirmed for waiter in self._held):
-                until = min(until, min(w.starts for w in self._held if w.unconfirmed) - EARLY)
+            if unconfirmed := [waiter for waiter in self._held if waiter.unconfirmed]:
+                until = min(until, min(map(_start, unconfirmed)) - EARLY)
         if until > now:
             self._asleep_until = until
             with suppress(TimeoutError):
                 async with asyncio.timeout(until - now):
                     await self._wake.wait()
+
+
+def _start(waiter: Waiter) -> float:
+    """The time of its slot."""
+    return waiter.slot.at

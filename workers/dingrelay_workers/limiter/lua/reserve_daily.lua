@@ -93,8 +93,8 @@ local function for_users()
   end
   if #gets > 0 then redis.call('HSET', users_today, unpack(gets)) end
   for i = 1, #fresh, 2 do
-    redis.call('HINCRBY', fresh[i], fresh[i + 1], 1)
-    redis.call('PEXPIRE', fresh[i], ttl)
+    -- From the first one on: the key is a day's, and lives longer than that.
+    if redis.call('HINCRBY', fresh[i], fresh[i + 1], 1) == 1 then redis.call('PEXPIRE', fresh[i], ttl, 'NX') end
   end
   if #own + #gets > 0 then
     redis.call('PEXPIRE', users_today, ttl)
