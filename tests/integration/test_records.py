@@ -22,7 +22,7 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Turns
 from dingrelay_workers.maintenance.presence import Leases
-from dingrelay_workers.store.records import Claim, ClaimedJob, Records, Usage
+from dingrelay_workers.store.records import Claim, Records, Usage
 from jobs import (
     a_draft,
     a_wakeup,
@@ -427,7 +427,7 @@ def to(*users: str, **fields: Any) -> dict[str, Any]:
 
 async def claim_batch(
     redis: Redis, records: Records, draft: Draft, *, room: int = 100, **more: Any
-) -> tuple[list[ClaimedJob], ClaimedJob | None]:
+) -> tuple[list[Claim], Claim | None]:
     return await records.claim_batch(
         draft.batch_key, nonce="call", room=room, lane="normal", **more
     )
@@ -472,7 +472,7 @@ async def test_only_a_job_that_waits_for_a_limit_waits_for_a_call_again(
 async def test_a_claimed_member_is_not_blamed_for_a_crash(redis: Redis, records: Records) -> None:
     first, second = await enqueued(redis, to("u1"), to("u2"))
     jobs, _ = await claim_batch(redis, records, first)
-    assert [claim.id for _, claim in jobs] == [first.id, second.id]
+    assert [claim.id for claim in jobs] == [first.id, second.id]
     await run_out(redis, second)
     heir = await claimed(records, second)
     assert (heir.fence, heir.crashes) == (2, 0)
@@ -485,18 +485,17 @@ async def test_a_batch_claims_the_oldest_that_fit(redis: Redis, records: Records
         redis, to("u1"), to("u2", "u3", "u4"), to("u5", "u6"), to("u7", lane="bulk"), to("u8")
     )
     jobs, following = await claim_batch(redis, records, drafts[0], room=4)
-    assert [claim.id for _, claim in jobs] == [drafts[0].id, drafts[1].id]
+    assert [claim.id for claim in jobs] == [drafts[0].id, drafts[1].id]
     assert following
-    assert following[1].id == drafts[2].id
+    assert following.id == drafts[2].id
     assert await waiting(redis, drafts[0]) == [drafts[3].id, drafts[4].id]
-    for delivery, claim in [*jobs, following]:
+    for claim in [*jobs, following]:
         assert (claim.fence, claim.attempts) == (1, 0)
         assert claim.waiting
-        assert (delivery.id, delivery.nonce, delivery.job) == (claim.id, claim.nonce, claim.payload)
         lease = float(await redis.hget(keys.job(claim.id), "lease") or 0)
         assert await redis.zscore(keys.RUNNING, claim.id) == lease
         assert await records.settle(claim, State.DONE, usage=Usage(attempts=1), result={})
-    assert len({claim.nonce for _, claim in [*jobs, following]}) == 3
+    assert len({claim.nonce for claim in [*jobs, following]}) == 3
     assert await records.claim(a_wakeup(drafts[0])) == ("ended", None, drafts[0].batch_key)
 
 
@@ -505,7 +504,7 @@ async def test_the_next_caller_is_of_the_same_lane(redis: Redis, records: Record
     jobs, following = await claim_batch(redis, records, drafts[0], room=0)
     assert jobs == []
     assert following
-    assert following[1].id == drafts[2].id
+    assert following.id == drafts[2].id
     assert (await claim_batch(redis, records, drafts[0], room=5))[1] is None
 
 
@@ -522,8 +521,8 @@ async def test_a_batch_takes_only_eligible_jobs(redis: Redis, records: Records) 
     # Entries that say otherwise than the records are dropped.
     await redis.zadd(parked.batch_key, {retrying.id: 1, running.id: 2})
     jobs, _ = await claim_batch(redis, records, parked)
-    assert [claim.id for _, claim in jobs] == [parked.id]
-    assert jobs[0][1].waiting == 1
+    assert [claim.id for claim in jobs] == [parked.id]
+    assert jobs[0].waiting == 1
     assert await waiting(redis, parked) == []
     states = [await state(redis, draft) for draft in (retrying, running, expired)]
     assert states == ["retrying", "running", "queued"]
@@ -538,7 +537,7 @@ async def test_a_batch_claims_within_the_bucket(redis: Redis, records: Records) 
     await redis.hset(rule.key, mapping={"balance": "5.5", "at": now})
     await redis.pexpire(rule.key, 60_000)
     jobs, following = await claim_batch(redis, records, drafts[0], bucket=rule)
-    assert [claim.id for _, claim in jobs] == [draft.id for draft in drafts[:3]]
+    assert [claim.id for claim in jobs] == [draft.id for draft in drafts[:3]]
     assert following is None
     assert 0.5 <= float(await redis.hget(rule.key, "balance") or 0) < 1
     assert (await claim_batch(redis, records, drafts[0], bucket=rule))[0] == []

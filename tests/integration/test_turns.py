@@ -105,8 +105,7 @@ class Lanes:
     async def late(self, queue: str = "dingrelay.bulk", seconds: float = 0) -> list[Claim]:
         """What an idle worker claims of those that are late."""
         by = {"nonce": "n", "most": 4, "late": seconds}
-        found = await self.records.claim_late(self.turns(), queue, **by)
-        return [claim for _, claim in found]
+        return await self.records.claim_late(self.turns(), queue, **by)
 
     async def wake_for(self, seconds: float, *, lane: Lane = "bulk") -> list[Claim]:
         """All that come in so many seconds, four times a second."""

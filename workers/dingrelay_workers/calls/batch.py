@@ -24,7 +24,7 @@ from dingrelay_workers.dingtalk.errors import (
 from dingrelay_workers.dingtalk.transport import SharedCall
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked, SlotRequest, Turns
-from dingrelay_workers.store.records import ClaimedJob, Records
+from dingrelay_workers.store.records import Claim, Records
 
 LATE = 0.5
 """Seconds after which a wake-up that is not started stands behind many others in its queue."""
@@ -294,19 +294,9 @@ class Batch:
             self._nobody_expected.set()
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedRun:
-    """A job that was claimed here without its wake-up, and that is to be run.
-
-    Attributes:
-        job: the job, with the wake-up in whose place it was claimed.
-        member: kept for it in the batch that claimed it; None for a job that makes a call of its own.
-        key: of the batch that claimed it; None for a job whose turn it is.
-    """
-
-    job: ClaimedJob
-    member: BatchMember | None
-    key: BatchKey | None
+ClaimedRun = tuple[Claim, BatchMember | None, BatchKey | None]
+"""A job that was claimed here without its wake-up, and that is to be run; what is kept for it in the batch that claimed
+it; or the key of that batch, if it makes the next call. A job whose turn it is has neither."""
 
 
 class BatchRegistry:
@@ -396,10 +386,10 @@ class BatchRegistry:
         """The next job that is to be run; `ended` is to be called when that is over."""
         return await self._claimed.get()
 
-    def ended(self, run: ClaimedRun) -> None:
+    def ended(self, key: BatchKey | None) -> None:
         """A job that was claimed has been run."""
-        if run.key is not None and run.member is None:
-            self._no_longer_coming(run.key)
+        if key is not None:
+            self._no_longer_coming(key)
 
     @property
     def busy(self) -> bool:
@@ -414,7 +404,7 @@ class BatchRegistry:
 
     async def _claim(self, key: BatchKey, batch: Batch | None, bucket: Rule | None) -> None:
         """Claim jobs for a batch, if there is one, and the one that makes the next call."""
-        jobs, following, room = list[ClaimedJob](), None, batch.room if batch else 0
+        jobs, following, room = list[Claim](), None, batch.room if batch else 0
         try:
             jobs, following = await self._records.claim_batch(
                 key.waiting, nonce=uuid.uuid4().hex, room=room, lane=key.lane, bucket=bucket
@@ -422,9 +412,9 @@ class BatchRegistry:
         except RedisError as error:
             log.warning("batch_claim_failed", reason=type(error).__name__)
         for job in jobs:
-            self._claimed.put_nowait(ClaimedRun(job, batch.reserve() if batch else None, key))
+            self._claimed.put_nowait((job, batch.reserve() if batch else None, None))
         if following:
-            self._claimed.put_nowait(ClaimedRun(following, None, key))
+            self._claimed.put_nowait((following, None, key))
         else:
             self._no_longer_coming(key)
 
@@ -442,6 +432,6 @@ class BatchRegistry:
             log.warning("late_claim_failed", reason=type(error).__name__)
         else:
             for job in found:
-                self._claimed.put_nowait(ClaimedRun(job, None, None))
+                self._claimed.put_nowait((job, None, None))
         finally:
             self._late.discard(turns)

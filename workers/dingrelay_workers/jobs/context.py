@@ -24,9 +24,12 @@ from dingrelay_tasks.context import (
     Robots,
 )
 from dingrelay_tasks.contract import Contract, Json
+from dingrelay_tasks.kinds import Kind
 from dingrelay_tasks.organisation import Contacts, Directory
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.calls.batch import BatchMember
+from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import missed_events
 from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, MESSAGE_SEND, of_path
@@ -60,33 +63,58 @@ LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS
 
 
 class JobContext:
-    """`dingrelay_tasks.Context` for one run of one job.
+    """One run of one job, and `dingrelay_tasks.Context` for its body.
 
-    Args:
+    Attributes:
+        kind: of the job.
         claim: the job.
-        calls: makes its calls.
-        resources: everything else.
+        contract: set once the payload has proved to be one.
+        intents: what is about to leave, and what left without an answer.
     """
 
-    def __init__(self, claim: Claim, calls: JobCalls, resources: Resources) -> None:
-        self._claim = claim
-        self._calls = calls
-        self._intents = calls.intents
+    def __init__(
+        self,
+        kind: Kind,
+        claim: Claim,
+        resources: Resources,
+        member: BatchMember | None = None,
+    ) -> None:
+        """Asks nothing yet. `member` is kept for this job in the batch that claimed it."""
+        self.kind = kind
+        self.claim = claim
+        self.contract: Contract | None = None
+        self.intents = IntentLog(
+            claim,
+            records=resources.records,
+            clock=resources.transport.clock,
+            settle_delay=resources.settings.settle_delay,
+        )
         self._resources = resources
+        self._calls = JobCalls(
+            claim,
+            settings=resources.settings,
+            limiter=resources.limiter,
+            quota=resources.quota,
+            tokens=resources.tokens,
+            transport=resources.transport,
+            batches=resources.batches,
+            intents=self.intents,
+            member=member,
+        )
 
     @property
     def job_id(self) -> str:
         """The job's id."""
-        return self._claim.id
+        return self.claim.id
 
     @property
     def intent(self) -> Intent | None:
         """A call of an earlier run whose outcome is unknown."""
-        return self._intents.intent
+        return self.intents.intent
 
     def rule_out(self) -> None:
         """The call of the intent is known to have done nothing."""
-        self._intents.rule_out()
+        self.intents.rule_out()
 
     @property
     def settle_delay(self) -> timedelta:
@@ -95,31 +123,31 @@ class JobContext:
 
     def now(self) -> datetime:
         """The time of Redis's clock, which all workers share, with its zone."""
-        return moment_of(self._claim.time.now())
+        return moment_of(self.claim.time.now())
 
     def day(self, moment: datetime) -> str:
         """The Beijing day that DingTalk has at a moment of Redis's clock, such as ``2026-11-24``."""
-        return beijing.day(moment + timedelta(milliseconds=self._intents.ahead))
+        return beijing.day(moment + timedelta(milliseconds=self.intents.ahead))
 
     @property
     def messages(self) -> Messages:
         """Work notifications, with the day's silent limits."""
-        return JobMessages(self._claim, self._calls, self._resources, self.contacts)
+        return JobMessages(self.claim, self._calls, self._resources, self.contacts)
 
     @property
     def robots(self) -> Robots:
         """Robots of groups, and of apps."""
-        return JobRobots(self._claim, self._calls, self._resources)
+        return JobRobots(self.claim, self._calls, self._resources)
 
     @property
     def approvals(self) -> ApprovalInstances:
         """ApprovalInstances, each instance belonging to one job."""
-        return JobApprovals(self._claim, self._calls, self._resources)
+        return JobApprovals(self.claim, self._calls, self._resources)
 
     @property
     def approval_states(self) -> ApprovalStates:
         """The states of approvals, in SQL."""
-        claim = self._claim
+        claim = self.claim
         return self._resources.approval_states(claim.app, job_id=claim.id, sender=claim.sender)
 
     @property
@@ -132,7 +160,7 @@ class JobContext:
     def directory(self) -> Directory:
         """Departments and users in SQL."""
         # All that this run writes was read after its claim.
-        return self._resources.directory(self._claim.app, read_at=self._claim.time.at)
+        return self._resources.directory(self.claim.app, read_at=self.claim.time.at)
 
     @property
     def campaigns(self) -> CalledChunks:
@@ -166,12 +194,12 @@ class JobContext:
 
     def count_push(self) -> None:
         """Count a message that DingTalk has pushed."""
-        app = self._resources.settings.apps.get(self._claim.app)
+        app = self._resources.settings.apps.get(self.claim.app)
         self._resources.quota.count(app.organisation if app else ORGANISATION, PUSHES)
 
     async def missed_events(self) -> MissedPage:
         """The oldest events that DingTalk could not push."""
-        return await missed_events.read(self._calls, EVENTS_MISSED.labels(self._claim.app).inc)
+        return await missed_events.read(self._calls, EVENTS_MISSED.labels(self.claim.app).inc)
 
     async def erase_person(
         self, user: str, *, app: str | None, since: datetime, tombstone: str
@@ -186,24 +214,24 @@ class JobContext:
         self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
     ) -> Json:
         """The outcome of `act`, or what an earlier run remembered for this step."""
-        known = self._intents.finished.get(step) if again else await self.step_result(step)
+        known = self.intents.finished.get(step) if again else await self.step_result(step)
         if known is not None:
             return known
-        self._intents.enter(step)
+        self.intents.enter(step)
         outcome = await act()
-        self._intents.finish(step, outcome)
+        self.intents.finish(step, outcome)
         return outcome
 
     async def step_result(self, step: str) -> Json | None:
         """The stored result of this step (`once`)."""
-        return self._intents.finished.get(step) or self._claim.steps.get(step)
+        return self.intents.finished.get(step) or self.claim.steps.get(step)
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         """Enqueue child jobs; the same key within this job's family enqueues once."""
-        family = self._claim.parent or self._claim.id
+        family = self.claim.parent or self.claim.id
         await self._resources.enqueue(
             [
-                record.draft(child, key=f"{family}/{key}", parent=family, sender=self._claim.sender)
+                record.draft(child, key=f"{family}/{key}", parent=family, sender=self.claim.sender)
                 for child, key in zip(children, keys, strict=True)
             ]
         )
@@ -215,8 +243,8 @@ class JobContext:
 
     async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
         """The states of this job's children of a kind, by the keys given to `spawn`."""
-        family = self._claim.parent or self._claim.id
-        ids = [record.keyed_id(self._claim.app, kind, f"{family}/{key}") for key in keys]
+        family = self.claim.parent or self.claim.id
+        ids = [record.keyed_id(self.claim.app, kind, f"{family}/{key}") for key in keys]
         return await self._resources.records.states(ids)
 
     async def wake(self, job_id: str) -> None:
@@ -231,32 +259,26 @@ class JobMessages(WorkNotifications):
         self, claim: Claim, calls: JobCalls, resources: Resources, contacts: Contacts
     ) -> None:
         super().__init__(calls)
-        self._app = claim.app
-        self._steps = claim.steps
-        self._run = claim.ownership
+        self._claim = claim
         self._intents = calls.intents
-        self._redis = resources.redis
-        self._time = claim.time
         self._contacts = contacts
-        self._recipient_checks = resources.recipient_checks
-        self._daily_limits = resources.daily_limits
-        self._limiter = resources.limiter
+        self._resources = resources
 
     @property
     def users_per_call(self) -> int:
         """How many users a call may have."""
-        return self._limiter.recipients_per_call(self._app, MESSAGE_SEND.name)
+        return self._resources.limiter.recipients_per_call(self._claim.app, MESSAGE_SEND.name)
 
     async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
         """Which of these users can be reached at all, as far as that is surely known."""
-        kept = self._steps.get(LOOK_UPS, {"until": 0})
-        answers = kept["answers"] if self._time.now() < kept["until"] else {}
+        time, kept = self._claim.time, self._claim.steps.get(LOOK_UPS, {"until": 0})
+        answers = kept["answers"] if time.now() < kept["until"] else {}
         try:
-            return await self._recipient_checks.check(
-                self._calls, self._contacts, self._time, users, answers
+            return await self._resources.recipient_checks.check(
+                self._calls, self._contacts, time, users, answers
             )
         except (Parked, Throttled, Wait):
-            until = self._time.now() + LOOK_UPS_KEPT_MS
+            until = time.now() + LOOK_UPS_KEPT_MS
             self._intents.finish(LOOK_UPS, {"until": until, "answers": answers})
             raise
 
@@ -264,8 +286,9 @@ class JobMessages(WorkNotifications):
         self, call: MessageCall, message: Mapping[str, Any], *, anyway: bool
     ) -> DailyVerdict:
         """Reserve today's limits for a call."""
-        verdict, self._intents.leaves_until = await self._daily_limits.reserve(
-            self._app, self._run, call, message, anyway=anyway, ahead=self._intents.ahead
+        app, run, ahead = self._claim.app, self._claim.ownership, self._intents.ahead
+        verdict, self._intents.leaves_until = await self._resources.daily_limits.reserve(
+            app, run, call, message, anyway=anyway, ahead=ahead
         )
         self._intents.reserved = len(call.users)
         return verdict
@@ -282,17 +305,17 @@ class JobMessages(WorkNotifications):
 
         DingTalk's own count, read once an hour; the limit of a call where it gives none.
         """
-        key = keys.member_count(self._app)
-        known = await self._redis.hget(key, str(department))
+        key, redis = keys.member_count(self._claim.app), self._resources.redis
+        known = await redis.hget(key, str(department))
         if known is not None:
             return int(known)
         found = await self._contacts.department(department)
         count = found.fields.get("member_count") if found else 0
         size = count if isinstance(count, int) else MOST_RECIPIENTS
-        if await self._redis.hlen(key) < keys.MEMBER_COUNTS:
-            await self._redis.hset(key, str(department), str(size))
+        if await redis.hlen(key) < keys.MEMBER_COUNTS:
+            await redis.hset(key, str(department), str(size))
             # From the first one on: no count is used for longer.
-            await self._redis.pexpire(key, keys.MEMBER_COUNT_TTL_MS, nx=True)
+            await redis.pexpire(key, keys.MEMBER_COUNT_TTL_MS, nx=True)
         return size
 
 
@@ -303,7 +326,6 @@ class JobApprovals:
         self._calls = calls
         self._intents = calls.intents
         self._time = claim.time
-        self._now = claim.time.now
         self._form_checks = resources.form_checks
         self._clock = resources.transport.clock
         self._approval_claims = ApprovalClaims(resources.redis, resources.settings, job_id=claim.id)
@@ -383,9 +405,9 @@ class JobApprovals:
             # Any answer carries the time, also where this moment is still to come there.
             with suppress(Final):
                 await self._approvals.page(job.process_code, job.originator, since, None, "0")
-        offset = self._clock.less(self._now())
+        offset = self._clock.less(self._time.now())
         if offset is None:
             begin = since - LOOK_BACK_UNMEASURED_MS
         else:
-            begin = min(since, self._now()) + offset - LOOK_BACK_MS
+            begin = min(since, self._time.now()) + offset - LOOK_BACK_MS
         return await self._approvals.listed(job.process_code, job.originator, begin)

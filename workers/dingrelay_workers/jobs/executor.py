@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from opentelemetry.trace import Span
@@ -18,17 +17,15 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.store.states import State
 from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes
-from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.calls.batch import BatchKey, BatchMember, ClaimedRun
-from dingrelay_workers.calls.intent_log import IntentLog
-from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.jobs.context import JobContext
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.metrics import JOB_SECONDS, JOBS
 from dingrelay_workers.resources import Resources
-from dingrelay_workers.store.records import Claim, ClaimedJob, Usage
+from dingrelay_workers.store.records import Claim, Usage
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 FAILED = frozenset({State.DEAD, State.UNKNOWN})
@@ -82,18 +79,6 @@ LOOK_AGAIN = 0.1
 """Seconds after which a worker that stops looks whether jobs are still being claimed for batches."""
 
 log = get_logger("dingrelay.jobs")
-
-
-@dataclass(slots=True)
-class JobRun:
-    """One run of one job."""
-
-    wakeup: ReceivedWakeup
-    claim: Claim
-    intents: IntentLog
-    context: JobContext
-    contract: Contract | None = None
-    """Set once the payload has proved to be one."""
 
 
 class Observer:
@@ -154,10 +139,9 @@ class Executor:
         # nothing, nothing more is taken from the broker.
         result = await resources.patience.begin(lambda: resources.records.claim(wakeup))
         if (claim := result.claim) is not None:
-            # Two tasks of a client without our package may have one id.
-            if claim.kind != wakeup.kind.name:
-                wakeup = replace(wakeup, kind=KINDS[claim.kind])
-            return await self._run((wakeup, claim), None)
+            # Two tasks of a client without our package may have one id: then it is the other one's.
+            problem = wakeup.problem if claim.payload == wakeup.job else None
+            return await self._run(claim, problem=problem)
         log.debug("claim_skipped", id=wakeup.id, verdict=result.verdict)
         if result.verdict == "newer":
             self._log_left(wakeup.id, wakeup.kind.name)
@@ -176,25 +160,36 @@ class Executor:
             log.warning("left_to_newer_release", id=job_id, kind=kind)
         self._left = True
 
-    async def _run(self, job: ClaimedJob, member: BatchMember | None) -> Outcome | None:
-        """Run a job that is claimed, as the member of a batch if that claimed it.
+    async def _run(
+        self,
+        claim: Claim,
+        member: BatchMember | None = None,
+        *,
+        problem: ContractError | None = None,
+    ) -> Outcome | None:
+        """Run a job that is claimed.
+
+        Args:
+            claim: the job.
+            member: kept for it in the batch that claimed it.
+            problem: what is wrong with the message that is all there is of the job.
 
         Returns:
             Where it led; None if it is another worker's by now.
         """
-        wakeup, claim = job
-        names = {"id": claim.id, "kind": wakeup.kind.name, "app": claim.app, "lane": claim.lane}
+        kind = KINDS[claim.kind]
+        names = {"id": claim.id, "kind": claim.kind, "app": claim.app, "lane": claim.lane}
         leases = self.resources.leases
         with (
-            run_span(wakeup.kind, claim) as span,
+            run_span(kind, claim) as span,
             bound_contextvars(**names, attempt=claim.attempts + 1, **spans.ids()),
             leases.held(claim),
         ):
             began = time.monotonic()
-            self._observer.began(wakeup.kind, claim)
-            run = self._prepare(wakeup, claim, member)
+            self._observer.began(kind, claim)
+            run = JobContext(kind, claim, self.resources, member)
             try:
-                led_to = await self._run_body(run)
+                led_to = await self._run_body(run, problem)
             finally:
                 if member:
                     member.leave()
@@ -202,42 +197,21 @@ class Executor:
             end_span(span, led_to, state)
             if state is None:
                 return None
-            self._observer.ended(wakeup.kind, claim, led_to, state, time.monotonic() - began)
+            self._observer.ended(kind, claim, led_to, state, time.monotonic() - began)
             return led_to
 
-    def _prepare(self, wakeup: ReceivedWakeup, claim: Claim, member: BatchMember | None) -> JobRun:
-        resources = self.resources
-        intents = IntentLog(
-            claim,
-            records=resources.records,
-            clock=resources.transport.clock,
-            settle_delay=resources.settings.settle_delay,
-        )
-        calls = JobCalls(
-            claim,
-            settings=resources.settings,
-            limiter=resources.limiter,
-            quota=resources.quota,
-            tokens=resources.tokens,
-            transport=resources.transport,
-            batches=resources.batches,
-            intents=intents,
-            member=member,
-        )
-        return JobRun(wakeup, claim, intents, JobContext(claim, calls, resources))
-
-    async def _run_body(self, run: JobRun) -> Outcome:
+    async def _run_body(self, run: JobContext, problem: ContractError | None) -> Outcome:
         """Run the body; whatever happens becomes an outcome."""
         resources, claim = self.resources, run.claim
         try:
-            run.contract = _contract(run)
+            run.contract = _contract(run, problem)
             if outcome.is_poison(claim):
                 return outcome.poison(claim, open_call=run.intents.open)
             # The effect of a call in time may still be read; none leaves now (`IntentLog.write`).
             if claim.expired and (run.intents.open or not claim.steps):
                 return outcome.expired(open_call=run.intents.open)
             async with resources.deadlines.kept():
-                return outcome.done(await run.wakeup.kind.run(run.contract, run.context))
+                return outcome.done(await run.kind.run(run.contract, run))
         except TimeoutError as error:
             if resources.draining:
                 return outcome.given_back()
@@ -245,7 +219,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - the one place where any error becomes a state
             return outcome.of(error, claim, resources.settings, open_call=run.intents.open)
 
-    async def _complete(self, run: JobRun, led_to: Outcome) -> State | None:
+    async def _complete(self, run: JobContext, led_to: Outcome) -> State | None:
         """Write the outcome into the record; its state then, None if the job is another worker's."""
         if led_to.state == State.RUNNING:
             log.info("claim_skipped", reason=led_to.reason)
@@ -256,7 +230,7 @@ class Executor:
         _report(run, led_to, state)
         return state
 
-    async def _written(self, run: JobRun, led_to: Outcome) -> State | None:
+    async def _written(self, run: JobContext, led_to: Outcome) -> State | None:
         """The state of the record after; None if the job is another worker's by now."""
         records, claim = self.resources.records, run.claim
         usage = Usage(
@@ -289,12 +263,13 @@ class Executor:
             self._spawn(self._run_one(await self.resources.batches.next_claimed()))
 
     async def _run_one(self, claimed: ClaimedRun) -> None:
+        claim, member, key = claimed
         try:
-            await self._run(claimed.job, claimed.member)
+            await self._run(claim, member)
         except Exception:
-            log.exception("job_crashed", id=claimed.job[1].id)
+            log.exception("job_crashed", id=claim.id)
         finally:
-            self.resources.batches.ended(claimed)
+            self.resources.batches.ended(key)
 
     def _spawn(self, run: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(run)
@@ -318,32 +293,32 @@ class Executor:
         await asyncio.gather(*late, return_exceptions=True)
 
 
-def _contract(run: JobRun) -> Contract:
+def _contract(run: JobContext, problem: ContractError | None) -> Contract:
     """The contract in the record, which is the truth; the message only woke us."""
-    if run.wakeup.problem and run.claim.payload == run.wakeup.job:
-        raise run.wakeup.problem
-    return run.wakeup.kind.contract.parse(run.claim.payload)
+    if problem:
+        raise problem
+    return run.kind.contract.parse(run.claim.payload)
 
 
-async def _abandon(run: JobRun, led_to: Outcome) -> None:
+async def _abandon(run: JobContext, led_to: Outcome) -> None:
     """Give back what a job had reserved that ends undone. It ends all the same if that fails."""
-    abandon = run.wakeup.kind.abandon
+    abandon = run.kind.abandon
     if abandon is None or run.contract is None:
         return
     if led_to.state in {State.DONE, State.DUPLICATE, State.UNKNOWN}:
         return
     try:
-        await abandon(run.contract, run.context)
+        await abandon(run.contract, run)
     except Exception:
         log.exception("abandon_failed")
 
 
-def _report(run: JobRun, led_to: Outcome, state: State | None) -> None:
+def _report(run: JobContext, led_to: Outcome, state: State | None) -> None:
     """One line and one count for where the run led."""
     if state is None:
         log.warning("ownership_lost", led_to=led_to.state)
         return
-    kind, lane = run.wakeup.kind.name, run.claim.lane
+    kind, lane = run.kind.name, run.claim.lane
     JOBS.labels(kind, lane, state).inc()
     words: dict[str, Any] = {"reason": led_to.reason} if led_to.reason else {}
     if state.ended:

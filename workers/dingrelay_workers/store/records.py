@@ -22,7 +22,6 @@ from dingrelay_producers.store.states import Ownership, State
 from dingrelay_producers.store.status import STEP
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import LANES, Json, Lane
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import with_parts
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Turn, Turns
@@ -132,10 +131,6 @@ class Claim:
         return keys.parked_content(self.app, content) if content else ""
 
 
-ClaimedJob = tuple[ReceivedWakeup, Claim]
-"""A job claimed without a wake-up, as if one had come."""
-
-
 class ClaimResult(NamedTuple):
     """The result of claiming a job.
 
@@ -149,26 +144,9 @@ class ClaimResult(NamedTuple):
     waiting: str = ""
 
 
-def claimed_job(job_id: str, now: int, pairs: Sequence[bytes]) -> ClaimedJob:
-    """A job that was claimed without a wake-up; as `claim_of`."""
-    fields = _fields(pairs)
-    claim = _claim(job_id, now, fields)
-    kind, queue = KINDS[fields["kind"]], fields["queue"]
-    return ReceivedWakeup(
-        job_id, kind, claim.payload, queue, woken=claim.created, nonce=claim.nonce
-    ), claim
-
-
-def _fields(pairs: Sequence[bytes]) -> dict[str, str]:
-    return {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
-
-
 def claim_of(job_id: str, now: int, pairs: Sequence[bytes]) -> Claim:
     """A job that was claimed at a moment (ms), of its record's names and values in turn."""
-    return _claim(job_id, now, _fields(pairs))
-
-
-def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
+    fields = {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
     payload: Any = json.loads(fields["payload"])
     sender: Any = payload.get("sender") if isinstance(payload, dict) else None
     return Claim(
@@ -319,7 +297,7 @@ class Records:
 
     async def claim_batch(
         self, waiting: str, *, nonce: str, room: int, lane: str, bucket: Rule | None = None
-    ) -> tuple[list[ClaimedJob], ClaimedJob | None]:
+    ) -> tuple[list[Claim], Claim | None]:
         """Claim jobs that wait for a call, for one that leaves now.
 
         More may wait than there is room for: the second is one of them, which makes the next call.
@@ -338,7 +316,7 @@ class Records:
 
     async def claim_late(
         self, turns: Turns, queue: str, *, nonce: str, most: int, late: float
-    ) -> list[ClaimedJob]:
+    ) -> list[Claim]:
         """Claim jobs that were woken for their turn `late` seconds ago and are not started.
 
         Args:
@@ -353,10 +331,10 @@ class Records:
 
     async def _claim_waiting(
         self, where: Sequence[str], nonce: str, values: Sequence[Value]
-    ) -> tuple[list[ClaimedJob], ClaimedJob | None]:
+    ) -> tuple[list[Claim], Claim | None]:
         call = _CLAIM_WAITING.call(where, [self._owner + nonce, self._lease, *values])
         next_caller, now, *found = await run_async(self.redis, call)
-        taken = [claimed_job(job_id.decode(), now, pairs) for job_id, pairs in found]
+        taken = [claim_of(job_id.decode(), now, pairs) for job_id, pairs in found]
         following = taken.pop() if next_caller else None
         return taken, following
 
