@@ -15,13 +15,15 @@ from copy import copy
 from functools import cache
 from pathlib import Path
 from threading import Thread
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, TypeVarTuple
 from zlib import crc32
 
 import aiosqlite
 from sqlalchemy import (
     URL,
+    ColumnElement,
     Insert,
+    Row,
     Select,
     event,
     func,
@@ -161,6 +163,7 @@ SQLITE_ARGUMENTS = {"isolation_level": None}
 can't turn into a writer while another one writes."""
 
 Value = TypeVar("Value")
+_Columns = TypeVarTuple("_Columns")
 
 PREPARED = "prepared_statements"
 """Parameter of a PostgreSQL URL: ``off``, or ``auto``, which is also what holds without it."""
@@ -431,6 +434,20 @@ def narrowed(query: Select[Any], table: Any, chosen: ListFilter) -> Select[Any]:
     if isinstance(chosen, SeenFilter) and chosen.apps is not None:
         query = query.where(table.app.in_(chosen.apps))
     return query
+
+
+async def rows_among(
+    connection: AsyncConnection,
+    query: Select[*_Columns],
+    column: ColumnElement[Any] | InstrumentedAttribute[Any],
+    values: Collection[Any],
+) -> list[Row[*_Columns]]:
+    """The rows of a query that have one of these values in a column, however many those are."""
+    return [
+        row
+        for some in chunks(values)
+        for row in await connection.execute(query.where(column.in_(some)))
+    ]
 
 
 def chunks(values: Collection[Value], most: int = CHUNK) -> Iterator[list[Value]]:

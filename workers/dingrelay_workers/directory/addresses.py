@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from dingrelay_tasks import addresses
 from dingrelay_tasks.addresses import AddressKind
-from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.database.database import Database, rows_among
 from dingrelay_workers.directory.models import UserRow
 
 _COLUMNS = {
@@ -41,14 +41,10 @@ async def find(
     found: dict[str, set[str]] = {value: set() for value in values}
     async with database.read() as connection:
         for column in _COLUMNS[kind]:
-            for some in chunks(found):
-                rows = await connection.execute(
-                    select(column, UserRow.userid).where(
-                        UserRow.app == app, column.in_(some), UserRow.left_at.is_(None)
-                    )
-                )
-                for value, userid in rows:
-                    found[str(value)].add(userid)
+            query = select(column, UserRow.userid)
+            query = query.where(UserRow.app == app, UserRow.left_at.is_(None))
+            for value, userid in await rows_among(connection, query, column, values):
+                found[str(value)].add(userid)
     return {value: sorted(userids) for value, userids in found.items()}
 
 

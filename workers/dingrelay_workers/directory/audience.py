@@ -7,10 +7,10 @@ below a department are found in the memberships alone.
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.database.database import Database, rows_among
 from dingrelay_workers.directory.departments import tree
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, RunRow, UserRow
 
@@ -20,8 +20,8 @@ PAGE = 1_000
 
 async def below(database: Database, app: str, department: int) -> AsyncIterator[list[str]]:
     """The userids of a department and all departments below it, each once, in order."""
-    inside = await _inside(database, app, department)
-    query = select(MembershipRow.userid).where(inside).distinct().order_by(MembershipRow.userid)
+    inside = MembershipRow.app == app, MembershipRow.department.in_(tree(app, [department]))
+    query = select(MembershipRow.userid).where(*inside).distinct().order_by(MembershipRow.userid)
     async for page in _pages(database, query, MembershipRow.userid):
         yield page
 
@@ -51,21 +51,16 @@ async def count_absent(
     absent = 0
     async for page in pages:
         async with database.read() as connection:
-            for some in chunks(page):
-                query = select(func.count(UserRow.userid)).where(*_here(app))
-                here = await connection.scalar(query.where(UserRow.userid.in_(some)))
-                absent += len(some) - (here or 0)
+            query = select(UserRow.userid).where(*_here(app))
+            absent += len(page) - len(await rows_among(connection, query, UserRow.userid, page))
     return absent
 
 
 async def who_left(database: Database, app: str, userids: Collection[str]) -> set[str]:
     """Those of these people who are known to have left."""
-    found = set[str]()
+    query = select(UserRow.userid).where(UserRow.app == app, UserRow.left_at.is_not(None))
     async with database.read() as connection:
-        for some in chunks(userids):
-            query = select(UserRow.userid).where(UserRow.app == app, UserRow.left_at.is_not(None))
-            found |= set(await connection.scalars(query.where(UserRow.userid.in_(some))))
-    return found
+        return {user for (user,) in await rows_among(connection, query, UserRow.userid, userids)}
 
 
 async def places(database: Database, app: str, userids: Collection[str]) -> dict[str, str]:
@@ -78,37 +73,25 @@ async def places(database: Database, app: str, userids: Collection[str]) -> dict
     query = select(MembershipRow.userid, DepartmentRow.name).join(DepartmentRow, and_(*of_member))
     query = query.where(MembershipRow.app == app, DepartmentRow.name.is_not(None))
     async with database.read() as connection:
-        for some in chunks(userids):
-            for user, name in await connection.execute(query.where(MembershipRow.userid.in_(some))):
-                found[user] = f"{found[user]}/{name}" if user in found else str(name)
+        for user, name in await rows_among(connection, query, MembershipRow.userid, userids):
+            found[user] = f"{found[user]}/{name}" if user in found else str(name)
     return found
 
 
 async def is_known(database: Database, app: str, department: int) -> bool:
     """Whether there is such a department."""
     async with database.read() as connection:
-        return bool(await tree(connection, app, department))
+        return await connection.scalar(tree(app, [department]).limit(1)) is not None
 
 
 async def fields(
     database: Database, app: str, userids: Collection[str]
 ) -> dict[str, dict[str, Any]]:
     """What is known of these people, as far as they have not left, by userid."""
-    known: dict[str, dict[str, Any]] = {}
+    query = select(UserRow.userid, UserRow.fields).where(*_here(app))
     async with database.read() as connection:
-        for some in chunks(userids):
-            query = select(UserRow.userid, UserRow.fields).where(*_here(app))
-            rows = await connection.execute(query.where(UserRow.userid.in_(some)))
-            known.update({row.userid: row.fields for row in rows})
-    return known
-
-
-async def _inside(database: Database, app: str, department: int) -> ColumnElement[bool]:
-    """The memberships at or below the department."""
-    async with database.read() as connection:
-        departments = await tree(connection, app, department)
-    # DingTalk's organisations have thousands of departments; an IN list takes tens of thousands.
-    return (MembershipRow.app == app) & MembershipRow.department.in_(departments)
+        rows = await rows_among(connection, query, UserRow.userid, userids)
+        return {row.userid: row.fields for row in rows}
 
 
 def _here(app: str) -> tuple[ColumnElement[bool], ...]:

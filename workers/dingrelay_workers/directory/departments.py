@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.organisation import Department
-from dingrelay_workers.database.database import chunks, insert_missing, upsert
+from dingrelay_workers.database.database import chunks, insert_missing, rows_among, upsert
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS
 from dingrelay_workers.directory import notices, runs
 from dingrelay_workers.directory.models import (
@@ -98,11 +98,7 @@ async def put_children(run: Run, department: Department, children: Iterable[Depa
         .where(is_not_newer(DepartmentRow.read_at, run))
     )
     for some in chunks(set(known) - {child.id for child in below}):
-        await run.connection.execute(
-            update(DepartmentRow)
-            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
-            .values(parent=None)
-        )
+        await run.update(DepartmentRow, DepartmentRow.id.in_(some), parent=None)
 
 
 async def remove(run: Run, departments: Collection[int], at: datetime) -> None:
@@ -123,21 +119,15 @@ async def remove(run: Run, departments: Collection[int], at: datetime) -> None:
             for number in some
         ]
         await insert_missing(run.connection, DepartmentRow, rows)
-        here = (
-            DepartmentRow.app == run.app,
-            DepartmentRow.id.in_(some),
-            is_not_newer(DepartmentRow.read_at, run),
-        )
+        here = DepartmentRow.id.in_(some), is_not_newer(DepartmentRow.read_at, run)
         found = await run.connection.scalars(
-            select(DepartmentRow.id).where(*here, DepartmentRow.left_at.is_(None))
+            select(DepartmentRow.id).where(
+                DepartmentRow.app == run.app, *here, DepartmentRow.left_at.is_(None)
+            )
         )
         removed = {number: Change(ChangeEvent.REMOVED) for number in found}
-        await run.connection.execute(update(DepartmentRow).where(*here).values(read_at=run.read_at))
-        await run.connection.execute(
-            update(DepartmentRow)
-            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(list(removed)))
-            .values(left_at=at)
-        )
+        await run.update(DepartmentRow, *here, read_at=run.read_at)
+        await run.update(DepartmentRow, DepartmentRow.id.in_(list(removed)), left_at=at)
         await notices.write(run.connection, run.app, DepartmentRow.id, removed, at)
 
 
@@ -165,39 +155,19 @@ async def strangers(
     )
 
 
-async def tree(connection: AsyncConnection, app: str, department: int) -> list[int]:
-    """The department and all below it; empty if there is no such department."""
-    children: dict[int | None, list[int]] = {}
-    rows = await connection.execute(
-        select(DepartmentRow.id, DepartmentRow.parent).where(
-            DepartmentRow.app == app, DepartmentRow.left_at.is_(None)
-        )
-    )
-    known: set[int] = set()
-    for row in rows:
-        known.add(row.id)
-        children.setdefault(row.parent, []).append(row.id)
-    found: set[int] = set()
-    ahead = [department] if department in known else []
-    while ahead:
-        number = ahead.pop()
-        # A department that moved during a walk may stand in a circle until the next one.
-        if number not in found:
-            found.add(number)
-            ahead += children.get(number, [])
-    return sorted(found)
+def tree(app: str, departments: Collection[int]) -> Select[int]:
+    """The departments and all below them; none for one that is not there.
+
+    A department that moved during a walk may stand in a circle until the next one: `UNION` takes each once.
+    """
+    here = select(DepartmentRow.id).where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
+    found = here.where(DepartmentRow.id.in_(departments)).cte(recursive=True)
+    return select(found.union(here.where(DepartmentRow.parent == found.c.id)).c.id)
 
 
 async def _known(
     connection: AsyncConnection, app: str, ids: Collection[int]
 ) -> dict[int, Row[Any]]:
     """The rows of those that are known."""
-    known: dict[int, Row[Any]] = {}
-    for some in chunks(ids):
-        rows = await connection.execute(
-            select(DepartmentRow.__table__).where(
-                DepartmentRow.app == app, DepartmentRow.id.in_(some)
-            )
-        )
-        known.update({row.id: row for row in rows})
-    return known
+    query = select(DepartmentRow.__table__).where(DepartmentRow.app == app)
+    return {row.id: row for row in await rows_among(connection, query, DepartmentRow.id, ids)}

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, exists, select, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.organisation import Member
-from dingrelay_workers.database.database import chunks, upsert
+from dingrelay_workers.database.database import chunks, rows_among, upsert
 from dingrelay_workers.directory.models import (
     Change,
     ChangeEvent,
@@ -38,12 +38,7 @@ Place = dict[str, Any]
 def in_department(department: int, members: Sequence[Member]) -> list[Place]:
     """The places in a department's list of members."""
     return [
-        {
-            "department": department,
-            "userid": member.userid,
-            "leader": member.fields.get("leader"),
-            "dept_order": member.fields.get("dept_order"),
-        }
+        _place(member, department, *map(member.fields.get, ("leader", "dept_order")))
         for member in members
     ]
 
@@ -56,14 +51,14 @@ def of_user(member: Member) -> list[Place] | None:
     leader = {place["dept_id"]: place["leader"] for place in fields.get("leader_in_dept", ())}
     order = {place["dept_id"]: place["order"] for place in fields.get("dept_order_list", ())}
     return [
-        {
-            "department": number,
-            "userid": member.userid,
-            "leader": leader.get(number),
-            "dept_order": order.get(number),
-        }
+        _place(member, number, leader.get(number), order.get(number))
         for number in fields["dept_id_list"]
     ]
+
+
+def _place(member: Member, department: int, leader: bool | None, order: int | None) -> Place:
+    place: Place = {"department": department, "userid": member.userid}
+    return place | {"leader": leader, "dept_order": order}
 
 
 async def replace_department(run: Run, department: int, given: Sequence[Place]) -> Changes:
@@ -75,13 +70,11 @@ async def replace_department(run: Run, department: int, given: Sequence[Place]) 
 
 async def replace_user(run: Run, userid: str, given: Sequence[Place]) -> Changes:
     """The person is in these departments and in no other; whether they changed within one."""
-    person = UserRow.app == run.app, UserRow.userid == userid
-    row = (
-        await run.connection.execute(select(UserRow.placed_at, UserRow.left_at).where(*person))
-    ).one()
+    query = select(UserRow.placed_at, UserRow.left_at).where(UserRow.app == run.app)
+    row = (await run.connection.execute(query.where(UserRow.userid == userid))).one()
     if row.left_at is not None or is_newer(row.placed_at, run):
         return {}
-    await run.connection.execute(update(UserRow).where(*person).values(placed_at=run.read_at))
+    await run.update(UserRow, UserRow.userid == userid, placed_at=run.read_at)
     return await _replace(run, MembershipRow.userid == userid, given, without=())
 
 
@@ -108,25 +101,16 @@ async def stranded(run: Run, most: int) -> Sequence[str]:
 async def leave_removed(run: Run, userids: Collection[str]) -> None:
     """Delete these people's memberships in removed departments; the others stay."""
     for some in chunks(userids):
-        await run.connection.execute(
-            delete(MembershipRow).where(
-                MembershipRow.app == run.app, MembershipRow.userid.in_(some), _IN_REMOVED
-            )
-        )
+        await run.delete(MembershipRow, MembershipRow.userid.in_(some), _IN_REMOVED)
 
 
 async def is_outdated(run: Run, member: Member) -> bool:
     """Whether a department that a person's answer names was found not to exist after it was read."""
     departments = [place["department"] for place in of_user(member) or ()]
-    for some in chunks(departments):
-        rows = await run.connection.execute(
-            select(DepartmentRow.read_at)
-            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
-            .where(DepartmentRow.left_at.is_not(None))
-        )
-        if any(is_newer(row.read_at, run) for row in rows):
-            return True
-    return False
+    gone = DepartmentRow.app == run.app, DepartmentRow.left_at.is_not(None)
+    query = select(DepartmentRow.read_at).where(*gone)
+    found = await rows_among(run.connection, query, DepartmentRow.id, departments)
+    return any(is_newer(row.read_at, run) for row in found)
 
 
 async def leaders(connection: AsyncConnection, app: str, department: int) -> Sequence[str]:
@@ -142,17 +126,13 @@ async def leaders(connection: AsyncConnection, app: str, department: int) -> Seq
 async def _elsewhere(run: Run, given: Sequence[Place]) -> Collection[Key]:
     """People who were found in other departments, or to have left, after the list was read."""
     departments = {place["userid"]: place["department"] for place in given}
-    found: set[Key] = set()
-    for some in chunks(departments):
-        rows = await run.connection.execute(
-            select(UserRow.userid, UserRow.placed_at, UserRow.left_at).where(
-                UserRow.app == run.app, UserRow.userid.in_(some)
-            )
-        )
-        for row in rows:
-            if row.left_at is not None or is_newer(row.placed_at, run):
-                found.add((departments[row.userid], row.userid))
-    return found
+    query = select(UserRow.userid, UserRow.placed_at, UserRow.left_at)
+    query = query.where(UserRow.app == run.app)
+    return {
+        (departments[row.userid], row.userid)
+        for row in await rows_among(run.connection, query, UserRow.userid, departments)
+        if row.left_at is not None or is_newer(row.placed_at, run)
+    }
 
 
 async def _replace(

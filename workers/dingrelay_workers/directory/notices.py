@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
-from dingrelay_workers.database.database import chunks
+from dingrelay_workers.database.database import rows_among
 from dingrelay_workers.directory.models import Change, ChangeEvent, DepartmentRow, UserRow
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice
@@ -43,16 +43,11 @@ async def write(
     table: Any = key.class_
     noun, columns = _SHOWN[table]
     notices: list[Notice] = []
-    for some in chunks(known):
-        rows = await connection.execute(
-            select(*columns).where(table.app == app, key.in_(some)).order_by(key)
-        )
-        for row in rows.mappings():
-            change = known[row[key.key]]
-            data = dict(row)
-            if change.event == ChangeEvent.CHANGED:
-                data["changed"] = sorted(change.fields)
-            notices.append(
-                Notice(type=f"directory.{noun}.{change.event}", app=app, at=at, data=data)
-            )
+    query = select(*columns).where(table.app == app).order_by(key)
+    for row in await rows_among(connection, query, key, known):
+        data = row._asdict()
+        change = known[data[key.key]]
+        if change.event == ChangeEvent.CHANGED:
+            data["changed"] = sorted(change.fields)
+        notices.append(Notice(type=f"directory.{noun}.{change.event}", app=app, at=at, data=data))
     await outbox.write(connection, notices)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, exists, select
 
-from dingrelay_workers.database.database import chunks, upsert
+from dingrelay_workers.database.database import rows_among, upsert
 from dingrelay_workers.directory.models import OmittedFieldRow, UserRow
 from dingrelay_workers.directory.runs import Run
 
@@ -19,6 +19,7 @@ WITHIN_MS = 3_600_000
 
 Names = Mapping[str, Collection[str]]
 """Names of fields by userid."""
+_NAMED = OmittedFieldRow.userid, OmittedFieldRow.field
 
 
 async def note(run: Run, given: Names, left_out: Names, *, listed: bool) -> dict[str, set[str]]:
@@ -36,16 +37,11 @@ async def note(run: Run, given: Names, left_out: Names, *, listed: bool) -> dict
     """
     fresh = {userid: set(names) for userid, names in left_out.items()}
     again: list[dict[str, str]] = []
-    for some in chunks(given):
-        known = await run.connection.execute(
-            select(OmittedFieldRow.userid, OmittedFieldRow.field).where(
-                OmittedFieldRow.app == run.app, OmittedFieldRow.userid.in_(some)
-            )
-        )
-        for userid, name in known:
-            fresh.get(userid, set()).discard(name)
-            if name in given[userid]:
-                again.append({"of_user": userid, "of_field": name})
+    query = select(*_NAMED).where(OmittedFieldRow.app == run.app)
+    for userid, name in await rows_among(run.connection, query, OmittedFieldRow.userid, given):
+        fresh.get(userid, set()).discard(name)
+        if name in given[userid]:
+            again.append({"of_user": userid, "of_field": name})
     await _forget(run, again)
     common: dict[str, Any] = {"app": run.app, "listed": listed, "read_at": run.read_at}
     rows = [
@@ -60,17 +56,13 @@ async def note(run: Run, given: Names, left_out: Names, *, listed: bool) -> dict
 async def take_cleared(run: Run, shown: Collection[str], *, listed: bool) -> dict[str, set[str]]:
     """The fields that were cleared, by userid, now that answers of the run show them for others."""
     cleared: dict[str, set[str]] = defaultdict(set)
-    for some in chunks(shown):
-        rows = await run.connection.execute(
-            select(OmittedFieldRow.userid, OmittedFieldRow.field).where(
-                OmittedFieldRow.app == run.app,
-                OmittedFieldRow.field.in_(some),
-                OmittedFieldRow.listed.is_(listed),
-                OmittedFieldRow.read_at.between(run.read_at - WITHIN_MS, run.read_at),
-            )
-        )
-        for userid, name in rows:
-            cleared[userid].add(name)
+    query = select(*_NAMED).where(
+        OmittedFieldRow.app == run.app,
+        OmittedFieldRow.listed.is_(listed),
+        OmittedFieldRow.read_at.between(run.read_at - WITHIN_MS, run.read_at),
+    )
+    for userid, name in await rows_among(run.connection, query, OmittedFieldRow.field, shown):
+        cleared[userid].add(name)
     keys = [{"of_user": userid, "of_field": name} for userid in cleared for name in cleared[userid]]
     await _forget(run, keys)
     return cleared

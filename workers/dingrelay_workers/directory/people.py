@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import or_, select
 
 from dingrelay_tasks.organisation import Member
-from dingrelay_workers.database.database import chunks, insert_missing, upsert
+from dingrelay_workers.database.database import chunks, insert_missing, rows_among, upsert
 from dingrelay_workers.directory import addresses, notices, omissions
 from dingrelay_workers.directory.models import (
     Change,
@@ -77,12 +77,8 @@ async def meet(
     fresh: dict[str, set[str]] = {}
     for some in chunks(given):
         outdated = await _identify(run, {each: given[each] for each in some}, at)
-        known = {
-            row.userid: row
-            for row in await run.connection.execute(
-                select(UserRow.__table__).where(UserRow.app == run.app, UserRow.userid.in_(some))
-            )
-        }
+        people = select(UserRow.__table__).where(UserRow.app == run.app, UserRow.userid.in_(some))
+        known = {row.userid: row for row in await run.connection.execute(people)}
         rows: list[dict[str, Any]] = []
         left_out: dict[str, set[str]] = {}
         for userid in some:
@@ -143,11 +139,7 @@ async def _identify(run: Run, given: Mapping[str, Mapping[str, Any]], at: dateti
             continue
         if row.fields.get(UNIONID) != unionid:
             # A worker of 0.2.0 wrote another person's fields there.
-            await run.connection.execute(
-                update(UserRow)
-                .where(UserRow.app == run.app, UserRow.userid == userid)
-                .values(unionid=None)
-            )
+            await run.update(UserRow, UserRow.userid == userid, unionid=None)
         elif row.left_at is None and is_newer(row.read_at, run):
             owners[unionid] = userid
         else:
@@ -165,9 +157,7 @@ async def _identify(run: Run, given: Mapping[str, Mapping[str, Any]], at: dateti
     for old, new in successors.items():
         await _pass_on(run, old, new)
         if rows[old].left_at is not None:
-            await run.connection.execute(
-                delete(UserRow).where(UserRow.app == run.app, UserRow.userid == old)
-            )
+            await run.delete(UserRow, UserRow.userid == old)
     return outdated | over
 
 
@@ -176,31 +166,22 @@ async def _pass_on(run: Run, old: str, new: str) -> None:
 
     That DingTalk does not know the old one says nothing of the new one.
     """
-    own = ChangeRow.app == run.app, ChangeRow.userid == old
+    own = ChangeRow.userid == old
     of_both = select(ChangeRow.number).where(ChangeRow.app == run.app, ChangeRow.userid == new)
     needless = ChangeRow.number.in_(of_both) | (ChangeRow.event == ChangeEvent.GONE)
-    await run.connection.execute(delete(ChangeRow).where(*own, needless))
-    await run.connection.execute(update(ChangeRow).where(*own).values(userid=new))
+    await run.delete(ChangeRow, own, needless)
+    await run.update(ChangeRow, own, userid=new)
 
 
 async def _clear(run: Run, cleared: omissions.Names) -> None:
     """Take these fields out of people's rows. A text is empty: an older read must not bring it back."""
-    for some in chunks(cleared):
-        rows = await run.connection.execute(
-            select(UserRow.userid, UserRow.fields).where(
-                UserRow.app == run.app, UserRow.userid.in_(some)
-            )
-        )
-        for row in rows.all():
-            names = cleared[row.userid]
-            kept = {name: value for name, value in row.fields.items() if name not in names}
-            texts = {name: "" for name in names if isinstance(row.fields.get(name), str)}
-            fields = kept | texts
-            await run.connection.execute(
-                update(UserRow)
-                .where(UserRow.app == run.app, UserRow.userid == row.userid)
-                .values(fields=fields, **addresses.columns(fields))
-            )
+    query = select(UserRow.userid, UserRow.fields).where(UserRow.app == run.app)
+    for row in await rows_among(run.connection, query, UserRow.userid, cleared):
+        names = cleared[row.userid]
+        kept = {name: value for name, value in row.fields.items() if name not in names}
+        texts = {name: "" for name in names if isinstance(row.fields.get(name), str)}
+        values = {"fields": kept | texts, **addresses.columns(kept | texts)}
+        await run.update(UserRow, UserRow.userid == row.userid, **values)
 
 
 async def remove(
@@ -220,32 +201,24 @@ async def remove(
         gone = HeldAnswer({}, read_at=run.read_at)
         rows = [{**_row(run.app, userid, gone, run.number), "left_at": at} for userid in some]
         await insert_missing(run.connection, UserRow, rows)
-        here = UserRow.app == run.app, UserRow.userid.in_(some), is_not_newer(UserRow.read_at, run)
-        found = await run.connection.scalars(
-            select(UserRow.userid).where(*here, UserRow.left_at.is_(None))
-        )
-        leave = list(found)
+        here = UserRow.userid.in_(some), is_not_newer(UserRow.read_at, run)
+        present = select(UserRow.userid).where(UserRow.app == run.app, UserRow.left_at.is_(None))
+        leave = list(await run.connection.scalars(present.where(*here)))
         changes |= {userid: Change(ChangeEvent.LEFT) for userid in leave}
         if not are_others:
-            await run.connection.execute(update(UserRow).where(*here).values(read_at=run.read_at))
-        leaving = UserRow.app == run.app, UserRow.userid.in_(leave)
-        await run.connection.execute(update(UserRow).where(*leaving).values(left_at=at))
+            await run.update(UserRow, *here, read_at=run.read_at)
+        await run.update(UserRow, UserRow.userid.in_(leave), left_at=at)
         for table in (MembershipRow, OmittedFieldRow):
-            await run.connection.execute(
-                delete(table).where(table.app == run.app, table.userid.in_(leave))
-            )
+            await run.delete(table, table.userid.in_(leave))
     return changes
 
 
 async def _forget(run: Run, userids: Collection[str]) -> None:
     """Keep nothing of what was known of these people, who have left."""
     nothing: dict[str, Any] = {"unionid": None, "name": None, "fields": {}, "detailed_at": 0}
+    nothing |= addresses.columns({})
     for some in chunks(userids):
-        await run.connection.execute(
-            update(UserRow)
-            .where(UserRow.app == run.app, UserRow.userid.in_(some), UserRow.left_at.is_not(None))
-            .values(**nothing, **addresses.columns({}))
-        )
+        await run.update(UserRow, UserRow.userid.in_(some), UserRow.left_at.is_not(None), **nothing)
 
 
 async def gone(run: Run) -> list[str]:
@@ -260,17 +233,9 @@ async def gone(run: Run) -> list[str]:
 
 async def count_known_before(run: Run) -> int:
     """How many people were there before the run."""
-    here = await run.connection.scalar(
-        select(func.count())
-        .select_from(UserRow)
-        .where(UserRow.app == run.app, UserRow.left_at.is_(None))
-    )
-    added = await run.connection.scalar(
-        select(func.count())
-        .select_from(ChangeRow)
-        .where(ChangeRow.number == run.number, ChangeRow.event == ChangeEvent.ADDED)
-    )
-    return (here or 0) - (added or 0)
+    here = await run.count(UserRow, UserRow.app == run.app, UserRow.left_at.is_(None))
+    added = ChangeRow.number == run.number, ChangeRow.event == ChangeEvent.ADDED
+    return here - await run.count(ChangeRow, *added)
 
 
 async def record(run: Run, changes: Changes, at: datetime) -> None:
@@ -279,33 +244,19 @@ async def record(run: Run, changes: Changes, at: datetime) -> None:
     Someone who was added by the run stays added, whatever else it finds out.
     """
     await notices.write(run.connection, run.app, UserRow.userid, changes, at)
-    for some in chunks(changes):
-        before = {
-            row.userid: row
-            for row in await run.connection.execute(
-                select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields).where(
-                    ChangeRow.number == run.number, ChangeRow.userid.in_(some)
-                )
-            )
-        }
-        rows: list[dict[str, Any]] = []
-        for userid in some:
-            change, row = changes[userid], before.get(userid)
-            event, fields = change.event, change.fields
-            if row is not None and event is ChangeEvent.CHANGED:
-                event = ChangeEvent(row.event)
-                fields = fields | set(row.fields) if event is ChangeEvent.CHANGED else set[str]()
-            rows.append(
-                {
-                    "number": run.number,
-                    "userid": userid,
-                    "app": run.app,
-                    "event": event,
-                    "fields": sorted(fields),
-                    "at": at,
-                }
-            )
-        await upsert(run.connection, ChangeRow, rows)
+    query = select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields)
+    query = query.where(ChangeRow.number == run.number)
+    known = await rows_among(run.connection, query, ChangeRow.userid, changes)
+    before = {row.userid: row for row in known}
+    rows: list[dict[str, Any]] = []
+    for userid, change in changes.items():
+        row, event, fields = before.get(userid), change.event, change.fields
+        if row is not None and event is ChangeEvent.CHANGED:
+            event = ChangeEvent(row.event)
+            fields = fields | set(row.fields) if event is ChangeEvent.CHANGED else set[str]()
+        found = {"event": event, "fields": sorted(fields), "at": at}
+        rows.append({"number": run.number, "userid": userid, "app": run.app, **found})
+    await upsert(run.connection, ChangeRow, rows)
 
 
 def _personal(member: Member) -> dict[str, Any]:

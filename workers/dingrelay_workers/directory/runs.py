@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -50,6 +50,21 @@ class Run:
     scope: str
     closed: bool
     read_at: int
+
+    async def update(self, table: Any, *where: ColumnElement[bool], **values: Any) -> None:
+        """Change the app's rows for which all of this holds."""
+        changed = update(table).where(table.app == self.app, *where).values(values)
+        await self.connection.execute(changed)
+
+    async def delete(self, table: Any, *where: ColumnElement[bool]) -> None:
+        """Delete the app's rows for which all of this holds."""
+        await self.connection.execute(delete(table).where(table.app == self.app, *where))
+
+    async def count(self, table: Any, *where: ColumnElement[bool]) -> int:
+        """How many rows there are for which all of this holds."""
+        return (
+            await self.connection.scalar(select(func.count()).select_from(table).where(*where)) or 0
+        )
 
 
 async def find(connection: AsyncConnection, app: str, run: str, *, read_at: int) -> Run:
@@ -112,11 +127,7 @@ async def keep(run: Run, key: InstrumentedAttribute[_Id], ids: Collection[_Id]) 
     """Count these people or departments as met, without new fields."""
     table: Any = key.class_
     for some in chunks(ids):
-        await run.connection.execute(
-            update(table)
-            .where(table.app == run.app, key.in_(some), table.met_in < run.number)
-            .values(met_in=run.number)
-        )
+        await run.update(table, key.in_(some), table.met_in < run.number, met_in=run.number)
 
 
 async def drop_if_nothing_new(run: Run) -> None:
@@ -126,15 +137,13 @@ async def drop_if_nothing_new(run: Run) -> None:
     """
     changes = select(ChangeRow.number).where(ChangeRow.number == run.number).limit(1)
     if await run.connection.scalar(changes) is None:
-        await run.connection.execute(delete(RunRow).where(RunRow.number == run.number))
+        await run.delete(RunRow, RunRow.number == run.number)
 
 
 async def close(run: Run, *, users: int) -> None:
     """The run is finished. Some of the app's runs that are too old are deleted with it."""
     now = datetime.now(UTC)
-    await run.connection.execute(
-        update(RunRow).where(RunRow.number == run.number).values(closed_at=now, users=users)
-    )
+    await run.update(RunRow, RunRow.number == run.number, closed_at=now, users=users)
     await _forget_before(run.connection, run.app, now - KEPT)
 
 
@@ -233,21 +242,13 @@ async def in_state(run: Run, state: DepartmentState, most: int | None = None) ->
 
 async def add_calls(run: Run, calls: int) -> None:
     """The run made calls that belong to no department of it."""
-    await run.connection.execute(
-        update(RunRow).where(RunRow.number == run.number).values(calls=RunRow.calls + calls)
-    )
+    await run.update(RunRow, RunRow.number == run.number, calls=RunRow.calls + calls)
 
 
 async def pending(run: Run) -> int:
     """How many departments are noted and not settled."""
-    found = await run.connection.scalar(
-        select(func.count())
-        .select_from(RunDepartmentRow)
-        .where(
-            RunDepartmentRow.number == run.number, RunDepartmentRow.state == DepartmentState.PENDING
-        )
-    )
-    return found or 0
+    state = RunDepartmentRow.state == DepartmentState.PENDING
+    return await run.count(RunDepartmentRow, RunDepartmentRow.number == run.number, state)
 
 
 async def progress(run: Run) -> Progress:
@@ -291,9 +292,5 @@ async def progress(run: Run) -> Progress:
 
 async def count_users(run: Run) -> int:
     """How many people the run, or a newer one, has met."""
-    found = await run.connection.scalar(
-        select(func.count())
-        .select_from(UserRow)
-        .where(UserRow.app == run.app, UserRow.left_at.is_(None), UserRow.met_in >= run.number)
-    )
-    return found or 0
+    met = UserRow.left_at.is_(None), UserRow.met_in >= run.number
+    return await run.count(UserRow, UserRow.app == run.app, *met)

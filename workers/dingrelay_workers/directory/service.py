@@ -85,7 +85,7 @@ class DirectoryService:
             if department is not None:
                 inside = select(MembershipRow.userid).where(
                     MembershipRow.app == app,
-                    MembershipRow.department.in_(await tree(connection, app, department)),
+                    MembershipRow.department.in_(tree(app, [department])),
                 )
                 query = query.where(UserRow.userid.in_(inside))
             rows = (await connection.execute(query)).mappings().all()
@@ -112,12 +112,8 @@ class DirectoryService:
             found = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
             rows = found.mappings().all()
             parents = await _parents(connection, app)
-            counted = await _count_below(connection, app, parents, [row["id"] for row in rows])
-        parted = set(parents.values())
-        return [
-            DepartmentDocument(**row, people=counted[row["id"]], leaf=row["id"] not in parted)
-            for row in rows
-        ]
+            below = await _below(connection, app, parents, [row["id"] for row in rows])
+        return [DepartmentDocument(**row, **below[row["id"]]) for row in rows]
 
     async def userid_of(self, app: str, which: ColumnElement[bool]) -> str | None:
         """The one person that fits; None if none does, several do, or they have left."""
@@ -145,15 +141,10 @@ class DirectoryService:
                 for row in every
                 if row.parent in opened or row.id in ids or (named and named in (row.name or ""))
             ][:MOST_NODES]
-            counted = await _count_below(connection, app, parents_of, [row.id for row in rows])
-        parted = set(parents_of.values())
+            below = await _below(connection, app, parents_of, [row.id for row in rows])
         return [
             DepartmentNode(
-                id=row.id,
-                name=row.name or str(row.id),
-                parent=row.parent,
-                people=counted[row.id],
-                leaf=row.id not in parted,
+                id=row.id, name=row.name or str(row.id), parent=row.parent, **below[row.id]
             )
             for row in rows
         ]
@@ -166,13 +157,16 @@ async def _parents(connection: AsyncConnection, app: str) -> dict[int, int | Non
     return {row.id: row.parent for row in await connection.execute(query)}
 
 
-async def _count_below(
+async def _below(
     connection: AsyncConnection,
     app: str,
     parents: Mapping[int, int | None],
     departments: Collection[int],
-) -> dict[int, int]:
-    """People in each of these departments and in all below it, each once. `parents`: department → the one above it."""
+) -> dict[int, dict[str, Any]]:
+    """``people`` in each of these departments and in all below it, each once; and whether it is a ``leaf``.
+
+    `parents`: department → the one above it.
+    """
     place, own = MembershipRow.department, MembershipRow.app == app
     direct = select(place, func.count()).where(own).group_by(place)
     members = {row[0]: row[1] for row in await connection.execute(direct)}
@@ -186,7 +180,7 @@ async def _count_below(
     children: dict[int | None, list[int]] = defaultdict(list)
     for department, parent in parents.items():
         children[parent].append(department)
-    found: dict[int, int] = {}
+    found: dict[int, dict[str, Any]] = {}
     for top in departments:
         below, ahead = set[int](), [top]
         while ahead:
@@ -195,7 +189,8 @@ async def _count_below(
                 below.add(department)
                 ahead += children[department]
         again = (len(below.intersection(each)) - 1 for each in places.values())
-        found[top] = sum(members.get(each, 0) for each in below) - sum(max(0, n) for n in again)
+        people = sum(members.get(each, 0) for each in below) - sum(max(0, n) for n in again)
+        found[top] = {"people": people, "leaf": below == {top}}
     return found
 
 

@@ -91,8 +91,7 @@ class KnownPeople:
         if time.monotonic() < until:
             return below
         async with self._database.read() as connection:
-            trees = [await tree(connection, key[0], each) for each in sorted(departments)]
-        below = frozenset(number for each in trees for number in each)
+            below = frozenset(await connection.scalars(tree(key[0], departments)))
         self._below = {known: kept for known, kept in self._below.items() if known[0] != key[0]}
         self._below[key] = below, time.monotonic() + TREE_KEPT
         return below
