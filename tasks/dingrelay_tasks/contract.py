@@ -66,6 +66,10 @@ LARGEST_JOB = 1_000_000
 """Bytes of a job as JSON. DingTalk takes messages of kilobytes and forms of some hundred; what is
 larger would hold up everything else that passes through Redis."""
 
+DEEPEST = 64
+"""Levels of lists and objects in JSON that comes from outside. No contract has more than ten, and DingTalk's
+events have four; what is deeper can't be stored."""
+
 _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
@@ -294,6 +298,18 @@ def check_size(job: object, text: str) -> None:
     largest = max(fields, key=lambda name: len(json.dumps(fields[name])), default="job")
     problem = en("the job is {:.1f} MB as JSON, most of it here; it may be 1 MB", size / 1000000.0)
     raise ContractError(largest, problem)
+
+
+def too_deep(values: object, text: str) -> bool:
+    """Whether the values of a JSON text have too many levels."""
+    # Brackets within texts count as well: then the exact look below decides.
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return False
+    level: list[Any] = [[values]]
+    for _ in range(DEEPEST + 1):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for members in inner for each in members if isinstance(each, dict | list)]
+    return bool(level)
 
 
 def _is_text(name: object) -> bool:

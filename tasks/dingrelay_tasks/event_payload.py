@@ -7,10 +7,10 @@ next (API §7.3). What is not understood is kept in `Event.data`; nothing here i
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn, cast
 
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import DEEPEST, ContractError, too_deep
 from dingrelay_tasks.event import LONGEST_EVENT_ID, Event, value
 from dingrelay_tasks.sentence import en
 
@@ -25,8 +25,6 @@ SESSION = "sessionWebhook"
 FAILED_DATA = ("bpmsCallBackData", "callbackData", "roleLabelChange")
 """Under one of these a failed event has its fields, if not at once (API §11.7)."""
 
-DEEPEST = 64
-"""Levels of lists and objects in an event. DingTalk's have four; what is deeper can't be stored."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -43,7 +41,7 @@ def decode(text: str) -> dict[str, Any]:
         raise ContractError("event", "is no JSON") from None
     if not isinstance(found, dict):
         raise ContractError("event", "is no JSON object")
-    if text.count("[") + text.count("{") > DEEPEST and _depth(found) > DEEPEST:
+    if too_deep(found, text):
         raise ContractError("event", en("has more than {} levels", DEEPEST))
     decoded: dict[str, Any] = _whole(found) if _SURROGATE.search(text) else found
     return decoded
@@ -187,29 +185,7 @@ def _moment(given: Any) -> int | None:
 
 def _whole(given: Any) -> Any:
     """The same with each half of a character replaced."""
-    if isinstance(given, str):
-        return given.encode("utf-8", "replace").decode()
-    if isinstance(given, list):
-        return [_whole(each) for each in cast("Sequence[Any]", given)]
-    if isinstance(given, dict):
-        members = cast("dict[str, Any]", given)
-        return {_whole(name): _whole(each) for name, each in members.items()}
-    return given
-
-
-def _depth(content: Any) -> int:
-    """How many levels of lists and objects there are; no more are counted than matter."""
-    levels, level = 0, [content]
-    while level and levels <= DEEPEST:
-        inner: list[Any] = []
-        for each in level:
-            if isinstance(each, dict):
-                inner += cast("dict[str, Any]", each).values()
-            elif isinstance(each, list):
-                inner += each
-        levels += any(isinstance(each, dict | list) for each in level)
-        level = inner
-    return levels
+    return json.loads(json.dumps(given, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _no_number(_: str) -> NoReturn:

@@ -8,7 +8,7 @@ import pytest
 from dingrelay_producers.store import record
 from dingrelay_producers.stream import connection as frames
 from dingrelay_tasks import event_payload
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import DEEPEST, ContractError
 from dingrelay_tasks.event import Event
 from dingrelay_workers.dingtalk import missed_events
 from unit.fake_calls import FakeCalls
@@ -39,9 +39,9 @@ def test_an_event_that_is_nested_too_deeply_is_refused_before_it_is_a_job() -> N
             inner = [inner]
         return pushed(EventType="a", x=inner)
 
-    record.draft(nested(event_payload.DEEPEST - 1))
+    record.draft(nested(DEEPEST - 1))
     with pytest.raises(ContractError, match="levels"):
-        nested(event_payload.DEEPEST)
+        nested(DEEPEST)
     with pytest.raises(ContractError, match="levels"):
         nested(900)
 

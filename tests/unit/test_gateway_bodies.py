@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anything import json_values
-from dingrelay_workers.http.body_reader import DEEPEST, LineSplitter, parse_json
+from dingrelay_tasks.contract import DEEPEST
+from dingrelay_workers.http.body_reader import LineSplitter, parse_json
 from dingrelay_workers.http.problems import Problem, pointer
 
 WHOLE = st.integers(-(2**60), 2**60)

@@ -5,16 +5,14 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from aiohttp import web
 
+from dingrelay_tasks.contract import DEEPEST, too_deep
 from dingrelay_tasks.sentence import en, not_json
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem
-
-DEEPEST = 64
-"""Levels of arrays and objects. No contract has more than ten."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CHARSET = re.compile(r'charset="?utf-8"?', re.IGNORECASE)
@@ -110,9 +108,6 @@ def parse_json(content: bytes) -> Any:
         text = content.decode()
     except UnicodeDecodeError:
         raise _malformed("is not UTF-8") from None
-    # Brackets within texts count as well: then the exact look below decides.
-    if content.count(b"[") + content.count(b"{") > DEEPEST:
-        _check_depth(content)
     try:
         values = _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -122,8 +117,13 @@ def parse_json(content: bytes) -> Any:
     except ValueError:
         # Python refuses integers of thousands of digits.
         raise _malformed("holds a number that is out of range") from None
+    if too_deep(values, text):
+        raise _malformed(en("has more than {} levels", DEEPEST))
     if _SURROGATE.search(content):
-        _check_unicode(values)
+        try:
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise _malformed("holds half of a surrogate pair") from None
     return values
 
 
@@ -152,35 +152,6 @@ def _constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_members, parse_float=_finite, parse_constant=_constant
 )
-
-_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
-
-
-def _check_depth(content: bytes) -> None:
-    depth = 0
-    for byte in _OUTSIDE_STRINGS.sub(b"", content).translate(None, _NO_BRACKETS):
-        depth += 1 if byte in b"[{" else -1
-        if depth > DEEPEST:
-            raise _malformed(en("has more than {} levels", DEEPEST))
-
-
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-
-
-def _check_unicode(values: Any) -> None:
-    left = [values]
-    while left:
-        here = left.pop()
-        if isinstance(here, dict):
-            members = cast("dict[str, Any]", here)
-            left += [*members.keys(), *members.values()]
-        elif isinstance(here, list):
-            left += here
-        elif isinstance(here, str):
-            try:
-                here.encode()
-            except UnicodeEncodeError:
-                raise _malformed("holds half of a surrogate pair") from None
 
 
 Line = tuple[int, bytes | None]
