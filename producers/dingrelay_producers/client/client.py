@@ -37,7 +37,7 @@ from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.job_ref import JobRef
-from dingrelay_producers.client.media import Medium
+from dingrelay_producers.client.media import LocalFile, Medium
 from dingrelay_producers.client.personal_data import Erasure, PersonRequest
 from dingrelay_producers.errors import (
     CannotResolve,
@@ -57,7 +57,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract, Lane
-from dingrelay_tasks.media_upload import MediaType
+from dingrelay_tasks.media_upload import MediaType, MediaUpload
 from dingrelay_tasks.sentence import en
 
 
@@ -223,9 +223,15 @@ class Client:
         """
         local = media.read(file, name, media_type)
         job, form = media.job_of(local, app, lane)
+        checked_flag(again, "again")
+        return self._upload(local, job, form, timeout=timeout, again=again)
+
+    def _upload(
+        self, local: LocalFile, job: MediaUpload, form: bytes, *, timeout: float, again: bool
+    ) -> Medium:
         ask = self._cells.of(job.app).redis_call
         entry = keys.media(job.app, local.digest)
-        if not checked_flag(again, "again"):
+        if not again:
             known = ask(lambda redis: redis.get(entry))
             if known is not None:
                 return Medium(known.decode(), local.type, known=True)

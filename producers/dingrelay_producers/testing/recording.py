@@ -1,13 +1,11 @@
 """A client that enqueues nothing and remembers what it was given."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
 
-from dingrelay_producers.client import media
 from dingrelay_producers.client.approvals import ApprovalRef
 from dingrelay_producers.client.arguments import checked_id
 from dingrelay_producers.client.async_client import AsyncClient
@@ -15,7 +13,7 @@ from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.connection import ClientConnection
 from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_ref import AsyncJobRef, JobRef
-from dingrelay_producers.client.media import Medium
+from dingrelay_producers.client.media import LocalFile, Medium
 from dingrelay_producers.errors import JobNotFound, WaitTimeout
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import record
@@ -23,9 +21,9 @@ from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_tasks.approval_actions import TerminationRequest
-from dingrelay_tasks.contract import Contract, Lane, check_size
+from dingrelay_tasks.contract import Contract, check_size
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.media_upload import MediaType
+from dingrelay_tasks.media_upload import MediaUpload
 from dingrelay_tasks.message_result import LEFT_OUT
 from dingrelay_tasks.message_send import MessageSend
 
@@ -129,20 +127,10 @@ class RecordingClient(Client):
     resolve = _not_recorded("resolve")
     whole_id = _not_recorded("whole_id")
 
-    def upload(
-        self,
-        file: str | os.PathLike[str] | bytes,
-        *,
-        name: str | None = None,
-        media_type: MediaType | None = None,
-        app: str = DEFAULT_APP,
-        lane: Lane = "normal",
-        timeout: float = 60,
-        again: bool = False,
+    def _upload(
+        self, local: LocalFile, job: MediaUpload, form: bytes, *, timeout: float, again: bool
     ) -> Medium:
-        """An id for a file that goes nowhere, the same for the same file; see `Client.upload`."""
-        local = media.read(file, name, media_type)
-        job, _ = media.job_of(local, app, lane)
+        """An id for a file that goes nowhere, the same for the same file."""
         entry = job.app, local.digest
         known = entry in self._uploaded and not again
         self._uploaded.add(entry)
