@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dingrelay_tasks.approval_follow import InstanceId
-from dingrelay_tasks.context import ApprovalChange, ApprovalTask, Context, TaskState
+from dingrelay_tasks.context import ApprovalChange, ApprovalTask, Context, TaskState, remember
 from dingrelay_tasks.contract import Deliverable, Json, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused, Wait
@@ -65,7 +65,7 @@ async def run(job: ApprovalDecide, ctx: Context) -> Json:
         task = await _task(job, ctx)
         if task.state == "running":
             # Before the call: after a lost answer the state of this task decides, not that of a later one.
-            await ctx.once(TASK, partial(_chosen, task))
+            await remember(ctx, TASK, {"task": task.id})
             decided = await ctx.once(STEP, partial(_decide, job, task.id, ctx))
         else:
             ctx.rule_out()
@@ -107,10 +107,6 @@ async def _task(job: ApprovalDecide, ctx: Context) -> ApprovalTask:
             "`dingrelay approval show ID --look` lists the open tasks.",
         )
     return open_[0] if open_ else tasks[-1]
-
-
-async def _chosen(task: ApprovalTask) -> Json:
-    return {"task": task.id}
 
 
 async def _decide(job: ApprovalDecide, task: str, ctx: Context) -> Json:

@@ -6,12 +6,11 @@ which waits on the schedule of all jobs: no table is searched, and a crash loses
 """
 
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Annotated
 
 from pydantic import Field
 
-from dingrelay_tasks.context import ApprovalChange, Context, Followed
+from dingrelay_tasks.context import ApprovalChange, Context, Followed, since
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, Json
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused, Wait
@@ -81,16 +80,11 @@ async def _look(job: ApprovalFollow, due: datetime, ctx: Context) -> Followed | 
     async with ctx.approval_states.charged_look():
         change = await ctx.approvals.look(job.instance, patient=True)
     if change is None:
-        first = await ctx.once(f"denied:{due.isoformat()}", partial(_denied, asked_at))
-        again = datetime.fromisoformat(first["at"]) + DENIED_AGAIN_AFTER
+        again = await since(ctx, f"denied:{due.isoformat()}") + DENIED_AGAIN_AFTER
         if asked_at < again:
             raise Wait(again - asked_at, "DingTalk does not know the approval, and is asked again")
         change = ApprovalChange(instance=job.instance, source="look", state="deleted")
     return await ctx.approval_states.record(change, at=asked_at)
-
-
-async def _denied(at: datetime) -> Json:
-    return {"at": at.isoformat()}
 
 
 class ApprovalLook(Contract):

@@ -640,3 +640,17 @@ class Context(Protocol):
 
     async def wake(self, job_id: str) -> None:
         """Have a waiting job looked at now."""
+
+
+async def remember(ctx: Context, step: str, value: Json) -> Json:
+    """What an earlier attempt of the job remembered for a step; if none did, this from now on."""
+
+    async def act() -> Json:
+        return value
+
+    return await ctx.once(step, act)
+
+
+async def since(ctx: Context, step: str) -> datetime:
+    """When an attempt of the job first came to a step."""
+    return datetime.fromisoformat((await remember(ctx, step, {"at": ctx.now().isoformat()}))["at"])

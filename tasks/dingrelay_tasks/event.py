@@ -8,14 +8,14 @@ says; the directory keeps the newest answer.
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dingrelay_tasks.approval_event import APPROVAL_EVENTS, change_of
-from dingrelay_tasks.context import Context
+from dingrelay_tasks.context import Context, since
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.organisation import Department
@@ -286,12 +286,8 @@ async def _wait_once(ctx: Context, reason: str) -> None:
         Wait: the first time.
     """
     if await ctx.step_result("settle") is None:
-        await ctx.once("settle", _waited)
+        await since(ctx, "settle")
         raise Wait(ctx.settle_delay, reason)
-
-
-async def _waited() -> Json:
-    return {"waited": True}
 
 
 def _ids(job: Event, name: str, adapter: TypeAdapter[Any]) -> list[Any]:
@@ -388,15 +384,9 @@ async def _note_receipt(job: Event, ctx: Context) -> EventResult:
     recalled = job.event_type == "robot_msg_recall"
     users = [] if recalled and group else _ids(job, "userId", _USER_ID)
     noted = await ctx.robots.note(str(key), users, RECEIPTS[job.event_type])
-    if noted is False:
-        began = await ctx.once("waiting", partial(_at, ctx.now()))
-        if ctx.now() - datetime.fromisoformat(began["at"]) < LONGEST_WRITE:
-            raise Wait(timedelta(minutes=1), "the history has not got the message yet")
+    if noted is False and ctx.now() - await since(ctx, "waiting") < LONGEST_WRITE:
+        raise Wait(timedelta(minutes=1), "the history has not got the message yet")
     return EventResult(follows="message" if noted else "nothing")
-
-
-async def _at(moment: datetime) -> Json:
-    return {"at": moment.isoformat()}
 
 
 Follow = Callable[[Event, Context], Awaitable[EventResult]]

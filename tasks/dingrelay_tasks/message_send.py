@@ -8,7 +8,7 @@ from typing import Literal, Self, cast
 from pydantic import Field, model_validator
 
 from dingrelay_tasks.addresses import CHINA, PARSERS, AddressKind, Email, JobNumber, Mobile, Reason
-from dingrelay_tasks.context import Context, DailyVerdict, MessageCall, RecipientVerdict
+from dingrelay_tasks.context import Context, DailyVerdict, MessageCall, RecipientVerdict, remember
 from dingrelay_tasks.contract import ContractError, Deliverable, DepartmentId, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
@@ -310,12 +310,7 @@ async def _users_per_call(ctx: Context) -> int:
     known = await ctx.step_result(SIZE)
     if known is None and (most >= USERS_PER_CALL or await ctx.step_result(f"{STEP}1") is not None):
         return USERS_PER_CALL
-
-    async def size() -> Json:
-        return {"users": most}
-
-    users: int = (await ctx.once(SIZE, size))["users"]
-    return users
+    return int((await remember(ctx, SIZE, {"users": most}))["users"])
 
 
 def _calls(job: MessageSend, users: Sequence[str], users_per_call: int) -> Iterator[MessageCall]:

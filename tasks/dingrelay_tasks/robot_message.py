@@ -6,13 +6,13 @@ Messages are spelled as for a webhook; what an enterprise robot takes is made of
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dingrelay_tasks.context import Context
+from dingrelay_tasks.context import Context, remember, since
 from dingrelay_tasks.contract import (
     APP_NAME,
     TYPE_FIELD,
@@ -320,7 +320,7 @@ async def run(job: RobotMessage, ctx: Context) -> Json:
     if not job.confirm:
         return result
     seen = await ctx.step_result(CONFIRMED) or await _confirmed(result, ctx)
-    return {**result, **await ctx.once(CONFIRMED, partial(_kept, seen))}
+    return {**result, **await remember(ctx, CONFIRMED, seen)}
 
 
 async def _confirmed(result: Json, ctx: Context) -> Json:
@@ -329,22 +329,18 @@ async def _confirmed(result: Json, ctx: Context) -> Json:
     Raises:
         Wait: DingTalk still delivers it.
     """
-    began = await ctx.once("confirming", partial(_kept, {"at": ctx.now().isoformat()}))
+    began = await since(ctx, "confirming")
     states = [
         await ctx.robots.read_state(post["robot"], post["query_key"], group=post["group"])
         for post in result["posts"]
     ]
-    waited = ctx.now() - datetime.fromisoformat(began["at"])
+    waited = ctx.now() - began
     if not all(state["finished"] for state in states) and waited < LONGEST_DELIVERY:
         raise Wait(DELIVERS, "DingTalk still delivers")
     return {
         name: list(dict.fromkeys(user for state in states for user in state[name]))
         for name in ("delivered", "read")
     }
-
-
-async def _kept(found: Json) -> Json:
-    return found
 
 
 async def _merged(job: RobotMessage, digest: Digest, ctx: Context) -> Json:
@@ -452,8 +448,8 @@ async def run_digest(job: RobotDigest, ctx: Context) -> Json:
         await _wake(job, ctx)  # a worker that was killed may not have
         return known
     if (soonest := await ctx.robots.wait(job.to)) > FREE:
-        began = await ctx.once("waiting", partial(_kept, {"at": ctx.now().isoformat()}))
-        waited = (ctx.now() - datetime.fromisoformat(began["at"])).total_seconds()
+        began = await since(ctx, "waiting")
+        waited = (ctx.now() - began).total_seconds()
         if soonest > LONGEST_SLOT or waited < LONGEST_SLOT:
             raise Wait(timedelta(seconds=min(soonest, LONGEST_SLOT)), "a free robot")
     if wait := await digests.close(job.target, job.digest, job.every):
