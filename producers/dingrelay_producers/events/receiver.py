@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dingrelay_producers.current_apps import CurrentApps
@@ -22,8 +23,8 @@ from dingrelay_tasks.event import Event, value
 AES_KEY_CHARACTERS = 43
 RANDOM_BYTES = 16
 LENGTH_BYTES = 4
-BLOCK_BYTES = 32
-"""Of the padding; AES's own block has 16."""
+_PADDING = PKCS7(256)
+"""To 32 bytes; AES's own block has 16."""
 _LETTERS = string.ascii_letters + string.digits
 _NONCE_LETTERS = 8
 
@@ -80,9 +81,9 @@ class CallbackCrypto:
         before = (random or _random_letters(RANDOM_BYTES)).encode()
         content = message.encode()
         plain = before + len(content).to_bytes(LENGTH_BYTES, "big") + content + owner.encode()
-        missing = BLOCK_BYTES - len(plain) % BLOCK_BYTES
-        encryptor = self._cipher.encryptor()
-        sealed = encryptor.update(plain + bytes([missing]) * missing) + encryptor.finalize()
+        padder, encryptor = _PADDING.padder(), self._cipher.encryptor()
+        padded = padder.update(plain) + padder.finalize()
+        sealed = encryptor.update(padded) + encryptor.finalize()
         return base64.b64encode(sealed).decode()
 
     def answer(self, message: str, owner: str, *, at: float) -> dict[str, str]:
@@ -97,16 +98,13 @@ class CallbackCrypto:
         }
 
     def _plain(self, encrypt: str) -> bytes:
+        decryptor, unpadder = self._cipher.decryptor(), _PADDING.unpadder()
         try:
             sealed = base64.b64decode(encrypt, validate=True)
-            decryptor = self._cipher.decryptor()
             padded = decryptor.update(sealed) + decryptor.finalize()
+            return unpadder.update(padded) + unpadder.finalize()
         except ValueError:
             raise Undecipherable from None
-        missing = padded[-1] if padded else 0
-        if not 1 <= missing <= BLOCK_BYTES or padded[-missing:] != bytes([missing]) * missing:
-            raise Undecipherable
-        return padded[:-missing]
 
 
 def _cipher(aes_key: str) -> Cipher[modes.CBC]:

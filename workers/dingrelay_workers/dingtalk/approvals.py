@@ -10,20 +10,12 @@ from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.beijing import BEIJING
 from dingrelay_tasks.context import ApprovalChange, ApprovalState, ApprovalTask, TaskState
 from dingrelay_tasks.outcomes import Refused
-from dingrelay_workers.dingtalk import lenient
-from dingrelay_workers.dingtalk.apis import (
-    APPROVAL_CREATE,
-    APPROVAL_CREATE_TOPAPI,
-    APPROVAL_LIST,
-    APPROVAL_LIST_TOPAPI,
-    APPROVAL_READ,
-    APPROVAL_READ_TOPAPI,
-)
+from dingrelay_workers.dingtalk import apis, lenient
 from dingrelay_workers.dingtalk.approval_form import Comparison, Control, Form, compare
 from dingrelay_workers.dingtalk.errors import NotFound
 from dingrelay_workers.dingtalk.lenient import Answer, AnswerPages
 from dingrelay_workers.dingtalk.messages import agent
-from dingrelay_workers.dingtalk.request import Calls, Request
+from dingrelay_workers.dingtalk.request import Calls, Request, ask
 
 _ENDED: Mapping[str, ApprovalState] = {"agree": "approved", "refuse": "refused"}
 _RESULTS: Mapping[str, TaskState] = {
@@ -185,7 +177,7 @@ class Approvals(ABC):
         Raises:
             Refused: this generation has no field for what is asked.
         """
-        return (await self._answer(self._creation(new))).text(self.names.created_id)
+        return (await ask(self._calls, self._creation(new))).text(self.names.created_id)
 
     async def read(self, instance_id: str) -> Instance:
         """One instance."""
@@ -218,7 +210,7 @@ class Approvals(ABC):
         )
 
     async def _instance(self, instance_id: str) -> Answer:
-        return (await self._answer(self._look_up(instance_id))).part(self.names.read)
+        return (await ask(self._calls, self._look_up(instance_id))).part(self.names.read)
 
     async def page(
         self, process_code: str, originator: str, since: int, until: int | None, cursor: str
@@ -226,11 +218,8 @@ class Approvals(ABC):
         """A page of instance ids and the cursor of the next, empty on the last. Times in ms."""
         place = int(cursor) if cursor.isdecimal() else cursor
         asked = self._list(process_code, originator, since, until, place)
-        result = (await self._answer(asked)).part("result")
+        result = (await ask(self._calls, asked)).part("result")
         return result.texts("list"), result.text(self.names.cursor, "")
-
-    async def _answer(self, request: Request) -> Answer:
-        return Answer(request.api, await self._calls.send(request))
 
     async def listed(
         self, process_code: str, originator: str, since: int, until: int | None = None
@@ -321,10 +310,10 @@ class ApprovalsV1(Approvals):
             "ccPosition": new.cc_position,
             "formComponentValues": _values(new.form_values),
         }
-        return Request(APPROVAL_CREATE, body=_filled(body))
+        return Request(apis.APPROVAL_CREATE, body=_filled(body))
 
     def _look_up(self, instance_id: str) -> Request:
-        return Request(APPROVAL_READ, query={"processInstanceId": instance_id})
+        return Request(apis.APPROVAL_READ, query={"processInstanceId": instance_id})
 
     def _list(
         self, process_code: str, originator: str, since: int, until: int | None, cursor: int | str
@@ -337,7 +326,7 @@ class ApprovalsV1(Approvals):
             "nextToken": cursor,
             "maxResults": PAGE_SIZE,
         }
-        return Request(APPROVAL_LIST, body=_filled(body))
+        return Request(apis.APPROVAL_LIST, body=_filled(body))
 
 
 class ApprovalsTopapi(Approvals):
@@ -374,10 +363,10 @@ class ApprovalsTopapi(Approvals):
             "cc_position": new.cc_position,
             "form_component_values": _values(new.form_values),
         }
-        return Request(APPROVAL_CREATE_TOPAPI, body=_filled(body))
+        return Request(apis.APPROVAL_CREATE_TOPAPI, body=_filled(body))
 
     def _look_up(self, instance_id: str) -> Request:
-        return Request(APPROVAL_READ_TOPAPI, body={"process_instance_id": instance_id})
+        return Request(apis.APPROVAL_READ_TOPAPI, body={"process_instance_id": instance_id})
 
     def _list(
         self, process_code: str, originator: str, since: int, until: int | None, cursor: int | str
@@ -390,7 +379,7 @@ class ApprovalsTopapi(Approvals):
             "cursor": cursor,
             "size": PAGE_SIZE,
         }
-        return Request(APPROVAL_LIST_TOPAPI, body=_filled(body))
+        return Request(apis.APPROVAL_LIST_TOPAPI, body=_filled(body))
 
 
 def _values(form: Form) -> list[dict[str, str]]:

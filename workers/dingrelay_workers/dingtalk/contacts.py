@@ -8,22 +8,11 @@ from urllib.parse import quote
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.dingtalk import apis, lenient
 from dingrelay_workers.dingtalk import contact_fields as fields
-from dingrelay_workers.dingtalk import lenient
-from dingrelay_workers.dingtalk.apis import (
-    APP_SCOPES,
-    AUTH_SCOPES,
-    DEPARTMENT,
-    DEPARTMENT_CHILDREN,
-    DEPARTMENT_CHILDREN_V1,
-    MEMBERS,
-    MEMBERS_V1,
-    USER,
-    USER_BY_MOBILE,
-)
 from dingrelay_workers.dingtalk.errors import NotFound, Permission
-from dingrelay_workers.dingtalk.lenient import Answer, AnswerPages
-from dingrelay_workers.dingtalk.request import Calls, Request
+from dingrelay_workers.dingtalk.lenient import AnswerPages
+from dingrelay_workers.dingtalk.request import Calls, Request, ask
 
 PAGE_SIZE = 100
 """Members a call; the sibling APIs and the SDKs allow no more (API §3.1)."""
@@ -44,7 +33,7 @@ class ContactsV2:
 
     async def scope(self) -> tuple[list[int], list[str]]:
         """The app's scope."""
-        answer = await self._calls.send(Request(AUTH_SCOPES))
+        answer = await self._calls.send(Request(apis.AUTH_SCOPES))
         scopes = fields.mapping(answer.get("auth_org_scopes"), "the app's scope")
         read = fields.read({"authed_dept": lenient.integers, "authed_user": lenient.texts}, scopes)
         return read.get("authed_dept", []), read.get("authed_user", [])
@@ -56,7 +45,7 @@ class ContactsV2:
             OutOfScope: the app may not see it.
         """
         try:
-            answer = await self._calls.send(Request(DEPARTMENT, body={"dept_id": department}))
+            answer = await self._calls.send(Request(apis.DEPARTMENT, body={"dept_id": department}))
         except NotFound:
             return None
         except Permission as error:
@@ -67,7 +56,7 @@ class ContactsV2:
         """The direct sub-departments, which come in one answer; None: it does not exist."""
         try:
             answer = await self._calls.send(
-                Request(DEPARTMENT_CHILDREN, body={"dept_id": department})
+                Request(apis.DEPARTMENT_CHILDREN, body={"dept_id": department})
             )
         except NotFound:
             return None
@@ -98,7 +87,7 @@ class ContactsV2:
             OutOfScope: the app may not see them.
         """
         try:
-            answer = await self._calls.send(Request(USER_BY_MOBILE, body={"mobile": number}))
+            answer = await self._calls.send(Request(apis.USER_BY_MOBILE, body={"mobile": number}))
         except NotFound:
             return None
         except Permission:
@@ -113,7 +102,7 @@ class ContactsV2:
             OutOfScope: the app may not see them.
         """
         try:
-            answer = await self._calls.send(Request(USER, body={"userid": userid}))
+            answer = await self._calls.send(Request(apis.USER, body={"userid": userid}))
         except NotFound:
             return None
         except Permission as error:
@@ -124,7 +113,7 @@ class ContactsV2:
         """One page and the cursor of the next, which is None after the last."""
         body: dict[str, Any] = {"dept_id": department, "cursor": cursor, "size": PAGE_SIZE}
         try:
-            answer = await self._calls.send(Request(MEMBERS, body=body))
+            answer = await self._calls.send(Request(apis.MEMBERS, body=body))
         except NotFound as error:
             raise LookupError(f"department {department}") from error
         result = fields.mapping(answer.get("result"), "the page of users")
@@ -183,9 +172,8 @@ async def visible_range(calls: Calls) -> VisibleRange:
     Raises:
         Transient: the answer is of another shape than documented.
     """
-    path = APP_SCOPES.path.format(agent_id=quote(calls.agent_id, safe=""))
-    content = await calls.send(Request(replace(APP_SCOPES, path=path)))
-    result = Answer(APP_SCOPES, content).part("result")
+    path = apis.APP_SCOPES.path.format(agent_id=quote(calls.agent_id, safe=""))
+    result = (await ask(calls, Request(replace(apis.APP_SCOPES, path=path)))).part("result")
     return VisibleRange(
         departments=frozenset(result.numbers("deptIds")),
         users=frozenset(result.texts("userIds")),
@@ -231,7 +219,7 @@ class ContactsV1(ContactsV2):
         """The direct sub-departments; None: the department does not exist."""
         query = {"id": str(department), "fetch_child": "false"}
         try:
-            answer = await self._calls.send(Request(DEPARTMENT_CHILDREN_V1, query=query))
+            answer = await self._calls.send(Request(apis.DEPARTMENT_CHILDREN_V1, query=query))
         except NotFound:
             return None
         if answer.get("department") is None:
@@ -272,7 +260,7 @@ class ContactsV1(ContactsV2):
             "size": str(PAGE_SIZE),
         }
         try:
-            answer = await self._calls.send(Request(MEMBERS_V1, query=query))
+            answer = await self._calls.send(Request(apis.MEMBERS_V1, query=query))
         except NotFound as error:
             raise LookupError(f"department {department}") from error
         more = fields.read({"hasMore": lenient.boolean}, answer).get("hasMore")

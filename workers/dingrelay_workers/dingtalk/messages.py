@@ -5,15 +5,10 @@ from typing import Any
 
 from dingrelay_tasks.context import DeliveryReport, MessageCall
 from dingrelay_tasks.outcomes import CallForgotten
-from dingrelay_workers.dingtalk.apis import (
-    MESSAGE_PROGRESS,
-    MESSAGE_RECALL,
-    MESSAGE_RESULT,
-    MESSAGE_SEND,
-)
+from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.errors import Permanent
 from dingrelay_workers.dingtalk.lenient import Answer
-from dingrelay_workers.dingtalk.request import Calls, Request
+from dingrelay_workers.dingtalk.request import Calls, Request, ask
 
 _FINISHED = 2
 """`progress.status` of a delivery that is over."""
@@ -52,8 +47,8 @@ class WorkNotifications:
             body["dept_id_list"] = ",".join(map(str, call.departments))
         if call.everyone:
             body["to_all_user"] = True
-        content = await self._calls.send(Request(MESSAGE_SEND, body=body, recipients=recipients))
-        answer = Answer(MESSAGE_SEND, content)
+        request = Request(apis.MESSAGE_SEND, body=body, recipients=recipients)
+        answer = await ask(self._calls, request)
         return answer.number("task_id"), answer.text("request_id", "")
 
     async def delivery(self, task_id: int) -> DeliveryReport:
@@ -71,12 +66,11 @@ class WorkNotifications:
 
     async def _delivery(self, task_id: int) -> DeliveryReport:
         body = {"agent_id": agent(self._calls), "task_id": task_id}
-        content = await self._calls.send(Request(MESSAGE_PROGRESS, body=body))
-        progress = Answer(MESSAGE_PROGRESS, content).part("progress")
-        if progress.number("status") != _FINISHED:
+        progress = await ask(self._calls, Request(apis.MESSAGE_PROGRESS, body=body))
+        if progress.part("progress").number("status") != _FINISHED:
             return DeliveryReport(finished=False)
-        content = await self._calls.send(Request(MESSAGE_RESULT, body=body))
-        result = Answer(MESSAGE_RESULT, content).part("send_result")
+        answer = await ask(self._calls, Request(apis.MESSAGE_RESULT, body=body))
+        result = answer.part("send_result")
         return DeliveryReport(
             finished=True,
             invalid=result.texts("invalid_user_id_list"),
@@ -90,7 +84,7 @@ class WorkNotifications:
         """Take back what a call of the last 24 hours brought (API §2.4); False: it is refused."""
         body = {"agent_id": agent(self._calls), "msg_task_id": task_id}
         try:
-            await self._calls.send(Request(MESSAGE_RECALL, body=body))
+            await self._calls.send(Request(apis.MESSAGE_RECALL, body=body))
         except Permanent as error:
             if error.code == _BAD_PARAMETER:
                 return False

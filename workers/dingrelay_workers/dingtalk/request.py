@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
+from dingrelay_workers.dingtalk.lenient import Answer
 
 TOKEN_HEADER = "x-acs-dingtalk-access-token"  # noqa: S105 - the header's name
 
@@ -85,3 +86,8 @@ class Calls(Protocol):
             DingTalkError: exactly one of its classes.
         """
         ...
+
+
+async def ask(calls: Calls, request: Request) -> Answer:
+    """DingTalk's answer to a request, with readers for its fields."""
+    return Answer(request.api, await calls.send(request))

@@ -11,16 +11,8 @@ from dingrelay_tasks.api_call import ROBOT
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.robot_content import enterprise
 from dingrelay_tasks.robot_post import DISTINCT, ROBOTS, WEBHOOK, robot_digest
-from dingrelay_workers.dingtalk.apis import (
-    ROBOT_GROUP,
-    ROBOT_GROUP_READ,
-    ROBOT_GROUP_RECALL,
-    ROBOT_READ,
-    ROBOT_SESSION,
-    ROBOT_USERS,
-    ROBOT_USERS_RECALL,
-    Api,
-)
+from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import Permanent, Transient
 from dingrelay_workers.dingtalk.request import Calls, Request
 
@@ -82,7 +74,7 @@ async def post(
 
 async def reply(calls: Calls, session: str, message: Json) -> None:
     """Reply to a message within its 90 minutes; raises what `Calls.send` raises, `NotFound` if they are over."""
-    await calls.send(Request(ROBOT_SESSION, query={"session": session}, body=message))
+    await calls.send(Request(apis.ROBOT_SESSION, query={"session": session}, body=message))
 
 
 async def send(
@@ -104,7 +96,7 @@ async def send(
         "msgParam": json.dumps(parameters, ensure_ascii=False),
         **({"userIds": list(users)} if users else {"openConversationId": conversation}),
     }
-    answer = await calls.send(Request(ROBOT_USERS if users else ROBOT_GROUP, body=body))
+    answer = await calls.send(Request(apis.ROBOT_USERS if users else apis.ROBOT_GROUP, body=body))
     return {
         "query_key": str(answer.get("processQueryKey", "")),
         "invalid": _listed(answer.get("invalidStaffIdList")),
@@ -118,7 +110,7 @@ async def read_state(calls: Calls, code: str, query_key: str, conversation: str)
     if conversation:
         return await _readers(calls, {**query, "openConversationId": conversation})
     try:
-        answer = await calls.send(Request(ROBOT_READ, query=query))
+        answer = await calls.send(Request(apis.ROBOT_READ, query=query))
     except Permanent as error:
         if "expireTime" not in f"{error.code} {error.message}":
             raise
@@ -137,7 +129,7 @@ async def _readers(calls: Calls, query: Json) -> Json:
     answer: Json = {"hasMore": True}
     while answer.get("hasMore"):
         page = {"maxResults": PAGE, "nextToken": str(answer.get("nextToken") or "")}
-        answer = await calls.send(Request(ROBOT_GROUP_READ, body={**query, **page}))
+        answer = await calls.send(Request(apis.ROBOT_GROUP_READ, body={**query, **page}))
         read += _listed(answer.get("readUserIds"))
     finished = answer.get("sendStatus") != "PROCESSING"
     return {"finished": finished, "delivered": [], "read": read}
@@ -150,7 +142,7 @@ async def recall(
     body: Json = {"robotCode": code, "processQueryKeys": list(query_keys)}
     if conversation:
         body["openConversationId"] = conversation
-    api = ROBOT_GROUP_RECALL if conversation else ROBOT_USERS_RECALL
+    api = apis.ROBOT_GROUP_RECALL if conversation else apis.ROBOT_USERS_RECALL
     return _listed((await calls.send(Request(api, body=body))).get("successResult"))
 
 

@@ -165,7 +165,7 @@ def pointer(field: str, body: Any) -> str:
         name = ".".join(steps[:size])
         steps = steps[size:]
         found.append(name)
-        here = _below(here, name)
+        here = member(here, name)
     text = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in found)
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -178,7 +178,8 @@ def _longest(here: Any, steps: Sequence[str]) -> int:
     return 1
 
 
-def _below(here: Any, name: str) -> Any:
+def member(here: Any, name: str) -> Any:
+    """What an object or a list of JSON has at this name or index; None if it has nothing there."""
     if isinstance(here, dict):
         return cast("dict[str, Any]", here).get(name)
     if isinstance(here, list) and name.isdecimal() and int(name) < len(here):

@@ -77,7 +77,7 @@ async def pass_through(caller: Caller, asked: Incoming) -> DoorAnswer:
     except ContractError as error:
         if error.field in {"path", "method"}:
             raise Refusal(words.no_such_api(asked.path)) from None
-        raise Refusal(words.invalid(error.field, error.problem)) from None
+        raise
     if job.effect == "none":
         return verbatim(await run_read(caller, job), asked.path)
     repeatable = is_repeatable(asked.method, asked.path)
@@ -178,6 +178,8 @@ async def _answered(request: web.Request, context: GatewayContext) -> web.Respon
         answer = await _answer(request, context, head)
     except Refusal as refusal:
         answer = words.refused(refusal.words, path)
+    except ContractError as error:
+        answer = words.refused(words.invalid(error.field, error.problem), path)
     except Problem as problem:
         answer = words.refused(_MEANT.get(problem.kind.name, words.UNREADABLE), path)
         headers = problem.headers
@@ -254,6 +256,8 @@ async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Doo
         return await pass_through(caller, call)
     except messages.Answered as ended:
         return ended.answer
+    except ContractError as error:
+        raise Refusal(words.invalid(error.field, error.problem)) from None
 
 
 def scope_of(call: Incoming) -> str:

@@ -253,10 +253,7 @@ async def run_change(
 async def _run(context: GatewayContext, job: Contract, draft: record.Draft) -> JobStatus:
     """Accept a job if it is new, and wait for its end."""
     await context.depths.check(job.queue)
-    try:
-        [accepted] = await context.records.enqueue([draft])
-    except ContractError as error:
-        raise Refusal(words.invalid(error.field, error.problem)) from None
+    [accepted] = await context.records.enqueue([draft])
     if accepted.conflict:
         raise Refusal(words.BUSY)
     if accepted.created:

@@ -31,6 +31,7 @@ from dingrelay_workers.gateway.drop_in.job_call import (
     verbatim,
 )
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal, Words
+from dingrelay_workers.http.problems import member
 
 MOST_REPAIRS = 50
 MESSAGE = "message"
@@ -62,7 +63,7 @@ def _repaired(job: dict[str, Any], error: ContractError) -> bool:
         return False
     here: Any = job
     for step in steps[:-1]:
-        here = _below(here, step)
+        here = member(here, step)
     if not isinstance(here, dict) or steps[-1] not in here:
         return False
     fields = cast("dict[str, Any]", here)
@@ -75,15 +76,6 @@ def _repaired(job: dict[str, Any], error: ContractError) -> bool:
         fields[steps[-1]] = str(value)
         return True
     return False
-
-
-def _below(here: Any, step: str) -> Any:
-    if isinstance(here, Mapping):
-        return cast("Mapping[str, Any]", here).get(step)
-    if isinstance(here, list) and step.isdecimal():
-        items: list[Any] = here
-        return items[int(step)] if int(step) < len(items) else None
-    return None
 
 
 def _refusal(error: ContractError) -> Words:

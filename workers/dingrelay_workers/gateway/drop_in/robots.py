@@ -19,7 +19,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import ContractError, Json
+from dingrelay_tasks.contract import Json
 from dingrelay_tasks.robot_content import Mentions
 from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, ROBOTS, RobotPost, robot_digest
@@ -77,10 +77,7 @@ async def post(
     await _admit(context, robot, request.remote or "")
     call = await _message(call, request, limit, routes.BODY_SECONDS)
     query = {name: call.query[name] for name in SIGNATURE if name in call.query}
-    try:
-        job = RobotPost.parse({"robot": robot, "query": query, "body": call.body})
-    except ContractError as error:
-        raise Refusal(words.invalid(error.field, error.problem)) from None
+    job = RobotPost.parse({"robot": robot, "query": query, "body": call.body})
     await _remember(context, robot, token)
     caller = Caller(context, f"robot:{robot}", ROBOTS, "normal", robot[:12])
     equal = ["POST", "robot", robot, call.body]
@@ -112,13 +109,10 @@ async def _post_by_name(
     body = {field: value for field, value in given.items() if field in known}
     if isinstance(at := body.get("at"), dict):
         body["at"] = {field: at[field] for field in Mentions.model_fields if field in at}
-    try:
-        job = RobotMessage.parse(
-            {"to": {to: name}, "message": body, "digest": call.query.get("digest")}
-        )
-        context.settings.check_target(job)
-    except ContractError as error:
-        raise Refusal(words.invalid(error.field, error.problem)) from None
+    job = RobotMessage.parse(
+        {"to": {to: name}, "message": body, "digest": call.query.get("digest")}
+    )
+    context.settings.check_target(job)
     if not key.permits("robots:write") or not key.permits_target(job.to.name):
         raise Refusal(words.FORBIDDEN)
     caller = caller_for(context, key, ROBOTS)
