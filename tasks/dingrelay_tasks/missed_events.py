@@ -10,7 +10,7 @@ from functools import partial
 from dingrelay_tasks import event_payload
 from dingrelay_tasks.approval_event import APPROVAL_EVENTS
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import EVENTS_QUEUE, ContractError, Deliverable, Json, Lane, Part
+from dingrelay_tasks.contract import EVENTS_QUEUE, ContractError, Deliverable, Json, Lane
 from dingrelay_tasks.event import Event, lacks_ids
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.user_sync import UserSync
@@ -27,62 +27,38 @@ class MissedEvents(Deliverable):
     lane: Lane = "urgent"
 
 
-class MissedEventsResult(Part):
-    """What was found.
-
-    Attributes:
-        events: how many were accepted as jobs; those that were known already are among them.
-        unreadable: how many could not be read, or don't say what they are about.
-        walks: whether the organisation is walked: people or departments may be among the latter, or
-            among what was lost.
-        lost: answers that did not arrive, and took their events along.
-        refused: DingTalk's code, if it lets the app have none; empty otherwise.
-    """
-
-    events: int = 0
-    unreadable: int = 0
-    walks: bool = False
-    lost: int = 0
-    refused: str = ""
-
-
-class _AcceptedPage(MissedEventsResult):
-    """What one answer brought. `more`: there may be others."""
-
-    more: bool = False
-
-
 @kind("missed-events", MissedEvents, queue=EVENTS_QUEUE, api="events.missed")
 async def run(job: MissedEvents, ctx: Context) -> Json:
-    """Accept each event as a job; a `MissedEventsResult` as JSON.
+    """Accept each event as a job.
 
     What DingTalk has returned it forgets, so each page is in Redis before the next one is requested, and
     an answer that is lost has everything read that it may have been about.
+
+    Returns:
+        How many events were accepted as jobs, those that were known already among them (`events`); how
+        many could not be read, or don't say what they are about (`unreadable`); whether the organisation is
+        walked, since people or departments may be among the latter, or among what was lost (`walks`);
+        answers that did not arrive, and took their events along (`lost`); and DingTalk's code, if it lets
+        the app have none (`refused`).
     """
-    found = MissedEventsResult()
+    found: Json = {"events": 0, "unreadable": 0, "walks": False, "lost": 0, "refused": ""}
     if ctx.intent is not None:
         # The worker vanished between the answer and the jobs that it leads to.
         await _read_anew(job, ctx, people=True, approvals=True)
         ctx.rule_out()
-        found = MissedEventsResult(lost=1, walks=True)
+        found |= {"lost": 1, "walks": True}
     for number in range(MOST_PAGES):
-        page = _AcceptedPage.model_validate(
-            await ctx.once(f"page:{number}", partial(_take_page, job, ctx))
-        )
-        found = MissedEventsResult(
-            events=found.events + page.events,
-            unreadable=found.unreadable + page.unreadable,
-            walks=found.walks or page.walks,
-            lost=found.lost + page.lost,
-            refused=page.refused,
-        )
-        if not page.more or found.lost >= MOST_LOST:
+        page = await ctx.once(f"page:{number}", partial(_take_page, job, ctx))
+        for name in ("events", "unreadable", "lost"):
+            found[name] += page[name]
+        found |= {"walks": found["walks"] or page["walks"], "refused": page["refused"]}
+        if not page["more"] or found["lost"] >= MOST_LOST:
             break
-    return found.model_dump()
+    return found
 
 
 async def _take_page(job: MissedEvents, ctx: Context) -> Json:
-    """Read a page and accept its events; a `_AcceptedPage` as JSON."""
+    """Read a page and accept its events; what it adds to the result, and whether there may be `more`."""
     page = await ctx.missed_events()
     incomplete: list[Event] = []
     complete: list[Event] = []
@@ -92,14 +68,14 @@ async def _take_page(job: MissedEvents, ctx: Context) -> Json:
     walks = page.lost or any(each.event_type not in APPROVAL_EVENTS for each in incomplete)
     looks = page.lost or any(each.event_type in APPROVAL_EVENTS for each in incomplete)
     await _read_anew(job, ctx, people=walks, approvals=looks)
-    return _AcceptedPage(
-        events=len(complete),
-        unreadable=len(page.entries) - len(complete),
-        walks=walks,
-        lost=int(page.lost),
-        refused=page.refused,
-        more=page.more,
-    ).model_dump()
+    return {
+        "events": len(complete),
+        "unreadable": len(page.entries) - len(complete),
+        "walks": walks,
+        "lost": int(page.lost),
+        "refused": page.refused,
+        "more": page.more,
+    }
 
 
 async def _read_anew(job: MissedEvents, ctx: Context, *, people: bool, approvals: bool) -> None:

@@ -48,7 +48,7 @@ def merged(entries: Sequence[Json], limit: int) -> list[Json]:
     pages: list[list[_Section]] = [[]]
     size = 0
     for section in _sections(entries):
-        cost = _size(section.head)
+        cost = size_of(section.head)
         if pages[-1] and size + cost > room:
             pages.append([])
             size = 0
@@ -99,10 +99,10 @@ def _parts(message: Json) -> tuple[str, str]:
 
 def _text(page: Sequence[_Section], room: int) -> str:
     """The titles, and of the texts the newest as far as there is room."""
-    left = room - sum(_size(section.head) for section in page)
+    left = room - sum(size_of(section.head) for section in page)
     shown: set[int] = set()
     for section in sorted(page, key=lambda section: -section.newest):
-        left -= _size(section.body)
+        left -= size_of(section.body)
         if left < 0:
             break
         shown.add(section.newest)
@@ -123,6 +123,6 @@ def _mentions(entries: Sequence[Json]) -> Json | None:
     }
 
 
-def _size(text: str) -> int:
-    """Bytes of a text in a message, with the line end that follows it."""
-    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
+def size_of(values: object) -> int:
+    """Bytes of JSON values; of a text in a message with the line end that follows it."""
+    return len(json.dumps(values, ensure_ascii=False).encode("utf-8", "replace"))

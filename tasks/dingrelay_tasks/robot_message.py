@@ -26,7 +26,7 @@ from dingrelay_tasks.contract import (
 from dingrelay_tasks.kinds import Steps, kind
 from dingrelay_tasks.outcomes import Refused, Unknown, Wait
 from dingrelay_tasks.robot_content import MOST_BUTTONS, RobotContent
-from dingrelay_tasks.robot_digest import merged
+from dingrelay_tasks.robot_digest import merged, size_of
 from dingrelay_tasks.robot_post import LARGEST, WEBHOOK
 from dingrelay_tasks.sentence import en
 
@@ -148,7 +148,7 @@ class RobotMessage(Deliverable):
         if self.digest is not None and self.message.msgtype not in MERGEABLE:
             raise ContractError("digest", "is for messages of type text and markdown")
         for piece in split(self.body, LARGEST):
-            if _size(piece) > LARGEST:
+            if size_of(piece) > LARGEST:
                 raise ContractError("message", en("may have {:,} bytes at most", LARGEST))
         return self
 
@@ -179,7 +179,7 @@ class RobotMessage(Deliverable):
         if getattr(self.message, "at", None) is not None:
             raise ContractError("message.at", "an enterprise robot can't mention people")
         for piece in split(self.body, LARGEST_PARAM):
-            if _size(piece) > LARGEST_PARAM:
+            if size_of(piece) > LARGEST_PARAM:
                 raise ContractError("message", en("may have {:,} bytes at most", LARGEST_PARAM))
         buttons = self.message.actionCard.btns if msgtype == "actionCard" else None  # type: ignore[union-attr]
         if buttons is not None and len(buttons) > MOST_BUTTONS:
@@ -228,10 +228,10 @@ def split(message: Json, limit: int) -> list[Json]:
     """A message in pieces of at most so many bytes, cut between lines; whole where it can't be cut."""
     msgtype = message[TYPE_FIELD]
     name = {"text": "content", "markdown": "text"}.get(msgtype)
-    if name is None or _size(message) <= limit:
+    if name is None or size_of(message) <= limit:
         return [message]
     part = message[msgtype]
-    room = limit - _size({**message, msgtype: {**part, name: ""}}) - ROOM
+    room = limit - size_of({**message, msgtype: {**part, name: ""}}) - ROOM
     return [
         {**message, msgtype: {**part, name: piece}} for piece in _lines(part[name], max(room, ROOM))
     ]
@@ -247,10 +247,6 @@ def _lines(text: str, room: int) -> Iterator[str]:
             piece, size = "", 0
         piece, size = piece + line, size + cost
     yield piece
-
-
-def _size(message: Json) -> int:
-    return len(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def result_of(steps: Steps) -> Json:

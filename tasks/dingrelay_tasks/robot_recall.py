@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import Contract, Json, Part
+from dingrelay_tasks.contract import Contract, Json
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_tasks.robot_message import RobotPosted
@@ -36,19 +36,12 @@ class RobotRecall(Contract):
         return f"{self.message}/{self.posts[-1].query_key}"
 
 
-class RobotRecallResult(Part):
-    """What became of a recall, by DingTalk's keys of the calls. `refused`: older than 24 hours, say."""
-
-    recalled: list[str]
-    refused: list[str]
-
-
 @kind("robot-recall", RobotRecall, summary="{0.message}", api="robot.recall", reported=True)
 async def run(job: RobotRecall, ctx: Context) -> Json:
     """Recall all calls; one whose answer was lost is repeated, which changes nothing.
 
     Returns:
-        A `RobotRecallResult` as JSON values.
+        DingTalk's keys of the calls that were `recalled`, and of those `refused`: older than 24 hours, say.
 
     Raises:
         Refused: nothing was taken back.
@@ -68,7 +61,7 @@ async def run(job: RobotRecall, ctx: Context) -> Json:
         if post.query_key in recalled:
             await ctx.robots.note(post.query_key, post.users, "recalled")
     refused = [key for key in keys if key not in recalled]
-    return RobotRecallResult(recalled=recalled, refused=refused).model_dump()
+    return {"recalled": recalled, "refused": refused}
 
 
 async def _recall(post: RobotPosted, keys: Sequence[str], ctx: Context) -> Json:
