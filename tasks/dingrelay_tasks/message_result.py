@@ -1,7 +1,6 @@
 """What became of a message: of each call, of all together, and by DingTalk's delivery reports (API §2.2, §2.3)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -77,53 +76,28 @@ class MessageSendResult(Part):
     failed: list[str] = Field(default_factory=list)
 
 
-@dataclass(slots=True)
-class CallOutcome:
-    """What is remembered of one call.
+def result_of(outcomes: Sequence[Json], unresolved: Sequence[Json]) -> MessageSendResult:
+    """The result of a message's calls, with the addresses that name no user.
 
-    Attributes:
-        task_id: None if no recipient was left.
-        at: when DingTalk took it, ISO 8601.
-        repeated: as of `SentMessage`.
+    Args:
+        outcomes: what is remembered of each call: its ``task_id``, None if no recipient was left, and what is
+            not empty of the other fields of `SentMessage`, of when it was taken (``at``), and of `_LISTS`.
+        unresolved: the addresses.
     """
-
-    task_id: int | None = None
-    request_id: str = ""
-    recipients: int = 0
-    at: str = ""
-    duplicate: list[str] = field(default_factory=list[str])
-    daily_cap: list[str] = field(default_factory=list[str])
-    unknown_user: list[str] = field(default_factory=list[str])
-    out_of_scope: list[str] = field(default_factory=list[str])
-    perhaps_duplicate: list[str] = field(default_factory=list[str])
-    unverified: list[str] = field(default_factory=list[str])
-    repeated: bool = False
-    duplicate_departments: list[int] = field(default_factory=list[int])
-
-    def as_json(self) -> Json:
-        """This outcome as `Context.once` remembers it; a worker of 0.2.0 reads it while the rest is empty."""
-        fields = ((name, getattr(self, name)) for name in self.__slots__)
-        return {name: value for name, value in fields if value or name == "task_id"}
-
-
-def result_of(
-    outcomes: Sequence[CallOutcome], unresolved: Sequence[dict[str, Any]]
-) -> MessageSendResult:
-    """The result of a message's calls, with the addresses that name no user."""
+    made = [outcome for outcome in outcomes if outcome["task_id"] is not None]
     return MessageSendResult(
         calls=[
             SentMessage(
-                task_id=outcome.task_id,
-                request_id=outcome.request_id,
-                recipients=outcome.recipients,
-                repeated=outcome.repeated,
+                task_id=call["task_id"],
+                request_id=call.get("request_id", ""),
+                recipients=call.get("recipients", 0),
+                repeated=call.get("repeated", False),
             )
-            for outcome in outcomes
-            if outcome.task_id is not None
+            for call in made
         ],
-        accepted=sum(outcome.recipients for outcome in outcomes),
+        accepted=sum(call.get("recipients", 0) for call in made),
         unresolved=list(unresolved),
-        **{name: [each for out in outcomes for each in getattr(out, name)] for name in _LISTS},
+        **{name: [each for out in outcomes for each in out.get(name, ())] for name in _LISTS},
     )
 
 
@@ -157,22 +131,19 @@ CONFIRM_WITHIN = timedelta(minutes=10)
 """After this, a delivery that is not finished counts as it stands: each question is a call."""
 
 
-async def deliveries(outcomes: Sequence[CallOutcome], ctx: Context) -> list[Json]:
+async def deliveries(outcomes: Sequence[Json], ctx: Context) -> list[Json]:
     """DingTalk's delivery reports for the calls that named users."""
     return [
-        await ctx.once(
-            f"{DELIVERY}{outcome.task_id}",
-            partial(_delivery, ctx, outcome.task_id, datetime.fromisoformat(outcome.at)),
-        )
+        await ctx.once(f"{DELIVERY}{outcome['task_id']}", partial(_delivery, ctx, outcome))
         for outcome in outcomes
-        if outcome.task_id is not None and outcome.recipients
+        if outcome.get("recipients")
     ]
 
 
-async def _delivery(ctx: Context, task_id: int, since: datetime) -> Json:
+async def _delivery(ctx: Context, call: Json) -> Json:
     """What became of one call, or `Wait`: the older the call, the longer."""
-    delivery: DeliveryReport = await ctx.messages.delivery(task_id)
-    age = ctx.now() - since
+    delivery: DeliveryReport = await ctx.messages.delivery(call["task_id"])
+    age = ctx.now() - datetime.fromisoformat(call["at"])
     if not delivery.finished and age < CONFIRM_WITHIN:
         raise Wait(min(max(age, CONFIRM_FIRST), CONFIRM_LATER), "DingTalk still delivers")
     return {

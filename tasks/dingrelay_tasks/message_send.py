@@ -16,7 +16,6 @@ from dingrelay_tasks.message_result import (
     DELIVERY,
     LEFT_OUT,
     STEP,
-    CallOutcome,
     MessageSendResult,
     deliveries,
     deliveries_in,
@@ -167,7 +166,7 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
     Args:
         steps: what the job remembers.
     """
-    outcomes = [CallOutcome(**outcome) for step, outcome in steps.items() if step.startswith(STEP)]
+    outcomes = [outcome for step, outcome in steps.items() if step.startswith(STEP)]
     found = steps.get(ADDRESSES)
     if not outcomes and found is None:
         return None
@@ -331,9 +330,11 @@ def _calls(job: MessageSend, users: Sequence[str], users_per_call: int) -> Itera
 async def _reached_nobody(calls: Sequence[MessageCall], ctx: Context) -> bool:
     """Whether DingTalk reports that all calls before the requeue reached no user."""
     steps = {call.step: await ctx.step_result(call.step) for call in calls}
-    made = [CallOutcome(**known) for known in steps.values() if known]
+    made = [known for known in steps.values() if known]
     reports = [
-        await ctx.step_result(f"{DELIVERY}{each.task_id}") for each in made if each.recipients
+        await ctx.step_result(f"{DELIVERY}{each['task_id']}")
+        for each in made
+        if each.get("recipients")
     ]
     result = result_of(made, ())
     if len(made) < len(calls) or not result.calls or None in reports:
@@ -341,9 +342,7 @@ async def _reached_nobody(calls: Sequence[MessageCall], ctx: Context) -> bool:
     return bool(unreached(with_deliveries(result, [each for each in reports if each]), reports))
 
 
-async def _outcome(
-    job: MessageSend, ctx: Context, call: MessageCall, *, again: bool
-) -> CallOutcome:
+async def _outcome(job: MessageSend, ctx: Context, call: MessageCall, *, again: bool) -> Json:
     """What became of a call, made once; with `again` once more.
 
     A call that was not made because its people were unreachable is tried again: they may be reachable
@@ -354,7 +353,7 @@ async def _outcome(
     # After a call that reached no user, the day's records still list all of them as having it.
     send = partial(_send, job, ctx, call, anyway=job.allow_duplicate or again)
     again = again or (bool(unreachable) and known.get("task_id") is None)
-    return CallOutcome(**await ctx.once(call.step, send, again=again))
+    return await ctx.once(call.step, send, again=again)
 
 
 async def reachable(users: Sequence[str], ctx: Context, *, repeats: bool) -> RecipientVerdict:
@@ -375,22 +374,23 @@ async def _send(job: MessageSend, ctx: Context, call: MessageCall, *, anyway: bo
     to = DailyVerdict([])
     if reach.users or not call.users:
         to = await ctx.messages.reserve(replace(call, users=reach.users), message, anyway=anyway)
-    outcome = CallOutcome(
-        duplicate=to.duplicate,
-        daily_cap=to.daily_cap,
-        unknown_user=reach.unknown_user,
-        out_of_scope=reach.out_of_scope,
-        perhaps_duplicate=to.perhaps,
-        unverified=[user for user in reach.unverified if user in to.users],
-        duplicate_departments=[each for each in call.departments if each not in to.departments],
-    )
+    outcome: Json = {
+        "duplicate": to.duplicate,
+        "daily_cap": to.daily_cap,
+        "unknown_user": reach.unknown_user,
+        "out_of_scope": reach.out_of_scope,
+        "perhaps_duplicate": to.perhaps,
+        "unverified": [user for user in reach.unverified if user in to.users],
+        "duplicate_departments": [each for each in call.departments if each not in to.departments],
+    }
+    task_id = None
     if to.users or to.departments or to.everyone:
-        outcome.repeated = ctx.intent is not None
+        outcome |= {"repeated": ctx.intent is not None, "recipients": len(to.users)}
         left = replace(call, users=to.users, departments=to.departments)
-        outcome.task_id, outcome.request_id = await ctx.messages.send(left, message)
-        outcome.recipients = len(to.users)
-        outcome.at = ctx.now().isoformat()
-    return outcome.as_json()
+        task_id, outcome["request_id"] = await ctx.messages.send(left, message)
+        outcome["at"] = ctx.now().isoformat()
+    # A worker of 0.2.0 reads it while what it does not know is empty.
+    return {"task_id": task_id, **{name: each for name, each in outcome.items() if each}}
 
 
 async def _resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context) -> Json:
