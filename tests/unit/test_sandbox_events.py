@@ -9,7 +9,6 @@ from dingrelay_sandbox.events.callbacks import Callback, CallbackCrypto, wants
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import EventFaults, EventFaultSpec
 from dingrelay_sandbox.events.log import Delivery, EventLog
-from dingrelay_sandbox.events.organisation_churn import Churn
 from unit.sandbox_caller import NOON, Caller
 
 INSTANCES = "/v1.0/workflow/processInstances"
@@ -264,23 +263,6 @@ def test_a_fault_meets_its_share_its_count_and_its_time() -> None:
     now = 5.0
     assert faults.draw("swallow", delivery) is None
     assert faults.delete(number) == 1
-
-
-def test_an_organisation_that_lives_makes_an_event_of_each_change() -> None:
-    first, second = Caller(users=30), Caller(users=30)
-    kinds = [[Churn(each.state.organisation, 7)] for each in (first, second)]
-    steps = [[churn.step() for _ in range(400)] for (churn,) in kinds]
-    assert steps[0] == steps[1]
-    assert emitted(first) == emitted(second)
-    assert {kind for kind, _ in emitted(first)} == {
-        "user_add_org",
-        "user_modify_org",
-        "user_leave_org",
-        "user_active_org",
-        "org_dept_create",
-        "org_dept_modify",
-        "org_dept_remove",
-    }
 
 
 def test_an_app_registers_its_callback_by_the_old_api(caller: Caller) -> None:

@@ -135,12 +135,6 @@ class SandboxAdmin:
     """Add a department or change some fields."""
     delete_department = Verb[None]("DELETE departments/{}")
     """Dissolve a department."""
-    change_organisation = Verb[None]("POST changes", "count")
-    """Let people and departments come, change and go at random: so many changes, some of several people.
-
-    The same `seed` makes the same changes of the same organisation. `per_second` is how many a second, in the
-    background; without it all happen at once.
-    """
 
     # What people do to approvals.
 

@@ -17,8 +17,6 @@ from dingrelay_sandbox.door import LONGEST_SECONDS
 from dingrelay_sandbox.events.callbacks import SUCCESS, Callback
 from dingrelay_sandbox.events.event import Event
 from dingrelay_sandbox.events.event_faults import EventFaultSpec
-from dingrelay_sandbox.events.log import EventLog
-from dingrelay_sandbox.events.organisation_churn import Churn
 from dingrelay_sandbox.events.stream_gateway import StreamAct
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.limits import Latency
@@ -30,14 +28,10 @@ from dingrelay_sandbox.templates import Template
 ROOT = "/_sandbox"
 YEAR_SECONDS = 366 * 86_400
 MOST_AT_ONCE = 100_000
-PACE_SECONDS = 0.01
-"""Between two handfuls of events that happen so many a second."""
 
 Act = Callable[..., Any]
 Fields = dict[str, Any]
 Filled = Annotated[str, Field(min_length=1)]
-PerSecond = Annotated[float, Field(gt=0, le=100_000)] | None
-"""How many a second, in the background; None: all at once."""
 
 
 _checked = validate_call(config={"arbitrary_types_allowed": True, "populate_by_name": True})
@@ -416,52 +410,29 @@ def _events(
 def _fire(
     sandbox: SandboxState,
     events: Annotated[list[Fired], Field(min_length=1, max_length=MOST_AT_ONCE)],
-    per_second: PerSecond = None,
+    per_second: Annotated[float, Field(gt=0, le=100_000)] | None = None,
 ) -> object:
-    fired = iter(events)
-
-    def happen() -> None:
-        each = next(fired)
-        born = sandbox.clock() - each.age
-        sandbox.events.add(Event(each.type, born, each.fields, each.event_id, app=each.app))
-
-    _repeat(sandbox, happen, len(events), per_second)
+    """Events happen: all at once, or so many a second in the background."""
+    if per_second is None:
+        for each in events:
+            _happen(sandbox, each)
+    else:
+        sandbox.events.planned += len(events)
+        sandbox.deliveries.start(_fire_at_pace(sandbox, events, per_second))
     return {"ids": [each.event_id for each in events]}
 
 
-@route("POST changes")
-def _change(
-    sandbox: SandboxState,
-    count: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)],
-    seed: int = 1,
-    per_second: PerSecond = None,
-) -> None:
-    _repeat(sandbox, Churn(sandbox.organisation, seed).step, count, per_second)
+def _happen(sandbox: SandboxState, fired: Fired) -> None:
+    born = sandbox.clock() - fired.age
+    sandbox.events.add(Event(fired.type, born, fired.fields, fired.event_id, app=fired.app))
 
 
-def _repeat(
-    sandbox: SandboxState, act: Callable[[], object], count: int, per_second: float | None
-) -> None:
-    """Act so often: all at once, or so many times a second in the background."""
-    if per_second is not None:
-        sandbox.events.planned += count
-        sandbox.deliveries.start(_paced(sandbox.events, act, count, per_second))
-        return
-    for _ in range(count):
-        act()
-
-
-async def _paced(
-    events: EventLog, act: Callable[[], object], count: int, per_second: float
-) -> None:
-    began, done = time.monotonic(), 0
-    while done < count:
-        due = min(count, int((time.monotonic() - began) * per_second) + 1)
-        for _ in range(due - done):
-            act()
-            events.planned -= 1
-        done = due
-        await asyncio.sleep(PACE_SECONDS)
+async def _fire_at_pace(sandbox: SandboxState, events: list[Fired], per_second: float) -> None:
+    began = time.monotonic()
+    for number, each in enumerate(events):
+        await asyncio.sleep(max(0.0, began + number / per_second - time.monotonic()))
+        _happen(sandbox, each)
+        sandbox.events.planned -= 1
 
 
 # What really happened.

@@ -1,7 +1,6 @@
 """What DingTalk answers, in its two dialects, and the refusals that lead to it (API §1, §5.2)."""
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,9 +15,11 @@ Verdict = Literal["ok", "throttled", "error", "token", "quota", "fault"]
 
 THROTTLED_OAPI = "90018"
 THROTTLED_REST = "Forbidden.AccessDenied.QpsLimitForAppkeyAndApi"
+QUOTA_REST = "Forbidden.AccessDenied.ApiCountLimitForOrg"
 GATEWAY_CODES = frozenset(str(code) for code in range(90_001, 90_021))
 """Codes of the gateway before the service: errcode 88 around them on topapi paths (API §5.2)."""
 
+_QUOTA = "您的企业调用钉钉开放平台接口的次数已超过当月上限"
 MESSAGES = {
     "-1": "系统繁忙",
     "15": "Remote service error",
@@ -27,9 +28,9 @@ MESSAGES = {
     "60011": "没有调用该接口的权限",
     "90002": "您的服务器调用钉钉开放平台当前接口的所有请求都被暂时禁用了",
     "90018": "您的应用调用该接口触发了qps流控, 请求被暂时限制了",
-    "90020": "您的企业调用钉钉开放平台接口的次数已超过当月上限",
+    "90020": _QUOTA,
+    QUOTA_REST: _QUOTA,
     THROTTLED_REST: "您的企业应用调用钉钉开放平台当前接口的所有请求都被暂时禁用了",
-    "Forbidden.AccessDenied.ApiCountLimitForOrg": "您的企业调用钉钉开放平台接口的次数已超过当月上限",
 }
 
 NOT_HERE = (
@@ -69,70 +70,48 @@ def json_answer(content: object, status: int = 200) -> Answer:
     return Answer(status, text.encode(errors="replace"))
 
 
-class Refusal(Exception, ABC):
+class Refusal(Exception):
     """A call is not carried out.
 
-    Attributes:
-        code: DingTalk's code, as a text.
+    Args:
+        code: DingTalk's code; that of the old dialect is a number.
+        message: what it says of it.
+        status: of the answer in the new dialect.
+        wrapped: whether the old dialect puts the code into errcode 88's sub_code.
         verdict: what the audit says of it.
+        with_id: whether the old dialect names the call.
     """
-
-    def __init__(self, code: str, message: str, *, verdict: Verdict = "error") -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.verdict: Verdict = verdict
-
-    @abstractmethod
-    def answer(self, request_id: str) -> Answer:
-        """The refusal as DingTalk words it."""
-
-
-class OapiRefusal(Refusal):
-    """A refusal of the old dialect; `wrapped` puts the code into errcode 88's sub_code."""
 
     def __init__(
         self,
         code: int | str,
         message: str,
         *,
+        status: int = 400,
         wrapped: bool = False,
         verdict: Verdict = "error",
         with_id: bool = True,
     ) -> None:
-        super().__init__(str(code), message, verdict=verdict)
-        self._with_id = with_id
-        self.wrapped = wrapped or not self.code.lstrip("-").isdigit()
+        super().__init__(f"{code}: {message}")
+        self.code, self.message = str(code), message
+        self.verdict: Verdict = verdict
+        self._status, self._wrapped, self._with_id = status, wrapped, with_id
 
-    def answer(self, request_id: str) -> Answer:
-        """HTTP 200 with an errcode."""
-        if not self.wrapped:
-            identity = {"request_id": request_id} if self._with_id else {}
-            return json_answer({"errcode": int(self.code), "errmsg": self.message} | identity)
-        return json_answer(
-            {
+    def answer(self, dialect: Dialect, request_id: str) -> Answer:
+        """The refusal as DingTalk words it: HTTP 200 with an errcode, or 4xx or 5xx with a code."""
+        if dialect == "rest":
+            content = {"code": self.code, "requestid": request_id, "message": self.message}
+            return json_answer(content, self._status)
+        if self._wrapped or not self.code.lstrip("-").isdigit():
+            content = {
                 "errcode": 88,
                 "sub_code": self.code,
                 "sub_msg": self.message,
                 "errmsg": f"ding talk error[subcode={self.code},submsg={self.message}]",
-                "request_id": request_id,
             }
-        )
-
-
-class RestRefusal(Refusal):
-    """A refusal of the new dialect."""
-
-    def __init__(
-        self, code: str, message: str, *, status: int = 400, verdict: Verdict = "error"
-    ) -> None:
-        super().__init__(code, message, verdict=verdict)
-        self.status = status
-
-    def answer(self, request_id: str) -> Answer:
-        """HTTP 4xx or 5xx with a code."""
-        content = {"code": self.code, "requestid": request_id, "message": self.message}
-        return json_answer(content, self.status)
+        else:
+            content = {"errcode": int(self.code), "errmsg": self.message}
+        return json_answer(content | ({"request_id": request_id} if self._with_id else {}))
 
 
 class Banned(Refusal):
@@ -142,7 +121,7 @@ class Banned(Refusal):
         super().__init__("1111", "egress ban", verdict="throttled")
         self._shape = shape
 
-    def answer(self, request_id: str) -> Answer:
+    def answer(self, dialect: Dialect, request_id: str) -> Answer:
         """An HTML page, or JSON of a shape that is in neither dialect."""
         if self._shape == "html":
             return Answer(403, BAN_PAGE, "text/html")
@@ -157,10 +136,8 @@ def throttled(
     """The answer to a call too many; without `code` the dialect's own."""
     code = code or (THROTTLED_OAPI if dialect == "oapi" else THROTTLED_REST)
     message = message or MESSAGES.get(code, "请求过于频繁, 触发流控")
-    if dialect == "rest":
-        return RestRefusal(code, message, status=status, verdict="throttled")
     wrapped = path.startswith("/topapi/") and code in GATEWAY_CODES
-    return OapiRefusal(code, message, wrapped=wrapped, verdict="throttled")
+    return Refusal(code, message, status=status, wrapped=wrapped, verdict="throttled")
 
 
 def too_many(dialect: Dialect, path: str, breach: Breach, *, at: float, code: str = "") -> Refusal:
@@ -186,44 +163,80 @@ def _breach_message(path: str, breach: Breach, at: float) -> str:
     )
 
 
+_WRONG = "processInstanceInvalidParameter"
+REFUSALS = {
+    "missing": ("40035 缺少参数 ", "invalidParameter 缺少参数："),
+    "invalid": ("400002 参数错误 ", "invalidParameter 参数错误："),
+    "content type": (
+        "43004 无效的HTTP HEADER Content-Type",
+        "Missingbody body is mandatory for this action.",
+    ),
+    "body": ("43009 post body必须是json格式", "invalidParameter 请求体不是JSON对象"),
+    "quota": (f"90020 {_QUOTA}", f"{QUOTA_REST} {_QUOTA}"),
+    "no token": (
+        "40000 access_token is blank",
+        "AuthenticationFailed.MissingParameter 缺少参数：x-acs-dingtalk-access-token",
+    ),
+    "token": ("40014 不合法的access_token", "InvalidAuthentication 不合法的access_token"),
+    "old token": ("42001 access_token已过期", "InvalidAuthentication 不合法的access_token"),
+    "secret": (
+        "40096 不合法的appKey或appSecret",
+        "invalidClientIdOrSecret 无效的clientId或者clientSecret",
+    ),
+    "agent": ("40056 不合法的agentid", "invalidAgentId 无效的agentId"),
+    "user": ("60121 找不到该用户", "userNotExist 用户不存在"),
+    "template": ("820001 不合法的process_code", "processCodeError 审批模板不存在或已被删除"),
+    "originator": ("60121 找不到该用户", f"{_WRONG} 发起人不存在"),
+    "department": ("60003 部门不存在", f"{_WRONG} 部门不存在"),
+    "outside": ("400002 发起人不在该部门", f"{_WRONG} 发起人不在该部门"),
+    "form": ("810003 表单格式错误，失败控件：", "formConverterError 表单数据校验失败，失败控件："),
+    "people": ("400002 审批人或抄送人参数错误", f"{_WRONG} 审批人或抄送人不存在"),
+    "window": ("400002 查询条件超出限制", "invalidParameter 查询条件超出限制"),
+    "instance": ("820006 审批实例不存在", "processInstanceNotExist 审批实例不存在"),
+    "acted on": ("820006 审批实例不存在", "aflowProcessInstNotExist 审批实例不存在"),
+    "result": (
+        "400002 参数错误 result",
+        "invalidInstanceExecuteResult 审批操作取值必填 且值必须为agree或refuse",
+    ),
+    "task": ("400002 参数错误 task_id", f"{_WRONG} 任务不属于该流程实例"),
+    "decided": ("820005 审批任务已处理", "aflowProcessInstStatusException 审批单状态异常"),
+    "decider": ("400002 参数错误 actioner_userid", f"{_WRONG} 不是该审批任务的审批人"),
+    "withdrawal": ("820005 ", "aflowProcessInstStatusException "),
+    "not revocable": (
+        "820008 审批系统错误, 您没有任务处理的权限",
+        "internalError 您没有任务处理的权限",
+    ),
+}
+"""What is wrong → code and text in each dialect."""
+
+
+def refused(dialect: Dialect, what: str, detail: str = "", **how: Any) -> Refusal:
+    """The refusal of a dialect for what both have; see `Refusal`."""
+    code, _, message = REFUSALS[what][dialect == "rest"].partition(" ")
+    return Refusal(code, message + detail, **how)
+
+
 def quota_used_up(dialect: Dialect, path: str) -> Refusal:
     """The organisation's month is used up (API §5.3)."""
-    if dialect == "rest":
-        code = "Forbidden.AccessDenied.ApiCountLimitForOrg"
-        return RestRefusal(code, MESSAGES[code], status=403, verdict="quota")
     wrapped = path.startswith("/topapi/")
-    return OapiRefusal(90_020, MESSAGES["90020"], wrapped=wrapped, verdict="quota")
+    return refused(dialect, "quota", status=403, wrapped=wrapped, verdict="quota")
 
 
-def token_missing(dialect: Dialect) -> Refusal:
-    """No token came with the call (API §1)."""
-    if dialect == "rest":
-        code = "AuthenticationFailed.MissingParameter"
-        return RestRefusal(code, "缺少参数：x-acs-dingtalk-access-token", verdict="token")
-    return OapiRefusal(40_000, "access_token is blank", wrapped=True, verdict="token")
-
-
-def token_refused(dialect: Dialect, *, expired: bool) -> Refusal:
-    """The token is unknown, or was good once (API §1)."""
-    if dialect == "rest":
-        return RestRefusal("InvalidAuthentication", "不合法的access_token", verdict="token")
-    if expired:
-        return OapiRefusal(42_001, "access_token已过期", wrapped=True, verdict="token")
-    return OapiRefusal(40_014, "不合法的access_token", wrapped=True, verdict="token")
+def token_refused(dialect: Dialect, state: str) -> Refusal:
+    """The token is missing, unknown, or was good once (API §1)."""
+    what = {"": "no token", "expired": "old token"}.get(state, "token")
+    return refused(dialect, what, wrapped=True, verdict="token")
 
 
 def credentials_refused(dialect: Dialect) -> Refusal:
     """Key and secret are no pair (API §1)."""
-    if dialect == "rest":
-        code = "invalidClientIdOrSecret"
-        return RestRefusal(code, "无效的clientId或者clientSecret")
-    return OapiRefusal(40_096, "不合法的appKey或appSecret", with_id=False)
+    return refused(dialect, "secret", with_id=False)
 
 
-class MethodUnknown(OapiRefusal):
+class MethodUnknown(Refusal):
     """A path below ``/topapi`` that is no API (API §5.2, P14)."""
 
-    def answer(self, request_id: str) -> Answer:
+    def answer(self, dialect: Dialect, request_id: str) -> Answer:
         """The text stands beside the code and within `errmsg`."""
         return json_answer(
             {
@@ -245,10 +258,10 @@ def path_unknown(dialect: Dialect, path: str) -> Refusal:
         )
     if dialect == "rest":
         code = "InvalidAction.NotFound"
-        return RestRefusal(code, missing or "Specified api is not found.", status=404)
+        return Refusal(code, missing or "Specified api is not found.", status=404)
     if path.startswith("/topapi/"):
         return MethodUnknown(22, missing or f"不合法ApiName，ApiName = {_api_name(path)}")
-    return OapiRefusal(404, missing or "请求的URI地址不存在")
+    return Refusal(404, missing or "请求的URI地址不存在")
 
 
 def success(dialect: Dialect, request_id: str, fields: Mapping[str, Any]) -> Answer:

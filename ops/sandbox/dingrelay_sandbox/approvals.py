@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Literal
 
+from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import Organisation
 from dingrelay_sandbox.templates import DEFAULT_TEMPLATES, Template
 
@@ -130,7 +131,7 @@ class Instance:
 
     def start(self, at: float) -> None:
         """Begin with the first step."""
-        self._note(self.request.originator, at, "START_PROCESS_INSTANCE")
+        self.records.append(Record(self.request.originator, at, "START_PROCESS_INSTANCE"))
         self.approvals.notify(self, FlowChange("instance", "start", at))
         self._copy("START", at)
         self._open(at)
@@ -159,7 +160,9 @@ class Instance:
         """One person agrees or refuses; the last to agree opens the next step or ends it all."""
         result: TaskResult = "AGREE" if agree else "REFUSE"
         task.end("COMPLETED", result, at)
-        self._note(task.user, at, "EXECUTE_TASK_NORMAL", result, remark, task.activity)
+        self.records.append(
+            Record(task.user, at, "EXECUTE_TASK_NORMAL", result, remark, task.activity)
+        )
         self._notify(task, "finish", at, remark)
         if not agree:
             self._end("COMPLETED", "refuse", at)
@@ -173,18 +176,18 @@ class Instance:
     def redirect(self, task: Task, to_user: str, *, at: float, remark: str = "") -> None:
         """A person hands a task to another one."""
         task.end("COMPLETED", "REDIRECTED", at)
-        self._note(task.user, at, "REDIRECT_TASK", "NONE", remark, task.activity)
+        self.records.append(Record(task.user, at, "REDIRECT_TASK", "NONE", remark, task.activity))
         self._notify(task, "finish", at, remark)
         self._ask(to_user, task.step, at)
 
     def comment(self, user: str, text: str, *, at: float) -> None:
         """A person says something."""
-        self._note(user, at, "ADD_REMARK", "NONE", text)
+        self.records.append(Record(user, at, "ADD_REMARK", "NONE", text))
         self.approvals.notify(self, FlowChange("task", "comment", at, user, remark=text))
 
     def terminate(self, user: str, *, at: float, remark: str = "") -> None:
         """It is withdrawn."""
-        self._note(user, at, "TERMINATE_PROCESS_INSTANCE", "NONE", remark)
+        self.records.append(Record(user, at, "TERMINATE_PROCESS_INSTANCE", "NONE", remark))
         self._end("TERMINATED", "", at)
 
     def advance(self, *, agree: bool, at: float, remark: str = "") -> None:
@@ -228,18 +231,7 @@ class Instance:
 
     def _copy(self, moment: str, at: float) -> None:
         if self.request.cc and moment in self.request.cc_position:
-            self._note(self.request.originator, at, "PROCESS_CC", "NONE", "")
-
-    def _note(
-        self,
-        user: str,
-        at: float,
-        kind: str,
-        result: str = "NONE",
-        remark: str | None = None,
-        activity: str = "",
-    ) -> None:
-        self.records.append(Record(user, at, kind, result, remark, activity))
+            self.records.append(Record(self.request.originator, at, "PROCESS_CC", "NONE", ""))
 
 
 class Approvals:
@@ -257,26 +249,24 @@ class Approvals:
         self._equal: Counter[tuple[str, str, str]] = Counter()
         self.task_ids = count(FIRST_TASK_ID)
 
-    def create(
-        self, request: Request, *, app_key: str, call_id: int, at: float, monotonic: float
-    ) -> Instance:
+    def create(self, request: Request, call: Call) -> Instance:
         """Start an instance. Two equal calls make two: DingTalk has no key against it."""
         number = len(self.instances) + 1
         instance = Instance(
             id=str(uuid.uuid4()),
-            app_key=app_key,
-            call_id=call_id,
+            app_key=call.caller.app_key,
+            call_id=call.id,
             request=request,
-            business_id=f"{int(at * 1000)}{number:06d}",
-            created_at=at,
-            monotonic=monotonic,
+            business_id=f"{int(call.at * 1000)}{number:06d}",
+            created_at=call.at,
+            monotonic=call.monotonic,
             approvals=self,
         )
         process_code = request.template.process_code
         self.instances[instance.id] = instance
         self._by_template.setdefault(process_code, []).append(instance)
         self._equal[process_code, request.originator, equal_form(request.form)] += 1
-        instance.start(at)
+        instance.start(call.at)
         return instance
 
     def delete(self, instance_id: str, *, at: float) -> None:

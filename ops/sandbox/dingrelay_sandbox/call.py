@@ -1,11 +1,11 @@
 """One call as it arrived, and reading its parameters as DingTalk does."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dingrelay_sandbox.answers import Dialect, OapiRefusal, Refusal, RestRefusal
+from dingrelay_sandbox.answers import Dialect, Refusal, refused
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.bodies import Passage, Upload
 
@@ -104,22 +104,29 @@ class Parameters:
 
     Numbers and booleans may come as text, as DingTalk's own samples show them (API §0), and in a
     form everything does.
+
+    Attributes:
+        spelt: how the call spells a name.
     """
 
     def __init__(self, values: Mapping[str, Any], dialect: Dialect) -> None:
         self._values = values
-        self._dialect: Dialect = dialect
+        self.dialect: Dialect = dialect
+        self.spelt: Callable[[str], str] = str
+
+    def _get(self, name: str) -> Any:
+        return self._values.get(self.spelt(name))
 
     def has(self, name: str) -> bool:
         """Whether a parameter is there and not empty."""
-        return self._values.get(name) not in {None, ""} if self._plain(name) else True
+        value = self._get(name)
+        return value is not None and value != ""
 
     def raw(self, name: str) -> Any:
         """A required parameter as it came."""
-        value = self._values.get(name)
-        if value is None or value == "":
+        if not self.has(name):
             raise self.missing(name)
-        return value
+        return self._get(name)
 
     def text(self, name: str) -> str:
         """A required text."""
@@ -198,7 +205,7 @@ class Parameters:
 
     def texts(self, name: str, *, most: int | None = None) -> list[str]:
         """An optional list of so many texts at most."""
-        if self._values.get(name) is None:
+        if self._get(name) is None:
             return []
         value = self.decoded(name)
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
@@ -212,19 +219,12 @@ class Parameters:
         value = self.decoded(name)
         if not isinstance(value, dict):
             raise self.invalid(name)
-        return Parameters(value, self._dialect)
+        return Parameters(value, self.dialect)
 
     def missing(self, name: str) -> Refusal:
         """The refusal of a call without this parameter (API §3.1, §4.1)."""
-        if self._dialect == "rest":
-            return RestRefusal("invalidParameter", f"缺少参数：{name}")
-        return OapiRefusal(40_035, f"缺少参数 {name}")
+        return refused(self.dialect, "missing", self.spelt(name))
 
     def invalid(self, name: str) -> Refusal:
         """The refusal of a parameter that makes no sense."""
-        if self._dialect == "rest":
-            return RestRefusal("invalidParameter", f"参数错误：{name}")
-        return OapiRefusal(400_002, f"参数错误 {name}")
-
-    def _plain(self, name: str) -> bool:
-        return isinstance(self._values.get(name), str | int | float | bool | None)
+        return refused(self.dialect, "invalid", self.spelt(name))

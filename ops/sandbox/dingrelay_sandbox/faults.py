@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from dingrelay_sandbox import answers
-from dingrelay_sandbox.answers import Answer, Dialect, OapiRefusal, RestRefusal, json_answer
+from dingrelay_sandbox.answers import Answer, Dialect, Refusal, json_answer
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.scripted import Scripted, Spec
 
@@ -150,28 +150,22 @@ def _answer(spec: FaultSpec, call: Call, own: Answer) -> Answer:
         case "http":
             return Answer(502, (spec.message or "upstream connect error").encode(), "text/plain")
         case _:
-            return _refusal(spec, call).answer(call.request_id)
+            return _refusal(spec, call).answer(call.dialect, call.request_id)
 
 
-def _refusal(spec: FaultSpec, call: Call) -> answers.Refusal:
+def _refusal(spec: FaultSpec, call: Call) -> Refusal:
     match spec.kind:
         case "throttle":
             code, message = spec.code or "", spec.message
             return answers.throttled(call.dialect, call.path, code=code, message=message)
         case "token_expired":
-            return answers.token_refused(call.dialect, expired=True)
+            return answers.token_refused(call.dialect, "expired")
         case "credentials_refused":
             return answers.credentials_refused(call.dialect)
         case _:
-            return _error(spec, call)
-
-
-def _error(spec: FaultSpec, call: Call) -> answers.Refusal:
-    code = spec.code or ("-1" if call.dialect == "oapi" else "systemError")
-    message = spec.message or answers.MESSAGES.get(code, answers.MESSAGES["-1"])
-    if call.dialect == "oapi":
-        return OapiRefusal(code, message)
-    return RestRefusal(code, message, status=500)
+            code = spec.code or ("-1" if call.dialect == "oapi" else "systemError")
+            message = spec.message or answers.MESSAGES.get(code, answers.MESSAGES["-1"])
+            return Refusal(code, message, status=500)
 
 
 def _verbatim(spec: FaultSpec, call: Call) -> Answer:

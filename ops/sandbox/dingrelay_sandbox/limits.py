@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, model_validator
 
 from dingrelay_sandbox.clock import Clock, month
-from dingrelay_sandbox.windows import Rate, SlidingWindow, Window, WindowKind, new_window
+from dingrelay_sandbox.windows import Rate, Window, WindowKind, new_window
 
 
 def _rate(value: object) -> object:
@@ -191,10 +191,8 @@ class Limiter:
         self.limits = limits
         """Those in force. Each rate is counted by itself, so what is counted against an unchanged one stays."""
         self.clock = clock
-        self._calls: dict[tuple[str, str, Rate, WindowKind], Window] = {}
-        self._egress = _Penalties()
-        self._recipients: dict[tuple[str, Rate], SlidingWindow] = {}
-        self._robots = _Penalties()
+        self._windows: dict[tuple[str, str, Rate, WindowKind], Window] = {}
+        self._closed_until: dict[tuple[str, str, Rate], float] = {}
         self.used: dict[str, int] = {}
         """Counted calls by ``organisation month``."""
         self.messages: Counter[str] = Counter()
@@ -205,7 +203,7 @@ class Limiter:
         rate, kind = self.limits.calls_of(path), self.limits.window
         if rate is None:
             return None
-        window = self._calls.setdefault((app_key, path, rate, kind), new_window(kind, rate))
+        window = self._window(app_key, path, rate, kind)
         moment = at if kind == "calendar" else self.clock.steady(at)
         if window.room(moment) >= 1:
             window.take(moment)
@@ -214,20 +212,12 @@ class Limiter:
 
     def egress(self, address: str, at: float) -> bool:
         """Count a call from an address; False while it is banned (API §6)."""
-        limits, moment = self.limits, self.clock.steady(at)
-        return self._egress.take(address, moment, limits.egress, limits.egress_ban_seconds)
+        limits = self.limits
+        return self._allowed("egress", address, at, limits.egress, limits.egress_ban_seconds)
 
-    def recipients(self, app_key: str, at: float, wanted: int) -> int:
-        """How many of `wanted` people an app may still reach in this minute; they are counted."""
-        rate = self.limits.recipients
-        if rate is None:
-            return wanted
-        window = self._recipients.setdefault((app_key, rate), SlidingWindow(rate))
-        moment = self.clock.steady(at)
-        granted = min(wanted, window.room(moment))
-        if granted:
-            window.take(moment, granted)
-        return granted
+    def recipient(self, app_key: str, at: float) -> bool:
+        """Count a person whom an app reaches; False where this minute has none left."""
+        return self._allowed("recipients", app_key, at, self.limits.recipients, 0)
 
     def quota(self, organisation: str, at: float) -> bool:
         """Count a call against an organisation's month; False when the month is used up."""
@@ -243,8 +233,24 @@ class Limiter:
 
     def robot(self, token: str, at: float) -> bool:
         """Count a message of a webhook robot; False for the whole penalty (API §2.8)."""
-        limits, moment = self.limits, self.clock.steady(at)
-        return self._robots.take(token, moment, limits.robot, limits.robot_penalty_seconds)
+        limits = self.limits
+        return self._allowed("robot", token, at, limits.robot, limits.robot_penalty_seconds)
+
+    def _allowed(self, what: str, key: str, at: float, rate: Rate | None, penalty: float) -> bool:
+        """Count one; False where the window is full, and for so many seconds after that."""
+        if rate is None:
+            return True
+        moment, window = self.clock.steady(at), self._window(what, key, rate, "sliding")
+        if moment < self._closed_until.get((what, key, rate), 0):
+            return False
+        if window.room(moment) < 1:
+            self._closed_until[what, key, rate] = moment + penalty
+            return False
+        window.take(moment)
+        return True
+
+    def _window(self, what: str, key: str, rate: Rate, kind: WindowKind) -> Window:
+        return self._windows.setdefault((what, key, rate, kind), new_window(kind, rate))
 
 
 def _take(counts: dict[str, int], key: str, most: int | None) -> bool:
@@ -253,24 +259,3 @@ def _take(counts: dict[str, int], key: str, most: int | None) -> bool:
         return False
     counts[key] = counts.get(key, 0) + 1
     return True
-
-
-class _Penalties:
-    """Windows by key; one that is full closes for a while."""
-
-    def __init__(self) -> None:
-        self._windows: dict[tuple[str, Rate], SlidingWindow] = {}
-        self._closed_until: dict[tuple[str, Rate], float] = {}
-
-    def take(self, key: str, at: float, rate: Rate | None, seconds: float) -> bool:
-        """Count one; False while the key's window is closed."""
-        if rate is None:
-            return True
-        window = self._windows.setdefault((key, rate), SlidingWindow(rate))
-        if at < self._closed_until.get((key, rate), 0):
-            return False
-        if window.room(at) < 1:
-            self._closed_until[key, rate] = at + seconds
-            return False
-        window.take(at)
-        return True

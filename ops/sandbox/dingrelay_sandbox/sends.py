@@ -1,16 +1,19 @@
 """Messages that DingTalk took, who really got which, and the silent limits that decide it (API §2.1)."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.clock import day
 from dingrelay_sandbox.limits import Limiter
 from dingrelay_sandbox.windows import Peak
 
 DELIVERED = ""
 Channel = Literal["work", "robot"]
+Reachable = Callable[[str], str]
 FIRST_TASK_ID = 256_000_000_001
 RECIPIENT_SECONDS = 60
 
@@ -100,30 +103,21 @@ class Sends:
         return True
 
     def deliver(
-        self,
-        channel: Channel,
-        app_key: str,
-        message: str,
-        users: Sequence[str],
-        *,
-        reachable: Callable[[str], str],
-        call_id: int,
-        at: float,
+        self, call: Call, channel: Channel, said: object, users: Sequence[str], reachable: Reachable
     ) -> Send:
         """Take a message for these users; the silent limits decide who gets it.
 
         Args:
+            call: what brought it.
             channel: a robot's messages are not under the silent limits.
-            app_key: the app that sends.
-            message: the `msg` object as canonical JSON; equal text is the same content.
+            said: the message; what is equal as JSON is the same content.
             users: the recipients as asked for.
             reachable: empty, or why a user cannot be reached.
-            call_id: the call that brought it.
-            at: Unix seconds.
         """
+        message = json.dumps(said, ensure_ascii=False, sort_keys=True)
         content = self.contents.setdefault(message, Content(message))
-        task_id = FIRST_TASK_ID + len(self.sends)
-        send = Send(task_id, channel, app_key, content, call_id, at)
+        task_id, app_key, at = FIRST_TASK_ID + len(self.sends), call.caller.app_key, call.at
+        send = Send(task_id, channel, app_key, content, call.id, at)
         self.sends.append(send)
         today = self._today(app_key, at)
         silent = channel == "work"
@@ -163,7 +157,7 @@ class Sends:
             return "143105"
         if len(send.entries) >= limits.recipients_per_call:
             return "41029"
-        if not self._limiter.recipients(send.app_key, send.at, 1):
+        if not self._limiter.recipient(send.app_key, send.at):
             return "143103"
         return DELIVERED
 

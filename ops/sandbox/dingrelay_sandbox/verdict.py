@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dingrelay_sandbox import answers
-from dingrelay_sandbox.answers import Answer, OapiRefusal, Refusal, RestRefusal, Verdict
+from dingrelay_sandbox.answers import Answer, Refusal, Verdict, refused
 from dingrelay_sandbox.apis.api import Api, check_rate, find
 from dingrelay_sandbox.bodies import FORM, JSON, MULTIPART
 from dingrelay_sandbox.call import Call
@@ -55,7 +55,8 @@ def respond(state: SandboxState, call: Call) -> Outcome:
         else:
             answer = _execute(state, call)
     except Refusal as refusal:
-        answer, verdict, code = refusal.answer(call.request_id), refusal.verdict, refusal.code
+        answer = refusal.answer(call.dialect, call.request_id)
+        verdict, code = refusal.verdict, refusal.code
     state.audit.record(
         {
             "id": call.id,
@@ -97,30 +98,23 @@ def _execute(state: SandboxState, call: Call) -> Answer:
 
 
 def _check_token(state: SandboxState, call: Call) -> None:
-    value = call.token
-    if not value:
-        raise answers.token_missing(call.dialect)
-    token_state, app_key = state.tokens.look_up(value, call.at)
+    token_state, app_key = state.tokens.look_up(call.token, call.at)
     if token_state != "good" or app_key not in state.apps:
-        raise answers.token_refused(call.dialect, expired=token_state == "expired")
+        raise answers.token_refused(call.dialect, token_state if call.token else "")
 
 
 def _check_body(call: Call, endpoint: Api) -> None:
     """A POST needs a JSON object and says so (API §1, §5.1); topapi takes forms, too."""
     if endpoint.takes_file:
         if call.content_type != MULTIPART:
-            raise OapiRefusal(43_008, "需要multipart类型")
+            raise Refusal(43_008, "需要multipart类型")
         return
     if call.content_type == FORM and call.path.startswith("/topapi/"):
         return
     if call.content_type != JSON:
-        if call.dialect == "rest":
-            raise RestRefusal("Missingbody", "body is mandatory for this action.")
-        raise OapiRefusal(43_004, "无效的HTTP HEADER Content-Type")
+        raise refused(call.dialect, "content type")
     if call.payload is None:
-        if call.dialect == "rest":
-            raise RestRefusal("invalidParameter", "请求体不是JSON对象")
-        raise OapiRefusal(43_009, "post body必须是json格式")
+        raise refused(call.dialect, "body")
 
 
 def _spoilt(state: SandboxState, call: Call, fault: FaultSpec) -> tuple[Answer, Verdict, str]:

@@ -1,13 +1,15 @@
-"""What both generations of the approval API check and return alike; each has its own refusals."""
+"""What both generations of the approval API check and return: the same under other names (API §4.3)."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from dingrelay_sandbox.answers import OapiRefusal, Refusal, RestRefusal
+from dingrelay_sandbox.answers import refused
 from dingrelay_sandbox.approvals import Form, Instance, Record, Request, Step, Task, title_of
 from dingrelay_sandbox.call import Call, Parameters
+from dingrelay_sandbox.clock import clock
 from dingrelay_sandbox.form_values import FormError, check_form, control_of, spell
 from dingrelay_sandbox.organisation import ROOT, Organisation
 from dingrelay_sandbox.state import SandboxState
@@ -16,40 +18,32 @@ from dingrelay_sandbox.templates import Template
 ROOT_DEPARTMENT = -1
 """How approvals call the root (API §4.1)."""
 LONGEST_REMARK = 1_024
-LARGEST_PAGE = 20
-MOST_LISTED_USERS = 10
-LONGEST_WINDOW_SECONDS = 120 * 86_400
-OLDEST_START_SECONDS = 365 * 86_400
+MOST_FIELDS = {"oapi": 200, "rest": 150}
+"""Of a form."""
 
-
-_WRONG = "processInstanceInvalidParameter"
-_REFUSALS = {
-    "template": ("820001 不合法的process_code", "processCodeError 审批模板不存在或已被删除"),
-    "originator": ("60121 找不到该用户", f"{_WRONG} 发起人不存在"),
-    "department": ("60003 部门不存在", f"{_WRONG} 部门不存在"),
-    "outside": ("400002 发起人不在该部门", f"{_WRONG} 发起人不在该部门"),
-    "form": ("810003 表单格式错误，失败控件：", "formConverterError 表单数据校验失败，失败控件："),
-    "people": ("400002 审批人或抄送人参数错误", f"{_WRONG} 审批人或抄送人不存在"),
-    "window": ("400002 查询条件超出限制", "invalidParameter 查询条件超出限制"),
+FIRST_NAMES = {
+    "originatorUserId": "originator_user_id",
+    "microappAgentId": "agent_id",
+    "approvers": "approvers_v2",
+    "userIds": "userid_list",
+    "nextToken": "cursor",
+    "maxResults": "size",
 }
-"""What is wrong → code and text of each generation."""
+"""Today's names of parameters → the first ones, where those are not the same in lower case."""
 
 
-def refused(call: Call, what: str, label: str = "") -> Refusal:
-    """The refusal of the call's generation; that of a form names the control."""
-    first, current = _REFUSALS[what]
-    if call.dialect == "rest":
-        code, _, message = current.partition(" ")
-        return RestRefusal(code, message + label)
-    code, _, message = first.partition(" ")
-    return OapiRefusal(code, message + label)
+def named(parameters: Parameters) -> Parameters:
+    """A call's parameters by today's names, however its generation spells them."""
+    if parameters.dialect == "oapi":
+        parameters.spelt = lambda name: FIRST_NAMES.get(name) or _snake(name)
+    return parameters
 
 
-def find_template(state: SandboxState, call: Call, name: str) -> Template:
-    """The template with the code that a parameter has, which must exist."""
-    template = state.approvals.templates.get(call.parameters.text(name))
+def find_template(state: SandboxState, given: Parameters) -> Template:
+    """The template with the code that a call has, which must exist."""
+    template = state.approvals.templates.get(given.text("processCode"))
     if template is None:
-        raise refused(call, "template")
+        raise refused(given.dialect, "template")
     return template
 
 
@@ -63,56 +57,16 @@ def create_instance(state: SandboxState, call: Call, request: Request) -> Instan
     """Check the people and the department, and start the instance."""
     originator = state.organisation.people.get(request.originator)
     if originator is None:
-        raise refused(call, "originator")
+        raise refused(call.dialect, "originator")
     number = ROOT if request.department == ROOT_DEPARTMENT else request.department
     if number not in state.organisation.departments:
-        raise refused(call, "department")
+        raise refused(call.dialect, "department")
     if number not in {ROOT, *originator.departments}:
-        raise refused(call, "outside")
+        raise refused(call.dialect, "outside")
     named = {*request.cc, *(user for step in request.steps for user in step.users)}
     if not named <= state.organisation.people.keys():
-        raise refused(call, "people")
-    return state.approvals.create(
-        request,
-        app_key=call.caller.app_key,
-        call_id=call.id,
-        at=call.at,
-        monotonic=call.monotonic,
-    )
-
-
-def listed_ids(
-    state: SandboxState,
-    call: Call,
-    *,
-    process_code: str,
-    start_ms: int,
-    end_ms: int | None,
-    users: Sequence[str],
-    statuses: Sequence[str],
-    cursor: int,
-    size: int,
-) -> tuple[list[str], int | None]:
-    """One page of instance ids, and where the next one starts."""
-    now_ms = int(call.at * 1000)
-    if not 0 <= (now_ms if end_ms is None else end_ms) - start_ms <= LONGEST_WINDOW_SECONDS * 1000:
-        raise refused(call, "window")
-    if start_ms < now_ms - OLDEST_START_SECONDS * 1000:
-        raise refused(call, "window")
-    if not 1 <= size <= LARGEST_PAGE or cursor < 0 or len(users) > MOST_LISTED_USERS:
-        raise refused(call, "window")
-    found = state.approvals.listed(
-        process_code,
-        start=start_ms / 1000,
-        # A millisecond includes all that lies within it.
-        end=None if end_ms is None else (end_ms + 1) / 1000,
-        visible_until=call.monotonic - state.limits.listing_lag_seconds,
-        users=frozenset(users),
-        statuses=frozenset(statuses),
-    )
-    page = [instance.id for instance in found[cursor : cursor + size]]
-    following = cursor + size
-    return page, following if following < len(found) else None
+        raise refused(call.dialect, "people")
+    return state.approvals.create(request, call)
 
 
 def ended_or_too_young(state: SandboxState, call: Call, instance: Instance) -> str:
@@ -132,49 +86,36 @@ def open_task(instance: Instance, task: Task) -> bool:
 LONGEST_VALUE = 65_535
 
 
-def read_form(state: SandboxState, call: Call, name: str, template: Template, most: int) -> Form:
-    """The form: known controls, each once, with values that are texts and that the controls take.
-
-    Args:
-        state: who and what a form may name.
-        call: what has the form.
-        name: what it is called there.
-        template: what the form belongs to.
-        most: how many controls a form may have.
-    """
-    components = call.parameters.objects(name)
-    if not components or len(components) > most:
-        raise refused(call, "form")
+def read_form(state: SandboxState, given: Parameters, template: Template) -> Form:
+    """The form: known controls, each once, with values that are texts and that the controls take."""
+    components = given.objects("formComponentValues")
+    if not components or len(components) > MOST_FIELDS[given.dialect]:
+        raise refused(given.dialect, "form")
     form: dict[str, str] = {}
     for component in components:
         label, value = component.get("name"), component.get("value")
         if not isinstance(label, str):
-            raise refused(call, "form")
+            raise refused(given.dialect, "form")
         if not isinstance(value, str) or len(value) > LONGEST_VALUE or label in form:
-            raise refused(call, "form", label)
+            raise refused(given.dialect, "form", label)
         form[label] = value
     if template.fields:
         try:
             check_form(template.fields, form, state)
         except FormError as error:
-            raise refused(call, "form", error.label) from None
+            raise refused(given.dialect, "form", error.label) from None
     return tuple(form.items())
 
 
-def read_steps(parameters: Parameters, name: str, action: str, users: str) -> list[Step]:
-    """The steps that the caller gives, in their order; none where it gives none.
-
-    Args:
-        parameters: of the call.
-        name: what the steps are called.
-        action: what the way to consent is called in each.
-        users: what the people are called in each.
-    """
+def read_steps(given: Parameters) -> list[Step]:
+    """The steps that the caller gives, in their order; none where it gives none."""
+    current = given.dialect == "rest"
+    action, users = ("actionType", "userIds") if current else ("task_action_type", "user_ids")
     steps: list[Step] = []
-    for step in parameters.objects(name) if parameters.has(name) else ():
+    for step in given.objects("approvers") if given.has("approvers") else ():
         how, people = step.get(action), step.get(users)
         if how not in ("AND", "OR", "NONE") or not isinstance(people, list) or not people:
-            raise parameters.invalid(name)
+            raise given.invalid("approvers")
         steps.append(Step(how, tuple(str(userid) for userid in people)))
     return steps
 
@@ -260,3 +201,47 @@ def _components(instance: Instance, organisation: Organisation) -> Iterator[dict
 
 def _without_nothing(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+RECORD_NAMES = {
+    "date": "date",
+    "result": "operation_result",
+    "type": "operation_type",
+    "userId": "userid",
+    "remark": "remark",
+}
+TASK_NAMES = {
+    "result": "task_result",
+    "status": "task_status",
+    "mobileUrl": "url",
+    "taskId": "taskid",
+    "userId": "userid",
+    "activityId": "activity_id",
+    "createTime": "create_time",
+    "finishTime": "finish_time",
+}
+"""Today's names → the first ones."""
+
+
+def first_document(state: SandboxState, instance: Instance) -> dict[str, Any]:
+    """The document of the current generation under its first names."""
+    document = instance_document(state, instance, clock)
+    records, tasks = document["operationRecords"], document["tasks"]
+    document |= {
+        "operationRecords": [_renamed(each, RECORD_NAMES) for each in records],
+        "tasks": [{**_renamed(each, TASK_NAMES), "taskid": str(each["taskId"])} for each in tasks],
+        "formComponentValues": [
+            {_snake(name): value for name, value in each.items() if name != "bizAlias"}
+            for each in document["formComponentValues"]
+        ],
+    }
+    return {_snake(name): value for name, value in document.items()}
+
+
+def _renamed(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {old: fields[name] for name, old in names.items() if name in fields}
+
+
+def _snake(name: str) -> str:
+    spelt = re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
+    return spelt.replace("user_id", "userid")

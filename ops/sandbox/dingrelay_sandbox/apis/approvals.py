@@ -1,10 +1,10 @@
-"""Approvals in the current generation: creating, reading, templates (API §4.1, §4.2, §11.8)."""
+"""Approvals in both generations: what programs and people do with them, and templates (API §4, §11.8)."""
 
 import json
 from dataclasses import replace
 from typing import Any
 
-from dingrelay_sandbox.answers import RestRefusal
+from dingrelay_sandbox.answers import Refusal, refused
 from dingrelay_sandbox.apis import approval_request as common
 from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.approvals import Instance, Request, Step
@@ -15,83 +15,115 @@ from dingrelay_sandbox.templates import Control, Template
 
 MOST_APPROVERS = 20
 MOST_CC = 50
-MOST_FIELDS = 150
+MOST_PEOPLE = 20
+"""Approvers and those with a copy in the first generation."""
 CC_POSITIONS = frozenset({"START", "FINISH", "START_FINISH"})
+LARGEST_LIST = 20
+MOST_LISTED_USERS = 10
+LONGEST_WINDOW_SECONDS = 120 * 86_400
+OLDEST_START_SECONDS = 365 * 86_400
 
 
-def read_request(state: SandboxState, call: Call, user: str) -> Request:
+def read_request(state: SandboxState, given: Parameters, user: str) -> Request:
     """Template, originator, department and form, as creating and forecasting ask for them.
 
     Args:
         state: where the template is.
-        call: what asks.
-        user: what the call names the originator.
+        given: what the call has.
+        user: what it names the originator.
     """
-    originator = call.parameters.text(user)
-    template = common.find_template(state, call, "processCode")
+    originator, template = given.text(user), common.find_template(state, given)
     return Request(
         template=template,
         originator=originator,
-        department=call.parameters.whole_or("deptId", common.ROOT_DEPARTMENT),
-        form=common.read_form(state, call, "formComponentValues", template, MOST_FIELDS),
+        department=given.whole_or("deptId", common.ROOT_DEPARTMENT),
+        form=common.read_form(state, given, template),
     )
 
 
+@api("POST", "/topapi/processinstance/create", counted=True)
 @api("POST", "/v1.0/workflow/processInstances", counted=True)
 def create(state: SandboxState, call: Call) -> Fields:
-    """``POST /v1.0/workflow/processInstances``."""
-    parameters = call.parameters
-    wanted = read_request(state, call, "originatorUserId")
-    steps = common.read_steps(parameters, "approvers", "actionType", "userIds")
-    if len(steps) > MOST_APPROVERS:
-        raise parameters.invalid("approvers")
-    cc = parameters.texts("ccList", most=MOST_CC)
-    cc_position = parameters.text_or("ccPosition", "START")
-    if cc_position not in CC_POSITIONS:
-        raise parameters.invalid("ccPosition")
-    if not steps and not parameters.has("deptId"):
-        raise parameters.missing("deptId")
-    agent = parameters.text_or("microappAgentId", call.caller.agent_id)
-    if agent != call.caller.agent_id:
-        raise RestRefusal("invalidAgentId", "无效的agentId")
-    template = wanted.template
+    """Create an approval."""
+    given, first = common.named(call.parameters), call.dialect == "oapi"
+    wanted = read_request(state, given, "originatorUserId")
+    steps, template = common.read_steps(given), wanted.template
+    if first:
+        cc = given.separated("ccList")
+        if not given.has("approvers"):
+            steps = [Step("NONE", (user,)) for user in call.parameters.separated("approvers")]
+        if sum(len(step.users) for step in steps) > MOST_PEOPLE or len(cc) > MOST_PEOPLE:
+            raise refused(call.dialect, "people")
+    else:
+        cc = given.texts("ccList", most=MOST_CC)
+        if len(steps) > MOST_APPROVERS:
+            raise given.invalid("approvers")
+        if given.text_or("ccPosition", "START") not in CC_POSITIONS:
+            raise given.invalid("ccPosition")
+    if (first or not steps) and not given.has("deptId"):
+        raise given.missing("deptId")
+    if given.text_or("microappAgentId", call.caller.agent_id) != call.caller.agent_id:
+        raise refused(call.dialect, "agent")
+    chosen = [] if first or steps else _selected(given, template)
     request = replace(
         wanted,
-        steps=steps or [*_selected(parameters, template), *common.template_steps(state, template)],
+        steps=steps or [*chosen, *common.template_steps(state, template)],
         cc=cc if steps else (),
-        cc_position=cc_position,
+        cc_position=given.text_or("ccPosition", "START"),
     )
-    return {"instanceId": common.create_instance(state, call, request).id}
+    made = common.create_instance(state, call, request).id
+    return {"process_instance_id" if first else "instanceId": made}
 
 
+@api("POST", "/topapi/processinstance/get", counted=True)
 @api("GET", "/v1.0/workflow/processInstances", counted=True)
 def get(state: SandboxState, call: Call) -> Fields:
-    """``GET /v1.0/workflow/processInstances``."""
-    instance = _find_instance(state, call.parameters.text("processInstanceId"))
+    """How an approval stands."""
+    given = common.named(call.parameters)
+    instance = _find(state, given, given.text("processInstanceId"), "instance")
+    if call.dialect == "oapi":
+        return {"process_instance": common.first_document(state, instance)}
     # A text, as DingTalk's page shows it (API §4.3).
     return {"result": common.instance_document(state, instance, iso_minute), "success": "true"}
 
 
+@api("POST", "/topapi/processinstance/listids", counted=True)
 @api("POST", "/v1.0/workflow/processes/instanceIds/query", counted=True)
-def query(state: SandboxState, call: Call) -> Fields:
-    """``POST /v1.0/workflow/processes/instanceIds/query``."""
-    parameters = call.parameters
-    template = common.find_template(state, call, "processCode")
-    page, following = common.listed_ids(
-        state,
-        call,
-        process_code=template.process_code,
-        start_ms=parameters.whole("startTime"),
-        end_ms=parameters.whole("endTime") if parameters.has("endTime") else None,
-        users=parameters.texts("userIds"),
-        statuses=parameters.texts("statuses"),
-        cursor=parameters.whole("nextToken"),
-        size=parameters.whole("maxResults"),
+def list_ids(state: SandboxState, call: Call) -> Fields:
+    """The ids of a template's approvals, a page at a time."""
+    given, first = common.named(call.parameters), call.dialect == "oapi"
+    template = common.find_template(state, given)
+    start, now = given.whole("startTime"), int(call.at * 1000)
+    end = given.whole("endTime") if given.has("endTime") else None
+    if first:
+        users, statuses = given.separated("userIds"), list[str]()
+        cursor, size = given.whole_or("nextToken", 0), given.whole_or("maxResults", 10)
+    else:
+        users, statuses = given.texts("userIds"), given.texts("statuses")
+        cursor, size = given.whole("nextToken"), given.whole("maxResults")
+    window = (now if end is None else end) - start
+    if (
+        not 0 <= window <= LONGEST_WINDOW_SECONDS * 1000
+        or start < now - OLDEST_START_SECONDS * 1000
+        or not 1 <= size <= LARGEST_LIST
+        or cursor < 0
+        or len(users) > MOST_LISTED_USERS
+    ):
+        raise refused(call.dialect, "window")
+    found = state.approvals.listed(
+        template.process_code,
+        start=start / 1000,
+        # A millisecond includes all that lies within it.
+        end=None if end is None else (end + 1) / 1000,
+        visible_until=call.monotonic - state.limits.listing_lag_seconds,
+        users=frozenset(users),
+        statuses=frozenset(statuses),
     )
-    result: dict[str, Any] = {"list": page}
-    if following is not None:
-        result["nextToken"] = str(following)
-    return {"result": result, "success": "true"}
+    following = cursor + size
+    result: dict[str, Any] = {"list": [each.id for each in found[cursor:following]]}
+    if following < len(found):
+        result |= {"next_cursor": following} if first else {"nextToken": str(following)}
+    return {"result": result} if first else {"result": result, "success": "true"}
 
 
 def _selected(parameters: Parameters, template: Template) -> list[Step]:
@@ -103,18 +135,10 @@ def _selected(parameters: Parameters, template: Template) -> list[Step]:
             people = tuple(map(str, users)) if isinstance(users, list) else ()
             chosen[str(given.get("actionerKey"))] = people
     if not chosen.keys() <= set(template.target_select):
-        raise RestRefusal("targetSelectApproverScopeError", "自选审批人不在范围内")
+        raise Refusal("targetSelectApproverScopeError", "自选审批人不在范围内")
     if not all(chosen.get(key) for key in template.target_select):
-        raise RestRefusal("targetSelectApproverMissing", "自选审批人缺失")
+        raise Refusal("targetSelectApproverMissing", "自选审批人缺失")
     return [Step("AND", chosen[key]) for key in template.target_select]
-
-
-def _find_instance(state: SandboxState, instance_id: str) -> Instance:
-    """The instance that a call is about."""
-    instance = state.approvals.instances.get(instance_id)
-    if instance is None:
-        raise RestRefusal("processInstanceNotExist", "审批实例不存在")
-    return instance
 
 
 LARGEST_PAGE = 100
@@ -123,7 +147,7 @@ LARGEST_PAGE = 100
 @api("GET", "/v1.0/workflow/forms/schemas/processCodes", counted=True)
 def schema(state: SandboxState, call: Call) -> Fields:
     """``GET /v1.0/workflow/forms/schemas/processCodes``."""
-    template = common.find_template(state, call, "processCode")
+    template = common.find_template(state, call.parameters)
     result = {
         "name": template.name,
         "formCode": template.process_code,
@@ -146,7 +170,7 @@ def visible(state: SandboxState, call: Call) -> Fields:
         raise parameters.invalid("maxResults")
     userid = parameters.text_or("userId", "")
     if userid and userid not in state.organisation.people:
-        raise RestRefusal("invalidParameter", "用户不存在")
+        raise Refusal("invalidParameter", "用户不存在")
     templates = list(state.approvals.templates.values())
     result: dict[str, Any] = {
         "processList": [_entry(each) for each in templates[start : start + size]]
@@ -159,7 +183,7 @@ def visible(state: SandboxState, call: Call) -> Fields:
 @api("POST", "/v1.0/workflow/processes/forecast", counted=True)
 def forecast(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/workflow/processes/forecast``: the steps, and what the originator must choose."""
-    request = read_request(state, call, "userId")
+    request = read_request(state, call.parameters, "userId")
     template = request.template
     rules = [
         {
@@ -236,27 +260,25 @@ RESULTS = {"agree": True, "refuse": False}
 DONE = {"result": True, "success": True}
 
 
+@api("POST", "/topapi/process/instance/execute", counted=True)
 @api("POST", "/v1.0/workflow/processInstances/execute", counted=True)
 def execute(state: SandboxState, call: Call) -> Fields:
-    """``POST /v1.0/workflow/processInstances/execute``: agree or refuse."""
-    parameters = call.parameters
-    instance = _find(state, parameters)
-    user = _given(parameters, "actionerUserId", "invalidInstanceExecuteActionerUserId")
-    if parameters.text_or("result", "") not in RESULTS:
-        raise RestRefusal(
-            "invalidInstanceExecuteResult", "审批操作取值必填 且值必须为agree或refuse"
-        )
-    agree = RESULTS[parameters.text("result")]
-    remark = parameters.text_or("remark", "", longest=common.LONGEST_REMARK)
-    _check_files(parameters)
-    task = instance.find(parameters.whole("taskId"))
+    """Agree or refuse."""
+    given, instance = _action(state, call)
+    user = _given(given, "actionerUserId", "invalidInstanceExecuteActionerUserId")
+    result = given.text("result") if call.dialect == "oapi" else given.text_or("result", "")
+    if result not in RESULTS:
+        raise refused(call.dialect, "result")
+    remark = given.text_or("remark", "", longest=common.LONGEST_REMARK)
+    _check_files(given)
+    task = instance.find(given.whole("taskId"))
     if task is None:
-        raise RestRefusal("processInstanceInvalidParameter", "任务不属于该流程实例")
+        raise refused(call.dialect, "task")
     if not common.open_task(instance, task):
-        raise RestRefusal("aflowProcessInstStatusException", "审批单状态异常")
+        raise refused(call.dialect, "decided")
     if task.user != user:
-        raise RestRefusal("processInstanceInvalidParameter", "不是该审批任务的审批人")
-    instance.decide(task, agree=agree, at=call.at, remark=remark)
+        raise refused(call.dialect, "decider")
+    instance.decide(task, agree=RESULTS[result], at=call.at, remark=remark)
     return DONE
 
 
@@ -266,85 +288,91 @@ def redirect(state: SandboxState, call: Call) -> Fields:
     parameters = call.parameters
     for name in ("taskId", "toUserId", "operateUserId"):
         if not parameters.has(name):
-            raise RestRefusal("param.blank", f"{name}参数不能为空")
+            raise Refusal("param.blank", f"{name}参数不能为空")
     number = parameters.whole("taskId")
     instance = state.approvals.of_task(number)
     task = instance.find(number) if instance else None
     if instance is None or task is None:
-        raise RestRefusal("param.illegal", "不合法的参数taskId")
+        raise Refusal("param.illegal", "不合法的参数taskId")
     to_user = parameters.text("toUserId")
     if to_user not in state.organisation.people:
-        raise RestRefusal("param.illegal", "不合法的参数toUserId")
+        raise Refusal("param.illegal", "不合法的参数toUserId")
     remark = parameters.text_or("remark", "", longest=LONGEST_REDIRECT_REMARK)
     if instance.status != "RUNNING":
-        raise RestRefusal("instance.status.error", "当前流程实例状态不是运行中不支持转交操作")
+        raise Refusal("instance.status.error", "当前流程实例状态不是运行中不支持转交操作")
     if not common.open_task(instance, task):
-        raise RestRefusal("task.status.error", "当前任务状态不是运行中不支持转交操作")
+        raise Refusal("task.status.error", "当前任务状态不是运行中不支持转交操作")
     if task.user != parameters.text("operateUserId"):
-        raise RestRefusal("param.illegal.operator", "不合法的参数operateUserId")
+        raise Refusal("param.illegal.operator", "不合法的参数operateUserId")
     instance.redirect(task, to_user, at=call.at, remark=remark)
     return {"result": True}
 
 
+@api("POST", "/topapi/process/instance/comment/add", counted=True)
 @api("POST", "/v1.0/workflow/processInstances/comments", counted=True)
 def comment(state: SandboxState, call: Call) -> Fields:
-    """``POST /v1.0/workflow/processInstances/comments``."""
-    parameters = call.parameters
-    instance = _find(state, parameters)
-    text = _given(parameters, "text", "invalidInstanceCommentText")
-    user = _given(parameters, "commentUserId", "invalidInstanceCommentUserId")
+    """Say something to an approval."""
+    given, instance = _action(state, call)
+    text = _given(given, "text", "invalidInstanceCommentText")
+    user = _given(given, "commentUserId", "invalidInstanceCommentUserId")
     if len(text) > common.LONGEST_REMARK:
-        raise parameters.invalid("text")
-    _check_files(parameters)
+        raise given.invalid("text")
+    _check_files(given)
     if user not in state.organisation.people:
-        raise RestRefusal("userNotExist", "用户不存在")
-    if instance.status == "TERMINATED":
-        raise RestRefusal("aflowProcessInstCanNotBeExecuted", "审批状态异常，无法执行")
+        raise refused(call.dialect, "user")
+    if call.dialect == "rest" and instance.status == "TERMINATED":
+        raise Refusal("aflowProcessInstCanNotBeExecuted", "审批状态异常，无法执行")
     instance.comment(user, text, at=call.at)
     return DONE
 
 
+@api("POST", "/topapi/process/instance/terminate", counted=True)
 @api("POST", "/v1.0/workflow/processInstances/terminate", counted=True)
 def terminate(state: SandboxState, call: Call) -> Fields:
-    """``POST /v1.0/workflow/processInstances/terminate``."""
-    parameters = call.parameters
-    instance = _find(state, parameters)
-    system = parameters.flag_or("isSystem", default=True)
+    """Withdraw an approval."""
+    given, instance = _action(state, call)
     originator = instance.request.originator
-    if not system:
-        user = _given(parameters, "operatingUserId", "invalidInstanceTerminateOperatingUserId")
-        if user not in state.organisation.people:
-            raise RestRefusal("userNotExist", "用户不存在")
+    if not given.flag_or("isSystem", default=True):
+        user = _given(given, "operatingUserId", "invalidInstanceTerminateOperatingUserId")
+        if call.dialect == "rest" and user not in state.organisation.people:
+            raise refused(call.dialect, "user")
         if user != originator:
-            raise parameters.invalid("operatingUserId")
-    remark = parameters.text_or("remark", "", longest=common.LONGEST_REMARK)
+            raise given.invalid("operatingUserId")
+    remark = given.text_or("remark", "", longest=common.LONGEST_REMARK)
     if not instance.request.template.revocable:
-        raise RestRefusal("internalError", "您没有任务处理的权限")
+        raise refused(call.dialect, "not revocable")
     if wrong := common.ended_or_too_young(state, call, instance):
-        raise RestRefusal("aflowProcessInstStatusException", wrong)
-    user = parameters.text_or("operatingUserId", originator)
+        raise refused(call.dialect, "withdrawal", wrong)
+    user = given.text_or("operatingUserId", originator)
     instance.terminate(user, at=call.at, remark=remark)
     return DONE
 
 
-def _find(state: SandboxState, parameters: Parameters) -> Instance:
-    instance = state.approvals.instances.get(
-        _given(parameters, "processInstanceId", "invalidInstanceId")
-    )
+def _action(state: SandboxState, call: Call) -> tuple[Parameters, Instance]:
+    """What is to be done, to which approval; the first generation has it in a part of its own."""
+    parameters = call.parameters
+    given = common.named(parameters.part("request") if call.dialect == "oapi" else parameters)
+    number = _given(given, "processInstanceId", "invalidInstanceId")
+    return given, _find(state, given, number, "acted on")
+
+
+def _find(state: SandboxState, given: Parameters, number: str, refusal: str) -> Instance:
+    """The approval with an id, which must exist."""
+    instance = state.approvals.instances.get(number)
     if instance is None:
-        raise RestRefusal("aflowProcessInstNotExist", "审批实例不存在")
+        raise refused(given.dialect, refusal)
     return instance
 
 
-def _given(parameters: Parameters, name: str, code: str) -> str:
-    """A text that must be there; each has a code of its own if it is not."""
-    if not parameters.has(name):
-        raise RestRefusal(code, f"{name}不能为空")
-    return parameters.text(name)
+def _given(given: Parameters, name: str, code: str) -> str:
+    """A text that must be there; today each has a code of its own if it is not."""
+    if given.dialect == "rest" and not given.has(name):
+        raise Refusal(code, f"{name}不能为空")
+    return given.text(name)
 
 
-def _check_files(parameters: Parameters) -> None:
-    if parameters.has("file"):
-        files = parameters.part("file")
+def _check_files(given: Parameters) -> None:
+    if given.dialect == "rest" and given.has("file"):
+        files = given.part("file")
         if files.has("attachments") and len(files.objects("attachments")) > MOST_ATTACHMENTS:
             raise files.invalid("attachments")

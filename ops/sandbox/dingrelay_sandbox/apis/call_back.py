@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dingrelay_sandbox.answers import OapiRefusal
+from dingrelay_sandbox.answers import Refusal
 from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.events.callbacks import Callback
@@ -16,7 +16,7 @@ from dingrelay_sandbox.state import SandboxState
 def register(state: SandboxState, call: Call) -> Fields:
     """``POST /call_back/register_call_back``: the URL is not asked first, which DingTalk does."""
     if state.callbacks.of(call.caller.app_key) is not None:
-        raise OapiRefusal(71_006, "回调地址已经存在")
+        raise Refusal(71_006, "回调地址已经存在")
     return _put(state, call)
 
 
@@ -49,7 +49,7 @@ def delete(state: SandboxState, call: Call) -> Fields:
 def _registered(state: SandboxState, call: Call) -> Callback:
     known = state.callbacks.of(call.caller.app_key)
     if known is None:
-        raise OapiRefusal(71_007, "回调地址不存在")
+        raise Refusal(71_007, "回调地址不存在")
     return known
 
 
@@ -67,9 +67,7 @@ def _put(state: SandboxState, call: Call) -> Fields:
             casing="registered",
         )
     except ValidationError:
-        raise OapiRefusal(
-            71_010, "POST的JSON数据不包含所需要的参数字段或包含的参数格式非法"
-        ) from None
+        raise Refusal(71_010, "POST的JSON数据不包含所需要的参数字段或包含的参数格式非法") from None
     state.callbacks.put(callback)
     return {}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dingrelay_sandbox.answers import OapiRefusal, RestRefusal
+from dingrelay_sandbox.answers import Refusal
 from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
@@ -205,14 +205,14 @@ def scopes(state: SandboxState, call: Call) -> Fields:
     }
 
 
-def visible_person(state: SandboxState, call: Call) -> Person:
-    """The person that a call names, who exists and is within the app's scope."""
-    userid = call.parameters.text("userid")
+def visible_person(state: SandboxState, call: Call, userid: str = "") -> Person:
+    """A person, by default the one that a call names, who exists and is within the app's scope."""
+    userid = userid or call.parameters.text("userid")
     person = state.organisation.people.get(userid)
     if person is None:
-        raise OapiRefusal(60_121, "找不到该用户")
+        raise Refusal(60_121, "找不到该用户")
     if not state.scopes.of(call.caller).user(userid):
-        raise OapiRefusal(50_002, "企业员工不在授权范围内")
+        raise Refusal(50_002, "企业员工不在授权范围内")
     return person
 
 
@@ -220,7 +220,7 @@ def visible_department(state: SandboxState, call: Call, number: int) -> Departme
     """A department that exists and is within the app's scope."""
     found = _department(state, number)
     if not state.scopes.of(call.caller).department(number):
-        raise OapiRefusal(50_004, "企业部门不在授权范围")
+        raise Refusal(50_004, "企业部门不在授权范围")
     return found
 
 
@@ -309,9 +309,9 @@ def _pairs(values: Mapping[int, str]) -> str:
 def _check_page(cursor: int, size: int) -> None:
     """A page must be one."""
     if cursor < 0:
-        raise OapiRefusal(40_068, "不合法的偏移量")
+        raise Refusal(40_068, "不合法的偏移量")
     if not 1 <= size <= LARGEST_PAGE:
-        raise OapiRefusal(40_069, "不合法的分页大小")
+        raise Refusal(40_069, "不合法的分页大小")
 
 
 def leads(organisation: Organisation, person: Person, place: int) -> bool:
@@ -322,7 +322,7 @@ def leads(organisation: Organisation, person: Person, place: int) -> bool:
 def _department(state: SandboxState, number: int) -> Department:
     found = state.organisation.departments.get(number)
     if found is None:
-        raise OapiRefusal(60_003, "部门不存在")
+        raise Refusal(60_003, "部门不存在")
     return found
 
 
@@ -368,24 +368,18 @@ def by_unionid(state: SandboxState, call: Call) -> Fields:
 def count(state: SandboxState, call: Call) -> Fields:
     """How many people there are, or are active."""
     only_active = call.parameters.flag_or(_by(call, "onlyActive", "only_active"), default=False)
-    return _answer(call, {"count": _counted(state, only_active=only_active)})
+    people = list(state.organisation.people.values())
+    if only_active:
+        people = [each for each in people if state.organisation.fields(each)["active"]]
+    return _answer(call, {"count": len(people)})
 
 
 def _found(state: SandboxState, call: Call, field: str) -> str:
-    """The user with the value that the call has for a field."""
+    """The user with the value that the call has for a field, which the app may see."""
     userid = state.organisation.find(field, call.parameters.text(field))
     if userid is None or field in call.caller.hidden_fields:
-        raise OapiRefusal(60_121, "找不到该用户")
-    if not state.scopes.of(call.caller).user(userid):
-        raise OapiRefusal(50_002, "企业员工不在授权范围内")
-    return userid
-
-
-def _counted(state: SandboxState, *, only_active: bool) -> int:
-    organisation = state.organisation
-    if not only_active:
-        return len(organisation.people)
-    return sum(bool(organisation.fields(each)["active"]) for each in organisation.people.values())
+        raise Refusal(60_121, "找不到该用户")
+    return visible_person(state, call, userid).userid
 
 
 @api("GET", "/v1.0/microApp/apps/{id}/scopes", counted=True)
@@ -393,7 +387,7 @@ def visible_scope(state: SandboxState, call: Call) -> Fields:
     """``GET /v1.0/microApp/apps/{agentId}/scopes``; for everybody it is empty."""
     app = call.caller
     if call.path.split("/")[4] != app.agent_id:
-        raise RestRefusal("invalidParameter.agentId.notFound", "应用不存在")
+        raise Refusal("invalidParameter.agentId.notFound", "应用不存在")
     departments, users = app.visible
     everybody = ROOT in departments
     scope = {

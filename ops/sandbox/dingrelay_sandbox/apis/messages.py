@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from dingrelay_sandbox.answers import OapiRefusal
+from dingrelay_sandbox.answers import Refusal
 from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.sends import DELIVERED, Send
@@ -30,9 +30,9 @@ def send(state: SandboxState, call: Call) -> Fields:
     departments = parameters.separated_wholes("dept_id_list")
     everyone = parameters.flag_or("to_all_user", default=False)
     if len(users) > MOST_USERS:
-        raise OapiRefusal(400_002, f"userid_list最多{MOST_USERS}个")
+        raise Refusal(400_002, f"userid_list最多{MOST_USERS}个")
     if len(departments) > MOST_DEPARTMENTS:
-        raise OapiRefusal(400_002, f"dept_id_list最多{MOST_DEPARTMENTS}个")
+        raise Refusal(400_002, f"dept_id_list最多{MOST_DEPARTMENTS}个")
     if not (everyone or users or departments):
         raise parameters.missing("userid_list,dept_id_list,to_all_user")
     reached = _recipients(state, call, users, departments, everyone=everyone)
@@ -44,15 +44,7 @@ def send(state: SandboxState, call: Call) -> Fields:
             return "unknown_user"
         return DELIVERED if scope.user(userid) else "scope"
 
-    sent = state.sends.deliver(
-        "work",
-        call.caller.app_key,
-        json.dumps(message, ensure_ascii=False, sort_keys=True),
-        reached,
-        reachable=reachable,
-        call_id=call.id,
-        at=call.at,
-    )
+    sent = state.sends.deliver(call, "work", message, reached, reachable)
     sent.invalid_departments = [each for each in departments if not scope.department(each)]
     return {"task_id": sent.task_id}
 
@@ -69,7 +61,7 @@ def result(state: SandboxState, call: Call) -> Fields:
     """``getsendresult``: who got it, and why the others did not."""
     sent = _find(state, call, "task_id", DAY_SECONDS)
     if len(sent.entries) > MOST_FOR_RESULT:
-        raise OapiRefusal(41_052, "发送人数过多或者发送进度未完成，暂时不返回结果")
+        raise Refusal(41_052, "发送人数过多或者发送进度未完成，暂时不返回结果")
     entries = sent.entries
     thresholds = {"143105": state.limits.user_day, "143106": 1}
     stopped = [entry for entry in entries if entry.reason in _FLOW_CONTROLLED]
@@ -107,7 +99,7 @@ def status_bar(state: SandboxState, call: Call) -> Fields:
     sent = _find(state, call, "task_id", STATUS_BAR_SECONDS)
     message = json.loads(sent.content.message)
     if message["msgtype"] != "oa":
-        raise OapiRefusal(400_002, "仅支持OA消息")
+        raise Refusal(400_002, "仅支持OA消息")
     parameters = call.parameters
     sent.status_bar = {
         "status_value": parameters.text("status_value"),
@@ -118,7 +110,7 @@ def status_bar(state: SandboxState, call: Call) -> Fields:
 
 def _check_agent(call: Call, parameters: Parameters) -> None:
     if parameters.text("agent_id") != call.caller.agent_id:
-        raise OapiRefusal(40_056, "不合法的agentid")
+        raise Refusal(40_056, "不合法的agentid")
 
 
 def _recipients(
@@ -129,7 +121,7 @@ def _recipients(
     scope = state.scopes.reached_by(call.caller)
     if everyone:
         if not state.sends.everyone_left(call.caller.app_key, call.at):
-            raise OapiRefusal(41_045, "全员推送每天最多3次")
+            raise Refusal(41_045, "全员推送每天最多3次")
         return [userid for userid in organisation.people if scope.user(userid)]
     return list(dict.fromkeys([*users, *organisation.reach(departments)]))
 
@@ -140,7 +132,7 @@ def _find(state: SandboxState, call: Call, name: str, within_seconds: float) -> 
     _check_agent(call, parameters)
     sent = state.sends.find(parameters.whole(name))
     if sent is None or sent.app_key != call.caller.app_key or sent.at < call.at - within_seconds:
-        raise OapiRefusal(400_002, f"参数错误 {name}")
+        raise Refusal(400_002, f"参数错误 {name}")
     return sent
 
 
@@ -170,19 +162,19 @@ LONGEST_BUTTONS = 1_000
 def check_message(message: Any) -> None:
     """Refuse what DingTalk would: 40008 no such type, 40035 a field, 34016 too long."""
     if not isinstance(message, dict):
-        raise OapiRefusal(40_035, "不合法的参数 msg")
+        raise Refusal(40_035, "不合法的参数 msg")
     kind = message.get("msgtype")
     if not isinstance(kind, str) or kind not in REQUIRED:
-        raise OapiRefusal(40_008, "不合法的消息类型")
+        raise Refusal(40_008, "不合法的消息类型")
     part = message.get(kind)
     if not isinstance(part, dict):
-        raise OapiRefusal(40_035, f"缺少参数 msg.{kind}")
+        raise Refusal(40_035, f"缺少参数 msg.{kind}")
     for name in REQUIRED[kind]:
         if not part.get(name):
-            raise OapiRefusal(40_035, f"缺少参数 msg.{kind}.{name}")
+            raise Refusal(40_035, f"缺少参数 msg.{kind}.{name}")
     for (owner, name), longest in LONGEST.items():
         if owner == kind and len(str(part.get(name) or "")) > longest:
-            raise OapiRefusal(34_016, f"消息内容过长 msg.{kind}.{name}")
+            raise Refusal(34_016, f"消息内容过长 msg.{kind}.{name}")
     _check_particulars(kind, part)
 
 
@@ -194,13 +186,13 @@ def _check_particulars(kind: str, part: dict[str, Any]) -> None:
             or not duration.isdecimal()
             or not 0 < int(duration[:3]) < 60
         ):
-            raise OapiRefusal(40_035, "不合法的参数 msg.voice.duration")
+            raise Refusal(40_035, "不合法的参数 msg.voice.duration")
     if kind == "oa":
         head = part["head"]
         if not isinstance(head, dict) or not head.get("bgcolor") or not head.get("text"):
-            raise OapiRefusal(40_035, "缺少参数 msg.oa.head")
+            raise Refusal(40_035, "缺少参数 msg.oa.head")
         if not isinstance(part["body"], dict):
-            raise OapiRefusal(40_035, "不合法的参数 msg.oa.body")
+            raise Refusal(40_035, "不合法的参数 msg.oa.body")
     if kind == "action_card":
         _check_buttons(part)
 
@@ -209,15 +201,15 @@ def _check_buttons(part: dict[str, Any]) -> None:
     buttons = part.get("btn_json_list")
     if buttons is None:
         if not part.get("single_title") or not part.get("single_url"):
-            raise OapiRefusal(40_035, "缺少参数 msg.action_card.single_title")
+            raise Refusal(40_035, "缺少参数 msg.action_card.single_title")
         return
     if not isinstance(buttons, list) or not buttons:
-        raise OapiRefusal(40_035, "不合法的参数 msg.action_card.btn_json_list")
+        raise Refusal(40_035, "不合法的参数 msg.action_card.btn_json_list")
     for button in buttons:
         if not isinstance(button, dict) or not button.get("title") or not button.get("action_url"):
-            raise OapiRefusal(40_035, "缺少参数 msg.action_card.btn_json_list.title")
+            raise Refusal(40_035, "缺少参数 msg.action_card.btn_json_list.title")
     if len(json.dumps(buttons, ensure_ascii=False)) > LONGEST_BUTTONS:
-        raise OapiRefusal(34_016, "消息内容过长 msg.action_card.btn_json_list")
+        raise Refusal(34_016, "消息内容过长 msg.action_card.btn_json_list")
 
 
 LARGEST = {"image": 20, "voice": 2, "video": 20, "file": 20}
@@ -235,14 +227,14 @@ def upload(state: SandboxState, call: Call) -> Fields:
     """``POST /media/upload``: the kind is in the query or the form."""
     kind = call.query.get("type") or (call.payload or {}).get("type")
     if kind not in LARGEST:
-        raise OapiRefusal(40_004, "不合法的媒体文件类型")
+        raise Refusal(40_004, "不合法的媒体文件类型")
     file = call.upload
     if file is None or file.field != "media" or not file.size:
-        raise OapiRefusal(41_005, "缺少多媒体文件数据")
+        raise Refusal(41_005, "缺少多媒体文件数据")
     if file.name.rpartition(".")[2].lower() not in SUFFIXES[kind]:
-        raise OapiRefusal(40_005, "不合法的文件类型")
+        raise Refusal(40_005, "不合法的文件类型")
     if file.size > LARGEST[kind] * 1024 * 1024:
-        raise OapiRefusal(40_006, "不合法的文件大小")
+        raise Refusal(40_006, "不合法的文件大小")
     number = f"@lAD{secrets.token_urlsafe(12)}"
     kept = {"id": number, "app": call.caller.app_key, "kind": kind, "name": file.name}
     state.media.append({**kept, "size": file.size})

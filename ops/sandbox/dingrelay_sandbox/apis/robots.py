@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
-from dingrelay_sandbox.answers import Answer, OapiRefusal, RestRefusal, json_answer
+from dingrelay_sandbox.answers import Answer, Dialect, Refusal, json_answer
 from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.robots import GroupPost, Robot
@@ -38,22 +38,15 @@ def batch_send(state: SandboxState, call: Call) -> Fields:
     check_robot(call, parameters)
     users = parameters.texts("userIds")
     if not users:
-        raise RestRefusal("invalidParameter.userIds.empty", "userIds不能为空")
+        raise Refusal("invalidParameter.userIds.empty", "userIds不能为空")
     if len(users) > MOST_USERS:
-        raise RestRefusal("invalidParameter.userIds.overMax", f"userIds最多{MOST_USERS}个")
+        raise Refusal("invalidParameter.userIds.overMax", f"userIds最多{MOST_USERS}个")
     content = read_message(parameters)
     call.recipients = len(users)
     scope = state.scopes.reached_by(call.caller)
     known = [u for u in users if u in state.organisation.people and scope.user(u)]
-    sent = state.sends.deliver(
-        "robot",
-        call.caller.app_key,
-        json.dumps(content, ensure_ascii=False, sort_keys=True),
-        [u for u in known if u not in state.robots.flow_controlled],
-        reachable=lambda _: DELIVERED,
-        call_id=call.id,
-        at=call.at,
-    )
+    reached = [u for u in known if u not in state.robots.flow_controlled]
+    sent = state.sends.deliver(call, "robot", content, reached, lambda _: DELIVERED)
     return {
         "processQueryKey": f"{QUERY_KEY}{sent.task_id}",
         "invalidStaffIdList": [u for u in users if u not in known],
@@ -70,7 +63,7 @@ def read_status(state: SandboxState, call: Call) -> Fields:
     key = parameters.text("processQueryKey")
     sent = _find(state, call, key)
     if sent is None or _age(state, call, sent) < 0.5:
-        raise RestRefusal("processQueryKey.expireTime", "processQueryKey已过期或未生成")
+        raise Refusal("processQueryKey.expireTime", "processQueryKey已过期或未生成")
     if _age(state, call, sent) < 1:
         return {"sendStatus": "PROCESSING", "messageReadInfoList": []}
     organisation, readers = state.organisation, state.robots.read.get(key, ())
@@ -104,19 +97,19 @@ def _age(state: SandboxState, call: Call, sent: Send | GroupPost) -> float:
 def check_robot(call: Call, parameters: Parameters) -> None:
     """The robot must be the caller's."""
     if not parameters.has("robotCode"):
-        raise RestRefusal("invalidParameter.robotCode.empty", "robotCode不能为空")
+        raise Refusal("invalidParameter.robotCode.empty", "robotCode不能为空")
     if parameters.text("robotCode") != call.caller.robot:
-        raise RestRefusal("robot.oto.notExist", "机器人不存在")
+        raise Refusal("robot.oto.notExist", "机器人不存在")
 
 
 def read_message(parameters: Parameters) -> dict[str, str]:
     """What a robot says: one of DingTalk's kinds, and its parts as the text of an object."""
     kind = parameters.text_or("msgKey", "")
     if kind not in MESSAGE_KINDS:
-        raise RestRefusal("invalidParameter.msgKey.invalid", "无效的msgKey")
+        raise Refusal("invalidParameter.msgKey.invalid", "无效的msgKey")
     text = parameters.raw("msgParam")
     if not isinstance(text, str) or not isinstance(_object(text), dict):
-        raise RestRefusal("invalidParameter.msgParam.invalid", "无效的msgParam")
+        raise Refusal("invalidParameter.msgParam.invalid", "无效的msgParam")
     return {"msgKey": kind, "msgParam": text}
 
 
@@ -139,18 +132,18 @@ def webhook(state: SandboxState, call: Call) -> Answer:
     """``POST /robot/send``: the token names the robot, not an app."""
     token = call.query.get("access_token", "")
     if not token:
-        raise OapiRefusal(40_035, "缺少参数 access_token")
+        raise Refusal(40_035, "缺少参数 access_token")
     if not state.limiter.robot(token, call.at):  # before it is known whether there is such a robot
         raise _Blocked(state.limiter.limits.robot_refusal)
     robot = state.robots.robots.get(token)
     if robot is None:
-        raise OapiRefusal(300_005, "token is not exist", verdict="token")
+        raise Refusal(300_005, "token is not exist", verdict="token")
     message = call.payload
     if not isinstance(message, dict):
-        raise OapiRefusal(40_035, "缺少参数 json")
+        raise Refusal(40_035, "缺少参数 json")
     _check_parts(message)
     if call.size > LARGEST_BODY:
-        raise OapiRefusal(
+        raise Refusal(
             460_101, "description: body 大小不合法;solution:请保持大小在 20000bytes 以内;"
         )
     _check_security(
@@ -161,7 +154,7 @@ def webhook(state: SandboxState, call: Call) -> Answer:
     )
     month = state.limiter.robot_month(token, call.at, robot.month)
     if not month or not state.limiter.push(state.start.app.organisation, call.at):
-        raise OapiRefusal(90_030, "webhook over limit", verdict="quota")
+        raise Refusal(90_030, "webhook over limit", verdict="quota")
     if not state.robots.seen(robot.token, message.get("msgUuid")):
         state.robots.post(call, robot.token, robot.group, message)
     return json_answer(
@@ -174,29 +167,29 @@ def reply(state: SandboxState, call: Call) -> Answer:
     """``POST /robot/sendBySession``: the session names the conversation, for 90 minutes."""
     place, until = state.robots.sessions.get(call.query.get("session", ""), ("", 0.0))
     if call.at >= until:
-        raise OapiRefusal(300_001, "session 不存在")
+        raise Refusal(300_001, "session 不存在")
     message = call.payload
     if not isinstance(message, dict):
-        raise OapiRefusal(40_035, "缺少参数 json")
+        raise Refusal(40_035, "缺少参数 json")
     _check_parts(message)
     state.robots.post(call, "session", place, message)
     return json_answer({"errcode": 0, "errmsg": "ok"})
 
 
-class _Blocked(OapiRefusal):
+class _Blocked(Refusal):
     """The answer to a call too many, and to all that follow for ten minutes (API §12.3)."""
 
     def __init__(self, code: str) -> None:
-        super().__init__(code, _TOO_FAST.get(code, ""), wrapped=False, verdict="throttled")
+        super().__init__(code, _TOO_FAST.get(code, ""), verdict="throttled")
 
-    def answer(self, request_id: str) -> Answer:
+    def answer(self, dialect: Dialect, request_id: str) -> Answer:
         """A code, a redirect, or a refusal without one."""
         if self.code == "redirect":
             return Answer(302, b"", headers=(("Location", "/punish"),))
         if self.code == "punish":
             content = {"status": 1111, "wait": 5, "source": "x5", "punish": "deny", "uuid": "1"}
             return json_answer(content)
-        return super().answer(request_id)
+        return super().answer(dialect, request_id)
 
 
 _TOO_FAST = {
@@ -218,18 +211,14 @@ def _check_parts(message: dict[str, Any]) -> None:
     """Refuse a message of no type, or without a part that its type needs."""
     kind = message.get("msgtype")
     if not isinstance(kind, str) or kind not in _PARTS:
-        raise OapiRefusal(
-            400_105, f"错误描述: 不支持类型 msgType:{kind} ;解决方案:请使用支持的类型;"
-        )
+        raise Refusal(400_105, f"错误描述: 不支持类型 msgType:{kind} ;解决方案:请使用支持的类型;")
     missing, fields = _PARTS[kind]
     part = message.get(kind)
     if not isinstance(part, dict):
-        raise OapiRefusal(missing, f"miss param : {kind}")
+        raise Refusal(missing, f"miss param : {kind}")
     for name, code in fields.items():
         if not part.get(name):
-            raise OapiRefusal(
-                code, f"description:参数 {kind} --》 {name} 缺失，或者参数格式不正确;"
-            )
+            raise Refusal(code, f"description:参数 {kind} --》 {name} 缺失，或者参数格式不正确;")
 
 
 _STALE = (
@@ -253,14 +242,14 @@ def _check_security(robot: Robot, call: Call, text: str, *, generation: int) -> 
         timestamp = call.query.get("timestamp", "")
         age = abs(int(timestamp[:18]) / 1000 - call.at) if timestamp.isdecimal() else 0
         if age > SIGNATURE_SECONDS:
-            raise OapiRefusal(310_000, _STALE[generation])
+            raise Refusal(310_000, _STALE[generation])
         secret = robot.secret.encode()
         digest = hmac.new(secret, f"{timestamp}\n{robot.secret}".encode(), hashlib.sha256).digest()
         given = unquote(call.query.get("sign", ""))
         if not hmac.compare_digest(base64.b64encode(digest), given.encode()):
-            raise OapiRefusal(310_000, _UNSIGNED[generation])
+            raise Refusal(310_000, _UNSIGNED[generation])
     if robot.keywords and not any(word in text for word in robot.keywords):
-        raise OapiRefusal(310_000, _KEYWORD[generation])
+        raise Refusal(310_000, _KEYWORD[generation])
 
 
 def _find(state: SandboxState, call: Call, key: str) -> Send | None:
@@ -292,7 +281,7 @@ def group_send(state: SandboxState, call: Call) -> Fields:
     parameters, group = call.parameters, _group(state, call)
     message = read_message(parameters)
     if len(message["msgParam"].encode(errors="replace")) > LARGEST_PARAM_BYTES:
-        raise RestRefusal("invalidParameter.msgParam.invalid", "msgParam过长")
+        raise Refusal("invalidParameter.msgParam.invalid", "msgParam过长")
     key = f"group{len(state.robots.group_posts) + 1}"
     state.robots.group_posts[key] = GroupPost(group, call.caller.app_key, call.at)
     state.robots.post(call, call.caller.robot, group, dict(message))
@@ -334,7 +323,7 @@ def _group(state: SandboxState, call: Call) -> str:
     check_robot(call, call.parameters)
     group = call.parameters.text("openConversationId")
     if group not in state.robots.groups:
-        raise RestRefusal("invalidParameter.openConversationId.invalid", "群不存在")
+        raise Refusal("invalidParameter.openConversationId.invalid", "群不存在")
     return group
 
 

@@ -4,7 +4,7 @@ from html import escape
 from urllib.parse import urlencode, urlsplit
 
 from dingrelay_sandbox import answers
-from dingrelay_sandbox.answers import Answer, OapiRefusal, RestRefusal
+from dingrelay_sandbox.answers import Answer, Refusal
 from dingrelay_sandbox.apis.api import Fields, api, check_rate
 from dingrelay_sandbox.apis.tokens import secret_fits
 from dingrelay_sandbox.call import Call
@@ -58,7 +58,7 @@ def user_access_token(state: SandboxState, call: Call) -> Fields:
         raise parameters.invalid("grantType")
     found = state.sign_ins.take(parameters.text("code"), app.app_key, call.at)
     if found is None:
-        raise RestRefusal("invalidParameter.authCode.notFound", "不存在的临时授权码")
+        raise Refusal("invalidParameter.authCode.notFound", "不存在的临时授权码")
     return {
         "accessToken": state.sign_ins.token(app.app_key, found, call.at),
         "refreshToken": "",
@@ -72,7 +72,7 @@ def me(state: SandboxState, call: Call) -> Fields:
     """``GET /v1.0/contact/users/me``, with the token of a person."""
     person = state.organisation.people.get(state.sign_ins.person(call.header_token, call.at) or "")
     if person is None:
-        raise answers.token_refused(call.dialect, expired=False)
+        raise answers.token_refused(call.dialect, "unknown")
     fields = state.organisation.fields(person)
     found = {
         "nick": fields["name"],
@@ -90,7 +90,7 @@ def user_info(state: SandboxState, call: Call) -> Fields:
     """``v2/user/getuserinfo``: who a code is, of a page within DingTalk."""
     found = state.sign_ins.take(call.parameters.text("code"), call.caller.app_key, call.at)
     if found is None or found not in state.organisation.people:
-        raise OapiRefusal(40_078, "不存在的临时授权码")
+        raise Refusal(40_078, "不存在的临时授权码")
     fields = state.organisation.fields(state.organisation.people[found])
     union = fields["unionid"]
     result = {"userid": found, "name": fields["name"], "unionid": union}

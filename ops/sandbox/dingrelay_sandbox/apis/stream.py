@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dingrelay_sandbox.answers import Answer, RestRefusal
+from dingrelay_sandbox.answers import Answer, Refusal
 from dingrelay_sandbox.apis.api import Fields, api
 from dingrelay_sandbox.apis.tokens import secret_fits
 from dingrelay_sandbox.call import Call, Parameters
@@ -19,7 +19,7 @@ def open_connection(state: SandboxState, call: Call) -> Answer | Fields:
     parameters = call.parameters
     app = state.apps.get(parameters.text("clientId"))
     if app is None or not secret_fits(app, parameters.text("clientSecret")):
-        raise RestRefusal("authFailed", "鉴权失败", status=401, verdict="token")
+        raise Refusal("authFailed", "鉴权失败", status=401, verdict="token")
     ticket = state.tickets.issue(
         app.app_key,
         _subscriptions(parameters),

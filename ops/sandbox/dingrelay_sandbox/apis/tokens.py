@@ -3,7 +3,7 @@
 import secrets
 
 from dingrelay_sandbox import answers
-from dingrelay_sandbox.answers import Answer, OapiRefusal, RestRefusal, json_answer
+from dingrelay_sandbox.answers import Answer, Refusal, json_answer
 from dingrelay_sandbox.apis.api import Fields, api, check_rate
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.call import Call
@@ -18,7 +18,7 @@ def gettoken(state: SandboxState, call: Call) -> Answer:
         for part, old in (("key", "id"), ("secret", "secret"))
     )
     if not key or not secret:
-        raise OapiRefusal(40_035, "缺少参数 corpid or appkey")
+        raise Refusal(40_035, "缺少参数 corpid or appkey")
     token = _fetch(state, call, key, secret)
     content = {
         "errcode": 0,
@@ -42,7 +42,7 @@ def corporation_token(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/oauth2/{corpId}/token``."""
     organisation = call.path.split("/")[3]
     if organisation not in {app.organisation for app in state.apps.values()}:
-        raise RestRefusal("unknownError", "未知错误", status=500)
+        raise Refusal("unknownError", "未知错误", status=500)
     parameters = call.parameters
     if parameters.text("grant_type") != "client_credentials":
         raise parameters.invalid("grant_type")
