@@ -2,9 +2,13 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dingrelay_chaos.process import Process, reserve, wait_until
 from dingrelay_sandbox.admin import Row, SandboxAdmin
+
+if TYPE_CHECKING:
+    from dingrelay_chaos.schedule import Setting
 
 START_SECONDS = 20
 APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret-of-chaos", "1000001"
@@ -60,40 +64,34 @@ def holds(approval: Row, tag: str) -> bool:
 
 
 class DingTalk(Process):
-    """A sandbox with a clock of its own.
+    """A sandbox with a clock and limits of its own."""
 
-    Args:
-        folder: for its log.
-        skew: seconds by which its clock is wrong.
-        recipients: its limit of recipients, such as ``400/10s``.
-        options: of the sandbox's command.
-    """
-
-    def __init__(self, folder: Path, *, skew: float, recipients: str, **options: str) -> None:
+    def __init__(self, folder: Path, setting: "Setting") -> None:
         port = reserve()
         options = {
-            "port": str(port),
-            "users": str(len(STAYING) + len(MOVING)),
-            "departments": str(DEPARTMENTS),
+            "port": port,
+            "users": len(STAYING) + len(MOVING),
+            "departments": DEPARTMENTS,
             "app-key": APP_KEY,
             "app-secret": APP_SECRET,
             "agent-id": AGENT_ID,
-            **options,
+            "latency": setting.latency,
+            "calls": setting.calls,
+            "window": setting.window,
         }
         command = [sys.executable, "-m", "dingrelay_sandbox"]
-        command += [part for name, value in options.items() for part in (f"--{name}", value)]
+        command += [f"--{name}={value}" for name, value in options.items()]
         super().__init__("sandbox", command, folder)
         self.url = f"http://127.0.0.1:{port}"
         self.admin = SandboxAdmin(self.url)
-        self._recipients = recipients
-        self._skew = skew
+        self._setting = setting
 
     def start(self) -> None:
         """Start it, and return once it answers."""
         self.spawn()
         wait_until(self._answers, START_SECONDS, f"the sandbox does not answer; see {self.log}")
-        self.admin.set_limits(recipients=self._recipients)
-        self.admin.set_clock(self._skew)
+        self.admin.set_limits(recipients=self._setting.recipients)
+        self.admin.set_clock(self._setting.sandbox_skew)
         self.admin.add_template(TEMPLATE, CONTROLS, approvers=APPROVERS)
         for robot in (*ROBOTS, *POOLED):
             self.admin.add_robot(robot)

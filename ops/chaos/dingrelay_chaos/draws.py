@@ -3,9 +3,11 @@
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from dingrelay_chaos import dingtalk, operations
+from dingrelay_chaos.operations import Approve, Broadcast, Operation, Post, Rows, Send, Sync
 from dingrelay_chaos.subscribers import FIRST
 
 LANES = ("urgent", "normal", "normal", "bulk")
@@ -41,34 +43,32 @@ class Drawing:
     rng: random.Random
     step: int = 0
     left: float = 0
-    sends: dict[int, operations.Send] = field(default_factory=dict[int, operations.Send])
-    approvals: dict[int, operations.Approve] = field(default_factory=dict[int, operations.Approve])
+    sends: dict[int, Send] = field(default_factory=dict[int, Send])
+    approvals: dict[int, Approve] = field(default_factory=dict[int, Approve])
     campaigns: list[int] = field(default_factory=list[int])
     syncs: list[int] = field(default_factory=list[int])
     changed: list[str] = field(default_factory=list[str])
     endpoints: list[str] = field(default_factory=list[str])
     alone: int = 0
 
-    def draw(self, name: str, step: int, left: float) -> operations.Operation | None:
+    def draw(self, name: str, step: int, left: float) -> Operation | None:
         """A random operation of a name in the table; None if there is nothing that it could be about."""
         self.step, self.left = step, left
         _, draw = OPERATIONS[name]
         try:
-            operation = draw(self)
+            return draw(self)
         except IndexError:  # there was nothing to choose from
             return None
-        match operation:
-            case operations.Send():
-                self.sends[step] = operation
-            case operations.Approve():
-                self.approvals[step] = operation
-            case operations.Broadcast():
-                self.campaigns.append(step)
-            case operations.Sync():
-                self.syncs.append(step)
-            case _:
-                pass
-        return operation
+
+    def send(self, tag: str, users: tuple[str, ...] = (), **more: Any) -> Operation:
+        """A message, which later steps may be about."""
+        self.sends[self.step] = Send(tag, users, **more)
+        return partial(operations.send, what=self.sends[self.step])
+
+    def approve(self, what: Approve) -> Operation:
+        """An approval likewise."""
+        self.approvals[self.step] = what
+        return partial(operations.approve, what=what)
 
     def users(self, most: int = 8) -> tuple[str, ...]:
         """Some people; one at least."""
@@ -86,11 +86,11 @@ class Drawing:
         return self.rng.choice(list(self.approvals)[-10:])
 
 
-Draw = Callable[[Drawing], operations.Operation | None]
+Draw = Callable[[Drawing], Operation | None]
 
 
-def _send(of: Drawing) -> operations.Send:
-    return operations.Send(
+def _send(of: Drawing) -> Operation:
+    return of.send(
         f"通知 {of.step}",
         of.users(),
         lane=of.lane(),
@@ -100,58 +100,58 @@ def _send(of: Drawing) -> operations.Send:
     )
 
 
-def _send_many(of: Drawing) -> operations.SendMany:
+def _send_many(of: Drawing) -> Operation:
     alike = of.rng.random() < 0.5
     sends = [
-        operations.Send(
+        Send(
             f"批量 {of.step}" if alike else f"批量 {of.step} {number}",
             of.users(2),
             lane=of.rng.choice(("normal", "bulk")),
         )
         for number in range(of.rng.randint(2, 30))
     ]
-    return operations.SendMany(tuple(sends))
+    return partial(operations.send_many, sends=tuple(sends))
 
 
-def _same_key(of: Drawing) -> operations.Send:
+def _same_key(of: Drawing) -> Operation:
     keyed = [number for number, send in of.sends.items() if send.key and send.same_as is None]
     number = of.rng.choice(keyed)
     first = of.sends[number]
     # Another payload under the key is refused, and must change nothing.
     tag = first.tag if of.rng.random() < 0.8 else f"通知 {of.step}"
-    return operations.Send(tag, first.users, lane=first.lane, sender=first.sender, key=first.key,
+    return of.send(tag, first.users, lane=first.lane, sender=first.sender, key=first.key,
                 confirm=first.confirm, same_as=number)  # fmt: skip
 
 
-def _equal_content(of: Drawing) -> operations.Send:
+def _equal_content(of: Drawing) -> Operation:
     recent = [send for send in list(of.sends.values())[-8:] if send.users and not send.addressed]
     first = of.rng.choice(recent)
     users = tuple(dict.fromkeys((*of.rng.sample(first.users, 1), *of.users(4))))
-    return operations.Send(first.tag, users, lane=of.lane(), sender=of.rng.choice(SENDERS))
+    return of.send(first.tag, users, lane=of.lane(), sender=of.rng.choice(SENDERS))
 
 
-def _later(of: Drawing) -> operations.Send:
+def _later(of: Drawing) -> Operation:
     send_in = round(of.rng.uniform(0.5, max(1.0, min(20.0, of.left))), 2)
-    return operations.Send(f"稍后 {of.step}", of.users(3), send_in=send_in, lane=of.lane())
+    return of.send(f"稍后 {of.step}", of.users(3), send_in=send_in, lane=of.lane())
 
 
-def _expiring(of: Drawing) -> operations.Send:
+def _expiring(of: Drawing) -> Operation:
     users = of.users(3)
-    return operations.Send(f"限时 {of.step}", users, expires_in=round(of.rng.uniform(0.5, 15), 2))
+    return of.send(f"限时 {of.step}", users, expires_in=round(of.rng.uniform(0.5, 15), 2))
 
 
-def _everyone(of: Drawing) -> operations.Send | None:
+def _everyone(of: Drawing) -> Operation | None:
     # Three a day are DingTalk's.
     sent = sum(send.everyone for send in of.sends.values())
-    return operations.Send(f"全员 {of.step}", everyone=True) if sent < 3 else None
+    return of.send(f"全员 {of.step}", everyone=True) if sent < 3 else None
 
 
-def _departments(of: Drawing) -> operations.Send:
+def _departments(of: Drawing) -> Operation:
     departments = tuple(of.rng.sample(range(2, dingtalk.DEPARTMENTS + 1), of.rng.randint(1, 3)))
-    return operations.Send(f"部门 {of.step}", departments=departments)
+    return of.send(f"部门 {of.step}", departments=departments)
 
 
-def _addressed(of: Drawing) -> operations.Send:
+def _addressed(of: Drawing) -> Operation:
     # Those who have just come or gone are most likely to be known wrongly.
     moving = of.changed[-5:] or list(dingtalk.MOVING)
     people = {
@@ -159,10 +159,10 @@ def _addressed(of: Drawing) -> operations.Send:
     }
     addressed = tuple((of.rng.choice(dingtalk.ADDRESSES), user) for user in sorted(people))
     users = of.users(2) if of.rng.random() < 0.3 else ()
-    return operations.Send(f"按址 {of.step}", users, lane=of.lane(), addressed=addressed)
+    return of.send(f"按址 {of.step}", users, lane=of.lane(), addressed=addressed)
 
 
-def _approval(of: Drawing) -> operations.Approve:
+def _approval(of: Drawing) -> Operation:
     rng = of.rng
     rows = tuple(
         (("项目", f"车票 {number}"), ("金额", str(rng.randint(1, 99))))
@@ -170,7 +170,7 @@ def _approval(of: Drawing) -> operations.Approve:
     )
     optional: list[tuple[str, Any]] = [
         ("备注", rng.choice(("", "", "加急"))),
-        ("明细", operations.Rows(rows)),
+        ("明细", Rows(rows)),
         ("天数", rng.randint(1, 9)),
         ("开始日期", "2026-11-25"),
         ("类型", rng.choice(dingtalk.OPTIONS)),
@@ -180,95 +180,101 @@ def _approval(of: Drawing) -> operations.Approve:
     ]
     form = tuple(pair for pair in optional if rng.random() < 0.4)
     key = f"approval {of.step}" if rng.random() < 0.2 else None
-    return operations.Approve(
-        f"审批 {of.step}", rng.choice(dingtalk.STAYING), dingtalk.TEMPLATE, form, key
-    )
+    person = rng.choice(dingtalk.STAYING)
+    return of.approve(Approve(f"审批 {of.step}", person, dingtalk.TEMPLATE, form, key))
 
 
-def _equal_approval(of: Drawing) -> operations.Approve:
-    return of.rng.choice(list(of.approvals.values())[-3:])
+def _equal_approval(of: Drawing) -> Operation:
+    return of.approve(of.rng.choice(list(of.approvals.values())[-3:]))
 
 
-def _at_dingtalk(of: Drawing) -> operations.AtDingTalk:
+def _at_dingtalk(of: Drawing) -> Operation:
     target = of.approval()
-    verb: Any = of.rng.choice(AT_DINGTALK)
-    return operations.AtDingTalk(verb, target, of.rng.choice(dingtalk.STAYING))
+    verb, other = of.rng.choice(AT_DINGTALK), of.rng.choice(dingtalk.STAYING)
+    return partial(operations.act_at_dingtalk, verb=verb, target=target, other=other)
 
 
-def _act(of: Drawing) -> operations.Act:
+def _act(of: Drawing) -> Operation:
     target = of.approval()
-    verb: Any = of.rng.choice(BY_JOBS)
-    return operations.Act(verb, target, of.rng.random() < 0.1)
+    verb, stranger = of.rng.choice(BY_JOBS), of.rng.random() < 0.1
+    return partial(operations.act, verb=verb, target=target, stranger=stranger)
 
 
-def _sync(of: Drawing) -> operations.Sync:
+def _sync(of: Drawing) -> Operation:
+    of.syncs.append(of.step)
+    what = Sync("everything")
     match of.rng.choice(("everything", "everything", "department", "user")):
         case "department":
-            return operations.Sync("department", str(of.rng.randint(2, dingtalk.DEPARTMENTS)))
+            what = Sync("department", str(of.rng.randint(2, dingtalk.DEPARTMENTS)))
         case "user":
-            return operations.Sync("user", of.rng.choice(dingtalk.STAYING))
+            what = Sync("user", of.rng.choice(dingtalk.STAYING))
         case _:
-            return operations.Sync("everything")
+            pass
+    return partial(operations.sync, what=what)
 
 
-def _organise(of: Drawing) -> operations.Organise:
+def _organise(of: Drawing) -> Operation:
     departments = (*range(1, dingtalk.DEPARTMENTS + 1), *dingtalk.SHIFTING)
     places = tuple(of.rng.sample(departments, of.rng.choice((0, 1, 1, 1, 2))))
     of.changed.append(of.rng.choice((*dingtalk.MOVING, *dingtalk.JOINING)))
-    return operations.Organise(of.changed[-1], places)
+    return partial(operations.organise, user=of.changed[-1], departments=places)
 
 
-def _reorganise(of: Drawing) -> operations.Reorganise:
+def _reorganise(of: Drawing) -> Operation:
     parent = None if of.rng.random() < 0.3 else of.rng.choice((1, 2, *dingtalk.SHIFTING))
-    return operations.Reorganise(of.rng.choice(dingtalk.SHIFTING), parent)
+    department = of.rng.choice(dingtalk.SHIFTING)
+    return partial(operations.reorganise, department=department, parent=parent)
 
 
-def _broadcast(of: Drawing) -> operations.Broadcast:
+def _broadcast(of: Drawing) -> Operation:
     fields = of.rng.random() < 0.4
     # A person who is named again gets it once.
     users = (
         *of.rng.sample(dingtalk.STAYING, of.rng.randint(3, len(dingtalk.STAYING))),
         of.rng.choice(dingtalk.STAYING),
     )
-    return operations.Broadcast(f"活动 {of.step}", users, fields, of.rng.choice((None, None, 600)))
+    of.campaigns.append(of.step)
+    what = Broadcast(f"活动 {of.step}", users, fields, of.rng.choice((None, None, 600)))
+    return partial(operations.broadcast, what=what)
 
 
-def _campaign_command(of: Drawing) -> operations.CampaignCommand | None:
+def _campaign_command(of: Drawing) -> Operation | None:
     if not of.campaigns:
         return None
-    verb: Any = of.rng.choice(OF_CAMPAIGNS)
-    return operations.CampaignCommand(verb, of.rng.choice(of.campaigns[-3:]))
+    verb, target = of.rng.choice(OF_CAMPAIGNS), of.rng.choice(of.campaigns[-3:])
+    return partial(operations.command_campaign, verb=verb, target=target)
 
 
-def _command(verb: Any) -> Draw:
-    def draw(of: Drawing) -> operations.JobCommand | None:
+def _command(verb: str) -> Draw:
+    def draw(of: Drawing) -> Operation | None:
         jobs = sorted([*of.sends, *of.approvals, *of.syncs])
         if not jobs:
             return None
         # What was asked just now is most likely to be under way.
-        return operations.JobCommand(
-            verb, of.rng.choice(jobs[-12:] if of.rng.random() < 0.7 else jobs)
-        )
+        target = of.rng.choice(jobs[-12:] if of.rng.random() < 0.7 else jobs)
+        return partial(operations.command_job, verb=verb, target=target)
 
     return draw
 
 
-def _subscribe(of: Drawing) -> operations.Subscribe:
+def _subscribe(of: Drawing) -> Operation:
     rng = of.rng
     if len(of.endpoints) < MOST_ENDPOINTS and rng.random() < 0.3:
         of.endpoints.append(f"more-{of.step}")
         types = rng.choice((("job.*",), ("approval.*", "campaign.*"), ("directory.*", "job.dead")))
-        return operations.Subscribe("add", of.endpoints[-1], types)
-    verb: Any = rng.choice(OF_ENDPOINTS)
-    name = rng.choice((*FIRST, *of.endpoints))
+        return partial(operations.subscribe, name=of.endpoints[-1], types=types)
+    verb, name = rng.choice(OF_ENDPOINTS), rng.choice((*FIRST, *of.endpoints))
     if of.endpoints and rng.random() < 0.1:
-        return operations.Subscribe(rng.choice(("skip", "remove")), rng.choice(of.endpoints))
-    return operations.Subscribe(verb, name, seconds=rng.choice((0, 2, 10)))
+        verb, name = rng.choice(("skip", "remove")), rng.choice(of.endpoints)
+        return partial(operations.command_endpoint, verb=verb, name=name, seconds=0)
+    seconds = rng.choice((0, 2, 10))
+    return partial(operations.command_endpoint, verb=verb, name=name, seconds=seconds)
 
 
-def _alert(of: Drawing) -> operations.Alert:
+def _alert(of: Drawing) -> Operation:
     robot = of.rng.choice((*dingtalk.ROBOTS, *dingtalk.ROBOTS, dingtalk.MADE_UP))
-    return operations.Alert(robot, f"告警 {of.step}", of.rng.choice((1, 1, 2)))
+    times = of.rng.choice((1, 1, 2))
+    return partial(operations.alert, robot=robot, text=f"告警 {of.step}", times=times)
 
 
 MERGED_ONLY = 5
@@ -277,13 +283,18 @@ MOST_ALONE = 100
 """Messages of a run that leave one by one: with digests, twice what the pool takes in a minute, and urgent ones are not merged."""
 
 
-def _post(of: Drawing) -> operations.Post:
+def _post(of: Drawing) -> Operation:
     texts = tuple(f"群消息 {of.step}-{number}" for number in range(of.rng.choice((1, 1, 2, 12))))
     digest, lane = of.rng.choice(("", "3s", "8s")), of.rng.choice(("normal", "normal", "urgent"))
     if len(texts) >= MERGED_ONLY or of.alone >= MOST_ALONE:
         digest, lane = digest or "3s", "normal"
     of.alone += len(texts) if not digest or lane == "urgent" else 0
-    return operations.Post(texts, digest, lane)
+    return partial(operations.post, what=Post(texts, digest, lane))
+
+
+def _files(of: Drawing) -> Operation:
+    count = of.rng.randint(1, 8)
+    return partial(operations.upload_files, tag=f"文件 {of.step}", count=count)
 
 
 OPERATIONS: Mapping[str, tuple[float, Draw]] = {
@@ -291,20 +302,20 @@ OPERATIONS: Mapping[str, tuple[float, Draw]] = {
     "send_many": (4, _send_many),
     "same_key": (4, _same_key),
     "equal_content": (10, _equal_content),
-    "bare": (4, lambda of: operations.Send(f"裸任务 {of.step}", of.users(3), bare=True)),
+    "bare": (4, lambda of: of.send(f"裸任务 {of.step}", of.users(3), bare=True)),
     "http": (
         8,
-        lambda of: operations.Send(f"网关 {of.step}", of.users(3), lane=of.lane(), http=True),
+        lambda of: of.send(f"网关 {of.step}", of.users(3), lane=of.lane(), http=True),
     ),
     "later": (4, _later),
     "expiring": (4, _expiring),
     "allow_duplicate": (
         2,
-        lambda of: operations.Send(f"可重复 {of.step}", of.users(4), allow_duplicate=True),
+        lambda of: of.send(f"可重复 {of.step}", of.users(4), allow_duplicate=True),
     ),
     "stop_on_unknown": (
         3,
-        lambda of: operations.Send(f"停 {of.step}", of.users(3), on_unknown="stop"),
+        lambda of: of.send(f"停 {of.step}", of.users(3), on_unknown="stop"),
     ),
     "everyone": (1, _everyone),
     "departments": (3, _departments),
@@ -325,6 +336,6 @@ OPERATIONS: Mapping[str, tuple[float, Draw]] = {
     "subscriber": (3, _subscribe),
     "alert": (5, _alert),
     "post": (4, _post),
-    "files": (2, lambda of: operations.UploadFiles(f"文件 {of.step}", of.rng.randint(1, 8))),
+    "files": (2, _files),
 }
 """Operation → weight and draw. A seed leaves some of them out, so that others come more often."""

@@ -144,20 +144,21 @@ def _wrong(rng: random.Random, skew: float) -> Spec:
     return _spoils(rng, 1, 6, kind, api=rng.choice(APIS), share=_share(rng), effect=effect)
 
 
+SICK: tuple[dict[str, Any], ...] = (
+    {"kind": "error"},
+    {"kind": "error", "status": 200, "body": REMOTE_TIMEOUT},
+    {"kind": "http"},
+    {"kind": "html", "status": 502},
+)
+
+
 def _sick(*, effect: bool) -> Draw:
     def draw(rng: random.Random, skew: float) -> Spec:
-        api = rng.choice(APIS)
-        common: dict[str, Any] = {"api": api, "share": _share(rng), "effect": effect}
-        match rng.choice(("busy", "remote", "gateway", "html")):
-            case "remote":
-                return _spoils(rng, 1, 8, "error", **common, status=200, body=REMOTE_TIMEOUT)
-            case "busy":
-                return _spoils(rng, 1, 8, "error", **common)
-            case "gateway":
-                status = rng.choice((500, 502, 503, 504))
-                return _spoils(rng, 1, 8, "http", status=status, **common)
-            case _:
-                return _spoils(rng, 1, 8, "html", status=502, **common)
+        common = {"api": rng.choice(APIS), "share": _share(rng), "effect": effect}
+        answer = rng.choice(SICK)
+        if answer["kind"] == "http":
+            common["status"] = rng.choice((500, 502, 503, 504))
+        return _spoils(rng, 1, 8, **answer, **common)
 
     return draw
 

@@ -6,18 +6,17 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from redis.exceptions import RedisError
 
 from dingrelay_chaos.dingtalk import MADE_UP, POOL, STAYING, holds, text_of
 from dingrelay_chaos.fleet import UPLOADS
 from dingrelay_chaos.requests import Absence, AlertRequest, Command, Request
-from dingrelay_chaos.subscribers import Verb as EndpointVerb
 from dingrelay_chaos.system import System
 from dingrelay_producers import State
 from dingrelay_producers.errors import DingrelayError, IdempotencyConflict, ServiceUnavailable
@@ -35,35 +34,27 @@ LOST = 15
 """The answer to a call that may have been made; it counts as none."""
 
 
-class Operation(Protocol):
-    """A frozen value of a schedule."""
-
-    def run(self, system: System, step: int) -> None:
-        """Carry it out. What the system refuses in its own words is no failure."""
-        ...
+Operation = partial[None]
+"""Carries something out, given the system and the number of the step. What the system refuses in its own
+words is no failure."""
 
 
 def brief(value: Any) -> str:
     """A value of a schedule as short text, without the fields that have their defaults."""
-    if not is_dataclass(value) or isinstance(value, type):
-        return str(value)
-    shown = [_field(value, each) for each in fields(value)]
-    return f"{type(value).__name__}({', '.join(filter(None, shown))})"
+    if isinstance(value, partial):
+        name, shown = value.func.__name__, value.keywords
+    elif is_dataclass(value) and not isinstance(value, type):
+        held = [(each.name, getattr(value, each.name), each.default) for each in fields(value)]
+        shown = {name: each for name, each, usual in held if each != usual}
+        name = type(value).__name__
+    elif isinstance(value, tuple):
+        return f"[{', '.join(map(brief, value))}]"
+    else:
+        return repr(value)
+    return f"{name}({', '.join(f'{key}={brief(each)}' for key, each in shown.items())})"
 
 
-def _field(value: Any, field: Any) -> str:
-    held = getattr(value, field.name)
-    usual = field.default_factory() if field.default_factory is not MISSING else field.default
-    if held == usual:
-        return ""
-    if isinstance(held, tuple) and held and is_dataclass(held[0]):
-        return f"{field.name}=[{', '.join(brief(each) for each in held)}]"
-    if isinstance(held, tuple) and all(isinstance(each, str) for each in held):
-        return f"{field.name}={','.join(held)}"
-    return f"{field.name}={brief(held) if is_dataclass(held) else repr(held)}"
-
-
-def _ask(system: System, step: int, what: "Operation | Acted") -> Request[Any]:
+def _ask(system: System, step: int, what: Any) -> Request[Any]:
     """Note that a job is asked for."""
     request = Request[Any](step, system.now(), what)
     system.requests.jobs.append(request)
@@ -127,27 +118,6 @@ class Send:
         """Every recipient that it names."""
         return (*self.users, *(each[-1] for each in self.addressed))
 
-    def run(self, system: System, step: int) -> None:
-        """Enqueue it."""
-        addressed = tuple(_address(system, *each) for each in self.addressed)
-        request, document = _ask(system, step, replace(self, addressed=addressed)), self.document()
-        if self.bare:
-            # kombu raises what its transport does.
-            with suppress(Exception):
-                request.job = system.send_bare("dingrelay.message-send", document)
-                request.accepted = "yes"
-        elif self.http:
-            status, answer = system.gateway.post("/v1/messages", document, f"step-{step}")
-            if status == 202:
-                request.job, request.accepted, request.answered = answer["id"], "yes", system.now()
-            elif status:
-                request.accepted = "no"
-                raise AssertionError(f"the gateway refused a message: {status} {answer}")
-        else:
-            for kind, address, _ in addressed:
-                document["to"].setdefault(PLURALS[kind], []).append(address)
-            _enqueue(system, request, MessageSend.parse(document))
-
     def document(self) -> dict[str, Any]:
         """The job as JSON values."""
         job: dict[str, Any] = {
@@ -168,6 +138,28 @@ class Send:
         return job | ({"sender": self.sender} if self.sender else {})
 
 
+def send(system: System, step: int, what: Send) -> None:
+    """Enqueue a message."""
+    addressed = tuple(_address(system, *each) for each in what.addressed)
+    request, document = _ask(system, step, replace(what, addressed=addressed)), what.document()
+    if what.bare:
+        # kombu raises what its transport does.
+        with suppress(Exception):
+            request.job = system.send_bare("dingrelay.message-send", document)
+            request.accepted = "yes"
+    elif what.http:
+        status, answer = system.gateway.post("/v1/messages", document, f"step-{step}")
+        if status == 202:
+            request.job, request.accepted, request.answered = answer["id"], "yes", system.now()
+        elif status:
+            request.accepted = "no"
+            raise AssertionError(f"the gateway refused a message: {status} {answer}")
+    else:
+        for kind, address, _ in addressed:
+            document["to"].setdefault(PLURALS[kind], []).append(address)
+        _enqueue(system, request, MessageSend.parse(document))
+
+
 def _address(system: System, kind: str, user: str) -> tuple[str, str, str]:
     """Kind, address and userid; some people have no e-mail address."""
     known = system.addresses[user]
@@ -179,23 +171,17 @@ def _moment(seconds: float | None) -> str | None:
     return None if seconds is None else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
-@dataclass(frozen=True, slots=True)
-class SendMany:
-    """Messages to one person each, in one batch."""
+def send_many(system: System, step: int, sends: tuple[Send, ...]) -> None:
+    """Enqueue messages to one person each, in one batch; equal ones become one job."""
+    left = iter([_ask(system, step, each) for each in sends])
 
-    sends: tuple[Send, ...]
+    def accept(job: Any) -> None:
+        each = next(left)
+        each.job, each.accepted, each.answered = job.id, "yes", system.now()
 
-    def run(self, system: System, step: int) -> None:
-        """Enqueue them; equal ones become one job."""
-        left = iter([_ask(system, step, each) for each in self.sends])
-
-        def accept(job: Any) -> None:
-            each = next(left)
-            each.job, each.accepted, each.answered = job.id, "yes", system.now()
-
-        with suppress(ServiceUnavailable):
-            jobs = [MessageSend.parse(each.document()) for each in self.sends]
-            system.client.send_many(jobs, on_sent=accept)
+    with suppress(ServiceUnavailable):
+        jobs = [MessageSend.parse(each.document()) for each in sends]
+        system.client.send_many(jobs, on_sent=accept)
 
 
 class Rows(tuple[Any, ...]):
@@ -214,16 +200,17 @@ class Approve:
     form: tuple[tuple[str, Any], ...]
     key: str | None = None
 
-    def run(self, system: System, step: int) -> None:
-        """Enqueue it."""
-        request = _ask(system, step, self)
-        job = {
-            "process_code": self.process_code,
-            "originator": self.originator,
-            "form": {"事由": self.tag, **{name: _thawed(value) for name, value in self.form}},
-            "idempotency_key": self.key,
-        }
-        _enqueue(system, request, ApprovalCreate.parse(job))
+
+def approve(system: System, step: int, what: Approve) -> None:
+    """Enqueue an approval."""
+    request = _ask(system, step, what)
+    job = {
+        "process_code": what.process_code,
+        "originator": what.originator,
+        "form": {"事由": what.tag, **{name: _thawed(value) for name, value in what.form}},
+        "idempotency_key": what.key,
+    }
+    _enqueue(system, request, ApprovalCreate.parse(job))
 
 
 def _thawed(value: Any) -> Any:
@@ -232,72 +219,62 @@ def _thawed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-@dataclass(frozen=True, slots=True)
-class AtDingTalk:
-    """A person does something to an approval in DingTalk's client.
+def act_at_dingtalk(system: System, step: int, verb: str, target: int, other: str) -> None:
+    """Let a person do something to an approval in DingTalk's client, if it is there by now and takes it.
 
-    Attributes:
+    Args:
+        system: where it is.
+        step: part of what is said.
+        verb: ``agree``, ``refuse``, ``redirect``, ``comment``, ``terminate`` or ``delete``.
         target: the step that asked for the approval.
         other: who gets a task that is handed on.
     """
-
-    verb: Literal["agree", "refuse", "redirect", "comment", "terminate", "delete"]
-    target: int
-    other: str
-
-    def run(self, system: System, step: int) -> None:
-        """Do it, if there is such an approval by now and it takes it."""
-        found = _instance(system, self.target)
-        if found is None:
+    found = _instance(system, target)
+    if found is None:
+        return
+    with suppress(SandboxError):
+        if verb == "delete":
+            system.deleted.add(found["id"])
+            system.sandbox.delete_approval(found["id"])
             return
-        with suppress(SandboxError):
-            if self.verb == "delete":
-                system.deleted.add(found["id"])
-                system.sandbox.delete_approval(found["id"])
-                return
-            user = _decider(found) if self.verb in {"agree", "refuse", "redirect"} else ""
-            user = user or found["originator"]
-            system.sandbox.act(found["id"], self.verb, user, to=self.other, remark=f"意见 {step}")
+        user = _decider(found) if verb in {"agree", "refuse", "redirect"} else ""
+        user = user or found["originator"]
+        system.sandbox.act(found["id"], verb, user, to=other, remark=f"意见 {step}")
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
-    """A job of ours does something to an approval.
+def act(system: System, step: int, verb: str, target: int, stranger: bool) -> None:
+    """Let a job of ours do something to an approval, if there is such an approval by now.
 
-    Attributes:
+    Args:
+        system: where it is.
+        step: part of what is said.
+        verb: ``agree``, ``refuse``, ``comment``, ``terminate`` or ``look``.
         target: the step that asked for the approval.
         stranger: whether it is asked for in the name of a person who has nothing to decide.
     """
-
-    verb: Literal["agree", "refuse", "comment", "terminate", "look"]
-    target: int
-    stranger: bool
-
-    def run(self, system: System, step: int) -> None:
-        """Enqueue it, if there is such an approval by now."""
-        found = _instance(system, self.target)
-        if found is None:
-            return
-        remark = f"意见 {step}"
-        user = STAYING[-1] if self.stranger else _decider(found) or found["originator"]
-        approval = system.client.approval(found["id"])
-        request = _ask(system, step, Acted(self.verb, found["id"], user, remark))
-        arguments: dict[str, tuple[str, ...]] = {
-            "agree": (user, remark),
-            "refuse": (user, remark),
-            "comment": (remark, user),
-            "terminate": (remark,),
-            "look": (),
-        }
-        # The table is read first for some of them, and the database may be away.
-        with suppress(DingrelayError):
-            ask: Callable[..., Any] = getattr(approval, self.verb)
-            _accept(system, request, lambda: str(ask(*arguments[self.verb]).id))
+    found = _instance(system, target)
+    if found is None:
+        return
+    remark = f"意见 {step}"
+    user = STAYING[-1] if stranger else _decider(found) or found["originator"]
+    approval = system.client.approval(found["id"])
+    request = _ask(system, step, Acted(verb, found["id"], user, remark))
+    arguments: dict[str, tuple[str, ...]] = {
+        "agree": (user, remark),
+        "refuse": (user, remark),
+        "comment": (remark, user),
+        "terminate": (remark,),
+        "look": (),
+    }
+    # The table is read first for some of them, and the database may be away.
+    with suppress(DingrelayError):
+        ask: Callable[..., Any] = getattr(approval, verb)
+        _accept(system, request, lambda: str(ask(*arguments[verb]).id))
 
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """What an `Act` has asked for; no other has its remark."""
+    """What `act` has asked for; no other has its remark."""
 
     verb: str
     instance: str
@@ -327,52 +304,38 @@ class Broadcast:
     fields: bool
     rate: int | None
 
-    def run(self, system: System, step: int) -> None:
-        """Store and start it."""
-        request = Request[Broadcast](step, system.now(), self)
-        system.requests.campaigns.append(request)
-        text = f"{self.tag} {{name}}" if self.fields else self.tag
-        plan = system.client.campaign(
-            name=self.tag,
-            message={"msgtype": "text", "text": {"content": text}},
-            recipients=[{"userid": user, "name": user} for user in self.users],
-            rate=self.rate,
-        )
-        # Ten people a chunk would need a setting; what is small here is the audience.
-        with suppress(DingrelayError):
-            campaign = plan.create()
-            request.job = campaign.id
-            campaign.start()
-            request.accepted = "yes"
+
+def broadcast(system: System, step: int, what: Broadcast) -> None:
+    """Store and start a campaign."""
+    request = Request[Broadcast](step, system.now(), what)
+    system.requests.campaigns.append(request)
+    text = f"{what.tag} {{name}}" if what.fields else what.tag
+    plan = system.client.campaign(
+        name=what.tag,
+        message={"msgtype": "text", "text": {"content": text}},
+        recipients=[{"userid": user, "name": user} for user in what.users],
+        rate=what.rate,
+    )
+    # Ten people a chunk would need a setting; what is small here is the audience.
+    with suppress(DingrelayError):
+        campaign = plan.create()
+        request.job = campaign.id
+        campaign.start()
+        request.accepted = "yes"
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignCommand:
-    """Something that is asked of the campaign of a step."""
-
-    verb: Literal["pause", "resume", "cancel", "recall", "report", "start"]
-    target: int
-
-    def run(self, system: System, step: int) -> None:
-        """Ask for it, if there is that campaign."""
-        if campaign := system.requests.id_of(self.target):
-            of = system.client.campaign_ref(campaign)
-            _command(system, step, self.verb, campaign, getattr(of, self.verb))
+def command_campaign(system: System, step: int, verb: str, target: int) -> None:
+    """Ask something of the campaign of a step, if there is that campaign."""
+    if campaign := system.requests.id_of(target):
+        of = system.client.campaign_ref(campaign)
+        _command(system, step, verb, campaign, getattr(of, verb))
 
 
-@dataclass(frozen=True, slots=True)
-class JobCommand:
-    """Something that is asked of the job of a step."""
-
-    verb: Literal["cancel", "requeue", "discard", "resolve"]
-    target: int
-
-    def run(self, system: System, step: int) -> None:
-        """Ask for it, if there is that job."""
-        if job := system.requests.id_of(self.target):
-            resolves = self.verb == "resolve"
-            ask = partial(_resolve, system) if resolves else getattr(system.client, self.verb)
-            _command(system, step, self.verb, job, lambda: ask(job))
+def command_job(system: System, step: int, verb: str, target: int) -> None:
+    """Ask something of the job of a step, if there is that job."""
+    if job := system.requests.id_of(target):
+        ask = partial(_resolve, system) if verb == "resolve" else getattr(system.client, verb)
+        _command(system, step, verb, job, lambda: ask(job))
 
 
 def _resolve(system: System, job: str) -> str:
@@ -406,98 +369,72 @@ class Sync:
     scope: Literal["everything", "department", "user"]
     target: str = ""
 
-    def run(self, system: System, step: int) -> None:
-        """Enqueue it."""
-        request = _ask(system, step, self)
-        job: dict[str, Any] = {"scope": self.scope, "confirm_removals": True}
-        if self.scope != "everything":
-            job[self.scope] = int(self.target) if self.scope == "department" else self.target
-        _enqueue(system, request, UserSync.parse(job))
+
+def sync(system: System, step: int, what: Sync) -> None:
+    """Enqueue a user-sync."""
+    request = _ask(system, step, what)
+    job: dict[str, Any] = {"scope": what.scope, "confirm_removals": True}
+    if what.scope != "everything":
+        job[what.scope] = int(what.target) if what.scope == "department" else what.target
+    _enqueue(system, request, UserSync.parse(job))
 
 
-@dataclass(frozen=True, slots=True)
-class Organise:
-    """A person moves at DingTalk to some departments; to none: they leave."""
+def organise(system: System, step: int, user: str, departments: tuple[int, ...]) -> None:
+    """Move a person at DingTalk to some departments; to none: they leave.
 
-    user: str
-    departments: tuple[int, ...]
-
-    def run(self, system: System, step: int) -> None:
-        """Change it. DingTalk refuses a department that is not there just now."""
-        with system.organising:
-            if not self.departments:
-                there = {person["userid"] for person in system.sandbox.organisation()["users"]}
-                if self.user in there:
-                    system.requests.absences.append(Absence(self.user, system.now()))
-                    system.sandbox.delete_user(self.user)
-                return
-            changes = {"dept_id_list": list(self.departments), "name": f"{self.user} #{step}"}
-            with suppress(SandboxError):
-                system.sandbox.put_user(self.user, **changes, **system.addresses[self.user])
-                for each in system.requests.absences:
-                    if each.user == self.user:
-                        each.until = min(each.until, system.now())
-
-
-@dataclass(frozen=True, slots=True)
-class Reorganise:
-    """A department comes, or gets another name and parent; without a parent it is dissolved."""
-
-    department: int
-    parent: int | None
-
-    def run(self, system: System, step: int) -> None:
-        """Change it. What DingTalk refuses stays as it is."""
-        with system.organising, suppress(SandboxError):
-            if self.parent is None:
-                system.sandbox.delete_department(self.department)
-            else:
-                name = f"部门 {self.department} #{step}"
-                system.sandbox.put_department(self.department, name=name, parent_id=self.parent)
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribe:
-    """Something that is asked of an endpoint of webhooks.
-
-    Attributes:
-        types: what a new one takes.
-        seconds: for which the secret before a rotation signs as well, or since when it gets all again.
+    DingTalk refuses a department that is not there just now.
     """
+    with system.organising:
+        if not departments:
+            there = {person["userid"] for person in system.sandbox.organisation()["users"]}
+            if user in there:
+                system.requests.absences.append(Absence(user, system.now()))
+                system.sandbox.delete_user(user)
+            return
+        changes = {"dept_id_list": list(departments), "name": f"{user} #{step}"}
+        with suppress(SandboxError):
+            system.sandbox.put_user(user, **changes, **system.addresses[user])
+            for each in system.requests.absences:
+                if each.user == user:
+                    each.until = min(each.until, system.now())
 
-    verb: EndpointVerb | Literal["add"]
-    name: str
-    types: tuple[str, ...] = ()
-    seconds: float = 0
 
-    def run(self, system: System, step: int) -> None:
-        """Ask for it; database or Redis may be away."""
-        with suppress(DingrelayError, sqlite3.OperationalError):
-            if self.verb == "add":
-                system.subscribers.add(self.name, self.types)
-            else:
-                system.subscribers.ask(self.verb, self.name, self.seconds)
+def reorganise(system: System, step: int, department: int, parent: int | None) -> None:
+    """Add a department, or give it another name and parent; without a parent it is dissolved.
+
+    What DingTalk refuses stays as it is.
+    """
+    with system.organising, suppress(SandboxError):
+        if parent is None:
+            system.sandbox.delete_department(department)
+        else:
+            name = f"部门 {department} #{step}"
+            system.sandbox.put_department(department, name=name, parent_id=parent)
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """The same alert, posted a few times to a robot through the drop-in door, each until it is answered."""
+def subscribe(system: System, step: int, name: str, types: tuple[str, ...]) -> None:
+    """Add an endpoint of webhooks; database or Redis may be away."""
+    with suppress(DingrelayError, sqlite3.OperationalError):
+        system.subscribers.add(name, types)
 
-    robot: str
-    text: str
-    times: int = 1
 
-    def run(self, system: System, step: int) -> None:
-        """Post it."""
-        request = AlertRequest(step, system.now(), self.robot, self.text)
-        system.requests.alerts.append(request)
-        for _ in range(self.times):
-            request.asked += 1
-            code = system.gateway.alert(self.robot, self.text)
-            request.until = system.now()
-            request.answered += code == 0
-            if code not in {None, LOST, UNKNOWN_ROBOT if self.robot == MADE_UP else 0}:
-                raise AssertionError(f"an alert to {self.robot} was refused: {code}")
+def command_endpoint(system: System, step: int, verb: str, name: str, seconds: float) -> None:
+    """Ask something of an endpoint, as `Subscribers.ask`; database or Redis may be away."""
+    with suppress(DingrelayError, sqlite3.OperationalError):
+        system.subscribers.ask(verb, name, seconds)
+
+
+def alert(system: System, step: int, robot: str, text: str, times: int) -> None:
+    """Post the same alert a few times to a robot through the drop-in door, each until it is answered."""
+    request = AlertRequest(step, system.now(), robot, text)
+    system.requests.alerts.append(request)
+    for _ in range(times):
+        request.asked += 1
+        code = system.gateway.alert(robot, text)
+        request.until = system.now()
+        request.answered += code == 0
+        if code not in {None, LOST, UNKNOWN_ROBOT if robot == MADE_UP else 0}:
+            raise AssertionError(f"an alert to {robot} was refused: {code}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,45 +445,40 @@ class Post:
     digest: str = ""
     lane: str = "normal"
 
-    def run(self, system: System, step: int) -> None:
-        """Enqueue them."""
-        for text in self.texts:
-            request = _ask(system, step, replace(self, texts=(text,)))
-            content = {"msgtype": "text", "text": {"content": text}}
-            job = {"to": {"group": POOL}, "message": content, "lane": self.lane}
-            _enqueue(system, request, RobotMessage.parse({**job, "digest": self.digest or None}))
+
+def post(system: System, step: int, what: Post) -> None:
+    """Enqueue messages to the pool."""
+    for text in what.texts:
+        request = _ask(system, step, replace(what, texts=(text,)))
+        content = {"msgtype": "text", "text": {"content": text}}
+        job = {"to": {"group": POOL}, "message": content, "lane": what.lane}
+        _enqueue(system, request, RobotMessage.parse({**job, "digest": what.digest or None}))
 
 
-@dataclass(frozen=True, slots=True)
-class UploadFiles:
-    """Files of different content, uploaded at the same time; together they may be more than may wait."""
+def upload_files(system: System, step: int, tag: str, count: int) -> None:
+    """Upload files of different content at the same time; together they may be more than may wait.
 
-    tag: str
-    count: int
+    Raises:
+        AssertionError: one was refused, an answered one is not at DingTalk, or memory is not bounded.
+    """
 
-    def run(self, system: System, step: int) -> None:
-        """Upload each until it is answered.
-
-        Raises:
-            AssertionError: one was refused, an answered one is not at DingTalk, or memory is not bounded.
-        """
-        with ThreadPoolExecutor(self.count) as programs:
-            answers = list(programs.map(partial(self._upload, system), range(self.count)))
-            waiting = _waiting(system)
-        known = {medium["id"] for medium in system.sandbox.media()}
-        for code, media_id in answers:
-            if code not in {None, 0}:
-                raise AssertionError(f"a file of {self.tag} was refused: {code}")
-            if code == 0 and media_id not in known:
-                raise AssertionError(f"a file of {self.tag} was answered and is not at DingTalk")
-        if waiting > UPLOADS:
-            raise AssertionError(f"files of {waiting} bytes wait in Redis")
-        if (taken := _highest(system.gateway.pid)) > MOST_MEMORY:
-            raise AssertionError(f"the gateway has taken {taken} bytes")
-
-    def _upload(self, system: System, number: int) -> tuple[int | None, str]:
-        seed = hashlib.sha256(f"{self.tag} {number}".encode()).digest()
+    def upload(number: int) -> tuple[int | None, str]:
+        seed = hashlib.sha256(f"{tag} {number}".encode()).digest()
         return system.gateway.upload(seed * (FILE_BYTES // len(seed)))
+
+    with ThreadPoolExecutor(count) as programs:
+        answers = list(programs.map(upload, range(count)))
+        waiting = _waiting(system)
+    known = {medium["id"] for medium in system.sandbox.media()}
+    for code, media_id in answers:
+        if code not in {None, 0}:
+            raise AssertionError(f"a file of {tag} was refused: {code}")
+        if code == 0 and media_id not in known:
+            raise AssertionError(f"a file of {tag} was answered and is not at DingTalk")
+    if waiting > UPLOADS:
+        raise AssertionError(f"files of {waiting} bytes wait in Redis")
+    if (taken := _highest(system.gateway.pid)) > MOST_MEMORY:
+        raise AssertionError(f"the gateway has taken {taken} bytes")
 
 
 _SUM = """

@@ -118,7 +118,7 @@ def _carry_out(schedule: Schedule, running: System) -> None:
                 running.requests.faults.append(time_of)
                 ending.append(time_of)
             else:
-                act = partial(what.run, running, step.number)
+                act = partial(what, running, step.number)
                 futures.append(producers.submit(_safely, running, act))
         _wait(running, schedule.seconds, ending)
         for time_of in ending:

@@ -60,7 +60,6 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 """Which of them a seed has."""
 
 Answer = TypeVar("Answer")
-Verb = Literal["pause", "resume", "skip", "rotate", "replay", "test", "remove"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +197,7 @@ class Subscribers:
         made.born = self._sql.value("select coalesce(max(number), 0) from notices")
         made.surely = True
 
-    def ask(self, verb: Verb, name: str, seconds: float = 0) -> None:
+    def ask(self, verb: str, name: str, seconds: float = 0) -> None:
         """Ask something of an endpoint, if it is there.
 
         Args:

@@ -67,14 +67,7 @@ class System:
         self.requests = Requests()
         self.valkey = Valkey(folder)
         self.database = Database(folder)
-        self.dingtalk = DingTalk(
-            folder,
-            skew=setting.sandbox_skew,
-            recipients=setting.recipients,
-            latency=setting.latency,
-            calls=setting.calls,
-            window=setting.window,
-        )
+        self.dingtalk = DingTalk(folder, setting)
         self._environment = self._variables()
         self.workers = [
             Worker(f"w{number}", self._environment, setting.concurrency, folder)

@@ -191,7 +191,7 @@ class CeleryEvents:
                 self._ending.wait(0.2)
 
 
-_VALUES: dict[bytes, Callable[[Redis, bytes], object]] = {
+VALUES: dict[bytes, Callable[[Redis, bytes], Any]] = {
     b"hash": lambda redis, key: redis.hgetall(key),
     b"zset": lambda redis, key: redis.zrange(key, 0, -1),
     b"list": lambda redis, key: redis.lrange(key, 0, -1),
@@ -208,7 +208,7 @@ def records(redis: Redis) -> Iterator[tuple[str, str]]:
             not key.startswith(b"dingrelay:token:")
             and (kind := cast("bytes", redis.type(key))) != b"none"
         ):
-            yield key.decode(errors="replace"), repr(_VALUES[kind](redis, key))
+            yield key.decode(errors="replace"), repr(VALUES[kind](redis, key))
 
 
 def _connect(port: int) -> Redis:

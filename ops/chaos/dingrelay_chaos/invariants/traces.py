@@ -1,26 +1,22 @@
 """7: Redis stays small and forgets, workers' memory is flat, no secret is in any output."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import cast
 
 from redis import Redis
 
 from dingrelay_chaos.dingtalk import APP_SECRET
 from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.settling import QUEUES
-from dingrelay_chaos.valkey import records
+from dingrelay_chaos.valkey import VALUES, records
 from dingrelay_producers.store import keys
 
 MOST_ELEMENTS = 2_000
 """More than a run asks for; a set that holds more grows with something else."""
 MOST_RECENT = keys.RECENT_JOBS + MOST_ELEMENTS
 """Until they are trimmed, which is once a second, the newest jobs are more than they should be."""
-SIZES: dict[bytes, Callable[[Redis, str], Any]] = {
-    b"hash": lambda redis, key: redis.hlen(key),
-    b"zset": lambda redis, key: redis.zcard(key),
-    b"set": lambda redis, key: redis.scard(key),
-    b"list": lambda redis, key: redis.llen(key),
-}
+COUNTED = frozenset({b"hash", b"zset", b"set", b"list"})
+"""Kinds of keys."""
 MEMORY_FACTOR = 2.0
 MEMORY_LEAST = 300 * 1024 * 1024
 
@@ -44,8 +40,8 @@ def _keys(redis: Redis) -> Iterator[Finding]:
         # What the broker keeps of messages lives as long as these.
         if redis.ttl(key) == -1 and not key.startswith(keys.TAKEN):
             yield f"{key} has no TTL", ""
-        count = SIZES.get(cast("bytes", redis.type(key)))
-        size = count(redis, key) if count else 0
+        kind = cast("bytes", redis.type(key))
+        size = len(VALUES[kind](redis, raw)) if kind in COUNTED else 0
         if size > (MOST_RECENT if key == keys.RECENT else MOST_ELEMENTS):
             yield f"{key} holds {size} elements", ""
     for lane in QUEUES:
