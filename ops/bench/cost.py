@@ -84,10 +84,11 @@ def worker(
     if not peers:
         return figures
     prefork = _noop(testbed, jobs, "prefork")
+    post = _celery(testbed, jobs, "post", partial(_delivered, testbed))
     figures += [
         Figure(GROUP, "Celery no-op, prefork", prefork * 1000, "ms"),
         Figure(GROUP, "dingrelay ÷ Celery no-op, prefork", ours / prefork, "×"),
-        Figure(GROUP, "Celery, one POST", _celery_post(testbed, jobs) * 1000, "ms"),
+        Figure(GROUP, "Celery, one POST", post * 1000, "ms"),
     ]
     return figures + [
         Figure(GROUP, f"{name}, one POST", _queue(testbed, jobs, *command) * 1000, "ms")
@@ -148,22 +149,32 @@ def _ours(testbed: Testbed, jobs: int, loaded: float) -> float:
 
 
 def _noop(testbed: Testbed, jobs: int, pool: str, loaded: float = LOADED) -> float:
-    _clear(testbed)
-    workers = testbed.celery_workers(1, "peers.noop", concurrency=CONCURRENCY, pool=pool)
-    return _per_job(
-        jobs,
-        workers,
-        _celery_enqueue(testbed, "peers.noop.noop"),
-        lambda _: _queue_empty(testbed),
-        loaded,
-    )
+    def empty(_: int) -> bool:
+        """Whether nothing waits in Celery's queue, taken or not."""
+        with testbed.celery().connection_for_read() as connection:
+            redis = connection.default_channel.client
+            return not redis.llen("celery") and not redis.hlen("unacked")
+
+    return _celery(testbed, jobs, "noop", empty, pool, loaded)
 
 
-def _celery_post(testbed: Testbed, jobs: int) -> float:
+def _celery(
+    testbed: Testbed,
+    jobs: int,
+    task: str,
+    finished: Callable[[int], bool],
+    pool: str = "threads",
+    loaded: float = LOADED,
+) -> float:
     _clear(testbed)
-    workers = testbed.celery_workers(1, "peers.post", concurrency=CONCURRENCY)
-    enqueue = _celery_enqueue(testbed, "peers.post.send_text")
-    return _per_job(jobs, workers, enqueue, partial(_delivered, testbed))
+    celery = testbed.celery()
+
+    def enqueue(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            celery.send_task(f"peers.celery.{task}", args=[user(number), f"text {number}"])
+
+    workers = testbed.celery_workers(1, concurrency=CONCURRENCY, pool=pool)
+    return _per_job(jobs, workers, enqueue, finished, loaded)
 
 
 def _queue(testbed: Testbed, jobs: int, python: str, module: str, worker: tuple[str, ...]) -> float:
@@ -181,25 +192,8 @@ def _clear(testbed: Testbed) -> None:
     testbed.clear(latency=(0, 0), **LIMITS)
 
 
-def _celery_enqueue(testbed: Testbed, task: str) -> Enqueue:
-    celery = testbed.celery()
-
-    def enqueue(first: int, count: int) -> None:
-        for number in range(first, first + count):
-            celery.send_task(task, args=[user(number), f"text {number}"])
-
-    return enqueue
-
-
 def _delivered(testbed: Testbed, jobs: int) -> bool:
     return testbed.delivered() >= jobs
-
-
-def _queue_empty(testbed: Testbed) -> bool:
-    """Whether nothing waits in Celery's queue, taken or not."""
-    with testbed.celery().connection_for_read() as connection:
-        redis = connection.default_channel.client
-        return not redis.llen("celery") and not redis.hlen("unacked")
 
 
 def redis_and_history(
@@ -262,7 +256,7 @@ def _enqueue(testbed: Testbed, jobs: int) -> list[Figure]:
     group = "jobs enqueued a second, one thread"
     testbed.clear(latency=(0, 0), **LIMITS)
     celery = testbed.celery()
-    noop = celery.task(name="peers.noop.noop", ignore_result=True)(_nothing)
+    noop = celery.task(name="peers.celery.noop", ignore_result=True)(_nothing)
 
     def delays() -> None:
         for number in range(jobs):

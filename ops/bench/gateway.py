@@ -1,36 +1,20 @@
 """What jobs over HTTP cost in the gateway, beside a bare handler; no worker runs."""
 
-import json
-import re
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from statistics import median
-from typing import NamedTuple
 
-import psutil
 from figures import Figure
 from http_load import Answers, Load, ask
-from testbed import Testbed, cpu_seconds, wait_until
+from testbed import CLI, Server, Testbed, cpu_seconds
 
 CONNECTIONS = 32
 UPLOADS = 2
 """At a time: while Redis takes the jobs of one, the gateway reads those of the other."""
-PATIENCE = 30
-_URL = re.compile(r"listening on (http://\S+)")
 _BARE = [sys.executable, "-m", "peers.lpush"]
-_CLI = [sys.executable, "-m", "dingrelay_producers.cli"]
-_GATEWAY = [*_CLI, "gateway", "--port", "0"]
+_GATEWAY = [*CLI, "gateway", "--port", "0"]
 _UNLIMITED = {"DINGRELAY_GATEWAY_QUEUE_LIMIT": "1000000000"}
 """No worker takes the jobs, and none is to be refused for that."""
-
-
-class Server(NamedTuple):
-    """A server under load."""
-
-    process: psutil.Process
-    url: str
 
 
 def single(testbed: Testbed, rounds: int = 9, *, seconds: float = 4) -> list[Figure]:
@@ -44,7 +28,8 @@ def single(testbed: Testbed, rounds: int = 9, *, seconds: float = 4) -> list[Fig
     group = "single messages over HTTP"
     rates: list[list[float]] = []
     costs: list[list[float]] = []
-    with _serving(testbed, _GATEWAY, _BARE) as servers:
+    testbed.clear()
+    with testbed.servers(_GATEWAY, _BARE, env=_UNLIMITED) as servers:
         key = _key(testbed)
         for server in servers:
             _load(Load([server.url], key, "warm-up", CONNECTIONS, seconds / 4), server)
@@ -96,24 +81,10 @@ def lines(
     return figures
 
 
-@contextmanager
-def _serving(testbed: Testbed, *commands: Sequence[str]) -> Iterator[list[Server]]:
-    """These servers on an empty Redis, and ready."""
-    testbed.clear()
-    with testbed.processes(commands, env=_UNLIMITED) as started:
-        logs = [testbed.directory / f"process{number}.log" for number in range(len(commands))]
-        wait_until(lambda: all(_URL.search(log.read_text()) for log in logs), PATIENCE)
-        yield [
-            Server(process, _URL.search(log.read_text())[1])
-            for process, log in zip(started, logs, strict=True)
-        ]
-
-
 def _key(testbed: Testbed) -> str:
     """A new API key that may send messages."""
-    command = [*_CLI, "key", "create", "bench", "--scope", "messages:write", "--json"]
-    made = subprocess.run(command, env=testbed.environment(), stdout=subprocess.PIPE, check=True)
-    return str(json.loads(made.stdout)["key"])
+    made = testbed.dingrelay("key", "create", "bench", "--scope", "messages:write")
+    return str(made["key"])
 
 
 def _load(load: Load, *servers: Server) -> tuple[Answers, float]:
@@ -128,7 +99,8 @@ def _load(load: Load, *servers: Server) -> tuple[Answers, float]:
 
 def _uploaded(testbed: Testbed, jobs: int, gateways: int) -> tuple[float, float]:
     """Jobs a second, and µs of CPU a job."""
-    with _serving(testbed, *[_GATEWAY] * gateways) as servers:
+    testbed.clear()
+    with testbed.servers(*[_GATEWAY] * gateways, env=_UNLIMITED) as servers:
         key, urls = _key(testbed), [server.url for server in servers]
         ask(Load(urls, key, "warm-up", UPLOADS, lines=500))
         answers, cpu = _load(Load(urls, key, "upload", UPLOADS, lines=jobs // UPLOADS), *servers)

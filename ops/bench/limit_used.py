@@ -114,21 +114,21 @@ def _sleeper(testbed: Testbed, seconds: float) -> None:
         watch_for(testbed, seconds)
 
 
-def _celery_peer(app: str) -> Way:
+def _celery_peer(task: str) -> Way:
     def run(testbed: Testbed, seconds: float) -> None:
         celery = testbed.celery()
-        with testbed.celery_workers(2, app):
+        with testbed.celery_workers(2, prefetch=1):
             for number in range(int(_backlog(seconds) * 1.5)):
-                celery.send_task(f"{app}.send_text", args=[user(number), f"text {number}"])
+                celery.send_task(f"peers.celery.{task}", args=[user(number), f"text {number}"])
             watch_for(testbed, seconds)
 
     return run
 
 
-THROTTLED_PY = _celery_peer("peers.token_bucket")
+THROTTLED_PY = _celery_peer("token_bucket")
 PEERS: Mapping[str, tuple[Way, str]] = {
     "a loop that sleeps 2 s": (_sleeper, "calendar"),
-    'Celery rate_limit="20/s"': (_celery_peer("peers.rate_limited"), "calendar"),
+    'Celery rate_limit="20/s"': (_celery_peer("rate_limited"), "calendar"),
     # It counts in whole seconds of Redis's clock, which is the server's own here: what fits
     # calendar seconds to the call is refused where the server counts otherwise.
     "Celery and throttled-py": (THROTTLED_PY, "calendar"),

@@ -2,9 +2,7 @@
 
 import asyncio
 import gzip
-import json
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,19 +13,15 @@ from html import unescape
 from operator import attrgetter
 from pathlib import Path
 
-import psutil
 from aiohttp import ClientSession, CookieJar
 from figures import Figure, percentile
 from pages_data import DRAFT, fill, fill_redis
-from testbed import Testbed, cpu_seconds, wait_until
+from testbed import CLI, Server, Testbed, cpu_seconds
 
 from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.console.server import PORT  # noqa: F401 - imports every page
 from dingrelay_workers.database.schema import upgrade
 
-Console = tuple[psutil.Process, str]
-"""A console and its URL."""
-PATIENCE = 30
 TABS, PAUSE = 50, 5
 """Tabs that are left open, and seconds after which each asks again, as these pages have it."""
 EXAMPLES = 5
@@ -54,7 +48,6 @@ SEARCHES = (
     "/dead/requeue?state=dead&code=60121",
     f"/campaigns/drafts/{DRAFT}/check",
 )
-_CLI = [sys.executable, "-m", "dingrelay_producers.cli"]
 _UNSHARED = """
 import runpy
 from dingrelay_workers.console import context
@@ -64,10 +57,8 @@ runpy.run_module("dingrelay_producers.cli", run_name="__main__")
 _CONSOLES = [
     # What it reads once for many requests it reads here for each of them.
     [sys.executable, "-c", _UNSHARED, "console", "--port", "0"],
-    [*_CLI, "console", "--port", "0"],
+    [*CLI, "console", "--port", "0"],
 ]
-_LINK_OF = [*_CLI, "--json", "console", "login-link", "bench"]
-_URL = re.compile(r"listening on (http://\S+)")
 _LINK = re.compile(r'<a [^>]*href="([^"#]+)"')
 _NEEDED = re.compile(r'(?:href|src)="([^"]*/static/[^"]+)"')
 
@@ -103,14 +94,9 @@ def measure(
             fill(url, jobs, people, campaign)
             group = f"console on {jobs:,} jobs, {name}"
             env = {"DINGRELAY_DATABASE_URL": url}
-            with testbed.processes(_CONSOLES, env=env, patient=True) as consoles:
-                logs = [testbed.directory / f"process{number}.log" for number in range(2)]
-                wait_until(lambda: all(_URL.search(log.read_text()) for log in logs), PATIENCE)  # noqa: B023
-                urls = [_URL.search(log.read_text())[1] for log in logs]
-                own = testbed.environment(env)
-                made = subprocess.run(_LINK_OF, env=own, check=True, stdout=subprocess.PIPE)
-                visitor = Visitor(*zip(consoles, urls, strict=True))
-                visit = visitor.visit(json.loads(made.stdout)["link"], group, requests, seconds)
+            with testbed.servers(*_CONSOLES, env=env) as consoles:
+                made = testbed.dingrelay("console", "login-link", "bench", env=env)
+                visit = Visitor(*consoles).visit(made["link"], group, requests, seconds)
                 figures += asyncio.run(visit)
     return figures
 
@@ -144,7 +130,7 @@ class Visitor:
 
     _session: ClientSession
 
-    def __init__(self, each_read: Console, usual: Console) -> None:
+    def __init__(self, each_read: Server, usual: Server) -> None:
         self._console, self._url = each_read
         self._usual = usual
 

@@ -1,6 +1,8 @@
 """The test stand: a Valkey, a sandbox, and workers of ours and of others, on this machine."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -8,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
 from celery import Celery
@@ -22,8 +25,17 @@ PEOPLE, DEPARTMENTS = 2_000, 60
 APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret", "1000001"
 API = "/topapi/message/corpconversation/asyncsend_v2"
 """What every job calls: a work notification."""
+CLI = [sys.executable, "-m", "dingrelay_producers.cli"]
+_URL = re.compile(r"listening on (http://\S+)")
 VALKEY = {"maxmemory-policy": "noeviction", "hash-max-listpack-value": 1024}
 """As the guide recommends."""
+
+
+class Server(NamedTuple):
+    """An HTTP server."""
+
+    process: psutil.Process
+    url: str
 
 
 class Testbed:
@@ -127,15 +139,30 @@ class Testbed:
         """The whole environment of a process here."""
         return {**os.environ, **self.env, **(env or {})}
 
+    def dingrelay(self, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
+        """What a command of ours prints as JSON."""
+        command = [*CLI, "--json", *arguments]
+        return json.loads(subprocess.check_output(command, env=self.environment(env)))
+
+    @contextmanager
+    def servers(self, *commands: Sequence[str], env: Mapping[str, str]) -> Iterator[list[Server]]:
+        """Servers that say where they listen, and are ready."""
+        with self.processes(commands, env=env, patient=True) as started:
+            logs = [self.directory / f"process{number}.log" for number in range(len(commands))]
+            wait_until(lambda: all(_URL.search(log.read_text()) for log in logs), 30)
+            urls = [_URL.search(log.read_text())[1] for log in logs]
+            yield [Server(*each) for each in zip(started, urls, strict=True)]
+
     @contextmanager
     def celery_workers(
-        self, count: int, app: str, *, concurrency: int = 64, pool: str = "threads"
+        self, count: int, *, concurrency: int = 64, pool: str = "threads", prefetch: int = 4
     ) -> Iterator[list[psutil.Process]]:
-        """Workers of a Celery app that is not ours, with Celery's defaults, and ready."""
+        """Workers of `peers.celery`, ready; Celery's defaults but for what is given."""
         commands = [
             [
-                *(sys.executable, "-m", "celery", "-A", app, "worker"),
-                *("-P", pool, "-c", str(concurrency), "-n", f"{number}@bench"),
+                *(sys.executable, "-m", "celery", "-A", "peers.celery", "worker", "-P", pool),
+                *("-c", str(concurrency), "-n", f"{number}@bench"),
+                *("--prefetch-multiplier", str(prefetch)),
             ]
             for number in range(count)
         ]
@@ -205,8 +232,7 @@ def testbed() -> Iterator[Testbed]:
 
 
 def _worker(concurrency: int) -> list[str]:
-    command = [sys.executable, "-m", "dingrelay_producers.cli", "worker"]
-    return [*command, "-c", str(concurrency)]
+    return [*CLI, "worker", "-c", str(concurrency)]
 
 
 def wait_until(predicate: Callable[[], object], seconds: float, *, pause: float = 0.05) -> None:

@@ -59,11 +59,11 @@ def _fifo(testbed: Testbed, messages: int) -> list[float]:
     testbed.clear(calls=CALLS, recipients="")
     celery = testbed.celery()
     # Few threads: what waits, waits in the queue and in its order.
-    with testbed.celery_workers(2, "peers.fifo", concurrency=4):
+    with testbed.celery_workers(2, concurrency=4, prefetch=1):
         return _waits(
             testbed,
             messages,
-            lambda user, content, lane: celery.send_task("peers.fifo.send_text", [user, content]),
+            lambda user, content, lane: celery.send_task("peers.celery.fifo", [user, content]),
         )
 
 

@@ -154,11 +154,11 @@ SICK: tuple[dict[str, Any], ...] = (
 
 def _sick(*, effect: bool) -> Draw:
     def draw(rng: random.Random, skew: float) -> Spec:
-        common = {"api": rng.choice(APIS), "share": _share(rng), "effect": effect}
+        api, share = rng.choice(APIS), _share(rng)
         answer = rng.choice(SICK)
         if answer["kind"] == "http":
-            common["status"] = rng.choice((500, 502, 503, 504))
-        return _spoils(rng, 1, 8, **answer, **common)
+            answer = {**answer, "status": rng.choice((500, 502, 503, 504))}
+        return _spoils(rng, 1, 8, **answer, api=api, share=share, effect=effect)
 
     return draw
 

@@ -100,10 +100,10 @@ class Refusal(Exception):
     def answer(self, dialect: Dialect, request_id: str) -> Answer:
         """The refusal as DingTalk words it: HTTP 200 with an errcode, or 4xx or 5xx with a code."""
         if dialect == "rest":
-            content = {"code": self.code, "requestid": request_id, "message": self.message}
-            return json_answer(content, self._status)
+            fields = {"code": self.code, "requestid": request_id, "message": self.message}
+            return json_answer(fields, self._status)
         if self._wrapped or not self.code.lstrip("-").isdigit():
-            content = {
+            content: dict[str, Any] = {
                 "errcode": 88,
                 "sub_code": self.code,
                 "sub_msg": self.message,
