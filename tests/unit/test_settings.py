@@ -4,6 +4,7 @@ import pytest
 
 from dingrelay_producers import Settings, SettingsError
 from dingrelay_producers.settings import sources
+from dingrelay_workers import preflight
 from dingrelay_workers.flower.server import management_api
 
 PRODUCTION = {
@@ -51,6 +52,11 @@ def test_no_secret_shows_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
         ({**PRODUCTION, "DINGTALK_OAPI_URL": "http://oapi.dingtalk.com"}, "DINGTALK_OAPI_URL"),
         ({**PRODUCTION, "DINGTALK_API_URL": "http://127.0.0.1:1"}, "DINGTALK_API_URL"),
         ({**PRODUCTION, "DINGTALK_CONTACTS_API": "v9"}, "DINGTALK_CONTACTS_API"),
+        ({**PRODUCTION, "DINGTALK_API_URL": "https://[::1"}, "DINGTALK_API_URL"),
+        ({**PRODUCTION, "DINGRELAY_CONSOLE_URL": "https://[::1"}, "DINGRELAY_CONSOLE_URL"),
+        ({**PRODUCTION, "DINGRELAY_TIMEZONE": "Mars/Base"}, "DINGRELAY_TIMEZONE"),
+        ({**PRODUCTION, "DINGRELAY_RECORD_TTL": "inf"}, "DINGRELAY_RECORD_TTL"),
+        ({**PRODUCTION, "DINGRELAY_APPS": '{"a b": {}}'}, r"apps\.a b"),
         ({**PRODUCTION, "DINGRELAY_DATABASE_URL": "mysql://x"}, "DINGRELAY_DATABASE_URL"),
         ({**PRODUCTION, "DINGRELAY_CONFIG": "/nowhere.toml"}, "DINGRELAY_CONFIG"),
         ({**PRODUCTION, "DINGTALK_APP_SECRET_FILE": "/nowhere"}, "DINGTALK_APP_SECRET_FILE"),
@@ -61,7 +67,7 @@ def test_a_wrong_setting_is_named_and_its_value_is_not(
 ) -> None:
     given(monkeypatch, **variables)
     with pytest.raises(SettingsError, match=named) as caught:
-        Settings.load()
+        preflight.check(Settings.load())
     assert "s3cret" not in str(caught.value)
 
 
@@ -146,6 +152,9 @@ def test_a_file_has_apps_and_env_secrets(monkeypatch: pytest.MonkeyPatch, tmp_pa
     [
         ('[apps.default]\napp_secret = "s3cret"', r"apps\.default\.app_secret"),
         ("[apps.default]\nagent = 1", r"apps\.default\.agent"),
+        ("apps = 3", "apps"),
+        ("[robots]\noncall = 1", "robots"),
+        ("[approvals]\nlooks = [1e300]", r"approvals\.looks\.0"),
         ("[rulez]", "rulez"),
         ('[quota]\nedition = "gold"', r"quota\.edition"),
         ("not toml", "DINGRELAY_CONFIG"),

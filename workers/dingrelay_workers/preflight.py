@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from structlog.stdlib import get_logger
 
+from dingrelay_producers import zone
 from dingrelay_producers.language import spoken, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.addresses import proxy_for
@@ -20,7 +21,7 @@ log = get_logger("dingrelay.worker")
 
 
 def check(settings: Settings) -> None:
-    """Read the rules, the overrides of the error table and the proxy once, before anything starts.
+    """Read the rules, the overrides of the error table, the proxy and the zone once, before anything starts.
 
     Raises:
         SettingsError: names what cannot be read.
@@ -29,6 +30,7 @@ def check(settings: Settings) -> None:
         Rules.from_settings(settings.limits, settings.egress)
         Classifier(settings.codes)
         proxy_for(settings.oapi_url)
+        zone.named(settings.timezone or zone.DEFAULT_ZONE)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 

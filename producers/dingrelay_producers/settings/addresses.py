@@ -2,7 +2,7 @@
 
 import os
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress, TlsFiles
 from dingrelay_producers.settings.apps import SettingsError
@@ -17,11 +17,21 @@ AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
 """Brokers that are no Redis; amqps speaks TLS."""
 
 
+def check_url(variable: str, url: str) -> SplitResult:
+    """The parts of an http or https URL."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(en("{}: must be an http or https URL", variable))
+    return parts
+
+
 def check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:
     """A URL of DingTalk's: https, or http to loopback outside production."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(en("{}: must be an http or https URL", variable))
+    parts = check_url(variable, url)
     if parts.scheme == "http" and not (sandbox and parts.hostname in LOOPBACK):
         raise ValueError(en("{}: plain http is for loopback in the sandbox only", variable))
 

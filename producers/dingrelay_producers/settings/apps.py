@@ -10,6 +10,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr
 
+from dingrelay_tasks.contract import APP_NAME
 from dingrelay_tasks.sentence import en
 
 DEFAULT_APP = ORGANISATION = "default"
@@ -99,6 +100,8 @@ def check_apps(apps: Mapping[str, AppSettings]) -> None:
     """
     _check_app_keys(apps)
     for name, app in sorted(apps.items()):
+        if not APP_NAME.fullmatch(name):
+            raise ValueError(en("apps.{}: must be letters, digits, - and _", name))
         _check_callback(name, app)
 
 

@@ -98,10 +98,15 @@ def refuse_secrets(content: Mapping[str, Any]) -> None:
     """Refuse secrets of apps and robots in a file of settings.
 
     Raises:
-        SettingsError: names the setting.
+        SettingsError: names the setting; also where apps or robots are no tables.
     """
     for section, secrets in SECRETS.items():
-        for name, each in content.get(section, {}).items():
+        found = content.get(section, {})
+        if not isinstance(found, dict) or not all(
+            isinstance(each, dict) for each in found.values()
+        ):
+            raise SettingsError(en("{}: must be tables, one for each name", section))
+        for name, each in found.items():
             for secret in secrets:
                 if secret in each:
                     setting = f"{section}.{name}.{secret}"

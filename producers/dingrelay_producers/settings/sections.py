@@ -13,6 +13,8 @@ SHORTEST_SYNC = timedelta(minutes=10)
 """A large organisation takes minutes to read, at 20 calls a second."""
 LONGEST_SYNC = timedelta(days=28)
 """After 30 days without a sync the directory is not used to check recipients any more."""
+Seconds = Annotated[float, Field(gt=0, le=10 * 366 * 86_400)]
+"""A length of time: ten years at most, so that a moment can be told from it, and milliseconds be counted."""
 SHORTEST_KEPT = timedelta(days=1)
 """Data read before a person left is written by then, and can't bring them back."""
 LONGEST_KEPT = timedelta(days=3_650)
@@ -52,7 +54,7 @@ class ApprovalSettings(BaseModel, extra="forbid", frozen=True):
     event on; ``none``; or the process codes of templates of which all are followed, beside our own."""
     look_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of the month's calls that may be spent on look-ups of approvals without events."""
-    looks: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = LOOKS
+    looks: Annotated[tuple[Seconds, ...], Field(min_length=1)] = LOOKS
     """Seconds without an event of an approval before its first look-up, its second …; the last one
     repeats."""
 

@@ -17,6 +17,7 @@ from dingrelay_producers.settings.addresses import (
     check_management_api,
     check_servers,
     check_tls_files,
+    check_url,
     scheme,
 )
 from dingrelay_producers.settings.apps import (
@@ -47,6 +48,7 @@ from dingrelay_producers.settings.sections import (
     OidcSettings,
     QuotaSettings,
     RecipientSettings,
+    Seconds,
     SyncSettings,
 )
 from dingrelay_producers.settings.sources import (
@@ -68,8 +70,6 @@ SANDBOX_WEBHOOK_KEY = "the-webhook-key-of-sandboxes-and-tests"
 """Outside production a webhook needs no setting; its secrets are then no secrets."""
 DEAD_TTL = 30 * 86_400
 """Seconds: a person is to look at dead jobs, who may be on holiday."""
-
-Seconds = Annotated[float, Field(gt=0)]
 
 
 class Settings(BaseSettings):
@@ -268,6 +268,8 @@ class Settings(BaseSettings):
             ("DINGTALK_API_URL", self.api_url),
         ):
             check_dingtalk_url(variable, url, sandbox=self.env != "production")
+        if self.console_url:
+            check_url("DINGRELAY_CONSOLE_URL", self.console_url)
         if self.oidc.issuer:
             check_dingtalk_url("oidc.issuer", self.oidc.issuer, sandbox=self.env != "production")
             if not (self.oidc.client_id and self.oidc_secret.get_secret_value()):

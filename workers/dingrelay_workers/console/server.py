@@ -13,7 +13,7 @@ from dingrelay_producers import running
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en
-from dingrelay_workers import logs
+from dingrelay_workers import logs, preflight
 from dingrelay_workers.console import (
     approvals,
     audit,
@@ -64,7 +64,7 @@ def run(settings: Settings, host: str, port: int, prefix: str) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the address can't be listened on, or people would reach it under another prefix.
+        SettingsError: as of the gateway, or people would reach it under another prefix.
     """
     if settings.console_url and urlsplit(settings.console_url).path.rstrip("/") != prefix:
         raise SettingsError(
@@ -73,6 +73,7 @@ def run(settings: Settings, host: str, port: int, prefix: str) -> None:
                 prefix or "/",
             )
         )
+    preflight.check(settings)
     logs.configure(settings)
     asyncio.run(_serve(settings, host, port, prefix))
 

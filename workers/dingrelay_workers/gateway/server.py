@@ -13,6 +13,7 @@ from aiohttp import web
 from dingrelay_producers import logs, metrics_server, running
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import export
+from dingrelay_workers import preflight
 from dingrelay_workers.approvals import routes as approval_routes
 from dingrelay_workers.audit import routes as audit_routes
 from dingrelay_workers.backlog import routes as backlog_routes
@@ -108,8 +109,9 @@ def run(settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished.
 
     Raises:
-        SettingsError: the address can't be listened on.
+        SettingsError: a rule or a code can't be read, or the address can't be listened on.
     """
+    preflight.check(settings)
     logs.configure(settings)
     services = Services(settings.home)
     export.start("dingrelay-gateway")
