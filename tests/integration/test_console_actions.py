@@ -22,7 +22,9 @@ from dingrelay_producers.store.states import State
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.console import dead, webhooks
+from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.visit import PAGE
+from dingrelay_workers.console.words import OF_APPROVAL
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.outbox import outbox
@@ -333,6 +335,18 @@ async def test_an_approval_is_withdrawn_or_decided_by_a_job(browser: Browser, re
         ("agree", "ok"),
         ("terminate", "by mistake"),
     ]
+
+
+async def test_an_approval_is_not_decided_in_a_lane_that_the_role_has_not(browser: Browser) -> None:
+    page = await an_approval(browser)
+    await rows.put(browser.database, UserRow, {"userid": "clerk", "name": "clerk"})
+    await browser.give("clerk", "operate", lanes=["bulk"])
+    session = await browser.come_in("clerk")
+    assert session
+    assert f"{page}/decide" not in await browser.text(page)
+    seen = {"state": OF_APPROVAL["running"].words, "waits for": "u2"}
+    form = FormToken(0, seen, "", page).sealed(session, f"{page}/decide")
+    assert await browser.post(f"{page}/decide", {"form": form, "user": "u2"}) == 403
 
 
 async def test_an_approval_that_has_ended_since_is_not_decided(

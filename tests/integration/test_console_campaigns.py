@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from sqlalchemy import update
 
 import campaigns
+import rows
 from consoles import Browser, browsing
 from dingrelay_producers.client.filters import AuditFilter, CampaignFilter
 from dingrelay_producers.client.media import LocalFile
@@ -29,6 +30,7 @@ from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.models import ConsoleFormRow
 from dingrelay_workers.console.sessions import Sessions
+from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.store import AppDirectory
 
 HOSTILE = "<script>alert(1)</script>"
@@ -311,6 +313,21 @@ async def test_a_draft_of_an_app_of_others_is_not_there(
         assert await viewer.status(f"{draft}/write") == 403
         page = await viewer.text("/campaigns")
         assert ("/campaigns/new" in page, draft in page) == (False, False)
+
+
+async def test_people_of_a_broadcast_of_others_are_not_left_out(
+    writer: Browser, settings: Settings
+) -> None:
+    other = await campaigns.put(writer.database, app="hr", name="salaries")
+    await rows.put(writer.database, UserRow, {"userid": "clerk", "name": "clerk"})
+    await writer.give("clerk", "write", apps=["default"])
+    await writer.come_in("clerk")
+    draft = await begun(writer)
+    page = f"{draft}/choose"
+    form = (await writer.forms(page))[page] | {"departments": "2"}
+    status, text = await writer.send(page, form | {"without_campaigns": other})
+    assert (status, "there is no such campaign" in text) == (422, True)
+    assert (await stored(settings, draft)).content.without_campaigns == []
 
 
 async def test_the_check_says_what_it_takes_and_which_people_it_will_not_reach(

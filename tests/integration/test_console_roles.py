@@ -125,6 +125,15 @@ async def test_roles_of_a_person_are_handed_out_and_erased(
     assert [each.subject for each in await RoleService(browser.database).list()] == []
 
 
+async def test_a_nul_character_reaches_no_database(browser: Browser) -> None:
+    await browser.sign_in("root")
+    for path in ("/people/%00", "/people?q=%00", "/settings/audit?actor=%00", "/?done=%00"):
+        assert await browser.status(path) == 404, path
+    form = {"subject": "default cle\0rk", "role": "view", "lane": "bulk"}
+    page = "/settings/people?q=clerk"
+    assert await browser.submit(page, "/settings/people/grant", **form) == 303
+
+
 async def test_departments_are_found_by_their_names(browser: Browser) -> None:
     await browser.sign_in("root")
     text = await browser.text("/settings/people?q=部门2")
@@ -143,8 +152,11 @@ async def test_an_administrator_of_one_app_gives_no_role_for_others(browser: Bro
         form = (await browser.forms("/settings/people?q=clerk"))["/settings/people/grant"]
         chosen = {"subject": "default clerk", "role": "view", "lane": "bulk", **apps}
         assert await browser.post("/settings/people/grant", form | chosen) == status, apps
+    await browser.give("clerk", "write", apps=["*"])  # which would be replaced by less
+    less = form | chosen | {"role": "write", "app": "hr"}
+    assert await browser.post("/settings/people/grant", less) == 403
     found = await RoleService(browser.database).list()
-    assert [each.apps for each in found if each.subject == "clerk"] == [["hr"]]
+    assert [each.apps for each in found if each.subject == "clerk"] == [["*"], ["hr"]]
 
 
 async def test_a_key_is_made_rotated_and_revoked_on_its_page(browser: Browser) -> None:

@@ -82,9 +82,9 @@ async def create_draft(call: HttpCall) -> CampaignDraft:
     """Make a draft, which may be half-filled."""
     content = DraftContent.parse(call.body, strict=True)
     content = content.model_copy(update={"sender": permitted_sender(call, content)})
-    await check_left_out(call, content.without_campaigns)
     named = id_of(call)
-    async with asking_campaigns(call.context):
+    async with asking_campaigns(call.context) as campaigns:
+        await check_left_out(campaigns, call.key, content.without_campaigns)
         drafts, made = call.context.service(Drafts), None
         if named is not None:  # the answer to an earlier request may have been lost
             with suppress(DraftNotFound):
@@ -126,8 +126,8 @@ async def save_draft(call: HttpCall) -> CampaignDraft:
     content = draft.content.model_copy(update=changes)
     if changes.keys() & {"app", "sender"}:
         changes["sender"] = permitted_sender(call, content)
-    await check_left_out(call, asked.without_campaigns)
-    async with asking_campaigns(call.context):
+    async with asking_campaigns(call.context) as campaigns:
+        await check_left_out(campaigns, call.key, asked.without_campaigns)
         drafts = call.context.service(Drafts)
         return await drafts.save(draft.id, asked.version, changes, current_actor().id)
 

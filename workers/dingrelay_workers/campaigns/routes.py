@@ -43,7 +43,7 @@ from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.upload import FORM, arrived
 from dingrelay_workers.http import paging, problems
-from dingrelay_workers.http.api_keys import ApiKey
+from dingrelay_workers.http.api_keys import ApiKey, Grant
 from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.job_routes import accepted, job_response, used_before
 from dingrelay_workers.http.problems import FieldError, Problem, wanted_language
@@ -460,25 +460,23 @@ async def _plan(call: HttpCall) -> Plan:
     recipients = files.get(upload.RECIPIENTS)
     _check_people(asked, recipients)
     sender = permitted_sender(call, asked)
-    await check_left_out(call, asked.without_campaigns)
+    async with asking_campaigns(call.context) as campaigns:
+        await check_left_out(campaigns, call.key, asked.without_campaigns)
     return asked.plan(sender=sender, recipients=recipients, without=files.get(upload.WITHOUT))
 
 
-async def check_left_out(call: HttpCall, campaigns: Sequence[str]) -> None:
-    """Refuse campaigns whose people are to be left out, where the key may not see them.
+async def check_left_out(service: CampaignService, grant: Grant, campaigns: Sequence[str]) -> None:
+    """Refuse campaigns whose people are to be left out, where the key or the person may not see them.
 
     Raises:
         ContractError: names the first of them.
     """
-    if not campaigns:
-        return
-    async with asking_campaigns(call.context) as service:
-        for at, campaign in enumerate(campaigns):
-            found = None
-            with suppress(CampaignNotFound):
-                found = await service.status(campaign)
-            if found is None or not may_see(call.key, sender=found.sender, app=found.app):
-                raise ContractError(f"without_campaigns.{at}", "there is no such campaign")
+    for at, campaign in enumerate(campaigns):
+        found = None
+        with suppress(CampaignNotFound):
+            found = await service.status(campaign)
+        if found is None or not may_see(grant, sender=found.sender, app=found.app):
+            raise ContractError(f"without_campaigns.{at}", "there is no such campaign")
 
 
 def _check_people(asked: CampaignRequest, recipients: BinaryIO | None) -> None:

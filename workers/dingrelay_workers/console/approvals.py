@@ -99,7 +99,8 @@ async def _enqueue(
 ) -> web.Response:
     """Accept the job of an action, which the audit has first."""
     context = visit.context
-    context.settings.check_target(job)
+    if not visit.covers(job.app, job.lane):
+        raise web.HTTPForbidden(reason=tr("Your role does not include this."))
     await context.services.audit.note(
         action, "approval", [found.instance], app=found.app, after=after
     )

@@ -30,7 +30,7 @@ from dingrelay_tasks.contract import TYPE_FIELD, ContractError
 from dingrelay_tasks.media_upload import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import marked
-from dingrelay_workers.campaigns.documents import DraftContent, TestRequest
+from dingrelay_workers.campaigns.documents import MOST_WITHOUT, DraftContent, TestRequest
 from dingrelay_workers.campaigns.drafts import (
     LARGEST_FILE,
     CampaignDraft,
@@ -41,6 +41,7 @@ from dingrelay_workers.campaigns.recipients import (
     USERID,
     FileColumn,
 )
+from dingrelay_workers.campaigns.routes import check_left_out
 from dingrelay_workers.console.campaigns import ask
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.draft_words import differences, problem_of, words_of
@@ -398,10 +399,11 @@ def _upload(settings: Settings, name: str, content: bytes, app: str) -> Medium:
 async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, Any]) -> web.Response:
     """Save what a step has changed, and go on; where another person was faster, show both."""
     draft = await _found(visit)
+    services = visit.context.services
     try:
-        saved = await visit.context.services.drafts.save(
-            draft.id, _version(form), changes, visit.session.user
-        )
+        left_out = changes.get("without_campaigns", ())[:MOST_WITHOUT]
+        await check_left_out(services.campaigns, visit.grant, left_out)
+        saved = await services.drafts.save(draft.id, _version(form), changes, visit.session.user)
     except DraftConflict:
         draft = await _found(visit)
         mine = DraftContent.parse({**draft.content.model_dump(), **changes})

@@ -44,7 +44,9 @@ async def grant(visit: Visit, form: FormValues) -> web.Response:
         "apps": texts_of(form, "app") or sorted(visit.grant.apps),
         "lanes": texts_of(form, "lane"),
     }
-    await visit.context.services.roles.give(_permitted(visit, RoleRequest.parse(asked)))
+    request = _permitted(visit, RoleRequest.parse(asked))
+    await _given(visit, directory, request.role, subject)  # it is replaced
+    await visit.context.services.roles.give(request)
     return visit.redirect("/settings/people", en("{} has the role now", subject))
 
 
@@ -52,12 +54,18 @@ async def grant(visit: Visit, form: FormValues) -> web.Response:
 async def revoke(visit: Visit, form: FormValues) -> web.Response:
     """Take a role away."""
     directory, role, subject = (text_of(form, name) for name in ("directory", "role", "subject"))
-    service = visit.context.services.roles
-    for given in await service.list():
-        if (given.directory, given.role, given.subject) == (directory, role, subject):
-            fields = given.model_dump(include=set(RoleRequest.model_fields))
-            await service.take(_permitted(visit, RoleRequest.parse(fields)))
+    for given in await _given(visit, directory, role, subject):
+        await visit.context.services.roles.take(given)
     return visit.redirect("/settings/people", en("{} does not have the role any more", subject))
+
+
+async def _given(visit: Visit, directory: str, role: str, subject: str) -> list[RoleRequest]:
+    """The role as the subject has it, in a list; empty if they do not have it."""
+    return [
+        _permitted(visit, RoleRequest.parse(each.model_dump(include={*RoleRequest.model_fields})))
+        for each in await visit.context.services.roles.list()
+        if (each.directory, each.role, each.subject) == (directory, role, subject)
+    ]
 
 
 def _permitted(visit: Visit, asked: RoleRequest) -> RoleRequest:

@@ -14,7 +14,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.api_keys import ApiKey
+from dingrelay_workers.http.api_keys import ApiKey, Grant
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import GatewayContext, HttpCall
 
@@ -109,7 +109,7 @@ def check_asked(job: Contract, key: ApiKey, default_sender: str) -> None:
         raise Problem.at(problems.FORBIDDEN, "/sender", "the key has a sender of its own")
 
 
-def may_see(key: ApiKey, *, sender: str, app: str) -> bool:
+def may_see(key: Grant, *, sender: str, app: str) -> bool:
     """Whether a key sees and changes a job: one that it could have asked for.
 
     A key without a sender of its own sees those of every sender.
