@@ -21,6 +21,7 @@ from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.limiter import fleet_rules
 from dingrelay_workers.limiter.rules import Rules
@@ -346,6 +347,7 @@ def test_people_and_what_they_got_by_every_door(doors: Doors) -> None:
             pages += page["messages"]
             cursor = page["next"]
         assert pages == some
-    assert doors.ask("people/u3?cursor=x").status == 422
+    for cursor in ("x", paging.encode("0001-01-01T00:00:00+14:00", "j"), paging.encode(NOW, "\0")):
+        assert doors.ask(f"people/u3?cursor={cursor}").status == 422
     own = doors.ask("people/u3", "hr").json
     assert ([each["job"] for each in own["messages"]], own["known_as"]) == (["j0"], [])

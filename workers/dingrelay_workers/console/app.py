@@ -90,6 +90,7 @@ async def _edge(
     """What every request meets first and every answer last."""
     with spoken(_wanted_language(request)):
         try:
+            _check_target(request)
             if request.method == "POST":
                 _check_origin(request)
             response = await handler(request)
@@ -121,6 +122,12 @@ async def _edge(
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
     return response
+
+
+def _check_target(request: web.Request) -> None:
+    """Refuse a character that no database takes."""
+    if "%00" in request.raw_path:
+        raise NotHere
 
 
 def _check_origin(request: web.Request) -> None:

@@ -155,7 +155,7 @@ class Visit:
 def text_of(form: FormValues, name: str) -> str:
     """A field of a form, without blanks around it; "" if it is missing."""
     value = form.get(name, "")
-    return value.strip() if isinstance(value, str) else ""
+    return value.replace("\0", "").strip() if isinstance(value, str) else ""
 
 
 def texts_of(form: FormValues, name: str) -> list[str]:

@@ -37,7 +37,7 @@ def encode(*parts: str | int | datetime) -> str:
 
 
 def decode(cursor: str, *types: type) -> Sequence[Any]:
-    """The parts of a cursor, which must have these types. Moments have a zone, and numbers fit into a column.
+    """The parts of a cursor, which must have these types. A database takes each of them.
 
     Raises:
         ValueError: it is none of ours.
@@ -51,7 +51,7 @@ def decode(cursor: str, *types: type) -> Sequence[Any]:
     spelled = [str if each is datetime else each for each in types]
     if not isinstance(parts, list) or [type(part) for part in parts] != spelled:
         raise unknown_cursor()
-    if any(isinstance(part, int) and abs(part) > LARGEST for part in parts):
+    if any(abs(part) > LARGEST if isinstance(part, int) else "\0" in part for part in parts):
         raise unknown_cursor()
     return [
         _moment(part) if each is datetime else part for part, each in zip(parts, types, strict=True)
@@ -63,7 +63,8 @@ def _moment(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise unknown_cursor() from None
-    if moment.tzinfo is None:
+    # Near either end of the calendar, changing the zone overflows.
+    if moment.tzinfo is None or not _EARLIEST <= moment <= _LATEST:
         raise unknown_cursor()
     return moment
 
