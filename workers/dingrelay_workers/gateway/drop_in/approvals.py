@@ -44,6 +44,7 @@ _NAMES = {
 """The job's fields → what each dialect calls them."""
 _AGENTS = {"agent_id", "microappAgentId"}
 _PEOPLE = "approvers_v2"
+_INSTANCE = "process_instance_id"
 
 
 async def create(caller: Caller, call: Incoming) -> DoorAnswer:
@@ -83,7 +84,9 @@ async def check_visible(caller: Caller, key: ApiKey, call: Incoming) -> None:
     """
     if key.sender == ANY:
         return
-    instance = str(call.fields.get("process_instance_id", ""))
+    if _INSTANCE in call.query:  # DingTalk might read it there
+        raise Refusal(words.invalid(_INSTANCE, "is given twice"))
+    instance = str(call.fields.get(_INSTANCE, ""))
     status = await caller.context.service(ApprovalService).get(caller.app, instance)
     if status is None or not may_see(key, sender=status.sender, app=caller.app):
         raise Refusal(words.FORBIDDEN)
