@@ -43,13 +43,12 @@ FORMAT_HEADER = "dingrelay-v"
 WAKEUP_FORMAT = 1
 """Of wake-ups that we publish. Whatever the number, Celery's id and task name are the job's and its kind's."""
 
-_ID, _SUMMARY, _TAG, _BODY = "@wakeup-id@", "@wakeup-summary@", "@wakeup-tag@", "@wakeup-body@"
+_ID, _SUMMARY, _TAG = "@wakeup-id@", "@wakeup-summary@", "@wakeup-tag@"
 _WOKEN, _TIME, _CLOCK = 919_191_919_191_919, 929_292_929_292_929, 939_393_939_393_939
 _PLACES = {
     _ID: "id",
     _SUMMARY: "summary",
     _TAG: "tag",
-    _BODY: "body",
     str(_TIME): "time",
     str(_CLOCK): "clock",
 }
@@ -93,7 +92,6 @@ class _Texts(NamedTuple):
     after: str
     channel: str
     event: str
-    body: str
 
 
 class Envelopes:
@@ -113,18 +111,19 @@ class Envelopes:
     def write(self, job: Draft | Wakeup) -> Envelope:
         """The message that wakes a job, and the event that it was sent."""
         texts = self._texts(job.kind, job.queue, job.app, job.lane)
-        values: dict[str, Any] = {
-            "id": _quoted(job.id)[1:-1],
-            "summary": _quoted(job.summary)[1:-1],
-            "tag": _tag(),
-        }
+        job_id, summary = _quoted(job.id)[1:-1], _quoted(job.summary)[1:-1]
+        values: dict[str, Any] = {"id": job_id, "summary": summary, "tag": _tag()}
         before, after = texts.before % values, texts.after % values
         if not texts.channel:
             return before, after, "", ""
-        values["time"] = time.time()
-        values["clock"] = self._celery.clock.forward()
-        values["body"] = base64.b64encode((texts.body % values).encode()).decode()
-        values["tag"] = _tag()
+        # Its body is a text within a text.
+        values = {
+            "id": _quoted(job_id)[1:-1],
+            "summary": _quoted(summary)[1:-1],
+            "tag": _tag(),
+            "time": time.time(),
+            "clock": self._celery.clock.forward(),
+        }
         return before, after, texts.channel, texts.event % values
 
     def _learn(self, kind: str, queue: str, app: str, lane: str) -> _Texts:
@@ -137,13 +136,13 @@ class Envelopes:
             events = list(channel.published)
         before, _, after = _text(_slim(message)).partition(str(_WOKEN))
         if not events:
-            return _Texts(before, after, "", "", "")
+            return _Texts(before, after, "", "")
         ((where, event),) = events
         body = json.loads(base64.b64decode(event["body"]))
-        body |= {"timestamp": _TIME, "clock": _CLOCK}
-        event["body"] = _BODY
-        event["properties"]["delivery_tag"] = _TAG
-        return _Texts(before, after, self._prefix + where, _text(event), _text(body))
+        event["body"] = _json(body | {"timestamp": _TIME, "clock": _CLOCK})
+        event["properties"] |= {"delivery_tag": _TAG}
+        del event["properties"]["body_encoding"]
+        return _Texts(before, after, self._prefix + where, _text(event))
 
 
 def _slim(message: dict[str, Any]) -> dict[str, Any]:

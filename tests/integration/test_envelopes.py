@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -58,6 +59,7 @@ def read(message: bytes) -> Any:
     body = base64.b64decode(envelope["body"]) if encoded else envelope["body"]
     envelope["body"] = json.loads(body)
     if "id" not in envelope["headers"]:
+        envelope["properties"].setdefault("body_encoding", "base64")
         return lasting(envelope)
     task_id, arguments = envelope["headers"]["id"], envelope["body"]
     envelope["body"] = [*arguments[:2], {name: at for name, at in arguments[2].items() if at}]
@@ -136,6 +138,22 @@ def test_celery_reads_the_same_of_both(settings: Settings, directly: bool) -> No
     assert request.delivery_info["routing_key"] == wakeup.queue
     # It was not acknowledged: kombu gives it back by these.
     assert message.properties["delivery_info"] == {"exchange": "", "routing_key": wakeup.queue}
+
+
+@pytest.mark.parametrize("directly", [True, False])
+def test_celery_reads_the_same_event_of_both(settings: Settings, directly: bool) -> None:
+    app, found = Celery(broker=settings.redis, set_as_current=False), list[Any]()
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"task-sent": found.append})
+        with receiver.consumer_context():
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=0.01)  # it subscribes
+            published(settings, directly=directly)
+            while len(found) < len(WAKEUPS):
+                connection.drain_events(timeout=5)
+    assert [(each["uuid"], each["kwargs"]) for each in found] == [
+        (each.id, each.summary) for each in WAKEUPS
+    ]
 
 
 def message_send(job: object) -> None:

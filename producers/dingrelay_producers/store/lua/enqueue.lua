@@ -16,9 +16,9 @@ local FIRST, FIELDS = 5, 21
 local TRIMMED = 1000  -- ms between two looks at whether the newest are too many
 local DUE, LATEST = 8, 2 ^ 53 - MARGIN  -- its place among a job's; what Redis still takes for a time
 
--- What is answered, and what is written for all jobs at once at the end.
-local answers, latest, tombstones, woken = {}, {}, {}, {}
-local this_history
+-- What is answered, what was accepted (id -> digest), and what is written for all jobs at once at the end.
+local answers, accepted, latest, tombstones, woken = {}, {}, {}, {}, {}
+local this_history, all_new
 
 local function accept(
   id, kind, app, lane, queue, payload, digest, summary, due, expires, parent, bare,
@@ -26,7 +26,7 @@ local function accept(
 )
   local record = JOB .. id
   due, bare = tonumber(due), bare == '1'
-  local known = redis.call('HGET', record, 'digest')
+  local known = accepted[id] or not all_new and redis.call('HGET', record, 'digest')
   if known then return add(answers, known == digest and 'exists' or 'conflict', 0) end
   if bare and redis.call('EXISTS', TOMBSTONE .. id) == 1 then return add(answers, 'gone', 0) end
 
@@ -51,6 +51,7 @@ local function accept(
     add(fields, 'recipients', recipients)
   end
   redis.call('HSET', record, unpack(fields))
+  accepted[id] = digest
 
   add(latest, now, id)
   if named == '1' then tombstones[#tombstones + 1] = TOMBSTONE .. id end
@@ -77,13 +78,16 @@ local function accept(
 end
 
 -- An error after the first write would leave jobs without a place.
+local records = {}
 for at = FIRST, #ARGV, FIELDS do
   local due = tonumber(ARGV[at + DUE])
   if not due or due ~= math.floor(due) or due > LATEST then
     return redis.error_reply('ERR the due of ' .. ARGV[at] .. ' is no time')
   end
+  records[#records + 1] = JOB .. ARGV[at]
 end
 local fenced = lease and redis.call('GET', lease) ~= holder
+all_new = redis.call('EXISTS', unpack(records)) == 0
 for at = FIRST, #ARGV, FIELDS do
   if fenced then add(answers, 'fenced', 0) else accept(unpack(ARGV, at, at + FIELDS - 1)) end
 end
