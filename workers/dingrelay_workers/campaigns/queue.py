@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, transition
-from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.send_span import in_a_trace_of_its_own
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult
@@ -24,8 +24,10 @@ from dingrelay_workers.campaigns.chunks import CANCELLED, Chunk, ChunkEnding, Re
 from dingrelay_workers.campaigns.models import CampaignRow, OutcomeKind
 from dingrelay_workers.store.records import Records
 
-_LOOK = Script.load("dingrelay_workers.campaigns", "look")
 _FORGET = transition("dingrelay_workers.campaigns", "forget_chunks", preludes=["reservations"])
+
+_LOOKED_AT = ("state", "result", "error", "intent", "step:call")
+"""Fields of a job's record; with one of the last two a call of it left, or was answered."""
 
 STOPPING = {
     "quota": en("the organisation's calls are used up"),
@@ -141,18 +143,25 @@ class ChunkQueue:
         found: list[Found] = []
         for start in range(0, len(ordered), AT_ONCE):
             some = ordered[start : start + AT_ONCE]
-            call = _LOOK.call([keys.job(job_id(campaign, release)) for release in some])
-            for index, state, result, error, touched in await run_async(self._redis, call):
-                found.append(
-                    Found(
-                        some[index - 1],
-                        State(state.decode()) if state else None,
-                        json.loads(result or b"{}"),
-                        from_parts(json.loads(error or b"{}")),
-                        bool(touched),
-                    )
-                )
+            places = [keys.job(job_id(campaign, release)) for release in some]
+            pipe = self._redis.pipeline(transaction=False)
+            for place in places:
+                pipe.hmget(place, *_LOOKED_AT)
+            for release, place, fields in zip(some, places, await pipe.execute(), strict=True):
+                state = State(fields[0].decode()) if fields[0] else None
+                if state is None or state.ended:
+                    touched = any(fields[3:]) or await self._may_repeat(place, state)
+                    error = from_parts(json.loads(fields[2] or b"{}"))
+                    result = json.loads(fields[1] or b"{}")
+                    found.append(Found(release, state, result, error, touched))
         return found
+
+    async def _may_repeat(self, place: str, state: State | None) -> bool:
+        """Whether an earlier job may have made the call of this one, which repeats it."""
+        if state not in {State.CANCELLED, State.DEAD}:
+            return False
+        # To decode it would take ten times as long. No text in it can hold quotes like these.
+        return b'"repeated":true' in (await self._redis.hget(place, "payload") or b"")
 
     async def withdraw(self, campaign: CampaignRow, releases: Collection[Release]) -> None:
         """Cancel the jobs that do not run; those that do end before their next call."""

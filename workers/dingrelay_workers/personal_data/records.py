@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json, moment_of
@@ -39,7 +40,6 @@ TOGETHER = 4
 """Scripts that leave in one round trip: Redis carries them out one behind the other."""
 
 _FIND = Script.load("dingrelay_workers.personal_data", "find_person")
-_ERASE = Script.load("dingrelay_workers.personal_data", "erase_person")
 _STEP = STEP.encode()
 _OF_JSON = (b"payload", b"result", b"error", b"intent")
 _RESERVED = b"reserved"
@@ -114,18 +114,36 @@ async def _erase_record(
             settled + NEEDED,
         )
         return
-    call = _ERASE.call(
-        [keys.job(job)],
-        [state, fields[b"settled"], *_values(fields, erasing)],
-    )
-    if await run_async(redis, call):
+    if await _change(redis, keys.job(job), fields, _values(fields, erasing)):
         erasing.changed["jobs"] += 1
     else:
         erasing.leave("jobs", job, en("the job has just had another life"))
 
 
-def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str]:
-    """Names and values of what changes in a record."""
+async def _change(
+    redis: Redis, record: str, fields: Mapping[bytes, bytes], values: Mapping[bytes, bytes | str]
+) -> bool:
+    """Write other values into the record of a job that has ended; False if it has had another life since."""
+    ended = ("state", "settled")
+    async with redis.pipeline() as pipe:
+        await pipe.watch(record)
+        if await pipe.hmget(record, *ended) != [fields[name.encode()] for name in ended]:
+            return False
+        pipe.multi()  # type: ignore[no-untyped-call]
+        for name, value in values.items():
+            if value:
+                pipe.hset(record, name, value)
+            else:
+                pipe.hdel(record, name)
+        try:
+            await pipe.execute()
+        except WatchError:
+            return False
+    return True
+
+
+def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> dict[bytes, bytes | str]:
+    """What changes in a record, by field; an empty value removes it."""
     known = _objects(fields)
     values: dict[bytes, Any] = {name: erasing.without(value) for name, value in known.items()}
     kind = KINDS.get(_text(fields, b"kind"))
@@ -134,21 +152,20 @@ def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str
         steps = {name: by_name.pop(name) for name in list(by_name) if name.startswith(STEP)}
         steps = {name.removeprefix(STEP): value for name, value in steps.items()}
         kind.forget(by_name, steps, erasing.tombstone)
-    changed: list[bytes | str] = []
-    for name, value in values.items():
-        if value != known.get(name):
-            changed += [name, canonical_json(value)]
+    changed: dict[bytes, bytes | str] = {
+        name: canonical_json(value) for name, value in values.items() if value != known.get(name)
+    }
     if _text(fields, b"sender") == erasing.user:
-        changed += [b"sender", erasing.tombstone]
+        changed[b"sender"] = erasing.tombstone
     summary = _text(fields, b"summary")
     if (line := erasing.without_in_line(summary)) != summary:
-        changed += [b"summary", line]
+        changed[b"summary"] = line
     if any(each.encode() in fields.get(_RESERVED, b"") for each in erasing.spellings):
-        changed += [_RESERVED, ""]
+        changed[_RESERVED] = ""
     for name in fields:
         # A step that was made for each of an event's people.
         if name.startswith(_STEP) and name.decode(errors="replace").endswith(f":{erasing.user}"):
-            changed += [name, ""]
+            changed[name] = ""
     return changed
 
 
