@@ -175,7 +175,6 @@ TABLES = (
     "history",
     "oidc",
     "robots",
-    "recipients",
     "rules",
     "sync",
     "quota",

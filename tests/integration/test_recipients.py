@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from conftest import wait_until_async
 from dingrelay_producers import JobStatus, State
-from dingrelay_producers.settings import RecipientSettings
+from dingrelay_producers.settings import SyncSettings
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, UserSync
@@ -198,7 +198,7 @@ async def test_a_database_that_is_away_holds_no_message_up(
     assert status.result["unverified"] == ["u1", "stranger"]
 
 
-@pytest.mark.parametrize("worker_settings", [{"recipients": RecipientSettings(check="off")}])
+@pytest.mark.parametrize("worker_settings", [{"sync": SyncSettings(check_recipients=False)}])
 async def test_the_check_can_be_off(synced: OneWorker) -> None:
     assert outcome(await sent(synced, message("u1", "stranger"))) == (2, [], [])
 

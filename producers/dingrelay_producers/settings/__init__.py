@@ -20,7 +20,7 @@ from dingrelay_producers.settings.sections import (
     LOOKS,
     OidcSettings,
     QuotaSettings,
-    RecipientSettings,
+    SyncSettings,
 )
 from dingrelay_producers.settings.settings import SANDBOX_WEBHOOK_KEY, Settings
 
@@ -34,10 +34,10 @@ __all__ = [
     "GroupSettings",
     "OidcSettings",
     "QuotaSettings",
-    "RecipientSettings",
     "RobotSettings",
     "Settings",
     "SettingsError",
+    "SyncSettings",
     "check_apps",
     "check_robots",
     "complete_app",

@@ -104,16 +104,8 @@ class HistorySettings(BaseModel, extra="forbid", frozen=True):
     """Whether the texts of messages are kept, too: they may be personal data."""
 
 
-class RecipientSettings(BaseModel, extra="forbid", frozen=True):
-    """What is known of the people that messages are for."""
-
-    check: Literal["auto", "off"] = "auto"
-    """``auto``: once the directory is synced, users that do not exist, or are outside the app's
-    visible range, are reported and not sent to; ``off``: DingTalk drops their messages silently."""
-
-
 class SyncSettings(BaseModel, extra="forbid", frozen=True):
-    """When the directory is synced automatically, and for how long it keeps people who left."""
+    """When the directory is synced automatically, for how long it keeps people who left, and what it is used for."""
 
     every: str = ""
     """Length of the periods in each of which everything is read once, such as ``24h``, 10m to 28d;
@@ -123,6 +115,9 @@ class SyncSettings(BaseModel, extra="forbid", frozen=True):
     keep_left: str = ""
     """How long people who left stay in the directories of all apps, such as ``90d``, 1d to 3650d; empty:
     for ever."""
+    check_recipients: bool = True
+    """Whether users that do not exist, or are outside the app's visible range, are reported and not sent to, once
+    the directory is synced; DingTalk drops their messages silently."""
 
     @property
     def every_ms(self) -> int:

@@ -47,7 +47,6 @@ from dingrelay_producers.settings.sections import (
     HistorySettings,
     OidcSettings,
     QuotaSettings,
-    RecipientSettings,
     Seconds,
     SyncSettings,
 )
@@ -133,7 +132,6 @@ class Settings(BaseSettings):
     campaigns: CampaignSettings = CampaignSettings()
     history: HistorySettings = HistorySettings()
     oidc: OidcSettings = OidcSettings()
-    recipients: RecipientSettings = RecipientSettings()
     sync: SyncSettings = SyncSettings()
     codes: dict[str, str] = Field(default_factory=dict)
     """Overrides of the error table: DingTalk's code → class."""

@@ -189,9 +189,9 @@ async def count_look_ups(
 ) -> int | None:
     """How many of these people are not in the directory; None where there are no look-ups.
 
-    There are none if the directory was never synced or `[recipients] check` is off.
+    There are none if the directory was never synced or `[sync] check_recipients` is false.
     """
-    off = settings.recipients.check == "off"
+    off = not settings.sync.check_recipients
     return None if off else await directory.count_absent(database, app, pages)
 
 

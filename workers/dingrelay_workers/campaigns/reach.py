@@ -46,7 +46,7 @@ async def count(
         app: that would send.
         pages: userids, each with the digest of what the person gets.
     """
-    synced = settings.recipients.check != "off" and await directory.was_synced(database, app)
+    synced = settings.sync.check_recipients and await directory.was_synced(database, app)
     reading = await last_reading(redis, app)
     visible = reading.range if reading is not None else None
     known = KnownPeople(database)

@@ -97,7 +97,7 @@ class RecipientChecks:
         self, redis: Redis, settings: Settings, people: "Callable[[], KnownPeople]"
     ) -> None:
         self._redis = redis
-        self._off = settings.recipients.check == "off"
+        self._off = not settings.sync.check_recipients
         self._people = people
         self._ranges = VisibleRanges(redis)
         self._synced = _Kept[bool](LOOK_FOR_SYNC)
