@@ -67,7 +67,7 @@ def test_an_endpoint_from_its_making_to_its_end(
     assert rotated.json["secret"] not in {made.json["secret"], None}
     assert rotated.json["old_secret_until"]
     pending = ask("POST", "/test?wait=1")
-    assert (pending.status, pending.json["verdict"]) == (202, "pending")
+    assert (pending.status, pending.json["state"]) == (202, "test")
     assert ask("DELETE").status == 204
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/test?wait=1")):
         assert ask(method, path).status == 404

@@ -355,12 +355,12 @@ async def test_a_test_reports_its_result_at_once(at: Office, receiver: Receiver)
     issued = await at.add(receiver.url, "job.dead")
     endpoint = issued.id
     result = await at.store.test(endpoint, within=20)
-    assert (result.verdict, result.status) == ("taken", 204)
+    assert (result.accepted, result.status) == (True, 204)
     assert verified(receiver.taken[0], issued.secret)["type"] == "webhook.test"
     receiver.behaves = answering(500)
     await at.store.pause(endpoint)
     result = await at.store.test(endpoint, within=20)
-    assert (result.verdict, result.code) == ("failed", "http_500")
+    assert (result.accepted, result.code) == (False, "http_500")
     assert len(receiver.requests) == 2
 
 
@@ -503,7 +503,7 @@ async def test_a_worker_without_the_key_of_a_secret_loses_no_notice(
     monkeypatch.setattr(secret, "derive", without_the_key)
     ids = await at.people_left(people(3))
     result = await at.store.test(issued.id, within=20)
-    assert (result.verdict, result.code) == ("failed", "settings")
+    assert (result.accepted, result.code) == (False, "settings")
     assert receiver.requests == []
     monkeypatch.setattr(secret, "derive", real)
     await at.arrived(receiver, ids)

@@ -108,9 +108,9 @@ async def probe(visit: Visit, _: FormValues) -> web.Response:
     """Send a test notice, and wait for its answer."""
     endpoint = await _found(visit)
     found = await visit.context.services.webhooks.test(endpoint.id, within=TEST_SECONDS)
-    if found.verdict == "pending":
+    if found.state != "tested":
         said = en("No worker has sent the test yet; is there one that serves webhooks?")
-    elif found.verdict == "taken":
+    elif found.accepted:
         said = en("The endpoint accepted the test.")
     else:
         said = en("The endpoint did not accept the test: {} {}", found.code, found.reason)
@@ -120,10 +120,10 @@ async def probe(visit: Visit, _: FormValues) -> web.Response:
 @act("/webhooks/{id}/replay", scope="webhooks:write", state=_state)
 async def replay(visit: Visit, form: FormValues) -> web.Response:
     """Deliver one notice again, or those since a time."""
-    endpoint, count = await _found(visit), 1
+    endpoint, number = await _found(visit), text_of(form, "notice")
     service = visit.context.services.webhooks
-    if text_of(form, "notice").isascii() and text_of(form, "notice").isdigit():
-        await service.redeliver(endpoint.id, int(text_of(form, "notice")))
+    if number.isascii() and number.isdigit():
+        count = await service.replay(endpoint.id, notice=int(number))
     else:
         since = moment("since", text_of(form, "since"), datetime.now(UTC))
         count = await service.replay(endpoint.id, since=since)

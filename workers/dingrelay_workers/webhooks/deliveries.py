@@ -221,23 +221,35 @@ async def resume(connection: AsyncConnection, endpoint: str, *, skip: bool) -> N
 
 
 async def replay(
-    connection: AsyncConnection, endpoint: Endpoint, since: datetime, behind: int
+    connection: AsyncConnection,
+    endpoint: Endpoint,
+    behind: int,
+    *,
+    since: datetime | None,
+    notice: int | None,
 ) -> tuple[int, int | None]:
     """Have notices of a page delivered again, or for the first time to an endpoint that is newer.
+
+    Args:
+        connection: of a transaction.
+        endpoint: gets those that it takes.
+        behind: the number of the last notice that was looked at.
+        since: of notices from then on; None for any.
+        notice: of the one with this number only.
 
     Returns:
         How many, and the number of the last notice that was looked at; None: there are no more.
     """
     query = (
         select(NoticeRow.number, NoticeRow.type, NoticeRow.app, NoticeRow.sender, NoticeRow.kind)
-        .where(
-            NoticeRow.recorded_at >= since,
-            NoticeRow.number > behind,
-            NoticeRow.type != notice_types.TEST,
-        )
+        .where(NoticeRow.number > behind, NoticeRow.type != notice_types.TEST)
         .order_by(NoticeRow.number)
         .limit(SLICE)
     )
+    if since is not None:
+        query = query.where(NoticeRow.recorded_at >= since)
+    if notice is not None:
+        query = query.where(NoticeRow.number == notice)
     page = (await connection.execute(query)).all()
     rows = [
         {"endpoint": endpoint.id, "notice": number, **_AGAIN}
@@ -246,17 +258,6 @@ async def replay(
     ]
     await upsert(connection, DeliveryRow, rows)
     return len(rows), page[-1].number if len(page) == SLICE else None
-
-
-async def redeliver(connection: AsyncConnection, endpoint: str, notice: int) -> bool:
-    """Have one delivery made again; whether there is one. A test is none."""
-    again = (
-        update(DeliveryRow)
-        .where(DeliveryRow.endpoint == endpoint, DeliveryRow.notice == notice)
-        .where(DeliveryRow.state.not_in(("test", "tested")))
-        .values(_AGAIN)
-    )
-    return bool((await connection.execute(again)).rowcount)
 
 
 async def waiting(connection: AsyncConnection) -> dict[str, int]:

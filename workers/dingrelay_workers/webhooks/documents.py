@@ -218,17 +218,6 @@ class IssuedEndpoint(BaseModel, frozen=True):
     """Until when the secret before this one signs as well."""
 
 
-class TestDocument(BaseModel):
-    """The result of a test notice."""
-
-    verdict: Literal["taken", "failed", "void", "pending"]
-    code: str
-    """A short word such as `taken` or `http_503`."""
-    reason: Kept
-    status: int
-    """The HTTP status; 0 if there was none."""
-
-
 class DeliveryDocument(BaseModel):
     """The delivery of a notice to an endpoint."""
 
@@ -241,7 +230,7 @@ class DeliveryDocument(BaseModel):
     at: datetime
     """When what it reports happened."""
     state: DeliveryStateName | Literal["skipped", "test", "tested"]
-    """`dead`: an endpoint that accepts others has refused it for days."""
+    """`dead`: an endpoint that accepts others has refused it for days. A test is `test` until it was sent."""
     attempts: int
     due_at: datetime | None
     """Not before; null: at once, or it is over."""
@@ -253,16 +242,14 @@ class DeliveryDocument(BaseModel):
     status: int
     """The HTTP status; 0 if there was none."""
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the endpoint has it."""
+        return self.code in {"taken", "published"}
+
 
 class ReplayDocument(BaseModel):
     """What a replay delivers."""
 
     notices: int
     """How many notices."""
-
-
-class TestWait(BaseModel, extra="forbid"):
-    """The query of a test."""
-
-    wait: Annotated[int, Field(ge=1, le=20)] = 20
-    """Seconds to wait for the answer."""

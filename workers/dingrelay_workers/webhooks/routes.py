@@ -6,7 +6,7 @@ from functools import partial
 from itertools import chain
 from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.errors import EndpointNotFound
@@ -27,8 +27,6 @@ from dingrelay_workers.webhooks.documents import (
     ReplayDocument,
     ReplayRequest,
     ResumeRequest,
-    TestDocument,
-    TestWait,
 )
 from dingrelay_workers.webhooks.endpoints import Endpoint
 from dingrelay_workers.webhooks.service import WebhookService
@@ -189,26 +187,30 @@ async def replay_webhook(call: HttpCall) -> ReplayDocument:
     """Deliver the notices since a moment, or one of them, again."""
     asked = ReplayRequest.parse(call.body, strict=True)
     endpoint = (await _found(call)).id
-    if asked.notice is not None:
-        await _service(call).redeliver(endpoint, asked.notice)
-    since = asked.since
-    count = await _service(call).replay(endpoint, since=since) if since else 1
+    count = await _service(call).replay(endpoint, since=asked.since, notice=asked.notice)
     return ReplayDocument(notices=count)
+
+
+class TestWait(paging.Query):
+    """The query of a test."""
+
+    wait: Annotated[int, Field(ge=1, le=20)] = 20
+    """Seconds to wait for the answer."""
 
 
 @_change(
     "POST /v1/webhooks/{id}/test",
     {
-        200: RouteAnswer(description="The result of the test.", model=TestDocument),
-        202: RouteAnswer(description="No worker has sent it yet.", model=TestDocument),
+        200: RouteAnswer(description="The result of the test.", model=DeliveryDocument),
+        202: RouteAnswer(description="No worker has sent it yet.", model=DeliveryDocument),
     },
     query=TestWait,
 )
-async def test_webhook(call: HttpCall) -> TestDocument:
+async def test_webhook(call: HttpCall) -> DeliveryDocument:
     """Send a test notice to an endpoint."""
     asked: TestWait = call.query
     answer = await _service(call).test((await _found(call)).id, within=asked.wait)
-    call.status = 202 if answer.verdict == "pending" else 200
+    call.status = 200 if answer.state == "tested" else 202
     return answer
 
 

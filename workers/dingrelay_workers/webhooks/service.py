@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.filters import DeliveryStateName
@@ -31,7 +31,6 @@ from dingrelay_workers.webhooks.documents import (
     DeliveryDocument,
     EndpointStatus,
     IssuedEndpoint,
-    TestDocument,
 )
 from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, StoredEndpoint
 from dingrelay_workers.webhooks.secret import Generation
@@ -181,8 +180,11 @@ class WebhookService:
             stored = await _found(connection, endpoint)
         return self._issued(stored, generation)
 
-    async def replay(self, endpoint: str, *, since: datetime) -> int:
-        """Deliver once more what happened since then; how many notices that are."""
+    async def replay(
+        self, endpoint: str, *, since: datetime | None = None, notice: int | None = None
+    ) -> int:
+        """Deliver once more what happened since a moment, or the notice with a number; how many notices that are."""
+        after = {"since": since} if notice is None else {"notice": notice}
         count = 0
         behind: int | None = 0
         while behind is not None:
@@ -190,21 +192,15 @@ class WebhookService:
                 stored = await _found(connection, endpoint)
                 _refuse_unless_enabled(stored)
                 if not behind:
-                    after = {"since": since}
                     await audit.record(connection, "replay", "webhook", endpoint, after=after)
-                some, behind = await deliveries.replay(connection, stored, since, behind)
+                some, behind = await deliveries.replay(
+                    connection, stored, behind, since=since, notice=notice
+                )
+                if notice is not None and not some:
+                    raise EndpointConflict(endpoint, en("has no delivery of the notice {}", notice))
             count += some
         await self._signal()
         return count
-
-    async def redeliver(self, endpoint: str, notice: int) -> None:
-        """Deliver the notice with this number once more."""
-        async with answering(self._patience), self._database.write(WRITER) as connection:
-            _refuse_unless_enabled(await _found(connection, endpoint))
-            await audit.record(connection, "replay", "webhook", endpoint, after={"notice": notice})
-            if not await deliveries.redeliver(connection, endpoint, notice):
-                raise EndpointConflict(endpoint, en("has no delivery of the notice {}", notice))
-        await self._signal()
 
     async def remove(self, endpoint: str) -> None:
         """Forget it."""
@@ -214,8 +210,8 @@ class WebhookService:
             await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint))
             await connection.execute(delete(DeliveryRow).where(DeliveryRow.endpoint == endpoint))
 
-    async def test(self, endpoint: str, *, within: float) -> TestDocument:
-        """Send it a test notice, and wait for what the leader writes down of it."""
+    async def test(self, endpoint: str, *, within: float) -> DeliveryDocument:
+        """Send it a test notice, and wait for what the leader writes down of its delivery."""
         at = datetime.now(UTC)
         data = {"endpoint": endpoint}
         notice = Notice(type=notice_types.TEST, app="default", at=at, data=data)
@@ -226,21 +222,11 @@ class WebhookService:
             await connection.execute(insert(DeliveryRow), row)
         await self._signal()
         deadline = asyncio.get_running_loop().time() + within
-        columns = (DeliveryRow.code, DeliveryRow.reason, DeliveryRow.status)
-        query = select(*columns).where(
-            DeliveryRow.endpoint == endpoint,
-            DeliveryRow.notice == number,
-            DeliveryRow.state == "tested",
-        )
-        while asyncio.get_running_loop().time() < deadline:
-            async with answering(self._patience), self._database.read() as connection:
-                found = (await connection.execute(query)).mappings().one_or_none()
-            if found is not None:
-                taken = found["code"] in {"taken", "published"}
-                return TestDocument(verdict="taken" if taken else "failed", **found)
+        while True:
+            (found,) = await self.deliveries(endpoint, behind=number + 1, limit=1)
+            if found.state == "tested" or asyncio.get_running_loop().time() >= deadline:
+                return found
             await asyncio.sleep(ANSWER_PAUSE)
-        reason = en("no worker has sent it yet; is there one that serves webhooks?")
-        return TestDocument(verdict="pending", code="pending", reason=reason, status=0)
 
     def _check(self, url: str) -> None:
         """Refuse a URL that can't get notices, or must not.
