@@ -182,9 +182,10 @@ def of_help() -> Iterator[Text]:
     """What ``--help`` of each command shows."""
     from typer.main import get_group  # noqa: PLC0415  # the extraction alone needs the commands
 
-    from dingrelay_producers.cli import app  # noqa: PLC0415
+    from dingrelay_producers.cli import app, shared  # noqa: PLC0415
 
     yield from _of_command(get_group(app))
+    yield from _of_command(shared.DECLARED)
 
 
 def _of_command(command: Any) -> Iterator[Text]:

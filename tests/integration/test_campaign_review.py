@@ -202,15 +202,15 @@ def test_a_command_approves_what_another_user_wrote(
     refused = cli("campaign", "start", draft)
     assert (refused.exit_code, "needs the approval" in refused.stderr) == (2, True)
     assert cli.json("campaign", "review", draft)["state"] == "asked"
-    own = cli("campaign", "approve", draft)
+    own = cli("campaign", "review", draft, "--approve")
     assert (own.exit_code, "neither wrote nor submitted" in own.stderr) == (2, True)
     rest = cli.json(
         *("campaign", "create", "rest", "--text", "x", "--to", "u1,u3"),
-        *("--except-campaign", draft, "--dry-run"),
+        *("--except", f"campaign={draft}", "--dry-run"),
     )
     assert (rest["recipients"], rest["excluded"]) == (1, 1)
-    unknown = cli("campaign", "create", "n", "--text", "x", "--to", "u1", "--except-campaign", "x")
+    unknown = cli("campaign", "create", "n", "--text", "x", "--to", "u1", "--except", "campaign=x")
     assert (unknown.exit_code, "no campaign x" in unknown.stderr) == (2, True)
     monkeypatch.setattr("dingrelay_producers.cli.group.system_user", lambda: "bob@office")
-    assert "approved" in cli("campaign", "approve", draft).stdout
+    assert "approved" in cli("campaign", "review", draft, "--approve").stdout
     assert cli.json("campaign", "start", draft)["state"] == "running"

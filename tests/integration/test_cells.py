@@ -186,7 +186,7 @@ def test_a_command_is_for_one_cell(cli: Cli, cells: TwoCells) -> None:
     assert [each["id"] for each in cli.json(*two, "job", "list")] == [sent]
     assert [each["id"] for each in cli.json("campaign", "list", "--app", "shop")] == [made]
     assert cli.json(*two, "campaign", "start", made)["state"] == "running"
-    assert cli.json(*two, "webhook", "show", endpoint)["apps"] == ["shop"]
+    assert cli.json(*two, "webhook", "list", endpoint)["apps"] == ["shop"]
     assert cli.json("person", "erase", "u1", "--app", "shop", "--yes")["job"]
     assert cli.json(*two, "key", "list") == []
     cells.lose()

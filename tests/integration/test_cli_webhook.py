@@ -20,10 +20,10 @@ def test_an_endpoint_is_added_and_removed(cli: Cli, caplog: pytest.LogCaptureFix
     assert (listed["id"], listed["name"], listed["url"]) == (endpoint, "crm", URL)
     assert listed["types"] == ["job.dead", "job.unknown", "directory.*"]
     assert (listed["senders"], listed["kinds"], listed["apps"]) == (["crm"], ["message-send"], [])
-    assert cli.json("webhook", "show", endpoint)["health"]["under_way"] == 0
+    assert cli.json("webhook", "list", endpoint)["health"]["under_way"] == 0
 
     assert cli.json("webhook", "pause", endpoint)["state"] == "paused"
-    assert "paused asked for" in cli.shown("webhook", "show", endpoint)
+    assert "paused asked for" in cli.shown("webhook", "list", endpoint)
     assert cli.json("webhook", "resume", endpoint, "--skip")["state"] == "enabled"
     cli.json("webhook", "pause", endpoint)
     resumed = cli.json("webhook", "resume", endpoint, "--since", "2h")
@@ -32,11 +32,11 @@ def test_an_endpoint_is_added_and_removed(cli: Cli, caplog: pytest.LogCaptureFix
     rotated = cli.json("webhook", "rotate", endpoint, "--overlap", "1h")
     assert rotated["secret"] != made["secret"]
     assert rotated["old_secret_until"]
-    shown = cli("webhook", "show", endpoint)
+    shown = cli("webhook", "list", endpoint)
     for word in (endpoint, URL, "directory.*", "crm"):
         assert word in shown.stdout
     cli.shown("webhook", "delete", endpoint)
-    assert f"no webhook endpoint {endpoint}" in cli.refused("webhook", "show", endpoint)
+    assert f"no webhook endpoint {endpoint}" in cli.refused("webhook", "list", endpoint)
     for secret in (made["secret"], rotated["secret"]):
         assert secret not in shown.output + caplog.text
 

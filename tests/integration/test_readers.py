@@ -131,9 +131,9 @@ def test_deliveries_by_every_door(doors: Doors) -> None:
     assert rest["next"] is None
     assert doors.ask(f"{path}?state=odd").status == 422
     assert doors.ask(path, "hr").status == 404
-    shown = doors.cli.json("webhook", "show", ENDPOINT, "--state", "dead")
+    shown = doors.cli.json("webhook", "list", ENDPOINT, "--state", "dead")
     assert shown["deliveries"] == [first["deliveries"][0]]
-    assert "http_503" in doors.cli("webhook", "show", ENDPOINT).stdout
+    assert "http_503" in doors.cli("webhook", "list", ENDPOINT).stdout
 
 
 def test_the_queue_by_every_door(doors: Doors) -> None:
@@ -180,8 +180,8 @@ def test_the_workers_by_every_door(doors: Doors) -> None:
     served = {each["name"]: each["served"] for each in shown["lanes"]}
     assert (served["bulk"], served["urgent"]) == (True, False)
     assert "webhooks" in served
-    assert doors.cli.json("workers") == shown
-    printed = doors.cli("workers")
+    assert doors.cli.json("queue", "--by", "worker") == shown
+    printed = doors.cli("queue", "--by", "worker")
     assert "1.2.3" in printed.stdout
     assert "urgent" in printed.stderr
 

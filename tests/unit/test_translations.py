@@ -262,7 +262,7 @@ def _form() -> None:
 
 def _job_line(text: str) -> None:
     with _variables(DINGRELAY_ENV="sandbox"):
-        send_jobs(io.BytesIO(text.encode()), first=1, defaults={}, wait=False, timeout=1)
+        send_jobs(io.BytesIO(text.encode()), first=1, defaults={})
 
 
 WRONG: list[Any] = [

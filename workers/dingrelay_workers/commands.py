@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
     # What follows -- goes to Celery's worker.
     extra = {"allow_extra_args": True}
     app.command("worker", rich_help_panel=PANEL, context_settings=extra)(worker)
-    for command in (up, gateway, flower, doctor, backlog.queue, backlog.workers, backlog.limits):
+    for command in (up, gateway, flower, doctor, backlog.queue, backlog.limits):
         app.command(command.__name__, rich_help_panel=PANEL)(command)
 
 

@@ -29,7 +29,7 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers import running
-from dingrelay_producers.cli import approval, job, media, output, robot, send
+from dingrelay_producers.cli import approval, job, media, output, send
 from dingrelay_producers.cli.group import OWN_SYSTEM, SERVICES, Commands
 from dingrelay_producers.cli.output import INTERRUPTED
 from dingrelay_producers.tracing import export, spans
@@ -52,7 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (send.send, send.sync, send.call, robot.robots):
+for command in (send.send, send.sync, send.call):
     app.command(rich_help_panel=JOBS_PANEL)(command)
 for name, noun in (("job", job), ("approval", approval), ("media", media)):
     app.add_typer(noun.app, name=name, rich_help_panel=JOBS_PANEL)

@@ -23,7 +23,8 @@ from dingrelay_producers.cli.output import (
     print_result,
     print_table,
 )
-from dingrelay_producers.cli.waiting import JOB_SECONDS, enqueue, show_accepted, wait_for
+from dingrelay_producers.cli.shared import app_of_jobs, seconds_to_wait, takes, waits
+from dingrelay_producers.cli.waiting import enqueue, show_accepted, wait_for
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
@@ -55,6 +56,7 @@ app = typer.Typer(
 
 
 @app.command()
+@takes("app", "wait", "timeout")
 def create(
     process_code: Annotated[str, typer.Argument(metavar="PROC-…", help="The template.")],
     originator: Annotated[
@@ -94,17 +96,15 @@ def create(
         typer.Option(help="When the copies go out."),
     ] = None,
     lane: options.Lane = "normal",
-    app: options.App = "default",
     key: options.Key = None,
     at: options.At = None,
     expires: options.Expires = None,
-    wait: options.Wait = False,
-    timeout: options.Timeout = 60,
 ) -> None:
     """Start an approval; it is never created twice.
 
     dingrelay approval create PROC-1 --originator u1 --field 事由=出差 --field 天数=3 --wait
     """
+    app = app_of_jobs()
     entries = [*_form(form), *map(_entry, field or [])]
     from dingrelay_tasks.approval_create import ApprovalCreate
 
@@ -125,7 +125,7 @@ def create(
             "expires_at": read_moment(expires, "--expires"),
         }
     )
-    enqueue(job, wait=wait, timeout=timeout)
+    enqueue(job)
 
 
 def _entry(text: str) -> dict[str, str]:
@@ -158,32 +158,22 @@ def _step(text: str, app: str) -> dict[str, Any]:
 
 
 @app.command()
+@takes("app", "wait", "timeout")
 def show(
     instance: Instance,
     look: Annotated[
         bool, typer.Option("--look", help="Ask DingTalk for the current state first.")
     ] = False,
-    wait: Annotated[
-        bool,
-        typer.Option(
-            "--wait", help="Print each change until it has ended; 0 only if it is approved."
-        ),
-    ] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option(min=0, help="Seconds to wait at most.", show_default="60; with --wait a day"),
-    ] = None,
-    app: options.App = "default",
 ) -> None:
-    """Show the stored state of an approval; with --wait, as it changes."""
-    with _approval(instance, app) as ref:
+    """Show the stored state of an approval; with --wait, each change until it has ended: 0 only if it is approved."""
+    with _approval(instance) as ref:
         if look:
-            looked = wait_for(ref.look(), JOB_SECONDS if timeout is None else timeout)
+            looked = wait_for(ref.look())
             if looked.state != State.DONE:
                 print_job(looked)
                 raise typer.Exit(exit_code_of(looked.state))
-        if wait:
-            _follow(ref, A_DAY if timeout is None else timeout)
+        if waits():
+            _follow(ref, seconds_to_wait(A_DAY))
         status = ref.status()
     print_result(status.model_dump(mode="json"), lambda: _page(status))
 
@@ -209,6 +199,7 @@ def _follow(ref: "ApprovalRef", timeout: float) -> None:
 
 
 @app.command("list")
+@takes("app")
 @options.filtered_by(ApprovalFilter)
 def list_(chosen: ApprovalFilter, limit: options.Limit = 50) -> None:
     """List approvals, the newest first."""
@@ -233,6 +224,7 @@ def _print(found: "Sequence[ApprovalStatus]") -> None:
 
 
 @app.command()
+@takes("app", "wait", "timeout")
 def terminate(
     instance: Instance,
     reason: Annotated[str, typer.Option(help="Reason, shown to the approvers.")] = "",
@@ -240,31 +232,23 @@ def terminate(
         str | None,
         typer.Option(help="Userid or name of the originator, to withdraw it in their name."),
     ] = None,
-    app: options.App = "default",
-    wait: options.Wait = False,
 ) -> None:
     """Withdraw a running approval. DingTalk refuses it in the first 15 seconds; the job waits."""
     what = tr("terminate {instance}", instance=instance)
     if user is not None:
-        user = options.userid(user, "--user", app, left=False)
-    after = {"user": user} if user else None
-    note = ("terminate", after)
-    _act(instance, app, note, lambda ref: ref.terminate(reason, user=user), what, wait)
+        user = options.userid(user, "--user", app_of_jobs(), left=False)
+    note = ("terminate", {"user": user} if user else None)
+    _act(instance, note, lambda ref: ref.terminate(reason, user=user), what)
 
 
 def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
-    def decide(
-        instance: Instance,
-        user: User,
-        remark: Remark = "",
-        app: options.App = "default",
-        wait: options.Wait = False,
-    ) -> None:
-        user = options.userid(user, "--user", app, left=False)
+    @takes("app", "wait", "timeout")
+    def decide(instance: Instance, user: User, remark: Remark = "") -> None:
+        user = options.userid(user, "--user", app_of_jobs(), left=False)
         agreed = tr("agree {instance}", instance=instance)
         what = agreed if verb == "agree" else tr("refuse {instance}", instance=instance)
         note = (verb, {"user": user})
-        _act(instance, app, note, lambda ref: getattr(ref, verb)(user, remark), what, wait)
+        _act(instance, note, lambda ref: getattr(ref, verb)(user, remark), what)
 
     return decide
 
@@ -274,47 +258,44 @@ app.command("refuse", help="Refuse an approval in the name of an approver.")(_de
 
 
 @app.command()
+@takes("app", "wait", "timeout")
 def comment(
     instance: Instance,
     text: Annotated[str, typer.Argument(help="The comment.")],
     user: Annotated[
         str, typer.Option(help="Userid or name of the person in whose name the comment is made.")
     ],
-    app: options.App = "default",
-    wait: options.Wait = False,
 ) -> None:
     """Add a comment to an approval."""
-    user = options.userid(user, "--user", app, left=False)
+    user = options.userid(user, "--user", app_of_jobs(), left=False)
     what = tr("comment {instance}", instance=instance)
     note = ("comment", {"user": user})
-    _act(instance, app, note, lambda ref: ref.comment(text, user), what, wait)
+    _act(instance, note, lambda ref: ref.comment(text, user), what)
 
 
 @contextmanager
-def _approval(instance: str, app: str) -> "Generator[ApprovalRef]":
+def _approval(instance: str) -> "Generator[ApprovalRef]":
     """The reference of an approval, by a client of its own."""
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        yield client.approval(instance, app=app)
+        yield client.approval(instance, app=app_of_jobs())
 
 
 def _act(
     instance: str,
-    app: str,
     note: "tuple[str, Mapping[str, object] | None]",
     act: "Callable[[ApprovalRef], JobRef]",
     what: str,
-    wait: bool,
 ) -> None:
-    """Enqueue the job of an action, which the audit has first, and print it; with `wait`, once it has ended."""
+    """Enqueue the job of an action, which the audit has first, and print it; with ``--wait``, once it has ended."""
     from dingrelay_producers.client.client import Client
 
-    action, after = note
+    (action, after), app = note, app_of_jobs()
     with Client() as client:
         note_in_audit(client, action, "approval", [instance], app=app, after=after)
         ref = client.approval(instance, app=app)
-        show_accepted(act(ref), what, wait=wait)
+        show_accepted(act(ref), what)
 
 
 def _state(status: "ApprovalStatus") -> Text:

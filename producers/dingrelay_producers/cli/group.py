@@ -1,6 +1,7 @@
 """The group of all commands: ours, those of other installed parts, and one way to fail."""
 
 from collections.abc import Iterator
+from contextvars import copy_context
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -10,13 +11,14 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from dingrelay_producers.actor import ACTOR, Actor, system_user
-from dingrelay_producers.cli.output import as_json, explain, note
+from dingrelay_producers.cli.output import explain, note
 from dingrelay_producers.cli.reader_language import (
     allow_between_characters,
     speak,
     speak_error,
     speak_headings,
 )
+from dingrelay_producers.cli.shared import DECLARED
 from dingrelay_producers.language import spoken, tr, translated
 
 ENTRY_POINTS = "dingrelay.commands"
@@ -75,15 +77,16 @@ class Commands(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Be the command line, in the reader's language."""
         allow_between_characters()
-        before, other = as_json.set(False), ACTOR.set(Actor("cli", system_user()))
-        try:
-            with spoken():
-                speak(self, below=False)  # `get_command` speaks for those
-                speak_headings()
-                return super().main(*args, **kwargs)
-        finally:
-            as_json.reset(before)
-            ACTOR.reset(other)
+        # What options say stands in context variables, which end with the command.
+        return copy_context().run(self._main, *args, **kwargs)
+
+    def _main(self, *args: Any, **kwargs: Any) -> Any:
+        ACTOR.set(Actor("cli", system_user()))
+        with spoken():
+            speak(self, below=False)  # `get_command` speaks for those
+            speak(DECLARED)
+            speak_headings()
+            return super().main(*args, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read our own options."""
@@ -112,10 +115,12 @@ class Commands(TyperGroup):
             raise typer.Exit(code) from None
 
     def _share_options(self, command: Any, name: str) -> None:
-        """Let a command, or those of a group, take our own options that it has a use for."""
-        shared = [each for each in self.params if name not in SHARED.get(str(each.name), {name})]
+        """Let a command, or those of a group, take our own options, and shared ones, that it has a use for."""
+        ours = [each for each in self.params if name not in SHARED.get(str(each.name), {name})]
         for each in getattr(command, "commands", {"": command}).values():
-            vars(each)["get_params"] = _params_of(each, shared)
+            taken = vars(each.callback).get("takes", ())
+            shared = [option for option in DECLARED.params if option.name in taken]
+            vars(each)["get_params"] = _params_of(each, [*shared, *ours])
 
     def _load(self, only: str = "") -> None:
         """Add the other parts' commands. One alone is made in a fraction of the time."""

@@ -21,6 +21,7 @@ from dingrelay_producers.cli.output import (
     print_table,
     state_text,
 )
+from dingrelay_producers.cli.shared import takes, waits
 from dingrelay_producers.cli.waiting import show_accepted, wait_for
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.errors import ServiceUnavailable
@@ -46,21 +47,23 @@ app = typer.Typer(
 
 
 @app.command()
-def show(job_id: JobId, wait: options.Wait = False, timeout: options.Timeout = 60) -> None:
+@takes("wait", "timeout")
+def show(job_id: JobId) -> None:
     """Show one job, and what to do if it failed; with --wait, once it has ended."""
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
         job_id = client.whole_id(job_id)
-        if wait:
-            wait_for(client.job(job_id), timeout)
+        if waits():
+            wait_for(client.job(job_id))
         details = client.details(job_id)
     print_details(details)
-    if wait:
+    if waits():
         raise typer.Exit(exit_code_of(details.status.state))
 
 
 @app.command("list")
+@takes("app")
 @options.filtered_by(JobFilter)
 def list_(
     chosen: JobFilter,
@@ -202,7 +205,8 @@ def _act(job_ids: list[str], act: Callable[[str], bool], verb: str) -> None:
 
 
 @app.command()
-def recall(job_id: JobId, wait: options.Wait = False) -> None:
+@takes("wait", "timeout")
+def recall(job_id: JobId) -> None:
     """Take back a message of the last 24 hours.
 
     Calls that carried other messages like it, to other people, are left as they are.
@@ -211,7 +215,7 @@ def recall(job_id: JobId, wait: options.Wait = False) -> None:
 
     with Client() as client:
         job_id = client.whole_id(job_id)
-        show_accepted(client.recall(job_id), f"message-recall {job_id}", wait=wait)
+        show_accepted(client.recall(job_id), f"message-recall {job_id}")
 
 
 @app.command()

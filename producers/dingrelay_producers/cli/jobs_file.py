@@ -13,6 +13,7 @@ import typer
 from dingrelay_producers.cli.media import Uploads, parsed
 from dingrelay_producers.cli.output import DONE, NOT_ENDED, OTHERWISE, as_json, console, print_json
 from dingrelay_producers.cli.send import OPTIONS
+from dingrelay_producers.cli.shared import waits
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.job_ref import JobRef
@@ -61,10 +62,8 @@ def send_jobs(
     *,
     first: int,
     defaults: Mapping[str, object],
-    wait: bool,
-    timeout: float,
 ) -> None:
-    """Enqueue each line's job; with ``--json``, print the id of each once it is accepted.
+    """Enqueue each line's job; with ``--json``, print the id of each once it is accepted; with ``--wait``, wait for all.
 
     A line is enqueued as soon as it is read, together with those that are already there.
 
@@ -72,16 +71,14 @@ def send_jobs(
         lines: one JSON object each.
         first: the number of the first line that counts; those before it are passed over.
         defaults: fields for lines that do not give them.
-        wait: whether to wait for the end of all jobs.
-        timeout: seconds to wait at most.
 
     Raises:
         LineError: a line is wrong, or its key another job's. All before it are accepted, and it is
             printed how to go on.
         ServiceUnavailable: Redis can't be reached.
-        Exit: with `wait`, unless all jobs are done.
+        Exit: with ``--wait``, unless all jobs are done.
     """
-    progress = _Progress(first, keep=wait)
+    progress = _Progress(first, keep=waits())
     with Client() as client:
         uploads = Uploads(client)
         try:
@@ -91,8 +88,8 @@ def send_jobs(
             console(stderr=True).print(progress, highlight=False)
             raise
         console(stderr=True).print(tr("{count} jobs accepted", count=progress.count))
-        if wait:
-            states = wait_for_all(progress.refs, timeout)
+        if waits():
+            states = wait_for_all(progress.refs)
             counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
             console(stderr=True).print(counts or tr("nothing to wait for"))
             if not all(state.ended for state in states):

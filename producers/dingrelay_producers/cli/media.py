@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
-from dingrelay_producers.cli import options
 from dingrelay_producers.cli.output import console, print_result
-from dingrelay_producers.cli.waiting import spinner
+from dingrelay_producers.cli.shared import app_of_jobs, seconds_to_wait, takes
+from dingrelay_producers.cli.waiting import JOB_SECONDS, spinner
 from dingrelay_producers.language import tr
 
 if TYPE_CHECKING:
@@ -38,11 +38,9 @@ def media() -> None:
 
 
 @app.command()
+@takes("app", "timeout")
 def upload(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file, of 20 MB at most.")],
-    name: Annotated[
-        str | None, typer.Option(help="Its name in DingTalk, if that is another one.")
-    ] = None,
     media_type: Annotated[
         Literal["image", "voice", "video", "file"] | None,
         typer.Option("--type", help="What it is; by the name's ending if not given."),
@@ -50,8 +48,6 @@ def upload(
     again: Annotated[
         bool, typer.Option("--again", help="Upload it even if it has been uploaded before.")
     ] = False,
-    app: options.App = "default",
-    timeout: options.Timeout = 60,
 ) -> None:
     """Upload a file, and print its media_id for messages of the same application.
 
@@ -61,12 +57,11 @@ def upload(
     """
     from dingrelay_producers.client.client import Client
 
+    of, timeout = app_of_jobs(), seconds_to_wait(JOB_SECONDS)
     with Client() as client, spinner(tr("uploading {file}", file=file)):
-        found = client.upload(
-            file, name=name, media_type=media_type, app=app, timeout=timeout, again=again
-        )
+        found = client.upload(file, media_type=media_type, app=of, timeout=timeout, again=again)
     print_result(
-        {"media_id": found.id, "type": found.type, "app": app, "known": found.known},
+        {"media_id": found.id, "type": found.type, "app": of, "known": found.known},
         lambda: console().print(found.id, markup=False, soft_wrap=True),
     )
 

@@ -13,12 +13,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from dingrelay_producers.cli.shared import app_named
 from dingrelay_producers.client.filters import PERSON, LaneName, ListFilter, askable
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en, not_json
 
-App = Annotated[str, typer.Option(help="The DingTalk application, by its name in the settings.")]
 Apps = Annotated[
     list[str] | None,
     typer.Option("--app", help="For this DingTalk application only; repeatable, or a,b."),
@@ -35,8 +35,6 @@ Expires = Annotated[str | None, typer.Option(help="Not after: as --at.")]
 Sender = Annotated[
     str, typer.Option(help="On whose behalf: a lane's waiting jobs are shared fairly by sender.")
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end of the job.")]
-Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait at most.")]
 Text = Annotated[str | None, typer.Option(help="A text message.")]
 Markdown = Annotated[
     tuple[str, str] | None, typer.Option(metavar="TITLE TEXT", help="A Markdown message.")
@@ -52,18 +50,19 @@ Limit = Annotated[
     int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many of the newest.")
 ]
 
+APP = "app"
 Filter = TypeVar("Filter", bound=ListFilter)
 
 
 def filtered_by(model: type[Filter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command one option for each field of a filter, and the filter as its first argument.
+    """Gives a command one option for each field of a filter but the shared `app`, and the filter as its first argument.
 
     Args:
         model: of the filter. A moment is read as `read_past` reads it.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        asked = askable(model)
+        asked = {name: each for name, each in askable(model).items() if name != APP}
         moments = {name for name, (kind, _) in asked.items() if kind == datetime | None}
         people = {name for name, (_, option) in asked.items() if option.metavar == PERSON}
         chosen = [
@@ -90,6 +89,8 @@ def filtered_by(model: type[Filter]) -> Callable[[Callable[..., None]], Callable
             wanted |= {
                 name: userid(text, f"--{name.replace('_', '-')}") for name, text in named.items()
             }
+            if APP in askable(model):
+                wanted[APP] = app_named()
             command(model(**wanted), **given)
 
         filtered.__annotations__ = {}

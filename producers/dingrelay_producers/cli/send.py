@@ -1,6 +1,7 @@
 """``dingrelay send``, ``sync``, ``call``: one job from options, or any number from a stream."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 import typer
 
@@ -9,15 +10,19 @@ from dingrelay_producers.cli.options import (
     read_json,
     read_message,
     read_moment,
-    read_pair,
     split,
 )
+from dingrelay_producers.cli.shared import app_of_jobs, takes
 from dingrelay_producers.cli.waiting import enqueue, show_accepted
 from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
 
 PEOPLE = {"mobile": "mobiles", "email": "emails", "job_number": "job_numbers"}
 """How `--to` may name a person instead of by a userid → the field of the job."""
+SYNC_SECONDS = 3600.0
+"""A large organisation takes minutes to read."""
+POSTED = {"group", "robot"}
+"""What `--to` names so is posted by robots; these are fields of the job, too."""
 OPTIONS = {
     "app": "--app",
     "lane": "--lane",
@@ -31,6 +36,7 @@ OPTIONS = {
 """A field that several kinds of jobs have → the option of `send` that gives it."""
 
 
+@takes("app", "wait", "timeout")
 def send(
     context: typer.Context,
     to: Annotated[
@@ -38,23 +44,16 @@ def send(
         typer.Option(
             metavar="USER|KIND=…",
             help="People, comma-separated; repeatable: by userid or name, or like mobile=13800000000, "
-            "email=a@b.cn or job_number=7.",
+            "email=a@b.cn or job_number=7. group=NAME posts to a group of the settings by its robots, "
+            "robot=NAME by that robot, and with people to them one to one.",
         ),
     ] = None,
     department: Annotated[list[int] | None, typer.Option(help="A department; repeatable.")] = None,
     everyone: Annotated[bool, typer.Option("--everyone", help="The whole organisation.")] = False,
-    group: Annotated[
-        str | None, typer.Option(help="A group of the settings: its robots post the message.")
-    ] = None,
-    robot: Annotated[
-        str | None,
-        typer.Option(help="A robot of the settings posts the message; with --to one to one."),
-    ] = None,
     text: options.Text = None,
     markdown: options.Markdown = None,
     message: options.Message = None,
     lane: options.Lane = "normal",
-    app: options.App = "default",
     key: options.Key = None,
     at: options.At = None,
     expires: options.Expires = None,
@@ -89,13 +88,12 @@ def send(
         int,
         typer.Option("--from", min=1, metavar="LINE", help="Of --jobs: begin with this line."),
     ] = 1,
-    wait: options.Wait = False,
-    timeout: options.Timeout = 60,
 ) -> None:
     """Send a work notification, or post a message by a robot.
 
     dingrelay send --to u1,u2 --text "你好" --wait
     """
+    app = app_of_jobs()
     fields = {
         "app": app,
         "lane": lane,
@@ -108,8 +106,7 @@ def send(
     }
     given = {name: fields[name] for name, option in OPTIONS.items() if _is_given(context, option)}
     if jobs is not None:
-        place = to or department or everyone or group or robot or digest
-        if place or text or markdown or message:
+        if to or department or everyone or digest or text or markdown or message:
             raise typer.BadParameter(tr("stands alone"), param_hint="--jobs")
         if key is not None:
             raise typer.BadParameter(
@@ -117,19 +114,18 @@ def send(
             )
         from dingrelay_producers.cli.jobs_file import send_jobs
 
-        send_jobs(jobs, first=first, defaults=given, wait=wait, timeout=timeout)
+        send_jobs(jobs, first=first, defaults=given)
         return
     if first > 1:
         raise typer.BadParameter(tr("is for --jobs"), param_hint="--from")
     content = {"message": read_message(text, markdown, message), "idempotency_key": key}
-    people = {**_people(split(to), app), "departments": department or [], "everyone": everyone}
-    if group or robot or digest:
+    people = {**_named(split(to), app), "departments": department or [], "everyone": everyone}
+    if digest or not people.keys().isdisjoint(POSTED):
         from dingrelay_tasks.robot_message import RobotMessage
 
-        named = {**people, "group": group, "robot": robot}
-        target = {name: value for name, value in named.items() if value}
+        target = {name: value for name, value in people.items() if value}
         post = RobotMessage.parse({**given, **content, "to": target, "digest": digest})
-        enqueue(post, wait=wait, timeout=timeout)
+        enqueue(post)
         return
     from dingrelay_producers.cli.media import Uploads, parsed
     from dingrelay_producers.client.client import Client
@@ -142,15 +138,23 @@ def send(
         what = job.summary()
         if job.send_at:
             what += tr(", not before {moment}", moment=local(job.send_at))
-        show_accepted(client.send(job), what, wait=wait, timeout=timeout)
+        show_accepted(client.send(job), what)
 
 
-def _people(named: list[str], app: str) -> dict[str, list[str]]:
-    """The people of `--to` by the fields of the job."""
-    found: dict[str, list[str]] = {"users": []}
-    for text in named:
+def _named(to: list[str], app: str) -> dict[str, Any]:
+    """The people of `--to`, and the robot or group, by the fields of the job.
+
+    Raises:
+        BadParameter: several robots or groups are named.
+    """
+    found: dict[str, Any] = {"users": []}
+    for text in to:
         kind, _, value = text.partition("=")
-        if kind in PEOPLE:
+        if kind in POSTED:
+            if not POSTED.isdisjoint(found):
+                raise typer.BadParameter(tr("name one robot or group"), param_hint="--to")
+            found[kind] = value
+        elif kind in PEOPLE:
             found.setdefault(PEOPLE[kind], []).append(value)
         else:
             found["users"] += options.userids([text], "--to", app)
@@ -162,6 +166,7 @@ def _is_given(context: typer.Context, option: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
+@takes("app", "wait", "timeout")
 def sync(
     scope: Annotated[
         Literal["everything", "department", "user"], typer.Argument(help="What to read.")
@@ -169,14 +174,11 @@ def sync(
     target: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="The department or the user.")
     ] = None,
-    app: options.App = "default",
     lane: options.Lane = "bulk",
     confirm_removals: Annotated[
         bool,
         typer.Option("--confirm-removals", help="Mark people as left however many they are."),
     ] = False,
-    wait: options.Wait = False,
-    timeout: options.Timeout = 3600,
 ) -> None:
     """Read departments and people from DingTalk into the directory.
 
@@ -193,7 +195,7 @@ def sync(
 
     job = UserSync.parse(
         {
-            "app": app,
+            "app": app_of_jobs(),
             "lane": lane,
             "scope": scope,
             "department": _department(target) if scope == "department" else None,
@@ -201,7 +203,7 @@ def sync(
             "confirm_removals": confirm_removals,
         }
     )
-    enqueue(job, wait=wait, timeout=timeout)
+    enqueue(job, seconds=SYNC_SECONDS)
 
 
 def _department(target: str | None) -> int:
@@ -211,15 +213,15 @@ def _department(target: str | None) -> int:
         raise typer.BadParameter(tr("a department's id is a number"), param_hint="ID") from None
 
 
+@takes("app", "wait", "timeout")
 def call(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT, PATCH, DELETE.")],
     path: Annotated[
-        str, typer.Argument(metavar="/PATH", help="On one of DingTalk's hosts; never a URL.")
+        str,
+        typer.Argument(
+            metavar="/PATH[?NAME=VALUE&…]", help="On one of DingTalk's hosts; never a URL."
+        ),
     ],
-    query: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A parameter of the URL; repeatable."),
-    ] = None,
     body: Annotated[
         str | None,
         typer.Option(metavar="JSON|@FILE|@-", help="What is sent as JSON."),
@@ -232,12 +234,9 @@ def call(
         ),
     ] = None,
     lane: options.Lane = "normal",
-    app: options.App = "default",
     key: options.Key = None,
     at: options.At = None,
     expires: options.Expires = None,
-    wait: options.Wait = False,
-    timeout: options.Timeout = 60,
 ) -> None:
     """Call any API of DingTalk's, under its limits and with the app's token.
 
@@ -245,13 +244,14 @@ def call(
     """
     from dingrelay_tasks.api_call import ApiCall
 
+    path, _, query = path.partition("?")
     job = ApiCall.parse(
         {
-            "app": app,
+            "app": app_of_jobs(),
             "lane": lane,
             "method": method.upper(),
             "path": path,
-            "query": dict(read_pair(text, "=", "NAME=VALUE", "--query") for text in query or []),
+            "query": dict(parse_qsl(query, keep_blank_values=True)),
             "body": None if body is None else read_json(body, "--body"),
             **({} if effect is None else {"effect": effect}),
             "idempotency_key": key,
@@ -259,4 +259,4 @@ def call(
             "expires_at": read_moment(expires, "--expires"),
         }
     )
-    enqueue(job, wait=wait, timeout=timeout)
+    enqueue(job)

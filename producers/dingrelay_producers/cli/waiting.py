@@ -19,6 +19,7 @@ from dingrelay_producers.cli.output import (
     note,
     print_job,
 )
+from dingrelay_producers.cli.shared import seconds_to_wait, waits
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
@@ -29,33 +30,38 @@ if TYPE_CHECKING:
     from dingrelay_tasks.contract import Contract
 
 JOB_SECONDS = 60.0
-"""How long the end of a job is waited for by default; `job show --wait` waits for longer."""
+"""How long the end of a job is waited for by default."""
 LOOK_SECONDS = 0.5
 """How often the terminal shows what a job that is waited for does."""
 
 
-def enqueue(job: "Contract", *, wait: bool, timeout: float) -> None:
-    """Enqueue a job and print it; with `wait`, once it has ended.
+def enqueue(job: "Contract", *, seconds: float = JOB_SECONDS) -> None:
+    """Enqueue a job and print it; with ``--wait``, once it has ended.
 
     Raises:
-        Exit: with `wait`, unless the job is done.
+        Exit: with ``--wait``, unless the job is done.
     """
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        show_accepted(client.send(job), job.summary(), wait=wait, timeout=timeout)
+        show_accepted(client.send(job), job.summary(), seconds=seconds)
 
 
-def show_accepted(ref: "JobRef", what: str, *, wait: bool, timeout: float = JOB_SECONDS) -> None:
-    """Print a job that was enqueued, and what it does; with `wait`, once it has ended.
+def show_accepted(ref: "JobRef", what: str, *, seconds: float = JOB_SECONDS) -> None:
+    """Print a job that was enqueued, and what it does; with ``--wait``, once it has ended.
+
+    Args:
+        ref: the job.
+        what: in a few words.
+        seconds: for its end, unless ``--timeout`` says otherwise.
 
     Raises:
-        Exit: with `wait`, unless the job is done.
+        Exit: with ``--wait``, unless the job is done.
     """
-    if wait:
+    if waits():
         # First: after an interruption the job can be found by its id.
         console(stderr=True).print(tr("accepted {id}", id=ref.id), style="dim")
-        status = wait_for(ref, timeout)
+        status = wait_for(ref, seconds)
         print_job(status)
         raise typer.Exit(exit_code_of(status.state))
     if as_json.get():
@@ -64,15 +70,15 @@ def show_accepted(ref: "JobRef", what: str, *, wait: bool, timeout: float = JOB_
         console().print(tr("accepted {id}  {what}", id=ref.id, what=what), markup=False)
 
 
-def wait_for(ref: "JobRef", timeout: float) -> "JobStatus":
+def wait_for(ref: "JobRef", seconds: float = JOB_SECONDS) -> "JobStatus":
     """The status of a job once it has ended.
 
     Raises:
-        Exit: not within `timeout` seconds, or Ctrl-C was pressed. A note is printed that the job goes
+        Exit: not within ``--timeout``, or otherwise `seconds`, or Ctrl-C was pressed. A note is printed that the job goes
             on, and how to look at it.
     """
     try:
-        return _ended(ref, timeout)
+        return _ended(ref, seconds_to_wait(seconds))
     except WaitTimeout as error:
         message = tr("{problem}. {advice}", problem=translated(str(error)), advice=_goes_on(ref))
         note(message, style="yellow")
@@ -110,9 +116,9 @@ def _ended(ref: "JobRef", timeout: float) -> "JobStatus":
         return ref.wait(max(0.0, left))
 
 
-def wait_for_all(refs: "Sequence[JobRef]", timeout: float) -> Counter[State]:
-    """In which states the jobs are once all have ended, or the time is over."""
-    deadline = time.monotonic() + timeout
+def wait_for_all(refs: "Sequence[JobRef]", seconds: float = JOB_SECONDS) -> Counter[State]:
+    """In which states the jobs are once all have ended, or the time is over, as in `wait_for`."""
+    deadline = time.monotonic() + seconds_to_wait(seconds)
     states: Counter[State] = Counter()
     with spinner(tr("waiting")) as moving:
         for number, ref in enumerate(refs, 1):

@@ -1,4 +1,4 @@
-"""``dingrelay queue`` and ``dingrelay limits``: what waits, for how long, and what for."""
+"""``dingrelay queue`` and ``dingrelay limits``: what waits, for how long, what for, and for which workers."""
 
 import asyncio
 from dataclasses import replace
@@ -20,6 +20,7 @@ from dingrelay_producers.cli.output import (
     print_result,
     print_table,
 )
+from dingrelay_producers.cli.shared import app_named, takes
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
@@ -46,28 +47,38 @@ _COUNTS: "list[Column[BacklogGroup]]" = [
 
 
 class By(StrEnum):
-    """The columns that distinguish the jobs of a lane."""
+    """The columns that distinguish the jobs of a lane, and who carries them out."""
 
     KIND = "kind"
     SENDER = "sender"
+    WORKER = "worker"
 
 
+@takes("app")
 def queue(
-    app: Annotated[str, typer.Option("--app", help="Only of this DingTalk application.")] = "",
-    by: Annotated[By | None, typer.Option("--by", help="Tell the jobs of a lane apart.")] = None,
+    by: Annotated[
+        By | None,
+        typer.Option(
+            "--by", help="Tell the jobs of a lane apart, or list the workers with their lanes."
+        ),
+    ] = None,
 ) -> None:
     """Show how many jobs wait, for how long, and when they will be through."""
     from dingrelay_producers.settings import Settings
 
-    settings = Settings.load().of_app(app or None)
-    _show(*asyncio.run(_read(settings)), app, by)
+    if by is By.WORKER:
+        found = asyncio.run(_read_workers(Settings.load()))
+        print_result(found.model_dump(mode="json"), lambda: _print_workers(found))
+        return
+    settings = Settings.load().of_app(app_named())
+    _show(*asyncio.run(_read(settings)), app_named(), by)
 
 
-def _show(tally: "Tally", lanes: "list[BacklogGroup]", app: str, by: By | None) -> None:
+def _show(tally: "Tally", lanes: "list[BacklogGroup]", app: str | None, by: By | None) -> None:
     from dingrelay_workers.backlog.documents import QueueDocument
 
-    lanes = [each for each in lanes if app in {"", each.app}]
-    groups = [each for each in tally.groups if app in {"", each.app}]
+    lanes = [each for each in lanes if app in {None, each.app}]
+    groups = [each for each in tally.groups if app in {None, each.app}]
     print_result(
         QueueDocument.of(replace(tally, groups=groups), lanes).model_dump(mode="json"),
         lambda: (
@@ -151,14 +162,6 @@ def _note(tally: "Tally") -> None:
     if not tally.exact:
         text = tr("projected from a sample: too many jobs wait to count each")
         console(stderr=True).print(text, style="dim")
-
-
-def workers() -> None:
-    """List the workers with their lanes and versions, and which lanes have one."""
-    from dingrelay_producers.settings import Settings
-
-    found = asyncio.run(_read_workers(Settings.load()))
-    print_result(found.model_dump(mode="json"), lambda: _print_workers(found))
 
 
 async def _read_workers(settings: "Settings") -> "WorkerList":

@@ -14,6 +14,7 @@ from dingrelay_producers.actor import current_actor
 from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import OTHERWISE, USAGE, as_json, console, note, print_result
+from dingrelay_producers.cli.shared import app_of_jobs, takes, waits
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.language import tr, translated
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 MOST_LISTED = 1_000
 """People that `report --outcome` lists; all are in its files."""
 
+FOLLOW_UP_SECONDS = 3600.0
+"""How long recalls, and questions for who got it, are waited for by default."""
+
 app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
@@ -42,6 +46,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
 @app.command()
+@takes("app")
 def create(
     name: Annotated[str, typer.Argument(help="A name for people; it need not be unique.")],
     text: given.Text = None,
@@ -54,7 +59,6 @@ def create(
     everyone: given.Everyone = False,
     without: given.Without = None,
     without_department: given.WithoutDepartment = None,
-    without_campaign: given.WithoutCampaign = None,
     without_file: given.WithoutFile = None,
     encoding: given.Encoding = "",
     malformed: given.OnMalformed = "refuse",
@@ -69,7 +73,6 @@ def create(
     error_share: Annotated[
         float, typer.Option(help="Share of failed recipients at which it pauses itself.")
     ] = 0.1,
-    app: common.App = "default",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Store nothing; show what it takes: calls, time, quota."),
@@ -79,6 +82,7 @@ def create(
 
     dingrelay campaign create "Spring party" --text "Dear {name}, ..." --file guests.csv
     """
+    app = app_of_jobs()
     asked = {
         "name": name,
         "app": app,
@@ -90,15 +94,16 @@ def create(
         "error_share": error_share,
     }
     given.check_people(file, to, department, everyone, column, without_file)
+    without_users, without_campaigns = given.left_out(without)
     plan: Plan = {
         **given.parse_stored(asked, dry_run=dry_run),
         "column": column or "",
         "users": common.userids(to, "--to", app),
         "departments": department or [],
         "everyone": everyone,
-        "without_users": common.userids(without, "--except", app),
+        "without_users": common.userids(without_users, "--except", app),
         "without_departments": without_department or [],
-        "without_campaigns": without_campaign or [],
+        "without_campaigns": without_campaigns,
         "malformed": malformed,
         "encoding": encoding,
     }
@@ -131,6 +136,7 @@ def _campaigns(app: str | None = None) -> "CampaignService":
 
 
 @app.command("list")
+@takes("app")
 @common.filtered_by(CampaignFilter)
 def list_(chosen: CampaignFilter, limit: common.Limit = 50) -> None:
     """List campaigns, latest first."""
@@ -177,36 +183,34 @@ def start(
 
 
 @app.command()
-def review(campaign: Id) -> None:
-    """Submit a draft for the approval of a second person; reviewers of the settings get a link to it."""
-    job = asyncio.run(_campaigns().ask_review(campaign, current_actor().id))
-    if job is not None:
+def review(
+    campaign: Id,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Approve what others submitted: it may start.")
+    ] = False,
+    reject: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Reject it: it does not start. The writers read why."),
+    ] = None,
+) -> None:
+    """Submit a draft for the approval of a second person, or approve or reject it as that person.
+
+    Reviewers of the settings get a link to what is submitted.
+    """
+    if approve and reject is not None:
+        raise typer.BadParameter(tr("give exactly one of them"), param_hint="--approve, --reject")
+    from dingrelay_workers.campaigns.review import WORDS
+
+    actor = current_actor().id
+    if approve:
+        asyncio.run(_campaigns().approve(campaign, actor))
+    elif reject is not None:
+        asyncio.run(_campaigns().reject(campaign, actor, reject))
+    elif job := asyncio.run(_campaigns().ask_review(campaign, actor)):
         from dingrelay_producers.client.client import Client
 
         with Client() as client:
             client.send(job)
-    _print_review(campaign)
-
-
-@app.command()
-def approve(campaign: Id) -> None:
-    """Approve a campaign that others wrote and submitted, so that it may start."""
-    asyncio.run(_campaigns().approve(campaign, current_actor().id))
-    _print_review(campaign)
-
-
-@app.command()
-def reject(
-    campaign: Id, reason: Annotated[str, typer.Option(help="Why; the writers read it.")]
-) -> None:
-    """Reject a campaign that was submitted; it does not start."""
-    asyncio.run(_campaigns().reject(campaign, current_actor().id, reason))
-    _print_review(campaign)
-
-
-def _print_review(campaign: str) -> None:
-    from dingrelay_workers.campaigns.review import WORDS
-
     found = asyncio.run(_campaigns().review(campaign))
     print_result(
         {"id": campaign, **found.model_dump(mode="json")},
@@ -241,6 +245,7 @@ def _move(campaign: str, verb: "Verb", state: str) -> None:
 
 
 @app.command()
+@takes("timeout")
 def report(
     campaign: Id,
     csv_file: Annotated[
@@ -285,7 +290,6 @@ def report(
         typer.Option(min=1, help="With --refresh: only so many of its calls, spread over all."),
     ] = None,
     yes: Yes = False,
-    timeout: common.Timeout = 3600,
 ) -> None:
     """Show what became of a campaign's people, in figures and one by one.
 
@@ -303,7 +307,7 @@ def report(
             campaign,
             lambda campaigns: campaigns.confirm(campaign, sample=sample),
             yes=yes,
-            timeout=timeout,
+            wait=True,
         )
     if outcome is not None and not (csv_file or json_file):
         people = asyncio.run(_people(campaign, outcome))
@@ -367,6 +371,7 @@ async def _report(
 
 
 @app.command("test")
+@takes("wait", "timeout")
 def send_test(
     campaign: Id,
     to: Annotated[list[str], typer.Option(help="The testers, comma-separated; repeatable.")],
@@ -377,8 +382,6 @@ def send_test(
             help="A field of the message; repeatable. Without them: as for the first recipient.",
         ),
     ] = None,
-    wait: common.Wait = False,
-    timeout: common.Timeout = 60,
 ) -> None:
     """Send a campaign's message to testers, now, with 【测试】 before its title and text.
 
@@ -386,20 +389,19 @@ def send_test(
     marked: such a tester is left out of the campaign that day.
     """
     job = asyncio.run(_campaigns().test(campaign, common.userids(to, "--to"), _fields(field)))
-    enqueue(job, wait=wait, timeout=timeout)
+    enqueue(job)
 
 
 @app.command()
-def recall(
-    campaign: Id, yes: Yes = False, wait: common.Wait = False, timeout: common.Timeout = 3600
-) -> None:
+@takes("wait", "timeout")
+def recall(campaign: Id, yes: Yes = False) -> None:
     """Take back what a campaign sent in the last 24 hours; one call for each of its calls."""
     made, failed = _follow_up(
         "recall",
         campaign,
         lambda campaigns: campaigns.recall(campaign),
         yes=yes,
-        timeout=timeout if wait else None,
+        wait=waits(),
     )
     print_result(made, lambda: _accepted(made["jobs"]))
     if failed:
@@ -412,9 +414,9 @@ def _follow_up(
     act: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
     *,
     yes: bool,
-    timeout: float | None,
+    wait: bool,
 ) -> tuple[dict[str, Any], int]:
-    """Make jobs about a campaign, once their cost is shown and agreed to; unless `timeout` is None, wait for their end.
+    """Make jobs about a campaign, once their cost is shown and agreed to; with `wait`, wait for their end.
 
     Returns:
         What was made, and how many jobs are not done.
@@ -439,7 +441,7 @@ def _follow_up(
     with Client() as client:
         client.send_many(plan.jobs, on_sent=refs.append)
         made["jobs"] = [ref.id for ref in refs]
-        failed = 0 if timeout is None else len(refs) - wait_for_all(refs, timeout)[State.DONE]
+        failed = len(refs) - wait_for_all(refs, FOLLOW_UP_SECONDS)[State.DONE] if wait else 0
     if failed:
         problem = tr("{failed:,} of {count:,} jobs are not done", failed=failed, count=len(refs))
         note(problem, style="yellow")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast
 
 import typer
 
+from dingrelay_producers.cli.options import split
 from dingrelay_producers.cli.output import USAGE, note
 from dingrelay_producers.language import tr, translated
 from dingrelay_tasks.sentence import en
@@ -46,14 +47,13 @@ Department = Annotated[
     list[int] | None, typer.Option(help="A department and all below it; repeatable.")
 ]
 Everyone = Annotated[bool, typer.Option("--everyone", help="Everyone in the directory.")]
-Without = Annotated[list[str] | None, typer.Option("--except", help="Not these people; as --to.")]
+Without = Annotated[
+    list[str] | None,
+    typer.Option("--except", help="Not these people; as --to. campaign=ID is all of a campaign's."),
+]
 WithoutDepartment = Annotated[
     list[int] | None,
     typer.Option("--except-department", help="No person in or below it; repeatable."),
-]
-WithoutCampaign = Annotated[
-    list[str] | None,
-    typer.Option("--except-campaign", metavar="ID", help="Not its people; repeatable."),
 ]
 WithoutFile = Annotated[
     str | None,
@@ -75,6 +75,10 @@ OnMalformed = Annotated[
         help="What rows that name no person mean: nothing is created, or they are left out."
     ),
 ]
+
+
+CAMPAIGN = "campaign="
+"""How ``--except`` names a campaign."""
 
 
 @contextmanager
@@ -116,6 +120,14 @@ def check_people(
         raise typer.BadParameter(tr("standard input can be read once"), param_hint="--except-file")
     if column is not None and file is None:
         raise typer.BadParameter(tr("goes with --file"), param_hint="--column")
+
+
+def left_out(without: list[str] | None) -> tuple[list[str], list[str]]:
+    """The people of ``--except``, and the campaigns."""
+    named = split(without)
+    campaigns = [each for each in named if each.startswith(CAMPAIGN)]
+    people = [each for each in named if not each.startswith(CAMPAIGN)]
+    return people, [each.removeprefix(CAMPAIGN) for each in campaigns]
 
 
 def open_input(files: ExitStack, name: str | None, option: str) -> BinaryIO | None:

@@ -38,6 +38,8 @@ async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
     except SettingsError as error:
         return [*results, CheckResult("settings", "failed", str(error), "set or correct it")]
     results.append(_check_settings(settings))
+    if settings.robots:
+        results.append(_robots(settings))
     servers, redis_writes = await _check_servers(settings, settle_ended=settle_ended)
     results += servers
     results += await check_dingtalk(settings, redis_writes=redis_writes)
@@ -101,6 +103,13 @@ def _check_settings(settings: Settings) -> CheckResult:
             "set DINGRELAY_FLOWER_USER and DINGRELAY_FLOWER_PASSWORD",
         )
     return CheckResult("settings", "ok", f"env={settings.env}")
+
+
+def _robots(settings: Settings) -> CheckResult:
+    """The robots of the settings, and the groups that they post to."""
+    groups = [f"{name} ({', '.join(each.robots)})" for name, each in settings.groups.items()]
+    robots = ", ".join(sorted(settings.robots))
+    return CheckResult("robots", "ok", en("{}; groups: {}", robots, ", ".join(groups) or "-"))
 
 
 TRACES_TIMEOUT = 3.0

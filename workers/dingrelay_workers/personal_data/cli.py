@@ -20,6 +20,7 @@ from dingrelay_producers.cli.output import (
     print_result,
     print_table,
 )
+from dingrelay_producers.cli.shared import app_named, takes
 from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
@@ -47,12 +48,12 @@ app = typer.Typer(
 
 
 @app.command()
+@takes("app")
 def find(
     text: Annotated[
         str,
         typer.Argument(help="Part of a name; or a userid, mobile number, e-mail or job number."),
     ],
-    app: Annotated[str | None, typer.Option(help="Only in this application's directory.")] = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, max=1_000, help="How many at most.")
     ] = 20,
@@ -61,6 +62,7 @@ def find(
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.history.service import HistoryService
 
+    app = app_named()
     history = HistoryService(Settings.load().of_app(app))
     found = asyncio.run(history.search(text, app=app, limit=limit))
     print_result(found.model_dump(mode="json"), lambda: _print(found.people))
@@ -88,14 +90,15 @@ def _departments(person: "KnownPerson") -> str:
 
 
 @app.command()
+@takes("app")
 def show(
     user: User,
-    app: Annotated[str | None, typer.Option(help="Only what this application sent.")] = None,
     limit: options.Limit = 50,
 ) -> None:
     """Show what a person was sent, by messages and campaigns, and why something did not arrive."""
     from dingrelay_producers.client.client import Client
 
+    app = app_named()
     user = options.userid(user, "USER", app)
     with Client() as client:
         found = client.person(user, app=app, limit=limit)
@@ -134,9 +137,9 @@ def _print_history(found: "PersonHistory") -> None:
 
 
 @app.command()
+@takes("app")
 def export(
     user: User,
-    app: Annotated[str | None, typer.Option(help="Only what this application keeps.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write it to a new file, as JSON.")
     ] = None,
@@ -146,6 +149,7 @@ def export(
 
     from dingrelay_producers.client.client import Client
 
+    app = app_named()
     user = options.userid(user, "USER", app)
     with Client() as client:
         found = _json_values(client.export_person(user, app=app))
@@ -171,14 +175,15 @@ def _print_counts(found: Mapping[str, Any]) -> None:
 
 
 @app.command()
+@takes("app")
 def erase(
     user: User,
-    app: Annotated[str | None, typer.Option(help="Only what this application keeps.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Take a person out of all that is kept. What is still needed goes later, by itself."""
     from dingrelay_producers.client.client import Client
 
+    app = app_named()
     user = options.userid(user, "USER", app)
     with Client() as client:
         if not yes:

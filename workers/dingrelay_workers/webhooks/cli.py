@@ -22,6 +22,7 @@ from dingrelay_producers.cli.output import (
 from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
+from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
     from dingrelay_workers.webhooks.documents import (
@@ -96,21 +97,20 @@ def create(
 
 
 @app.command("list")
-def list_() -> None:
-    """List the endpoints, the newest first."""
-    found = asyncio.run(_ask(lambda webhooks: webhooks.list()))
-    print_result([each.model_dump(mode="json") for each in found], lambda: _print_table(found))
-
-
-@app.command()
-def show(
-    endpoint: EndpointArgument,
+def list_(
+    endpoint: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The endpoint's id, drw_…")
+    ] = None,
     state: Annotated[
         DeliveryStateName | None, typer.Option(help="Only deliveries in this state.")
     ] = None,
     limit: Limit = 10,
 ) -> None:
-    """Show an endpoint, its backlog, since when it fails, and its deliveries, of the latest notices first."""
+    """List the endpoints, or the deliveries of one: its backlog, since when it fails, and its latest notices."""
+    if endpoint is None:
+        known = asyncio.run(_ask(lambda webhooks: webhooks.list()))
+        print_result([each.model_dump(mode="json") for each in known], lambda: _print_table(known))
+        return
 
     async def act(
         webhooks: "WebhookService",
@@ -128,8 +128,14 @@ def show(
 def probe(endpoint: EndpointArgument) -> None:
     """Send a test notice to an endpoint, and show the answer."""
     answer = asyncio.run(_ask(lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
-    print_result(answer.model_dump(mode="json"), lambda: translated(answer.reason))
-    raise typer.Exit({"taken": DONE, "pending": UNREACHABLE}.get(answer.verdict, OTHERWISE))
+    sent = answer.state == "tested"
+    page = (
+        answer.reason
+        if sent
+        else en("no worker has sent it yet; is there one that serves webhooks?")
+    )
+    print_result(answer.model_dump(mode="json"), lambda: translated(page))
+    raise typer.Exit((DONE if answer.accepted else OTHERWISE) if sent else UNREACHABLE)
 
 
 @app.command()
@@ -161,10 +167,10 @@ def resume(
 
     async def act(webhooks: "WebhookService") -> "tuple[Endpoint, int | None]":
         resumed = await webhooks.resume(endpoint, skip=skip)
-        for number in notice or ():
-            await webhooks.redeliver(endpoint, number)
-        again = await webhooks.replay(endpoint, since=moment) if moment else None
-        return resumed, again if again is not None else len(notice or ()) or None
+        again = [await webhooks.replay(endpoint, notice=number) for number in notice or ()]
+        if moment:
+            again.append(await webhooks.replay(endpoint, since=moment))
+        return resumed, sum(again) if again else None
 
     found, count = asyncio.run(_ask(act))
     if count is None:
