@@ -82,18 +82,23 @@ def by_celery(publisher: Publisher) -> Callable[[Callable[[Any], None]], None]:
     return publish_all
 
 
+def publish(settings: Settings, *, directly: bool) -> None:
+    """Publish all wake-ups, by Celery or directly."""
+    publisher = Publisher(settings)
+    if not directly:
+        publisher._direct = None
+        publisher._confirmed = by_celery(publisher)  # type: ignore[method-assign]
+    assert not publisher.publish(WAKEUPS)
+    publisher.close()
+
+
 def published(settings: Settings, *, directly: bool) -> tuple[dict[str, list[Any]], list[Any]]:
     """What is in each queue, in order, and what was published, with its channel."""
     with Redis.from_url(settings.redis) as redis, redis.pubsub() as events:
         redis.flushall()
         events.psubscribe("*")
         events.get_message(timeout=5)
-        publisher = Publisher(settings)
-        if not directly:
-            publisher._direct = None
-            publisher._confirmed = by_celery(publisher)  # type: ignore[method-assign]
-        assert not publisher.publish(WAKEUPS)
-        publisher.close()
+        publish(settings, directly=directly)
         queues = {
             name: [read(message) for message in redis.lrange(name, 0, -1)]
             for name in {wakeup.queue for wakeup in WAKEUPS}
@@ -145,12 +150,12 @@ def test_celery_reads_the_same_event_of_both(settings: Settings, directly: bool)
     app, found = Celery(broker=settings.redis, set_as_current=False), list[Any]()
     with app.connection_for_read() as connection:
         receiver = app.events.Receiver(connection, handlers={"task-sent": found.append})
-        with receiver.consumer_context():
+        with receiver.consumer_context() as (consuming, *_):
             with suppress(TimeoutError):
-                connection.drain_events(timeout=0.01)  # it subscribes
-            published(settings, directly=directly)
+                consuming.drain_events(timeout=0.01)  # it subscribes
+            publish(settings, directly=directly)
             while len(found) < len(WAKEUPS):
-                connection.drain_events(timeout=5)
+                consuming.drain_events(timeout=5)
     assert [(each["uuid"], each["kwargs"]) for each in found] == [
         (each.id, each.summary) for each in WAKEUPS
     ]
