@@ -19,6 +19,7 @@ from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
 from dingrelay_producers.settings import SettingsError
 from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.minutes import MINUTES
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.webhooks import dispatcher, secret, service
 from dingrelay_workers.webhooks.deliverer import PLACES
@@ -92,6 +93,15 @@ async def test_a_notice_is_sent_as_the_spec_says(at: Office, receiver: Receiver)
     assert datetime.fromisoformat(document["timestamp"]).tzinfo
     with pytest.raises(WebhookVerificationError):
         verified(request, (await at.add(receiver.url)).secret)
+
+
+async def test_an_endpoint_shows_what_it_accepted_in_the_last_minutes(
+    at: Office, receiver: Receiver
+) -> None:
+    issued = await at.add(receiver.url)
+    await at.arrived(receiver, await at.people_left(["a", "b"]))
+    await MINUTES.report(at.resources.redis)
+    assert sum((await at.store.get(issued.id)).health.minutes) == 2
 
 
 async def test_an_endpoint_gets_what_it_chose_only(at: Office, receiver: Receiver) -> None:

@@ -42,6 +42,7 @@ from dingrelay_workers.maintenance.leader import NOTICES, WORK, Leader
 from dingrelay_workers.maintenance.presence import Deadlines, Leases, Presence
 from dingrelay_workers.maintenance.scheduler import Schedule, Scheduler
 from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE
+from dingrelay_workers.minutes import MINUTES
 from dingrelay_workers.recipients.checks import RecipientChecks
 from dingrelay_workers.store.connections import Patience, open_redis
 from dingrelay_workers.store.records import Records, Revocations
@@ -197,6 +198,7 @@ class Resources:
                 await self.leader.close()
                 await self.webhook_leader.close()
                 await self.quota.close()
+                await MINUTES.report(self.redis)
         except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             log.warning("closed_without_redis", reason=type(error).__name__)
         await self.limiter.close()
@@ -332,7 +334,7 @@ class Resources:
             await asyncio.sleep(BACKLOG_EVERY)
 
     async def _publish_rules(self) -> None:
-        """Publish the limits of this process, and what it is, for those who look at them."""
+        """Publish the limits of this process, what it is and what it did, for those who look at them."""
         started = datetime.now(UTC)
         while True:
             with suppress(RedisError, OSError):
@@ -344,6 +346,7 @@ class Resources:
                     "seen_at": datetime.now(UTC).isoformat(),
                 }
                 await fleet_rules.publish(self.redis, self.worker, self.rules, about)
+                await MINUTES.report(self.redis)
             await asyncio.sleep(RULES_EVERY)
 
     async def _serve(self) -> None:

@@ -73,6 +73,8 @@ SYNC_MARGIN_MS = 86_400_000
 MEMBER_COUNT_TTL_MS = 3_600_000
 RULES_TTL_MS = 60_000
 """How long a worker's rules are shown without renewal."""
+MINUTE_TTL_MS = 1_200_000
+"""Longer than the minutes that are shown."""
 SYNCED_TTL_MS = 30 * 86_400_000
 VISIBLE_RANGE_TTL_MS = 86_400_000
 """Users are left out only after a newer range was read; users removed from the range since are
@@ -349,6 +351,11 @@ def job_approval(job_id: str) -> str:
 def rules(worker: str) -> str:
     """String: the limits that a worker keeps, its lanes and its version (JSON). TTL: RULES_TTL_MS, renewed by it."""
     return f"{PREFIX}rules:{worker}"
+
+
+def minute(number: int) -> str:
+    """Hash: bucket, worker or endpoint → what it did in this minute since 1970. TTL: MINUTE_TTL_MS."""
+    return f"{PREFIX}minute:{number}"
 
 
 def scheduled_sync(app: str) -> str:

@@ -99,6 +99,8 @@ class WorkerStatus(BaseModel):
     started_at: datetime | None
     seen_at: datetime | None
     """When it last said all this; it does so every 20 s."""
+    minutes: list[int] = []
+    """Jobs that it ran in each of the last minutes, the present one last."""
 
 
 class ServedLane(BaseModel):

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.store import keys
+from dingrelay_workers import minutes
 from dingrelay_workers.backlog.documents import ServedLane, WorkerList, WorkerStatus
 
 PREFIX = "dingrelay."
@@ -22,8 +23,12 @@ async def read(redis: Redis) -> WorkerList:
     names = sorted(name.decode(errors="replace") for name in signs)
     texts: list[Any] = await redis.mget([keys.rules(name) for name in names]) if names else []
     alive: list[Any] = await redis.mget(list(map(keys.alive, QUEUES)))
+    ran = await minutes.read(redis, list(map(minutes.worker, names)))
     return WorkerList(
-        workers=[_worker(name, text) for name, text in zip(names, texts, strict=True)],
+        workers=[
+            _worker(name, text).model_copy(update={"minutes": ran[minutes.worker(name)]})
+            for name, text in zip(names, texts, strict=True)
+        ],
         lanes=[
             ServedLane(name=queue.removeprefix(PREFIX), served=sign is not None)
             for queue, sign in zip(QUEUES, alive, strict=True)

@@ -31,7 +31,8 @@ async def webhooks(visit: Visit) -> web.Response:
         for each in found
         if may_see_endpoint(visit.grant, each)
     ]
-    return visit.page("webhooks.html", endpoints=shown)
+    accepted = await visit.context.services.webhooks.accepted([each.id for each, _ in shown])
+    return visit.page("webhooks.html", endpoints=shown, accepted=accepted)
 
 
 @at("/webhooks/{id}", scope="webhooks:read")

@@ -27,6 +27,7 @@ from dingrelay_workers.limiter.breakers import Pace
 from dingrelay_workers.limiter.fleet_rules import FleetRules
 from dingrelay_workers.limiter.rules import Rule, Rules
 from dingrelay_workers.limiter.slot import ParkedTotal, Turns, parked
+from dingrelay_workers.minutes import MINUTES
 
 _PACKAGE = "dingrelay_workers.limiter"
 ACQUIRE = Script.load(_PACKAGE, "rules", "turns", "breakers", "adaptation", "acquire")
@@ -153,6 +154,7 @@ class BucketState:
         horizon: when the parked jobs are through at the present rate, if no others come; None if
             none is parked. Only calls have one.
         waiting: jobs that are parked, in all lanes and of all senders.
+        minutes: what calls took of it in each of the last minutes, the present one last.
     """
 
     scope: str
@@ -169,6 +171,7 @@ class BucketState:
     throttles: int
     horizon: datetime | None
     waiting: int
+    minutes: Sequence[int] = ()
 
 
 def acquire(
@@ -283,6 +286,12 @@ def ended(
 def costs(rules: Sequence[Rule], recipients: int) -> tuple[int, ...]:
     """What a call takes of each rule."""
     return tuple(recipients if rule.unit == "recipients" else 1 for rule in rules)
+
+
+def count_taken(rules: Sequence[Rule], recipients: int) -> None:
+    """Count in this minute what a call takes of each rule."""
+    for rule, cost in zip(rules, costs(rules, recipients), strict=True):
+        MINUTES.count(rule.key, cost)
 
 
 async def ask(redis: Redis, call: Call) -> Reply:

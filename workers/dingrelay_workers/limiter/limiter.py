@@ -251,6 +251,7 @@ class Limiter:
             raise Outage(circuit.name, reply.outage, reply.reason, reply.wait)
         if not reply.starts:
             raise Parked(max(SOONEST, reply.wait), en("{} is paused: {}", api, reply.reason))
+        buckets.count_taken(rules, 0)
         return Slot(
             request, at=self._clock(), probing=reply.probing, sick=reply.sick, trial=reply.trial
         )

@@ -1,12 +1,15 @@
 """All limits of the fleet: one document for the command line and for HTTP."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_workers import minutes
 from dingrelay_workers.limiter import breakers, buckets, fleet_rules
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
@@ -71,9 +74,13 @@ async def read(redis: Redis, settings: Settings, pace: FleetPace | None = None) 
     """
     own = Rules.from_settings(settings.limits, settings.egress)
     rules, states, outages = pace or await read_pace(redis, own)
+    names = [keys.bucket(each.scope, each.api, each.unit) for each in states]
+    taken = await minutes.read(redis, names)
     return FleetLimits(
         rules=PublishedRules(workers=rules.workers, differences=[*rules.differences]),
-        buckets=[*states],
+        buckets=[
+            replace(each, minutes=taken[name]) for each, name in zip(states, names, strict=True)
+        ],
         outages=[*outages],
         quota=await Quota(redis, settings).months(),
     )

@@ -14,7 +14,15 @@ from itertools import islice
 from redis.asyncio import Redis
 
 from dingrelay_workers.limiter.breakers import Breakers, Circuit
-from dingrelay_workers.limiter.buckets import Ask, Reply, UnreportedAnswers, acquire, ask, costs
+from dingrelay_workers.limiter.buckets import (
+    Ask,
+    Reply,
+    UnreportedAnswers,
+    acquire,
+    ask,
+    costs,
+    count_taken,
+)
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Outage, Slot, SlotRequest, Turns
 
@@ -275,6 +283,7 @@ class WaitQueue:
         self._confirm()
         for waiter, start in zip(first, reply.starts, strict=False):
             waiter.slot.due = asked + start
+            count_taken(self.rules, waiter.slot.paid)
             self._give(waiter, start, reply)
         for waiter in first[len(reply.starts) :]:
             waiter.slot.waited = True

@@ -22,6 +22,7 @@ from dingrelay_producers.store import keys, scripts
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call
+from dingrelay_workers import minutes
 from dingrelay_workers.metrics import RUNNING
 from dingrelay_workers.store.records import Claim, Records
 
@@ -211,6 +212,7 @@ class Leases:
         finally:
             del self._held[claim.nonce]
             RUNNING.dec()
+            minutes.MINUTES.count(minutes.worker(claim.nonce.partition("/")[0]))
 
     @property
     def count(self) -> int:

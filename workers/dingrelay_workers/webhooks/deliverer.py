@@ -19,6 +19,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_tasks.sentence import en
+from dingrelay_workers import minutes
 from dingrelay_workers.metrics import WEBHOOK_SECONDS, WEBHOOKS, webhook_code
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import secret
@@ -174,6 +175,8 @@ class Deliverer:
                 receipt = await self._sender.post(url, content, {**headers, **trace})
             _delivered(span, receipt)
         WEBHOOKS.labels(receipt.verdict, webhook_code(receipt.code)).inc()
+        if receipt.verdict == "taken":
+            minutes.MINUTES.count(minutes.endpoint(work.endpoint.id))
         WEBHOOK_SECONDS.observe(time.monotonic() - began)
         return receipt
 

@@ -200,6 +200,8 @@ class EndpointHealth(BaseModel):
     """A short word such as `http_503`; empty if the last delivery was accepted."""
     retry_at: datetime | None
     """Time of the next try, while deliveries are held back."""
+    minutes: list[int]
+    """Notices that it accepted in each of the last minutes, the present one last."""
 
 
 class EndpointStatus(Endpoint, frozen=True):

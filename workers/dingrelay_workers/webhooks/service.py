@@ -1,7 +1,7 @@
 """Endpoints, for their administration by command line and gateway."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -12,11 +12,13 @@ from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.filters import DeliveryStateName
+from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
+from dingrelay_workers import minutes
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
@@ -104,10 +106,17 @@ class WebhookService:
             stored = await _found(connection, endpoint)
             now = datetime.now(UTC)
             backlog, under_way = await deliveries.counts(connection, endpoint, now)
-        health = {**dict(stored), "backlog": backlog, "under_way": under_way}
+        accepted = (await self.accepted([endpoint]))[endpoint]
+        health = {**dict(stored), "backlog": backlog, "under_way": under_way, "minutes": accepted}
         if stored.retry_at and stored.retry_at <= now:
             health["retry_at"] = None
         return EndpointStatus.model_validate({**dict(stored), "health": health})
+
+    async def accepted(self, ids: Collection[str]) -> Mapping[str, Sequence[int]]:
+        """Endpoint → the notices that it accepted in each of the last minutes, the present one last."""
+        async with asking():
+            found = await minutes.read(self._redis, list(map(minutes.endpoint, ids)))
+        return {each: found[minutes.endpoint(each)] for each in ids}
 
     async def deliveries(
         self,

@@ -1,0 +1,60 @@
+"""What the fleet did in the last minutes, beside each limit, worker and endpoint."""
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from dingrelay_workers import minutes
+from dingrelay_workers.limiter import overview
+from dingrelay_workers.minutes import MINUTES, SHOWN, Minutes
+from jobs import message
+from one_worker import OneWorker
+
+
+async def test_what_processes_count_is_added_up(redis: Redis) -> None:
+    ours, theirs = Minutes(), Minutes()
+    ours.count("calls", 2)
+    for name in ("calls", "people"):
+        theirs.count(name)
+    for each in (ours, theirs, ours):
+        await each.report(redis)
+    found = await minutes.read(redis, ["calls", "people", "nothing"])
+    assert {name: sum(each) for name, each in found.items()} == {
+        "calls": 3,
+        "people": 1,
+        "nothing": 0,
+    }
+    assert {len(each) for each in found.values()} == {SHOWN}
+    assert await minutes.read(redis, []) == {}
+
+
+async def test_what_could_not_be_reported_is_reported_later(redis: Redis) -> None:
+    counted = Minutes()
+    counted.count("calls")
+    async with Redis.from_url("redis://127.0.0.1:1") as away:
+        with pytest.raises(RedisError):
+            await counted.report(away)
+    await counted.report(redis)
+    assert sum((await minutes.read(redis, ["calls"]))["calls"]) == 1
+
+
+async def test_limits_and_workers_show_what_was_sent(worker: OneWorker, redis: Redis) -> None:
+    resources = worker.executor.resources
+
+    async def shown() -> dict[str, int]:
+        await MINUTES.report(redis)
+        limits = await overview.read(redis, resources.settings)
+        name = minutes.worker(resources.worker)
+        ran = await minutes.read(redis, [name])
+        return {"jobs": sum(ran[name])} | {
+            each.unit: sum(each.minutes) for each in limits.buckets if each.api == "message.send"
+        }
+
+    before = await shown()
+    await worker.finish(await worker.send(message()))
+    after = await shown()
+    assert {name: after[name] - before.get(name, 0) for name in after} == {
+        "jobs": 1,
+        "calls": 1,
+        "recipients": 1,
+    }

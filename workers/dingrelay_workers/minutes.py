@@ -1,0 +1,72 @@
+"""What the fleet did in each of the last minutes: counted in each process, which adds it up in Redis now and then.
+
+So no message costs a round trip more. A process that dies loses what it has counted since its last report.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from dingrelay_producers.store import keys
+
+SHOWN = 15
+"""Minutes."""
+
+
+class Minutes:
+    """What one process has counted and not reported yet."""
+
+    def __init__(self) -> None:
+        self._counted: Counter[tuple[int, str]] = Counter()
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Note so many of something in this minute."""
+        self._counted[_present(), name] += number
+
+    async def report(self, redis: Redis) -> None:
+        """Add it to what the fleet has counted.
+
+        Raises:
+            RedisError: Redis can't be reached; it is reported the next time.
+        """
+        counted, self._counted = self._counted, Counter()
+        try:
+            async with redis.pipeline(transaction=True) as pipe:
+                for (minute, name), number in counted.items():
+                    pipe.hincrby(keys.minute(minute), name, number)
+                    pipe.pexpire(keys.minute(minute), keys.MINUTE_TTL_MS)
+                await pipe.execute()
+        except (RedisError, OSError):
+            self._counted.update(counted)
+            raise
+
+
+MINUTES = Minutes()
+"""Of this process: cost under a rule by the key of its bucket, and what the functions below name."""
+
+
+def worker(name: str) -> str:
+    """Jobs that a worker ran."""
+    return f"worker:{name}"
+
+
+def endpoint(name: str) -> str:
+    """Notices that an endpoint of webhooks accepted."""
+    return f"webhook:{name}"
+
+
+async def read(redis: Redis, names: Sequence[str]) -> Mapping[str, list[int]]:
+    """Name → how many there were in each of the last minutes, the present one last."""
+    now = _present()
+    async with redis.pipeline(transaction=False) as pipe:
+        for minute in range(now - SHOWN + 1, now + 1) if names else ():
+            pipe.hmget(keys.minute(minute), names)
+        found = await pipe.execute()
+    return {name: [int(each[at] or 0) for each in found] for at, name in enumerate(names)}
+
+
+def _present() -> int:
+    return int(time.time() // 60)
