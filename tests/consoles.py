@@ -30,10 +30,14 @@ class Browser:
         """Where the last form led."""
 
     async def get(self, path: str, **headers: str) -> tuple[int, str]:
-        async with self.session.get(
-            self.url + path, headers=headers, allow_redirects=False
-        ) as answer:
-            return answer.status, await answer.text()
+        """A page; one that renews itself, as it stands once it does so no more."""
+        while True:
+            async with self.session.get(
+                self.url + path, headers=headers, allow_redirects=False
+            ) as answer:
+                status, text = answer.status, await answer.text()
+            if 'http-equiv="refresh"' not in text:
+                return status, text
 
     async def status(self, path: str, **headers: str) -> int:
         """How a page is answered."""

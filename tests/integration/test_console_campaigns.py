@@ -345,6 +345,39 @@ async def test_the_check_says_what_it_takes_and_which_people_it_will_not_reach(
     assert HOSTILE not in page
 
 
+async def test_no_page_waits_for_a_check(writer: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that the check is being made; what was found serves whoever asks within moments."""
+    may_end, asked = asyncio.Event(), list[str]()
+
+    def held(service: type, name: str) -> None:
+        check = getattr(service, name)
+
+        async def hold(self: Any, subject: str) -> Any:
+            asked.append(subject)
+            await may_end.wait()
+            return await check(self, subject)
+
+        monkeypatch.setattr(service, name, hold)
+
+    draft = await written(writer, pasted="u20,u21")
+    campaign = await made(writer, draft)
+    held(Drafts, "check")
+    held(CampaignService, "preview")
+    pages = [f"{draft}/check", f"{campaign}/start"]
+    for page in pages:
+        async with writer.session.get(writer.url + page) as answer:
+            text = await answer.text()
+        assert ("It is being checked" in text, "2 people in 2 calls" in text) == (True, False)
+    may_end.set()
+    for page in pages * 2:
+        assert "2 people in 2 calls" in await writer.text(page)
+    assert asked == [each.split("/")[3 if "drafts" in each else 2] for each in (draft, campaign)]
+    changed = {"name": "party", "app": "default", "msgtype": "text", "text.content": "another text"}
+    assert await writer.submit(f"{draft}/write", **changed) == 303
+    await writer.text(f"{draft}/check")
+    assert len(asked) == 3, "a changed draft is checked again"
+
+
 async def test_a_picture_becomes_the_message(
     writer: Browser, settings: Settings, redis: Redis
 ) -> None:

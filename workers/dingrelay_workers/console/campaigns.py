@@ -185,7 +185,11 @@ async def confirm_start(visit: Visit) -> web.Response:
     """The last question before it leaves."""
     found = await _found(visit)
     many = found.recipients > MANY
-    check = await visit.context.services.campaigns.preview(found.id)
+    check = await visit.context.checks.soon(
+        found.id, lambda: visit.context.services.campaigns.preview(found.id)
+    )
+    if check is None:
+        return visit.page("checking.html", campaign=found)
     return visit.confirmation(
         f"/campaigns/{found.id}/start",
         title=tr("Send “{name}”?", name=found.name),

@@ -18,25 +18,55 @@ if TYPE_CHECKING:
     from dingrelay_workers.console.ways import SignInWay
 
 SHARED_FOR = 2.0
-"""Seconds."""
+"""Seconds after which what pages share is read again."""
+CHECKED_FOR = 10.0
+"""Seconds for which a check is shown, with its time: it looks at each person of a broadcast."""
+SOON = 0.02
+"""Seconds that a page waits for a check before it says that it is being made."""
 
 Value = TypeVar("Value")
 
 
 class SharedReads:
-    """Reads that serve all who ask within a moment: each tab that is left open asks every few seconds."""
+    """Reads that serve all who ask within a moment: each tab that is left open asks every few seconds.
 
-    def __init__(self) -> None:
-        self._reads: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
+    Args:
+        kept: seconds for which the result of one is kept.
+    """
+
+    def __init__(self, kept: float) -> None:
+        self._kept = kept
+        self._reads: dict[Hashable, asyncio.Task[tuple[Any, float]]] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
         """What `read` returns, or has returned for this key a moment ago."""
-        now = asyncio.get_running_loop().time()
-        self._reads = {name: each for name, each in self._reads.items() if now < each[0]}
-        if key not in self._reads:
-            self._reads[key] = now + SHARED_FOR, asyncio.create_task(read())
-        value: Value = await asyncio.shield(self._reads[key][1])
+        value, _ = await asyncio.shield(self._read(key, read))
         return value
+
+    async def soon(
+        self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Value]]
+    ) -> Value | None:
+        """The same; None if that takes longer than a page may. It goes on, for the next request."""
+        task = self._read(key, read)
+        await asyncio.wait([task], timeout=SOON)
+        return task.result()[0] if task.done() else None
+
+    def _read(
+        self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Value]]
+    ) -> asyncio.Task[tuple[Value, float]]:
+        now = asyncio.get_running_loop().time
+        since = now() - self._kept
+
+        def serves(task: asyncio.Task[tuple[Any, float]]) -> bool:
+            return not task.done() or (not task.exception() and task.result()[1] > since)
+
+        async def timed() -> tuple[Value, float]:
+            return await read(), now()
+
+        self._reads = {name: task for name, task in self._reads.items() if serves(task)}
+        if key not in self._reads:
+            self._reads[key] = asyncio.create_task(timed())
+        return self._reads[key]
 
     def forget(self) -> None:
         """Read everything again, since something has changed."""
@@ -50,6 +80,7 @@ class ConsoleContext:
     Attributes:
         records: of jobs; pages enqueue and change them.
         ways: through other sites, which sign people in.
+        checks: of broadcasts; a form of another person does not end one.
         prefix: of every path behind a proxy, such as ``/dingrelay``; empty for none.
     """
 
@@ -61,7 +92,8 @@ class ConsoleContext:
     records: GatewayRecords
     prefix: str = ""
     ways: Mapping[str, "SignInWay"] = field(default_factory=dict[str, "SignInWay"])
-    shared: SharedReads = field(default_factory=SharedReads)
+    shared: SharedReads = field(default_factory=lambda: SharedReads(SHARED_FOR))
+    checks: SharedReads = field(default_factory=lambda: SharedReads(CHECKED_FOR))
 
 
 CONTEXT: web.AppKey[ConsoleContext] = web.AppKey("console", ConsoleContext)

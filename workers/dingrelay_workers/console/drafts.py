@@ -212,15 +212,18 @@ async def check_step(visit: Visit) -> web.Response:
     """What it will take, and which people it will not reach; only reads."""
     draft = await _found(visit)
     problems = [each for step, each in _LACKS.items() if step not in _done(draft)]
-    check = None
+    check, key = None, ("draft", draft.id, draft.version)
     if not problems:
         try:
-            check = await visit.context.services.drafts.check(draft.id)
+            check = await visit.context.checks.soon(
+                key, lambda: visit.context.services.drafts.check(draft.id)
+            )
         except ContractError as error:
             problems = [Meaning("bad", words_of(error))]
     return visit.page(
         "draft_check.html",
         check=check,
+        checking=not (check or problems),
         findings=findings_of(check) if check else problems,
         **await _common(visit, draft, "check", ""),
     )
