@@ -20,9 +20,9 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.campaigns.audience import people_of
 from dingrelay_workers.campaigns.drafts import LARGEST_FILE, Drafts
+from dingrelay_workers.campaigns.findings import findings_of
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.service import CampaignService
-from dingrelay_workers.console.findings import findings_of
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage

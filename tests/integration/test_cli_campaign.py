@@ -104,8 +104,8 @@ def test_a_preview_shows_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path
     assert [found[name] for name in names] == [100, 1_000, 0.003, True]
     assert (found["duplicates"], found["excluded"], found["malformed"]) == (0, 0, 0)
     single = cli.shown("campaign", "create", "n", "--dry-run", "--text", "{userid}", *options)
-    assert "250, for the fields: without them 3" in single
-    assert "25.0% of 1,000 calls; 100 are used" in single
+    assert "make 250 calls of it. Without them it takes 3 calls" in single
+    assert "25.0% of the month's calls. 100 of 1,000 are used already." in single
     assert cli.json("campaign", "list") == []
 
 
@@ -126,7 +126,8 @@ def test_people_who_are_not_in_the_directory_are_counted(cli: Cli) -> None:
     assert preview["not_in_directory"] == 100
     assert preview["limit"] == "20 calls a second, for look-ups"
     shown = cli.shown("campaign", "create", "--dry-run", *plan)
-    assert "100, who are looked up before their calls" in shown
+    assert "100 people are not in the directory" in shown
+    assert "The limit is 20 calls a second, for look-ups." in shown
     draft = cli.json("campaign", "create", *plan)
     assert draft["not_in_directory"] == 100
     assert cli.json("campaign", "start", "--dry-run", draft["id"])["not_in_directory"] == 100

@@ -34,7 +34,7 @@ from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
 from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
 from jobs import a_wakeup
@@ -105,15 +105,20 @@ def test_a_report_as_a_table_has_the_people_of_the_directory_and_no_formula(
             {**person, "userid": f"u{at}", "name": name} for at, name in enumerate(formulas, 1)
         ]
         await rows.put(database, UserRow, *people)
+        names = {5: "研发", 6: "平台"}
+        departments = [{"id": number, "name": name} for number, name in names.items()]
+        await rows.put(database, DepartmentRow, *departments)
+        members = [{"department": number, "userid": "u2"} for number in names]
+        await rows.put(database, MembershipRow, *members)
 
     cli.in_database(fill)
     cli.variables["DINGRELAY_LANGUAGE"] = "zh"
     cli.shown("campaign", "report", campaign, "--csv", "r.csv")
     lines = table(tmp_path / "r.csv")
     assert [line["姓名"] for line in lines] == [f"'{formula}" for formula in formulas]
-    assert list(lines[1])[2:] == ["工号", "手机号", "结果", "原因", "结果代码", "task id"]
+    assert list(lines[1])[2:] == ["工号", "手机号", "部门", "结果", "原因", "结果代码", "task id"]
     why = ["未发送", "当天已收到此内容", "duplicate", ""]
-    assert list(lines[1].values())[2:] == ["0012", "13800000001", *why]
+    assert list(lines[1].values())[2:] == ["0012", "13800000001", "研发/平台", *why]
     cli.shown("campaign", "create", "n", "--text", "{name}", "--file", "r.csv", "--dry-run")
 
 

@@ -446,7 +446,7 @@ def test_every_command_speaks_and_ends_alike_on_every_terminal(
     assert ended["doctor"] == ended["job list"] == ended["campaign show {campaign}"] == 0
     # The last terminal was Chinese: a spreadsheet sees that it is UTF-8, and another campaign reads it.
     head = (tmp_path / "report.csv").read_text("utf-8").splitlines()[0]
-    assert head == "\ufeffuserid,姓名,工号,手机号,结果,原因,结果代码,task id"
+    assert head == "\ufeffuserid,姓名,工号,手机号,部门,结果,原因,结果代码,task id"
 
 
 def test_programs_read_the_same_in_both_languages(cli: Cli) -> None:

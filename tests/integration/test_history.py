@@ -22,6 +22,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, OutcomeRow
+from dingrelay_workers.campaigns.report import TEST_KEY
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.history import service, writer
@@ -293,12 +294,17 @@ async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
     await put(database, UserRow, {"userid": "u123", "name": "张三"})
     await put(database, MembershipRow, {"department": 5, "userid": "u123"})
     job = await archive.end(steps={"call:1": call(1, duplicate=["u123"])}, to={"users": ["u123"]})
+    key = f"{TEST_KEY}{autumn} 1"
+    test = await archive.end(to={"users": ["u123"]}, idempotency_key=key)
     await archive.write()
 
     cli.variables["DINGRELAY_DATABASE_URL"] = archive.settings.database
     found = await asyncio.to_thread(cli.json, "person", "show", "u123")
     outcomes = {each["job"] or each["campaign"]: each["outcome"] for each in found["messages"]}
-    assert outcomes == {job: "duplicate", spring: "forbidden", autumn: "pending"}
+    one_by_one = {job: "duplicate", test: "not_sent"}
+    assert outcomes == {**one_by_one, spring: "forbidden", autumn: "pending"}
+    campaign_of = {each["job"]: (each["campaign"], each["name"]) for each in found["messages"]}
+    assert (campaign_of[test], campaign_of[job][0]) == ((autumn, "autumn"), "")
     reasons = {each["campaign"]: each["reason"] for each in found["messages"]}
     assert reasons[spring] == "143105 no"
     (known,) = found["known_as"]
@@ -313,7 +319,7 @@ async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
     assert unknown.stdout == "not in the directory\n"
     assert unknown.stderr == "nothing was sent to this person\n"
     listed = await asyncio.to_thread(cli.json, "job", "list", "--to", "u123", "--since", "1h")
-    assert [each["id"] for each in listed] == [job]
+    assert [each["id"] for each in listed] == [test, job]
     wrong = await asyncio.to_thread(cli, "job", "list", "--since", "soon")
     assert wrong.exit_code == 2
 

@@ -19,7 +19,7 @@ class Message(BaseModel, frozen=True):
     job: str = ""
     """The job's id; empty for a campaign."""
     campaign: str = ""
-    """The campaign's id; empty for a job."""
+    """The campaign's id, also of a job that is a test of it; empty for another job."""
     sender: str
     name: str
     """The campaign's name, or the job's summary."""

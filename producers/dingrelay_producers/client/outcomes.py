@@ -5,6 +5,23 @@ from typing import Literal, NamedTuple
 
 from dingrelay_tasks.sentence import Sentence, en
 
+TONES = ("bad", "doubt", "wait", "good")
+"""The worst first."""
+
+
+class Meaning(NamedTuple):
+    """What something means, for people.
+
+    Attributes:
+        tone: of `TONES`: how it is coloured.
+        words: what it means.
+        remedy: what to do; empty for nothing.
+    """
+
+    tone: str
+    words: str
+    remedy: str = ""
+
 
 class OutcomeWords(NamedTuple):
     """An outcome in words.

@@ -221,7 +221,7 @@ class Gathered:
         self._database = database
         self._app = spec.app
         self._template = spec.template
-        self._plan = plan
+        self._plan = cast("Mapping[str, Any]", plan)
         self._progress = progress
         self.staging = staging
         self.rows = self.file_rows = 0
@@ -242,77 +242,78 @@ class Gathered:
 
     async def add(self) -> None:
         """Put all recipients into the staging table."""
-        plan = self._plan
-        _check_userids("users", plan.get("users", ()))
-        _check_userids("without_users", plan.get("without_users", ()))
-        rows = None
-        if (source := plan.get("recipients")) is not None:
-            column, encoding = plan.get("column", ""), plan.get("encoding", "")
-            rows = read(cast("Source", source), self._template.fields, column, encoding)
+        for what in ("users", "without_users"):
+            _check_userids(what, self._plan.get(what, ()))
+        rows = self._read("recipients", self._template.fields, self._plan.get("column", ""))
         self._refuse_unknown_fields(rows)
-        if rows is not None:
-            for batch in batches(rows):
-                await self._stage(batch)
-            self.file_rows = self.rows
-        async for people in self._pasted("pasted"):
-            await self._stage(people, pasted=True)
-        async for userids in self._named():
-            await self._stage([Recipient(0, userid) for userid in userids])
+        async for people, in_text in self._people("", rows or ()):
+            await self._stage(people, pasted=in_text)
 
     async def exclude(self) -> None:
-        """Take everybody out who is excluded."""
-        plan = self._plan
-        self.excluded += self.staging.remove(plan.get("without_users", ()))
-        if (source := plan.get("without")) is not None:
-            rows = _exclusions(cast("Source", source), plan.get("encoding", ""))
-            for batch in batches(rows):
-                self._exclude("exclusions", await resolved(self._database, self._app, batch))
-                await asyncio.sleep(0)
-        async for people in self._pasted("without_pasted"):
-            self._exclude("without_pasted", people)
-        for department in plan.get("without_departments", ()):
-            async for userids in self._below("without_departments", department):
-                self.excluded += self.staging.remove(userids)
-        for at, campaign in enumerate(plan.get("without_campaigns", ())):
-            if not await _is_there(self._database, campaign):
-                raise ContractError(f"without_campaigns.{at}", en("no campaign {}", campaign))
-            async for userids in people_of(self._database, campaign):
-                self.excluded += self.staging.remove(userids)
+        """Take everybody out who is excluded.
 
-    def _exclude(self, what: str, rows: Sequence[Recipient | Malformed]) -> None:
-        if nobodys := [row for row in rows if isinstance(row, Malformed)]:
-            raise MalformedRecipients(what, len(nobodys), nobodys[:LISTED])
-        self.excluded += self.staging.remove(row.userid for row in _sound(rows))
+        Raises:
+            MalformedRecipients: who can't be read there would be sent to.
+            ContractError: a file of them can't be read as a whole.
+        """
+        count, first = 0, list[Malformed]()
+        try:
+            rows = self._read("without")
+            async for people, in_text in self._people("without_", rows or ()):
+                nobodys = [each for each in people if isinstance(each, Malformed)]
+                first += [each._replace(pasted=in_text) for each in nobodys[: LISTED - len(first)]]
+                count += len(nobodys)
+                self.excluded += self.staging.remove(row.userid for row in _sound(people))
+        except ContractError as error:
+            if not error.field.startswith("line "):
+                raise
+            raise ContractError("exclusions", str(error)) from None
+        if count:
+            what = "without_pasted" if first[0].pasted else "exclusions"
+            raise MalformedRecipients(what, count, first)
 
-    async def _pasted(
-        self, what: Literal["pasted", "without_pasted"]
-    ) -> AsyncIterator[Sequence[Recipient | Malformed]]:
-        for batch in batches(pasted.entries(self._plan.get(what, ""))):
-            yield await pasted.resolve(self._database, self._app, batch)
+    def _read(
+        self, what: Literal["recipients", "without"], fields: Sequence[str] = (), column: str = ""
+    ) -> Rows | None:
+        """The rows of a file or an iterable that names people; None if there is none."""
+        source = cast("Source | None", self._plan.get(what))
+        encoding = self._plan.get("encoding", "")
+        return None if source is None else read(source, fields, column, encoding)
 
-    async def _named(self) -> AsyncIterator[Sequence[str]]:
-        """The userids that no row names."""
-        yield self._plan.get("users", ())
-        for department in self._plan.get("departments", ()):
-            async for userids in self._below("departments", department):
+    async def _people(
+        self, which: Literal["", "without_"], rows: Iterable[Recipient | Malformed]
+    ) -> AsyncIterator[tuple[Sequence[Recipient | Malformed], bool]]:
+        """Those whom the plan names, or names as left out; and whether a pasted text does."""
+        database, app = self._database, self._app
+        for batch in batches(rows):
+            await asyncio.sleep(0)  # lets a pending cancellation through
+            self.file_rows += 0 if which else len(batch)
+            yield await resolved(database, app, batch), False
+        for entries in batches(pasted.entries(self._plan.get(f"{which}pasted", ""))):
+            yield await pasted.resolve(database, app, entries), True
+        async for userids in self._userids(which):
+            yield [Recipient(0, userid) for userid in userids], False
+
+    async def _userids(self, which: Literal["", "without_"]) -> AsyncIterator[Sequence[str]]:
+        database, app = self._database, self._app
+        yield self._plan.get(f"{which}users", ())
+        for department in self._plan.get(f"{which}departments", ()):
+            if not await directory.is_known(database, app, department):
+                problem = en("{} is not in the directory of the app {}", department, app)
+                raise ContractError(f"{which}departments", problem)
+            async for userids in directory.below(database, app, department):
                 yield userids
-        if self._plan.get("everyone", False):
-            async for userids in directory.everyone(self._database, self._app):
+        if self._plan.get(f"{which}everyone", False):
+            async for userids in directory.everyone(database, app):
                 yield userids
-
-    async def _below(self, what: str, department: int) -> AsyncIterator[list[str]]:
-        if not await directory.is_known(self._database, self._app, department):
-            raise ContractError(
-                what, en("{} is not in the directory of the app {}", department, self._app)
-            )
-        async for userids in directory.below(self._database, self._app, department):
-            yield userids
+        for at, campaign in enumerate(self._plan.get(f"{which}campaigns", ())):
+            if not await _is_there(database, campaign):
+                raise ContractError(f"{which}campaigns.{at}", en("no campaign {}", campaign))
+            async for userids in people_of(database, campaign):
+                yield userids
 
     async def _stage(self, rows: Sequence[Recipient | Malformed], *, pasted: bool = False) -> None:
-        # Lets a pending cancellation through.
-        await asyncio.sleep(0)
         people: list[Person] = []
-        rows = await resolved(self._database, self._app, rows)
         known = await self._from_directory(rows)
         for row in rows:
             found = row if isinstance(row, Malformed) else self._person(row, known)
@@ -517,29 +518,6 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 def _sound(rows: Iterable[Recipient | Malformed]) -> Iterator[Recipient]:
     return (row for row in rows if isinstance(row, Recipient))
-
-
-def _exclusions(source: Source, encoding: str) -> Iterator[Recipient]:
-    """The rows of a list of exclusions; who can't be read there would be sent to.
-
-    Raises:
-        ContractError: the list can't be read as a whole.
-        MalformedRecipients: there are malformed rows.
-    """
-    first: list[Malformed] = []
-    count = 0
-    try:
-        for row in read(source, encoding=encoding):
-            if isinstance(row, Recipient):
-                yield row
-                continue
-            count += 1
-            if count <= LISTED:
-                first.append(row)
-    except ContractError as error:
-        raise ContractError("exclusions", str(error)) from None
-    if count:
-        raise MalformedRecipients("exclusions", count, first)
 
 
 def _check_userids(what: str, userids: Sequence[str]) -> None:

@@ -4,6 +4,7 @@
 """
 
 import json
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -33,7 +34,7 @@ from dingrelay_workers.campaigns.models import (
     State,
 )
 from dingrelay_workers.campaigns.queue import chunk_job
-from dingrelay_workers.campaigns.report import UNDELIVERED
+from dingrelay_workers.campaigns.report import TEST_KEY, UNDELIVERED
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database, insert_missing
 
@@ -397,6 +398,7 @@ class FollowUp:
             "lane": "urgent",
             "to": {"users": list(users)},
             "message": message,
+            "idempotency_key": f"{TEST_KEY}{campaign} {uuid.uuid4()}",
         }
         with suppress(ContractError):  # a text may have no room for the mark
             return MessageSend.parse({**job, "message": marked(message)})

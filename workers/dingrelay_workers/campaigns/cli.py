@@ -122,7 +122,7 @@ def create(
             created = asyncio.run(_campaigns(app).create(plan, progress=progress))
             absent = created.preview.not_in_directory if created.preview else None
             document = {**created.model_dump(mode="json"), "not_in_directory": absent}
-            page = partial(pages.print_created, created, absent)
+            page = partial(pages.print_created, created)
     print_result(document, page)
 
 

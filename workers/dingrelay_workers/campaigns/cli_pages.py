@@ -22,7 +22,6 @@ from dingrelay_producers.cli.output import (
     Column,
     as_json,
     console,
-    length,
     page_of,
     print_json,
     print_table,
@@ -101,7 +100,7 @@ def campaign_page(row: "CampaignStatus") -> Table:
     )
 
 
-def print_created(created: "CampaignStatus", absent: int | None) -> None:
+def print_created(created: "CampaignStatus") -> None:
     """A new draft, and on standard error what is missing in it."""
     line = tr(
         "draft {id}  people: {recipients:,}, calls: {planned:,}, duplicates: {duplicates:,}, "
@@ -110,63 +109,30 @@ def print_created(created: "CampaignStatus", absent: int | None) -> None:
     )
     console().print(line, markup=False)
     err = console(stderr=True)
-    if absent == created.recipients > 1:
-        words = tr("none of these people is in the directory: is this the column that names them?")
-        err.print(words, style="red")
-    elif absent:
-        words = tr(
-            "{people:,} people are not in the directory: they are looked up before their calls",
-            people=absent,
-        )
-        err.print(words, style="yellow")
+    if created.preview:
+        err.print(*(line for line in _findings(created.preview) if line.style), sep="\n")
     for row in created.skipped:
         err.print(translated(str(row)), style="yellow", markup=False)
     if created.malformed > len(created.skipped):
         err.print(tr("and more: --malformed-file has them all"), style="yellow")
 
 
-def cost_page(found: "CampaignPreview") -> Table:
-    """The cost of a campaign, for people."""
-    absent = ""
-    if found.not_in_directory == found.recipients > 1:
-        absent = tr("all of them: is this the column that names them?")
-    elif found.not_in_directory:
-        absent = tr(
-            "{people:,}, who are looked up before their calls", people=found.not_in_directory
-        )
-    calls = f"{found.calls:,}"
-    if found.calls != found.plain_calls:
-        calls += tr(", for the fields: without them {plain_calls:,}", plain_calls=found.plain_calls)
-    limit = tr(", at {limit}", limit=translated(found.limit)) if found.limit else ""
-    starts, ends = local(found.starts_at), local(found.ends_at)
-    return page_of(
-        (tr("people"), f"{found.recipients:,}"),
-        (tr("duplicates"), _count(found.duplicates)),
-        (tr("excluded"), _count(found.excluded)),
-        (tr("malformed"), _count(found.malformed)),
-        (tr("not in the directory"), absent),
-        (tr("have left"), _count(found.left)),
-        (tr("do not see the app"), _count(found.out_of_range)),
-        (tr("got it today"), _count(found.had_it_today)),
-        (tr("at 500 today"), _count(found.at_daily_limit)),
-        (tr("calls"), calls),
-        (
-            tr("time"),
-            tr("{length} of sending{limit}", length=length(found.minutes * 60), limit=limit),
-        ),
-        (tr("waits"), length(found.waiting_minutes * 60) if found.waiting_minutes else ""),
-        ("", tr("{start} to {end}, if nothing else is sent", start=starts, end=ends)),
-        (
-            tr("month"),
-            month_text(found.quota_used, found.quota_limit, found.quota_share, fits=found.fits),
-        ),
-        *((translated(row.place), translated(row.problem)) for row in found.skipped),
-        *((each.userid, json.dumps(each.message, ensure_ascii=False)) for each in found.first),
+def cost_page(found: "CampaignPreview") -> Group:
+    """The cost of a campaign, and who would not get it, for people."""
+    skipped = (f"{translated(row.place)}: {translated(row.problem)}" for row in found.skipped)
+    first = (
+        f"{each.userid}: {json.dumps(each.message, ensure_ascii=False)}" for each in found.first
     )
+    return Group(*_findings(found), *map(Text, (*skipped, *first)))
 
 
-def _count(people: int | None) -> str:
-    return f"{people:,}" if people else ""
+def _findings(found: "CampaignPreview") -> Iterator[Text]:
+    """What a check has found, the worst first, coloured where something is to be looked at."""
+    from dingrelay_workers.campaigns.findings import findings_of
+
+    for tone, *words in findings_of(found):
+        style = {"bad": "red", "doubt": "yellow"}.get(tone, "")
+        yield Text(" ".join(map(translated, filter(None, words))), style)
 
 
 def month_text(used: int, limit: int | None, share: float | None, *, fits: bool) -> str:

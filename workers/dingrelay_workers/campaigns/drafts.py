@@ -283,16 +283,13 @@ class Drafts:
             ContractError: one is not in the directory, or a name is that of several.
         """
         app = draft.content.app
+        found = await self.parse_pasted(app, text)
+        users = [each.userid for each in found.people]
         async with self._opened() as store:
-            people = await pasted.resolve(store.database, app, list(pasted.entries(text)))
-            users = [each.userid for each in people if isinstance(each, Recipient)]
-            known = await directory.fields(store.database, app, users)
-            synced = await directory.was_synced(store.database, app)
-        for each in people:
-            if isinstance(each, Malformed):
-                raise ContractError("users", each.problem)
-            if synced and each.userid not in known:
-                raise ContractError("users", en("{} is no person in the directory", each.userid))
+            gone = await directory.who_left(store.database, app, users)
+        problems = [each.problem for each in found.problems]
+        if problems := problems or [en("{} is no person in the directory", each) for each in gone]:
+            raise ContractError("users", problems[0])
         return users
 
     async def freeze(self, draft: str, version: int, by: str) -> CampaignStatus:

@@ -13,7 +13,6 @@ from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     FirstRecipient,
     Plan,
-    SkippedRow,
 )
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
@@ -40,6 +39,9 @@ from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.quota import SHARES, Quota
 from dingrelay_workers.limiter.rules import Rules, in_words
 from dingrelay_workers.store.connections import impatient_redis
+
+COUNTED = ("duplicates", "malformed", "excluded", "file_rows", "skipped")
+"""What is known of a campaign's people since they were gathered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,22 +117,7 @@ async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> C
                     yield chunk.users.split(","), chunk.message
 
     # Its message is no template any more where that had no fields: the braces are its text.
-    plain_calls = -(-row.recipients // users_per_call(row.message))
-    return await _preview(
-        settings,
-        store.database,
-        row,
-        staged,
-        recipients=row.recipients,
-        message=row.message,
-        calls=row.chunks,
-        plain_calls=plain_calls,
-        duplicates=row.duplicates,
-        malformed=row.malformed,
-        excluded=row.excluded,
-        file_rows=(row.checked or {}).get("file_rows", 0),
-        skipped=[SkippedRow.model_validate(each) for each in row.skipped],
-    )
+    return await _preview(settings, store.database, row, row, staged, row.message, row.chunks)
 
 
 async def of_plan(
@@ -161,27 +148,13 @@ def check(settings: Settings, database: Database) -> Check:
 async def _of_gathered(
     settings: Settings, database: Database, spec: CampaignSpec, gathered: Gathered
 ) -> CampaignPreview:
-    people, staging = gathered.recipients, gathered.staging
-
     async def staged() -> AsyncIterator[StagedChunk]:
-        for chunk in staging.chunks(spec.users_per_call):
+        for chunk in gathered.staging.chunks(spec.users_per_call):
             yield chunk
 
-    return await _preview(
-        settings,
-        database,
-        spec,
-        staged,
-        recipients=people,
-        message=spec.template.message,
-        calls=staging.count_chunks(spec.users_per_call),
-        plain_calls=-(-people // spec.users_per_call),
-        duplicates=gathered.duplicates,
-        malformed=gathered.malformed,
-        excluded=gathered.excluded,
-        file_rows=gathered.file_rows,
-        skipped=gathered.skipped,
-    )
+    calls = gathered.staging.count_chunks(spec.users_per_call)
+    message = spec.template.message
+    return await _preview(settings, database, spec, gathered, staged, message, calls)
 
 
 async def count_look_ups(
@@ -199,15 +172,13 @@ async def _preview(
     settings: Settings,
     database: Database,
     campaign: CampaignSpec | CampaignRow,
+    people: Gathered | CampaignRow,
     staged: Callable[[], AsyncIterator[StagedChunk]],
-    *,
-    recipients: int,
     message: Mapping[str, Any],
     calls: int,
-    **counts: Any,
 ) -> CampaignPreview:
     preflight.check(settings)
-    app = campaign.app
+    app, recipients = campaign.app, people.recipients
     async with impatient_redis(settings) as redis:
         pages = reach.contents(staged(), message)
         if recipients <= reach.MOST_LOOKED_AT:
@@ -232,6 +203,7 @@ async def _preview(
     return CampaignPreview(
         recipients=recipients,
         calls=calls,
+        plain_calls=-(-recipients // users_per_call(message)),
         minutes=seconds / 60,
         waiting_minutes=waiting / 60,
         limit=limit,
@@ -244,7 +216,7 @@ async def _preview(
         first=await reach.first_recipients(database, app, staged(), message),
         checked_at=now,
         **found,
-        **counts,
+        **{name: getattr(people, name) for name in COUNTED},
     )
 
 

@@ -138,6 +138,11 @@ class CampaignRow(Base):
         return [from_parts(each) for each in (self.named or {}).get("skipped", [])]
 
     @property
+    def file_rows(self) -> int:
+        """Rows of the file that named its people."""
+        return int((self.checked or {}).get("file_rows", 0))
+
+    @property
     def chunk_size(self) -> int:
         """People in one of its chunks, about."""
         return -(-self.recipients // max(1, self.chunks))

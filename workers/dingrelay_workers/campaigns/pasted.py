@@ -48,7 +48,8 @@ async def resolve(
     """
     known = await _known(database, app, {word for each in pasted for word in _words(each)})
     several = {user for userids in known.values() if len(userids) > 1 for user in userids}
-    places = await audience.places(database, app, several)
+    async with database.read() as connection:
+        places = await audience.places(connection, app, several)
     return [person for entry in pasted for person in _people(entry, known, places)]
 
 

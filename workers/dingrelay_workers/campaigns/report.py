@@ -31,6 +31,7 @@ from dingrelay_workers.campaigns.models import (
 from dingrelay_workers.campaigns.people_index import chunks_of
 from dingrelay_workers.database import database
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory import audience as directory
 from dingrelay_workers.directory.models import UserRow
 
 ACCEPTED = "accepted"
@@ -42,6 +43,8 @@ UNREAD = en("not read when DingTalk was asked")
 """Of a person who has it and whose name is kept for `[campaigns] unread_days`."""
 SAME_CONTENT = en("settled by DingTalk's same-content rule")
 """Why a person has the message once although its call was made twice."""
+TEST_KEY = "campaign-test "
+"""How the idempotency key of a test begins, before the id of its campaign."""
 RECALLED = en("recalled since")
 """Why a person has the message no more, although it was sent."""
 
@@ -62,7 +65,7 @@ class Result(NamedTuple):
         outcome: one of `EVERY`.
         task_id: DingTalk's id of the call that was for them; None if it took none.
         reason: why, where there is more to say.
-        name: as the directory has it, like `job_number` and `mobile`; "" where it does not.
+        name: as the directory has it, like the fields below; "" where it does not.
     """
 
     userid: str
@@ -72,6 +75,7 @@ class Result(NamedTuple):
     name: str = ""
     job_number: str = ""
     mobile: str = ""
+    departments: str = ""
 
 
 class CampaignPerson(BaseModel):
@@ -84,9 +88,11 @@ class CampaignPerson(BaseModel):
     task_id: int | None
     """DingTalk's id of the call that was for them; null if it took none."""
     name: str
-    """As the directory has it, as `job_number` and `mobile`; empty where it does not."""
+    """As the directory has it, as the fields below; empty where it does not."""
     job_number: str
     mobile: str
+    departments: str
+    """Their names, with a stroke between two."""
 
 
 class CampaignPeople(BaseModel):
@@ -360,17 +366,19 @@ async def _named(
     connection: AsyncConnection, campaign: str, results: Sequence[Result]
 ) -> list[Result]:
     """The results with what the directory has of the people, those who left among them."""
-    app = select(CampaignRow.app).where(CampaignRow.id == campaign).scalar_subquery()
+    app = await connection.scalar(select(CampaignRow.app).where(CampaignRow.id == campaign))
     query = select(UserRow.userid, UserRow.name, UserRow.job_number, UserRow.mobile)
-    known: dict[str, Any] = {}
-    for some in database.chunks([result.userid for result in results]):
+    users, known = [result.userid for result in results], dict[str, Any]()
+    for some in database.chunks(users):
         rows = await connection.execute(query.where(UserRow.app == app, UserRow.userid.in_(some)))
         known.update({row.userid: row for row in rows})
+    places = await directory.places(connection, app or "", known)
     return [
         result._replace(
             name=row.name or "",
             job_number=row.job_number or "",
             mobile=(row.mobile or "").removeprefix(f"+{CHINA}-"),
+            departments=places.get(result.userid, ""),
         )
         if (row := known.get(result.userid))
         else result

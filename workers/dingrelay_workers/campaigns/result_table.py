@@ -70,18 +70,25 @@ def people_table(name: str) -> Generator[Write]:
         yield lambda page: add(map(person_row, page))
 
 
+async def people_csv(pages: AsyncIterator[Sequence[Result]]) -> AsyncIterator[bytes]:
+    """The same for a door that hands it out page by page."""
+    yield csv_line(people_header()).encode(SPREADSHEET)
+    async for page in pages:
+        yield "".join(csv_line(person_row(each)) for each in page).encode()
+
+
 def people_header() -> Sequence[str]:
     """The first row of a table of people."""
     # Under these `--file` of another campaign finds the people.
-    people: tuple[str, ...] = ("name", "job_number", "mobile")
+    people: tuple[str, ...] = ("name", "job_number", "mobile", "departments")
     if now_spoken() == CHINESE:
-        people = tuple(HEADERS[name][0] for name in people)
+        people = (*(HEADERS[name][0] for name in people[:-1]), "部门")
     return USERID, *people, *_titles()
 
 
 def person_row(row: Result) -> Sequence[object]:
     """The row of a person."""
-    return row.userid, row.name, row.job_number, row.mobile, *_outcome(row)
+    return row.userid, row.name, row.job_number, row.mobile, row.departments, *_outcome(row)
 
 
 def _titles() -> tuple[str, ...]:

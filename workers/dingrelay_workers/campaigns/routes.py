@@ -21,7 +21,6 @@ from dingrelay_producers.client.campaign_documents import (
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.language import spoken
-from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
 from dingrelay_producers.store import record
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import LANES, Contract, ContractError
@@ -38,7 +37,7 @@ from dingrelay_workers.campaigns.documents import (
     TestRequest,
 )
 from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport
-from dingrelay_workers.campaigns.result_table import people_header, person_row
+from dingrelay_workers.campaigns.result_table import people_csv
 from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.upload import FORM, arrived
@@ -63,7 +62,7 @@ COUNTING = 20.0
 """Seconds for what counts over all of a campaign's people."""
 PERSONAL = "directory:read"
 """The scope that people's data needs."""
-UNNAMED: dict[str, Any] = {"name": "", "job_number": "", "mobile": ""}
+UNNAMED: dict[str, Any] = dict.fromkeys(("name", "job_number", "mobile", "departments"), "")
 NAMED_IDS = 100
 """Ids of accepted jobs in an answer."""
 
@@ -196,7 +195,7 @@ class PeoplePaging(paging.Paging, PeopleQuery):
 async def list_people_of_campaign(call: HttpCall) -> CampaignPeople:
     """The people of a campaign one by one, with what became of them.
 
-    Names, job numbers and mobile numbers need the scope `directory:read`, and are empty without it.
+    Names, numbers and departments need the scope `directory:read`, and are empty without it.
     """
     asked: PeoplePaging = call.query
     async with _found(call, within=COUNTING) as (campaigns, campaign):
@@ -225,14 +224,13 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
     """
     async with _found(call) as (campaigns, campaign):
         pages = campaigns.results(campaign.id, call.query.outcome)
-    named = call.key.permits(PERSONAL)
     response = web.StreamResponse(headers={"Content-Type": "text/csv; charset=utf-8"})
     await response.prepare(call.request)
+    if not call.key.permits(PERSONAL):
+        pages = ([each._replace(**UNNAMED) for each in page] async for page in pages)
     with spoken(wanted_language(call.request)):
-        await response.write(csv_line(people_header()).encode(SPREADSHEET))
-        async for page in pages:
-            shown = page if named else [each._replace(**UNNAMED) for each in page]
-            await response.write("".join(csv_line(person_row(each)) for each in shown).encode())
+        async for lines in people_csv(pages):
+            await response.write(lines)
     await response.write_eof()
     return response
 

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from dingrelay_producers.client.filters import AuditFilter
+from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.spreadsheet import SPREADSHEET
@@ -16,7 +17,7 @@ from dingrelay_workers.audit.service import AuditEntry, csv_line_of, csv_lines
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.visit import PAGE, Visit, decoded
-from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, STATES, Meaning, meaning
+from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, STATES, meaning
 from dingrelay_workers.http import paging
 from dingrelay_workers.roles.scopes import NAMES
 

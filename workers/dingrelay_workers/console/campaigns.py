@@ -9,21 +9,21 @@ from aiohttp import web
 
 from dingrelay_producers.client.campaign_documents import CampaignStatus
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
+from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
-from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
 from dingrelay_producers.store import record
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns import result_table
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.cli_pages import plan_text
 from dingrelay_workers.campaigns.drafts import CampaignDraft, campaign_of
+from dingrelay_workers.campaigns.findings import choices_of, findings_of
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
-from dingrelay_workers.campaigns.result_table import people_header, person_row
 from dingrelay_workers.campaigns.service import Verb
 from dingrelay_workers.console.declared import FormValues, act, at
-from dingrelay_workers.console.findings import choices_of, findings_of
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import OF_CAMPAIGN, OF_REVIEW, OUTCOMES, Meaning, meaning
+from dingrelay_workers.console.words import OF_CAMPAIGN, OF_REVIEW, OUTCOMES, meaning
 from dingrelay_workers.http import paging
 
 MANY = 500
@@ -359,10 +359,10 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
         }
     )
     await response.prepare(visit.request)
-    await response.write(csv_line(people_header()).encode(SPREADSHEET))
-    async for page in visit.context.services.campaigns.results(found.id, outcome):
-        lines = "".join(csv_line(person_row(each)) for each in page)
-        await response.write(lines.encode())
+    async for lines in result_table.people_csv(
+        visit.context.services.campaigns.results(found.id, outcome)
+    ):
+        await response.write(lines)
     await response.write_eof()
     return response
 

@@ -15,6 +15,7 @@ from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.media import Medium
+from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import (
     CampaignNotFound,
@@ -36,6 +37,7 @@ from dingrelay_workers.campaigns.drafts import (
     CampaignDraft,
     campaign_of,
 )
+from dingrelay_workers.campaigns.findings import findings_of
 from dingrelay_workers.campaigns.recipients import (
     ADDRESS_WORDS,
     USERID,
@@ -45,7 +47,6 @@ from dingrelay_workers.campaigns.routes import check_left_out
 from dingrelay_workers.console.campaigns import ask
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.draft_words import differences, problem_of, words_of
-from dingrelay_workers.console.findings import findings_of
 from dingrelay_workers.console.message_form import (
     COLOURS,
     FIELDS,
@@ -54,7 +55,7 @@ from dingrelay_workers.console.message_form import (
     message_of,
 )
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of, texts_of
-from dingrelay_workers.console.words import OUTCOMES, Meaning, meaning
+from dingrelay_workers.console.words import OUTCOMES, meaning
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.directory.service import DepartmentNode
 

@@ -13,6 +13,7 @@ from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.job_list import JobList, Position
+from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import keys
@@ -27,7 +28,7 @@ from dingrelay_workers.backlog import estimate
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import OUTCOMES, START, STATES, Meaning, meaning, outage
+from dingrelay_workers.console.words import OUTCOMES, START, STATES, meaning, outage
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.gateway.job_changes import CHANGEABLE, check_change
 from dingrelay_workers.history.writer import dingtalk_ids

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from dingrelay_producers.cli.output import span
 from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.outcomes import TONES, Meaning
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import milliseconds
@@ -22,7 +23,7 @@ from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.jobs import listing
 from dingrelay_workers.console.limits import seen_limits
 from dingrelay_workers.console.visit import Visit
-from dingrelay_workers.console.words import START, TONES, Meaning, outage
+from dingrelay_workers.console.words import START, outage
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits

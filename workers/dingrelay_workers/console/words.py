@@ -1,30 +1,12 @@
 """What outcomes and states mean, in a sentence for people, and what can be done."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from dingrelay_producers.client import outcomes
+from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.limiter.breakers import BreakerState
-
-TONES = ("bad", "doubt", "wait", "good")
-"""The worst first."""
-
-
-class Meaning(NamedTuple):
-    """A word of ours, explained.
-
-    Attributes:
-        tone: ``good``, ``wait``, ``doubt`` or ``bad``: how it is coloured.
-        words: what it means.
-        remedy: what to do; empty for nothing.
-    """
-
-    tone: str
-    words: str
-    remedy: str = ""
-
 
 OUTCOMES: Mapping[str, Meaning] = {
     outcome: Meaning(words.tone, words.sentence, words.remedy)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_workers.database.database import Database, rows_among
@@ -63,7 +64,7 @@ async def who_left(database: Database, app: str, userids: Collection[str]) -> se
         return {user for (user,) in await rows_among(connection, query, UserRow.userid, userids)}
 
 
-async def places(database: Database, app: str, userids: Collection[str]) -> dict[str, str]:
+async def places(connection: AsyncConnection, app: str, userids: Collection[str]) -> dict[str, str]:
     """The names of the departments of people, by userid."""
     found: dict[str, str] = {}
     of_member = (
@@ -72,9 +73,8 @@ async def places(database: Database, app: str, userids: Collection[str]) -> dict
     )
     query = select(MembershipRow.userid, DepartmentRow.name).join(DepartmentRow, and_(*of_member))
     query = query.where(MembershipRow.app == app, DepartmentRow.name.is_not(None))
-    async with database.read() as connection:
-        for user, name in await rows_among(connection, query, MembershipRow.userid, userids):
-            found[user] = f"{found[user]}/{name}" if user in found else str(name)
+    for user, name in await rows_among(connection, query, MembershipRow.userid, userids):
+        found[user] = f"{found[user]}/{name}" if user in found else str(name)
     return found
 
 

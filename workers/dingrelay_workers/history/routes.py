@@ -90,7 +90,7 @@ async def show_person(call: HttpCall) -> PersonHistoryPage:
         each
         for each in found.messages
         if may_see(key, sender=each.sender, app=each.app)
-        and (each.job or key.permits("campaigns:read"))
+        and (not each.campaign or key.permits("campaigns:read"))
     ]
     known_as = [
         each

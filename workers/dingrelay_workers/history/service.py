@@ -34,7 +34,8 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import reported_kinds
-from dingrelay_workers.campaigns.report import campaigns_of
+from dingrelay_workers.campaigns.models import CampaignRow
+from dingrelay_workers.campaigns.report import TEST_KEY, campaigns_of
 from dingrelay_workers.database.base import Utc
 from dingrelay_workers.database.database import Database, chunks, latest_first
 from dingrelay_workers.database.errors import reading, refuse_missing
@@ -310,11 +311,18 @@ async def _single(
     connection: AsyncConnection, user: str, app: str | None, limit: int, before: Place | None
 ) -> list[Message]:
     """The jobs for a person as messages, the latest first."""
-    name, reason = JobRow.summary.label("name"), JobRow.error_code.label("reason")
+    tested = and_(
+        JobRow.key.startswith(TEST_KEY),
+        CampaignRow.id == func.substr(JobRow.key, len(TEST_KEY) + 1, _UUID),
+        CampaignRow.app == JobRow.app,
+    )
+    name = func.coalesce(CampaignRow.name, JobRow.summary).label("name")
+    campaign = func.coalesce(CampaignRow.id, "").label("campaign")
     query = (
-        select(JobRow.job, JobRow.app, JobRow.sender, name, reason)
-        .add_columns(RecipientRow.outcome, RecipientRow.at)
+        select(JobRow.job, JobRow.app, JobRow.sender, JobRow.error_code.label("reason"))
+        .add_columns(name, campaign, RecipientRow.outcome, RecipientRow.at)
         .join(RecipientRow, JobRow.job == RecipientRow.job)
+        .outerjoin(CampaignRow, tested)
         .where(RecipientRow.user == user)
     )
     query = latest_first(query, RecipientRow.at, RecipientRow.job, behind=before, limit=limit)

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dingrelay_producers.cli.output import span
 from dingrelay_producers.client.campaign_documents import CampaignPreview
+from dingrelay_producers.client.outcomes import TONES, Meaning
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.drafts import CampaignDraft
-from dingrelay_workers.console.words import TONES, Meaning
 
 
 def findings_of(found: CampaignPreview) -> list[Meaning]:
@@ -63,6 +63,8 @@ def _cost(found: CampaignPreview) -> Iterator[Meaning]:
     words = en(
         "{:,} people in {:,} calls: about {} of sending.", found.recipients, found.calls, sending
     )
+    if found.limit:
+        words = words + " " + en("The limit is {}.", found.limit)
     yield Meaning("good", words)
     begin, end = local(found.starts_at)[:16], local(found.ends_at)[:16]
     yield Meaning(
@@ -72,8 +74,10 @@ def _cost(found: CampaignPreview) -> Iterator[Meaning]:
         waiting = span(found.waiting_minutes * 60)
         yield Meaning("wait", en("What waits already takes about {} before it.", waiting))
     if found.quota_limit is not None:
-        share = f"{found.quota_share or 0:.1%}"
-        words = en("It takes {} of the month's calls.", share)
+        words = en("It takes {} of the month's calls.", f"{found.quota_share or 0:.1%}")
+        words = (
+            words + " " + en("{:,} of {:,} are used already.", found.quota_used, found.quota_limit)
+        )
         if found.fits:
             yield Meaning("good", words)
         else:
@@ -93,18 +97,14 @@ def _people(found: CampaignPreview) -> Iterator[Meaning]:
     unknown = (found.not_in_directory or 0) - left
     if found.malformed:
         words = en("{:,} lines or words name no person, and are skipped.", found.malformed)
-        remedy = en("They are listed below; mend them in “Choose people”.") if found.skipped else ""
+        remedy = (
+            en("They are listed below: correct them, and check again.") if found.skipped else ""
+        )
         yield Meaning("bad", words, remedy)
     if left:
         words = en("{:,} people have left the organisation.", left)
         yield Meaning("doubt", words, en("They are left out by themselves."))
-    if unknown:
-        words = en("{:,} people are not in the directory.", unknown)
-        remedy = en("DingTalk is asked for each; those it does not know are left out.")
-        if found.absent:
-            more = ", …" if unknown > len(found.absent) else ""
-            words = words + " " + en("They are {}.", ", ".join(found.absent) + more)
-        yield Meaning("doubt", words, remedy)
+    yield from _strangers(found, unknown)
     if found.out_of_range:
         words = en("{:,} people are outside of what the app may reach.", found.out_of_range)
         yield Meaning("bad", words, en("An administrator of DingTalk can widen the app's range."))
@@ -125,3 +125,17 @@ def _people(found: CampaignPreview) -> Iterator[Meaning]:
         )
     if found.excluded:
         yield Meaning("good", en("{:,} people are left out, as you asked.", found.excluded))
+
+
+def _strangers(found: CampaignPreview, unknown: int) -> Iterator[Meaning]:
+    """Of people who are not in the directory, as they were named."""
+    words = en("{:,} people are not in the directory.", unknown)
+    if unknown == found.recipients > 1:
+        words = en("None of these people is in the directory.")
+        yield Meaning("bad", words, en("Is this the column that names them?"))
+    elif unknown:
+        if found.absent:
+            more = ", …" if unknown > len(found.absent) else ""
+            words = words + " " + en("They are {}.", ", ".join(found.absent) + more)
+        remedy = en("DingTalk is asked for each; those it does not know are left out.")
+        yield Meaning("doubt", words, remedy)
