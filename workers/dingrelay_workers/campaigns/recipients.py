@@ -121,6 +121,8 @@ class TextReader:
 def _extends_ascii(encoding: str) -> bool:
     ascii_bytes = bytes(range(128))
     try:
+        # What can't be decoded must be able to stand as lone surrogates, and a backslash as itself.
+        b"\\x\\u\xff".decode(encoding, "surrogateescape")
         return codecs.lookup(encoding).name != "ascii" and (
             ascii_bytes.decode(encoding) == ascii_bytes.decode("ascii")
         )
@@ -294,6 +296,8 @@ def read(
     lines = TextReader(blocks, encoding)
     ahead = iter(lines)
     first = next((line for line in ahead if not line.isspace()), "")
+    if not first:
+        raise ContractError(_line(max(lines.number, 1)), "the file is empty")
     if first.lstrip().startswith("{"):
         return Rows.without_header(_of_json(lines, chain([first], ahead), wanted, named))
     return _of_csv(lines, first, ahead, wanted, named)
@@ -419,7 +423,7 @@ def _of_csv(
     wanted: Collection[str],
     column: FileColumn | None,
 ) -> Rows:
-    number = max(lines.number, 1)
+    number = lines.number
     try:
         header = next(csv.reader(chain([first], ahead), strict=True))
     except (csv.Error, StopIteration):
