@@ -22,11 +22,10 @@ from dingrelay_tasks.approval_decide import Decision
 from dingrelay_tasks.contract import AppName, Contract
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.audit.service import AuditService
-from dingrelay_workers.http import paging, problems
+from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import ANY
-from dingrelay_workers.http.authentication import check_asked, may_see
+from dingrelay_workers.http.authentication import check_app, check_asked, may_see
 from dingrelay_workers.http.job_routes import accept, makes_job, waited
-from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Body, Declare, HttpCall, Routes
 
 _Action = TypeVar("_Action", bound=Action)
@@ -81,8 +80,8 @@ async def list_approvals(call: HttpCall) -> BaseModel:
     """List approvals and their states."""
     asked: ApprovalPaging = call.query
     key, filters = call.key, asked.filters()
-    if filters["app"] is not None and not key.permits_app(filters["app"]):
-        raise Problem.at(problems.FORBIDDEN, "?app", "the key is not for this app")
+    if filters["app"] is not None:
+        check_app(key, filters["app"], "?app")
     found = await call.context.service(ApprovalService).list(
         ApprovalFilter(**filters, **key.sees), limit=asked.limit, after=asked.cursor
     )
@@ -176,8 +175,7 @@ async def _seen(call: HttpCall, app: str) -> ApprovalStatus | None:
         ApprovalNotFound: it is not followed, and the key has a sender of its own: it may be
             another sender's.
     """
-    if not call.key.permits_app(app):
-        raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
+    check_app(call.key, app)
     if call.key.sender != ANY:
         return await _found(call, app)
     return await call.context.service(ApprovalService).get(app, call.path("instance"))

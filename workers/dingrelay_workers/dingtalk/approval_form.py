@@ -168,10 +168,10 @@ def _worst(results: Iterable[Comparison]) -> Comparison:
 def _fields(sent: Form, controls: Sequence[Control]) -> Iterator[Comparison]:
     wanted: dict[str, list[str]] = {}
     for name, value in sent:
-        wanted.setdefault(_name(name), []).append(value)
+        wanted.setdefault(key_of(name), []).append(value)
     unsent = list(controls)
     for name, values in wanted.items():
-        found = [control for control in controls if _name(control.name) == name]
+        found = [control for control in controls if key_of(control.name) == name]
         found = found or [control for control in controls if name in _other_names(control)]
         unsent = [control for control in unsent if control not in found]
         if len(found) == len(values) == 1:
@@ -190,18 +190,15 @@ def _same_name(sent: Sequence[str], controls: Sequence[Control]) -> Comparison:
     return EQUAL if all(_compare(*pair) is EQUAL for pair in pairs) else UNCLEAR
 
 
-def _name(name: Any) -> str:
+def key_of(name: Any) -> str:
     """A label such that what a person would call the same is the same."""
-    labels = name if isinstance(name, list) else as_json(name)
-    if isinstance(labels, list):
-        parts: list[Any] = labels
-        return "\0".join(squeezed(str(part)) for part in parts)
-    return squeezed(str(name))
+    labels = as_list(name)
+    return "\0".join(squeezed(str(part)) for part in ([name] if labels is None else labels))
 
 
 def _other_names(control: Control) -> set[str]:
     """By what else a control may have been named: the first label of a range, its ids."""
-    return {_name(control.name).partition("\0")[0], *map(squeezed, control.aliases)}
+    return {key_of(control.name).partition("\0")[0], *map(squeezed, control.aliases)}
 
 
 def _compare(sent: str, control: Control) -> Comparison:

@@ -21,6 +21,7 @@ from dingrelay_workers.dingtalk.approval_form import (
     as_list,
     as_text,
     is_empty,
+    key_of,
     rows_of,
     squeezed,
 )
@@ -108,7 +109,7 @@ class Schema:
                 yield ContractError(name, en("is no field of the template{}", self._nearest(name)))
 
     def _missing(self, form: Form) -> Iterator[ContractError]:
-        filled = {_key(name) for name, value in form if not is_empty(value)}
+        filled = {key_of(name) for name, value in form if not is_empty(value)}
         for field in self.fields:
             if field.required and not field.names & filled:
                 yield ContractError(field.label, "is required by the template")
@@ -133,7 +134,7 @@ class Schema:
 
     def _find(self, name: str) -> Field | None:
         """The field of a name; None if there is none, or more than one."""
-        found = [field for field in self.fields if _key(name) in field.names]
+        found = [field for field in self.fields if key_of(name) in field.names]
         return found[0] if found else None
 
     def _nearest(self, name: str) -> str:
@@ -190,8 +191,7 @@ def _field(item: Mapping[str, Any], conditional: set[str]) -> Field:
     label = props.get("label")
     labels: list[Any] = as_list(label) or [label or ""]
     aliases = [str(props[name]) for name in ("id", "bizAlias") if props.get(name)]
-    names = {"\0".join(squeezed(str(part)) for part in labels), *map(squeezed, aliases)}
-    names |= {squeezed(str(part)) for part in labels}
+    names = {key_of(labels), *map(squeezed, [*aliases, *map(str, labels)])}
     free = kind in _NOT_FILLED or kind not in _SIMPLE or any(props.get(name) for name in _HIDING)
     required = str(props.get("required")).lower() == "true"
     columns = Schema.of(item.get("children") or []) if kind == "TableField" else None
@@ -260,8 +260,3 @@ def _is_number(value: str) -> bool:
     except InvalidOperation:
         return False
     return True
-
-
-def _key(name: str) -> str:
-    labels = as_list(name)
-    return squeezed(name) if labels is None else "\0".join(squeezed(str(part)) for part in labels)

@@ -6,8 +6,8 @@ from pydantic import BaseModel, Field
 
 from dingrelay_tasks.contract import AppName
 from dingrelay_workers.directory.service import DepartmentDocument, DirectoryService, PersonDocument
-from dingrelay_workers.http import paging, problems
-from dingrelay_workers.http.problems import Problem
+from dingrelay_workers.http import paging
+from dingrelay_workers.http.authentication import check_app
 from dingrelay_workers.http.routes import HttpCall, Routes
 
 Department = Annotated[int, Field(ge=-paging.LARGEST, le=paging.LARGEST)]
@@ -47,7 +47,7 @@ ROUTES = Routes(tag="directory", scope="directory:read")
 async def list_users(call: HttpCall) -> BaseModel:
     """List the people of the directory."""
     asked: UserFilter = call.query
-    _check_app(call, asked.app)
+    check_app(call.key, asked.app, "?app")
     found = await call.context.service(DirectoryService).users(
         asked.app,
         department=asked.department,
@@ -62,7 +62,7 @@ async def list_users(call: HttpCall) -> BaseModel:
 async def list_departments(call: HttpCall) -> BaseModel:
     """List the departments of the directory."""
     asked: DepartmentFilter = call.query
-    _check_app(call, asked.app)
+    check_app(call.key, asked.app, "?app")
     found = await call.context.service(DirectoryService).departments(
         asked.app,
         parent=asked.parent,
@@ -71,8 +71,3 @@ async def list_departments(call: HttpCall) -> BaseModel:
         limit=asked.limit,
     )
     return DepartmentPage(departments=list(found), next=paging.behind(found, asked.limit, "id"))
-
-
-def _check_app(call: HttpCall, app: str) -> None:
-    if not call.key.permits_app(app):
-        raise Problem.at(problems.FORBIDDEN, "?app", "the key is not for this app")

@@ -97,8 +97,7 @@ def check_asked(job: Contract, key: ApiKey, default_sender: str) -> None:
     Raises:
         Problem: it may not (403); the field is named.
     """
-    if not key.permits_app(job.app):
-        raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
+    check_app(key, job.app)
     if isinstance(job, RobotMessage) and not key.permits_target(job.to.name):
         raise Problem.at(problems.FORBIDDEN, "/to", "the key is not for this robot or group")
     if not key.permits_lane(job.lane):
@@ -107,6 +106,12 @@ def check_asked(job: Contract, key: ApiKey, default_sender: str) -> None:
         )
     if job.sender != default_sender and not key.permits_sender(job.sender):
         raise Problem.at(problems.FORBIDDEN, "/sender", "the key has a sender of its own")
+
+
+def check_app(key: Grant, app: str, at: str = "/app") -> None:
+    """Refuse an app that is not the key's. `at`: where the request names it."""
+    if not key.permits_app(app):
+        raise Problem.at(problems.FORBIDDEN, at, "the key is not for this app")
 
 
 def may_see(key: Grant, *, sender: str, app: str) -> bool:
