@@ -21,9 +21,8 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.store import keys, scripts
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script
 from dingrelay_tasks.sentence import en
@@ -127,8 +126,7 @@ class _Attempt:
         # A key that outlived the jobs of its lines would make them once more.
         life = int(min(LIFE, settings.record_ttl) * 1000)
         call = _ONCE.call([self._entry], [self._name, "begun", digest, lease, life])
-        async with asking():
-            answer: list[bytes] = await scripts.run_async(self._call.context.redis, call)
+        answer: list[bytes] = await self._call.context.records.run(call)
         return answer
 
     async def execute(
@@ -203,9 +201,8 @@ class _Attempt:
     async def _end(
         self, verb: Literal["renewed", "refused", "failed", "answered"], *values: Any
     ) -> None:
-        async with asking():
-            call = _ONCE.call([self._entry], [self._name, verb, *values])
-            await scripts.run_async(self._call.context.redis, call)
+        call = _ONCE.call([self._entry], [self._name, verb, *values])
+        await self._call.context.records.run(call)
 
 
 def _content(response: web.Response) -> bytes:

@@ -47,7 +47,7 @@ class GatewayRecords:
             JobNotFound: there is none.
             UnreadableRecord: a field of it is not what this release writes.
         """
-        found = record.fields(await self._run(record.read(job_id)))
+        found = record.fields(await self.run(record.read(job_id)))
         if b"state" not in found:
             raise JobNotFound(job_id)
         return JobStatus.from_record(job_id, found)
@@ -90,11 +90,11 @@ class GatewayRecords:
 
     async def discard(self, job_id: str) -> bool:
         """Forget a dead or unknown job; whether it was one."""
-        return bool(await self._run(record.discard(job_id)))
+        return bool(await self.run(record.discard(job_id)))
 
     async def requeue_all(self, job_ids: Sequence[str]) -> list[State]:
         """As `requeue` of each, in one round trip; a job without a record is left out."""
-        answers = await self._run_all([record.requeue(each) for each in job_ids])
+        answers = await self.run_all([record.requeue(each) for each in job_ids])
         return [
             state_of(job_id, state)
             for job_id, state in zip(job_ids, answers, strict=True)
@@ -103,11 +103,11 @@ class GatewayRecords:
 
     async def discard_all(self, job_ids: Sequence[str]) -> int:
         """As `discard` of each, in one round trip; how many were dead or unknown."""
-        return sum(await self._run_all([record.discard(each) for each in job_ids]))
+        return sum(await self.run_all([record.discard(each) for each in job_ids]))
 
     async def forget(self, job_id: str) -> bool:
         """Forget a job that has ended in whatever way, and its answer; whether it had."""
-        return bool(await self._run(record.discard(job_id, ended=True)))
+        return bool(await self.run(record.discard(job_id, ended=True)))
 
     async def resolve(self, resolution: Resolution, *, by: str) -> State:
         """Say what became of an unknown job; its state before. See `Client.resolve`.
@@ -116,7 +116,7 @@ class GatewayRecords:
             JobNotFound: there is no such record.
             CannotResolve: the instance is another job's.
         """
-        answer = await self._run(resolution.call(self._settings, by=by))
+        answer = await self.run(resolution.call(self._settings, by=by))
         if answer is None:
             raise JobNotFound(resolution.job_id)
         state, *holder = (text.decode() for text in answer)
@@ -137,16 +137,18 @@ class GatewayRecords:
             await self._redis.set(keys.GATEWAY_PROBE, "", px=keys.GATEWAY_PROBE_TTL_MS)
 
     async def _state(self, job_id: str, call: Call) -> State:
-        state = await self._run(call)
+        state = await self.run(call)
         if state is None:
             raise JobNotFound(job_id)
         return state_of(job_id, state)
 
-    async def _run(self, call: Call) -> Any:
+    async def run(self, call: Call) -> Any:
+        """The answer of a script, which shares a round trip with others of the moment."""
         async with asking():
             return await scripts.run_async(self._redis, call)
 
-    async def _run_all(self, calls: Sequence[Call]) -> list[Any]:
+    async def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """The answers of scripts, in a round trip of their own."""
         async with asking():
             return await scripts.run_all_async(self._redis, calls)
 

@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.settings import DEFAULT_APP, Settings
-from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script, Value
 from dingrelay_producers.store.states import State
@@ -303,10 +302,7 @@ class ChangingCall:
         """
         fresh, before = secrets.token_hex(8), self._name if over else ""
         values: list[Value] = ["begin", self._digest, fresh, keys.DOOR_REQUEST_TTL_MS, before]
-        async with asking():
-            name, passed, now = await scripts.run_async(
-                self._context.redis, _DOOR.call(self._keys, values)
-            )
+        name, passed, now = await self._context.records.run(_DOOR.call(self._keys, values))
         self._name = name.decode()
         self._now = datetime.fromtimestamp(int(now), UTC)
         return None if self._name == fresh else bool(passed)
@@ -351,6 +347,5 @@ class ChangingCall:
 
     async def _end(self, ttl_ms: int, *, answered: bool = False) -> None:
         # Equal requests may see one end at different times: by then the name may be the next's.
-        async with asking():
-            call = _DOOR.call(self._keys, ["end", self._name, ttl_ms, int(answered)])
-            await scripts.run_async(self._context.redis, call)
+        call = _DOOR.call(self._keys, ["end", self._name, ttl_ms, int(answered)])
+        await self._context.records.run(call)

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.store import keys, scripts
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Script
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import ContractError
@@ -107,9 +107,8 @@ async def _stored(caller: Caller, content: bytes) -> str | None:
         [keys.UPLOADS, keys.upload(digest)],
         [digest, content, size, caller.context.settings.gateway_uploads, keys.UPLOAD_TTL_MS],
     )
-    async with asking():
-        # In a round trip of its own: others need not wait for megabytes.
-        (stored,) = await scripts.run_all_async(caller.context.redis, [call])
+    # In a round trip of its own: others need not wait for megabytes.
+    (stored,) = await caller.context.records.run_all([call])
     return digest if stored else None
 
 
