@@ -7,19 +7,16 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.testing.fixtures import started
 from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.database.schema import opened
 
@@ -29,7 +26,6 @@ LANGUAGES = {"zh-CN": ".zh-CN", "en-US": ""}
 SIZE = {"width": 1000, "height": 640}
 LARGEST = 150_000
 """Bytes of a picture."""
-PATIENCE = 60
 NOTICE = "大家好，办公室将于本周六搬至创新大厦 12 层，请在周五下班前整理好个人物品。"
 MOVE = {
     "name": "办公室搬迁通知",
@@ -46,26 +42,6 @@ MEETING, HOLIDAY = (
 )
 WAITING = 400
 """Messages to one person each, which wait for DingTalk's limit."""
-
-
-@contextmanager
-def _system(folder: Path) -> Iterator[None]:
-    """Everything on one machine, with a DingTalk."""
-    command = [sys.executable, "-m", "dingrelay_producers.cli", "up", "--sandbox"]
-    with (folder / "up.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    try:
-        file = folder / ".dingrelay" / "env"
-        deadline = time.monotonic() + PATIENCE
-        while not (file.exists() and file.read_text("utf-8")):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit((folder / "up.log").read_text("utf-8"))
-            time.sleep(0.1)
-        os.environ.update(line.split("=", 1) for line in file.read_text("utf-8").splitlines())
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE)
 
 
 def _dingrelay(*arguments: str, lines: str = "") -> Any:
@@ -128,7 +104,8 @@ def main() -> None:
     shell = shutil.which("chromium-headless-shell")
     if shell is None:
         raise SystemExit("chromium-headless-shell is not installed; .ci/servers installs it")
-    with tempfile.TemporaryDirectory() as folder, _system(Path(folder)):
+    with tempfile.TemporaryDirectory() as folder, started(Path(folder)) as variables:
+        os.environ.update(variables)
         pages = _fill()
         with sync_playwright() as play:
             _take(play.chromium.launch(executable_path=shell, args=["--no-sandbox"]), pages, into)

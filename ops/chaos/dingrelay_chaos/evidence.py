@@ -301,17 +301,16 @@ class Evidence:
     @cached_property
     def _spoilt_lists(self) -> bool:
         """Whether an answer with events that could not be pushed, which is given once, may have been lost."""
-        calls = [each for each in self.snapshot.calls if each["api"].startswith(FAILED_EVENTS)]
-        spoiling = [fault for fault in self.requests.faults if fault.what.loses_answers]
+        spoiling = [
+            (fault.began - LATEST_SECONDS, fault.ended + LATEST_SECONDS)
+            for fault in self.requests.faults
+            if fault.what.loses_answers
+        ]
         return any(
             each["fault"]
-            or any(
-                fault.began - LATEST_SECONDS
-                <= each["monotonic"] - self.system.began
-                <= fault.ended + LATEST_SECONDS
-                for fault in spoiling
-            )
-            for each in calls
+            or any(a <= each["monotonic"] - self.system.began <= b for a, b in spoiling)
+            for each in self.snapshot.calls
+            if each["api"].startswith(FAILED_EVENTS)
         )
 
     @cached_property

@@ -3,9 +3,9 @@
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count
 from typing import Literal
 
 from dingrelay_sandbox.call import Call
@@ -85,8 +85,6 @@ class FlowChange:
 Form = tuple[tuple[str, str], ...]
 """Name and value of each control that was submitted, as it was submitted."""
 
-MOST_LISTED = 10_000
-"""DingTalk lists no more instances than this."""
 FIRST_TASK_ID = 74_000_000_001
 
 
@@ -238,6 +236,7 @@ class Approvals:
     """All instances and templates.
 
     Attributes:
+        by_template: process code → its instances, oldest first.
         tell: what is done with each change of an instance.
     """
 
@@ -245,7 +244,7 @@ class Approvals:
         self.notify: Callable[[Instance, FlowChange], None] = lambda instance, change: None
         self.templates = {each.process_code: each for each in DEFAULT_TEMPLATES}
         self.instances: dict[str, Instance] = {}
-        self._by_template: dict[str, list[Instance]] = {}
+        self.by_template: dict[str, list[Instance]] = {}
         self._equal: Counter[tuple[str, str, str]] = Counter()
         self.task_ids = count(FIRST_TASK_ID)
 
@@ -264,7 +263,7 @@ class Approvals:
         )
         process_code = request.template.process_code
         self.instances[instance.id] = instance
-        self._by_template.setdefault(process_code, []).append(instance)
+        self.by_template.setdefault(process_code, []).append(instance)
         self._equal[process_code, request.originator, equal_form(request.form)] += 1
         instance.start(call.at)
         return instance
@@ -277,7 +276,7 @@ class Approvals:
         """
         instance = self.find(instance_id)
         del self.instances[instance_id]
-        self._by_template[instance.request.template.process_code].remove(instance)
+        self.by_template[instance.request.template.process_code].remove(instance)
         self.notify(instance, FlowChange("instance", "delete", at))
 
     def find(self, instance_id: str) -> Instance:
@@ -299,37 +298,6 @@ class Approvals:
     def duplicates(self) -> int:
         """Instances beyond the first of an equal template, originator and form."""
         return sum(count - 1 for count in self._equal.values())
-
-    def listed(
-        self,
-        process_code: str,
-        *,
-        start: float,
-        end: float | None,
-        visible_until: float,
-        users: Collection[str] = (),
-        statuses: Collection[str] = (),
-    ) -> list[Instance]:
-        """The instances of a template that were created in a time, oldest first.
-
-        Args:
-            process_code: of the template.
-            start: Unix seconds.
-            end: Unix seconds, not included; None: no end.
-            visible_until: how young an instance may be, as a moment of the clock that never jumps.
-            users: the originators; empty for all.
-            statuses: empty for all.
-        """
-        found = (
-            instance
-            for instance in self._by_template.get(process_code, ())
-            if start <= instance.created_at
-            and (end is None or instance.created_at < end)
-            and instance.monotonic <= visible_until
-            and (not users or instance.request.originator in users)
-            and (not statuses or instance.status in statuses)
-        )
-        return list(islice(found, MOST_LISTED))
 
 
 def title_of(instance: Instance, organisation: Organisation) -> str:

@@ -6,6 +6,9 @@ from pydantic import BaseModel, Field
 
 from dingrelay_sandbox.organisation import ROOT, Organisation
 
+Part = tuple[tuple[int, ...], tuple[str, ...]]
+"""Departments with all below them, and people besides."""
+
 
 class App(BaseModel, extra="forbid", frozen=True):
     """One DingTalk application.
@@ -33,8 +36,8 @@ class App(BaseModel, extra="forbid", frozen=True):
     robot_code: str = ""
 
     @property
-    def visible(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
-        """Who sees the app: departments with all below them, and people."""
+    def visible(self) -> Part:
+        """Who sees the app."""
         if self.visible_departments is None and self.visible_users is None:
             return self.departments, self.users
         departments, users = self.visible_departments or (), self.visible_users or ()
@@ -73,29 +76,22 @@ class Scope:
 
 
 class Scopes:
-    """The scopes of each app, worked out again when the organisation changes."""
+    """The scopes of apps, worked out again when the organisation changes."""
 
     def __init__(self, organisation: Organisation) -> None:
         self._organisation = organisation
-        self._read: dict[App, Scope] = {}
-        self._reached: dict[App, Scope] = {}
+        self._known: dict[Part, Scope] = {}
 
     def of(self, app: App) -> Scope:
         """What the app may read."""
-        return self._known(self._read, app, app.departments, app.users)
+        return self._scope((app.departments, app.users))
 
     def reached_by(self, app: App) -> Scope:
         """Who sees the app, and gets its messages."""
-        return self._known(self._reached, app, *app.visible)
+        return self._scope(app.visible)
 
-    def _known(
-        self,
-        scopes: dict[App, Scope],
-        app: App,
-        departments: tuple[int, ...],
-        users: tuple[str, ...],
-    ) -> Scope:
-        scope = scopes.get(app)
+    def _scope(self, part: Part) -> Scope:
+        scope = self._known.get(part)
         if scope is None or scope.version != self._organisation.version:
-            scope = scopes[app] = Scope(departments, users, self._organisation)
+            scope = self._known[part] = Scope(*part, self._organisation)
         return scope

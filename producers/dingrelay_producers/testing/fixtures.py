@@ -51,7 +51,7 @@ class RunningSystem:
 def dingrelay_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     """A system for all tests; `dingrelay` empties its DingTalk for each."""
     folder = tmp_path_factory.mktemp("dingrelay")
-    with _started(folder) as variables:
+    with started(folder) as variables:
         settings = running.settings_from(variables)
         with (
             Client(settings) as client,
@@ -71,7 +71,8 @@ def dingrelay(dingrelay_system: RunningSystem) -> RunningSystem:
 
 
 @contextmanager
-def _started(folder: Path) -> Generator[dict[str, str]]:
+def started(folder: Path) -> Generator[dict[str, str]]:
+    """A system that keeps its data in a folder, by the variables with which programs find it."""
     log = folder / "output.txt"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     command = [sys.executable, "-m", "dingrelay_producers.cli", "up", "--sandbox"]

@@ -1,6 +1,7 @@
 """4: the directory equals the organisation; no one who is there is marked as left."""
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from dingrelay_chaos.database import Directory
 from dingrelay_chaos.evidence import Evidence, Finding, Snapshot
@@ -60,33 +61,27 @@ def _differences(
     nor: Collection[int] = (),
 ) -> Iterator[Finding]:
     """How the directory differs from the organisation, but for some people and departments."""
-    here = {user: name for user, name in directory.people.items() if user not in besides}
-    people = {user: each for user, each in snapshot.people.items() if user not in besides}
-    if missing := sorted(people.keys() - here.keys()):
-        yield f"not in the directory {when}: {missing}", missing[0]
-    if gone := sorted(here.keys() - people.keys()):
-        yield f"in the directory {when}, and not there: {gone}", gone[0]
-    both = people.keys() & here.keys()
-    if changed := sorted(user for user in both if here[user] != people[user]["name"]):
-        yield f"another name than in the directory {when}: {changed}", changed[0]
-    for user in sorted(both):
-        where = set(people[user]["dept_id_list"]) - set(nor)
-        places = directory.places.get(user, set()) - set(nor)
-        if places != where:
-            text = f"{user} is in departments {where}, in the directory {when} in {places}"
-            yield text, user
-    known = {number: each for number, each in directory.departments.items() if number not in nor}
-    there = {
-        number: (each["name"], each.get("parent_id"))
+    stored: dict[Any, Any] = {
+        user: (name, directory.places.get(user, set()) - {*nor})
+        for user, name in directory.people.items()
+        if user not in besides
+    }
+    true: dict[Any, Any] = {
+        user: (each["name"], {*each["dept_id_list"]} - {*nor})
+        for user, each in snapshot.people.items()
+        if user not in besides
+    }
+    stored |= {
+        number: (name, parent or 0)
+        for number, (name, parent) in directory.departments.items()
+        if number not in nor
+    }
+    true |= {
+        number: (each["name"], each.get("parent_id") or 0)
         for number, each in snapshot.departments.items()
         if number not in nor
     }
-    for number in sorted(known.keys() | there.keys()):
-        stored, true = known.get(number), there.get(number)
-        if (
-            stored is None
-            or true is None
-            or stored[0] != true[0]
-            or (stored[1] or 0) != (true[1] or 0)
-        ):
-            yield f"department {number} is {true}, in the directory {when} {stored}", ""
+    for of in sorted(stored.keys() | true.keys(), key=str):
+        if stored.get(of) != true.get(of):
+            text = f"{of} is {true.get(of)}, in the directory {when} {stored.get(of)}"
+            yield text, of if isinstance(of, str) else ""

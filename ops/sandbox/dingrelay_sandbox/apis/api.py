@@ -35,18 +35,11 @@ DECLARED: dict[tuple[str, str], Api] = {}
 """Method and path → API. An id before the last part of a path is ``{id}``."""
 
 
-def api(
-    method: str,
-    path: str,
-    *,
-    access: Access = "token",
-    counted: bool = False,
-    takes_file: bool = False,
-) -> Callable[[Run], Run]:
-    """Declare the API that a function carries out; see `Api`."""
+def api(method: str, path: str, **more: Any) -> Callable[[Run], Run]:
+    """Declare the API that a function carries out; `more` as `Api` has it."""
 
     def declare(run: Run) -> Run:
-        DECLARED[method, path] = Api(run, access, counted, takes_file)
+        DECLARED[method, path] = Api(run, **more)
         return run
 
     return declare

@@ -18,7 +18,8 @@ MOST_CC = 50
 MOST_PEOPLE = 20
 """Approvers and those with a copy in the first generation."""
 CC_POSITIONS = frozenset({"START", "FINISH", "START_FINISH"})
-LARGEST_LIST = 20
+LARGEST_LIST, MOST_LISTED = 20, 10_000
+"""Instances of a page, and of all pages."""
 MOST_LISTED_USERS = 10
 LONGEST_WINDOW_SECONDS = 120 * 86_400
 OLDEST_START_SECONDS = 365 * 86_400
@@ -110,17 +111,19 @@ def list_ids(state: SandboxState, call: Call) -> Fields:
         or len(users) > MOST_LISTED_USERS
     ):
         raise refused(call.dialect, "window")
-    found = state.approvals.listed(
-        template.process_code,
-        start=start / 1000,
+    visible_until = call.monotonic - state.limits.listing_lag_seconds
+    found = [
+        each.id
+        for each in state.approvals.by_template.get(template.process_code, ())
+        if start / 1000 <= each.created_at
         # A millisecond includes all that lies within it.
-        end=None if end is None else (end + 1) / 1000,
-        visible_until=call.monotonic - state.limits.listing_lag_seconds,
-        users=frozenset(users),
-        statuses=frozenset(statuses),
-    )
+        and (end is None or each.created_at < (end + 1) / 1000)
+        and each.monotonic <= visible_until
+        and (not users or each.request.originator in users)
+        and (not statuses or each.status in statuses)
+    ][:MOST_LISTED]
     following = cursor + size
-    result: dict[str, Any] = {"list": [each.id for each in found[cursor:following]]}
+    result: dict[str, Any] = {"list": found[cursor:following]}
     if following < len(found):
         result |= {"next_cursor": following} if first else {"nextToken": str(following)}
     return {"result": result} if first else {"result": result, "success": "true"}

@@ -138,20 +138,12 @@ def webhook(state: SandboxState, call: Call) -> Answer:
     robot = state.robots.robots.get(token)
     if robot is None:
         raise Refusal(300_005, "token is not exist", verdict="token")
-    message = call.payload
-    if not isinstance(message, dict):
-        raise Refusal(40_035, "缺少参数 json")
-    _check_parts(message)
+    message = _checked(call)
     if call.size > LARGEST_BODY:
         raise Refusal(
             460_101, "description: body 大小不合法;solution:请保持大小在 20000bytes 以内;"
         )
-    _check_security(
-        robot,
-        call,
-        json.dumps(message, ensure_ascii=False),
-        generation=0 if state.limits.robot_old_texts else 1,
-    )
+    _check_security(robot, call, generation=0 if state.limits.robot_old_texts else 1)
     month = state.limiter.robot_month(token, call.at, robot.month)
     if not month or not state.limiter.push(state.start.app.organisation, call.at):
         raise Refusal(90_030, "webhook over limit", verdict="quota")
@@ -168,10 +160,7 @@ def reply(state: SandboxState, call: Call) -> Answer:
     place, until = state.robots.sessions.get(call.query.get("session", ""), ("", 0.0))
     if call.at >= until:
         raise Refusal(300_001, "session 不存在")
-    message = call.payload
-    if not isinstance(message, dict):
-        raise Refusal(40_035, "缺少参数 json")
-    _check_parts(message)
+    message = _checked(call)
     state.robots.post(call, "session", place, message)
     return json_answer({"errcode": 0, "errmsg": "ok"})
 
@@ -207,8 +196,11 @@ _PARTS = {
 """Type → the codes for what is missing of it (API §12.1)."""
 
 
-def _check_parts(message: dict[str, Any]) -> None:
-    """Refuse a message of no type, or without a part that its type needs."""
+def _checked(call: Call) -> dict[str, Any]:
+    """The message of a call, which must be of a type and have the parts that its type needs."""
+    message = call.payload
+    if message is None:
+        raise Refusal(40_035, "缺少参数 json")
     kind = message.get("msgtype")
     if not isinstance(kind, str) or kind not in _PARTS:
         raise Refusal(400_105, f"错误描述: 不支持类型 msgType:{kind} ;解决方案:请使用支持的类型;")
@@ -219,6 +211,7 @@ def _check_parts(message: dict[str, Any]) -> None:
     for name, code in fields.items():
         if not part.get(name):
             raise Refusal(code, f"description:参数 {kind} --》 {name} 缺失，或者参数格式不正确;")
+    return message
 
 
 _STALE = (
@@ -236,7 +229,7 @@ _KEYWORD = (
 """310000 as it is explained of old, and since 2022 (API §12.2)."""
 
 
-def _check_security(robot: Robot, call: Call, text: str, *, generation: int) -> None:
+def _check_security(robot: Robot, call: Call, *, generation: int) -> None:
     """Signature and keywords of the robot."""
     if robot.secret:
         timestamp = call.query.get("timestamp", "")
@@ -248,6 +241,7 @@ def _check_security(robot: Robot, call: Call, text: str, *, generation: int) -> 
         given = unquote(call.query.get("sign", ""))
         if not hmac.compare_digest(base64.b64encode(digest), given.encode()):
             raise Refusal(310_000, _UNSIGNED[generation])
+    text = json.dumps(call.payload, ensure_ascii=False)
     if robot.keywords and not any(word in text for word in robot.keywords):
         raise Refusal(310_000, _KEYWORD[generation])
 
