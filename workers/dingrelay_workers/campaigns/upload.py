@@ -32,7 +32,7 @@ LONGEST_UPLOAD = 3_600.0
 BLOCK = 1 << 17
 """Bytes read from the connection, and written to the disk, at once."""
 
-_FRAMING_ERRORS = (
+FRAMING_ERRORS = (
     AssertionError,
     HttpProcessingError,
     LookupError,
@@ -86,7 +86,7 @@ def _reader(request: web.Request) -> MultipartReader:
         raise _too_large()
     try:
         return MultipartReader(request.headers, request.content)
-    except _FRAMING_ERRORS:
+    except FRAMING_ERRORS:
         raise Problem(problems.MALFORMED, "the form's boundary can't be read") from None
 
 
@@ -126,7 +126,7 @@ class _Form:
                 part = await self._reader.next()
         except TimeoutError:
             raise _late(self._within) from None
-        except _FRAMING_ERRORS:
+        except FRAMING_ERRORS:
             raise _badly_framed() from None
         if isinstance(part, MultipartReader):
             raise Problem(problems.MALFORMED, "a part of the form is a form itself")
@@ -168,7 +168,7 @@ class _Form:
                 block = await part.read_chunk(BLOCK)
         except TimeoutError:
             raise _late(self._within) from None
-        except _FRAMING_ERRORS:
+        except FRAMING_ERRORS:
             raise _badly_framed() from None
         if not block and not part.at_eof() and self._content.at_eof():
             raise _badly_framed()

@@ -22,8 +22,21 @@ from dingrelay_producers.logs import places
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, ConsoleContext
-from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, FormValues, act
-from dingrelay_workers.console.forms import COUNT, FIELD, FormToken, digest_of_form
+from dingrelay_workers.console.declared import (
+    DECLARED,
+    LONGEST_FORM,
+    ConsoleRoute,
+    FormValues,
+    act,
+)
+from dingrelay_workers.console.forms import (
+    COUNT,
+    FIELD,
+    FormToken,
+    digest_of_form,
+    forged,
+    read_form,
+)
 from dingrelay_workers.console.rendering import FOLDER, render, static_file
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.sign_in import (
@@ -44,8 +57,6 @@ TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 STATIC = {each.name: TYPES[each.suffix] for each in (FOLDER / "static").iterdir()}
 LANGUAGES = {"zh": CHINESE, "en": ENGLISH}
 LANGUAGE_COOKIE = "dingrelay_language"
-LONGEST_BODY = 20_000
-"""Bytes of a form before anyone has signed in."""
 DONE = "done"
 """The parameter of a URL with the form that led to it."""
 _SEPARATORS = re.compile(r"[\s,，]")
@@ -66,7 +77,7 @@ log = get_logger("dingrelay.console")
 
 def create_app(context: ConsoleContext) -> web.Application:
     """The application around a context, which the caller opens and closes."""
-    app = web.Application(middlewares=[_edge], client_max_size=LONGEST_BODY)
+    app = web.Application(middlewares=[_edge], client_max_size=LONGEST_FORM)
     app[CONTEXT] = context
     prefix = context.prefix
     app.router.add_get(f"{prefix}/static/{{digest}}/{{name}}", _static)
@@ -138,7 +149,7 @@ def _check_origin(request: web.Request) -> None:
     if not site and origin:
         own = urlsplit(origin).netloc == request.host
     if not own:
-        raise _forged()
+        raise forged()
 
 
 def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -159,7 +170,7 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
             raise web.HTTPForbidden(reason=tr("Your role does not include this."))
         visit = Visit(request, request.app[CONTEXT], session, grant)
         if route.method == "POST":
-            sent = await request.clone(client_max_size=route.limit).post()
+            sent = await read_form(request, route.limit)
             try:
                 return await _carry_out(route, visit, sent)
             finally:
@@ -180,7 +191,7 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
     request, session, forms = visit.request, visit.session, visit.context.forms
     token = FormToken.opened(session, request.path, text_of(sent, FIELD))
     if token is None:
-        raise _forged()
+        raise forged()
     digest = digest_of_form(session, request.path, sent)
     _act_as(session, request=digest[:32], reason=text_of(sent, "reason"))
     if first := await forms.begin(session, digest):
@@ -264,16 +275,12 @@ async def sign_out(visit: Visit, _: FormValues) -> web.Response:
 
 
 async def _language(request: web.Request) -> web.Response:
-    form = await request.post()
+    form = await read_form(request)
     chosen = str(form.get("language", ""))
     response = _redirect(own_path(request, str(form.get("back", ""))))
     if chosen in LANGUAGES:
         set_cookie(request, response, LANGUAGE_COOKIE, chosen)
     return response
-
-
-def _forged() -> web.HTTPForbidden:
-    return web.HTTPForbidden(reason=tr("This form was not sent from the console."))
 
 
 def _wanted_language(request: web.Request) -> str:

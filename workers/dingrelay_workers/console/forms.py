@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from aiohttp import web
 from aiohttp.web_request import FileField
 from multidict import MultiDictProxy
 from sqlalchemy import delete, insert, select, update
 from yarl import URL
 
 from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.language import tr
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns.upload import FRAMING_ERRORS
+from dingrelay_workers.console.declared import LONGEST_FORM, FormValues
 from dingrelay_workers.console.models import ConsoleFormRow, ConsoleSessionRow
 from dingrelay_workers.console.sessions import PATIENCE, Session
 from dingrelay_workers.database.database import Database
@@ -74,6 +78,23 @@ class FormToken:
         names = dict.fromkeys([*self.state, *present])
         pairs = [(name, self.state.get(name, ""), present.get(name, "")) for name in names]
         return [each for each in pairs if each[1] != each[2]]
+
+
+def forged() -> web.HTTPForbidden:
+    """Refuses what no form of the console sends."""
+    return web.HTTPForbidden(reason=tr("This form was not sent from the console."))
+
+
+async def read_form(request: web.Request, limit: int = LONGEST_FORM) -> FormValues:
+    """What a form of at most so many bytes sent.
+
+    Raises:
+        HTTPForbidden: no browser sends such a body.
+    """
+    try:
+        return await request.clone(client_max_size=limit).post()
+    except FRAMING_ERRORS:
+        raise forged() from None
 
 
 def digest_of_form(session: Session, path: str, form: MultiDictProxy[Any]) -> str:

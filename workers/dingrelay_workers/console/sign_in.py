@@ -14,6 +14,7 @@ from dingrelay_producers.errors import NotInstalled
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_workers.console.context import CONTEXT
+from dingrelay_workers.console.forms import read_form
 from dingrelay_workers.console.rendering import render
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.ways import STATE_SECONDS, DingTalkWay, NotSignedIn, SignInWay
@@ -79,7 +80,7 @@ async def sign_in_page(request: web.Request) -> web.Response:
 
 async def sign_in_by_link(request: web.Request) -> web.Response:
     """Use a link up."""
-    form = await request.post()
+    form = await read_form(request)
     session = await request.app[CONTEXT].sessions.sign_in(str(form.get("link", "")))
     if session is None:
         problem = tr("This link was used already, or is older than ten minutes.")
