@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, delete, select, update
+from sqlalchemy import RowMapping, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.settings import LOOKS
 from dingrelay_tasks.context import ApprovalChange, ApprovalTask
 from dingrelay_workers.approvals.merge import RUNNING, is_ended, merge
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
-from dingrelay_workers.database.database import Database, insert_missing, upsert
+from dingrelay_workers.database.database import Database, change_rows, insert_missing, upsert
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice, id_of
 
@@ -130,7 +130,7 @@ class ApprovalStore:
         async with self._database.write(writer_of(self._app)) as connection:
             found = await connection.execute(select(ApprovalRow.instance).where(ours))
             instances = list(found.scalars())
-            await connection.execute(update(ApprovalRow).where(ours).values(look_at=at))
+            await change_rows(connection, ApprovalRow, ours, look_at=at)
         return instances
 
     async def forget(self, instance: str) -> None:
@@ -185,11 +185,8 @@ class ApprovalStore:
         self, connection: AsyncConnection, row: RowMapping, values: Mapping[str, Any]
     ) -> RowMapping:
         """A row with other values."""
-        await connection.execute(
-            update(ApprovalRow)
-            .where(ApprovalRow.app == self._app, ApprovalRow.instance == row["instance"])
-            .values(values)
-        )
+        ours = ApprovalRow.app == self._app, ApprovalRow.instance == row["instance"]
+        await change_rows(connection, ApprovalRow, *ours, **values)
         changed = await self._row(connection, row["instance"])
         assert changed is not None, "no other transaction writes it now"
         return changed

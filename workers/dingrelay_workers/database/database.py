@@ -32,6 +32,7 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
@@ -398,6 +399,14 @@ def _upsert(dialect_name: str, table: type[Base], names: tuple[str, ...], latest
     where = insert.excluded[latest_by] >= getattr(table, latest_by) if latest_by else None
     statement: Insert = insert.on_conflict_do_update(index_elements=keys, set_=values, where=where)
     return statement
+
+
+async def change_rows(
+    connection: AsyncConnection, table: type[Base], *where: ColumnElement[bool], **values: Any
+) -> int:
+    """Change the rows for which all of this holds; how many they were."""
+    changed = await connection.execute(update(table).where(*where).values(values))
+    return changed.rowcount
 
 
 async def insert_missing(

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_tasks.organisation import Progress
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.database.database import chunks, insert_missing, upsert
+from dingrelay_workers.database.database import change_rows, chunks, insert_missing, upsert
 from dingrelay_workers.directory.models import (
     ChangeEvent,
     ChangeRow,
@@ -53,8 +53,7 @@ class Run:
 
     async def update(self, table: Any, *where: ColumnElement[bool], **values: Any) -> None:
         """Change the app's rows for which all of this holds."""
-        changed = update(table).where(table.app == self.app, *where).values(values)
-        await self.connection.execute(changed)
+        await change_rows(self.connection, table, table.app == self.app, *where, **values)
 
     async def delete(self, table: Any, *where: ColumnElement[bool]) -> None:
         """Delete the app's rows for which all of this holds."""
@@ -208,15 +207,10 @@ async def settle(run: Run, department: int, outcome: DepartmentState, *, calls: 
 
 async def fail(run: Run, department: int) -> None:
     """Mark the department as failed, and those of its children that are still pending."""
-    await run.connection.execute(
-        update(RunDepartmentRow)
-        .where(RunDepartmentRow.number == run.number)
-        .where(
-            or_(RunDepartmentRow.department == department, RunDepartmentRow.parent == department)
-        )
-        .where(RunDepartmentRow.state == DepartmentState.PENDING)
-        .values(state=DepartmentState.FAILED)
-    )
+    here = or_(RunDepartmentRow.department == department, RunDepartmentRow.parent == department)
+    pending = RunDepartmentRow.state == DepartmentState.PENDING
+    which = RunDepartmentRow.number == run.number, here, pending
+    await change_rows(run.connection, RunDepartmentRow, *which, state=DepartmentState.FAILED)
 
 
 async def children(run: Run, department: int) -> list[int]:

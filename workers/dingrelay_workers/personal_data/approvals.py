@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from sqlalchemy import Select, exists, or_, select, update
+from sqlalchemy import Select, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.merge import is_ended
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.approvals.store import writer_of
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 
 
@@ -64,12 +64,9 @@ async def _erase_one(connection: AsyncConnection, row: Any, erasing: Erasing) ->
     if row["sender"] == erasing.user:
         values["sender"] = erasing.tombstone
     if values:
-        await connection.execute(update(ApprovalRow).where(*ours).values(values))
-    await connection.execute(
-        update(ApprovalTaskRow)
-        .where(*_of(row), ApprovalTaskRow.user == erasing.user)
-        .values(user=erasing.tombstone)
-    )
+        await change_rows(connection, ApprovalRow, *ours, **values)
+    theirs = *_of(row), ApprovalTaskRow.user == erasing.user
+    await change_rows(connection, ApprovalTaskRow, *theirs, user=erasing.tombstone)
 
 
 def _theirs(subject: DataSubject) -> Select[Any]:

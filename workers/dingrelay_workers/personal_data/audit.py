@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_workers.audit.models import AuditRow
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 
 
@@ -25,9 +25,7 @@ async def erase(database: Database, erasing: Erasing) -> None:
             }
             if row["actor"] == erasing.user:
                 values["name"] = ""
-            await connection.execute(
-                update(AuditRow).where(AuditRow.number == row["number"]).values(values)
-            )
+            await change_rows(connection, AuditRow, AuditRow.number == row["number"], **values)
             erasing.changed["audit"] += 1
 
 

@@ -22,7 +22,7 @@ from dingrelay_workers.campaigns.models import (
 )
 from dingrelay_workers.campaigns.people_index import chunks_of
 from dingrelay_workers.campaigns.report import result_of
-from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.database.database import Database, change_rows, chunks
 from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erasing
 
 ERASED = {
@@ -134,15 +134,9 @@ async def _chunk(connection: AsyncConnection, campaign: str, user: str) -> Any:
 async def _erase_sender(connection: AsyncConnection, campaign: Any, erasing: Erasing) -> None:
     if campaign.sender != erasing.user:
         return
-    ended = await connection.execute(
-        update(CampaignRow)
-        .where(
-            CampaignRow.id == campaign.id,
-            CampaignRow.state.in_([State.DONE, State.CANCELLED]),
-        )
-        .values(sender=erasing.tombstone)
-    )
-    if ended.rowcount:
+    ended = CampaignRow.state.in_([State.DONE, State.CANCELLED])
+    ours = CampaignRow.id == campaign.id, ended
+    if await change_rows(connection, CampaignRow, *ours, sender=erasing.tombstone):
         erasing.changed["campaigns"] += 1
     else:
         erasing.leave(
@@ -184,9 +178,8 @@ async def _take_out(
     others = [user for user in chunk.users.split(",") if user != erasing.user]
     counts: dict[str, Any] = {"settled": CampaignRow.settled + 1}
     if others:
-        await connection.execute(
-            update(ChunkRow).where(*where).values(users=",".join(others), size=len(others))
-        )
+        left = {"users": ",".join(others), "size": len(others)}
+        await change_rows(connection, ChunkRow, *where, **left)
         last = await connection.scalar(
             select(func.max(ChunkRow.number)).where(ChunkRow.campaign == campaign)
         )
@@ -194,8 +187,8 @@ async def _take_out(
         await connection.execute(insert(ChunkRow).values(**own, **values))
         counts["chunks"] = CampaignRow.chunks + 1
     else:
-        await connection.execute(update(ChunkRow).where(*where).values(**values))
-    await connection.execute(update(CampaignRow).where(CampaignRow.id == campaign).values(**counts))
+        await change_rows(connection, ChunkRow, *where, **values)
+    await change_rows(connection, CampaignRow, CampaignRow.id == campaign, **counts)
     await people_index.forget(connection, campaign, erasing.user)
 
 
@@ -207,14 +200,8 @@ async def _rename(connection: AsyncConnection, campaign: Any, chunk: Any, erasin
     if chunk.message is not None and chunk.users == erasing.user:
         # It was filled in for them alone: what is left is the campaign's, with its fields.
         values["message"] = campaign.message
-    await connection.execute(
-        update(ChunkRow)
-        .where(ChunkRow.campaign == campaign.id, ChunkRow.number == chunk.number)
-        .values(**values)
-    )
-    await connection.execute(
-        update(OutcomeRow)
-        .where(OutcomeRow.campaign == campaign.id, OutcomeRow.userid == erasing.user)
-        .values(userid=erasing.tombstone)
-    )
+    ours = ChunkRow.campaign == campaign.id, ChunkRow.number == chunk.number
+    await change_rows(connection, ChunkRow, *ours, **values)
+    theirs = OutcomeRow.campaign == campaign.id, OutcomeRow.userid == erasing.user
+    await change_rows(connection, OutcomeRow, *theirs, userid=erasing.tombstone)
     await people_index.forget(connection, campaign.id, erasing.user)

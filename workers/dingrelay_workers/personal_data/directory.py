@@ -7,11 +7,11 @@ that again, as long as it is so.
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.directory.models import (
     ChangeRow,
     DepartmentRow,
@@ -155,12 +155,9 @@ async def _erase_changes(connection: AsyncConnection, app: str, erasing: Erasing
             "directory", run, en("a user-sync is under way, which may have read of them before")
         )
     running = select(RunRow.number).where(*under_way).scalar_subquery()
-    found = await connection.execute(
-        update(ChangeRow)
-        .where(*ours, ChangeRow.number.not_in(running))
-        .values(userid=erasing.tombstone)
-    )
-    erasing.changed["directory"] += found.rowcount
+    ended = *ours, ChangeRow.number.not_in(running)
+    changed = await change_rows(connection, ChangeRow, *ended, userid=erasing.tombstone)
+    erasing.changed["directory"] += changed
 
 
 async def _erase_names(
@@ -180,7 +177,5 @@ async def _erase_names(
     for row in rows.all():
         fields = erasing.without(row.fields)
         if fields != row.fields:
-            await connection.execute(
-                update(table).where(table.app == app, key == row.key).values(fields=fields)
-            )
+            await change_rows(connection, table, table.app == app, key == row.key, fields=fields)
             erasing.changed["directory"] += 1

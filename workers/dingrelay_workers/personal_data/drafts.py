@@ -7,7 +7,7 @@ import io
 from collections.abc import AsyncIterator
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_tasks.contract import ContractError
@@ -17,7 +17,7 @@ from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.drafts import WRITER
 from dingrelay_workers.campaigns.models import DraftRow
 from dingrelay_workers.campaigns.recipients import Recipient, read
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 
 _PASTED = ("pasted", "without_pasted")
@@ -42,8 +42,8 @@ async def erase(database: Database, erasing: Erasing) -> None:
         async with database.write(WRITER) as connection:
             same = (DraftRow.id == row.id, DraftRow.version == row.version)
             values["version"] = row.version + 1
-            changed = await connection.execute(update(DraftRow).where(*same).values(values))
-        if changed.rowcount:
+            changed = await change_rows(connection, DraftRow, *same, **values)
+        if changed:
             erasing.changed["campaigns"] += 1
         else:
             erasing.leave("campaigns", row.id, en("a draft that was changed just now"))

@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, or_, select, update
+from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.database.database import CHUNK, Database, chunks
+from dingrelay_workers.database.database import CHUNK, Database, change_rows, chunks
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.history.writer import WRITER
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
@@ -49,11 +49,8 @@ async def erase(database: Database, erasing: Erasing) -> None:
         async with database.write(WRITER) as connection:
             jobs = list(await connection.scalars(for_them))
             await _erase_jobs(connection, jobs, erasing)
-            await connection.execute(
-                update(RecipientRow)
-                .where(RecipientRow.job.in_(jobs), RecipientRow.user == erasing.user)
-                .values(user=erasing.tombstone)
-            )
+            theirs = RecipientRow.job.in_(jobs), RecipientRow.user == erasing.user
+            await change_rows(connection, RecipientRow, *theirs, user=erasing.tombstone)
         erasing.changed["history"] += len(jobs)
         if len(jobs) < CHUNK:
             break
@@ -108,8 +105,7 @@ async def _erase_jobs(connection: AsyncConnection, jobs: list[str], erasing: Era
             else _without(row.content, row.kind, erasing, is_for_them=row.job in for_them),
         }
         if values != {name: getattr(row, name) for name in values}:
-            await connection.execute(update(JobRow).where(JobRow.job == row.job).values(values))
-            changed += 1
+            changed += await change_rows(connection, JobRow, JobRow.job == row.job, **values)
     return changed
 
 

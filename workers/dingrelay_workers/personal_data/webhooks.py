@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.database.database import Database, change_rows, chunks
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 from dingrelay_workers.webhooks.dispatcher import RETENTION
@@ -52,12 +52,10 @@ async def _erase_one(connection: AsyncConnection, row: Any, erasing: Erasing) ->
             row["recorded_at"] + RETENTION,
         )
         return
-    sender = erasing.tombstone if row["sender"] == erasing.user else row["sender"]
-    await connection.execute(
-        update(NoticeRow)
-        .where(NoticeRow.number == row["number"])
-        .values(data=_without(row["data"], erasing), sender=sender)
-    )
+    values = {"data": _without(row["data"], erasing)}
+    if row["sender"] == erasing.user:
+        values["sender"] = erasing.tombstone
+    await change_rows(connection, NoticeRow, NoticeRow.number == row["number"], **values)
     erasing.changed["webhooks"] += 1
 
 
