@@ -23,7 +23,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.stream.command import listening_apps
 from dingrelay_producers.stream.connection import Times
-from dingrelay_producers.stream.listener import Listener, StreamMetrics, Taker
+from dingrelay_producers.stream.listener import Listener, StreamMetrics
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import RobotMessage
 from one_worker import one_worker
@@ -67,11 +67,11 @@ def settings_for(api_url: str, redis_url: str, **others: Any) -> Settings:
 async def opened(settings: Settings, times: Times = QUICK) -> AsyncIterator[Listening]:
     redis = open_redis(settings)
     enqueuer, metrics = Enqueuer(settings, redis), StreamMetrics()
-    taker, apps = Taker(enqueuer, metrics.events), CurrentApps(settings)
+    apps = CurrentApps(settings)
     watching = asyncio.create_task(apps.watch())
     async with aiohttp.ClientSession() as session:
         listening = Listening(
-            Listener(settings, apps, "default", session, taker, metrics, times=times),
+            Listener(settings, apps, "default", session, enqueuer, metrics, times=times),
             metrics,
         )
         yield listening

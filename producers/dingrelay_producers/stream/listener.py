@@ -48,47 +48,6 @@ _NOTHING = ("", "null")
 log = get_logger("dingrelay.events")
 
 
-class Taker:
-    """Takes events of apps.
-
-    Args:
-        enqueuer: accepts jobs; those that come at the same time share a round trip.
-        metrics: counts them.
-    """
-
-    def __init__(self, enqueuer: Enqueuer, metrics: EventMetrics) -> None:
-        self._enqueuer = enqueuer
-        self._metrics = metrics
-
-    async def take(self, app: str, frame: Frame) -> Worth:
-        """What to answer: that it is taken once it is a job, else that it is to be sent again.
-
-        One that can't be read would be sent again in vain, so it counts as taken.
-        """
-        try:
-            # An event without data is valid: its type is enough.
-            data = event_payload.decode(frame.data) if frame.data.strip() not in _NOTHING else {}
-            robot = frame.topic == event_payload.ROBOT_MESSAGES
-            session = event_payload.session_of(app, data) if robot else None
-            of = event_payload.of_robot if robot else event_payload.of_frame
-            event = of(app, frame.headers, data)
-            draft = record.draft(event)
-            async with asyncio.timeout(WITHIN_SECONDS):
-                await self._enqueuer.room()
-                if session is not None:
-                    await self._enqueuer.keep_session(*session)
-                (enqueued,) = await self._enqueuer.enqueue([draft])
-        except ContractError as error:
-            log.error("event_unreadable", app=app, field=error.field, problem=error.problem)  # noqa: TRY400
-            self._metrics.unreadable(app)
-            return "SUCCESS"
-        except (ServiceUnavailable, TimeoutError):
-            self._metrics.not_taken(app)
-            return "LATER"
-        self._metrics.taken(event, known=not enqueued.created)
-        return "SUCCESS"
-
-
 OUTCOMES = ("opened", "failed", "refused")
 """Of tries to open a connection."""
 
@@ -157,8 +116,8 @@ class Listener:
         apps: the apps' keys and secrets.
         app: whose events.
         session: opens connections.
-        taker: makes events jobs.
-        metrics: counts the connections.
+        enqueuer: accepts jobs; those that come at the same time share a round trip.
+        metrics: counts the connections and the events.
     """
 
     def __init__(
@@ -167,7 +126,7 @@ class Listener:
         apps: CurrentApps,
         app: str,
         session: aiohttp.ClientSession,
-        taker: Taker,
+        enqueuer: Enqueuer,
         metrics: StreamMetrics,
         *,
         times: Times | None = None,
@@ -176,7 +135,7 @@ class Listener:
         self._settings = settings
         self._apps = apps
         self._session = session
-        self._taker = taker
+        self._enqueuer = enqueuer
         self._metrics = metrics
         self._times = times or Times()
         self._running: set[asyncio.Task[object]] = set()
@@ -242,7 +201,33 @@ class Listener:
             log.info("stream_ended", app=self.app, how=connection.ended)
 
     async def _take(self, frame: Frame) -> Worth:
-        return await self._taker.take(self.app, frame)
+        """What to answer: that it is taken once it is a job, else that it is to be sent again.
+
+        One that can't be read would be sent again in vain, so it counts as taken.
+        """
+        app, events = self.app, self._metrics.events
+        try:
+            # An event without data is valid: its type is enough.
+            data = event_payload.decode(frame.data) if frame.data.strip() not in _NOTHING else {}
+            robot = frame.topic == event_payload.ROBOT_MESSAGES
+            session = event_payload.session_of(app, data) if robot else None
+            of = event_payload.of_robot if robot else event_payload.of_frame
+            event = of(app, frame.headers, data)
+            draft = record.draft(event)
+            async with asyncio.timeout(WITHIN_SECONDS):
+                await self._enqueuer.room()
+                if session is not None:
+                    await self._enqueuer.keep_session(*session)
+                (enqueued,) = await self._enqueuer.enqueue([draft])
+        except ContractError as error:
+            log.error("event_unreadable", app=app, field=error.field, problem=error.problem)  # noqa: TRY400
+            events.unreadable(app)
+            return "SUCCESS"
+        except (ServiceUnavailable, TimeoutError):
+            events.not_taken(app)
+            return "LATER"
+        events.taken(event, known=not enqueued.created)
+        return "SUCCESS"
 
     def _failed(self, reason: str) -> None:
         self._failures += 1
@@ -300,14 +285,14 @@ async def listen(
 ) -> None:
     """Keep all apps connected until it is time to stop."""
     cells = Cells(settings, _opened)
-    takers = {app: Taker(cells.of(app)[0], metrics.events) for app in apps}
+    enqueuers = {app: cells.of(app)[0] for app in apps}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
     async with aiohttp.ClientSession(
         timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
         current = CurrentApps(settings)
         listeners = [
-            Listener(settings, current, app, session, takers[app], metrics) for app in apps
+            Listener(settings, current, app, session, enqueuers[app], metrics) for app in apps
         ]
         running = [asyncio.create_task(listener.run()) for listener in listeners]
         if current.has_files:
