@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -19,14 +20,14 @@ from dingrelay_tasks.approval_decide import ApprovalDecide
 from dingrelay_tasks.approval_follow import ApprovalLook
 from dingrelay_tasks.context import ApprovalChange
 from dingrelay_tasks.event import Event
-from dingrelay_workers.approvals.models import ApprovalRow
+from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.approvals.states import JobApprovalStates
 from dingrelay_workers.approvals.store import ApprovalStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice
 from one_worker import OneWorker, OpenWorker
-from rows import change
+from rows import all_of, change
 from subscriptions import subscribe
 
 READ = "/v1.0/workflow/processInstances"
@@ -77,7 +78,9 @@ class Followed:
         return row
 
     async def tasks(self) -> Any:
-        return (await self.store.tasks([self.id]))[self.id]
+        own = ApprovalTaskRow.instance == self.id
+        found = await all_of(self.worker.database, ApprovalTaskRow, own)
+        return sorted(found, key=itemgetter("task"))
 
     async def event(self, *, of: str = "instance", **fields: Any) -> bool:
         """Whether an event is about an approval that is followed."""

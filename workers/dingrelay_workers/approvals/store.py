@@ -1,6 +1,6 @@
 """The table of approvals: what is reported of them, written where it is news, with notices of it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,19 +56,6 @@ class ApprovalStore:
         """An approval by its id."""
         async with self._database.read() as connection:
             return await self._row(connection, instance)
-
-    async def tasks(self, instances: Collection[str]) -> dict[str, list[RowMapping]]:
-        """The tasks of some approvals, in the order of DingTalk's numbers."""
-        by_instance: dict[str, list[RowMapping]] = {instance: [] for instance in instances}
-        async with self._database.read() as connection:
-            rows = await connection.execute(
-                select(ApprovalTaskRow.__table__)
-                .where(ApprovalTaskRow.app == self._app, ApprovalTaskRow.instance.in_(instances))
-                .order_by(ApprovalTaskRow.since, ApprovalTaskRow.task)
-            )
-            for row in rows.mappings():
-                by_instance[row["instance"]].append(row)
-        return by_instance
 
     async def open(
         self,

@@ -52,7 +52,7 @@ async def _erase_one(connection: AsyncConnection, row: Any, erasing: Erasing) ->
             row["recorded_at"] + RETENTION,
         )
         return
-    values = {"data": _without(row["data"], erasing)}
+    values: dict[str, Any] = {"data": _without(row["data"], erasing)}
     if row["sender"] == erasing.user:
         values["sender"] = erasing.tombstone
     await change_rows(connection, NoticeRow, NoticeRow.number == row["number"], **values)
