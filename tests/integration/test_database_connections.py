@@ -13,6 +13,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.pool import Pool
 
+from conftest import wait_until_async
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.campaigns.service import READERS
 from dingrelay_workers.database import database as database_module
@@ -137,6 +138,28 @@ async def test_jobs_share_connections(database_url: str, monkeypatch: pytest.Mon
     )
     assert {type(each) for each in ended} == {SilenceError}
     await database.dispose()
+
+
+async def test_a_process_of_many_writers_of_sqlite_lets_those_of_another_one_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "OWN_TURN", 0.1)
+    here, there = (Database(f"sqlite:///{tmp_path}/directory.db") for _ in range(2))
+    wrote: list[Database] = []
+
+    async def write(database: Database) -> None:
+        async with database.write("default"):
+            await asyncio.sleep(0.1)
+            wrote.append(database)
+
+    async with asyncio.TaskGroup() as writers:
+        for _ in range(12):
+            writers.create_task(write(here))
+        await wait_until_async(lambda: wrote)
+        writers.create_task(write(there))
+    assert wrote.index(there) < 6, "it was let in between them"
+    for database in (here, there):
+        await database.dispose()
 
 
 @pytest.fixture

@@ -147,6 +147,8 @@ KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count"
 
 LET_IN = 0.11
 """Seconds between two transactions of a bulk writer: waiting writers of SQLite look every 0.1 s."""
+OWN_TURN = 0.5
+"""Seconds for which a process's writers of SQLite follow one another until those of other processes are let in."""
 
 CONNECTIONS, OVERFLOW = 5, 10
 """Of one process: those that stay open, and those that are opened beside them in a busy moment."""
@@ -230,8 +232,7 @@ class Database:
         self._url = async_url(url)
         self._threads = ConnectionThreads()
         self.engine = _engine(self._url, busy_timeout_ms, arguments(url), self._threads)
-        # SQLite's own waiting polls; within the process a lock is faster and fair.
-        self._local = asyncio.Lock()
+        self._writers = _Writers()
         self._places: _Places | None = None
 
     def limited(self, places: int) -> Self:
@@ -296,7 +297,7 @@ class Database:
                 await connection.execute(select(timeout, func.pg_advisory_xact_lock(key)))
                 yield connection
             return
-        async with self._use(), self._local, self.engine.begin() as connection:
+        async with self._use(), self._writers.turn(), self.engine.begin() as connection:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
@@ -311,6 +312,30 @@ class Database:
         """Close all connections."""
         await self.engine.dispose()
         await self._threads.end()
+
+
+class _Writers:
+    """The writers of one process on SQLite, whose own waiting polls: within the process a lock is faster and fair.
+
+    Those of another process would poll in vain for as long as one follows the other here: its jobs gave up, and
+    read again at DingTalk what they were to write.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._turn_ends = 0.0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None, None]:
+        """Write in the block, alone in this process."""
+        now = asyncio.get_running_loop().time
+        if not self._lock.locked():
+            self._turn_ends = now() + OWN_TURN
+        async with self._lock:
+            if now() > self._turn_ends:
+                await asyncio.sleep(LET_IN)
+                self._turn_ends = now() + OWN_TURN
+            yield
 
 
 class _Places:
