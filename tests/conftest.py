@@ -41,7 +41,12 @@ os.environ["DINGRELAY_LANGUAGE"] = "en"
 # Ctrl-C would end none of the programs whose tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # What a thread of a test logs must not get into the output of a command that runs beside it.
-structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+# Rich would draw a traceback with all variables, for a tenth of a second of a processor.
+_plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(
+    processors=[*structlog.get_config()["processors"][:-1], _plain],
+    logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
+)
 # Tests whose subject is not the history are spared its tables.
 os.environ["DINGRELAY_HISTORY"] = '{"days": 0}'
 

@@ -87,7 +87,10 @@ class Fleet:
 
 
 @pytest.fixture
-async def fleet(redis: Redis) -> AsyncIterator[Fleet]:
+async def fleet(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
+    # What happens by itself after seconds must not on a busy machine, but where a test is about it.
+    for name in ("ASK", "LEASE", "HAND_OVER"):
+        monkeypatch.setattr(leaders, name, 600.0)
     async with AsyncExitStack() as closing:
         yield Fleet(redis, closing)
 
