@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.audit import note_in_audit
-from dingrelay_producers.cli.options import read_json, read_moment, read_pair
+from dingrelay_producers.cli.options import read_json, read_pair
 from dingrelay_producers.cli.output import (
     DONE,
     OTHERWISE,
@@ -23,7 +23,7 @@ from dingrelay_producers.cli.output import (
     print_result,
     print_table,
 )
-from dingrelay_producers.cli.shared import app_of_jobs, seconds_to_wait, takes, waits
+from dingrelay_producers.cli.shared import JOB, WAIT, app_of_jobs, seconds_to_wait, takes, value_of
 from dingrelay_producers.cli.waiting import enqueue, show_accepted, wait_for
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.language import tr
@@ -56,7 +56,7 @@ app = typer.Typer(
 
 
 @app.command()
-@takes("app", "wait", "timeout")
+@takes(*JOB)
 def create(
     process_code: Annotated[str, typer.Argument(metavar="PROC-…", help="The template.")],
     originator: Annotated[
@@ -95,10 +95,6 @@ def create(
         Literal["START", "FINISH", "START_FINISH"] | None,
         typer.Option(help="When the copies go out."),
     ] = None,
-    lane: options.Lane = "normal",
-    key: options.Key = None,
-    at: options.At = None,
-    expires: options.Expires = None,
 ) -> None:
     """Start an approval; it is never created twice.
 
@@ -110,8 +106,7 @@ def create(
 
     job = ApprovalCreate.parse(
         {
-            "app": app,
-            "lane": lane,
+            **options.job_fields(),
             "process_code": process_code,
             "originator": options.userid(originator, "--originator", app, left=False),
             "department": department,
@@ -120,9 +115,6 @@ def create(
             "target_actioners": [_chosen(text, app) for text in choose or []],
             "cc": options.userids(cc, "--cc", app),
             "cc_position": cc_position,
-            "idempotency_key": key,
-            "send_at": read_moment(at, "--at"),
-            "expires_at": read_moment(expires, "--expires"),
         }
     )
     enqueue(job)
@@ -158,7 +150,7 @@ def _step(text: str, app: str) -> dict[str, Any]:
 
 
 @app.command()
-@takes("app", "wait", "timeout")
+@takes("app", *WAIT)
 def show(
     instance: Instance,
     look: Annotated[
@@ -172,7 +164,7 @@ def show(
             if looked.state != State.DONE:
                 print_job(looked)
                 raise typer.Exit(exit_code_of(looked.state))
-        if waits():
+        if value_of("wait"):
             _follow(ref, seconds_to_wait(A_DAY))
         status = ref.status()
     print_result(status.model_dump(mode="json"), lambda: _page(status))
@@ -224,7 +216,7 @@ def _print(found: "Sequence[ApprovalStatus]") -> None:
 
 
 @app.command()
-@takes("app", "wait", "timeout")
+@takes("app", *WAIT)
 def terminate(
     instance: Instance,
     reason: Annotated[str, typer.Option(help="Reason, shown to the approvers.")] = "",
@@ -242,7 +234,7 @@ def terminate(
 
 
 def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
-    @takes("app", "wait", "timeout")
+    @takes("app", *WAIT)
     def decide(instance: Instance, user: User, remark: Remark = "") -> None:
         user = options.userid(user, "--user", app_of_jobs(), left=False)
         agreed = tr("agree {instance}", instance=instance)
@@ -258,7 +250,7 @@ app.command("refuse", help="Refuse an approval in the name of an approver.")(_de
 
 
 @app.command()
-@takes("app", "wait", "timeout")
+@takes("app", *WAIT)
 def comment(
     instance: Instance,
     text: Annotated[str, typer.Argument(help="The comment.")],

@@ -21,7 +21,7 @@ from dingrelay_producers.cli.output import (
     print_table,
     state_text,
 )
-from dingrelay_producers.cli.shared import takes, waits
+from dingrelay_producers.cli.shared import WAIT, takes, value_of
 from dingrelay_producers.cli.waiting import show_accepted, wait_for
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.errors import ServiceUnavailable
@@ -47,18 +47,18 @@ app = typer.Typer(
 
 
 @app.command()
-@takes("wait", "timeout")
+@takes(*WAIT)
 def show(job_id: JobId) -> None:
     """Show one job, and what to do if it failed; with --wait, once it has ended."""
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
         job_id = client.whole_id(job_id)
-        if waits():
+        if value_of("wait"):
             wait_for(client.job(job_id))
         details = client.details(job_id)
     print_details(details)
-    if waits():
+    if value_of("wait"):
         raise typer.Exit(exit_code_of(details.status.state))
 
 
@@ -205,7 +205,7 @@ def _act(job_ids: list[str], act: Callable[[str], bool], verb: str) -> None:
 
 
 @app.command()
-@takes("wait", "timeout")
+@takes(*WAIT)
 def recall(job_id: JobId) -> None:
     """Take back a message of the last 24 hours.
 

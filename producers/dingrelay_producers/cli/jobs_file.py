@@ -12,8 +12,7 @@ import typer
 
 from dingrelay_producers.cli.media import Uploads, parsed
 from dingrelay_producers.cli.output import DONE, NOT_ENDED, OTHERWISE, as_json, console, print_json
-from dingrelay_producers.cli.send import OPTIONS
-from dingrelay_producers.cli.shared import waits
+from dingrelay_producers.cli.shared import value_of
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.job_ref import JobRef
@@ -38,6 +37,9 @@ AHEAD = 1_000
 LONGEST = 8_000_000
 """Bytes of a line at most: a job may have 1 MB, and JSON may spell each of its characters in six."""
 
+
+OPTIONS = {"send_at": "--at", "expires_at": "--expires"}
+"""Fields that an option of another name gives."""
 
 JobLine = tuple[int, str]
 """The number of a line, from 1 on, and its text."""
@@ -78,7 +80,7 @@ def send_jobs(
         ServiceUnavailable: Redis can't be reached.
         Exit: with ``--wait``, unless all jobs are done.
     """
-    progress = _Progress(first, keep=waits())
+    progress = _Progress(first, keep=bool(value_of("wait")))
     with Client() as client:
         uploads = Uploads(client)
         try:
@@ -88,7 +90,7 @@ def send_jobs(
             console(stderr=True).print(progress, highlight=False)
             raise
         console(stderr=True).print(tr("{count} jobs accepted", count=progress.count))
-        if waits():
+        if value_of("wait"):
             states = wait_for_all(progress.refs)
             counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
             console(stderr=True).print(counts or tr("nothing to wait for"))
@@ -200,7 +202,8 @@ def _job(text: str, defaults: Mapping[str, object], uploads: Uploads) -> Contrac
     kind = public_kind(job.pop("kind", DEFAULT_KIND))
     for field, value in defaults.items():
         if field not in kind.contract.model_fields:
-            problem = en("{} has no such field, so {} can't give it", kind.name, OPTIONS[field])
+            option = OPTIONS.get(field, f"--{field.replace('_', '-')}")
+            problem = en("{} has no such field, so {} can't give it", kind.name, option)
             raise ContractError(field, problem)
         if job.get(field) is None:
             job[field] = value

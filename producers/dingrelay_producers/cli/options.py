@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from dingrelay_producers.cli.shared import app_named
-from dingrelay_producers.client.filters import PERSON, LaneName, ListFilter, askable
+from dingrelay_producers.cli.shared import value_of
+from dingrelay_producers.client.filters import PERSON, ListFilter, askable
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en, not_json
@@ -23,17 +23,8 @@ Apps = Annotated[
     list[str] | None,
     typer.Option("--app", help="For this DingTalk application only; repeatable, or a,b."),
 ]
-Lane = Annotated[LaneName, typer.Option(help="Who goes first when a limit is reached.")]
 Lanes = Annotated[
     list[str] | None, typer.Option("--lane", help="In these lanes only; repeatable, or a,b.")
-]
-Key = Annotated[
-    str | None, typer.Option(help="Idempotency key: the same key never makes a second job.")
-]
-At = Annotated[str | None, typer.Option(help="Not before: 2026-01-31T09:00, or +10m from now.")]
-Expires = Annotated[str | None, typer.Option(help="Not after: as --at.")]
-Sender = Annotated[
-    str, typer.Option(help="On whose behalf: a lane's waiting jobs are shared fairly by sender.")
 ]
 Text = Annotated[str | None, typer.Option(help="A text message.")]
 Markdown = Annotated[
@@ -82,16 +73,16 @@ def filtered_by(model: type[Filter]) -> Callable[[Callable[..., None]], Callable
         ]
 
         @wraps(command)
-        def filtered(**given: Any) -> None:
-            wanted = {each.name: given.pop(each.name) for each in chosen}
+        def filtered(**values: Any) -> None:
+            wanted = {each.name: values.pop(each.name) for each in chosen}
             wanted |= {name: read_past(wanted[name], f"--{name}") for name in moments}
             named = {name: wanted[name] for name in people if wanted[name] is not None}
             wanted |= {
                 name: userid(text, f"--{name.replace('_', '-')}") for name, text in named.items()
             }
             if APP in askable(model):
-                wanted[APP] = app_named()
-            command(model(**wanted), **given)
+                wanted[APP] = value_of(APP)
+            command(model(**wanted), **values)
 
         filtered.__annotations__ = {}
         filtered.__signature__ = Signature([*chosen, *others])  # type: ignore[attr-defined]
@@ -223,6 +214,21 @@ def read_moment(text: str | None, option: str) -> str | None:
         problem = tr("{moment} is over; it is {now} now", moment=local(moment), now=local(now))
         raise typer.BadParameter(problem, param_hint=option)
     return moment.isoformat()
+
+
+def job_fields() -> dict[str, Any]:
+    """The fields of a job that the shared options of the present command give.
+
+    Raises:
+        BadParameter: names the option.
+    """
+    fields = {
+        **{name: value_of(name) for name in ("app", "lane", "sender")},
+        "idempotency_key": value_of("key"),
+        "send_at": read_moment(value_of("at"), "--at"),
+        "expires_at": read_moment(value_of("expires"), "--expires"),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def read_past(text: str | None, option: str) -> datetime | None:

@@ -9,10 +9,9 @@ from dingrelay_producers.cli import options
 from dingrelay_producers.cli.options import (
     read_json,
     read_message,
-    read_moment,
     split,
 )
-from dingrelay_producers.cli.shared import app_of_jobs, takes
+from dingrelay_producers.cli.shared import JOB, WAIT, app_of_jobs, takes
 from dingrelay_producers.cli.waiting import enqueue, show_accepted
 from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
@@ -23,22 +22,10 @@ SYNC_SECONDS = 3600.0
 """A large organisation takes minutes to read."""
 POSTED = {"group", "robot"}
 """What `--to` names so is posted by robots; these are fields of the job, too."""
-OPTIONS = {
-    "app": "--app",
-    "lane": "--lane",
-    "sender": "--sender",
-    "send_at": "--at",
-    "expires_at": "--expires",
-    "allow_duplicate": "--allow-duplicate",
-    "confirm": "--confirm",
-    "on_unknown": "--on-unknown",
-}
-"""A field that several kinds of jobs have → the option of `send` that gives it."""
 
 
-@takes("app", "wait", "timeout")
+@takes(*JOB)
 def send(
-    context: typer.Context,
     to: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,11 +40,6 @@ def send(
     text: options.Text = None,
     markdown: options.Markdown = None,
     message: options.Message = None,
-    lane: options.Lane = "normal",
-    key: options.Key = None,
-    at: options.At = None,
-    expires: options.Expires = None,
-    sender: options.Sender = "",
     allow_duplicate: Annotated[
         bool,
         typer.Option("--allow-duplicate", help="Send even what DingTalk would silently drop."),
@@ -66,8 +48,9 @@ def send(
         bool, typer.Option("--confirm", help="Ask DingTalk what became of the delivery.")
     ] = False,
     on_unknown: Annotated[
-        Literal["repeat", "stop"], typer.Option(help="If a call's answer is lost.")
-    ] = "repeat",
+        Literal["repeat", "stop"] | None,
+        typer.Option(help="If a call's answer is lost.", show_default="repeat"),
+    ] = None,
     digest: Annotated[
         str | None,
         typer.Option(
@@ -93,48 +76,35 @@ def send(
 
     dingrelay send --to u1,u2 --text "你好" --wait
     """
-    app = app_of_jobs()
-    fields = {
-        "app": app,
-        "lane": lane,
-        "sender": sender,
-        "send_at": read_moment(at, "--at"),
-        "expires_at": read_moment(expires, "--expires"),
-        "allow_duplicate": allow_duplicate,
-        "confirm": confirm,
-        "on_unknown": on_unknown,
-    }
-    given = {name: fields[name] for name, option in OPTIONS.items() if _is_given(context, option)}
+    own = {"allow_duplicate": allow_duplicate, "confirm": confirm, "on_unknown": on_unknown}
+    fields = options.job_fields() | {name: value for name, value in own.items() if value}
     if jobs is not None:
         if to or department or everyone or digest or text or markdown or message:
             raise typer.BadParameter(tr("stands alone"), param_hint="--jobs")
-        if key is not None:
+        if "idempotency_key" in fields:
             raise typer.BadParameter(
                 tr("each line has its own: idempotency_key"), param_hint="--key"
             )
         from dingrelay_producers.cli.jobs_file import send_jobs
 
-        send_jobs(jobs, first=first, defaults=given)
+        send_jobs(jobs, first=first, defaults=fields)
         return
     if first > 1:
         raise typer.BadParameter(tr("is for --jobs"), param_hint="--from")
-    content = {"message": read_message(text, markdown, message), "idempotency_key": key}
+    app, fields["message"] = app_of_jobs(), read_message(text, markdown, message)
     people = {**_named(split(to), app), "departments": department or [], "everyone": everyone}
     if digest or not people.keys().isdisjoint(POSTED):
         from dingrelay_tasks.robot_message import RobotMessage
 
         target = {name: value for name, value in people.items() if value}
-        post = RobotMessage.parse({**given, **content, "to": target, "digest": digest})
-        enqueue(post)
+        enqueue(RobotMessage.parse({**fields, "to": target, "digest": digest}))
         return
     from dingrelay_producers.cli.media import Uploads, parsed
     from dingrelay_producers.client.client import Client
     from dingrelay_tasks.message_send import MessageSend
 
     with Client() as client:
-        job = parsed(
-            {**fields, **content, "to": people}, MessageSend.parse, Uploads(client).of(app)
-        )
+        job = parsed({**fields, "to": people}, MessageSend.parse, Uploads(client).of(app))
         what = job.summary()
         if job.send_at:
             what += tr(", not before {moment}", moment=local(job.send_at))
@@ -161,12 +131,7 @@ def _named(to: list[str], app: str) -> dict[str, Any]:
     return found
 
 
-def _is_given(context: typer.Context, option: str) -> bool:
-    source = context.get_parameter_source(option.removeprefix("--").replace("-", "_"))
-    return source is not None and source.name != "DEFAULT"
-
-
-@takes("app", "wait", "timeout")
+@takes("app", "lane", *WAIT)
 def sync(
     scope: Annotated[
         Literal["everything", "department", "user"], typer.Argument(help="What to read.")
@@ -174,7 +139,6 @@ def sync(
     target: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="The department or the user.")
     ] = None,
-    lane: options.Lane = "bulk",
     confirm_removals: Annotated[
         bool,
         typer.Option("--confirm-removals", help="Mark people as left however many they are."),
@@ -195,8 +159,7 @@ def sync(
 
     job = UserSync.parse(
         {
-            "app": app_of_jobs(),
-            "lane": lane,
+            **options.job_fields(),
             "scope": scope,
             "department": _department(target) if scope == "department" else None,
             "user": target if scope == "user" else None,
@@ -213,7 +176,7 @@ def _department(target: str | None) -> int:
         raise typer.BadParameter(tr("a department's id is a number"), param_hint="ID") from None
 
 
-@takes("app", "wait", "timeout")
+@takes(*JOB)
 def call(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, PUT, PATCH, DELETE.")],
     path: Annotated[
@@ -233,10 +196,6 @@ def call(
             "Default: none where it reads, else once."
         ),
     ] = None,
-    lane: options.Lane = "normal",
-    key: options.Key = None,
-    at: options.At = None,
-    expires: options.Expires = None,
 ) -> None:
     """Call any API of DingTalk's, under its limits and with the app's token.
 
@@ -247,16 +206,12 @@ def call(
     path, _, query = path.partition("?")
     job = ApiCall.parse(
         {
-            "app": app_of_jobs(),
-            "lane": lane,
+            **options.job_fields(),
             "method": method.upper(),
             "path": path,
             "query": dict(parse_qsl(query, keep_blank_values=True)),
             "body": None if body is None else read_json(body, "--body"),
             **({} if effect is None else {"effect": effect}),
-            "idempotency_key": key,
-            "send_at": read_moment(at, "--at"),
-            "expires_at": read_moment(expires, "--expires"),
         }
     )
     enqueue(job)

@@ -1,19 +1,24 @@
 """Options that several commands have in common: declared once, and taken by the commands that say so.
 
-What a person gives stands in context variables, as that of ``--json`` does.
+What a person gives stands in a context variable, as that of ``--json`` does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.main import get_command
 
+from dingrelay_producers.client.filters import LaneName
+
 DEFAULT_APP = "default"
-_APP = ContextVar("app", default="")
-_WAIT = ContextVar("wait", default=False)
-_TIMEOUT = ContextVar[float | None]("timeout", default=None)
+WAIT = ("wait", "timeout")
+JOB = ("app", "lane", "sender", "key", "at", "expires", *WAIT)
+"""Options of commands that make one job."""
+
+_NOTHING: Mapping[str, Any] = {}
+_GIVEN = ContextVar("given", default=_NOTHING)
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -28,56 +33,61 @@ def takes(*names: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def app_named() -> str | None:
-    """The DingTalk application that the present command is for, if it is named."""
-    return _APP.get() or None
+def value_of(name: str) -> Any:
+    """The value of one of these options of the present command; None if a person gave none."""
+    return _GIVEN.get().get(name)
 
 
 def app_of_jobs() -> str:
     """The application of the jobs that the present command makes."""
-    return _APP.get() or DEFAULT_APP
-
-
-def waits() -> bool:
-    """Whether the present command waits for the end of what it begins."""
-    return _WAIT.get()
+    return value_of("app") or DEFAULT_APP
 
 
 def seconds_to_wait(otherwise: float) -> float:
-    """How long it waits at most."""
-    given = _TIMEOUT.get()
-    return otherwise if given is None else given
+    """How long the present command waits at most."""
+    seconds: float | None = value_of("timeout")
+    return otherwise if seconds is None else seconds
 
 
-def _keeping(variable: ContextVar[Any]) -> Callable[[Any], None]:
-    def keep(value: Any) -> None:
-        variable.set(value)
+def _keep(parameter: typer.CallbackParam, value: Any) -> None:
+    if value is not None and value is not False:
+        _GIVEN.set({**_GIVEN.get(), str(parameter.name): value})
 
-    return keep
+
+def _option(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, callback=_keep, expose_value=False, **settings)
 
 
 def _declared(
     app: Annotated[
-        str,
-        typer.Option(
-            callback=_keeping(_APP),
-            expose_value=False,
+        str | None,
+        _option(
             help="The DingTalk application, by its name in the settings; of jobs it is `default` "
-            "otherwise, and lists show all.",
+            "otherwise, and lists show all."
         ),
-    ] = "",
-    wait: Annotated[
-        bool,
-        typer.Option(
-            "--wait", callback=_keeping(_WAIT), expose_value=False, help="Wait for the end."
+    ] = None,
+    lane: Annotated[
+        LaneName | None,
+        _option(
+            help="Who goes first when a limit is reached.", show_default="normal; of syncs bulk"
         ),
-    ] = False,
+    ] = None,
+    sender: Annotated[
+        str | None,
+        _option(help="On whose behalf: a lane's waiting jobs are shared fairly by sender."),
+    ] = None,
+    key: Annotated[
+        str | None, _option(help="Idempotency key: the same key never makes a second job.")
+    ] = None,
+    at: Annotated[
+        str | None, _option(help="Not before: 2026-01-31T09:00, or +10m from now.")
+    ] = None,
+    expires: Annotated[str | None, _option(help="Not after: as --at.")] = None,
+    wait: Annotated[bool, _option("--wait", help="Wait for the end.")] = False,
     timeout: Annotated[
         float | None,
-        typer.Option(
+        _option(
             min=0,
-            callback=_keeping(_TIMEOUT),
-            expose_value=False,
             help="Seconds to wait at most.",
             show_default="a minute; of syncs and campaigns an hour, of approvals a day",
         ),

@@ -19,7 +19,7 @@ from dingrelay_producers.cli.output import (
     note,
     print_job,
 )
-from dingrelay_producers.cli.shared import seconds_to_wait, waits
+from dingrelay_producers.cli.shared import seconds_to_wait, value_of
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
@@ -58,7 +58,7 @@ def show_accepted(ref: "JobRef", what: str, *, seconds: float = JOB_SECONDS) -> 
     Raises:
         Exit: with ``--wait``, unless the job is done.
     """
-    if waits():
+    if value_of("wait"):
         # First: after an interruption the job can be found by its id.
         console(stderr=True).print(tr("accepted {id}", id=ref.id), style="dim")
         status = wait_for(ref, seconds)

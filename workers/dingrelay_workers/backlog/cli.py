@@ -20,7 +20,7 @@ from dingrelay_producers.cli.output import (
     print_result,
     print_table,
 )
-from dingrelay_producers.cli.shared import app_named, takes
+from dingrelay_producers.cli.shared import takes, value_of
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
@@ -70,8 +70,8 @@ def queue(
         found = asyncio.run(_read_workers(Settings.load()))
         print_result(found.model_dump(mode="json"), lambda: _print_workers(found))
         return
-    settings = Settings.load().of_app(app_named())
-    _show(*asyncio.run(_read(settings)), app_named(), by)
+    settings = Settings.load().of_app(value_of("app"))
+    _show(*asyncio.run(_read(settings)), value_of("app"), by)
 
 
 def _show(tally: "Tally", lanes: "list[BacklogGroup]", app: str | None, by: By | None) -> None:

@@ -14,7 +14,7 @@ from dingrelay_producers.actor import current_actor
 from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import OTHERWISE, USAGE, as_json, console, note, print_result
-from dingrelay_producers.cli.shared import app_of_jobs, takes, waits
+from dingrelay_producers.cli.shared import WAIT, app_of_jobs, takes, value_of
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.language import tr, translated
@@ -46,7 +46,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
 @app.command()
-@takes("app")
+@takes("app", "at")
 def create(
     name: Annotated[str, typer.Argument(help="A name for people; it need not be unique.")],
     text: given.Text = None,
@@ -66,7 +66,6 @@ def create(
         str | None,
         typer.Option(metavar="FILE", help="Write every malformed row's line and problem there."),
     ] = None,
-    at: common.At = None,
     quiet: given.Quiet = "",
     rate: given.Rate = None,
     weight: Annotated[int, typer.Option(help="Share beside other campaigns that run.")] = 1,
@@ -87,7 +86,7 @@ def create(
         "name": name,
         "app": app,
         "message": read_message(text, markdown, message),
-        "start_at": read_moment(at, "--at"),
+        "start_at": read_moment(value_of("at"), "--at"),
         "quiet": quiet,
         "rate": rate,
         "weight": weight,
@@ -371,7 +370,7 @@ async def _report(
 
 
 @app.command("test")
-@takes("wait", "timeout")
+@takes(*WAIT)
 def send_test(
     campaign: Id,
     to: Annotated[list[str], typer.Option(help="The testers, comma-separated; repeatable.")],
@@ -393,7 +392,7 @@ def send_test(
 
 
 @app.command()
-@takes("wait", "timeout")
+@takes(*WAIT)
 def recall(campaign: Id, yes: Yes = False) -> None:
     """Take back what a campaign sent in the last 24 hours; one call for each of its calls."""
     made, failed = _follow_up(
@@ -401,7 +400,7 @@ def recall(campaign: Id, yes: Yes = False) -> None:
         campaign,
         lambda campaigns: campaigns.recall(campaign),
         yes=yes,
-        wait=waits(),
+        wait=bool(value_of("wait")),
     )
     print_result(made, lambda: _accepted(made["jobs"]))
     if failed:

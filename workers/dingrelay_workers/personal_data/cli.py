@@ -20,7 +20,7 @@ from dingrelay_producers.cli.output import (
     print_result,
     print_table,
 )
-from dingrelay_producers.cli.shared import app_named, takes
+from dingrelay_producers.cli.shared import takes, value_of
 from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
@@ -62,7 +62,7 @@ def find(
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.history.service import HistoryService
 
-    app = app_named()
+    app: str | None = value_of("app")
     history = HistoryService(Settings.load().of_app(app))
     found = asyncio.run(history.search(text, app=app, limit=limit))
     print_result(found.model_dump(mode="json"), lambda: _print(found.people))
@@ -98,7 +98,7 @@ def show(
     """Show what a person was sent, by messages and campaigns, and why something did not arrive."""
     from dingrelay_producers.client.client import Client
 
-    app = app_named()
+    app: str | None = value_of("app")
     user = options.userid(user, "USER", app)
     with Client() as client:
         found = client.person(user, app=app, limit=limit)
@@ -149,7 +149,7 @@ def export(
 
     from dingrelay_producers.client.client import Client
 
-    app = app_named()
+    app: str | None = value_of("app")
     user = options.userid(user, "USER", app)
     with Client() as client:
         found = _json_values(client.export_person(user, app=app))
@@ -183,7 +183,7 @@ def erase(
     """Take a person out of all that is kept. What is still needed goes later, by itself."""
     from dingrelay_producers.client.client import Client
 
-    app = app_named()
+    app: str | None = value_of("app")
     user = options.userid(user, "USER", app)
     with Client() as client:
         if not yes:
