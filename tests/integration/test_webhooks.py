@@ -21,7 +21,7 @@ from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.minutes import MINUTES
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
-from dingrelay_workers.webhooks import dispatcher, secret, service
+from dingrelay_workers.webhooks import dispatcher, endpoints, secret, service
 from dingrelay_workers.webhooks.deliverer import PLACES
 from dingrelay_workers.webhooks.endpoints import NEEDED
 from offices import Office, hurry
@@ -180,7 +180,7 @@ async def test_a_disabled_endpoint_loses_nothing(
 ) -> None:
     """It is disabled at once by a 410, and else once it has failed for days."""
     # Longer than a busy machine takes until it has tried each of them.
-    monkeypatch.setattr(dispatcher, "GIVE_UP", timedelta(seconds=2))
+    monkeypatch.setattr(endpoints, "GIVE_UP", timedelta(seconds=2))
     endpoint = (await at.add(receiver.url)).id
     receiver.behaves = answering(status)
     ids = await at.people_left(people(20))
@@ -208,7 +208,7 @@ async def test_time_in_which_an_endpoint_gets_nothing_is_no_failure(
     await eventually(lambda: len({request.id for request in receiver.requests}) == 4)
     if state == "paused":
         await at.store.pause(endpoint)
-    failed_at = datetime.now(UTC) - 2 * dispatcher.GIVE_UP
+    failed_at = datetime.now(UTC) - 2 * endpoints.GIVE_UP
     await change(at.database, DeliveryRow, failed_at=failed_at)
     await change(at.database, EndpointRow, failing_since=failed_at, enabled_at=failed_at)
     if state == "disabled":
@@ -229,7 +229,7 @@ async def test_time_in_which_an_endpoint_gets_nothing_is_no_failure(
 async def test_a_notice_refused_for_days_is_given_up_while_others_are_accepted(
     at: Office, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "GIVE_UP", timedelta(seconds=0.4))
+    monkeypatch.setattr(endpoints, "GIVE_UP", timedelta(seconds=0.4))
     issued = await at.add(receiver.url)
 
     async def refuses_one(request: web.Request) -> web.StreamResponse:

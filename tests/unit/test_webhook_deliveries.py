@@ -9,12 +9,18 @@ from hypothesis import strategies as st
 
 from dingrelay_workers.outbox.notice import Subject, Subscription
 from dingrelay_workers.webhooks import deliveries
-from dingrelay_workers.webhooks.deliveries import CAP, Delivery, Settled
-from dingrelay_workers.webhooks.endpoints import HEALTHY, LONGEST_PAUSE, NEEDED, StoredEndpoint
+from dingrelay_workers.webhooks.deliveries import CAP, Delivery
+from dingrelay_workers.webhooks.endpoints import (
+    GIVE_UP,
+    HEALTHY,
+    LONGEST_PAUSE,
+    NEEDED,
+    StoredEndpoint,
+)
 from dingrelay_workers.webhooks.http import Receipt
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-DAYS = timedelta(days=3)
+DAYS = GIVE_UP
 TAKEN = Receipt("taken", "taken", "it accepted the notice", 204)
 
 
@@ -44,10 +50,10 @@ def an_endpoint(**fields: Any) -> StoredEndpoint:
 
 def settled(
     receipt: Receipt, endpoint: StoredEndpoint, *, failed_at: datetime | None = None
-) -> tuple[dict[str, Any], Settled]:
-    found = Settled({"e": endpoint})
-    found.add(Delivery("e", 1, 0, failed_at, "pending"), receipt, NOW, DAYS)
-    return found.rows[0], found
+) -> tuple[str, StoredEndpoint]:
+    delivery = Delivery("e", 1, 0, failed_at, "pending")
+    row = deliveries.settled_row(delivery, receipt, endpoint, NOW)
+    return row["to_state"], endpoint.after(receipt, NOW)
 
 
 @given(st.integers(1, 200))
@@ -60,9 +66,7 @@ def test_the_pause_grows_to_its_bound(attempt: int) -> None:
 
 def test_an_accepted_delivery_is_delivered_and_its_endpoint_is_well() -> None:
     ill = an_endpoint(failures=7, failing_since=NOW, breaker=2, retry_at=NOW, last_failure="x")
-    row, found = settled(TAKEN, ill)
-    assert (row["to_state"], found.closed) == ("delivered", {"e"})
-    assert found.endpoints["e"] == an_endpoint(taken_at=NOW)
+    assert settled(TAKEN, ill) == ("delivered", an_endpoint(taken_at=NOW))
 
 
 @pytest.mark.parametrize(
@@ -88,8 +92,8 @@ def test_a_delivery_is_given_up_after_days_of_its_own_failures_only(
         taken_at=ago(taken_days),
         failing_since=ago(failed_days) if disabled or enabled_days == 2 else None,
     )
-    row, found = settled(failed(), endpoint, failed_at=ago(failed_days))
-    assert (row["to_state"], bool(found.disabled)) == (state, disabled)
+    found, after = settled(failed(), endpoint, failed_at=ago(failed_days))
+    assert (found, not after.enabled) == (state, disabled)
 
 
 def test_a_breaker_stands_open_no_longer_for_a_clock_that_stepped_back() -> None:

@@ -49,7 +49,7 @@ def send(
     ] = False,
     on_unknown: Annotated[
         Literal["repeat", "stop"] | None,
-        typer.Option(help="If a call's answer is lost.", show_default="repeat"),
+        typer.Option(help="What follows if a call's answer is lost; `repeat` if not given."),
     ] = None,
     digest: Annotated[
         str | None,
@@ -182,7 +182,8 @@ def call(
     path: Annotated[
         str,
         typer.Argument(
-            metavar="/PATH[?NAME=VALUE&…]", help="On one of DingTalk's hosts; never a URL."
+            metavar="/PATH",
+            help="On one of DingTalk's hosts, with parameters such as ?size=5; never a URL.",
         ),
     ],
     body: Annotated[

@@ -96,13 +96,12 @@ class Deliverer:
         ahead = 1 if probing else max(PLACES, min(MOST, int(PLACES * AHEAD / flow.seconds)))
         return max(0, ahead - len(flow.queue) - len(flow.tasks))
 
-    def begin(self, works: Sequence[DeliveryWork]) -> None:
-        """Make the requests, as places are free."""
-        for work in works:
-            # A test waits for nothing.
-            flow = f"{work.endpoint.id} {work.delivery.state}".removesuffix(" pending")
-            self._flows.setdefault(flow, _Flow(self._timeout)).queue.append(work)
-            self._fill(flow)
+    def begin(self, work: DeliveryWork) -> None:
+        """Make the request, as soon as a place is free."""
+        # A test waits for nothing.
+        flow = f"{work.endpoint.id} {work.delivery.state}".removesuffix(" pending")
+        self._flows.setdefault(flow, _Flow(self._timeout)).queue.append(work)
+        self._fill(flow)
 
     def give_back(self) -> None:
         """Begin nothing more: the claims of what has not begun are given up."""

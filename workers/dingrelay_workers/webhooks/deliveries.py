@@ -5,7 +5,6 @@ Only the leader claims. A claim is a lock with an end: what a worker had when it
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -87,52 +86,10 @@ class Delivery(NamedTuple):
     claim: datetime | None = None
 
 
+Change = tuple[StoredEndpoint, StoredEndpoint]
+"""An endpoint before and after attempts."""
 DeliveryOutcome = tuple[Delivery, Receipt | None]
 """A delivery and the result of its attempt; no receipt: none was made, and the claim is given up."""
-
-
-@dataclass(slots=True)
-class Settled:
-    """Outcomes as they are written down, and what is to be logged and counted once that is committed.
-
-    Attributes:
-        endpoints: with their health, as it changes with each outcome.
-        rows: parameters of the statement for each delivery.
-        disabled: endpoints, with the reason.
-        opened: endpoints whose breaker has opened, with the code.
-        closed: endpoints whose breaker has closed.
-        failed: endpoints that refused anything.
-        dead: deliveries that were given up.
-    """
-
-    endpoints: dict[str, StoredEndpoint]
-    rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    disabled: dict[str, str] = field(default_factory=dict[str, str])
-    opened: dict[str, str] = field(default_factory=dict[str, str])
-    closed: set[str] = field(default_factory=set[str])
-    failed: set[str] = field(default_factory=set[str])
-    dead: list[Delivery] = field(default_factory=list[Delivery])
-
-    def add(self, delivery: Delivery, receipt: Receipt, now: datetime, give_up: timedelta) -> None:
-        """Add one, in the order in which they ended."""
-        if delivery.state == "test":
-            self.rows.append(_row(delivery, receipt, "tested"))
-            return
-        before = self.endpoints.get(delivery.endpoint)
-        if before is None:  # it was removed since
-            return
-        self.endpoints[before.id] = after = before.after(receipt, now)
-        if receipt.verdict == "failed":
-            self.failed.add(before.id)
-        if before.breaker and not after.breaker:
-            self.closed.add(before.id)
-        if after.breaker and not before.breaker:
-            self.opened[before.id] = receipt.code
-        self.rows.append(_after(delivery, receipt, before, now, give_up))
-        if self.rows[-1]["to_state"] == "dead":
-            self.dead.append(delivery)
-        if reason := after.reason_to_disable(receipt, now, give_up):
-            self.disabled.setdefault(before.id, reason)
 
 
 async def open_endpoints(connection: AsyncConnection, now: datetime) -> dict[str, bool]:
@@ -175,37 +132,44 @@ async def claim(connection: AsyncConnection, deliveries: Sequence[Delivery]) -> 
 
 
 async def settle(
-    connection: AsyncConnection,
-    outcomes: Sequence[DeliveryOutcome],
-    now: datetime,
-    give_up: timedelta,
-) -> Settled:
+    connection: AsyncConnection, outcomes: Sequence[DeliveryOutcome], now: datetime
+) -> tuple[Sequence[Change], Sequence[Delivery]]:
     """Write down what attempts came to, and the health of their endpoints.
 
     Args:
         connection: of the leader's transaction.
         outcomes: in the order in which they ended.
         now: Redis's time.
-        give_up: for how long an endpoint may fail; and a notice, while its endpoint accepts others.
+
+    Returns:
+        What is to be logged and counted once that is committed: endpoints that have changed, and deliveries
+        that were given up.
     """
     given_back = [_key(delivery) for delivery, receipt in outcomes if receipt is None]
     if given_back:
         await connection.execute(_UNLOCK, given_back)
     ids = {delivery.endpoint for delivery, receipt in outcomes if receipt}
-    settled = Settled(await endpoints.some(connection, ids) if ids else {})
-    before = dict(settled.endpoints)
+    before = await endpoints.some(connection, ids) if ids else {}
+    after = dict(before)
+    rows: list[dict[str, Any]] = []
+    dead: list[Delivery] = []
     for delivery, receipt in outcomes:
-        if receipt is not None:
-            settled.add(delivery, receipt, now, give_up)
-    if settled.rows:
-        await connection.execute(_SETTLE, settled.rows)
-    changed = [each for each in settled.endpoints.values() if each is not before[each.id]]
-    await endpoints.change_health(connection, changed)
-    for id_ in settled.closed:  # what failed before comes back at once
-        await _hasten(connection, id_)
-    for id_, reason in settled.disabled.items():
-        await endpoints.change(connection, id_, state="disabled", reason=reason, changed_at=now)
-    return settled
+        endpoint = after.get(delivery.endpoint)
+        if receipt is None or endpoint is None:  # it was removed since
+            continue
+        rows.append(settled_row(delivery, receipt, endpoint, now))
+        if rows[-1]["to_state"] == "dead":
+            dead.append(delivery)
+        if delivery.state != "test":
+            after[endpoint.id] = endpoint.after(receipt, now)
+    if rows:
+        await connection.execute(_SETTLE, rows)
+    changed = [(old, after[id_]) for id_, old in before.items() if after[id_] is not old]
+    await endpoints.change_health(connection, [new for _, new in changed])
+    for old, new in changed:
+        if old.breaker and not new.breaker:  # what failed before comes back at once
+            await _hasten(connection, new.id)
+    return changed, dead
 
 
 async def resume(connection: AsyncConnection, endpoint: str, *, skip: bool) -> None:
@@ -328,13 +292,12 @@ def pause(attempt: int) -> timedelta:
     return timedelta(seconds=random.uniform(0, longest))
 
 
-def _after(
-    delivery: Delivery,
-    receipt: Receipt,
-    endpoint: StoredEndpoint,
-    now: datetime,
-    give_up: timedelta,
+def settled_row(
+    delivery: Delivery, receipt: Receipt, endpoint: StoredEndpoint, now: datetime
 ) -> dict[str, Any]:
+    """The parameters of `_SETTLE` for an attempt, by the health of its endpoint before it."""
+    if delivery.state == "test":
+        return _row(delivery, receipt, "tested")
     if receipt.verdict == "taken":
         return _row(delivery, receipt, "delivered")
     if receipt.code == GONE:
@@ -342,7 +305,10 @@ def _after(
     failed_at = delivery.failed_at or now
     since = max(failed_at, endpoint.enabled_at)
     # Only an endpoint that accepts others has refused this one. Another one is disabled, and keeps it.
-    if endpoint.failing_for(failed_at, now) >= give_up and (endpoint.taken_at or since) > since:
+    if (
+        endpoint.failing_for(failed_at, now) >= endpoints.GIVE_UP
+        and (endpoint.taken_at or since) > since
+    ):
         return _row(delivery, receipt, "dead", failed_at=failed_at)
     due_at = now + max(pause(delivery.attempts + 1), receipt.retry_after)
     return _row(delivery, receipt, "pending", failed_at=failed_at, due_at=due_at)

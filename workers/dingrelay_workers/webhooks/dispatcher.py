@@ -40,7 +40,7 @@ from dingrelay_workers.outbox.models import DeliveryRow
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import deliverer, deliveries, endpoints
 from dingrelay_workers.webhooks.deliverer import Deliverer
-from dingrelay_workers.webhooks.deliveries import Delivery, Settled
+from dingrelay_workers.webhooks.deliveries import Change, Delivery
 from dingrelay_workers.webhooks.ended_jobs import notices_of
 from dingrelay_workers.webhooks.endpoints import WRITER, StoredEndpoint
 from dingrelay_workers.webhooks.http import Receipt
@@ -53,8 +53,6 @@ BEAT = 5.0
 """Seconds between two looks at the health of all endpoints."""
 PURGE = 60.0
 """Seconds between two looks for notices that are too old."""
-GIVE_UP = timedelta(days=3)
-"""Of failure, after which a delivery is dead and an endpoint disabled: a weekend and a day."""
 RETENTION = timedelta(days=7)
 """For which notices are kept, for delivery and replay: longer than one is tried."""
 UNSIGNED = 60.0
@@ -178,16 +176,18 @@ class WebhookDispatcher(Work):
         lock = timedelta(seconds=self._settings.call_timeout) + deliverer.MARGIN
         async with self._database.write(WRITER) as connection:
             await outbox.write(connection, notices)
-            settled, written = await self._settle_outcomes(connection)
+            written = len(self._deliverer.outcomes)
+            changed, dead = await self._settle_outcomes(connection)
             # What has failed just now may have opened a breaker: the next turn decides.
-            may_begin = {id_: most for id_, most in room.items() if id_ not in settled.failed}
+            failed = {after.id for _, after in changed if after.failures}
+            may_begin = {id_: most for id_, most in room.items() if id_ not in failed}
             claimed = [*tests, *await deliveries.due(connection, may_begin, now)]
             claimed = [delivery._replace(claim=now + lock) for delivery in claimed]
             to_send = await deliveries.claim(connection, claimed) if claimed else {}
             ids = {delivery.endpoint for delivery in claimed}
             receivers = await endpoints.some(connection, ids) if ids else {}
         del self._deliverer.outcomes[:written]
-        self._report(settled)
+        self._report(changed, dead)
         began_by = began + deliverer.MARGIN.total_seconds()
         for delivery in claimed:
             self._begin(delivery, to_send.get(delivery.notice), receivers, began_by)
@@ -215,23 +215,22 @@ class WebhookDispatcher(Work):
             receipt = failed if delivery.state == "test" else None
             self._deliverer.outcomes.append((delivery, receipt))
             return
-        self._deliverer.begin(
-            [deliverer.DeliveryWork(delivery, notice, endpoint, secrets, began_by)]
-        )
+        self._deliverer.begin(deliverer.DeliveryWork(delivery, notice, endpoint, secrets, began_by))
 
-    async def _settle_outcomes(self, connection: AsyncConnection) -> tuple[Settled, int]:
-        """Write down what requests came to; how many outcomes that were."""
-        outcomes = list(self._deliverer.outcomes)
-        return await deliveries.settle(connection, outcomes, self._now(), GIVE_UP), len(outcomes)
+    async def _settle_outcomes(
+        self, connection: AsyncConnection
+    ) -> tuple[Sequence[Change], Sequence[Delivery]]:
+        return await deliveries.settle(connection, list(self._deliverer.outcomes), self._now())
 
-    def _report(self, settled: Settled) -> None:
-        for endpoint, code in settled.opened.items():
-            WEBHOOK_BREAKERS.inc()
-            log.warning("webhook_breaker_opened", endpoint=endpoint, code=code)
-        for endpoint, reason in settled.disabled.items():
-            WEBHOOK_ENDPOINTS_DISABLED.inc()
-            log.error("webhook_disabled", endpoint=endpoint, reason=reason)
-        for delivery in settled.dead:
+    def _report(self, changed: Sequence[Change], dead: Sequence[Delivery]) -> None:
+        for before, after in changed:
+            if after.breaker and not before.breaker:
+                WEBHOOK_BREAKERS.inc()
+                log.warning("webhook_breaker_opened", endpoint=after.id, code=after.last_failure)
+            if before.enabled and not after.enabled:
+                WEBHOOK_ENDPOINTS_DISABLED.inc()
+                log.error("webhook_disabled", endpoint=after.id, reason=after.reason)
+        for delivery in dead:
             NOTICES_MISSED.labels("given up").inc()
             log.error("webhook_given_up", endpoint=delivery.endpoint, notice=delivery.notice)
 

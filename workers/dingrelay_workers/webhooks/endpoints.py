@@ -28,6 +28,8 @@ FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=5)
 """Before any try: what an endpoint that is back waits at most."""
 
+GIVE_UP = timedelta(days=3)
+"""Of failure, after which a delivery is dead and an endpoint disabled: a weekend and a day."""
 TAKEN_EVERY = timedelta(seconds=1)
 """How exact the moment is at which an endpoint accepted the last notice."""
 
@@ -40,7 +42,7 @@ HEALTHY: Mapping[str, Any] = {
     "retry_at": None,
 }
 """The columns of an endpoint that has not failed."""
-_HEALTH = (*HEALTHY, "taken_at")
+_HEALTH = (*HEALTHY, "taken_at", "state", "reason", "changed_at")
 """The columns that an attempt changes."""
 
 
@@ -101,7 +103,7 @@ class StoredEndpoint(Endpoint, frozen=True):
         ]
 
     def after(self, receipt: Receipt, now: datetime) -> Self:
-        """The endpoint after an attempt."""
+        """The endpoint after an attempt; one that wants no more, or has failed for too long, is disabled."""
         if receipt.verdict == "taken":
             lately = self.taken_at and timedelta() <= now - self.taken_at < TAKEN_EVERY
             if lately and not self.failures:  # nothing to write down
@@ -117,35 +119,30 @@ class StoredEndpoint(Endpoint, frozen=True):
         if receipt.retry_after:
             asked = now + receipt.retry_after
             breaker, retry_at = max(breaker, 1), max(retry_at or asked, asked)
-        return self.model_copy(
-            update={
-                "failures": failures,
-                "failing_since": self.failing_since or now,
-                "failed_at": now,
-                "last_failure": receipt.code,
-                "breaker": breaker,
-                "retry_at": retry_at,
-            }
-        )
+        failing_since = self.failing_since or now
+        changed: dict[str, Any] = {
+            "failures": failures,
+            "failing_since": failing_since,
+            "failed_at": now,
+            "last_failure": receipt.code,
+            "breaker": breaker,
+            "retry_at": retry_at,
+        }
+        reason = ""
+        if receipt.code == GONE:
+            reason = en("it answered 410, gone")
+        elif self.failing_for(failing_since, now) >= GIVE_UP:
+            since = en("it has accepted nothing since {} UTC", f"{failing_since:%Y-%m-%d %H:%M}")
+            reason = en("{}: {}", since, receipt.code)
+        if reason and self.enabled:
+            changed |= {"state": "disabled", "reason": reason, "changed_at": now}
+        return self.model_copy(update=changed)
 
     def failing_for(self, first_failure: datetime | None, now: datetime) -> timedelta:
         """How long something has failed since, while the endpoint was enabled."""
         if first_failure is None:
             return timedelta()
         return now - max(first_failure, self.enabled_at)
-
-    def reason_to_disable(self, receipt: Receipt, now: datetime, give_up: timedelta) -> str:
-        """Why it gets nothing any more after an attempt; empty if it does."""
-        if not self.enabled or receipt.verdict == "taken":
-            return ""
-        if receipt.code == GONE:
-            return en("it answered 410, gone")
-        if self.failing_since and self.failing_for(self.failing_since, now) >= give_up:
-            since = en(
-                "it has accepted nothing since {} UTC", f"{self.failing_since:%Y-%m-%d %H:%M}"
-            )
-            return en("{}: {}", since, receipt.code)
-        return ""
 
 
 async def find(connection: AsyncConnection, endpoint: str) -> StoredEndpoint | None:
