@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from rich import box
@@ -33,32 +34,18 @@ class Verdict:
     """What came out.
 
     Attributes:
-        jobs: all jobs, with those that user-sync made.
-        unfinished: those that did not end done.
-        throttled: throttling answers that DingTalk gave.
-        retried: attempts beyond the first.
-        taken_over: jobs finished by another worker than the one that vanished with them.
-        dropped: messages that DingTalk had from the vanished worker, and did not deliver again.
+        columns: by what they are of.
+        unfinished: jobs that did not end done.
         misunderstood: approvals whose end is reported in different ways.
         token_fetches: tokens that DingTalk handed out, to both workers together.
+        counts: what else is shown, by its name for people.
     """
 
-    messages: Column
-    approvals: Column
-    people: Column
-    jobs: int
+    columns: Mapping[str, Column]
     unfinished: list[str]
-    throttled: int
-    retried: int
-    taken_over: int
-    dropped: int
     misunderstood: list[str]
     token_fetches: int
-
-    @property
-    def columns(self) -> dict[str, Column]:
-        """By what they are of."""
-        return {"messages": self.messages, "approvals": self.approvals, "people": self.people}
+    counts: Mapping[str, int]
 
     @property
     def disagreements(self) -> list[str]:
@@ -100,14 +87,8 @@ class Verdict:
                 name, *(f"{getattr(column, measure):,}" for column in self.columns.values())
             )
         table.add_section()
-        for name, number in (
-            (tr("jobs"), self.jobs),
-            (tr("throttling answers"), self.throttled),
-            (tr("attempts beyond the first"), self.retried),
-            (tr("jobs taken over from the killed worker"), self.taken_over),
-            (tr("their repeats that DingTalk dropped"), self.dropped),
-            (tr("token fetches"), self.token_fetches),
-        ):
+        counts = {**self.counts, tr("token fetches"): self.token_fetches}
+        for name, number in counts.items():
             table.add_row(name, f"{number:,}")
         return table
 
@@ -119,20 +100,27 @@ async def verify(context: DemoContext) -> Verdict:
     """Compare what is expected with the records, the records with the sandbox."""
     every = await asyncio.to_thread(context.system.client.recent, EVERY_JOB)
     audit = context.system.sandbox.audit()
+    jobs = [context.system.client.job(status.id) for status in every]
     return Verdict(
-        messages=await asyncio.to_thread(_messages, context),
-        approvals=await asyncio.to_thread(_approvals, context),
-        people=await _people(context),
-        jobs=len(every),
+        columns={
+            "messages": await asyncio.to_thread(_messages, context),
+            "approvals": await asyncio.to_thread(_approvals, context),
+            "people": await _people(context),
+        },
         unfinished=[_as_unfinished(status) for status in every if status.state != State.DONE],
-        throttled=audit["throttled"],
-        retried=sum(max(0, status.attempts - 1) for status in every),
-        taken_over=await asyncio.to_thread(
-            taken_over, context, [context.system.client.job(status.id) for status in every]
-        ),
-        dropped=audit["duplicates"]["messages_dropped"],
         misunderstood=await asyncio.to_thread(_misunderstood, context),
         token_fetches=audit["token_fetches"],
+        counts={
+            # All jobs, with those that user-sync made.
+            tr("jobs"): len(every),
+            tr("throttling answers"): audit["throttled"],
+            tr("attempts beyond the first"): sum(max(0, each.attempts - 1) for each in every),
+            tr("jobs taken over from the killed worker"): await asyncio.to_thread(
+                taken_over, context, jobs
+            ),
+            # What DingTalk had from the killed worker already.
+            tr("their repeats that DingTalk dropped"): audit["duplicates"]["messages_dropped"],
+        },
     )
 
 

@@ -71,8 +71,6 @@ class Limits(Changeable, frozen=True, arbitrary_types_allowed=True):
     robot_penalty_seconds: float = 600
     robot_refusal: Literal["130101", "660026", "410100", "redirect", "punish"] = "410100"
     """How a call too many, and the ones of the penalty, are answered (API §12.3)."""
-    robot_text_code: bool = False
-    """Whether a webhook answers its errcode as a text."""
     robot_old_texts: bool = False
     """Whether a webhook explains 310000 as it did in 2019 (API §12.2)."""
     read_lag_seconds: float = 0

@@ -149,9 +149,7 @@ def webhook(state: SandboxState, call: Call) -> Answer:
         raise Refusal(90_030, "webhook over limit", verdict="quota")
     if not state.robots.seen(robot.token, message.get("msgUuid")):
         state.robots.post(call, robot.token, robot.group, message)
-    return json_answer(
-        {"errcode": "0" if state.limiter.limits.robot_text_code else 0, "errmsg": "ok"}
-    )
+    return json_answer({"errcode": 0, "errmsg": "ok"})
 
 
 @api("POST", "/robot/sendBySession", access="own")
