@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 from statistics import median
 from typing import Any
@@ -320,12 +320,7 @@ def _used(redis: Redis) -> float:
 
 def _history(testbed: Testbed) -> tuple[int, int]:
     """How many jobs the history has, and the bytes of the whole database."""
-    with closing(sqlite3.connect(testbed.database)) as database:
-        if not database.execute(
-            "select 1 from sqlite_master where name = 'job_history'"
-        ).fetchone():
-            return 0, 0
-        (rows,) = database.execute("select count(*) from job_history").fetchone()
-        (pages,) = database.execute("pragma page_count").fetchone()
-        (size,) = database.execute("pragma page_size").fetchone()
-    return rows, pages * size
+    size = "select page_count * page_size from pragma_page_count(), pragma_page_size()"
+    with closing(sqlite3.connect(testbed.database)) as database, suppress(sqlite3.OperationalError):
+        return database.execute(f"select count(*), ({size}) from job_history").fetchone()
+    return 0, 0

@@ -3,8 +3,8 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -15,7 +15,7 @@ from testbed import Testbed, wait_until
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_sandbox.receiver import receiving
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import migrate
+from dingrelay_workers.database.schema import opened
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks.service import WebhookService
@@ -67,8 +67,8 @@ def _isolation(testbed: Testbed, seconds: int) -> list[Figure]:
     testbed.clear()
     with _receiver() as (url, arrivals), testbed.workers(1):
         alone = asyncio.run(_notices(testbed, f"{url}/good", MANY - SLOW, seconds, arrivals))
-        asyncio.run(_add_endpoints(testbed, f"{url}/slow", SLOW // 2))
-        asyncio.run(_add_endpoints(testbed, f"{url}/hang", SLOW // 2, first=SLOW // 2))
+        asyncio.run(_add(testbed, f"{url}/slow", range(SLOW // 2)))
+        asyncio.run(_add(testbed, f"{url}/hang", range(SLOW // 2, SLOW)))
         beside = asyncio.run(_notices(testbed, f"{url}/good", 0, seconds, arrivals))
     note = f"{len(beside):,} deliveries to the others"
     return [
@@ -79,28 +79,23 @@ def _isolation(testbed: Testbed, seconds: int) -> list[Figure]:
     ]
 
 
-async def _add_endpoints(testbed: Testbed, url: str, count: int, *, first: int = 0) -> None:
-    """Add endpoints, of one sender's notices each."""
-    for number in range(first, first + count):
-        await _add(testbed, f"{url}/{number}", frozenset({f"s{number % SENDERS}"}))
-
-
-async def _add(testbed: Testbed, url: str, senders: frozenset[str] = frozenset()) -> None:
+async def _add(testbed: Testbed, url: str, numbers: range, *, of_all: bool = False) -> None:
+    """Add endpoints, each of one sender's notices or of all."""
     settings = testbed.settings()
-    database, redis = Database(settings.database), open_redis(settings)
-    store = WebhookService(database, redis, settings, patience=30)
-    types = ("campaign.paused",)
-    await store.add(Subscription(name=url, url=url, types=types, senders=senders))
+    redis = open_redis(settings)
+    async with opened(settings) as database:
+        store = WebhookService(database, redis, settings, patience=30)
+        for number in numbers:
+            address, types = f"{url}/{number}", ("campaign.paused",)
+            of = frozenset() if of_all else frozenset({f"s{number % SENDERS}"})
+            await store.add(Subscription(name=address, url=address, types=types, senders=of))
     await redis.aclose()
-    await database.dispose()
 
 
 async def _hang(testbed: Testbed, url: str) -> None:
     """Commit so many notices that the endpoints below this URL have `STUCK` deliveries."""
-    await asyncio.to_thread(migrate, testbed.settings())
-    for number in range(ENDPOINTS):
-        await _add(testbed, f"{url}/{number}")
-    async with _database(testbed) as database:
+    await _add(testbed, url, range(ENDPOINTS), of_all=True)
+    async with opened(testbed.settings()) as database:
         for number in range(STUCK // ENDPOINTS):
             await _commit(database, number)
 
@@ -109,10 +104,9 @@ async def _notices(
     testbed: Testbed, url: str, add: int, seconds: int, arrivals: dict[str, list[float]]
 ) -> list[float]:
     """Commit notices at the rate, and wait until the good endpoints have them."""
-    await asyncio.to_thread(migrate, testbed.settings())
-    await _add_endpoints(testbed, url, add)
+    await _add(testbed, url, range(add))
     committed: dict[str, float] = {}
-    async with _database(testbed) as database:
+    async with opened(testbed.settings()) as database:
         began = time.monotonic()
         for number in range(RATE * seconds):
             await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
@@ -131,13 +125,6 @@ async def _commit(database: Database, number: int) -> str:
     async with database.write("bench") as connection:
         await outbox.write(connection, [notice])
     return notice.id
-
-
-@asynccontextmanager
-async def _database(testbed: Testbed) -> AsyncIterator[Database]:
-    database = Database(testbed.settings().database)
-    yield database
-    await database.dispose()
 
 
 @contextmanager
