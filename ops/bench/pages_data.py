@@ -13,6 +13,7 @@ from dingrelay_tasks import MessageSend
 from dingrelay_workers.campaigns.documents import DraftContent
 from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, IndexRow, ReviewRow
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
+from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.outbox.models import EndpointRow
@@ -138,93 +139,74 @@ def _run(connection: Connection, statement: str, rows: int, **more: object) -> N
     connection.execute(text(statement.format(**values, **more)))
 
 
+def _add(connection: Connection, table: type[Base], *rows: dict[str, Any]) -> None:
+    connection.execute(insert(table), rows)
+
+
 def _directory(connection: Connection, people: int) -> None:
-    of: dict[str, Any] = {"app": "app1", "fields": {}, "met_in": 1}
-    connection.execute(
-        insert(DepartmentRow),
-        [
-            of | {"id": number + 1, "parent": 1, "name": f"部门{number}"}
-            for number in range(DEPARTMENTS)
-        ],
-    )
+    of: dict[str, Any] = {"app": "app1", "met_in": 1}
     users = [f"u{number + 1}" for number in range(people)]
-    connection.execute(
-        insert(UserRow), [of | {"userid": user, "name": f"员工{user[1:]}"} for user in users]
-    )
-    connection.execute(
-        insert(MembershipRow),
-        [
-            {"app": "app1", "department": number % DEPARTMENTS + 1, "userid": user, "met_in": 1}
-            for number, user in enumerate(users)
-        ],
-    )
-    now = datetime.now(UTC)
+    numbers = range(1, DEPARTMENTS + 1)
+    departments = ({"id": each, "parent": 1, "name": f"部门{each - 1}"} for each in numbers)
+    _add(connection, DepartmentRow, *(of | {"fields": {}} | each for each in departments))
+    named = ({"userid": user, "name": f"员工{user[1:]}", "fields": {}} for user in users)
+    _add(connection, UserRow, *(of | each for each in named))
+    places = ({"userid": user, "department": int(user[1:]) % DEPARTMENTS + 1} for user in users)
+    _add(connection, MembershipRow, *(of | each for each in places))
     lists: dict[str, Any] = {name: [] for name in ("types", "apps", "senders", "kinds", "secrets")}
-    moments = dict.fromkeys(("created_at", "changed_at", "enabled_at"), now)
+    moments = dict.fromkeys(("created_at", "changed_at", "enabled_at"), datetime.now(UTC))
     endpoint = {"url": "https://example.com/", "state": "enabled", "reason": "", **lists, **moments}
-    connection.execute(
-        insert(EndpointRow),
-        [endpoint | {"id": f"drw_{number}", "name": f"e{number}"} for number in range(ENDPOINTS)],
-    )
+    named = ({"id": f"drw_{number}", "name": f"e{number}"} for number in range(ENDPOINTS))
+    _add(connection, EndpointRow, *(endpoint | each for each in named))
 
 
 def _draft(connection: Connection, number: int, people: int) -> None:
     """A draft, and the broadcast that was made of it and waits for its approval."""
     campaign = _broadcast(connection, number, people, "draft")
     now = datetime.now(UTC)
-    by: dict[str, Any] = {"created_by": "u1", "updated_by": "u1", "updated_at": now}
     text = {"msgtype": "text", "text": {"content": "x"}}
     content = {"name": "draft", "app": "app1", "message": text, "everyone": True}
-    connection.execute(
-        insert(DraftRow).values(
-            id=DRAFT,
-            app="app1",
-            name="draft",
-            document=DraftContent.parse(content).model_dump(mode="json"),
-            file_name="",
-            version=1,
-            writers=["u1"],
-            campaign=campaign,
-            **by,
-        )
-    )
-    asked = {"digest": "", "asked_by": "u1", "asked_at": now}
-    decided = {"decision": "", "decided_by": "", "reason": ""}
-    connection.execute(insert(ReviewRow).values(campaign=campaign, **asked, **decided))
+    draft = {
+        "id": DRAFT,
+        "app": "app1",
+        "name": "draft",
+        "document": DraftContent.parse(content).model_dump(mode="json"),
+        "file_name": "",
+        "version": 1,
+        "writers": ["u1"],
+        "campaign": campaign,
+        **dict.fromkeys(("created_by", "updated_by"), "u1"),
+        "updated_at": now,
+    }
+    _add(connection, DraftRow, draft)
+    asked = {"campaign": campaign, "digest": "", "asked_by": "u1", "asked_at": now}
+    _add(connection, ReviewRow, asked | {"decision": "", "decided_by": "", "reason": ""})
 
 
 def _broadcast(connection: Connection, number: int, people: int, state: str = "") -> str:
     campaign = f"{number:08x}-0000-4000-8000-{number:012x}"
     chunks, bits = people // SIZE, bits_for(people)
-    zeros = dict.fromkeys(("duplicates", "malformed", "left_out", "failed"), 0)
-    counts = {
-        "recipients": people,
-        "accepted": people,
-        "chunks": chunks,
-        "settled": chunks,
-        "calls": chunks,
+    row = {
+        "id": campaign,
+        "app": "app1",
+        "name": f"broadcast {number}",
+        "state": state or ("running" if people > 5 * SIZE else "done"),
+        "reason": "",
+        "message": {"msgtype": "text", "text": {"content": "x"}},
+        "created_at": datetime.now(UTC),
+        "quiet": "",
+        "weight": 1,
+        "error_share": 0.2,
+        "index_bits": bits,
+        **dict.fromkeys(("recipients", "accepted"), people),
+        **dict.fromkeys(("chunks", "settled", "calls"), chunks),
+        **dict.fromkeys(("duplicates", "malformed", "left_out", "failed"), 0),
     }
-    connection.execute(
-        insert(CampaignRow).values(
-            id=campaign,
-            app="app1",
-            name=f"broadcast {number}",
-            state=state or ("running" if people > 5 * SIZE else "done"),
-            reason="",
-            message={"msgtype": "text", "text": {"content": "x"}},
-            created_at=datetime.now(UTC),
-            quiet="",
-            weight=1,
-            error_share=0.2,
-            index_bits=bits,
-            **counts,
-            **zeros,
-        )
-    )
+    _add(connection, CampaignRow, row)
     _run(connection, CHUNKS, chunks, campaign=campaign)
     _run(connection, OUTCOMES, chunks, campaign=campaign)
     index = PeopleIndex(campaign, bits)
     for chunk in range(chunks):
         index.add(chunk, [f"u{SIZE * chunk + person + 1}" for person in range(SIZE)])
-    connection.execute(insert(IndexRow), list(index.rows()))
+    _add(connection, IndexRow, *index.rows())
     return campaign

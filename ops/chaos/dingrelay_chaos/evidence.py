@@ -4,16 +4,15 @@ import asyncio
 import base64
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from dingrelay_chaos.database import Directory
 from dingrelay_chaos.dingtalk import JOINING, MOVING, STAYING, holds, text_of
 from dingrelay_chaos.operations import Send
-from dingrelay_chaos.requests import Request
 from dingrelay_chaos.subscribers import QUEUE
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
@@ -24,6 +23,7 @@ from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.service import opened_store
 
 if TYPE_CHECKING:
+    from dingrelay_chaos.faults import Fault
     from dingrelay_chaos.schedule import Schedule
     from dingrelay_chaos.system import System
 
@@ -232,6 +232,8 @@ class Evidence:
         self.left_too_early, self.by_events = left_too_early, by_events
         self.requests = system.requests
         self.snapshot = Snapshot(system.sandbox, (*STAYING, *MOVING, *JOINING))
+        for each in self.snapshot.calls:
+            each["moment"] = each["monotonic"] - system.began
         self.statuses = statuses(system.client, [*self.requests.accepted(), *self.walks])
         self.discarded = {each.job for each in self.requests.commands if each.verb == "discard"}
         self.lost = [
@@ -244,24 +246,24 @@ class Evidence:
         logs = system.folder.glob("*.log")
         self.logs = {path.stem: path.read_text("utf-8", "replace") for path in logs}
 
-    def forgotten(self, request: Request[Any]) -> bool:
-        """Whether a failover may have lost that this was accepted."""
-        return any(
-            request.at <= lost.until and request.answered >= lost.since for lost in self.lost
-        )
-
-    def lost_at(self, at: float) -> bool:
-        """Whether a failover may have lost what was written then, in seconds from the start."""
-        return any(lost.since <= at <= lost.until for lost in self.lost)
+    def lost_between(self, since: float, until: float) -> bool:
+        """Whether a failover may have lost what was written in a time, in seconds from the start."""
+        return any(since <= lost.until and until >= lost.since for lost in self.lost)
 
     def calls_near_a_loss(self, seconds: float) -> set[int]:
         """The calls that arrived while a failover lost what was noted, or so much later."""
         return {
             each["id"]
             for each in self.snapshot.calls
-            for lost in self.lost
-            if lost.since <= each["monotonic"] - self.system.began <= lost.until + seconds
+            if self.lost_between(each["moment"] - seconds, each["moment"])
         }
+
+    def under(self, at: float, wanted: Callable[["Fault"], bool], early: float = 0) -> bool:
+        """Whether such a fault may have met a call that arrived then; it may begin so many seconds later."""
+        return any(
+            wanted(each.what) and each.began - early <= at <= each.ended + LATEST_SECONDS
+            for each in self.requests.faults
+        )
 
     @cached_property
     def uncounted(self) -> set[int]:
@@ -296,19 +298,14 @@ class Evidence:
         jumps = [each.what for each in self.requests.faults if each.what.name == "dingtalk_clock"]
         offsets = [self.schedule.setting.sandbox_skew, *(each.values["offset"] for each in jumps)]
         at = attempt["at"] + attempt["took"] - self.system.began_at
-        return any(self.lost_at(at - offset) for offset in offsets)
+        return any(self.lost_between(at - offset, at - offset) for offset in offsets)
 
     @cached_property
     def _spoilt_lists(self) -> bool:
         """Whether an answer with events that could not be pushed, which is given once, may have been lost."""
-        spoiling = [
-            (fault.began - LATEST_SECONDS, fault.ended + LATEST_SECONDS)
-            for fault in self.requests.faults
-            if fault.what.loses_answers
-        ]
         return any(
             each["fault"]
-            or any(a <= each["monotonic"] - self.system.began <= b for a, b in spoiling)
+            or self.under(each["moment"], lambda fault: fault.loses_answers, LATEST_SECONDS)
             for each in self.snapshot.calls
             if each["api"].startswith(FAILED_EVENTS)
         )

@@ -109,7 +109,7 @@ def _at_dingtalk(evidence: Evidence, ids: set[str]) -> Iterator[Line]:
         if call["id"] in calls:
             spoilt = f" spoilt: {call['fault']}" if call["fault"] else ""
             what = f"{call['api']} {call['verdict']}{spoilt}: {', '.join(calls[call['id']])}"
-            yield call["monotonic"] - evidence.system.began, "dingtalk", what
+            yield call["moment"], "dingtalk", what
 
 
 def _records(system: System, ids: set[str]) -> Iterator[str]:

@@ -38,7 +38,8 @@ def violations(evidence: Evidence) -> Iterator[Finding]:
 def _may_be_gone(evidence: Evidence, job: str) -> bool:
     if job in evidence.discarded:
         return True
-    return any(evidence.forgotten(each) for each in evidence.requests.jobs if each.job == job)
+    asked = [each for each in evidence.requests.jobs if each.job == job]
+    return any(evidence.lost_between(each.at, each.answered) for each in asked)
 
 
 def _waiting(status: JobStatus, kind: str) -> Iterator[Finding]:
@@ -79,7 +80,7 @@ def _keys(evidence: Evidence) -> Iterator[Finding]:
         first = None if request.what.same_as is None else by_step.get(request.what.same_as)
         if first is None or first.accepted != "yes" or first.at > request.at:
             continue
-        if first.job in evidence.discarded or evidence.forgotten(first):
+        if first.job in evidence.discarded or evidence.lost_between(first.at, first.answered):
             continue
         same = first.what.tag == request.what.tag
         if same and request.accepted == "yes" and request.job != first.job:

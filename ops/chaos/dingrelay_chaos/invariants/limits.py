@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from dingrelay_chaos.dingtalk import text_of
-from dingrelay_chaos.evidence import LATEST_SECONDS, TOO_MANY_A_MINUTE, Evidence, Finding
+from dingrelay_chaos.evidence import TOO_MANY_A_MINUTE, Evidence, Finding
 from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.operations import Send
 from dingrelay_chaos.process import dingrelay
@@ -42,32 +42,22 @@ def _window(evidence: Evidence, number: int) -> str:
     """The calls that had filled the recipients' window when this call came."""
     limit, _, window = evidence.schedule.setting.recipients.partition("/")
     calls = {each["id"]: each for each in evidence.snapshot.calls}
-    last = calls[number]["monotonic"]
+    last = calls[number]["moment"]
     since = last - float(window.removesuffix("s"))
     before = [
-        f"{each['recipients']} at {each['monotonic'] - evidence.system.began:.3f}"
+        f"{each['recipients']} at {each['moment']:.3f}"
         for each in evidence.snapshot.calls
-        if each["recipients"] and since < each["monotonic"] <= last
+        if each["recipients"] and since < each["moment"] <= last
     ]
     return f"more than {limit} recipients in {window}: {', '.join(before)}"
-
-
-def _slow_times(evidence: Evidence) -> list[tuple[float, float]]:
-    """When calls were so slow that some of them were given up."""
-    return [
-        (each.began, each.ended + LATEST_SECONDS)
-        for each in evidence.requests.faults
-        if each.what.name == "slow"
-    ]
 
 
 def _month(evidence: Evidence) -> Iterator[Finding]:
     """The fleet counts answered calls; what it can't have counted is what no answer came to."""
     counted = sum(evidence.snapshot.audit["quota"].values())
-    late = _slow_times(evidence)
+    # Some of those that were slow were given up.
     spoilt = sum(
-        bool(each["fault"])
-        or any(a <= each["monotonic"] - evidence.system.began <= b for a, b in late)
+        bool(each["fault"]) or evidence.under(each["moment"], lambda fault: fault.name == "slow")
         for each in evidence.snapshot.calls
     )
     broken = sum(

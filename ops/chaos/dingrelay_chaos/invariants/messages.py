@@ -120,9 +120,7 @@ def _silent(request: Request[Send], status: JobStatus, evidence: Evidence) -> It
 
 def _times(request: Request[Send], status: JobStatus, evidence: Evidence) -> Iterator[Finding]:
     """Whether a message left in its time, by the clock of the machine, which is Redis's."""
-    calls = {
-        each["id"]: each["monotonic"] - evidence.system.began for each in evidence.snapshot.calls
-    }
+    calls = {each["id"]: each["moment"] for each in evidence.snapshot.calls}
     people = evidence.snapshot.by_content.get(request.what.tag, {})
     left = [calls[each["call_id"]] for entries in people.values() for each in entries]
     send_in, expires_in = request.what.send_in, request.what.expires_in
@@ -225,9 +223,7 @@ def violations_of_alerts(evidence: Evidence) -> Iterator[Finding]:
     )
     for request in evidence.requests.alerts:
         found = posts[request.robot, request.text]
-        if request.robot == MADE_UP or any(
-            lost.since <= request.until and lost.until >= request.at for lost in evidence.lost
-        ):
+        if request.robot == MADE_UP or evidence.lost_between(request.at, request.until):
             continue
         least = request.answered
         if _gateway_ended(evidence, request):
