@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from dingrelay_producers.settings import ORGANISATION, GroupSettings, RobotSettings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
-from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.scripts import Script, Value, run_async
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.robot_message import RobotTarget
@@ -209,9 +209,7 @@ def _unknown(section: str, name: str) -> Refused:
     return Refused("robot_unknown", reason, "Configure it, then requeue the job.")
 
 
-_PACKAGE = "dingrelay_workers.jobs"
-_JOIN = Script.load(_PACKAGE, "join_digest")
-_CLOSE = Script.load(_PACKAGE, "close_digest")
+_DIGEST = Script.load("dingrelay_workers.jobs", "digest")
 
 MOST_MESSAGES = 2_000
 """Messages of one digest; more begin another one."""
@@ -228,18 +226,12 @@ class JobDigests:
 
     async def join(self, target: str, message: Json) -> tuple[str, Json | None]:
         """The digest that carries this job's message, and its result once it is over."""
-        call = _JOIN.call(
-            [keys.digest_of(self._job_id), keys.digests(target)],
-            [
-                self._job_id,
-                canonical_json({**message, "job": self._job_id}),
-                keys.digest(""),
-                keys.digest_result(""),
-                MOST_MESSAGES,
-                keys.DIGEST_TTL_MS,
-            ],
+        digest, result = await self._run(
+            target,
+            keys.digest_of(self._job_id),
+            *("join", self._job_id, canonical_json({**message, "job": self._job_id})),
+            *(keys.digest(""), keys.digest_result(""), MOST_MESSAGES, keys.DIGEST_TTL_MS),
         )
-        digest, result = await run_async(self._redis, call)
         found = json.loads(result) if result else None
         if found and "failed" in found:
             # A requeue joins another one.
@@ -253,8 +245,8 @@ class JobDigests:
 
     async def close(self, target: str, digest: str, every: float) -> float:
         """Close a digest; seconds to wait where its time has not come."""
-        call = _CLOSE.call([keys.digests(target)], [digest, int(every * 1000), GIVEN_UP_MS])
-        return float(await run_async(self._redis, call)) / 1000
+        wait = await self._run(target, "", "close", digest, int(every * 1000), GIVEN_UP_MS)
+        return float(wait) / 1000
 
     async def messages(self, digest: str) -> list[Json]:
         """The messages of a digest that is closed, as they came."""
@@ -263,16 +255,12 @@ class JobDigests:
 
     async def finish(self, target: str, digest: str, result: Json) -> None:
         """Store what became of a digest; the next one may follow."""
-        kept, where = keys.DIGEST_TTL_MS, keys.digests(target)
-        await self._redis.set(keys.digest_result(digest), canonical_json(result), px=kept)
-        open_, busy, since = await self._redis.hmget(where, "open", "busy", "since")
-        if open_ == digest.encode():
-            await self._redis.hdel(where, "open")
-        # One that was given up is not the target's any more.
-        if busy == digest.encode():
-            await self._redis.hset(where, "last", since or 0)
-            await self._redis.hdel(where, "busy")
+        values = canonical_json(result), keys.DIGEST_TTL_MS
+        await self._run(target, keys.digest_result(digest), "finish", digest, *values)
 
     async def forget(self, digest: str) -> None:
         """Delete the messages: they are kept as long as their jobs are under way, which an erasure waits for."""
         await self._redis.delete(keys.digest(digest))
+
+    async def _run(self, target: str, other: str, *values: Value) -> Any:
+        return await run_async(self._redis, _DIGEST.call([keys.digests(target), other], values))
