@@ -121,7 +121,7 @@ def userid(text: str, option: str, app: str | None = None, *, left: bool = True)
     from dingrelay_producers.settings import Settings
 
     history = service("history", Settings.load().of_app(app))
-    found = run(history.people(text, app=app, limit=LOOK_ALIKES))
+    found = run(history.search(text, app=app, limit=LOOK_ALIKES)).people
     same = {
         each.userid: each
         for each in found

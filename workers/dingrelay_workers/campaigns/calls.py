@@ -362,7 +362,11 @@ class FollowUp:
         return _plan(row, jobs, fresh, too_old, cost=CALLS_PER_CHUNK)
 
     async def test(
-        self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None = None
+        self,
+        campaign: str,
+        users: Sequence[str],
+        fields: Mapping[str, str] | None = None,
+        once: str | None = None,
     ) -> MessageSend:
         """The campaign's message for testers: one job in the urgent lane.
 
@@ -373,6 +377,7 @@ class FollowUp:
             campaign: its id.
             users: the testers.
             fields: values of the message's fields; without them it is that of the first recipient.
+            once: the same for a request that is repeated, which makes an equal job.
 
         Raises:
             ContractError: fields are missing or unknown, or the message is none with these values.
@@ -398,7 +403,7 @@ class FollowUp:
             "lane": "urgent",
             "to": {"users": list(users)},
             "message": message,
-            "idempotency_key": f"{TEST_KEY}{campaign} {uuid.uuid4()}",
+            "idempotency_key": f"{TEST_KEY}{campaign} {once or uuid.uuid4()}",
         }
         with suppress(ContractError):  # a text may have no room for the mark
             return MessageSend.parse({**job, "message": marked(message)})

@@ -1,9 +1,10 @@
-"""Estimates what a campaign will take, before anything is sent."""
+"""What a campaign will take, and which people it would not reach, before anything is sent; only reads."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from redis.asyncio import Redis
@@ -16,12 +17,13 @@ from dingrelay_producers.client.campaign_documents import (
 )
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_tasks.message import digest
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
 from dingrelay_workers.backlog import estimate as backlog
 from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
-from dingrelay_workers.campaigns import reach
 from dingrelay_workers.campaigns.audience import (
+    BATCH,
     UNWATCHED,
     CreationProgress,
     Gathered,
@@ -34,12 +36,23 @@ from dingrelay_workers.campaigns.pace import QuietHours
 from dingrelay_workers.campaigns.store import CampaignStore, Check
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, USER
+from dingrelay_workers.dingtalk.contacts import VisibleRange
 from dingrelay_workers.directory import audience as directory
 from dingrelay_workers.limiter import overview
+from dingrelay_workers.limiter.daily_limits import had_today
 from dingrelay_workers.limiter.quota import SHARES, Quota
 from dingrelay_workers.limiter.rules import Rules, in_words
+from dingrelay_workers.recipients.known_people import KnownPeople
+from dingrelay_workers.recipients.visible_ranges import last_reading
 from dingrelay_workers.store.connections import impatient_redis
 
+MOST_LOOKED_AT = 200_000
+"""People whose messages of the day and places are read one by one: some seconds."""
+COUNTS = ("not_in_directory", "left", "out_of_range", "had_it_today", "at_daily_limit")
+FIRST = 3
+"""People whose messages are shown."""
+ABSENT = 10
+"""People who are in no directory and are named."""
 COUNTED = ("duplicates", "malformed", "excluded", "file_rows", "skipped")
 """What is known of a campaign's people since they were gathered."""
 
@@ -157,17 +170,6 @@ async def _of_gathered(
     return await _preview(settings, database, spec, gathered, staged, message, calls)
 
 
-async def count_look_ups(
-    settings: Settings, database: Database, app: str, pages: AsyncIterable[Sequence[str]]
-) -> int | None:
-    """How many of these people are not in the directory; None where there are no look-ups.
-
-    There are none if the directory was never synced or `[sync] check_recipients` is false.
-    """
-    off = not settings.sync.check_recipients
-    return None if off else await directory.count_absent(database, app, pages)
-
-
 async def _preview(
     settings: Settings,
     database: Database,
@@ -180,13 +182,8 @@ async def _preview(
     preflight.check(settings)
     app, recipients = campaign.app, people.recipients
     async with impatient_redis(settings) as redis:
-        pages = reach.contents(staged(), message)
-        if recipients <= reach.MOST_LOOKED_AT:
-            found = await reach.count(settings, database, redis, app, pages)
-        else:
-            users = ([user for user, _ in page] async for page in pages)
-            absent = await count_look_ups(settings, database, app, users)
-            found = {**dict.fromkeys(reach.COUNTS), "not_in_directory": absent}
+        pages = _contents(staged(), message)
+        found = await _reach(settings, database, redis, app, recipients, pages)
         waiting = await _waiting(settings, database, redis, campaign)
     seconds, limit = pace(
         Rules.from_settings(settings.limits, settings.egress),
@@ -213,11 +210,91 @@ async def _preview(
         quota_limit=month.limit,
         quota_share=month.share,
         fits=month.fits,
-        first=await reach.first_recipients(database, app, staged(), message),
+        first=await _first(database, app, staged(), message),
         checked_at=now,
         **found,
         **{name: getattr(people, name) for name in COUNTED},
     )
+
+
+async def _reach(
+    settings: Settings,
+    database: Database,
+    redis: Redis,
+    app: str,
+    recipients: int,
+    pages: AsyncIterable[Sequence[tuple[str, str]]],
+) -> Mapping[str, Any]:
+    """How many people, and which ones, `CampaignPreview` says it is of, by its fields.
+
+    What is found is of this moment: the directory as it was synced, the app's range as some worker has read it, the day's
+    messages as Redis has them.
+
+    Args:
+        settings: of this process.
+        database: the directory's.
+        redis: where the day's messages are.
+        app: that would send.
+        recipients: how many they are.
+        pages: userids, each with the digest of what the person gets.
+    """
+    checks = settings.sync.check_recipients
+    if recipients > MOST_LOOKED_AT:
+        every = ([user for user, _ in page] async for page in pages)
+        unknown = await directory.count_absent(database, app, every) if checks else None
+        return {**dict.fromkeys(COUNTS), "not_in_directory": unknown}
+    synced = checks and await directory.was_synced(database, app)
+    reading = await last_reading(redis, app)
+    visible = reading.range if reading is not None else None
+    known = KnownPeople(database)
+    counts = dict.fromkeys(COUNTS, 0)
+    strangers: list[str] = []
+    try:
+        async for page in pages:
+            had, at_limit = await had_today(redis, app, page)
+            counts["had_it_today"] += len(had)
+            counts["at_daily_limit"] += len(at_limit)
+            if not synced:
+                continue
+            users = [user for user, _ in page]
+            here = await known.find(app, users, None)
+            absent = [user for user in users if user not in here]
+            counts["not_in_directory"] += len(absent)
+            left = await directory.who_left(database, app, absent)
+            counts["left"] += len(left)
+            more = (user for user in absent if user not in left)
+            strangers += islice(more, ABSENT - len(strangers))
+            if visible is not None and visible.is_known and not visible.everybody:
+                sees = await known.find(app, here, visible.departments) | visible.users
+                counts["out_of_range"] += len(here - sees)
+    finally:
+        await known.close()
+    return {
+        **counts,
+        "absent": strangers,
+        **({} if synced else {"not_in_directory": None, "left": None}),
+        **({} if synced and _decides(visible) else {"out_of_range": None}),
+    }
+
+
+def _decides(visible: VisibleRange | None) -> bool:
+    return visible is not None and (visible.everybody or visible.is_known)
+
+
+async def _contents(
+    staged: AsyncIterable[StagedChunk], message: Mapping[str, Any]
+) -> AsyncIterator[Sequence[tuple[str, str]]]:
+    """The people of chunks with the digests of what they get, in pages."""
+    common = digest(message)
+    page: list[tuple[str, str]] = []
+    async for users, own in staged:
+        content = common if own is None else digest(own)
+        page += [(user, content) for user in users]
+        if len(page) >= BATCH:
+            yield page
+            page = []
+    if page:
+        yield page
 
 
 async def _waiting(
@@ -259,11 +336,29 @@ async def first_recipients(store: CampaignStore, campaign: str) -> list[FirstRec
 
     async def staged() -> AsyncIterator[StagedChunk]:
         # Each has one at least.
-        async for page in store.chunks(campaign, at_once=reach.FIRST):
+        async for page in store.chunks(campaign, at_once=FIRST):
             for chunk in page:
                 yield chunk.users.split(","), chunk.message
 
-    return await reach.first_recipients(store.database, row.app, staged(), row.message)
+    return await _first(store.database, row.app, staged(), row.message)
+
+
+async def _first(
+    database: Database, app: str, staged: AsyncIterable[StagedChunk], message: Mapping[str, Any]
+) -> list[FirstRecipient]:
+    """The first people and what they get."""
+    first: list[tuple[str, Mapping[str, Any]]] = []
+    async for users, own in staged:
+        first += [(user, own or message) for user in users]
+        if len(first) >= FIRST:
+            break
+    known = await directory.fields(database, app, [user for user, _ in first[:FIRST]])
+    return [
+        FirstRecipient(
+            userid=user, name=str(known.get(user, {}).get("name") or ""), message=dict(content)
+        )
+        for user, content in first[:FIRST]
+    ]
 
 
 async def ends_at(store: CampaignStore, campaign: str, now: datetime) -> datetime | None:

@@ -283,7 +283,7 @@ async def test_campaign(call: HttpCall) -> web.Response:
     """
     asked = TestRequest.parse(call.body, strict=True)
     async with _found(call, changed=True) as (campaigns, campaign):
-        job = await campaigns.test(campaign.id, asked.users, asked.fields)
+        job = await campaigns.test(campaign.id, asked.users, asked.fields, call.once)
     lane = next(lane for lane in LANES if call.key.permits_lane(lane))
     job = _signed(call, job.model_copy(update={"lane": lane}))
     draft = record.draft(job, key=call.once)

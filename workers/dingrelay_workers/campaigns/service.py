@@ -296,11 +296,15 @@ class CampaignService:
         return await estimate.month_of(self._settings, plan.app, plan.calls)
 
     async def test(
-        self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
+        self,
+        campaign: str,
+        users: Sequence[str],
+        fields: Mapping[str, str] | None,
+        once: str | None = None,
     ) -> Contract:
         """The job that sends its message to testers, which is enqueued now: the audit says so."""
         async with self._opened() as store:
-            job = await FollowUp(store).test(campaign, users, fields)
+            job = await FollowUp(store).test(campaign, users, fields, once)
             async with store.database.write("audit") as connection:
                 after = {"people": len(users)}
                 await audit.record(

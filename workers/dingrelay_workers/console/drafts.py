@@ -115,7 +115,7 @@ async def draft_of(visit: Visit) -> web.Response:
 async def write_step(visit: Visit) -> web.Response:
     """The message, as it is written and as a phone shows it."""
     draft = await _found(visit)
-    return await _write_page(visit, draft, draft.content, problem_of(draft.content.message))
+    return await _write_page(visit, draft, problem_of(draft.content.message))
 
 
 @act(f"{_DRAFT}/write", scope=_WRITES, limit=LARGEST_FORM)
@@ -141,7 +141,7 @@ async def upload_medium(visit: Visit, form: FormValues) -> web.Response:
         )
     except (DingrelayError, ContractError) as error:
         words = words_of(error) if isinstance(error, ContractError) else translated(str(error))
-        return await _write_page(visit, draft, draft.content, words, status=422)
+        return await _write_page(visit, draft, words, status=422)
     return visit.redirect(_way(draft, "write"), en("DingTalk has the file “{}”.", name))
 
 
@@ -421,12 +421,11 @@ async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, An
             differences=differences(draft.content, mine),
         )
     except ContractError as error:
-        if step == "review":
-            return await _review_page(visit, draft, words_of(error), status=422)
         if step == "write":
             content = draft.content.model_copy(update={"message": changes["message"]})
-            return await _write_page(visit, draft, content, words_of(error), status=422)
-        return await _choose_page(visit, draft, words_of(error), status=422)
+            draft = draft.model_copy(update={"content": content})
+        page = {"write": _write_page, "choose": _choose_page, "review": _review_page}[step]
+        return await page(visit, draft, words_of(error), status=422)
     then = text_of(form, "then")
     if then in STEPS:
         return visit.redirect(_way(saved, then))
@@ -434,8 +433,9 @@ async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, An
 
 
 async def _write_page(
-    visit: Visit, draft: CampaignDraft, content: DraftContent, problem: str, *, status: int = 200
+    visit: Visit, draft: CampaignDraft, problem: str, *, status: int = 200
 ) -> web.Response:
+    content = draft.content
     values = {field.name: "" for fields in FIELDS.values() for field in fields}
     values |= {"name": content.name, "app": content.app, **form_of(content.message)}
     return visit.page(

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,19 +23,8 @@ _AGE = re.compile(r"(\d{1,4})([mhd])")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A value that a click puts into the filter, or takes out of it.
-
-    Attributes:
-        words: what people read.
-        filter: the filter with it, or without it where it is in already.
-        chosen: whether it is in already.
-    """
-
-    words: str
-    filter: str
-    chosen: bool
+Offer = tuple[str, str, bool]
+"""What people read of a value, the filter with it, or without it where it is in already, and whether it is in."""
 
 
 def parse(text: str) -> dict[str, str]:
@@ -129,4 +117,4 @@ def spelled(given: dict[str, str]) -> str:
 def _offer(given: dict[str, str], name: str, value: str, words: str) -> Offer:
     chosen = given.get(name) == value
     others = {each: known for each, known in given.items() if each != name}
-    return Offer(words, spelled(others if chosen else others | {name: value}), chosen)
+    return words, spelled(others if chosen else others | {name: value}), chosen

@@ -330,10 +330,10 @@ async def _userid(visit: Visit, text: str) -> str:
     Raises:
         BadFilter: several people have this name.
     """
-    found = await visit.context.services.history.people(text, app=None, limit=NAMESAKES)
+    found = await visit.context.services.history.search(text, app=None, limit=NAMESAKES)
     same = {
         each.userid
-        for each in found
+        for each in found.people
         if text in {each.userid, each.name} and visit.grant.permits_app(each.app)
     }
     if text in same or not same:

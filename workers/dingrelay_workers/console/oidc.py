@@ -99,7 +99,7 @@ class OidcWay(SignInWay):
         if self._settings.claim == EMAIL and claims.get("email_verified") is False:
             value = ""
         user = await self.directory.userid_of(self.app, self._who(value)) if value else None
-        return Arrival(user, str(claims.get("name") or value))
+        return user, str(claims.get("name") or value)
 
     async def _provider(self, session: ClientSession) -> dict[str, str]:
         """What the provider says of itself."""

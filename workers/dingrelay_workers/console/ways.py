@@ -6,7 +6,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.language import tr
@@ -25,16 +25,8 @@ class NotSignedIn(Exception):
     """The other site does not say who a person is; the reason is for people."""
 
 
-class Arrival(NamedTuple):
-    """A person who has come back.
-
-    Attributes:
-        user: their userid; None where the directory has no such person, or they have left.
-        name: what the other site calls them.
-    """
-
-    user: str | None
-    name: str
+Arrival = tuple[str | None, str]
+"""Userid of a person who has come back, None where the directory has no such person; and what the other site calls them."""
 
 
 class SignInWay(ABC):
@@ -142,4 +134,4 @@ class DingTalkWay(SignInWay):
             problem = tr("DingTalk does not say who you are: {code}. Try again.", code=error.code)
             raise NotSignedIn(problem) from error
         user = await self.directory.userid_of(self.app, UserRow.unionid == unionid)
-        return Arrival(user, nick)
+        return user, nick

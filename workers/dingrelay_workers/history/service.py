@@ -25,7 +25,6 @@ from dingrelay_producers.client.filters import JobFilter, Seen
 from dingrelay_producers.client.history_documents import (
     FoundPeople,
     JobDetails,
-    KnownPerson,
     Message,
     PersonHistory,
 )
@@ -167,25 +166,13 @@ class HistoryService:
         ]
         return PersonHistory(user=user, messages=messages[:limit], known_as=known_as)
 
-    async def people(self, text: str, *, app: str | None, limit: int) -> Sequence[KnownPerson]:
-        """People in the directory by a part of their name, a userid or an address.
-
-        Raises:
-            ServiceUnavailable: the database is away, or not there.
-        """
-        refuse_missing(self._settings.database)
-        async with reading(self._settings, UserRow, self._database) as connection:
-            if connection is None:
-                return []
-            return await find_people(connection, named(text), app=app, limit=limit)
-
     async def search(
         self, text: str, *, app: str | None, apps: Collection[str] | None = None, limit: int
     ) -> FoundPeople:
-        """The same with the number of those who fit.
+        """People in the directory, and the number of those who fit.
 
         Args:
-            text: as for `people`.
+            text: a part of their name, a userid or an address.
             app: of this app's directory only; None for all.
             apps: of these apps' directories only; None for all.
             limit: how many people at most.

@@ -68,7 +68,7 @@ def find(
     print_result(found.model_dump(mode="json"), lambda: _print(found.people))
     if found.matches > len(found.people):
         note(tr("{count} more fit", count=found.matches - len(found.people)), style="dim")
-    if not found.people and not asyncio.run(history.people("", app=app, limit=1)):
+    if not found.people and not asyncio.run(history.search("", app=app, limit=1)).people:
         note(tr("The directory is empty: `dingrelay sync` reads it from DingTalk."), style="yellow")
 
 
