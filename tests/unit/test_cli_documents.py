@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pytest
 import typer
 from dotenv import dotenv_values
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dingrelay_producers.cli.options import read_json, read_moment, read_past, split
@@ -73,6 +73,7 @@ def test_a_time_that_is_over_is_refused_where_something_is_to_happen() -> None:
 
 
 @given(st.text())
+@example("+9999999d")
 def test_any_other_text_is_refused_with_the_option_named(text: str) -> None:
     try:
         moment = read_moment(text, "--at")

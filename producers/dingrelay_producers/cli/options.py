@@ -155,7 +155,7 @@ STILL_NOW = timedelta(minutes=1)
 _COMMA = re.compile("[,，、]")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _AGO = re.compile(r"^-?(\d{1,5})([smhd])$")
-_FROM_NOW = re.compile(r"^\+(\d{1,9})([smhd])$")
+_FROM_NOW = re.compile(r"^\+(\d{1,6})([smhd])$")
 
 
 def read_json(text: str, option: str) -> Any:
