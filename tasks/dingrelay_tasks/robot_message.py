@@ -252,21 +252,16 @@ def _lines(text: str, room: int) -> Iterator[str]:
 def result_of(steps: Steps) -> Json:
     """The result of a job, by its steps."""
     posts = [posted for step, posted in sorted(steps.items()) if step.startswith(STEP)]
-    return RobotMessageResult(
+    posted = RobotPosted.model_fields
+    result = RobotMessageResult(
         posts=[
-            RobotPosted(
-                robot=each["robot"],
-                query_key=each["query_key"],
-                users=each["users"],
-                group=each.get("group", ""),
-            )
-            for each in posts
+            RobotPosted(**{name: each[name] for name in posted if name in each}) for each in posts
         ],
         invalid=[user for each in posts for user in each["invalid"]],
         flow_controlled=[user for each in posts for user in each["flow_controlled"]],
-        delivered=steps.get(CONFIRMED, {}).get("delivered", []),
-        read=steps.get(CONFIRMED, {}).get("read", []),
-    ).model_dump()
+        **steps.get(CONFIRMED, {}),
+    )
+    return result.model_dump()
 
 
 def outcomes(job: Json, steps: Steps) -> dict[str, str]:

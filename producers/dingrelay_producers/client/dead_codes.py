@@ -27,6 +27,9 @@ class DeadCode(BaseModel):
     latest_at: datetime
 
 
+_SAID = ("code", "error_class", "message", "hint")
+
+
 class DeadCodes(BaseModel):
     """Jobs that will not be tried again by themselves, by their codes, the most first."""
 
@@ -37,19 +40,10 @@ class DeadCodes(BaseModel):
     @classmethod
     def of(cls, latest: Iterable[tuple[JobStatus, int]], *, complete: bool) -> Self:
         """The latest job of each state and code, with how many there are."""
-        codes = [
-            DeadCode.model_validate(
-                {
-                    "state": job.state,
-                    "code": job.error.code if job.error else "",
-                    "error_class": job.error.error_class if job.error else "",
-                    "message": job.error.message if job.error else "",
-                    "hint": job.error.hint if job.error else "",
-                    "jobs": jobs,
-                    "latest": job.id,
-                    "latest_at": job.settled_at or job.created_at,
-                }
-            )
-            for job, jobs in latest
-        ]
+        codes: list[DeadCode] = []
+        for job, jobs in latest:
+            given = {"state": job.state, "jobs": jobs, "latest": job.id}
+            said = {name: getattr(job.error, name, "") for name in _SAID}
+            at = job.settled_at or job.created_at
+            codes.append(DeadCode.model_validate({**given, **said, "latest_at": at}))
         return cls(codes=sorted(codes, key=lambda each: -each.jobs), complete=complete)

@@ -146,15 +146,8 @@ async def _replace(
 
     `without`: not to be added, since they were found gone after this was read.
     """
-    found = await run.connection.execute(
-        select(
-            MembershipRow.department,
-            MembershipRow.userid,
-            MembershipRow.leader,
-            MembershipRow.dept_order,
-            MembershipRow.read_at,
-        ).where(MembershipRow.app == run.app, which)
-    )
+    query = select(MembershipRow.__table__).where(MembershipRow.app == run.app, which)
+    found = await run.connection.execute(query)
     known = {(row["department"], row["userid"]): row for row in found.mappings()}
     changes: Changes = {}
     rows: dict[Key, dict[str, Any]] = {}

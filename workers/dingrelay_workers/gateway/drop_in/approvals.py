@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+from pydantic.alias_generators import to_camel
+
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.approval_create import ApprovalCreate
@@ -21,26 +23,16 @@ GET_TOPAPI = "/topapi/processinstance/get"
 PATHS = frozenset({CREATE, CREATE_TOPAPI})
 """What a key that creates approvals may call."""
 
-_NAMES = {
-    "oapi": {
-        "process_code": "process_code",
-        "originator": "originator_user_id",
-        "department": "dept_id",
-        "form": "form_component_values",
-        "approvers": "approvers",
-        "cc": "cc_list",
-        "cc_position": "cc_position",
-    },
-    "rest": {
-        "process_code": "processCode",
-        "originator": "originatorUserId",
-        "department": "deptId",
-        "form": "formComponentValues",
-        "approvers": "approvers",
-        "cc": "ccList",
-        "cc_position": "ccPosition",
-    },
+_OAPI = {
+    "process_code": "process_code",
+    "originator": "originator_user_id",
+    "department": "dept_id",
+    "form": "form_component_values",
+    "approvers": "approvers",
+    "cc": "cc_list",
+    "cc_position": "cc_position",
 }
+_NAMES = {"oapi": _OAPI, "rest": {field: to_camel(name) for field, name in _OAPI.items()}}
 """The job's fields → what each dialect calls them."""
 _AGENTS = {"agent_id", "microappAgentId"}
 _PEOPLE = "approvers_v2"
