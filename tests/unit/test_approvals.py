@@ -137,7 +137,7 @@ CREATE = {"process_code": "PROC-1", "originator": "u1", "form": dict(FORM)}
 async def test_the_body_of_a_create(
     generation: type[Approvals], job: dict[str, Any], body: dict[str, Any]
 ) -> None:
-    calls = FakeCalls(lambda _: {"errcode": 0, generation.names.created_id: "i1"})
+    calls = FakeCalls(lambda _: {"errcode": 0, generation.names["created_id"]: "i1"})
     assert await generation(calls).create(ApprovalCreate.parse(CREATE | job)) == "i1"
     assert calls.requests[0].body == body
 
@@ -223,11 +223,11 @@ async def test_an_unreadable_instance_may_match(generation: type[Approvals]) -> 
 async def test_an_instance_has_a_link(generation: type[Approvals]) -> None:
     organisation = FakeOrganisation(("i1", "u1", "2026-11-24T09:03Z", FORM))
     approvals = generation(FakeCalls(organisation))
-    assert (
-        await approvals.read("i1")
-    ).link == "https://aflow.dingtalk.com?procInsId=i1&businessId=7"
-    organisation.url = "aflow.dingtalk.com?procInsId=i1&taskId=1&businessId=7"
-    assert (await approvals.read("i1")).link == f"https://{organisation.url}"
+    own = "https://aflow.dingtalk.com?procInsId=i1&businessId=7"
+    for url, link in ("", own), (own.removeprefix("https://") + "&taskId=1", own + "&taskId=1"):
+        organisation.url = url
+        (found,), _ = await approvals.matches(["i1"], originator="u1", form=FORM)
+        assert found.link == link
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

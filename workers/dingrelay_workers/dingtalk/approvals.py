@@ -103,46 +103,19 @@ PAGE_SIZE = 20
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An approval instance, as DingTalk returns it.
+    """An approval instance that may be one whose making was left unanswered.
 
     Attributes:
         created: when it was made, in DingTalk's spelling of its generation; sorts as text.
         business_id: DingTalk's number of it, which begins with the time of its creation.
-        url: of its first task; empty if there is none.
-        form: its controls, also those left empty.
+        link: where a person can look at it.
     """
 
     id: str
-    originator: str
-    created: str
-    form: Sequence[Control] = ()
+    link: str
     title: str = ""
+    created: str = ""
     business_id: str = ""
-    url: str = ""
-
-    @property
-    def link(self) -> str:
-        """Where a person can look at it."""
-        return _link(self.id, self.business_id, self.url)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """The names of an instance's fields in one generation of the API (API §4.2, §4.3)."""
-
-    originator: str
-    created: str
-    finished: str
-    business_id: str
-    form: str
-    url: str
-    """Of a task."""
-    created_id: str
-    """Its id, where it has just been created."""
-    read: str
-    """The instance, in the answer to a look-up."""
-    cursor: str
-    """Of the next page."""
 
 
 class Approvals(ABC):
@@ -152,7 +125,8 @@ class Approvals(ABC):
     shape than documented.
     """
 
-    names: ClassVar[Names]
+    names: ClassVar[Mapping[str, str]]
+    """What an instance's fields are called in this generation of the API (API §4.2, §4.3)."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -177,40 +151,27 @@ class Approvals(ABC):
         Raises:
             Refused: this generation has no field for what is asked.
         """
-        return (await ask(self._calls, self._creation(new))).text(self.names.created_id)
-
-    async def read(self, instance_id: str) -> Instance:
-        """One instance."""
-        result, names = await self._instance(instance_id), self.names
-        return Instance(
-            instance_id,
-            result.text(names.originator),
-            result.text(names.created, ""),
-            _form(result.entries(names.form)),
-            title=result.text("title", ""),
-            business_id=result.text(names.business_id, ""),
-            url=_url(result.entries("tasks"), names.url),
-        )
+        return (await ask(self._calls, self._creation(new))).text(self.names["created_id"])
 
     async def look(self, instance_id: str) -> ApprovalChange:
         """How one instance stands."""
         result, names = await self._instance(instance_id), self.names
-        tasks, business_id = result.entries("tasks"), result.text(names.business_id, "")
+        tasks, business_id = result.entries("tasks"), result.text(names["business_id"], "")
         return ApprovalChange(
             instance=instance_id,
             source="look",
             state=state_of(result.text("status"), result.text("result", "")),
             tasks=tasks_of(tasks),
-            originator=result.text(names.originator, ""),
+            originator=result.text(names["originator"], ""),
             title=result.text("title", ""),
             business_id=business_id,
-            link=_link(instance_id, business_id, _url(tasks, names.url)),
-            created=moment(result.text(names.created, "")),
-            finished=moment(result.text(names.finished, "")),
+            link=_link(instance_id, business_id, tasks, names["url"]),
+            created=moment(result.text(names["created"], "")),
+            finished=moment(result.text(names["finished"], "")),
         )
 
     async def _instance(self, instance_id: str) -> Answer:
-        return (await ask(self._calls, self._look_up(instance_id))).part(self.names.read)
+        return (await ask(self._calls, self._look_up(instance_id))).part(self.names["read"])
 
     async def page(
         self, process_code: str, originator: str, since: int, until: int | None, cursor: str
@@ -219,7 +180,7 @@ class Approvals(ABC):
         place = int(cursor) if cursor.isdecimal() else cursor
         asked = self._list(process_code, originator, since, until, place)
         result = (await ask(self._calls, asked)).part("result")
-        return result.texts("list"), result.text(self.names.cursor, "")
+        return result.texts("list"), result.text(self.names["cursor"], "")
 
     async def listed(
         self, process_code: str, originator: str, since: int, until: int | None = None
@@ -254,44 +215,51 @@ class Approvals(ABC):
             originator: a userid.
             form: as it was given to `create`.
         """
+        names = self.names
         equal: list[Instance] = []
         unclear: list[Instance] = []
         for instance_id in instance_ids:
             try:
-                instance = await self.read(instance_id)
+                result = await self._instance(instance_id)
             except NotFound:
                 # It was listed: it can't be read yet, or has been deleted since.
-                unclear.append(Instance(instance_id, originator, ""))
+                unclear.append(Instance(instance_id, _link(instance_id)))
                 continue
             # The list is of the originator's: an id in other letters is no other person's.
-            if instance.originator.casefold() != originator.casefold():
+            if result.text(names["originator"]).casefold() != originator.casefold():
                 continue
-            match compare(form, instance.form):
-                case Comparison.EQUAL:
-                    equal.append(instance)
-                case Comparison.UNCLEAR:
-                    unclear.append(instance)
-                case Comparison.DIFFERENT:
-                    pass
-        for found in (equal, unclear):
-            found.sort(key=lambda instance: (instance.created, instance.business_id))
+            found = compare(form, map(Control.read, result.entries(names["form"])))
+            if found is Comparison.DIFFERENT:
+                continue
+            business_id = result.text(names["business_id"], "")
+            (equal if found is Comparison.EQUAL else unclear).append(
+                Instance(
+                    instance_id,
+                    _link(instance_id, business_id, result.entries("tasks"), names["url"]),
+                    title=result.text("title", ""),
+                    created=result.text(names["created"], ""),
+                    business_id=business_id,
+                )
+            )
+        for instances in (equal, unclear):
+            instances.sort(key=lambda instance: (instance.created, instance.business_id))
         return equal, unclear
 
 
 class ApprovalsV1(Approvals):
     """The new generation (API §4.1, §4.2)."""
 
-    names = Names(
-        originator="originatorUserId",
-        created="createTime",
-        finished="finishTime",
-        business_id="businessId",
-        form="formComponentValues",
-        url="pcUrl",
-        created_id="instanceId",
-        read="result",
-        cursor="nextToken",
-    )
+    names: ClassVar[Mapping[str, str]] = {
+        "originator": "originatorUserId",
+        "created": "createTime",
+        "finished": "finishTime",
+        "business_id": "businessId",
+        "form": "formComponentValues",
+        "url": "pcUrl",
+        "created_id": "instanceId",
+        "read": "result",
+        "cursor": "nextToken",
+    }
 
     def _creation(self, new: ApprovalCreate) -> Request:
         body: dict[str, Any] = {
@@ -332,17 +300,17 @@ class ApprovalsV1(Approvals):
 class ApprovalsTopapi(Approvals):
     """The old generation (API §4.3). It has no field for people that the originator chooses."""
 
-    names = Names(
-        originator="originator_userid",
-        created="create_time",
-        finished="finish_time",
-        business_id="business_id",
-        form="form_component_values",
-        url="url",
-        created_id="process_instance_id",
-        read="process_instance",
-        cursor="next_cursor",
-    )
+    names: ClassVar[Mapping[str, str]] = {
+        "originator": "originator_userid",
+        "created": "create_time",
+        "finished": "finish_time",
+        "business_id": "business_id",
+        "form": "form_component_values",
+        "url": "url",
+        "created_id": "process_instance_id",
+        "read": "process_instance",
+        "cursor": "next_cursor",
+    }
 
     def _creation(self, new: ApprovalCreate) -> Request:
         if new.target_actioners:
@@ -391,17 +359,14 @@ def _filled(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value not in (None, "", [])}
 
 
-def _form(controls: Sequence[Mapping[str, Any]]) -> list[Control]:
-    return [Control.read(control) for control in controls]
-
-
-def _link(instance_id: str, business_id: str, url: str) -> str:
-    """Where a person can look at an instance; `url` is that of one of its tasks, if there is any."""
+def _link(
+    instance_id: str,
+    business_id: str = "",
+    tasks: Sequence[Mapping[str, Any]] = (),
+    name: str = "",
+) -> str:
+    """Where a person can look at an instance: the first URL that its tasks have under a name, if any."""
     number = f"&businessId={business_id}" if business_id else ""
+    url = next((str(task[name]) for task in tasks if task.get(name)), "")
     url = url or f"aflow.dingtalk.com?procInsId={instance_id}{number}"
     return url if url.startswith("http") else f"https://{url}"
-
-
-def _url(tasks: Sequence[Mapping[str, Any]], name: str) -> str:
-    """The URL of the first task that has one."""
-    return next((str(task[name]) for task in tasks if task.get(name)), "")

@@ -215,23 +215,18 @@ async def fail(run: Run, department: int) -> None:
 
 async def children(run: Run, department: int) -> list[int]:
     """The departments that this one listed first."""
-    found = await run.connection.scalars(
-        select(RunDepartmentRow.department)
-        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.parent == department)
-        .order_by(RunDepartmentRow.department)
-    )
-    return list(found)
+    return await _departments(run, RunDepartmentRow.parent == department)
 
 
 async def in_state(run: Run, state: DepartmentState, most: int | None = None) -> list[int]:
     """Departments of the run in this state, by id."""
-    found = await run.connection.scalars(
-        select(RunDepartmentRow.department)
-        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == state)
-        .order_by(RunDepartmentRow.department)
-        .limit(most)
-    )
-    return list(found)
+    return await _departments(run, RunDepartmentRow.state == state, most)
+
+
+async def _departments(run: Run, which: ColumnElement[bool], most: int | None = None) -> list[int]:
+    key = RunDepartmentRow.department
+    query = select(key).where(RunDepartmentRow.number == run.number, which)
+    return list(await run.connection.scalars(query.order_by(key).limit(most)))
 
 
 async def add_calls(run: Run, calls: int) -> None:
