@@ -17,7 +17,7 @@ from dingrelay_workers.http import authentication, idempotency, problems, routes
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.body_reader import read_json
 from dingrelay_workers.http.edge import REQUEST_ID
-from dingrelay_workers.http.problems import FieldError, Problem
+from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import CALLER, CONTEXT, Body, GatewayContext, HttpCall, Route
 
 LOCATION = "Location"
@@ -95,9 +95,7 @@ def _cell_of(route: Route, call: HttpCall) -> GatewayContext:
             (named,) = owners
         chosen = context.cells.get(named or "")
         if chosen is None:
-            detail = context.settings.which_cell
-            at = FieldError(pointer=f"?{CELL}", detail=detail)
-            raise Problem(problems.INVALID, detail, errors=[at])
+            raise _at(CELL, context.settings.which_cell)
         context = chosen
     for app in apps:
         context = context.of(app)
