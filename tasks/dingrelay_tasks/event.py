@@ -10,9 +10,9 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from dingrelay_tasks.approval_event import APPROVAL_EVENTS, change_of
 from dingrelay_tasks.context import Context, since
@@ -28,6 +28,8 @@ from dingrelay_tasks.user_sync import (
     wait_for_walks,
     write_user,
 )
+
+_Id = TypeVar("_Id", int, str)
 
 LONGEST_EVENT_ID = 256
 """Characters; DingTalk's ids are UUIDs and the like."""
@@ -56,8 +58,19 @@ names, addresses and texts."""
 EXEMPT = ("user_", "org_", "label_")
 """Begins the types of contact events, which are no part of the month's Webhook & Stream messages (API §6)."""
 
+
+def _text(given: Any) -> Any:
+    return str(given) if type(given) is int else given
+
+
+def _number(given: Any) -> Any:
+    return int(given) if isinstance(given, str) else given
+
+
 _USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
-_DEPARTMENT_ID: TypeAdapter[int] = TypeAdapter(DepartmentId)
+_USER_IDS = TypeAdapter(list[Annotated[UserId, BeforeValidator(_text)]])
+_DEPARTMENT_IDS = TypeAdapter(list[Annotated[DepartmentId, BeforeValidator(_number)]])
+"""In events a number may come as text, and a text as a number."""
 
 
 class Event(Contract):
@@ -134,7 +147,7 @@ async def run(job: Event, ctx: Context) -> Json:
 
 async def _refresh_users(job: Event, ctx: Context, *, there: bool) -> EventResult:
     """Ask for the event's people. `there`: the event says that they are in the organisation."""
-    users = _ids(job, "userId", _USER_ID)
+    users = _ids(job, "userId", _USER_IDS)
     found = await _read_users(users, ctx, step="user")
     contradicted = [user for user in users if found[user]["there"] is not there]
     if contradicted := [user for user in contradicted if found[user]["there"] is not None]:
@@ -198,7 +211,7 @@ async def _refresh_departments(job: Event, ctx: Context, *, there: bool) -> Even
     empty, or the app may see it since now. Of one that is gone the members are queried, since
     DingTalk puts them elsewhere.
     """
-    numbers = _ids(job, "deptId", _DEPARTMENT_ID)
+    numbers = _ids(job, "deptId", _DEPARTMENT_IDS)
     read = await ctx.once("departments", partial(_read_departments, job, numbers, ctx))
     if contradicted := read["gone"] if there else read["there"]:
         await _let_dingtalk_settle(ctx)
@@ -290,16 +303,15 @@ async def _wait_once(ctx: Context, reason: str) -> None:
         raise Wait(ctx.settle_delay, reason)
 
 
-def _ids(job: Event, name: str, adapter: TypeAdapter[Any]) -> list[Any]:
+def _ids(job: Event, name: str, adapter: TypeAdapter[list[_Id]]) -> list[_Id]:
     """The ids in a field of the event, without repeats.
 
     Raises:
         Refused: the field holds none, or something else.
     """
     given = value(job.data, name)
-    listed = cast("Sequence[Any]", given) if isinstance(given, list) else [given]
     try:
-        found = [adapter.validate_python(_plain(each, adapter)) for each in listed]
+        found = adapter.validate_python(given if isinstance(given, list) else [given])
     except ValidationError:
         found = []
     if not found:
@@ -315,9 +327,9 @@ def lacks_ids(job: Event) -> bool:
     """Whether it is an event of people, departments or an approval that does not say which."""
     try:
         if job.event_type in _OF_USERS:
-            _ids(job, "userId", _USER_ID)
+            _ids(job, "userId", _USER_IDS)
         if job.event_type in _OF_DEPARTMENTS:
-            _ids(job, "deptId", _DEPARTMENT_ID)
+            _ids(job, "deptId", _DEPARTMENT_IDS)
     except Refused:
         return True
     return job.event_type in APPROVAL_EVENTS and change_of(job.event_type, job.data) is None
@@ -329,18 +341,6 @@ def value(data: Mapping[str, Any], name: str) -> Any:
         return data[name]
     wanted = name.lower()
     return next((found for each, found in data.items() if each.lower() == wanted), None)
-
-
-def _plain(given: Any, adapter: TypeAdapter[Any]) -> Any:
-    """An id in the type that it has with us: a number may come as text, and a text as a number."""
-    if adapter is _USER_ID:
-        return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
-    if isinstance(given, str):
-        try:
-            return int(given)
-        except ValueError:
-            return given
-    return given
 
 
 def _is_user_id(given: Any) -> bool:
@@ -382,7 +382,7 @@ async def _note_receipt(job: Event, ctx: Context) -> EventResult:
     """Note who has read a message, or that it was recalled: in a group for all."""
     key, group = value(job.data, "processQueryKey"), value(job.data, "openConversationId")
     recalled = job.event_type == "robot_msg_recall"
-    users = [] if recalled and group else _ids(job, "userId", _USER_ID)
+    users = [] if recalled and group else _ids(job, "userId", _USER_IDS)
     noted = await ctx.robots.note(str(key), users, RECEIPTS[job.event_type])
     if noted is False and ctx.now() - await since(ctx, "waiting") < LONGEST_WRITE:
         raise Wait(timedelta(minutes=1), "the history has not got the message yet")
