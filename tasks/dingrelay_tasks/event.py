@@ -23,6 +23,7 @@ from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.sentence import en
 from dingrelay_tasks.user_sync import (
     ASKED_AT_ONCE,
+    ask_each,
     ask_for_unmet,
     spawn_walks,
     wait_for_walks,
@@ -192,10 +193,7 @@ async def _read_user(user: str, ctx: Context) -> Json:
         member = await ctx.contacts.user(user)
     except OutOfScope:
         return {"there": None, "added": 0, "changed": 0, "left": 0}
-    if member is None:
-        written = await ctx.directory.drop_user(ctx.job_id, user, calls=1)
-    else:
-        written = await write_user(member, ctx)
+    written = await write_user(user, member, ctx)
     return {
         "there": member is not None,
         "added": written.added,
@@ -248,16 +246,7 @@ async def _read_departments(job: Event, numbers: Sequence[int], ctx: Context) ->
     there: list[Department] = []
     hidden: list[int] = []
     gone: list[int] = []
-    for number in numbers:
-        try:
-            found = await ctx.contacts.department(number)
-        except OutOfScope:
-            hidden.append(number)
-            continue
-        if found is None:
-            gone.append(number)
-        else:
-            there.append(found)
+    await ask_each(numbers, ctx.contacts.department, met=there, hidden=hidden, gone=gone)
     strangers = await ctx.directory.strangers(ctx.job_id, [each.id for each in there])
     roots = [each for each in there if each.id in strangers]
     await ctx.directory.open_run(ctx.job_id, scope="event", roots=roots, calls=0)

@@ -5,7 +5,7 @@ and enqueues the departments below, so that any worker takes any department and 
 department's calls at most. The parent waits until no department is pending, then closes the run.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -41,6 +41,7 @@ OPEN = frozenset({"queued", "running", "snoozed", "retrying"})
 """States of a job that will still do something."""
 
 _Id = TypeVar("_Id", int, str)
+_Found = TypeVar("_Found")
 
 _NEEDS = {"everything": None, "department": "department", "user": "user"}
 
@@ -128,7 +129,8 @@ async def run(job: UserSync, ctx: Context) -> Json:
         Refused: the organisation or a department could not be read, or too many would be removed.
     """
     if job.user is not None:
-        return _result(ctx.job_id, await _sync_user(job.user, ctx))
+        member = await ctx.contacts.user(job.user)
+        return _result(ctx.job_id, await write_user(job.user, member, ctx))
     await ctx.once("open", lambda: _open(job, ctx))
     await wait_for_walks(job, ctx)
     await ask_for_unmet(ctx, confirm_removals=job.confirm_removals)
@@ -213,14 +215,8 @@ async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
     seen, seen_users = await ctx.contacts.scope()
     departments: list[Department] = []
     people: list[Member] = []
-    for number in seen:
-        with suppress(OutOfScope):
-            if found := await ctx.contacts.department(number):
-                departments.append(found)
-    for userid in seen_users:
-        with suppress(OutOfScope):
-            if member := await ctx.contacts.user(userid):
-                people.append(member)
+    await ask_each(seen, ctx.contacts.department, met=departments, hidden=[], gone=[])
+    await ask_each(seen_users, ctx.contacts.user, met=people, hidden=[], gone=[])
     if not departments and not people:
         raise Refused(
             "nothing_visible",
@@ -282,27 +278,39 @@ async def ask_for_unmet(ctx: Context, *, confirm_removals: bool) -> None:
 
 async def _ask_for(
     ids: Sequence[_Id],
-    ask: Callable[[_Id], Awaitable[object]],
+    ask: Callable[[_Id], Awaitable[_Found | None]],
     note: Callable[..., Awaitable[object]],
 ) -> None:
     """Query DingTalk for each id; record which are met, hidden and unknown."""
-    met: list[object] = []
+    met: list[_Found] = []
     hidden: list[_Id] = []
     gone: list[_Id] = []
     try:
-        for each in ids:
-            try:
-                found = await ask(each)
-            except OutOfScope:
-                hidden.append(each)
-                continue
-            if found is None:
-                gone.append(each)
-            else:
-                met.append(found)
+        await ask_each(ids, ask, met=met, hidden=hidden, gone=gone)
     finally:
         # What stops it, such as a limit, costs none of the answers.
         await note(met=met, hidden=hidden, gone=gone)
+
+
+async def ask_each(
+    ids: Iterable[_Id],
+    ask: Callable[[_Id], Awaitable[_Found | None]],
+    *,
+    met: list[_Found],
+    hidden: list[_Id],
+    gone: list[_Id],
+) -> None:
+    """Query DingTalk for each id, and add what it finds to one of these lists."""
+    for each in ids:
+        try:
+            found = await ask(each)
+        except OutOfScope:
+            hidden.append(each)
+            continue
+        if found is None:
+            gone.append(each)
+        else:
+            met.append(found)
 
 
 async def _walk(job: DepartmentSync, ctx: Context) -> Json:
@@ -345,23 +353,18 @@ async def _wake_parent_after_the_last(job: DepartmentSync, ctx: Context) -> None
         await ctx.wake(job.run)
 
 
-async def _sync_user(userid: str, ctx: Context) -> Progress:
-    member = await ctx.contacts.user(userid)
-    if member is None:
-        return await ctx.directory.drop_user(ctx.job_id, userid, calls=1)
-    return await write_user(member, ctx)
-
-
-async def write_user(member: Member, ctx: Context) -> Progress:
-    """Write a user's answer, and find out whether what it left out was cleared.
+async def write_user(userid: str, member: Member | None, ctx: Context) -> Progress:
+    """Write the answer about a user, and find out whether what it left out was cleared.
 
     Raises:
         Wait: the answer is older than what is known of a department that it names.
     """
+    if member is None:
+        return await ctx.directory.drop_user(ctx.job_id, userid, calls=1)
     written = await ctx.directory.put_user(ctx.job_id, member, calls=1)
-    for userid in written.witnesses:
+    for other in written.witnesses:
         with suppress(OutOfScope):
-            if witness := await ctx.contacts.user(userid):
+            if witness := await ctx.contacts.user(other):
                 shown = await ctx.directory.put_user(ctx.job_id, witness, calls=1)
                 written = replace(shown, outdated=written.outdated)
     if written.outdated:
