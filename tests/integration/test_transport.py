@@ -66,14 +66,18 @@ def working(url: str, *args: Any, **options: Any) -> AbstractContextManager[Work
     return closing(Worker(url, *args, **options))
 
 
-def publish(url: str, *bodies: str, headers: dict[str, Any], queue: Queue = NORMAL) -> None:
+def publish(
+    url: str, *bodies: str, headers: dict[str, Any], queue: Queue = NORMAL, priority: int = 0
+) -> None:
     """As any Celery client does, by kombu's own transport."""
     with (
         Connection(url, transport="kombu.transport.redis:Transport") as connection,
         Producer(connection.default_channel) as producer,
     ):
         for body in bodies:
-            producer.publish(body, routing_key=queue.name, headers=headers, declare=[queue])
+            producer.publish(
+                body, routing_key=queue.name, headers=headers, declare=[queue], priority=priority
+            )
 
 
 def marked(store: Redis) -> int:
@@ -140,6 +144,15 @@ def test_waiting_messages_are_taken_together_and_in_order(store: Redis, valkey_u
         assert worker.bodies == bodies
         for message in worker.messages:
             message.ack()
+
+
+def test_a_message_with_a_priority_is_taken(store: Redis, valkey_url: str) -> None:
+    for priority in (9, 5, 1):
+        publish(valkey_url, str(priority), headers=BARE, priority=priority)
+    with working(valkey_url) as worker:
+        worker.take(3)
+        assert worker.bodies == ["1", "5", "9"]
+    assert store.llen("q") == 3
 
 
 def test_an_urgent_message_is_first(valkey_url: str) -> None:

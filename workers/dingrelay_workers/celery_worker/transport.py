@@ -42,6 +42,10 @@ LEASE_MS = 30_000
 """How long it belongs to this worker without renewal."""
 FULL_PAUSE = 1.0
 """Seconds before a Redis that is full is asked again to wait."""
+PRIORITIES = range(1, 10)
+"""Of Celery's messages. kombu's own transport has a list for each; what has none, or 0, is in the queue itself."""
+GATHERED = 100
+"""Messages of one such list that are moved at once."""
 OLD_MESSAGES = 300.0
 """Seconds between two looks for what kombu's own transport marked as taken, in 0.2.0 for instance."""
 
@@ -133,6 +137,7 @@ class _Taking:
     qos: Any
     pool: Any
     closed: bool
+    sep: str
     socket_timeout: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -322,10 +327,22 @@ class _Taking:
         for queue in queues:
             self._list(queue)
         scripts.run(self._redis, self._kept())
-        self._renew_at = now + RENEW
+        self._renew_at = now if self._gather(queues) else now + RENEW
         if now >= self._old_at:
             self._old_at = now + OLD_MESSAGES
             self.qos.restore_visible(num=100, interval=1)
+
+    def _gather(self, queues: Sequence[str]) -> bool:
+        """Move what other clients have published with a priority into its queue; whether there was some."""
+        lists = {f"{queue}{self.sep}{number}": queue for number in PRIORITIES for queue in queues}
+        if not self._redis.exists(*lists):
+            return False
+        with suppress(OutOfMemoryError):  # a move counts as a write
+            for name, queue in lists.items():
+                for _ in range(GATHERED):
+                    if self._redis.lmove(name, queue, "RIGHT", "LEFT") is None:
+                        break
+        return True
 
     def _put_back(self) -> None:
         unmarked = self.qos.release()
