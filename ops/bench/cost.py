@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
-from functools import partial
 from statistics import median
 from typing import Any
 
@@ -21,9 +20,7 @@ from dingrelay_producers.store import keys
 
 GROUP = "worker CPU of a job"
 LIMITS = {"calls": "100000/1s", "egress": "", "recipients": "1000000/60s"}
-"""Of the sandbox: nothing is refused."""
-RULES = {"calls": "50000/1s", "recipients": "500000/60s"}
-"""In force, and never met: what every rule costs a job is in the figures."""
+"""Of the sandbox, and in force in our workers: never met, and what every rule costs a job is in the figures."""
 CONCURRENCY = 32
 WARM_UP = 300
 """Jobs before the measured ones: imports, connections and the first token are no job's cost."""
@@ -84,7 +81,7 @@ def worker(
     if not peers:
         return figures
     prefork = _noop(testbed, jobs, "prefork")
-    post = _celery(testbed, jobs, "post", partial(_delivered, testbed))
+    post = _celery(testbed, jobs, "post", "threads")
     figures += [
         Figure(GROUP, "Celery no-op, prefork", prefork * 1000, "ms"),
         Figure(GROUP, "dingrelay ÷ Celery no-op, prefork", ours / prefork, "×"),
@@ -116,14 +113,15 @@ QUEUES = {
 
 
 def _per_job(
+    testbed: Testbed,
     jobs: int,
     workers: Workers,
     enqueue: Enqueue,
-    finished: Callable[[int], bool],
+    finished: Callable[[int], bool] | None = None,
     loaded: float = LOADED,
 ) -> float:
-    """CPU seconds a job; `finished` says whether so many jobs are done."""
-    warm_up = min(jobs, WARM_UP)
+    """CPU seconds a job; `finished` says whether so many jobs are done: by default, whether their messages are there."""
+    warm_up, finished = min(jobs, WARM_UP), finished or (lambda many: testbed.delivered() >= many)
     with workers as processes:
         enqueue(0, warm_up)
         wait_until(lambda: finished(warm_up), 120)
@@ -136,16 +134,14 @@ def _per_job(
 
 
 def _ours(testbed: Testbed, jobs: int, loaded: float) -> float:
-    _clear(testbed)
-    rules = testbed.rules(**RULES)
+    rules = testbed.clear(latency=(0, 0), **LIMITS)
+    workers = testbed.workers(1, concurrency=CONCURRENCY, env=rules)
     with testbed.client() as client:
-        return _per_job(
-            jobs,
-            testbed.workers(1, concurrency=CONCURRENCY, env=rules),
-            lambda first, count: client.send_many(distinct(count, first=first)),
-            partial(_delivered, testbed),
-            loaded,
-        )
+
+        def enqueue(first: int, count: int) -> None:
+            client.send_many(distinct(count, first=first))
+
+        return _per_job(testbed, jobs, workers, enqueue, loaded=loaded)
 
 
 def _noop(testbed: Testbed, jobs: int, pool: str, loaded: float = LOADED) -> float:
@@ -155,18 +151,11 @@ def _noop(testbed: Testbed, jobs: int, pool: str, loaded: float = LOADED) -> flo
             redis = connection.default_channel.client
             return not redis.llen("celery") and not redis.hlen("unacked")
 
-    return _celery(testbed, jobs, "noop", empty, pool, loaded)
+    return _celery(testbed, jobs, "noop", pool, empty, loaded)
 
 
-def _celery(
-    testbed: Testbed,
-    jobs: int,
-    task: str,
-    finished: Callable[[int], bool],
-    pool: str = "threads",
-    loaded: float = LOADED,
-) -> float:
-    _clear(testbed)
+def _celery(testbed: Testbed, jobs: int, task: str, pool: str, *more: Any) -> float:
+    testbed.clear(latency=(0, 0), **LIMITS)
     celery = testbed.celery()
 
     def enqueue(first: int, count: int) -> None:
@@ -174,26 +163,16 @@ def _celery(
             celery.send_task(f"peers.celery.{task}", args=[user(number), f"text {number}"])
 
     workers = testbed.celery_workers(1, concurrency=CONCURRENCY, pool=pool)
-    return _per_job(jobs, workers, enqueue, finished, loaded)
+    return _per_job(testbed, jobs, workers, enqueue, *more)
 
 
 def _queue(testbed: Testbed, jobs: int, python: str, module: str, worker: tuple[str, ...]) -> float:
-    _clear(testbed)
+    testbed.clear(latency=(0, 0), **LIMITS)
 
     def enqueue(first: int, count: int) -> None:
         subprocess.run([python, "-m", module, str(first), str(count)], env=testbed.env, check=True)
 
-    return _per_job(
-        jobs, testbed.processes([[python, *worker]]), enqueue, partial(_delivered, testbed)
-    )
-
-
-def _clear(testbed: Testbed) -> None:
-    testbed.clear(latency=(0, 0), **LIMITS)
-
-
-def _delivered(testbed: Testbed, jobs: int) -> bool:
-    return testbed.delivered() >= jobs
+    return _per_job(testbed, jobs, testbed.processes([[python, *worker]]), enqueue)
 
 
 def redis_and_history(
@@ -210,8 +189,7 @@ def redis_and_history(
         loaded: seconds between the warm-up and the measured jobs.
     """
     group = "a message in Redis and in a worker"
-    testbed.clear(latency=(5, 30), **LIMITS)
-    env = {**testbed.rules(**RULES), "DINGRELAY_HISTORY": '{"days": 90}'}
+    env = testbed.clear(**LIMITS) | {"DINGRELAY_HISTORY": '{"days": 90}'}
     with (
         testbed.workers(2, concurrency=WORKER_CONCURRENCY, env=env) as workers,
         testbed.client() as client,

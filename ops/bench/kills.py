@@ -38,10 +38,8 @@ def campaign(testbed: Testbed, people: int = 100_000, *, kills: int = 20) -> lis
         kills: how many.
     """
     group = f"campaign under {kills} kills"
-    testbed.clear(people=people, calls=CALLS, recipients="")
     # Dead workers are noticed sooner than by default: so much waiting would show nothing more.
-    env = testbed.rules(calls=CALLS, recipients="")
-    env |= {"DINGRELAY_LEASE": "2"}
+    env = testbed.clear(people=people, calls=CALLS, recipients="") | {"DINGRELAY_LEASE": "2"}
     dispatchers: set[object] = set()
     with (
         testbed.client() as client,
@@ -90,8 +88,7 @@ def recovery(testbed: Testbed, kills: int = 20) -> list[Figure]:
         kills: how many.
     """
     group = f"recovery from {kills} kills"
-    testbed.clear(latency=LATENCY_MS, calls=CALLS, recipients="")
-    env = testbed.rules(calls=CALLS, recipients="")
+    env = testbed.clear(latency=LATENCY_MS, calls=CALLS, recipients="")
     seconds: list[float] = []
     jobs = 0
     with (

@@ -24,8 +24,8 @@ WINDOWS = {
 """How the server may count → its name, and the least share (%) of the limit to be used then.
 DingTalk's own messages show calendar seconds."""
 
-Way = Callable[[Testbed, float], None]
-"""Sends for so many seconds after its first call."""
+Way = Callable[[Testbed, float, Mapping[str, str]], None]
+"""Sends for so many seconds after its first call, if it has them under these rules."""
 
 SLEEPER = """
 import time
@@ -82,8 +82,8 @@ def measure(
     refused: list[Figure] = []
 
     def watched(name: str, window: str, way: Way, seconds: float, **bounds: float) -> None:
-        testbed.clear(latency=LATENCY_MS, calls=CALLS, window=window, recipients="")
-        way(testbed, lead + seconds)
+        rules = testbed.clear(latency=LATENCY_MS, calls=CALLS, window=window, recipients="")
+        way(testbed, lead + seconds, rules)
         accepted, throttled = seen_within(testbed, seconds, lead=lead)
         calls = len(accepted) + len(throttled)
         share, note = len(accepted) / (LIMIT * seconds) * 100, f"{calls:,} calls"
@@ -102,20 +102,19 @@ def _backlog(seconds: float) -> int:
     return int(LIMIT * (seconds + 1) * 1.3)
 
 
-def _ours(testbed: Testbed, seconds: float) -> None:
-    rules = testbed.rules(calls=CALLS, recipients="")
+def _ours(testbed: Testbed, seconds: float, rules: Mapping[str, str]) -> None:
     with testbed.workers(2, env=rules), testbed.client() as client:
         client.send_many(distinct(_backlog(seconds)))
         watch_for(testbed, seconds)
 
 
-def _sleeper(testbed: Testbed, seconds: float) -> None:
+def _sleeper(testbed: Testbed, seconds: float, rules: Mapping[str, str]) -> None:
     with testbed.processes([[sys.executable, "-c", SLEEPER.replace("%d", str(PEOPLE))]]):
         watch_for(testbed, seconds)
 
 
 def _celery_peer(task: str) -> Way:
-    def run(testbed: Testbed, seconds: float) -> None:
+    def run(testbed: Testbed, seconds: float, rules: Mapping[str, str]) -> None:
         celery = testbed.celery()
         with testbed.celery_workers(2, prefetch=1):
             for number in range(int(_backlog(seconds) * 1.5)):
@@ -145,8 +144,7 @@ def recipients(testbed: Testbed, minutes: float = 3) -> list[Figure]:
         minutes: how long, under more jobs to 100 users each than the limit lets through.
     """
     group = f"{A_MINUTE:,} recipients a minute"
-    testbed.clear()
-    with testbed.workers(2, env=testbed.rules(calls="20/1s", recipients="5000/60s")):
+    with testbed.workers(2, env=testbed.clear(calls=CALLS, recipients="5000/60s")):
         with testbed.client() as client:
             client.send_many(full(int((minutes + 1) * A_MINUTE / A_CALL), A_CALL))
         watch_for(testbed, minutes * 60)
@@ -172,12 +170,12 @@ def coalescing(testbed: Testbed, jobs: int = 20_000, *, patience: float = 60) ->
         patience: seconds; of a run that takes longer what was done by then is counted.
     """
     group = f"{jobs:,} equal texts, one by one"
-    testbed.clear(people=jobs, calls=CALLS, recipients="")
+    rules = testbed.clear(people=jobs, calls=CALLS, recipients="")
     with testbed.client() as client:
         for job in same(jobs):
             client.send(job)
     note = ""
-    with testbed.workers(2, env=testbed.rules(calls=CALLS, recipients="")):
+    with testbed.workers(2, env=rules):
         try:
             wait_until(lambda: testbed.delivered() >= jobs, patience)
         except TimeoutError:

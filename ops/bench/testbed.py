@@ -25,6 +25,8 @@ PEOPLE, DEPARTMENTS = 2_000, 60
 APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret", "1000001"
 API = "/topapi/message/corpconversation/asyncsend_v2"
 """What every job calls: a work notification."""
+RULES = {"calls", "recipients"}
+"""Limits that are rules of ours, too."""
 CLI = [sys.executable, "-m", "dingrelay_producers.cli"]
 _URL = re.compile(r"listening on (http://\S+)")
 VALKEY = {"maxmemory-policy": "noeviction", "hash-max-listpack-value": 1024}
@@ -67,9 +69,13 @@ class Testbed:
         }
 
     def clear(
-        self, *, latency: tuple[float, float] = (5, 30), people: int = PEOPLE, **limits: object
-    ) -> None:
-        """All empty and as new, the sandbox with this latency (ms each way) and these limits."""
+        self, *, latency: tuple[float, float] = (5, 30), people: int = PEOPLE, **limits: str
+    ) -> dict[str, str]:
+        """All empty and as new, the sandbox with this latency (ms each way) and these limits.
+
+        Returns:
+            The environment of workers whose rules are the same.
+        """
         with Redis.from_url(self.redis_url) as redis:
             redis.flushall()
         for file in self.directory.glob(f"{self.database.name}*"):
@@ -78,6 +84,7 @@ class Testbed:
         self.sandbox.seed(users=people, departments=DEPARTMENTS)
         self.sandbox.set_latency(*latency)
         self.sandbox.set_limits(**limits)
+        return self.rules(**{unit: limits[unit] for unit in limits.keys() & RULES})
 
     def client(self) -> Client:
         """A client of this stand."""

@@ -45,8 +45,7 @@ def measure(testbed: Testbed, messages: int = 150, *, peer_messages: int = 50) -
 
 
 def _ours(testbed: Testbed, messages: int) -> list[float]:
-    testbed.clear(calls=CALLS, recipients="")
-    rules = testbed.rules(calls=CALLS, recipients="")
+    rules = testbed.clear(calls=CALLS, recipients="")
     with testbed.workers(2, env=rules), testbed.client() as client:
         return _waits(
             testbed,

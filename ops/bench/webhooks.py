@@ -45,9 +45,9 @@ def measure(testbed: Testbed, messages: int = 300, *, seconds: int = 30) -> list
 def _messages(testbed: Testbed, messages: int) -> list[Figure]:
     """Milliseconds from before the enqueueing to the moment in which DingTalk takes the call."""
     group = f"messages beside {STUCK:,} webhooks that hang"
-    testbed.clear(people=2 * messages, **LIFTED)
+    rules = testbed.clear(people=2 * messages, **LIFTED)
     users = [f"u{number + 1}" for number in range(2 * messages)]
-    with testbed.workers(2, env=testbed.rules(**LIFTED)), _receiver() as (url, _):
+    with testbed.workers(2, env=rules), _receiver() as (url, _):
         alone = send_at_pace(testbed, users[:messages], PACE, 60)
         asyncio.run(_hang(testbed, f"{url}/hang"))
         wait_until(lambda: _stuck(testbed) >= STUCK, 60)

@@ -5,8 +5,8 @@ from urllib.parse import urlencode, urlsplit
 
 from dingrelay_sandbox import answers
 from dingrelay_sandbox.answers import Answer, Refusal
-from dingrelay_sandbox.apis.api import Fields, api, check_rate
-from dingrelay_sandbox.apis.tokens import secret_fits
+from dingrelay_sandbox.apis.api import Fields, api
+from dingrelay_sandbox.apis.tokens import check_secret
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.sign_ins import TOKEN_SECONDS
 from dingrelay_sandbox.state import SandboxState
@@ -49,11 +49,8 @@ def authorize(state: SandboxState, call: Call) -> Answer:
 def user_access_token(state: SandboxState, call: Call) -> Fields:
     """``POST /v1.0/oauth2/userAccessToken``: a code for a token of the person."""
     parameters = call.parameters
-    app = state.apps.get(parameters.text("clientId"))
-    if app is None or not secret_fits(app, parameters.text("clientSecret")):
-        raise answers.credentials_refused(call.dialect)
-    call.app = app
-    check_rate(state, call)
+    key, secret = parameters.text("clientId"), parameters.text("clientSecret")
+    app = check_secret(state, call, key, secret)
     if parameters.text("grantType") != "authorization_code":
         raise parameters.invalid("grantType")
     found = state.sign_ins.take(parameters.text("code"), app.app_key, call.at)

@@ -1,6 +1,6 @@
 """The door to a stream (API §7.4)."""
 
-from typing import Any
+from typing import cast
 
 from dingrelay_sandbox.answers import Answer, Refusal
 from dingrelay_sandbox.apis.api import Fields, api
@@ -36,15 +36,11 @@ def open_connection(state: SandboxState, call: Call) -> Answer | Fields:
 
 def _subscriptions(parameters: Parameters) -> list[Subscription]:
     given = parameters.objects("subscriptions")
-    if not 1 <= len(given) <= MOST_SUBSCRIPTIONS:
+    found = [(each.get("type"), str(each.get("topic"))) for each in given]
+    right = (
+        topic == EVERY_TOPIC if kind == EVENTS else kind == CALLBACK and topic.startswith("/")
+        for kind, topic in found
+    )
+    if not 1 <= len(found) <= MOST_SUBSCRIPTIONS or not all(right):
         raise parameters.invalid("subscriptions")
-    return [_subscription(parameters, each) for each in given]
-
-
-def _subscription(parameters: Parameters, given: dict[str, Any]) -> Subscription:
-    kind, topic = given.get("type"), given.get("topic")
-    if kind == EVENTS and topic == EVERY_TOPIC:
-        return "EVENT", EVERY_TOPIC
-    if kind == CALLBACK and isinstance(topic, str) and topic.startswith("/"):
-        return "CALLBACK", topic
-    raise parameters.invalid("subscriptions")
+    return cast("list[Subscription]", found)

@@ -55,6 +55,12 @@ def corporation_token(state: SandboxState, call: Call) -> Fields:
 
 
 def _fetch(state: SandboxState, call: Call, key: str, secret: str) -> str:
+    check_secret(state, call, key, secret)
+    return state.tokens.fetch(key, call.at, state.limits.token_seconds)
+
+
+def check_secret(state: SandboxState, call: Call, key: str, secret: str) -> App:
+    """The app that calls with its key and secret; it is under the rate of calls."""
     app = state.apps.get(key)
     if app is None or not secret_fits(app, secret):
         raise answers.credentials_refused(call.dialect)
@@ -62,7 +68,7 @@ def _fetch(state: SandboxState, call: Call, key: str, secret: str) -> str:
     rate = state.limits.calls_of(call.path)
     state.audit.arrive(key, call.path, call.monotonic, rate)
     check_rate(state, call)
-    return state.tokens.fetch(key, call.at, state.limits.token_seconds)
+    return app
 
 
 def secret_fits(app: App, secret: str) -> bool:
