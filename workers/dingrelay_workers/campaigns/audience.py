@@ -126,12 +126,6 @@ class Staging:
             size,
         )
 
-    async def pages(self, size: int) -> AsyncIterator[list[str]]:
-        """The userids, up to `size` at once."""
-        rows = self._connection.execute("SELECT userid FROM people")
-        while users := [userid for (userid,) in islice(rows, size)]:
-            yield users
-
     def chunks(self, size: int) -> Iterator[StagedChunk]:
         """Up to `size` people who get the same message, in the order in which these came up."""
         self._connection.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")

@@ -172,17 +172,6 @@ async def decide(
         await audit.record(connection, decision, "campaign", campaign, app=row.app, after=after)
 
 
-async def check_start(settings: Settings, store: CampaignStore, campaign: str) -> None:
-    """Refuse the start of a draft that has to be approved and is not.
-
-    Raises:
-        CampaignNotFound: there is none with this id.
-        CampaignConflict: why it can't start.
-    """
-    if problem := await problem_of(settings, store, await store.get(campaign)):
-        raise CampaignConflict(campaign, problem)
-
-
 async def problem_of(settings: Settings, store: CampaignStore, row: CampaignRow) -> str | None:
     """Why a draft must not start; None if it may, or is no draft."""
     if row.state != State.DRAFT:

@@ -139,7 +139,9 @@ class CampaignService:
     async def start(self, campaign: str) -> None:
         """Let a draft run, which may have to be approved before."""
         async with self._opened() as store:
-            await review.check_start(self._settings, store, campaign)
+            row = await store.get(campaign)
+            if problem := await review.problem_of(self._settings, store, row):
+                raise CampaignConflict(campaign, problem)
         await self._move(campaign, "start")
 
     async def review(self, campaign: str) -> CampaignReview:
