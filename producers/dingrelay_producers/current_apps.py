@@ -11,17 +11,9 @@ from typing import Any
 from pydantic import SecretStr
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.settings import (
-    AppSettings,
-    RobotSettings,
-    Settings,
-    SettingsError,
-    check_apps,
-    check_robots,
-    complete_app,
-    read_secret,
-    secret_files,
-)
+from dingrelay_producers.settings import AppSettings, Settings, SettingsError
+from dingrelay_producers.settings.apps import check_apps, complete_app, read_secret
+from dingrelay_producers.settings.robots import RobotSettings, check_robots, secret_files
 
 Place = tuple[str, str, str]
 """``apps`` or ``robots``, name and field."""

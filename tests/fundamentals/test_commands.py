@@ -68,7 +68,7 @@ def test_every_command_and_option_exists(document: str) -> None:
 
 
 def test_commands_that_have_moved_name_commands_that_exist() -> None:
-    for old, new in group.MOVED.items():
+    for old, new in {**group.MOVED, **group.RENAMED}.items():
         assert wrong(old).endswith("no such command")
         assert wrong(new) == ""
         refused = CliRunner().invoke(app, [*old.split(), "--json"])

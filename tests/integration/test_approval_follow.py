@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from sqlalchemy import RowMapping, select
 
 from dingrelay_producers import JobStatus, State
-from dingrelay_producers.settings import LOOKS
+from dingrelay_producers.settings.sections import LOOKS
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, approval_follow

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dingrelay_producers.settings import LOOKS
+from dingrelay_producers.settings.sections import LOOKS
 from dingrelay_tasks.context import ApprovalChange, ApprovalTask
 from dingrelay_workers.approvals.models import ApprovalTaskRow
 from dingrelay_workers.approvals.store import KEPT, ApprovalStore

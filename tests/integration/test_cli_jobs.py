@@ -235,7 +235,7 @@ def test_dead_jobs_are_requeued_by_id_or_all(cli: Cli, records: Redis) -> None:
     for job_id in ids[:3]:
         end(records, job_id, State.DEAD)
     assert cli.json("job", "requeue", ids[0]) == {"requeued": [ids[0]], "left": []}
-    assert cli.json("job", "requeue", ids[3], code=1) == {"requeued": [], "left": [ids[3]]}
+    assert cli.json("dead", "requeue", ids[3], code=1) == {"requeued": [], "left": [ids[3]]}
     assert cli.json("job", "requeue", "--all", "--code", "88") == {"requeued": [], "left": []}
     again = cli.json("job", "requeue", "--all", "--code", "60011")
     assert set(again["requeued"]) == set(ids[1:3])

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers.settings import QuotaSettings, Settings
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.sections import QuotaSettings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_workers.dingtalk.errors import QuotaExhausted

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from conftest import wait_until_async
 from dingrelay_producers import JobStatus, State
-from dingrelay_producers.settings import SyncSettings
+from dingrelay_producers.settings.sections import SyncSettings
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, UserSync

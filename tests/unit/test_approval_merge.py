@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_producers.settings import LOOKS
+from dingrelay_producers.settings.sections import LOOKS
 from dingrelay_tasks.context import ApprovalChange, ApprovalTask
 from dingrelay_workers.approvals.merge import RUNNING, merge
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook
 
-from dingrelay_producers.settings import SANDBOX_WEBHOOK_KEY, Settings, SettingsError
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.settings.settings import SANDBOX_WEBHOOK_KEY
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import secret
 from dingrelay_workers.webhooks.secret import Generation

@@ -29,18 +29,21 @@ OWN_SYSTEM = {"up", "demo", "sandbox"}
 """Commands that start a system of their own rather than join the one that runs here."""
 SHARED = {"as_json": SERVICES, "cell": OWN_SYSTEM}
 """Our own options that may stand behind a command as well, and the commands that have no use for them."""
-MOVED = {
+RENAMED = {
     "approve": "approval create",
     "campaign confirm": "campaign report --refresh",
-    "campaign preview": "campaign create --dry-run",
     "campaign watch": "campaign show --watch",
-    "dead": "job list --state dead",
     "dead discard": "job discard",
-    "dead list": "job list --state dead",
     "dead requeue": "job requeue",
     "dead show": "job show",
 }
-"""Commands of 0.2.0 → what they are now."""
+"""Commands of 0.2.0 → what they are now, and do still."""
+MOVED = {
+    "campaign preview": "campaign create --dry-run",
+    "dead": "job list --state dead",
+    "dead list": "job list --state dead",
+}
+"""Commands of 0.2.0 → what does a part of what they did."""
 
 
 class Commands(TyperGroup):
@@ -67,11 +70,17 @@ class Commands(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command of these arguments; of one that has moved an error that names its place."""
+        """The command of these arguments; of a renamed one a note of its name, of one that has moved an error."""
         for words in (2, 1):
             old = " ".join(args[:words])
-            if old in MOVED:
-                ctx.fail(tr("`dingrelay {old}` is `dingrelay {new}` now", old=old, new=MOVED[old]))
+            new = RENAMED.get(old) or MOVED.get(old)
+            if new:
+                said = tr("`dingrelay {old}` is `dingrelay {new}` now", old=old, new=new)
+                if old in MOVED:
+                    ctx.fail(said)
+                note(said, style="dim")
+                args = [*new.split(), *args[words:]]
+                break
         return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import RowMapping, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.settings import LOOKS
+from dingrelay_producers.settings.sections import LOOKS
 from dingrelay_tasks.context import ApprovalChange, ApprovalTask
 from dingrelay_workers.approvals.merge import RUNNING, is_ended, merge
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow

@@ -14,7 +14,7 @@ from joserfc.jwk import KeySet
 from sqlalchemy import ColumnElement, false, or_
 
 from dingrelay_producers.language import tr
-from dingrelay_producers.settings import OidcSettings
+from dingrelay_producers.settings.sections import OidcSettings
 from dingrelay_tasks import addresses
 from dingrelay_workers.console.ways import Arrival, NotSignedIn, SignInWay
 from dingrelay_workers.directory.models import UserRow

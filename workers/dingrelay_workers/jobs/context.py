@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from dingrelay_producers.settings import ORGANISATION
+from dingrelay_producers.settings.apps import ORGANISATION
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import moment_of
 from dingrelay_tasks import beijing

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from dingrelay_producers.settings import ORGANISATION, GroupSettings, RobotSettings
+from dingrelay_producers.settings.apps import ORGANISATION
+from dingrelay_producers.settings.robots import GroupSettings, RobotSettings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script, Value, run_async
