@@ -1,8 +1,7 @@
 """One job's calls of DingTalk: each goes the same way, from check to report to the fleet."""
 
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from copy import copy
 
 from opentelemetry import trace
@@ -199,7 +198,8 @@ class JobCalls:
     async def _leave(self, batch: Batch, request: Request) -> Json:
         """Take a slot, close the batch, and send the request."""
         while True:
-            async with self._slot(request.api, batch.request) as slot:
+            slot, answer = await self._slot(request.api, batch.request), None
+            try:
                 if not batch.frozen.is_set():
                     await self._fill(batch, slot)
                     users = batch.freeze()
@@ -208,11 +208,16 @@ class JobCalls:
                 # A process that was stopped with its slot takes another one in its place.
                 if not self._limiter.stale(slot):
                     slot.sent = True
-                    return await self._exchange(request, batch.call)
+                    answer = await self._exchange(request, batch.call)
+            except BaseException as error:
+                await self._limiter.report(slot, error)
+                raise
+            await self._limiter.report(slot)
+            if answer is not None:
+                return answer
 
-    @asynccontextmanager
-    async def _slot(self, api: Api, request: SlotRequest) -> AsyncGenerator[Slot]:
-        """A slot, whose end is reported to the limiter on leaving.
+    async def _slot(self, api: Api, request: SlotRequest) -> Slot:
+        """A slot, whose end is to be reported to the limiter.
 
         Raises:
             limiter.Parked: it is too far away to wait for it here.
@@ -227,12 +232,7 @@ class JobCalls:
         LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(time.monotonic() - began)
         if request.woken:
             self._turn = request.woken = ""
-        try:
-            yield slot
-        except BaseException as error:
-            await self._limiter.report(slot, error)
-            raise
-        await self._limiter.report(slot)
+        return slot
 
     async def _fill(self, batch: Batch, slot: Slot) -> None:
         """The slot has come: claim those who wait for a call like this one, and wait for all."""

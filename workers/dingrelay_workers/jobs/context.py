@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from dingrelay_producers.settings.apps import ORGANISATION
@@ -129,7 +130,7 @@ class JobContext:
         """The Beijing day that DingTalk has at a moment of Redis's clock, such as ``2026-11-24``."""
         return beijing.day(moment + timedelta(milliseconds=self.intents.ahead))
 
-    @property
+    @cached_property
     def messages(self) -> Messages:
         """Work notifications, with the day's silent limits."""
         return JobMessages(self.claim, self._calls, self._resources, self.contacts)
@@ -150,7 +151,7 @@ class JobContext:
         claim = self.claim
         return self._resources.approval_states(claim.app, job_id=claim.id, sender=claim.sender)
 
-    @property
+    @cached_property
     def contacts(self) -> Contacts:
         """Departments and users at DingTalk, through the configured generation of its API."""
         v1 = self._resources.settings.contacts_api == "v1"

@@ -8,8 +8,9 @@ those that run for too long.
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from weakref import WeakSet
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -248,22 +249,14 @@ class Deadlines:
     def __init__(self, longest: float) -> None:
         self._longest = longest
         self._end: float | None = None
-        self._running: set[asyncio.Timeout] = set()
+        self._running: WeakSet[asyncio.Timeout] = WeakSet()
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncGenerator[None]:
-        """Run within the time limit.
-
-        Raises:
-            TimeoutError: it is over.
-        """
+    def kept(self) -> asyncio.Timeout:
+        """A limit to run within; it raises TimeoutError once it is over."""
         when = asyncio.get_running_loop().time() + self._longest
-        async with asyncio.timeout_at(when if self._end is None else min(when, self._end)) as limit:
-            self._running.add(limit)
-            try:
-                yield
-            finally:
-                self._running.discard(limit)
+        limit = asyncio.timeout_at(when if self._end is None else min(when, self._end))
+        self._running.add(limit)
+        return limit
 
     def shorten(self, seconds: float) -> None:
         """Let no body run for longer than this from now."""
