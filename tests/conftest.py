@@ -113,6 +113,12 @@ def valkey_server() -> Iterator[ValkeyServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def shared_url(valkey_server: ValkeyServer) -> str:
+    """The URL of the Valkey that `valkey_url` empties, for what serves all tests of a module."""
+    return f"redis://{valkey_server.host}:{valkey_server.port}/0"
+
+
 def lasting(redis: Redis) -> list[bytes]:
     """Keys without a TTL, but for what holds messages of other clients, as their queues do."""
     found = [key for key in redis.scan_iter("dingrelay:*") if redis.ttl(key) == -1]
@@ -120,12 +126,11 @@ def lasting(redis: Redis) -> list[bytes]:
 
 
 @pytest.fixture
-def valkey_url(valkey_server: ValkeyServer) -> Iterator[str]:
+def valkey_url(shared_url: str) -> Iterator[str]:
     """The URL of an empty Valkey; no key without a TTL may be left behind."""
-    url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
-    with Redis.from_url(url) as redis:
+    with Redis.from_url(shared_url) as redis:
         redis.flushall()
-        yield url
+        yield shared_url
         left = lasting(redis)
         redis.flushall()
     assert left == [], f"keys without a TTL: {left}"
@@ -140,6 +145,11 @@ def durable_server(tmp_path: Path) -> Iterator[ValkeyServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def durable_url(durable_server: ValkeyServer) -> str:
+    return f"redis://{durable_server.host}:{durable_server.port}/0"
 
 
 @pytest.fixture

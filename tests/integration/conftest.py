@@ -10,8 +10,10 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from cli_runner import Cli, in_folder
+from consoles import Browser, browsing
 from daily_story import OpenStory, Story, a_story
 from databases import postgres_database, postgres_server, postgres_url
+from dingrelay_producers import Client
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.database import Database
@@ -86,6 +88,38 @@ def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]
 def callers(gateway: GatewayClient, keys: dict[str, str]) -> dict[str, Ask]:
     """Name → requests to the gateway with the key of this name."""
     return {name: gateway.by(text) for name, text in keys.items()}
+
+
+@pytest.fixture
+def every(callers: dict[str, Ask]) -> Ask:
+    """Requests with the key `all`."""
+    return callers["all"]
+
+
+@pytest.fixture
+def crm(callers: dict[str, Ask]) -> Ask:
+    """Requests with the key `crm`."""
+    return callers["crm"]
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Of the console's paths; a module may have its own."""
+    return ""
+
+
+@pytest.fixture
+async def browser(settings: Settings, prefix: str) -> AsyncIterator[Browser]:
+    """A browser before a console."""
+    async with browsing(settings, prefix) as found:
+        yield found
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    """What a producer has."""
+    with Client(settings) as client:
+        yield client
 
 
 @pytest.fixture

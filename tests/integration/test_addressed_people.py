@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -12,11 +11,12 @@ from dingrelay_producers import JobStatus, State
 from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients, Plan
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
-from dingrelay_tasks.organisation import Department, Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import AppDirectory
 from one_worker import OneWorker
+from organisations import organise
 
 BY_MOBILE = "/topapi/v2/user/getbymobile"
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -140,13 +140,9 @@ def test_wrong_addresses_are_refused_where_they_enter(to: Any, error: str) -> No
 
 
 @pytest.fixture
-async def campaigns(database: Database, database_url: str) -> AsyncIterator[CampaignStore]:
-    directory, root = AppDirectory(database, "default"), Department(1, {"name": "all"})
-    await directory.open_run("r0", scope="everything", roots=[root], calls=1)
-    await fill(directory)
-    store = CampaignStore(database_url)
-    yield store
-    await store.close()
+async def campaigns(database: Database) -> CampaignStore:
+    await fill(await organise(database, {}))
+    return CampaignStore(database)
 
 
 def plan(**audience: Any) -> Plan:

@@ -112,9 +112,10 @@ def test_a_window_may_take_up_to_an_hour() -> None:
             Rate.parse(wrong)
 
 
-async def test_redis_away_admits_all_until_it_is_back(durable_server: ValkeyServer) -> None:
-    url = f"redis://{durable_server.host}:{durable_server.port}/0"
-    redis = open_redis(Settings.load(env="sandbox", redis_url=url))
+async def test_redis_away_admits_all_until_it_is_back(
+    durable_server: ValkeyServer, durable_url: str
+) -> None:
+    redis = open_redis(Settings.load(env="sandbox", redis_url=durable_url))
     rates, limited = KeyRates(redis), key(Rate(1, 60))
     assert await rates.take(limited) is None
     assert await rates.take(limited) is not None

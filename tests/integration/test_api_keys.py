@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import text, update
 
 from conftest import wait_until_async
 from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
@@ -18,6 +17,7 @@ from dingrelay_workers.keys import service
 from dingrelay_workers.keys.documents import IssuedKey
 from dingrelay_workers.keys.models import ApiKeyRow
 from dingrelay_workers.keys.service import KeyService
+from rows import all_of, change
 
 CRM = Grant(
     name="crm",
@@ -76,14 +76,13 @@ async def test_keys_of_another_form_are_refused(keys: KeyService) -> None:
 async def test_no_secret_is_stored_or_shown(keys: KeyService, database: Database) -> None:
     issued = await keys.create(CRM)
     rotated = await keys.rotate(issued.id, overlap=timedelta(hours=1))
-    async with database.read() as connection:
-        (row,) = (await connection.execute(text("select * from api_keys"))).all()
+    (row,) = await all_of(database, ApiKeyRow)
     for key in (issued, rotated):
         secret = key.key.partition(".")[2]
         assert secret not in repr(row)
         assert secret not in repr(key)
         assert secret not in repr(await keys.list())
-    assert repr(row.digest) not in repr(await keys._live(issued.id))
+    assert repr(row["digest"]) not in repr(await keys._live(issued.id))
 
 
 async def test_a_key_without_a_sender_gets_one_of_its_own(keys: KeyService) -> None:
@@ -128,10 +127,9 @@ async def test_both_secrets_work_during_a_rotation(keys: KeyService, database: D
     (status,) = await keys.list()
     assert status.document().old_secret_until == second.old_secret_until
 
-    async with database.write("test") as connection:
-        past = datetime.now(UTC) - timedelta(seconds=1)
-        old = {service.digest_of(*first.key.split(".")): past.isoformat()}
-        await connection.execute(update(ApiKeyRow).values(old_secrets=old))
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    old = {service.digest_of(*first.key.split(".")): past.isoformat()}
+    await change(database, ApiKeyRow, old_secrets=old)
     other_gateway = KeyService(database, patience=PATIENCE)
     assert await other_gateway.verify(first.key) is None
     assert await other_gateway.verify(second.key) == key

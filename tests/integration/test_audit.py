@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaigns import put
 from cli_runner import Cli
 from console_data import HTML
-from consoles import browsing
+from consoles import Browser
 from databases import rows
 from dingrelay_producers import Client
 from dingrelay_producers.actor import ACTOR, Actor
@@ -29,6 +29,8 @@ from dingrelay_workers.personal_data import audit as personal_data
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 from gateways import GatewayClient
 from plans import SCANS, plans_of
+from rows import all_of
+from rows import put as put_rows
 
 NOW = datetime.now(UTC)
 SECRET = "口令 13800138000"
@@ -43,15 +45,14 @@ def grants() -> Sequence[Grant]:
 
 
 def test_a_change_is_written_down_by_each_door(
-    gateway: GatewayClient, keys: dict[str, str], settings: Settings, cli: Cli
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings, client: Client, cli: Cli
 ) -> None:
     wanted = {"name": "crm", "scopes": ["messages:write"]}
     made = gateway.ask("POST", "/v1/keys", wanted, key=keys["all"])
     cli("key", "revoke", made.json["id"])
     cli("key", "revoke", made.json["id"])  # changes nothing more
     message = {"msgtype": "text", "text": {"content": SECRET}}
-    with Client(settings) as client:
-        job = client.send(MessageSend.parse({"to": {"users": ["u1"]}, "message": message})).id
+    job = client.send(MessageSend.parse({"to": {"users": ["u1"]}, "message": message})).id
     cancelled = gateway.ask("POST", f"/v1/jobs/{job}/cancel", key=keys["all"])
     assert cancelled.status == 200
     assert gateway.ask("POST", f"/v1/jobs/{job}/discard", key=keys["all"]).status == 409
@@ -106,8 +107,7 @@ async def test_the_row_is_of_the_transaction_of_its_change(database: Database) -
     async with database.write("test") as connection:
         await audit.record(connection, "cancel", "campaign", "c1", before={"at": NOW})
     ACTOR.reset(token)
-    async with database.read() as connection:
-        (row,) = (await connection.execute(text("select * from audit"))).mappings()
+    (row,) = await all_of(database, AuditRow)
     assert (row["action"], row["actor"], row["name"]) == ("cancel", "u7", "王芳")
     assert (row["role"], row["door"], row["request"]) == ("operate", "console", "r1")
     assert row["reason"] == "重复了"
@@ -115,19 +115,17 @@ async def test_the_row_is_of_the_transaction_of_its_change(database: Database) -
 
 async def fill(database: Database, count: int) -> None:
     def row(number: int) -> dict[str, Any]:
-        return {
-            **dict.fromkeys(("name", "role", "reason", "request"), ""),
-            "at": NOW - timedelta(minutes=number // 2),  # two of a moment, which a page may part
+        at = NOW - timedelta(minutes=number // 2)  # two of a moment, which a page may part
+        app, action = (("default", "start"), ("hr", "pause"))[number % 2]
+        of = {
             "actor": f"u{number % 3}",
-            "door": "console",
-            "app": ("default", "hr")[number % 2],
-            "action": ("start", "pause")[number % 2],
-            "kind": "campaign",
             "object": f"c{number % 5}",
+            "kind": "campaign",
+            "door": "cli",
         }
+        return {"at": at, "app": app, "action": action, **of}
 
-    async with database.write("test") as connection:
-        await connection.execute(insert(AuditRow), [row(number) for number in range(count)])
+    await put_rows(database, AuditRow, *(row(number) for number in range(count)))
 
 
 async def test_filters_and_pages_hold_each_once(
@@ -173,40 +171,38 @@ async def test_a_page_is_sought_in_an_index(
     assert not [line for line in plans if any(each in line for each in SCANS)]
 
 
-async def test_the_console_shows_changes_and_is_their_door(settings: Settings) -> None:
-    async with browsing(settings) as browser:
-        campaign = await put(browser.database, app="default", state=State.DRAFT)
-        token = ACTOR.set(Actor("console", "u7", HTML, "operate", "r1", HTML))
-        async with browser.database.write("test") as connection:
-            await audit.record(connection, "start", "campaign", campaign, after={"state": HTML})
-            await audit.record(connection, "erase", "person", "gone-1")
-            ACTOR.set(Actor("console", "u5"))
-            await audit.record(connection, "pause", "webhook", "drw_test")
-            person = {"app": "default", "userid": "u5", "name": "李雷", "fields": {}, "met_in": 1}
-            await connection.execute(insert(UserRow).values(person))
-        ACTOR.reset(token)
-        await browser.sign_in("u5", "operate")
-        _, page = await browser.get("/settings/audit", **{"Accept-Language": "zh-CN"})
-        assert "运维" in page
-        assert "李雷</a>" in page
-        queries = {"": True, "?kind=campaign&actor=u7&since=1d": True, "?action=cancel": False}
-        for query, there in queries.items():
-            status, page = await browser.get(f"/settings/audit{query}")
-            assert status == 200
-            assert (campaign[:12] in page) == there
-            assert HTML not in page
-        assert 'title="u5">李雷</span>' in (await browser.get("/settings/audit"))[1]
-        _, page = await browser.get("/settings/audit.csv?kind=campaign")
-        assert page.startswith("\ufeffnumber,at,")
-        assert page.count(campaign) == 1
-        assert "gone-1" not in page
-        _, page = await browser.get("/settings/audit.csv", **{"Accept-Language": "zh-CN"})
-        assert page.startswith("\ufeff编号,时间,操作者,")
-        for words in ("控制台,运维,,开始发送,群发,", "u5", "控制台,运维,,导出,审计,audit,"):
-            assert words in page, page
-        assert "{" not in page
-        await browser.sign_in("u9", "view")
-        assert (await browser.get("/settings/audit"))[0] == 403
+async def test_the_console_shows_changes_and_is_their_door(browser: Browser) -> None:
+    campaign = await put(browser.database, app="default", state=State.DRAFT)
+    token = ACTOR.set(Actor("console", "u7", HTML, "operate", "r1", HTML))
+    async with browser.database.write("test") as connection:
+        await audit.record(connection, "start", "campaign", campaign, after={"state": HTML})
+        await audit.record(connection, "erase", "person", "gone-1")
+        ACTOR.set(Actor("console", "u5"))
+        await audit.record(connection, "pause", "webhook", "drw_test")
+    ACTOR.reset(token)
+    await put_rows(browser.database, UserRow, {"userid": "u5", "name": "李雷"})
+    await browser.sign_in("u5", "operate")
+    _, page = await browser.get("/settings/audit", **{"Accept-Language": "zh-CN"})
+    assert "运维" in page
+    assert "李雷</a>" in page
+    queries = {"": True, "?kind=campaign&actor=u7&since=1d": True, "?action=cancel": False}
+    for query, there in queries.items():
+        status, page = await browser.get(f"/settings/audit{query}")
+        assert status == 200
+        assert (campaign[:12] in page) == there
+        assert HTML not in page
+    assert 'title="u5">李雷</span>' in (await browser.get("/settings/audit"))[1]
+    _, page = await browser.get("/settings/audit.csv?kind=campaign")
+    assert page.startswith("\ufeffnumber,at,")
+    assert page.count(campaign) == 1
+    assert "gone-1" not in page
+    _, page = await browser.get("/settings/audit.csv", **{"Accept-Language": "zh-CN"})
+    assert page.startswith("\ufeff编号,时间,操作者,")
+    for words in ("控制台,运维,,开始发送,群发,", "u5", "控制台,运维,,导出,审计,audit,"):
+        assert words in page, page
+    assert "{" not in page
+    await browser.sign_in("u9", "view")
+    assert (await browser.get("/settings/audit"))[0] == 403
 
 
 async def test_a_person_is_handed_out_and_erased(database: Database) -> None:
@@ -223,9 +219,6 @@ async def test_a_person_is_handed_out_and_erased(database: Database) -> None:
     erasing = Erasing("u7", since=NOW, tombstone="gone-1", now=NOW)
     await personal_data.erase(database, erasing)
     assert erasing.changed["audit"] == 2
-    async with database.read() as connection:
-        rows = (await connection.execute(text("select * from audit"))).mappings().all()
-    assert "u7" not in str(rows)
-    assert "王芳" not in str(rows)
-    assert str(rows).count("gone-1") == 3
-    assert len(rows) == 3
+    kept = await all_of(database, AuditRow)
+    assert [each in str(kept) for each in ("u7", "王芳")] == [False, False]
+    assert (len(kept), str(kept).count("gone-1")) == (3, 3)

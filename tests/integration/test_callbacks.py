@@ -162,9 +162,8 @@ def test_missed_events_are_read_at_once_and_later(gateway: GatewayClient, store:
 
 
 @pytest.fixture
-def durable_gateway(durable_server: ValkeyServer) -> Iterator[GatewayClient]:
-    url = f"redis://{durable_server.host}:{durable_server.port}/0"
-    with gateway_thread(settings(url)) as client:
+def durable_gateway(durable_url: str) -> Iterator[GatewayClient]:
+    with gateway_thread(settings(durable_url)) as client:
         yield client
 
 

@@ -13,7 +13,6 @@ import pytest
 from openpyxl import load_workbook
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
-from sqlalchemy import update
 
 import campaigns
 import rows
@@ -29,7 +28,6 @@ from dingrelay_tasks.campaign_confirm import CampaignConfirm
 from dingrelay_tasks.campaign_recall import CampaignRecall
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_send import MessageSend
-from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
 from dingrelay_workers.campaigns.queue import unknown
@@ -219,12 +217,9 @@ def sent(cli: Cli, *, days_ago: int = 0) -> str:
             )
             for number, status in enumerate(await run_all(cli, drafts))
         ]
-        async with database.write("x") as connection:
-            await connection.execute(
-                update(ChunkRow).where(ChunkRow.number == 1).values(users="u3,stranger")
-            )
-            await chunks.settle(connection, campaign, endings)
-            await connection.execute(update(CampaignRow).values(state=State.DONE))
+        await rows.change(database, ChunkRow, ChunkRow.number == 1, users="u3,stranger")
+        await campaigns.settle(database, campaign, *endings)
+        await rows.change(database, CampaignRow, state=State.DONE)
         return campaign
 
     return str(cli.in_database(put))
@@ -305,9 +300,8 @@ def test_recalling_a_repeat_names_who_keeps_it(cli: Cli, sandbox: SandboxAdmin) 
         job = MessageSend.parse({"to": to, "message": message, "allow_duplicate": True})
         [status] = await run_all(cli, [record.draft(job)])
         task = (status.result or {})["calls"][0]["task_id"]
-        async with database.write("x") as connection:
-            repeated = update(ChunkRow).where(ChunkRow.number == 0)
-            await connection.execute(repeated.values(task_id=task, ambiguous=True))
+        repeated = {"task_id": task, "ambiguous": True}
+        await rows.change(database, ChunkRow, ChunkRow.number == 0, **repeated)
 
     cli.in_database(repeat)
     answer = cli.json("campaign", "recall", campaign, "--yes")
@@ -357,8 +351,7 @@ def test_chunks_under_way_at_a_pause_are_recalled_too(cli: Cli, sandbox: Sandbox
 
     async def pause_with_a_call_under_way(database: Database) -> None:
         await campaigns.release(database, campaign, 1)
-        async with database.write("x") as connection:
-            await connection.execute(update(CampaignRow).values(state=State.PAUSED))
+        await rows.change(database, CampaignRow, state=State.PAUSED)
 
     cli.in_database(pause_with_a_call_under_way)
     answer = cli.json("campaign", "recall", campaign, "--yes")
@@ -370,9 +363,8 @@ def test_a_report_is_no_formula_for_a_spreadsheet(cli: Cli, tmp_path: Path) -> N
     campaign = a_campaign(cli)
 
     async def rename(database: Database) -> None:
-        renamed = update(ChunkRow).where(ChunkRow.number == 1)
-        async with database.write("x") as connection:
-            await connection.execute(renamed.values(users="=HYPERLINK(A1),@x"))
+        users = "=HYPERLINK(A1),@x"
+        await rows.change(database, ChunkRow, ChunkRow.number == 1, users=users)
 
     cli.in_database(rename)
     cli.json("campaign", "report", campaign, "--csv", "r.csv")

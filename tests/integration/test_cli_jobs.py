@@ -5,7 +5,6 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,6 @@ JOB_FIELDS = {
 MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "a"}}}
 
 
-@pytest.fixture
-def records(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        yield redis
-
-
 def payload(redis: Redis, job_id: str) -> dict[str, Any]:
     """The contract in a job's record."""
     raw = redis.hget(keys.job(job_id), "payload")
@@ -39,7 +32,7 @@ def payload(redis: Redis, job_id: str) -> dict[str, Any]:
     return content
 
 
-def test_a_message_is_what_the_options_say(cli: Cli, records: Redis) -> None:
+def test_a_message_is_what_the_options_say(cli: Cli, store: Redis) -> None:
     at = datetime.now(UTC) + timedelta(hours=2)
     sent = cli.json(
         *("send", "--to", "u1,u2", "--to", "u3", "--department", "5", "--markdown", "题", "# 文"),
@@ -48,7 +41,7 @@ def test_a_message_is_what_the_options_say(cli: Cli, records: Redis) -> None:
     )
     assert sent.keys() == JOB_FIELDS
     assert (sent["kind"], sent["lane"], sent["state"]) == ("message-send", "urgent", "queued")
-    job = payload(records, sent["id"])
+    job = payload(store, sent["id"])
     assert job["to"] == {"users": ["u1", "u2", "u3"], "departments": [5]}
     assert job["message"] == {"msgtype": "markdown", "markdown": {"title": "题", "text": "# 文"}}
     assert (job["allow_duplicate"], job["confirm"], job["on_unknown"]) == (True, True, "stop")
@@ -56,23 +49,23 @@ def test_a_message_is_what_the_options_say(cli: Cli, records: Redis) -> None:
     assert datetime.fromisoformat(sent["due_at"]) - at < timedelta(seconds=1)
 
 
-def test_a_message_of_a_robot_is_what_the_options_say(cli: Cli, records: Redis) -> None:
+def test_a_message_of_a_robot_is_what_the_options_say(cli: Cli, store: Redis) -> None:
     post = ("send", "--to", "robot=assistant,u1", "--text", "好")
     sent = cli.json(*post, "--to", "u2", "--lane", "urgent", "--confirm")
     assert (sent["kind"], sent["lane"]) == ("robot-message", "urgent")
-    job = payload(records, sent["id"])
+    job = payload(store, sent["id"])
     assert (job["to"], job["confirm"]) == ({"robot": "assistant", "users": ["u1", "u2"]}, True)
     for option in ("--everyone", "--allow-duplicate", "--app=hr", "--to=group=a"):
         assert cli.refused(*post, option)
 
 
-def test_a_call_is_what_the_options_say(cli: Cli, records: Redis) -> None:
+def test_a_call_is_what_the_options_say(cli: Cli, store: Redis) -> None:
     sent = cli.json(
         *("call", "put", "/v1.0/todo/x?a=b%3Dc&access_token=stolen"),
         *("--body", '{"n": [1]}', "--effect", "once", "--lane", "bulk", "--key", "k"),
     )
     assert (sent["kind"], sent["lane"], sent["state"]) == ("api-call", "bulk", "queued")
-    assert payload(records, sent["id"]) == {
+    assert payload(store, sent["id"]) == {
         "lane": "bulk",
         "idempotency_key": "k",
         "method": "PUT",
@@ -92,18 +85,18 @@ def test_a_call_that_is_wrong(cli: Cli) -> None:
         assert error in cli.refused("call", *arguments)
 
 
-def test_any_message_comes_as_json(cli: Cli, records: Redis, tmp_path: Path) -> None:
+def test_any_message_comes_as_json(cli: Cli, store: Redis, tmp_path: Path) -> None:
     message = {"msgtype": "image", "image": {"media_id": "@abc"}}
     (tmp_path / "message.json").write_text(json.dumps(message))
     sent = cli.json("send", "--everyone", "--message", "@message.json")
-    job = payload(records, sent["id"])
+    job = payload(store, sent["id"])
     assert (job["to"], job["message"]) == ({"everyone": True}, message)
 
 
-def test_the_id_is_printed(cli: Cli, records: Redis) -> None:
+def test_the_id_is_printed(cli: Cli, store: Redis) -> None:
     result = cli("send", "--to", "u1", "--text", "[red]私密[/red]")
     _, job_id, *_ = result.stdout.split()
-    assert payload(records, job_id)["message"]["text"]["content"] == "[red]私密[/red]"
+    assert payload(store, job_id)["message"]["text"]["content"] == "[red]私密[/red]"
     assert "私密" not in result.output
 
 
@@ -114,11 +107,11 @@ def test_a_key_never_makes_a_second_job(cli: Cli) -> None:
     assert other.startswith("idempotency_key: already used by job")
 
 
-def test_sync_and_approve_are_what_the_options_say(cli: Cli, records: Redis) -> None:
+def test_sync_and_approve_are_what_the_options_say(cli: Cli, store: Redis) -> None:
     sync = cli.json("sync", "department", "5")
-    assert payload(records, sync["id"]) == {"scope": "department", "department": 5}
-    assert payload(records, cli.json("sync", "user", "u1")["id"])["user"] == "u1"
-    assert payload(records, cli.json("sync", "--confirm-removals")["id"]) == {
+    assert payload(store, sync["id"]) == {"scope": "department", "department": 5}
+    assert payload(store, cli.json("sync", "user", "u1")["id"])["user"] == "u1"
+    assert payload(store, cli.json("sync", "--confirm-removals")["id"]) == {
         "confirm_removals": True
     }
     approval = cli.json(
@@ -126,7 +119,7 @@ def test_sync_and_approve_are_what_the_options_say(cli: Cli, records: Redis) -> 
         *("--form", '{"天数": 3}', "--approver", "OR:u2,u3", "--approver", "NONE:u4"),
         *("--cc", "u5", "--cc-position", "FINISH"),
     )
-    job = payload(records, approval["id"])
+    job = payload(store, approval["id"])
     assert job["form"] == [{"name": "天数", "value": "3"}, {"name": "事由", "value": "出差=北京"}]
     assert job["approvers"] == [
         {"action": "OR", "users": ["u2", "u3"]},
@@ -138,9 +131,9 @@ def test_sync_and_approve_are_what_the_options_say(cli: Cli, records: Redis) -> 
 @pytest.mark.parametrize(
     ("state", "code"), [(State.DONE, 0), (State.DEAD, 1), (State.UNKNOWN, 1), (State.CANCELLED, 1)]
 )
-def test_the_exit_code_is_the_state(cli: Cli, records: Redis, state: State, code: int) -> None:
+def test_the_exit_code_is_the_state(cli: Cli, store: Redis, state: State, code: int) -> None:
     job_id = cli.json("send", "--to", "u1", "--text", "a", "--key", "k")["id"]
-    end(records, job_id, state)
+    end(store, job_id, state)
     again = cli("send", "--to", "u1", "--text", "a", "--key", "k", "--wait", "--json")
     assert (again.exit_code, json.loads(again.stdout)["state"]) == (code, state)
     assert cli("job", "show", job_id, "--wait").exit_code == code
@@ -178,19 +171,19 @@ def test_json_is_whole_on_every_terminal(encoding: str, monkeypatch: pytest.Monk
     assert json.loads(buffer.getvalue().decode(encoding)) == value
 
 
-def test_a_dead_job_says_why_and_what_to_do(cli: Cli, records: Redis) -> None:
+def test_a_dead_job_says_why_and_what_to_do(cli: Cli, store: Redis) -> None:
     job_id = cli.json("send", "--to", "u1", "--text", "a")["id"]
-    end(records, job_id, State.DEAD)
+    end(store, job_id, State.DEAD)
     shown = cli.shown("job", "show", job_id)
     assert ("permission 60011: [no] permission" in shown, "Ask." in shown) == (True, True)
     assert cli.json("job", "show", job_id)["error"] == ERROR
     assert "60011 [no] permission" in cli("job", "list", "--state", "dead").stdout
 
 
-def test_a_dead_job_is_listed_after_any_number_of_others(cli: Cli, records: Redis) -> None:
+def test_a_dead_job_is_listed_after_any_number_of_others(cli: Cli, store: Redis) -> None:
     job_id = cli.json("send", "--to", "u1", "--text", "a")["id"]
-    end(records, job_id, State.DEAD)
-    records.delete(keys.RECENT)
+    end(store, job_id, State.DEAD)
+    store.delete(keys.RECENT)
     assert cli.json("job", "list") == []
     assert [job["id"] for job in cli.json("job", "list", "--state", "dead")] == [job_id]
     assert cli.json("job", "list", "--state", "unknown") == []
@@ -202,9 +195,9 @@ def test_json_may_be_asked_for_anywhere(cli: Cli) -> None:
     assert cli("job", "list").stdout == ""
 
 
-def test_lists_can_be_narrowed(cli: Cli, records: Redis) -> None:
+def test_lists_can_be_narrowed(cli: Cli, store: Redis) -> None:
     done = cli.json("send", "--to", "u1", "--text", "a")["id"]
-    end(records, done, State.DONE)
+    end(store, done, State.DONE)
     waiting = cli.json("sync")["id"]
     assert [job["id"] for job in cli.json("job", "list")] == [waiting, done]
     assert [job["id"] for job in cli.json("job", "list", "-n", "1")] == [waiting]
@@ -214,13 +207,13 @@ def test_lists_can_be_narrowed(cli: Cli, records: Redis) -> None:
     assert {done, waiting} <= set(cli("job", "list").stdout.split())
 
 
-def test_only_a_job_that_waits_is_cancelled(cli: Cli, records: Redis) -> None:
+def test_only_a_job_that_waits_is_cancelled(cli: Cli, store: Redis) -> None:
     job_id = cli.json("send", "--to", "u1", "--text", "a")["id"]
     for _ in range(2):
         assert cli.json("job", "cancel", job_id)["state"] == "cancelled"
-    records.hset(keys.job(job_id), "state", State.RUNNING)
+    store.hset(keys.job(job_id), "state", State.RUNNING)
     assert "It runs" in cli.refused("job", "cancel", job_id, code=1)
-    end(records, job_id, State.DONE)
+    end(store, job_id, State.DONE)
     assert cli.json("job", "cancel", job_id, code=1)["state"] == "done"
 
 
@@ -230,10 +223,10 @@ def test_an_id_of_no_job_is_a_wrong_argument(cli: Cli) -> None:
         assert refused == "no job stranger: a wrong id, or its record has expired\n"
 
 
-def test_dead_jobs_are_requeued_by_id_or_all(cli: Cli, records: Redis) -> None:
+def test_dead_jobs_are_requeued_by_id_or_all(cli: Cli, store: Redis) -> None:
     ids = [cli.json("send", "--to", "u1", "--text", text)["id"] for text in "abcd"]
     for job_id in ids[:3]:
-        end(records, job_id, State.DEAD)
+        end(store, job_id, State.DEAD)
     assert cli.json("job", "requeue", ids[0]) == {"requeued": [ids[0]], "left": []}
     assert cli.json("dead", "requeue", ids[3], code=1) == {"requeued": [], "left": [ids[3]]}
     assert cli.json("job", "requeue", "--all", "--code", "88") == {"requeued": [], "left": []}
@@ -243,10 +236,10 @@ def test_dead_jobs_are_requeued_by_id_or_all(cli: Cli, records: Redis) -> None:
     assert {job["state"] for job in cli.json("job", "list")} == {"queued"}
 
 
-def test_discarded_jobs_are_gone(cli: Cli, records: Redis) -> None:
+def test_discarded_jobs_are_gone(cli: Cli, store: Redis) -> None:
     ids = [cli.json("send", "--to", "u1", "--text", text)["id"] for text in "abc"]
     for job_id in ids[::2]:
-        end(records, job_id, State.DEAD)
+        end(store, job_id, State.DEAD)
     found = cli.json("job", "discard", *ids[:2], code=1)
     assert found == {"discarded": [ids[0]], "left": [ids[1]]}
     assert cli.refused("job", "show", ids[0])
@@ -254,14 +247,14 @@ def test_discarded_jobs_are_gone(cli: Cli, records: Redis) -> None:
     assert cli.json("job", "discard", "--all", "--code", "60011")["discarded"] == [ids[2]]
 
 
-def test_jobs_stream_from_lines(cli: Cli, records: Redis) -> None:
+def test_jobs_stream_from_lines(cli: Cli, store: Redis) -> None:
     sync = {"kind": "user-sync", "scope": "user", "user": "u1"}
     lines = ["\ufeff" + json.dumps(MESSAGE), "", json.dumps(sync)]
     sent = cli("send", "--jobs", "-", "--json", stdin="\n".join(lines))
     assert (sent.exit_code, sent.stderr) == (0, "2 jobs accepted\n")
     ids = [json.loads(line)["id"] for line in sent.stdout.splitlines()]
-    assert payload(records, ids[0]) == MESSAGE
-    assert payload(records, ids[1]) == {"scope": "user", "user": "u1"}
+    assert payload(store, ids[0]) == MESSAGE
+    assert payload(store, ids[1]) == {"scope": "user", "user": "u1"}
 
 
 def test_a_wrong_line_is_named_with_what_was_accepted(cli: Cli) -> None:
@@ -294,7 +287,7 @@ def test_a_line_that_does_not_end_is_refused(cli: Cli, monkeypatch: pytest.Monke
     assert "line 2: is longer than 1,000 bytes" in refused
 
 
-def test_options_hold_for_lines_that_do_not_say_otherwise(cli: Cli, records: Redis) -> None:
+def test_options_hold_for_lines_that_do_not_say_otherwise(cli: Cli, store: Redis) -> None:
     tomorrow = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
     lines = [MESSAGE, {**MESSAGE, "lane": "urgent", "send_at": "2036-01-01T00:00:00+00:00"}]
     sent = cli(
@@ -304,7 +297,7 @@ def test_options_hold_for_lines_that_do_not_say_otherwise(cli: Cli, records: Red
         stdin="\n".join(map(json.dumps, lines)),
     )
     assert sent.exit_code == 0, sent.stderr
-    jobs = [payload(records, json.loads(line)["id"]) for line in sent.stdout.splitlines()]
+    jobs = [payload(store, json.loads(line)["id"]) for line in sent.stdout.splitlines()]
     assert [job["lane"] for job in jobs] == ["bulk", "urgent"]
     moments = [datetime.fromisoformat(job["send_at"]) for job in jobs]
     assert moments == [tomorrow, datetime(2036, 1, 1, tzinfo=UTC)]
@@ -357,14 +350,14 @@ def test_a_line_leaves_when_it_is_read() -> None:
             assert [line for line, _ in next(arrived)] == [number]
 
 
-def test_waiting_for_a_stream_counts_how_jobs_ended(cli: Cli, records: Redis) -> None:
+def test_waiting_for_a_stream_counts_how_jobs_ended(cli: Cli, store: Redis) -> None:
     stream = "".join(a_line(text, text) for text in "abc")
     sent = cli("send", "--jobs", "-", "--json", stdin=stream)
     ids = [json.loads(output)["id"] for output in sent.stdout.splitlines()]
     for job_id in ids:
-        end(records, job_id, State.DONE)
+        end(store, job_id, State.DONE)
     assert cli("send", "--jobs", "-", "--wait", stdin=stream).exit_code == 0
-    end(records, ids[0], State.DEAD)
+    end(store, ids[0], State.DEAD)
     mixed = cli.refused("send", "--jobs", "-", "--wait", stdin=stream, code=1)
     assert mixed.endswith("1 dead, 2 done\n")
 
@@ -384,9 +377,9 @@ def test_a_redis_that_is_away_cannot_be_reached(cli: Cli) -> None:
         assert "geheim" not in refused.output
 
 
-def test_a_record_of_a_release_to_come_is_one_line(cli: Cli, records: Redis) -> None:
+def test_a_record_of_a_release_to_come_is_one_line(cli: Cli, store: Redis) -> None:
     job_id = cli.json("send", "--to", "u1", "--text", "hello")["id"]
-    records.hset(keys.job(job_id), "state", "paused")
+    store.hset(keys.job(job_id), "state", "paused")
     other = cli.json("send", "--to", "u1", "--text", "hello", "--key", "k")["id"]
     says = f"job {job_id}: state in its record is"
     for command in (["show", job_id], ["show", job_id, "--wait"], ["cancel", job_id]):

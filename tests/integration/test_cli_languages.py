@@ -29,6 +29,7 @@ from dingrelay_workers.webhooks import cli as webhook
 from foreign_words import TERMS, foreign_words
 from sandboxed import sandbox_variables
 from tables import prepare
+from thorough import either
 
 CHARACTER = re.compile("[一-鿿]")
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])m")
@@ -416,7 +417,7 @@ def test_every_command_speaks_and_ends_alike_on_every_terminal(
     wrong: list[str] = []
     file = Path(sqlite_url.removeprefix("sqlite:///"))
     with Redis.from_url(valkey_url) as redis:
-        for terminal in POOR:
+        for terminal in either(POOR[:2], POOR):  # the other pages are shown on all of them
             redis.flushall()
             for old in file.parent.glob(f"{file.name}*"):
                 old.unlink()

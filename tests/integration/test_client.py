@@ -27,19 +27,7 @@ from jobs import message
 QUEUE = "dingrelay.normal"
 
 
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def broker(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        yield redis
-
-
-def test_every_option_that_a_url_may_have_is_taken(valkey_url: str, broker: Redis) -> None:
+def test_every_option_that_a_url_may_have_is_taken(valkey_url: str, store: Redis) -> None:
     values = {"client_name": "orders", "health_check_interval": "5", "max_connections": "7"}
     values |= {"socket_keepalive": "yes", "socket_read_size": "4096"}
     values |= dict.fromkeys(("socket_connect_timeout", "socket_timeout"), "1.5")
@@ -47,14 +35,14 @@ def test_every_option_that_a_url_may_have_is_taken(valkey_url: str, broker: Redi
     settings = Settings.load(env="test", redis_url=f"{valkey_url}?{urlencode(values)}")
     with Client(settings) as client:
         assert client.send(message()).status().state is State.QUEUED
-        assert "orders" in {each["name"] for each in broker.client_list()}
+        assert "orders" in {each["name"] for each in store.client_list()}
 
 
-def test_a_job_is_accepted_and_published_by_name(client: Client, broker: Redis) -> None:
+def test_a_job_is_accepted_and_published_by_name(client: Client, store: Redis) -> None:
     job = client.send(message())
     status = job.status()
     assert (status.state, status.kind, status.attempts) == (State.QUEUED, "message-send", 0)
-    [raw] = broker.lrange(QUEUE, 0, -1)
+    [raw] = store.lrange(QUEUE, 0, -1)
     envelope = json.loads(raw)
     assert envelope["headers"]["task"] == "dingrelay.message-send"
     assert envelope["headers"]["id"] == job.id
@@ -62,89 +50,89 @@ def test_a_job_is_accepted_and_published_by_name(client: Client, broker: Redis) 
     assert envelope["content-type"] == "application/json"
 
 
-def test_each_lane_and_kind_has_its_queue(client: Client, broker: Redis) -> None:
+def test_each_lane_and_kind_has_its_queue(client: Client, store: Redis) -> None:
     client.send(message(lane="urgent"))
     client.send(message(lane="bulk"))
     client.send(UserSync())
-    lengths = {name: broker.llen(f"dingrelay.{name}") for name in ("urgent", "bulk", "directory")}
+    lengths = {name: store.llen(f"dingrelay.{name}") for name in ("urgent", "bulk", "directory")}
     assert lengths == {"urgent": 1, "bulk": 1, "directory": 1}
 
 
-def test_a_bad_job_is_refused_where_it_is_made(client: Client, broker: Redis) -> None:
+def test_a_bad_job_is_refused_where_it_is_made(client: Client, store: Redis) -> None:
     with pytest.raises(ContractError) as caught:
         client.send(MessageSend.parse({"to": {"users": []}, "message": {"msgtype": "text"}}))
     assert caught.value.field
-    assert broker.dbsize() == 0
+    assert store.dbsize() == 0
 
 
-def test_the_same_key_is_the_same_job(client: Client, broker: Redis) -> None:
+def test_the_same_key_is_the_same_job(client: Client, store: Redis) -> None:
     first = client.send(message(idempotency_key="order-1"))
     again = client.send(message(idempotency_key="order-1", sender="shop"))
     assert first == again
-    assert broker.llen(QUEUE) == 1
+    assert store.llen(QUEUE) == 1
     with pytest.raises(IdempotencyConflict, match="idempotency_key"):
         client.send(message(text="another text", idempotency_key="order-1"))
 
 
-def test_a_job_for_later_is_on_the_schedule_only(client: Client, broker: Redis) -> None:
+def test_a_job_for_later_is_on_the_schedule_only(client: Client, store: Redis) -> None:
     later = datetime.now(UTC) + timedelta(hours=2)
     status = client.send(message(send_at=later.isoformat())).status()
     assert status.state == State.QUEUED
     assert status.due_at
     assert abs((status.due_at - later).total_seconds()) < 0.01
-    assert broker.llen(QUEUE) == 0
+    assert store.llen(QUEUE) == 0
 
 
-def test_many_jobs_are_streamed(client: Client, broker: Redis) -> None:
+def test_many_jobs_are_streamed(client: Client, store: Redis) -> None:
     made: list[int] = []
 
     def jobs() -> Iterator[MessageSend]:
         for number in range(1_201):
             made.append(number)
             # At most two batches are ahead of what is accepted: memory stays constant.
-            assert number - broker.zcard(keys.woken(QUEUE)) <= 1_000
+            assert number - store.zcard(keys.woken(QUEUE)) <= 1_000
             yield message(text=f"text {number}")
 
     refs: list[JobRef] = []
     assert client.send_many(jobs(), on_sent=refs.append) == 1_201
     assert len({ref.id for ref in refs}) == 1_201
-    assert broker.llen(QUEUE) == 1_201
+    assert store.llen(QUEUE) == 1_201
 
 
-def test_scripts_that_redis_forgets_are_taught_again(client: Client, broker: Redis) -> None:
+def test_scripts_that_redis_forgets_are_taught_again(client: Client, store: Redis) -> None:
     client.send(message())
-    broker.script_flush()
+    store.script_flush()
     # More than one call of the script carries.
     assert client.send_many(message(text=f"text {number}") for number in range(120)) == 120
-    assert broker.llen(QUEUE) == 121
+    assert store.llen(QUEUE) == 121
 
 
-def test_equal_messages_of_a_batch_are_one_job(client: Client, broker: Redis) -> None:
+def test_equal_messages_of_a_batch_are_one_job(client: Client, store: Redis) -> None:
     jobs = [message(to={"users": [f"u{number}"]}) for number in range(250)]
     jobs.insert(120, message(text="another text"))
     refs: list[JobRef] = []
     assert client.send_many(jobs, on_sent=refs.append) == 251
     ids = [ref.id for ref in refs]
     assert len(ids) == 251
-    assert len(set(ids)) == broker.llen(QUEUE) == 4
+    assert len(set(ids)) == store.llen(QUEUE) == 4
     assert len(set(ids[:100])) == 1
     assert ids[120] not in ids[:120] + ids[121:]
     assert refs[249].status().state == State.QUEUED
 
 
-def test_a_conflict_names_its_job_and_keeps_the_others(client: Client, broker: Redis) -> None:
+def test_a_conflict_names_its_job_and_keeps_the_others(client: Client, store: Redis) -> None:
     client.send(message(text="first", idempotency_key="k"))
     jobs = [message(text="a"), message(text="other", idempotency_key="k"), message(text="b")]
     with pytest.raises(IdempotencyConflict):
         client.send_many(jobs)
-    assert broker.llen(QUEUE) == 3
+    assert store.llen(QUEUE) == 3
 
 
-def test_the_settings_name_the_default_sender(settings: Settings, broker: Redis) -> None:
+def test_the_settings_name_the_default_sender(settings: Settings, store: Redis) -> None:
     with Client(settings.model_copy(update={"sender": "hr"})) as client:
         refs = [client.send(message()), client.send(message(sender="payroll"))]
         client.send_many([message()], on_sent=refs.append)
-    payloads = [json.loads(broker.hget(f"dingrelay:job:{ref.id}", "payload") or "") for ref in refs]
+    payloads = [json.loads(store.hget(f"dingrelay:job:{ref.id}", "payload") or "") for ref in refs]
     assert [payload["sender"] for payload in payloads] == ["hr", "payroll", "hr"]
 
 
@@ -184,7 +172,7 @@ def accepted(server: socket.socket) -> int:
         count += 1
 
 
-def test_threads_share_a_client(client: Client, broker: Redis) -> None:
+def test_threads_share_a_client(client: Client, store: Redis) -> None:
     def send() -> None:
         for _ in range(20):
             client.send(message())
@@ -194,7 +182,7 @@ def test_threads_share_a_client(client: Client, broker: Redis) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert broker.llen(QUEUE) == 160
+    assert store.llen(QUEUE) == 160
 
 
 def _send_in_child(client: Client) -> None:
@@ -202,21 +190,21 @@ def _send_in_child(client: Client) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_client_can_be_used_after_a_fork(client: Client, broker: Redis) -> None:
+def test_a_client_can_be_used_after_a_fork(client: Client, store: Redis) -> None:
     client.send(message(text="from the parent"))
     child = multiprocessing.get_context("fork").Process(target=_send_in_child, args=(client,))
     child.start()
     child.join(30)
     assert child.exitcode == 0
     client.send(message(text="from the parent again"))
-    assert broker.llen(QUEUE) == 3
+    assert store.llen(QUEUE) == 3
 
 
-def test_a_job_that_is_too_large_is_not_accepted(client: Client, broker: Redis) -> None:
+def test_a_job_that_is_too_large_is_not_accepted(client: Client, store: Redis) -> None:
     form = {f"f{number}": "中" * 60_000 for number in range(8)}
     job = ApprovalCreate.parse({"process_code": "P", "originator": "u1", "form": form})
     with pytest.raises(ContractError, match=r"form: the job is 1\.4 MB"):
         client.send(job)
     with pytest.raises(ContractError):
         client.send_many([message(text="fits"), job])
-    assert broker.keys("dingrelay:job:*") == []
+    assert store.keys("dingrelay:job:*") == []

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,18 +30,6 @@ NO_LIMITS: list[Any] = [None, "x", -1, 0, 1.5, True, 10**30]
 NO_TIMEOUTS: list[Any] = [None, "x", float("nan")]
 NO_USERS: list[Any] = [None, 1, "u1", {"u1": 1}]
 NO_SAMPLES: list[Any] = [0, "x", 1.5, True]
-
-
-@pytest.fixture
-def client(valkey_url: str) -> Iterator[Client]:
-    with Client(Settings.load(env="test", redis_url=valkey_url)) as client:
-        yield client
-
-
-@pytest.fixture
-def redis(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        yield redis
 
 
 def shown(value: Any) -> str:
@@ -124,9 +112,9 @@ def test_it_is_one_of_ours() -> None:
     assert issubclass(InvalidArgument, DingrelayError)
 
 
-def test_a_key_without_a_record_is_no_job(client: Client, redis: Redis) -> None:
-    redis.hset(keys.job("half"), "note", "x")
-    redis.expire(keys.job("half"), 60)
+def test_a_key_without_a_record_is_no_job(client: Client, store: Redis) -> None:
+    store.hset(keys.job("half"), "note", "x")
+    store.expire(keys.job("half"), 60)
     with pytest.raises(JobNotFound):
         client.status("half")
 
@@ -184,10 +172,10 @@ def test_a_moment_that_is_none(moment: Any) -> None:
     ],
 )
 def test_a_record_of_a_release_to_come_names_its_field(
-    client: Client, redis: Redis, field: str, value: bytes
+    client: Client, store: Redis, field: str, value: bytes
 ) -> None:
     job = client.send(GOOD)
-    redis.hset(keys.job(job.id), field, value)
+    store.hset(keys.job(job.id), field, value)
     for ask in (job.status, job.wait, client.recent):
         with pytest.raises(UnreadableRecord, match=rf"{job.id}: {field} in its record") as error:
             ask()

@@ -1,7 +1,6 @@
 """The console on a real socket, database and Valkey."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +8,7 @@ from redis.asyncio import Redis
 from sqlalchemy import update
 
 from console_data import HTML, fill
-from consoles import Browser, browsing
+from consoles import Browser
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.console import sessions
 from dingrelay_workers.console.declared import DECLARED
@@ -23,17 +22,6 @@ LISTS = [path for path in PAGES if "{" not in path and not path.endswith(".csv")
 
 PREFIXES = pytest.mark.parametrize("prefix", ["", "/dingrelay"])
 """A console at the root, and one behind a prefix."""
-
-
-@pytest.fixture
-def prefix() -> str:
-    return ""
-
-
-@pytest.fixture
-async def browser(settings: Settings, prefix: str) -> AsyncIterator[Browser]:
-    async with browsing(settings, prefix) as found:
-        yield found
 
 
 @PREFIXES

@@ -1,14 +1,13 @@
 """Who may see and do what in the console, and what its forms are good for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from consoles import Browser, browsing
-from dingrelay_producers.settings import Settings
+from consoles import Browser
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, act, at
 from dingrelay_workers.console.forms import FormToken
@@ -24,12 +23,6 @@ EVERY = list(DECLARED)
 def path_of(route: ConsoleRoute) -> str:
     """A path of it, of something that is not there."""
     return route.path.replace("{", "").replace("}", "")
-
-
-@pytest.fixture
-async def browser(settings: Settings) -> AsyncIterator[Browser]:
-    async with browsing(settings) as found:
-        yield found
 
 
 class Counter:
@@ -74,11 +67,10 @@ def counter() -> Iterator[Counter]:
 
 
 @pytest.fixture
-async def counting(settings: Settings, counter: Counter) -> AsyncIterator[Browser]:
+async def counting(counter: Counter, browser: Browser) -> Browser:
     """A person before the console that counts."""
-    async with browsing(settings) as found:
-        await found.sign_in()
-        yield found
+    await browser.sign_in()
+    return browser
 
 
 async def sent_forms(browser: Browser) -> Any:

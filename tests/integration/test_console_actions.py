@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
@@ -14,8 +13,7 @@ from sqlalchemy import select, update
 
 import rows
 from console_data import HTML
-from consoles import Browser, browsing
-from dingrelay_producers.settings import Settings
+from consoles import Browser
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
@@ -36,10 +34,9 @@ from subscriptions import subscribe
 
 
 @pytest.fixture
-async def browser(settings: Settings) -> AsyncIterator[Browser]:
-    async with browsing(settings) as found:
-        await found.sign_in("ops", "operate")
-        yield found
+async def browser(browser: Browser) -> Browser:
+    await browser.sign_in("ops", "operate")
+    return browser
 
 
 async def ended(

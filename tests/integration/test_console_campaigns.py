@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from html import escape, unescape
 from typing import Any
@@ -16,12 +15,12 @@ from sqlalchemy import update
 
 import campaigns
 import rows
-from consoles import Browser, browsing
+from consoles import Browser
 from dingrelay_producers.client.filters import AuditFilter, CampaignFilter
 from dingrelay_producers.client.media import LocalFile
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
-from dingrelay_tasks.organisation import Department, Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.campaigns import estimate
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
@@ -30,8 +29,8 @@ from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.models import ConsoleFormRow
 from dingrelay_workers.console.sessions import Sessions
-from dingrelay_workers.directory.models import UserRow
-from dingrelay_workers.directory.store import AppDirectory
+from dingrelay_workers.directory.models import DepartmentRow, UserRow
+from organisations import organise
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -44,25 +43,18 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def writer(settings: Settings) -> AsyncIterator[Browser]:
+async def writer(browser: Browser) -> Browser:
     """A person who writes, before a console whose directory has two departments."""
-    async with browsing(settings) as found:
-        directory = AppDirectory(found.database, "default")
-        root = Department(1, {"name": HOSTILE})
-        await directory.open_run("run", scope="everything", roots=[root], calls=0)
-        below = [
-            Department(number, {"name": f"team {number}", "parent_id": 1}) for number in (2, 3)
-        ]
-        await directory.fill("run", root, children=below, members=[], calls=1)
-        for department in below:
-            members = [
-                Member(f"u{department.id}{number}", {"name": f"{HOSTILE}{department.id}{number}"})
-                for number in range(3)
-            ]
-            await directory.fill("run", department, children=[], members=members, calls=1)
-        await directory.close_run("run", confirm_removals=True)
-        await found.sign_in("wang", "write")
-        yield found
+    teams = {team: [f"{team}{number}" for number in range(3)] for team in (2, 3)}
+    people = {
+        team: [Member(f"u{each}", {"name": HOSTILE + each}) for each in members]
+        for team, members in teams.items()
+    }
+    directory = await organise(browser.database, {1: [], **people}, {1: (2, 3)})
+    await directory.close_run("walk", confirm_removals=True)
+    await rows.change(browser.database, DepartmentRow, DepartmentRow.id == 1, name=HOSTILE)
+    await browser.sign_in("wang", "write")
+    return browser
 
 
 async def begun(writer: Browser) -> str:

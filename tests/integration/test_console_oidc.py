@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 import rows
-from consoles import Browser, browsing
+from consoles import Browser
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.directory.models import UserRow
 from sandboxed import APP
@@ -83,22 +83,19 @@ async def provider() -> AsyncIterator[Provider]:
 
 
 @pytest.fixture
-async def browser(provider: Provider, valkey_url: str, sqlite_url: str) -> AsyncIterator[Browser]:
+def settings(provider: Provider, valkey_url: str, sqlite_url: str) -> Settings:
+    oidc = {"issuer": provider.issuer, "client_id": "relay"}
+    places = {"redis_url": valkey_url, "database_url": sqlite_url, "console_url": CONSOLE}
+    return Settings.load(env="test", apps={"default": APP}, oidc=oidc, oidc_secret=SECRET, **places)
+
+
+@pytest.fixture
+async def browser(browser: Browser) -> Browser:
     """A console with one person, who has a role."""
-    settings = Settings.load(
-        env="test",
-        redis_url=valkey_url,
-        database_url=sqlite_url,
-        apps={"default": APP},
-        console_url=CONSOLE,
-        oidc={"issuer": provider.issuer, "client_id": "relay"},
-        oidc_secret=SECRET,
-    )
     row = {"userid": "zhang", "name": "张三", "email": "zhang@example.com"}
-    async with browsing(settings) as found:
-        await rows.put(found.database, UserRow, row)
-        await found.give("zhang")
-        yield found
+    await rows.put(browser.database, UserRow, row)
+    await browser.give("zhang")
+    return browser
 
 
 async def come_back(browser: Browser, provider: Provider, code: str = "good") -> tuple[int, str]:

@@ -1,7 +1,6 @@
 """Roles of people and departments: given, taken, and what becomes of sessions then."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +9,7 @@ from sqlalchemy import select, update
 
 import rows
 from console_data import fill
-from consoles import Browser, browsing
+from consoles import Browser
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
@@ -25,26 +24,22 @@ KEY = re.compile(r"drk_[a-z0-9]{12}\.[\w-]{43}")
 
 
 @pytest.fixture
-def settings(valkey_url: str, database_url: str) -> Settings:
-    return Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
+def settings(each_settings: Settings) -> Settings:
+    return each_settings
 
 
 @pytest.fixture
-async def browser(settings: Settings) -> AsyncIterator[Browser]:
+async def browser(browser: Browser) -> Browser:
     """A console with two people: ``boss`` at the top, ``clerk`` in a department below, of a circle."""
-    async with browsing(settings) as found:
-        above = {1: None, 2: 1, 3: 2, 8: 9, 9: 8}
-        places = {"boss": 1, "clerk": 3, "lost": 8}
-        departments = [
-            {"id": number, "parent": parent, "name": f"部门{number}"}
-            for number, parent in above.items()
-        ]
-        await rows.put(found.database, DepartmentRow, *departments)
-        people = [{"userid": user, "name": f"张{user}"} for user in places]
-        await rows.put(found.database, UserRow, *people)
-        members = [{"userid": user, "department": number} for user, number in places.items()]
-        await rows.put(found.database, MembershipRow, *members)
-        yield found
+    above = {1: None, 2: 1, 3: 2, 8: 9, 9: 8}
+    places = {"boss": 1, "clerk": 3, "lost": 8}
+    departments = [{"id": at, "parent": up, "name": f"部门{at}"} for at, up in above.items()]
+    await rows.put(browser.database, DepartmentRow, *departments)
+    people = [{"userid": user, "name": f"张{user}"} for user in places]
+    await rows.put(browser.database, UserRow, *people)
+    members = [{"userid": user, "department": number} for user, number in places.items()]
+    await rows.put(browser.database, MembershipRow, *members)
+    return browser
 
 
 async def test_a_role_of_a_department_is_one_of_everyone_below(browser: Browser) -> None:

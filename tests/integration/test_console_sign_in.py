@@ -1,6 +1,5 @@
 """Signing in to the console with DingTalk, against the sandbox."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -9,7 +8,8 @@ import pytest
 from sqlalchemy import update
 
 import rows
-from consoles import Browser, browsing
+from consoles import Browser
+from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.console import sign_in, ways
 from dingrelay_workers.directory.models import UserRow
@@ -22,18 +22,10 @@ USER, UNION = "u1", "union-of-u1"
 
 
 @pytest.fixture
-async def browser(
-    sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
-) -> AsyncIterator[Browser]:
-    """A console of which people come in with DingTalk; its directory has one of the sandbox's."""
-    settings = sandbox_settings(
-        sandbox.base_url,
-        valkey_url,
-        database_url=sqlite_url,
-        console_url=CONSOLE,
-    )
-    async with browsing(settings) as found:
-        yield found
+def settings(sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str) -> Settings:
+    """Of a console of which people come in with DingTalk."""
+    places = {"database_url": sqlite_url, "console_url": CONSOLE}
+    return sandbox_settings(sandbox.base_url, valkey_url, **places)
 
 
 async def know(browser: Browser, sandbox: SandboxAdmin, **fields: Any) -> None:

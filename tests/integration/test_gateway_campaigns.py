@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import update
 
 import campaigns
 from databases import in_database
@@ -21,6 +20,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.http.api_keys import Grant
 from forms import CONTENT_TYPE, form
 from gateways import Ask, GatewayClient, Reply
+from rows import change
 
 TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 GIFT = {"msgtype": "text", "text": {"content": "your {gift}"}}
@@ -40,11 +40,6 @@ GRANTS = (
 @pytest.fixture
 def grants() -> Sequence[Grant]:
     return GRANTS
-
-
-@pytest.fixture
-def crm(callers: dict[str, Ask]) -> Ask:
-    return callers["crm"]
 
 
 def upload(ask: Ask, campaign: object, path: str = "/v1/campaigns", **files: bytes) -> Reply:
@@ -252,15 +247,14 @@ def test_a_key_sees_its_own_campaigns_only(callers: dict[str, Ask]) -> None:
         assert (refused.status, found) == (403, places)
 
 
-def test_it_is_tested_confirmed_and_recalled(crm: Ask, settings: Settings) -> None:
+def test_it_is_tested_confirmed_and_recalled(crm: Ask, client: Client) -> None:
     fields = {"name": "n", "message": TEXT, "recipients": [{"userid": "u1", "name": "A"}]}
     place = crm("POST", "/v1/campaigns", fields).headers["Location"]
     body = {"users": ["u8"], "fields": {"name": "T"}}
     sent, again = [crm("POST", f"{place}/test", body, Idempotency_Key="one") for _ in range(2)]
     assert (sent.status, again.json["id"]) == (202, sent.json["id"]), sent.content
-    with Client(settings) as client:
-        (job,) = client.recent()
-        assert (job.kind, job.sender, job.lane) == ("message-send", "crm", "urgent")
+    (job,) = client.recent()
+    assert (job.kind, job.sender, job.lane) == ("message-send", "crm", "urgent")
     wrong = crm("POST", f"{place}/test", {"users": ["u8"], "fields": {"x": "T"}})
     assert (wrong.status, pointer(wrong)) == (422, "/fields")
     for verb in ("confirm", "recall"):
@@ -271,13 +265,12 @@ def test_it_is_tested_confirmed_and_recalled(crm: Ask, settings: Settings) -> No
 
 
 def test_sent_chunks_are_recalled_by_jobs_of_their_sender(
-    callers: dict[str, Ask], settings: Settings
+    callers: dict[str, Ask], settings: Settings, client: Client
 ) -> None:
     async def sent(database: Database) -> str:
         campaign = await campaigns.put(database, people=4, state="done", sender="crm")
         called = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
-        async with database.write("test") as connection:
-            await connection.execute(update(ChunkRow).values(state=ChunkState.SETTLED, **called))
+        await change(database, ChunkRow, state=ChunkState.SETTLED, **called)
         return campaign
 
     place = f"/v1/campaigns/{in_database(settings.database, sent)}"
@@ -287,10 +280,9 @@ def test_sent_chunks_are_recalled_by_jobs_of_their_sender(
         slow = callers["slow"]("POST", f"{place}/{verb}")
         assert (slow.status, slow.json["type"]) == (403, "urn:dingrelay:problem:forbidden")
         bulk = callers["bulk"]("POST", f"{place}/{verb}")
-        with Client(settings) as client:
-            job = client.status(done.json["ids"][0])
-            assert (job.kind, job.sender) == (kind, "crm")
-            assert client.status(bulk.json["ids"][0]).lane == "bulk"
+        job = client.status(done.json["ids"][0])
+        assert (job.kind, job.sender) == (kind, "crm")
+        assert client.status(bulk.json["ids"][0]).lane == "bulk"
 
 
 def test_a_silent_database_is_reported_in_time(crm: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,12 +63,6 @@ def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]
         yield gateway
 
 
-@pytest.fixture
-def ask(callers: dict[str, Ask]) -> Ask:
-    """Requests with a key for all apps."""
-    return callers["all"]
-
-
 def send(ask: Ask, app: str, text: str = "你好", **headers: str) -> Reply:
     message = {"msgtype": "text", "text": {"content": text}}
     body = {"app": app, "to": {"users": ["u1"]}, "message": message}
@@ -85,41 +79,41 @@ def lines(ask: Ask, *apps: str) -> list[dict[str, object]]:
 
 
 def test_a_request_goes_to_the_cell_that_it_names(
-    ask: Ask, callers: dict[str, Ask], cells: TwoCells
+    every: Ask, callers: dict[str, Ask], cells: TwoCells
 ) -> None:
     for app, cell in (("default", "one"), ("shop", "two")):
-        made = send(ask, app, Idempotency_Key="k1")
-        assert send(ask, app, Idempotency_Key="k1").json == made.json
+        made = send(every, app, Idempotency_Key="k1")
+        assert send(every, app, Idempotency_Key="k1").json == made.json
         place = made.headers["Location"]
         assert place == f"/v1/jobs/{made.json['id']}?cell={cell}"
         with cells.redis(cell) as redis:
             assert redis.exists(f"dingrelay:job:{made.json['id']}")
-        assert ask("GET", place).json["app"] == app
+        assert every("GET", place).json["app"] == app
         path = place.replace("?", "/cancel?")
-        assert ask("POST", path, {}).json["state"] == "cancelled"
-    found = ask("GET", "/v1/jobs?app=shop&kind=message-send").json["jobs"]
+        assert every("POST", path, {}).json["state"] == "cancelled"
+    found = every("GET", "/v1/jobs?app=shop&kind=message-send").json["jobs"]
     assert [job["app"] for job in found] == ["shop"]
     for path in ("/v1/jobs", "/v1/jobs/some", "/v1/limits", "/v1/webhooks", "/v1/jobs?cell=x"):
-        refused = ask("GET", path)
+        refused = every("GET", path)
         assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "?cell"), path
         assert refused.json["detail"] == "name one of the cells: one, two"
-    assert ask("GET", "/v1/jobs?cell=one&app=shop").status == 422
+    assert every("GET", "/v1/jobs?cell=one&app=shop").status == 422
     # All apps of this key are in one.
     assert callers["narrow"]("GET", "/v1/jobs").status == 200
-    assert ask("GET", "/v1/keys").status == 200
-    answers = lines(ask, "default", "shop", "default", "any")
+    assert every("GET", "/v1/keys").status == 200
+    answers = lines(every, "default", "shop", "default", "any")
     assert [each["line"] for each in answers] == [1, 2, 3, 4]
 
     campaign = {"name": "n", "app": "shop", "message": TEXT, "users": ["u1"]}
-    place = ask("POST", "/v1/campaigns", campaign).headers["Location"]
-    assert ask("GET", place).json["app"] == "shop"
-    place = ask("POST", "/v1/campaign-drafts", {"app": "shop"}).headers["Location"]
-    assert ask("PATCH", place, {"version": 1, "name": "n"}).json["version"] == 2
+    place = every("POST", "/v1/campaigns", campaign).headers["Location"]
+    assert every("GET", place).json["app"] == "shop"
+    place = every("POST", "/v1/campaign-drafts", {"app": "shop"}).headers["Location"]
+    assert every("PATCH", place, {"version": 1, "name": "n"}).json["version"] == 2
     endpoint = {"name": "n", "url": "https://example.com/hook", "types": ["job.*"]}
     both = {**endpoint, "apps": ["default", "shop"]}
-    assert ask("POST", "/v1/webhooks", both).status == 422
-    added = ask("POST", "/v1/webhooks", {**endpoint, "apps": ["shop"]})
-    assert ask("GET", added.headers["Location"]).json["apps"] == ["shop"]
+    assert every("POST", "/v1/webhooks", both).status == 422
+    added = every("POST", "/v1/webhooks", {**endpoint, "apps": ["shop"]})
+    assert every("GET", added.headers["Location"]).json["apps"] == ["shop"]
 
 
 def test_one_cell_is_not_named(settings: Settings, cells: TwoCells) -> None:
@@ -134,19 +128,19 @@ def test_one_cell_is_not_named(settings: Settings, cells: TwoCells) -> None:
 
 def test_a_lost_cell_is_named_and_the_apps_of_the_other_go_on(
     gateway: GatewayClient,
-    ask: Ask,
+    every: Ask,
     cells: TwoCells,
     home: ValkeyServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(health, "EVERY", 0.1)
-    assert send(ask, "default").status == 202
+    assert send(every, "default").status == 202
     cells.lose()
-    refused = send(ask, "shop", "later")
+    refused = send(every, "shop", "later")
     assert (refused.status, refused.headers["Retry-After"]) == (503, "2")
     assert refused.json["detail"].startswith("cell two is away: Redis cannot be reached")
-    assert send(ask, "default", "later").status == 202
-    answers = lines(ask, "default", "shop", "default")
+    assert send(every, "default", "later").status == 202
+    answers = lines(every, "default", "shop", "default")
     assert ["id" in each for each in answers] == [True, False, True]
     assert "cell two is away" in str(answers[1]["error"])
     assert gateway.ask("GET", "/readyz").status == 200
@@ -161,7 +155,7 @@ def test_a_lost_cell_is_named_and_the_apps_of_the_other_go_on(
     wait_until(lambda: away() == lost, what="the lost Redis is shown")
     home.stop()
     # A key that was used is known while what all cells share is away.
-    assert send(ask, "default", "later still").status == 202
+    assert send(every, "default", "later still").status == 202
 
 
 def test_the_door_and_callbacks_go_to_the_cell_of_the_app(

@@ -34,12 +34,6 @@ def token(gateway: GatewayClient) -> str:
     return token_of(asking(gateway.url), "drk_crm000000000", "secret")
 
 
-@pytest.fixture
-def redis(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        yield redis
-
-
 def connected(gateway: GatewayClient, *, buffer: int = 0) -> socket.socket:
     client = socket.socket()
     if buffer:
@@ -104,7 +98,7 @@ def path(token: str) -> str:
     return f"/media/upload?type=file&access_token={token}"
 
 
-def test_files_in_redis_are_bounded(gateway: GatewayClient, path: str, redis: Redis) -> None:
+def test_files_in_redis_are_bounded(gateway: GatewayClient, path: str, store: Redis) -> None:
     def upload(number: int) -> Reply:
         return gateway.ask("POST", path, bytes([number]) * SIZE, Content_Type=FORM)
 
@@ -114,12 +108,12 @@ def test_files_in_redis_are_bounded(gateway: GatewayClient, path: str, redis: Re
         full = upload(number)
         assert (full.status, full.json["errcode"]) == (503, -1)
         assert int(full.headers["Retry-After"]) > 0
-    waiting = list(redis.scan_iter(keys.upload("*")))
-    assert (len(waiting), len(redis.keys(keys.job("*")))) == (2, 2)
-    assert sum(redis.strlen(each) for each in waiting) <= LARGEST
-    assert 0 < redis.pttl(keys.UPLOADS) <= keys.UPLOAD_TTL_MS
+    waiting = list(store.scan_iter(keys.upload("*")))
+    assert (len(waiting), len(store.keys(keys.job("*")))) == (2, 2)
+    assert sum(store.strlen(each) for each in waiting) <= LARGEST
+    assert 0 < store.pttl(keys.UPLOADS) <= keys.UPLOAD_TTL_MS
     # As a worker does that has uploaded it.
-    redis.delete(waiting[0])
+    store.delete(waiting[0])
     assert upload(3).status == 200
 
 
@@ -142,12 +136,12 @@ def test_no_more_files_are_received_at_once_than_the_setting_allows(
     assert upload() == 200
 
 
-def test_redis_refusing_files(gateway: GatewayClient, path: str, redis: Redis) -> None:
+def test_redis_refusing_files(gateway: GatewayClient, path: str, store: Redis) -> None:
     """Such as a primary that has just become a replica, or one that is full."""
-    redis.config_set("maxmemory", 1)
+    store.config_set("maxmemory", 1)
     try:
         refused = gateway.ask("POST", path, b"a file", Content_Type=FORM)
     finally:
-        redis.config_set("maxmemory", 0)
+        store.config_set("maxmemory", 0)
     assert (refused.status, refused.json["errcode"]) == (200, -1)
     assert gateway.ask("POST", path, b"a file", Content_Type=FORM).status == 200

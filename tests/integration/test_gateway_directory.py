@@ -7,13 +7,14 @@ import pytest
 from databases import in_database
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.organisation import Department, Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
 from gateways import Ask
+from organisations import read
 
 PEOPLE = [f"u{number:02}" for number in range(7)]
 READS = frozenset({"directory:read"})
@@ -22,17 +23,9 @@ READS = frozenset({"directory:read"})
 async def fill(database: Database) -> None:
     """1 holds 2 and 3; u00 to u04 are in 2, u03 to u06 in 3; then u06 leaves."""
     directory = AppDirectory(database, "default")
-    root = Department(1, {"name": "all"})
-    below = [
-        Department(2, {"name": "two", "parent_id": 1}),
-        Department(3, {"name": "three", "parent_id": 1}),
-    ]
-    for run, in_three in (("one", PEOPLE[3:]), ("two", PEOPLE[3:6])):
-        await directory.open_run(run, scope="everything", roots=[root], calls=0)
-        await directory.fill(run, root, children=below, members=[], calls=1)
-        for department, userids in zip(below, (PEOPLE[:5], in_three), strict=True):
-            members = [Member(userid, {"name": userid.upper()}) for userid in userids]
-            await directory.fill(run, department, children=[], members=members, calls=1)
+    members = [Member(userid, {"name": userid.upper()}) for userid in PEOPLE]
+    for run, in_three in (("one", members[3:]), ("two", members[3:6])):
+        await read(directory, {1: [], 2: members[:5], 3: in_three}, {1: (2, 3)}, run=run)
         users, _ = await directory.unmet(run, most=50, confirm_removals=True)
         await directory.note_users(run, met=[], hidden=[], gone=users)
         await directory.close_run(run, confirm_removals=True)
@@ -88,7 +81,7 @@ async def test_people_of_a_department_are_those_in_and_below_it(find: Find) -> N
 async def test_departments_come_in_pages(filled: DirectoryService) -> None:
     every = await filled.departments("default", parent=None, after=None, limit=2)
     found = [(entry.id, entry.name, entry.parent) for entry in every]
-    assert found == [(1, "all", None), (2, "two", 1)]
+    assert found == [(1, "team 1", None), (2, "team 2", 1)]
     (rest,) = await filled.departments("default", parent=None, after=2, limit=2)
     assert rest.id == 3
     below = await filled.departments("default", parent=1, after=None, limit=9)
@@ -99,11 +92,11 @@ async def test_departments_come_in_pages(filled: DirectoryService) -> None:
 async def test_a_tree_of_departments_counts_each_person_once(filled: DirectoryService) -> None:
     found = await filled.nodes("default")
     assert [(each.id, each.name, each.people, each.leaf) for each in found] == [
-        (1, "all", 6, False),
-        (2, "two", 5, True),
-        (3, "three", 3, True),
+        (1, "team 1", 6, False),
+        (2, "team 2", 5, True),
+        (3, "team 3", 3, True),
     ]
-    assert await filled.nodes("default", parents=[2], ids=[3], named="hre") == found
+    assert await filled.nodes("default", parents=[2], ids=[3], named="m 3") == found
     assert await filled.nodes("other", parents=[1]) == []
 
 
@@ -135,7 +128,7 @@ def test_a_client_walks_the_pages(callers: dict[str, Ask], settings: Settings) -
         assert second["next"] is None
     inside = crm("GET", "/v1/directory/users?department=3&left=false").json
     assert [person["userid"] for person in inside["users"]] == ["u03", "u04", "u05"]
-    named = crm("GET", "/v1/directory/departments?named=hre").json
+    named = crm("GET", "/v1/directory/departments?named=m%203").json
     assert [(each["id"], each["people"]) for each in named["departments"]] == [(3, 3)]
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from databases import in_database
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.organisation import Department, Member
+from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.http.api_keys import Grant
 from gateways import Ask, GatewayClient
+from organisations import organise
 
 DRAFTS = "/v1/campaign-drafts"
 TEXT = {"msgtype": "text", "text": {"content": "{name}, come!"}}
@@ -35,21 +35,10 @@ def directory(gateway: GatewayClient, settings: Settings) -> None:
     """Ann and two people called Bob Lee."""
 
     async def fill(database: Database) -> None:
-        store, root = AppDirectory(database, "default"), Department(1, {"name": "all"})
-        await store.open_run("walk", scope="everything", roots=[root], calls=0)
-        members = [
-            Member(user, {"name": name, "mobile": mobile})
-            for user, (name, mobile) in PEOPLE.items()
-        ]
-        await store.fill("walk", root, children=[], members=members, calls=1)
-        await store.close_run("walk", confirm_removals=True)
+        people = [Member(user, {"name": a, "mobile": b}) for user, (a, b) in PEOPLE.items()]
+        await (await organise(database, {1: people})).close_run("walk", confirm_removals=True)
 
     in_database(settings.database, fill)
-
-
-@pytest.fixture
-def crm(callers: dict[str, Ask]) -> Ask:
-    return callers["crm"]
 
 
 def made(ask: Ask, **content: Any) -> dict[str, Any]:
@@ -136,7 +125,7 @@ def test_pasted_people_are_looked_up(crm: Ask, callers: dict[str, Ask]) -> None:
     ann = {"line": 1, "userid": "a1", "name": "Ann"}
     assert (found["people"], found["complete"]) == ([ann, ann], True)
     problems = [
-        (2, "Bob Lee is the name of several people: b1 all, b2 all"),
+        (2, "Bob Lee is the name of several people: b1 team 1, b2 team 1"),
         (3, "没有 is no person in the directory"),
     ]
     assert [(each["line"], each["problem"]) for each in found["problems"]] == problems

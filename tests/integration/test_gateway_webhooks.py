@@ -30,11 +30,6 @@ def grants() -> Sequence[Grant]:
     return GRANTS
 
 
-@pytest.fixture
-def every(callers: dict[str, Ask]) -> Ask:
-    return callers["all"]
-
-
 def add(ask: Ask, **fields: Any) -> Reply:
     return ask("POST", "/v1/webhooks", {"url": URL, "types": ["job.*"], **fields})
 
@@ -87,6 +82,8 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"url": "https://a.example/ b"}, "/url"),
     ({"url": "https://a.example/" + "x" * 2_000}, "/url"),
     ({"url": "http://10.0.0.1/"}, "/url"),
+    ({"url": "http://169.254.169.254/latest"}, "/url"),
+    ({"url": "http://[fd00::1]:8080/"}, "/url"),
     ({"url": "https://[::ffff:169.254.169.254]/"}, "/url"),
     ({"url": "celery://"}, "/url"),
     ({"url": "celery://crm"}, "/url"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
@@ -21,6 +21,7 @@ from dingrelay_workers.directory.sync_schedule import SyncSchedule
 from dingrelay_workers.maintenance.leader import WORK, Leader
 from dingrelay_workers.store.records import Records
 from leading import lead_once
+from rows import all_of, change
 from tables import prepare
 from wakeups import Published
 
@@ -37,16 +38,13 @@ async def left(database: Database, app: str, userid: str, *, days: int) -> None:
     await directory.put_user(f"came-{userid}", member(userid, f"union-{userid}"), calls=1)
     await directory.drop_user(f"left-{userid}", userid, calls=1)
     at = datetime.now(UTC) - timedelta(days=days)
-    async with database.write(app) as connection:
-        for table, column in ((UserRow, "left_at"), (ChangeRow, "at")):
-            ours = table.app == app, table.userid == userid
-            await connection.execute(update(table).where(*ours).values(**{column: at}))
+    for table, column in ((UserRow, "left_at"), (ChangeRow, "at")):
+        ours = table.app == app, table.userid == userid
+        await change(database, table, *ours, **{column: at})
 
 
 async def known(database: Database, table: type[UserRow] | type[ChangeRow]) -> set[str]:
-    async with database.read() as connection:
-        rows = await connection.execute(select(table.app, table.userid))
-        return {f"{row.app}/{row.userid}" for row in rows}
+    return {f"{row['app']}/{row['userid']}" for row in await all_of(database, table)}
 
 
 def a_retention(database: Database) -> Retention:

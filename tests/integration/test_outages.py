@@ -96,9 +96,9 @@ async def test_an_outage_costs_few_calls_and_no_job(
 
 async def test_another_api_keeps_its_rate(fleet: Fleet, sandbox: SandboxAdmin) -> None:
     sandbox.add_fault("http", status=503, api=SEND)
-    stuck = await fleet.enqueue(*messages(1, 30))
+    stuck = await fleet.enqueue(*messages(1, 10))
     await eventually(lambda: is_out(fleet, "message.send"))
-    others = await fleet.enqueue(*approvals(60), *(user_sync(n) for n in range(1, 31)))
+    others = await fleet.enqueue(*approvals(20), *(user_sync(n) for n in range(1, 11)))
     await fleet.done(others)
     await eventually(lambda: all_snoozed(fleet, stuck))
     sandbox.clear_faults()
@@ -223,7 +223,7 @@ async def test_an_api_that_refuses_stops_alone(opened: OpenFleet, sandbox: Sandb
 async def test_refused_credentials_hold_the_app(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(token_circuit=1)
     fault = sandbox.add_fault("credentials_refused", api="/gettoken")
-    drafts = await fleet.enqueue(*messages(1, 40), *approvals(10))
+    drafts = await fleet.enqueue(*messages(1, 20), *approvals(5))
     began = time.monotonic()
     await eventually(lambda: is_out(fleet, "hold"))
     await eventually(lambda: all_snoozed(fleet, drafts))
@@ -325,9 +325,9 @@ async def test_a_job_older_than_max_age_is_dead(opened: OpenFleet, sandbox: Sand
 async def test_waiting_jobs_cost_only_probes(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
     fleet = await opened(rules={"*": {"calls": ""}})
     fault = sandbox.add_fault("http", status=503, api=SEND)
-    drafts = await fleet.enqueue(*(message(n % 190 + 1) for n in range(6)))
+    drafts = await fleet.enqueue(*messages(1, 6))
     await eventually(lambda: is_out(fleet, "message.send"))
-    drafts += await fleet.enqueue(*(message(n % 190 + 1) for n in range(6, 156)))
+    drafts += await fleet.enqueue(*messages(7, 60))
 
     def probed() -> int:
         return sum(sandbox.audit()["calls"][SEND].values())
@@ -340,7 +340,7 @@ async def test_waiting_jobs_cost_only_probes(opened: OpenFleet, sandbox: Sandbox
 
     await eventually(lambda: all_snoozed(fleet, drafts))
     async with asyncio.timeout(60):
-        # A job that is woken for a probe may find another one at it; that all 150 come is the fault.
+        # A job that is woken for a probe may find another one at it; that all 60 come is the fault.
         while await runs_of_two_probes() > 4:
             pass
     sandbox.delete_fault(fault)
@@ -392,7 +392,7 @@ async def test_wrong_credentials_leave_the_jobs(opened: OpenFleet, sandbox: Sand
     wrong = await opened("wrong", beside=right, token_circuit=60)
     with pytest.raises(Credentials):
         await wrong.resources.tokens.token("default")
-    drafts = await right.enqueue(*messages(1, 100))
+    drafts = await right.enqueue(*messages(1, 40))
     await right.done(drafts)
     assert sandbox.audit()["calls"]["/gettoken"] == {"error": 1, "ok": 1}
-    assert right.runs.total() <= 500, "no job goes round for long"
+    assert right.runs.total() <= 200, "no job goes round for long"

@@ -34,7 +34,7 @@ from outages import (
 from outages import opened_fleets as fleets
 from thorough import either
 
-MANY = either(300, 3_000)
+MANY = either(120, 3_000)
 """Jobs that wait for one API."""
 PROBES = 2
 """So many while they wait."""
@@ -42,15 +42,11 @@ PROBES = 2
 
 @pytest.fixture
 async def opened_durably(
-    sandbox: SandboxAdmin,
-    durable_server: ValkeyServer,
-    sqlite_url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    sandbox: SandboxAdmin, durable_url: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[OpenFleet]:
     """Start a worker whose Valkey keeps what it holds."""
-    url = f"redis://{durable_server.host}:{durable_server.port}/0"
-    redis = Redis.from_url(url)
-    async with fleets(sandbox, url, redis, sqlite_url, monkeypatch) as open_fleet:
+    redis = Redis.from_url(durable_url)
+    async with fleets(sandbox, durable_url, redis, sqlite_url, monkeypatch) as open_fleet:
         yield open_fleet
     await redis.aclose()
 

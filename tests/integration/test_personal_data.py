@@ -4,7 +4,6 @@ import asyncio
 import json
 import stat
 import zlib
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -337,6 +336,7 @@ async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office)
     assert await office.places() == set()
 
 
+@on_sqlite
 async def test_a_notice_is_left_until_its_delivery_is_over(office: Office) -> None:
     await subscribe(office.database)
     await office.put(NoticeRow, a_notice({"userid": SUBJECT}))
@@ -350,6 +350,7 @@ async def test_a_notice_is_left_until_its_delivery_is_over(office: Office) -> No
     assert await office.places() == set()
 
 
+@on_sqlite
 async def test_data_newer_than_the_request_is_not_touched(office: Office) -> None:
     """So an erasure comes to an end, although its person works on."""
     since = await office.passes.now() - timedelta(minutes=5)
@@ -368,6 +369,7 @@ async def test_data_newer_than_the_request_is_not_touched(office: Office) -> Non
     assert await office.places() == before
 
 
+@on_sqlite
 async def test_only_one_application_is_asked_about(office: Office) -> None:
     for job, app in (("a", "default"), ("b", "hr")):
         await office.put(UserRow, a_person(app=app))
@@ -383,10 +385,8 @@ async def test_only_one_application_is_asked_about(office: Office) -> None:
 
 
 @pytest.fixture
-async def store(office: Office) -> AsyncIterator[CampaignStore]:
-    store = CampaignStore(office.settings.database)
-    yield store
-    await store.close()
+def store(office: Office) -> CampaignStore:
+    return CampaignStore(office.database)
 
 
 async def created(store: CampaignStore, *users: str) -> str:
@@ -420,6 +420,7 @@ async def test_drafts_go_on_without_them(office: Office) -> None:
     assert await office.places() == set()
 
 
+@on_sqlite
 async def test_a_check_names_them_no_longer(office: Office, store: CampaignStore) -> None:
     await office.put(UserRow, {**a_person(SUBJECT), "name": "张三"})
     await office.put(UserRow, {**a_person(OTHER), "name": "张三"})
@@ -452,6 +453,7 @@ async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(
     assert await office.places() == set()
 
 
+@on_sqlite
 async def test_the_last_person_of_a_chunk_ends_it(office: Office, store: CampaignStore) -> None:
     campaign = await created(store, SUBJECT)
     await office.erase()
@@ -461,6 +463,7 @@ async def test_the_last_person_of_a_chunk_ends_it(office: Office, store: Campaig
     assert (report.outcomes["cancelled"], report.outcomes["accepted"]) == (1, 0)
 
 
+@on_sqlite
 @pytest.mark.parametrize("state", [ChunkState.QUEUED, ChunkState.SETTLED])
 async def test_a_call_of_today_keeps_its_people(
     office: Office, store: CampaignStore, state: ChunkState
@@ -474,6 +477,7 @@ async def test_a_call_of_today_keeps_its_people(
     assert await office.places() == {"campaign_chunks"}
 
 
+@on_sqlite
 async def test_a_message_made_for_one_person_goes_with_them(
     office: Office, store: CampaignStore
 ) -> None:
@@ -523,21 +527,21 @@ async def test_nobody_gets_a_message_twice_because_of_an_erasure(
         assert (await worker.status(erasure.job)).result == {"tombstone": erasure.tombstone}
 
 
-def test_the_client_returns_what_it_found(settings: Settings) -> None:
-    prepare(settings.database)
-    with Client(settings) as client:
-        nothing = client.erase_person("stranger")
-        assert (nothing.job, nothing.follow_up, nothing.remaining) == ("", None, [])
-        client.send(a_message("u1"))
-        erasure = client.erase_person("u1")
-        assert client.status(erasure.job).kind == PersonErase.kind
-        assert "u1" not in client.export_person("u1")["jobs"][0]["job"]
-        assert client.export_person("u1")["jobs"][0]["asked"]["to"] == {"users": ["u1"]}
-        for wrong in ("", "a,b", "a b"):
-            with pytest.raises(ContractError, match="user"):
-                client.erase_person(wrong)
-        with pytest.raises(ContractError, match="app"):
-            client.export_person("u1", app="no such")
+def test_the_client_returns_what_it_found(client: Client) -> None:
+    prepare(client.settings.database)
+    nothing = client.erase_person("stranger")
+    assert (nothing.job, nothing.follow_up, nothing.remaining) == ("", None, [])
+    client.send(a_message("u1"))
+    erasure = client.erase_person("u1")
+    assert client.status(erasure.job).kind == PersonErase.kind
+    (exported,) = client.export_person("u1")["jobs"]
+    assert "u1" not in exported["job"]
+    assert exported["asked"]["to"] == {"users": ["u1"]}
+    for wrong in ("", "a,b", "a b"):
+        with pytest.raises(ContractError, match="user"):
+            client.erase_person(wrong)
+    with pytest.raises(ContractError, match="app"):
+        client.export_person("u1", app="no such")
 
 
 def test_an_export_is_private(cli: Cli, sqlite_url: str, tmp_path: Path) -> None:

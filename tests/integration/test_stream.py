@@ -303,9 +303,10 @@ async def test_processes_listen_at_once(server: StreamServer, listen: Listen, re
     assert await redis.llen("dingrelay.events") == 1
 
 
-async def test_redis_away_asks_again(server: StreamServer, durable_server: ValkeyServer) -> None:
-    url = f"redis://{durable_server.host}:{durable_server.port}/0"
-    async with opened(settings_for(server.url, url)) as listening:
+async def test_redis_away_asks_again(
+    server: StreamServer, durable_server: ValkeyServer, durable_url: str
+) -> None:
+    async with opened(settings_for(server.url, durable_url)) as listening:
         client = await server.client(1)
         assert await client.status(await client.event("e1")) == "SUCCESS"
         await asyncio.to_thread(durable_server.stop)

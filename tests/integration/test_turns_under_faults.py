@@ -6,7 +6,6 @@ In virtual time, by seeds: what must hold of shares, of the limit and of each jo
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from redis import Redis
@@ -93,13 +92,6 @@ class Story:
 
     def after_a_fault(self, start: float, end: float, seconds: float = BACK) -> bool:
         return any(fault < end and start < fault + seconds for fault in self.faults)
-
-
-@pytest.fixture
-def redis(valkey_url: str) -> Iterator[Redis]:
-    with Redis.from_url(valkey_url) as redis:
-        yield redis
-        redis.delete("clock")
 
 
 def most_at_once(story: Story) -> int:
@@ -215,9 +207,9 @@ def check_limit_is_used(story: Story) -> None:
 
 @pytest.mark.parametrize("rough", [False, True], ids=["quiet", "rough"])
 @pytest.mark.parametrize("seed", range(either(1, 20)))
-def test_shares_and_limits_hold_under_faults(redis: Redis, seed: int, rough: bool) -> None:
+def test_shares_and_limits_hold_under_faults(store: Redis, seed: int, rough: bool) -> None:
     async def play() -> None:
-        async with SimulatedFleet(redis, rules=RULES, processes=3, seed=seed) as fleet:
+        async with SimulatedFleet(store, rules=RULES, processes=3, seed=seed) as fleet:
             story = Story(fleet, random.Random(seed))
             await story.play(rough=rough)
             check_limit(story)

@@ -82,23 +82,21 @@ def read(text: bytes) -> Any:
     return {**envelope, "body": body}
 
 
-def test_a_job_that_is_enqueued_twice_is_woken_once(settings: Settings, store: Redis) -> None:
-    with Client(settings) as client:
-        client.send(message(idempotency_key="k"))
-        client.send(message(idempotency_key="k"))
-        keyed = (message(idempotency_key="other") for _ in range(3))
-        assert client.send_many(keyed) == 3
-        with pytest.raises(IdempotencyConflict):
-            client.send_many([message(text="new"), message(text="changed", idempotency_key="k")])
+def test_a_job_that_is_enqueued_twice_is_woken_once(client: Client, store: Redis) -> None:
+    client.send(message(idempotency_key="k"))
+    client.send(message(idempotency_key="k"))
+    keyed = (message(idempotency_key="other") for _ in range(3))
+    assert client.send_many(keyed) == 3
+    with pytest.raises(IdempotencyConflict):
+        client.send_many([message(text="new"), message(text="changed", idempotency_key="k")])
     assert store.llen(QUEUE) == 3
 
 
-def test_a_job_is_one_round_trip(settings: Settings, store: Redis) -> None:
-    with Client(settings) as client:
-        client.send(message())
-        store.config_resetstat()
-        client.send(message(text="again"))
-        client.send_many(message(text=f"text {number}") for number in range(100))
+def test_a_job_is_one_round_trip(client: Client, store: Redis) -> None:
+    client.send(message())
+    store.config_resetstat()
+    client.send(message(text="again"))
+    client.send_many(message(text=f"text {number}") for number in range(100))
     stats = store.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == 3
     assert "cmdstat_ping" not in stats
@@ -122,22 +120,21 @@ def test_another_broker_is_published_to(valkey_url: str, store: Redis, name: str
 
 @pytest.mark.parametrize("jobs", [1, 120])
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
-def test_refusals_leave_nothing(settings: Settings, store: Redis, trouble: str, jobs: int) -> None:
-    with Client(settings) as client:
-        client.send(message(text="known"))
-        before = sorted(store.keys())
-        try:
-            if trouble == "full":
-                store.config_set("maxmemory", 1)
-            else:
-                store.replicaof("127.0.0.1", 1)
-            with pytest.raises(ServiceUnavailable, match=r"OutOfMemory|ReadOnly"):
-                client.send_many(message(text=f"text {number}") for number in range(jobs))
-        finally:
-            store.config_set("maxmemory", 0)
-            store.replicaof("NO", "ONE")
-        assert sorted(store.keys()) == before
-        assert store.llen(QUEUE) == store.zcard(keys.woken(QUEUE)) == 1
+def test_refusals_leave_nothing(client: Client, store: Redis, trouble: str, jobs: int) -> None:
+    client.send(message(text="known"))
+    before = sorted(store.keys())
+    try:
+        if trouble == "full":
+            store.config_set("maxmemory", 1)
+        else:
+            store.replicaof("127.0.0.1", 1)
+        with pytest.raises(ServiceUnavailable, match=r"OutOfMemory|ReadOnly"):
+            client.send_many(message(text=f"text {number}") for number in range(jobs))
+    finally:
+        store.config_set("maxmemory", 0)
+        store.replicaof("NO", "ONE")
+    assert sorted(store.keys()) == before
+    assert store.llen(QUEUE) == store.zcard(keys.woken(QUEUE)) == 1
 
 
 def test_a_user_who_may_not_write_to_the_queue_has_the_job_accepted(
