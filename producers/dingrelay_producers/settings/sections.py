@@ -14,7 +14,7 @@ SHORTEST_SYNC = timedelta(minutes=10)
 LONGEST_SYNC = timedelta(days=28)
 """After 30 days without a sync the directory is not used to check recipients any more."""
 Seconds = Annotated[float, Field(gt=0, le=10 * 366 * 86_400)]
-"""A length of time: ten years at most, so that a moment can be told from it, and milliseconds be counted."""
+"""A length of time: ten years at most, so that moments and milliseconds can be computed from it."""
 SHORTEST_KEPT = timedelta(days=1)
 """Data read before a person left is written by then, and can't bring them back."""
 LONGEST_KEPT = timedelta(days=3_650)
