@@ -74,6 +74,8 @@ def test_commands_that_have_moved_name_commands_that_exist() -> None:
         refused = CliRunner().invoke(app, [*old.split(), "--json"])
         assert refused.exit_code == 2
         assert new.split()[-1] in refused.stderr
+        # A shell that completes it shows no errors.
+        root().resolve_command(typer.Context(root(), resilient_parsing=True), old.split())
 
 
 def test_commands_that_do_not_exist_are_found() -> None:

@@ -71,7 +71,9 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command of these arguments; of a renamed one a note of its name, of one that has moved an error."""
-        for words in (2, 1):
+        for words in (
+            () if ctx.resilient_parsing else (2, 1)
+        ):  # a shell that completes it shows no errors
             old = " ".join(args[:words])
             new = RENAMED.get(old) or MOVED.get(old)
             if new:
