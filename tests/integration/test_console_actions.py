@@ -389,6 +389,21 @@ async def test_what_a_role_does_not_cover_is_neither_shown_nor_changed(
     assert [await state(redis, each) for each in (other, lane, own)] == ["dead", "dead", "queued"]
 
 
+async def test_the_lanes_of_one_role_are_not_those_of_another(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    own = await ended(redis, records, text="own", app="hr", lane="bulk")
+    cross = await ended(redis, records, text="cross", app="hr", lane="urgent")
+    await rows.put(browser.database, UserRow, {"userid": "clerk", "name": "clerk"})
+    await browser.give("clerk", "operate", apps=["hr"], lanes=["bulk"])
+    await browser.give("clerk", "view", apps=["it"])
+    assert await browser.come_in("clerk")
+    for path in ("/jobs", "/jobs?q=state:dead", "/dead/requeue?state=dead&code=60121"):
+        text = await browser.text(path)
+        assert [each.id in text for each in (own, cross)] == [True, False], path
+    assert [await browser.status(f"/jobs/{each.id}") for each in (own, cross)] == [200, 404]
+
+
 async def got(
     browser: Browser, user: str, outcome: str, *jobs: tuple[str, datetime], **job: Any
 ) -> None:

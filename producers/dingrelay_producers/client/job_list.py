@@ -76,7 +76,8 @@ class JobList:
         index: a sorted set of job ids by a time in ms, read from its end.
         patience: seconds for an answer of the history, without which Redis's jobs are listed nevertheless;
             None: as long as it takes, and none are.
-        seen: which jobs the caller may see.
+        seen: which jobs the caller may see, by the values of their fields.
+        sees: the same by a look at each of these.
         on_unreadable: called for each record of another release, which is left out.
     """
 
@@ -88,6 +89,7 @@ class JobList:
         index: str = keys.RECENT,
         patience: float | None = None,
         seen: Seen | None = None,
+        sees: Callable[[JobStatus | Brief], bool] = lambda _: True,
         on_unreadable: Callable[[UnreadableRecord], object] = lambda _: None,
     ) -> None:
         self._use = use
@@ -95,6 +97,7 @@ class JobList:
         self._index = index
         self._patience = patience
         self._seen = seen or {}
+        self._sees = sees
         self._on_unreadable = on_unreadable
 
     async def find(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
@@ -142,6 +145,7 @@ class JobList:
             rows, behind = await self._answered(
                 self._history.list(chosen, self._seen, before=before, limit=limit - len(found))
             )
+            rows = list(filter(self._sees, rows))
         except ServiceUnavailable:
             # Answer with what Redis has; the request for the next page then fails.
             if found and last:
@@ -237,6 +241,7 @@ class JobList:
                 return
             last = Position(int(at), _text(job))
             found = [Brief(_text(row[0]), int(row[1]), *map(_text, row[2:])) for row in rows]
+            found = [each for each in found if not each.state or self._sees(each)]
             if after is not None:
                 # The one of this place may be gone, and others have its moment.
                 found = [each for each in found if (each.at, each.id) < after]
@@ -254,11 +259,13 @@ class JobList:
         return {
             job: known[job]
             for job in ids
-            if job in known and self._sees(known[job]) and chosen.takes(known[job])
+            if job in known and self._may_see(known[job]) and chosen.takes(known[job])
         }
 
-    def _sees(self, job: JobStatus) -> bool:
-        return all(getattr(job, name) in values for name, values in self._seen.items())
+    def _may_see(self, job: JobStatus) -> bool:
+        return self._sees(job) and all(
+            getattr(job, name) in values for name, values in self._seen.items()
+        )
 
     async def _read(self, ids: Sequence[str]) -> tuple[dict[str, JobStatus], list[str]]:
         """Those of these jobs whose records can be read, and the others."""

@@ -168,7 +168,7 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
         grant = permitted(session.grants, route.scope)
         if grant is None:
             raise web.HTTPForbidden(reason=tr("Your role does not include this."))
-        visit = Visit(request, request.app[CONTEXT], session, grant)
+        visit = Visit(request, request.app[CONTEXT], session, route.scope, grant)
         if route.method == "POST":
             sent = await read_form(request, route.limit)
             try:

@@ -321,6 +321,7 @@ def listing(visit: Visit, *, failed: bool) -> JobList:
         patience=PATIENCE,
         # Parts of a sync or of a broadcast are shown as a whole elsewhere.
         seen={**visit.grant.sees_jobs, "lane": visit.grant.lanes, "kind": reported_kinds()},
+        sees=lambda job: visit.covers(job.app, job.lane),
     )
 
 

@@ -19,7 +19,7 @@ from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.gateway.job_changes import JobChanges
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
-from dingrelay_workers.roles.scopes import permitted
+from dingrelay_workers.roles.scopes import permitting
 
 PAGE = 50
 """Rows of a list."""
@@ -38,7 +38,8 @@ class Visit:
     """A request of a person who has signed in, and who may use the page.
 
     Attributes:
-        grant: what the person may do here: apps and lanes are those of the page's scope.
+        scope: of the page.
+        grant: what the person may do here at most: apps and lanes are those of the page's scope.
         once: random bytes, the same where a form is sent twice; of a form only.
         said: shown above the page that a form leads to.
     """
@@ -46,6 +47,7 @@ class Visit:
     request: web.Request
     context: ConsoleContext
     session: Session
+    scope: str
     grant: Grant
     once: bytes = b""
     said: str = ""
@@ -55,14 +57,15 @@ class Visit:
         return self.session.may(scope)
 
     def covers(self, app: str, lane: str, *, scope: str = "") -> bool:
-        """Whether the person may act for this app in this lane, by the scope of the page or by another one."""
-        grant = permitted(self.session.grants, scope) if scope else self.grant
-        return grant is not None and grant.permits_app(app) and lane in grant.lanes
+        """Whether one of the person's roles has this app and this lane, by the scope of the page or by another one."""
+        grants = permitting(self.session.grants, scope or self.scope)
+        return any(each.permits_app(app) and lane in each.lanes for each in grants)
 
     @property
-    def reach(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Apps and lanes for which the person may use this page: two with the same see the same."""
-        return self.grant.apps, frozenset(self.grant.lanes)
+    def reach(self) -> frozenset[tuple[frozenset[str], frozenset[str]]]:
+        """Apps and lanes of each role by which the person may use this page: two with the same see the same."""
+        grants = permitting(self.session.grants, self.scope)
+        return frozenset((each.apps, frozenset[str](each.lanes)) for each in grants)
 
     @property
     def changes(self) -> JobChanges:

@@ -36,10 +36,8 @@ NAMES: Mapping[str, tuple[str, str]] = {
 """Role → its name for people, and what it is for."""
 
 
-def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
-    """What a person may do on a page of this scope; None if nothing.
-
-    Only grants that permit the scope count: who may write for one app and look at all must not write for all.
+def permitting(grants: Sequence[Grant], scope: str) -> list[Grant]:
+    """Those that permit a scope: who may write for one app and look at all must not write for all.
 
     Args:
         grants: one for each role that the person holds.
@@ -48,6 +46,12 @@ def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
     found = [each for each in grants if not scope or each.permits(scope)]
     if scope == CAMPAIGNS:
         found = [each for each in found if each.permits_lane("bulk")]
+    return found
+
+
+def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
+    """What a person may do at most on a page of this scope; None if nothing. `grants` as for `permitting`."""
+    found = permitting(grants, scope)
     if not found:
         return None
     return Grant(
