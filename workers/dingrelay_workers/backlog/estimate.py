@@ -13,7 +13,6 @@ from dingrelay_producers.store.scripts import run_async
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.dingtalk.apis import APIS
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.fleet_rules import FleetRules
 from dingrelay_workers.limiter.overview import FleetPace
@@ -158,9 +157,6 @@ LANES: Sequence[Lane] = ("urgent", "normal", "bulk")
 API_OF = {kind.name: kind.api for kind in KINDS.values() if kind.api}
 """Kind of job → the API that most of its calls are of. Of others no limit is known beforehand."""
 
-HOST_OF = {api.name: api.dialect for api in APIS}
-"""API → the host that serves it, as breakers name it."""
-
 
 def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[BacklogGroup]:
     """The jobs of each lane of each application, counted over all kinds and senders.
@@ -172,14 +168,11 @@ def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[Bac
     """
     rules, buckets, breakers = pace
     rates = _Rates(rules, buckets, tally.now)
-    out = {each.scope.partition(":")[2] for each in breakers if each.scope.startswith("hold:")}
-    hosts = {each.name for each in breakers if each.scope.startswith("egress:")}
     found: list[BacklogGroup] = []
     of_app: dict[str, list[BacklogGroup]] = {}
     for group in tally.groups:
         of_app.setdefault(group.app, []).append(group)
     for app, own in sorted(of_app.items()):
-        sick = {each.name for each in breakers if each.scope == f"app:{app}"}
         for lane in LANES:
             groups = [group for group in own if group.lane == lane]
             if not groups:
@@ -191,9 +184,7 @@ def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[Bac
             apis = {API_OF[group.kind] for group in waiting if group.kind in API_OF}
             if any(group.queue not in served for group in waiting):
                 jobs.held_by = "worker"
-            elif waiting and (
-                app in out or apis & sick or {HOST_OF.get(api) for api in apis} & hosts
-            ):
+            elif waiting and any(each.stops(app, api) for each in breakers for api in ("", *apis)):
                 jobs.held_by = "outage"
             else:
                 ahead = [group for group in own if group.lane in LANES[: LANES.index(lane) + 1]]

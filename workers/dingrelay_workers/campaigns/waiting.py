@@ -58,12 +58,9 @@ async def why_it_waits(settings: Settings, redis: Redis, row: CampaignRow, now: 
 
 def _outage(app: str, breakers: Sequence[BreakerState]) -> str:
     for breaker in breakers:
-        if breaker.scope == f"hold:{app}":
+        if breaker.stops(app, ""):
             return en("The app {} is held: {}", app, breaker.reason)
-        kind, _, _ = breaker.scope.partition(":")
-        if (breaker.scope, breaker.name) == (f"app:{app}", MESSAGE_SEND.name) or (
-            (kind, breaker.name) == ("egress", MESSAGE_SEND.dialect)
-        ):
+        if breaker.stops(app, MESSAGE_SEND.name):
             return en("DingTalk does not answer sanely: {}", breaker.reason)
     return ""
 

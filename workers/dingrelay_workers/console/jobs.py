@@ -292,9 +292,7 @@ async def _why_it_waits(
         return Meaning("bad", en("No worker serves the queue {}.", queue), START)
     api = estimate.API_OF.get(job.kind, "")
     for each in breakers:
-        scope, _, name = each.scope.partition(":")
-        of_app = name == job.app and (scope == "hold" or each.name == api)
-        if of_app or (scope == "egress" and each.name == estimate.HOST_OF.get(api)):
+        if each.stops(job.app, api):
             return outage(each)
     if b"parked" in record:
         return Meaning("wait", en("It waits for its sender's turn at a limit of DingTalk."))

@@ -20,7 +20,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks.sentence import from_text, to_text
-from dingrelay_workers.dingtalk.apis import TOKEN
+from dingrelay_workers.dingtalk.apis import APIS, TOKEN
 from dingrelay_workers.limiter.rules import MOST_KNOWN, Rules
 
 _PACKAGE = "dingrelay_workers.limiter"
@@ -129,6 +129,10 @@ class Verdict(NamedTuple):
     opened: tuple[str, ...]
 
 
+HOST_OF = {api.name: api.dialect for api in APIS}
+"""API → the host that serves it, as breakers name it."""
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerState:
     """A breaker that stands open.
@@ -146,6 +150,12 @@ class BreakerState:
     opened_at: datetime
     next_probe: datetime
     probes: int
+
+    def stops(self, app: str, api: str) -> bool:
+        """Whether calls of this API by this app wait for it; of no API ("") those of any, where the app is held."""
+        scope, _, name = self.scope.partition(":")
+        of_app = name == app and (scope == "hold" or self.name == api)
+        return of_app or (scope == "egress" and self.name == HOST_OF.get(api))
 
 
 def sick(
