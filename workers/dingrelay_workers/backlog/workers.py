@@ -9,6 +9,7 @@ from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.store import keys
 from dingrelay_workers import minutes
 from dingrelay_workers.backlog.documents import ServedLane, WorkerList, WorkerStatus
+from dingrelay_workers.limiter.fleet_rules import published
 
 PREFIX = "dingrelay."
 
@@ -19,15 +20,13 @@ async def read(redis: Redis) -> WorkerList:
     Raises:
         RedisError: Redis cannot be reached.
     """
-    signs: list[Any] = await redis.hkeys(keys.PRESENCE)
-    names = sorted(name.decode(errors="replace") for name in signs)
-    texts: list[Any] = await redis.mget([keys.rules(name) for name in names]) if names else []
+    workers = await published(redis)
     alive: list[Any] = await redis.mget(list(map(keys.alive, QUEUES)))
-    ran = await minutes.read(redis, list(map(minutes.worker, names)))
+    ran = await minutes.read(redis, list(map(minutes.worker, workers)))
     return WorkerList(
         workers=[
             _worker(name, text).model_copy(update={"minutes": ran[minutes.worker(name)]})
-            for name, text in zip(names, texts, strict=True)
+            for name, text in workers.items()
         ],
         lanes=[
             ServedLane(name=queue.removeprefix(PREFIX), served=sign is not None)
@@ -36,7 +35,7 @@ async def read(redis: Redis) -> WorkerList:
     )
 
 
-def _worker(name: str, text: bytes | None) -> WorkerStatus:
+def _worker(name: str, text: bytes) -> WorkerStatus:
     """A worker of what it has published; one of an earlier release says less."""
     try:
         kept: Any = json.loads(text or "{}")

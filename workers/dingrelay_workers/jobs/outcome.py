@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.store.record import CANCELLED_TOO_LATE
 from dingrelay_producers.store.states import OwnershipLost, State
 from dingrelay_tasks.contract import ContractError, Json
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait, Withdrawn
@@ -330,26 +331,14 @@ def _job_error(error_class: str, code: str, message: str, hint: str) -> Json:
 def _unknown(
     code: str, message: str, *, attempts: int = 0, candidates: Sequence[Json] = ()
 ) -> Outcome:
-    error: Json = {
-        "class": "unknown",
-        "code": code,
-        "message": message,
-        "hint": en(
-            "Look in DingTalk whether it happened, and tell it with `dingrelay job resolve`."
-        ),
-    }
+    error = _job_error("unknown", code, message, CANCELLED_TOO_LATE["hint"])
     if candidates:
         error["candidates"] = list(candidates)
     return Outcome(State.UNKNOWN, reason=message, attempts=attempts, error=error)
 
 
 def _error(error: DingTalkError) -> Json:
-    document: Json = {
-        "class": error.name,
-        "code": error.code,
-        "message": error.message,
-        "hint": error.hint,
-    }
+    document = _job_error(error.name, error.code, error.message, error.hint)
     if error.verbatim is not None:
         document["answer"] = error.verbatim
     return document

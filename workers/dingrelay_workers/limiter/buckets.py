@@ -303,20 +303,14 @@ async def read_buckets(redis: Redis, rules: Rules | FleetRules) -> list[BucketSt
     """Every bucket in use whose rule is known, by key."""
     members: list[Any] = await redis.zrange(BUCKETS, 0, -1)
     names = sorted(name.decode() for name in members)
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.time()
-        for name in names:
-            pipe.hgetall(name)
-        (seconds, micros), *hashes = await pipe.execute()
-    now = seconds * MICRO + micros
+    now, kept = await _read(redis, names)
     waiting = await parked(redis)
     found: list[BucketState] = []
-    for name, fields in zip(names, hashes, strict=True):
+    for name, fields in zip(names, kept, strict=True):
         scope, api, unit = name.removeprefix(f"{PREFIX}bucket:").rsplit(":", 2)
         rule = rules.find(scope, api, unit)
         if rule is not None and fields:
-            texts = {key.decode(): value.decode() for key, value in fields.items()}
-            found.append(_state(rule, texts, now))
+            found.append(_state(rule, fields, now))
     by_name = {(state.scope, state.api, state.unit): state for state in found}
     for (app, api), jobs in waiting.items():
         calls = by_name.get((f"app:{app}", api, "calls"))
@@ -328,19 +322,24 @@ async def read_buckets(redis: Redis, rules: Rules | FleetRules) -> list[BucketSt
 
 async def read_waits(redis: Redis, rules: Sequence[Rule]) -> list[float]:
     """Seconds until a call could leave under each of these rules, as its bucket stands."""
+    now, kept = await _read(redis, [rule.key for rule in rules])
+    found: list[float] = []
+    for rule, fields in zip(rules, kept, strict=True):
+        state = _state(rule, fields, now)
+        wait = max(0.0, 1 - state.balance) / state.rate if state.rate else 0.0
+        found.append(max(wait, (float(fields.get("paused", 0)) - now) / MICRO))
+    return found
+
+
+async def _read(redis: Redis, names: Sequence[str]) -> tuple[int, list[dict[str, str]]]:
+    """Redis's time (us), and the fields of these buckets then."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
-        for rule in rules:
-            pipe.hmget(rule.key, "balance", "at", "paused")
-        (seconds, micros), *fields = await pipe.execute()
-    now = seconds * MICRO + micros
-    found: list[float] = []
-    for rule, (balance, at, paused) in zip(rules, fields, strict=True):
-        elapsed = max(0.0, now - float(at or now)) / MICRO
-        tokens = min(float(rule.burst), float(balance or rule.burst) + elapsed * rule.rate)
-        wait = max(0.0, 1 - tokens) / rule.rate if rule.rate else 0.0
-        found.append(max(wait, (float(paused or 0) - now) / MICRO))
-    return found
+        for name in names:
+            pipe.hgetall(name)
+        (seconds, micros), *hashes = await pipe.execute()
+    texts = [{key.decode(): value.decode() for key, value in each.items()} for each in hashes]
+    return seconds * MICRO + micros, texts
 
 
 def _waited_for(

@@ -85,25 +85,26 @@ async def publish(
     await redis.set(keys.rules(worker), text, px=keys.RULES_TTL_MS)
 
 
-async def read(redis: Redis, own: Rules) -> FleetRules:
-    """The rules of the workers that are there."""
+async def published(redis: Redis) -> dict[str, bytes]:
+    """What the workers that are there have published; empty of one that has not yet."""
     workers: list[Any] = await redis.hkeys(keys.PRESENCE)
     names = sorted(name.decode(errors="replace") for name in workers)
-    texts = await redis.mget([keys.rules(name) for name in names]) if names else []
-    of_workers: dict[str, Rules] = {}
-    for name, text in zip(names, texts, strict=True):
-        rules = _read(text) if text else None
-        if rules is not None:
-            of_workers[name] = rules
-    return FleetRules(of_workers, own)
+    texts: list[Any] = await redis.mget([keys.rules(name) for name in names]) if names else []
+    return {name: text or b"" for name, text in zip(names, texts, strict=True)}
+
+
+async def read(redis: Redis, own: Rules) -> FleetRules:
+    """The rules of the workers that are there."""
+    found = {name: _read(text) for name, text in (await published(redis)).items()}
+    return FleetRules({name: rules for name, rules in found.items() if rules is not None}, own)
 
 
 def _plain(rules: Rules) -> dict[str, Any]:
     return {api: dict(limits) for api, limits in rules.limits.items()}
 
 
-def _read(text: bytes | str) -> Rules | None:
-    """What `publish` wrote; None if another version wrote something else."""
+def _read(text: bytes) -> Rules | None:
+    """What `publish` wrote; None if it is nothing, or another version wrote something else."""
     try:
         kept = json.loads(text)
         limits: dict[str, dict[Unit, tuple[int, float] | None]] = {
