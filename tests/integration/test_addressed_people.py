@@ -232,6 +232,7 @@ async def test_people_are_found_by_name_and_by_address(worker: OneWorker, cli: C
         campaign = ("campaign", "create", "n", "--dry-run", "--text", "x", "--to")
         assert cli.json(*campaign, "王小明,u1", "--except", "u1")["recipients"] == 1
         assert cli("person", "show", "诸葛亮").exit_code == 2
+        assert cli.json("person", "export", "诸葛亮")["user"] == "诸葛亮"  # may be a userid
         for command in (
             ("person", "show", "李雷"),
             ("job", "list", "--to", "李雷"),

@@ -100,7 +100,14 @@ def userids(values: list[str] | None, option: str, app: str | None = None) -> li
     return [userid(each, option, app, left=False) for each in split(values)]
 
 
-def userid(text: str, option: str, app: str | None = None, *, left: bool = True) -> str:
+def userid(
+    text: str,
+    option: str,
+    app: str | None = None,
+    *,
+    left: bool = True,
+    unknown: bool = False,
+) -> str:
     """The userid of a person who is named by it, or by the name that the directory has.
 
     Args:
@@ -108,6 +115,7 @@ def userid(text: str, option: str, app: str | None = None, *, left: bool = True)
         option: where.
         app: whose directory; None for all.
         left: whether people who left count as well.
+        unknown: whether a text that no person has as a name is a userid: what is kept of people outlives the directory.
 
     Raises:
         BadParameter: no person has this name, or several have it, who are named.
@@ -127,6 +135,8 @@ def userid(text: str, option: str, app: str | None = None, *, left: bool = True)
         for each in found
         if text in {each.userid, each.name} and (left or not each.left_at)
     }
+    if not same and unknown:
+        return text
     if not same:
         problem = tr(
             "the directory has no person called {name}; `dingrelay person find` finds people by a part of "

@@ -150,7 +150,7 @@ def export(
     from dingrelay_producers.client.client import Client
 
     app: str | None = value_of("app")
-    user = options.userid(user, "USER", app)
+    user = options.userid(user, "USER", app, unknown=True)
     with Client() as client:
         found = _json_values(client.export_person(user, app=app))
     if as_json.get():
@@ -184,7 +184,7 @@ def erase(
     from dingrelay_producers.client.client import Client
 
     app: str | None = value_of("app")
-    user = options.userid(user, "USER", app)
+    user = options.userid(user, "USER", app, unknown=True)
     with Client() as client:
         if not yes:
             known = client.person(user, app=app, limit=1).known_as
