@@ -197,6 +197,8 @@ MOST_WITHOUT = 50
 Departments = Annotated[
     list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
 ]
+_NAME = r"^[^\x00-\x1f]*$"
+LONGEST_NAME = 200
 Pasted = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=MOST_PASTED)]
 CampaignIds = Annotated[
     list[Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]],
@@ -234,7 +236,7 @@ class CampaignFields(Document):
         error_share: share of failed recipients at which it pauses itself.
     """
 
-    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,200}$", default="")]
+    name: Annotated[str, Field(pattern=_NAME, max_length=LONGEST_NAME, default="")]
     app: AppName = "default"
     message: Annotated[dict[str, Any], Field(default_factory=dict[str, Any])]
     start_at: Moment | None = None
@@ -256,7 +258,7 @@ class CampaignFields(Document):
 class CampaignSpec(CampaignFields):
     """A campaign without its recipients: the fields of a `Plan` that are stored, checked."""
 
-    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,200}$")]
+    name: Annotated[str, Field(pattern=_NAME, min_length=1, max_length=LONGEST_NAME)]
     message: Annotated[dict[str, Any], _AsMessage]
 
     @classmethod
