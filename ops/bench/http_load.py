@@ -1,18 +1,16 @@
 """Asks HTTP servers for messages, each with a text of its own, and counts the answers.
 
-A process of its own: it reads a `Load` as JSON from stdin, and writes what came of it as JSON to
-stdout. It spells HTTP by hand, since a client library would take more of the machine than the
-servers that are measured.
+A process of its own does so. It spells HTTP by hand, since a client library would take more of the
+machine than the servers that are measured.
 """
 
 import asyncio
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from itertools import count, cycle
+from multiprocessing import get_context
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -55,19 +53,13 @@ class Answers:
 
 
 def ask(load: Load) -> Answers:
-    """Have another process ask.
+    """Have another process ask."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(_ask, load).result()
 
-    Raises:
-        CalledProcessError: it failed.
-    """
-    done = subprocess.run(
-        [sys.executable, __file__],
-        input=json.dumps(asdict(load)),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return Answers(**json.loads(done.stdout))
+
+def _ask(load: Load) -> Answers:
+    return uvloop.run((uploads if load.lines else single_messages)(load))
 
 
 class Connection(asyncio.Protocol):
@@ -171,9 +163,3 @@ async def uploads(load: Load) -> Answers:
     answers.seconds = monotonic() - began
     answers.refused = load.lines * load.connections - answers.accepted
     return answers
-
-
-if __name__ == "__main__":
-    asked = Load(**json.load(sys.stdin))
-    found = uvloop.run((uploads if asked.lines else single_messages)(asked))
-    json.dump(asdict(found), sys.stdout)
