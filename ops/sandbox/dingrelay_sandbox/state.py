@@ -19,8 +19,7 @@ from dingrelay_sandbox.limits import DeliveryTimes, Latency, Limiter, Limits
 from dingrelay_sandbox.organisation import Change, Organisation
 from dingrelay_sandbox.robots import Robot, Robots
 from dingrelay_sandbox.sends import Sends
-from dingrelay_sandbox.sign_ins import SignIns
-from dingrelay_sandbox.tokens import Tokens
+from dingrelay_sandbox.tokens import SignIns, Tokens
 
 if TYPE_CHECKING:
     from dingrelay_sandbox.door import Door

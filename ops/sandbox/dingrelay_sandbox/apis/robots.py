@@ -5,7 +5,6 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -80,12 +79,22 @@ def read_status(state: SandboxState, call: Call) -> Fields:
     return {"sendStatus": status, "messageReadInfoList": read}
 
 
+@api("POST", "/v1.0/robot/groupMessages/recall", counted=True)
 @api("POST", "/v1.0/robot/otoMessages/batchRecall", counted=True)
 def recall(state: SandboxState, call: Call) -> Fields:
-    """``POST /v1.0/robot/otoMessages/batchRecall``: within 24 hours."""
-    parameters = call.parameters
+    """Recall messages: those to people within 24 hours."""
+    parameters, in_group = call.parameters, "groupMessages" in call.path
     check_robot(call, parameters)
-    return _recalled(parameters, lambda key: _find(state, call, key))
+    group = _group(state, call) if in_group else ""
+    keys = parameters.texts("processQueryKeys")
+    if not 1 <= len(keys) <= MOST_KEYS:
+        raise parameters.invalid("processQueryKeys")
+    found: dict[str, Send | GroupPost] = {}
+    for key in keys:
+        if sent := _posted(state, call, group, key) if in_group else _find(state, call, key):
+            sent.recalled, found[key] = True, sent
+    failed = {key: "消息不存在" for key in keys if key not in found}
+    return {"successResult": list(found), "failedResult": failed}
 
 
 def _age(state: SandboxState, call: Call, sent: Send | GroupPost) -> float:
@@ -111,20 +120,6 @@ def read_message(parameters: Parameters) -> dict[str, str]:
     if not isinstance(text, str) or not isinstance(_object(text), dict):
         raise Refusal("invalidParameter.msgParam.invalid", "无效的msgParam")
     return {"msgKey": kind, "msgParam": text}
-
-
-def _recalled(
-    parameters: Parameters, find: Callable[[str], Send | GroupPost | None]
-) -> dict[str, Any]:
-    """Recall what the call names."""
-    keys = parameters.texts("processQueryKeys")
-    if not 1 <= len(keys) <= MOST_KEYS:
-        raise parameters.invalid("processQueryKeys")
-    found = {key: sent for key in keys if (sent := find(key))}
-    for sent in found.values():
-        sent.recalled = True
-    failed = {key: "消息不存在" for key in keys if key not in found}
-    return {"successResult": list(found), "failedResult": failed}
 
 
 @api("POST", "/robot/send", access="own")
@@ -301,13 +296,6 @@ def group_query(state: SandboxState, call: Call) -> Fields:
         "hasMore": end < len(readers),
         "nextToken": str(end),
     }
-
-
-@api("POST", "/v1.0/robot/groupMessages/recall", counted=True)
-def group_recall(state: SandboxState, call: Call) -> Fields:
-    """``POST /v1.0/robot/groupMessages/recall``."""
-    parameters, group = call.parameters, _group(state, call)
-    return _recalled(parameters, lambda key: _posted(state, call, group, key))
 
 
 def _group(state: SandboxState, call: Call) -> str:
