@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.actor import ACTOR, Actor
-from dingrelay_producers.errors import DingrelayError, ServiceUnavailable
+from dingrelay_producers.errors import DingrelayError, ObjectNotFound, ServiceUnavailable
 from dingrelay_producers.language import (
     CHINESE,
     ENGLISH,
@@ -105,7 +105,7 @@ async def _edge(
             if request.method == "POST":
                 _check_origin(request)
             response = await handler(request)
-        except NotHere:
+        except (NotHere, ObjectNotFound):  # the answer does not reveal which
             response = _problem(request, 404, tr("There is nothing here."))
         except BadFilter as error:
             response = _problem(request, 400, translated(str(error)))

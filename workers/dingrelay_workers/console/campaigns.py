@@ -401,12 +401,10 @@ async def _found(visit: Visit) -> CampaignStatus:
     """The broadcast that the path names.
 
     Raises:
-        NotHere: there is none, or it is of an app that is not this person's.
+        CampaignNotFound: there is none.
+        NotHere: it is of an app that is not this person's.
     """
-    try:
-        found = await visit.context.services.campaigns.status(visit.part("id"))
-    except CampaignNotFound:
-        raise NotHere from None
+    found = await visit.context.services.campaigns.status(visit.part("id"))
     if not visit.grant.permits_app(found.app):
         raise NotHere
     return found

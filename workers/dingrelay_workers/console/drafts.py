@@ -21,7 +21,6 @@ from dingrelay_producers.errors import (
     CampaignNotFound,
     DingrelayError,
     DraftConflict,
-    DraftNotFound,
 )
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings
@@ -537,12 +536,10 @@ async def _found(visit: Visit) -> CampaignDraft:
     """The draft that the path names.
 
     Raises:
-        NotHere: there is none, or it is of an app that is not this person's.
+        DraftNotFound: there is none.
+        NotHere: it is of an app that is not this person's.
     """
-    try:
-        found: CampaignDraft = await visit.context.services.drafts.get(visit.part("id"))
-    except DraftNotFound:
-        raise NotHere from None
+    found: CampaignDraft = await visit.context.services.drafts.get(visit.part("id"))
     if not visit.grant.permits_app(found.content.app):
         raise NotHere
     await visit.know(found.updated_by)

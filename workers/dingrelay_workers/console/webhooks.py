@@ -7,7 +7,6 @@ from typing import cast, get_args
 from aiohttp import web
 
 from dingrelay_producers.client.filters import DeliveryStateName
-from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.language import tr
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
@@ -137,12 +136,10 @@ async def _found(visit: Visit) -> EndpointStatus:
     """The endpoint of the path.
 
     Raises:
-        NotHere: there is none, or its notices hold what the person may not read.
+        EndpointNotFound: there is none.
+        NotHere: its notices hold what the person may not read.
     """
-    try:
-        found = await visit.context.services.webhooks.get(visit.part("id"))
-    except EndpointNotFound:
-        raise NotHere from None
+    found = await visit.context.services.webhooks.get(visit.part("id"))
     if not may_see_endpoint(visit.grant, found):
         raise NotHere
     return found
