@@ -37,8 +37,14 @@ def worker_settings(sandbox: SandboxAdmin) -> dict[str, Any]:
             "a": robot(sandbox, A),
             "b": robot(sandbox, B, SECRET),
             "bot": {"app": "default", "code": "sandbox-key"},
+            **{
+                name: {"webhook": f"{sandbox.base_url}{PATH}?access_token=token-of-{name}"}
+                for name in ("gone", "lost")
+            },
         },
         "groups": {
+            "rest": {"robots": ["gone", "lost", "b"]},
+            "none": {"robots": ["gone", "lost"]},
             "pool": {"robots": ["a", "b"]},
             "hr": {"robots": ["bot"], "conversation": GROUP},
         },
@@ -103,6 +109,17 @@ async def test_a_block_is_left_alone_and_the_pool_takes_over(
     assert [post["robot"] for post in sandbox.robot_posts()] == [A, A, A, B, B]
     assert await worker.run(first) == State.SNOOZED
     assert len(sandbox.calls(api=PATH)) == called + 2
+
+
+async def test_a_pool_does_without_robots_that_are_gone(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    for number in range(3):
+        await done(worker, message(f"{number}", group="rest"))
+    assert [post["robot"] for post in sandbox.robot_posts()] == [B, B, B]
+    assert len(sandbox.calls(api=PATH)) <= 5
+    last = await worker.send(message("last", group="none"))
+    assert await worker.finish(last) == State.DEAD
 
 
 async def test_a_robot_of_an_app_writes_to_people(worker: OneWorker, sandbox: SandboxAdmin) -> None:

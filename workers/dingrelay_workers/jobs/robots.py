@@ -19,7 +19,7 @@ from dingrelay_producers.store.scripts import Script, Value, run_async
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.robot_message import RobotTarget
-from dingrelay_tasks.robot_post import FORGOTTEN, ROBOTS
+from dingrelay_tasks.robot_post import FORGOTTEN, ROBOTS, robot_digest
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import robots
@@ -59,18 +59,20 @@ class JobRobots:
         """The robot of the target that may post soonest."""
         if to.session is not None:
             return ""
-        names = self._names(to)
+        names = await self._usable(to)
         if len(names) == 1:
             return names[0]
-        waits = await self._waits(to)
+        waits = await self._waits(names)
         return min(zip(waits, [random.random() for _ in names], names, strict=True))[2]
 
     async def wait(self, to: RobotTarget) -> float:
         """Seconds until a robot of the target may post, about."""
-        return min(await self._waits(to)) if self.kind(to) == "webhook" else 0.0
+        if self.kind(to) == "enterprise":
+            return 0.0
+        return min(await self._waits(await self._usable(to)))
 
-    async def _waits(self, to: RobotTarget) -> list[float]:
-        rules = [self._robot(name).rule for name in self._names(to)]
+    async def _waits(self, names: Sequence[str]) -> list[float]:
+        rules = [self._robot(name).rule for name in names]
         return await self._resources.limiter.waits(ROBOTS, rules)
 
     async def post(
@@ -79,7 +81,7 @@ class JobRobots:
         """Post a message as the robot.
 
         Raises:
-            Wait: this robot of a pool is refused, and another may not be.
+            Wait: this robot of a pool is refused or gone, and another may not be.
         """
         if to.session is not None:
             return await self._reply(to.session, message)
@@ -112,6 +114,8 @@ class JobRobots:
             if not pool or error.unsent:
                 raise
             raise Wait(timedelta(0), en("robot {} is refused: {}", robot, error.code)) from None
+        except NotFound as error:
+            raise await self._gone(robot, to, error) from None
         if answer["query_key"] and self._claim.kind == "robot-message":
             where, kept = keys.robot_query(answer["query_key"]), keys.ROBOT_TTL_MS
             with suppress(
@@ -188,6 +192,24 @@ class JobRobots:
 
     def _names(self, to: RobotTarget) -> Sequence[str]:
         return self._group(to.group).robots if to.group is not None else [to.robot or ""]
+
+    async def _gone(self, robot: str, to: RobotTarget, error: NotFound) -> NotFound | Wait:
+        """What is raised where DingTalk does not know a robot: a pool has others, which it may know."""
+        if len(self._names(to)) > 1:
+            place = keys.robot(robot_digest(self._robot(robot).token))
+            await self._resources.redis.set(place, "", px=keys.ROBOT_UNKNOWN_TTL_MS)
+            if robot not in await self._usable(to):
+                return Wait(timedelta(0), en("robot {} is refused: {}", robot, error.code))
+        return error
+
+    async def _usable(self, to: RobotTarget) -> Sequence[str]:
+        """The robots of the target, without those that DingTalk has lately not known; all if it knows none."""
+        names = self._names(to)
+        if len(names) == 1:
+            return names
+        places = [keys.robot(robot_digest(self._robot(name).token)) for name in names]
+        tokens: Any = await self._resources.redis.mget(places)
+        return [name for name, token in zip(names, tokens, strict=True) if token != b""] or names
 
     def _conversation(self, group: str) -> str:
         return self._group(group).conversation if group else ""
