@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 SHARED_FOR = 2.0
 """Seconds after which what pages share is read again."""
-CHECKED_FOR = 10.0
-"""Seconds for which a check is shown, with its time: it looks at each person of a broadcast."""
+CHECKED_FOR, LONGEST_CHECK = 10.0, 120.0
+"""Seconds for which a check is shown, with its time, and that one may take: it looks at each person of a broadcast."""
 SOON = 0.02
 """Seconds that a page waits for a check before it says that it is being made."""
 
@@ -32,11 +32,12 @@ class SharedReads:
 
     Args:
         kept: seconds for which the result of one is kept.
+        longest: seconds after which one that has no result yet is made again: its connection may be dead.
     """
 
-    def __init__(self, kept: float) -> None:
-        self._kept = kept
-        self._reads: dict[Hashable, asyncio.Task[tuple[Any, float]]] = {}
+    def __init__(self, kept: float, longest: float) -> None:
+        self._kept, self._longest = kept, longest
+        self._reads: dict[Hashable, tuple[float, asyncio.Task[tuple[Any, float]]]] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
         """What `read` returns, or has returned for this key a moment ago."""
@@ -55,18 +56,19 @@ class SharedReads:
         self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Value]]
     ) -> asyncio.Task[tuple[Value, float]]:
         now = asyncio.get_running_loop().time
-        since = now() - self._kept
 
-        def serves(task: asyncio.Task[tuple[Any, float]]) -> bool:
-            return not task.done() or (not task.exception() and task.result()[1] > since)
+        def serves(began: float, task: asyncio.Task[tuple[Any, float]]) -> bool:
+            if not task.done():
+                return now() < began + self._longest
+            return not task.exception() and now() < task.result()[1] + self._kept
 
         async def timed() -> tuple[Value, float]:
             return await read(), now()
 
-        self._reads = {name: task for name, task in self._reads.items() if serves(task)}
+        self._reads = {name: each for name, each in self._reads.items() if serves(*each)}
         if key not in self._reads:
-            self._reads[key] = asyncio.create_task(timed())
-        return self._reads[key]
+            self._reads[key] = now(), asyncio.create_task(timed())
+        return self._reads[key][1]
 
     def forget(self) -> None:
         """Read everything again, since something has changed."""
@@ -92,8 +94,8 @@ class ConsoleContext:
     records: GatewayRecords
     prefix: str = ""
     ways: Mapping[str, "SignInWay"] = field(default_factory=dict[str, "SignInWay"])
-    shared: SharedReads = field(default_factory=lambda: SharedReads(SHARED_FOR))
-    checks: SharedReads = field(default_factory=lambda: SharedReads(CHECKED_FOR))
+    shared: SharedReads = field(default_factory=lambda: SharedReads(SHARED_FOR, SHARED_FOR))
+    checks: SharedReads = field(default_factory=lambda: SharedReads(CHECKED_FOR, LONGEST_CHECK))
 
 
 CONTEXT: web.AppKey[ConsoleContext] = web.AppKey("console", ConsoleContext)
