@@ -34,6 +34,7 @@ from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Draft, Envelope, Wakeup
 from dingrelay_producers.store.scripts import round_trip
 from dingrelay_producers.tls_trouble import cause
+from dingrelay_tasks.contract import batched
 from dingrelay_tasks.kinds import TASK_PREFIX
 
 WOKEN_HEADER = "dingrelay-woken"
@@ -250,8 +251,7 @@ class Publisher:
     def publish(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
         """Publish in batches; those that the broker did not take (`record.unpublished`)."""
         left: list[Wakeup] = []
-        for start in range(0, len(wakeups), BATCH):
-            batch = wakeups[start : start + BATCH]
+        for batch in batched(wakeups, BATCH):
             if not self._publish_batch(batch):
                 left += batch
         return left

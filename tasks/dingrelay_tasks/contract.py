@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +23,8 @@ from dingrelay_tasks.sentence import Sentence, en
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema, ErrorDetails
+
+_Value = TypeVar("_Value")
 
 Json = dict[str, Any]
 """An object of JSON."""
@@ -298,6 +301,13 @@ def check_size(job: object, text: str) -> None:
     largest = max(fields, key=lambda name: len(json.dumps(fields[name])), default="job")
     problem = en("the job is {:.1f} MB as JSON, most of it here; it may be 1 MB", size / 1000000.0)
     raise ContractError(largest, problem)
+
+
+def batched(values: Iterable[_Value], size: int) -> Iterator[list[_Value]]:
+    """The values in lists of so many; the last one may be shorter."""
+    ahead = iter(values)
+    while some := list(islice(ahead, size)):
+        yield some
 
 
 def too_deep(values: object, text: str) -> bool:

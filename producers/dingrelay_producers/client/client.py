@@ -1,9 +1,8 @@
 """The client of a business application."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -56,7 +55,7 @@ from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.api_call import ApiCall
-from dingrelay_tasks.contract import Contract, Lane
+from dingrelay_tasks.contract import Contract, Lane, batched
 from dingrelay_tasks.media_upload import MediaType, MediaUpload
 from dingrelay_tasks.sentence import en
 
@@ -124,7 +123,7 @@ class Client:
         """
         accepted = 0
         away: dict[str, str] = {}
-        for batch in _batches(checked_jobs(jobs), BATCH):
+        for batch in batched(checked_jobs(jobs), BATCH):
             groups = list(grouped(batch))
             drafts = {group: self._draft(group.job) for group in dict.fromkeys(groups)}
             answers = self._enqueue(drafts, away)
@@ -608,12 +607,6 @@ class Client:
     def _draft(self, job: Contract) -> Draft:
         self.settings.check_target(checked_job(job))
         return record.draft(job, sender=self.settings.sender)
-
-
-def _batches(items: Iterable[Contract], size: int) -> Iterator[list[Contract]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def _left_out(_: UnreadableRecord) -> None:

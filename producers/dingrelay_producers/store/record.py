@@ -17,7 +17,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Call, Script, Value
 from dingrelay_producers.tracing import spans
-from dingrelay_tasks.contract import Contract, Deliverable, check_size
+from dingrelay_tasks.contract import Contract, Deliverable, batched, check_size
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en
 
@@ -359,15 +359,8 @@ def unpublished(wakeups: Sequence[Wakeup]) -> list[Call]:
     Left where they are they would count as published, and be found lost after a grace.
     """
     return [
-        _WAKE.call(
-            [],
-            [
-                value
-                for wakeup in wakeups[start : start + WOKEN_AT_ONCE]
-                for value in (wakeup.id, wakeup.at)
-            ],
-        )
-        for start in range(0, len(wakeups), WOKEN_AT_ONCE)
+        _WAKE.call([], [value for wakeup in some for value in (wakeup.id, wakeup.at)])
+        for some in batched(wakeups, WOKEN_AT_ONCE)
     ]
 
 

@@ -19,7 +19,7 @@ from dingrelay_producers.client.campaign_documents import (
     SkippedRow,
 )
 from dingrelay_tasks.addresses import AddressKind
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import ContractError, batched
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.documents import CampaignSpec, FilledTemplate
@@ -505,9 +505,7 @@ async def people_of(database: Database, campaign: str) -> AsyncIterator[list[str
 
 def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     """So many at once as are looked up together."""
-    ahead = iter(rows)
-    while batch := list(islice(ahead, BATCH)):
-        yield batch
+    return batched(rows, BATCH)
 
 
 def _sound(rows: Iterable[Recipient | Malformed]) -> Iterator[Recipient]:

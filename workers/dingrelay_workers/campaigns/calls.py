@@ -19,7 +19,7 @@ from dingrelay_producers.errors import CampaignConflict
 from dingrelay_tasks.campaign_confirm import CALLS_PER_CHUNK, CampaignConfirm
 from dingrelay_tasks.campaign_recall import CHUNKS_PER_JOB, CampaignRecall
 from dingrelay_tasks.context import SAME_CONTENT_CODE, CampaignCall, DeliveryReport
-from dingrelay_tasks.contract import Contract, ContractError
+from dingrelay_tasks.contract import Contract, ContractError, batched
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.outcomes import CampaignDeleted
 from dingrelay_tasks.sentence import en
@@ -326,7 +326,7 @@ class FollowUp:
         fresh = under_way | taken
         jobs = [
             CampaignRecall(app=row.app, sender=row.sender, campaign=campaign, numbers=some)
-            for some in _parts(fresh)
+            for some in batched(fresh, CHUNKS_PER_JOB)
         ]
         plan = _plan(row, jobs, fresh, too_old, cost=1)
         return plan.model_copy(
@@ -357,7 +357,7 @@ class FollowUp:
             CampaignConfirm(
                 app=row.app, sender=row.sender, campaign=campaign, numbers=some, since=now
             )
-            for some in _parts(fresh)
+            for some in batched(fresh, CHUNKS_PER_JOB)
         ]
         return _plan(row, jobs, fresh, too_old, cost=CALLS_PER_CHUNK)
 
@@ -421,13 +421,6 @@ def _plan(
         calls=len(fresh) * cost,
         too_old=too_old,
     )
-
-
-def _parts(fresh: Mapping[int, int]) -> Sequence[list[int]]:
-    numbers = list(fresh)
-    return [
-        numbers[start : start + CHUNKS_PER_JOB] for start in range(0, len(numbers), CHUNKS_PER_JOB)
-    ]
 
 
 def marked(message: Mapping[str, Any]) -> dict[str, Any]:

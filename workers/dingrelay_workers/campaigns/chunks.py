@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.client.outcomes import OUTCOMES
+from dingrelay_tasks.contract import batched
 from dingrelay_tasks.sentence import Sentence, en, with_parts
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -408,7 +409,7 @@ async def split(connection: AsyncConnection, campaign: str, most: int, users_per
     first = number = (last or 0) + 1
     moved: dict[int, list[str]] = {}
     for row in large:
-        kept, *others = _parts(row.users.split(","), users_per_call)
+        kept, *others = batched(row.users.split(","), users_per_call)
         await connection.execute(
             update(ChunkRow)
             .where(ChunkRow.campaign == campaign, ChunkRow.number == row.number)
@@ -435,10 +436,6 @@ async def split(connection: AsyncConnection, campaign: str, most: int, users_per
         .values(chunks=CampaignRow.chunks + len(moved))
     )
     await _index(connection, campaign, moved, part=first)
-
-
-def _parts(users: list[str], size: int) -> list[list[str]]:
-    return [users[start : start + size] for start in range(0, len(users), size)]
 
 
 async def _index(

@@ -19,6 +19,7 @@ from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.send_span import in_a_trace_of_its_own
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult
+from dingrelay_tasks.contract import batched
 from dingrelay_tasks.sentence import en, from_parts
 from dingrelay_workers.campaigns.chunks import CANCELLED, Chunk, ChunkEnding, Release
 from dingrelay_workers.campaigns.models import CampaignRow, OutcomeKind
@@ -139,10 +140,8 @@ class ChunkQueue:
 
     async def look(self, campaign: CampaignRow, releases: Collection[Release]) -> list[Found]:
         """Which of the releases' jobs have ended or have no record."""
-        ordered = list(releases)
         found: list[Found] = []
-        for start in range(0, len(ordered), AT_ONCE):
-            some = ordered[start : start + AT_ONCE]
+        for some in batched(list(releases), AT_ONCE):
             places = [keys.job(job_id(campaign, release)) for release in some]
             pipe = self._redis.pipeline(transaction=False)
             for place in places:
@@ -177,8 +176,7 @@ class ChunkQueue:
     async def forget(self, campaign: CampaignRow, releases: Collection[Release]) -> None:
         """Delete the records of chunks that SQL knows to be settled, or pending."""
         ids = [job_id(campaign, release) for release in releases]
-        for start in range(0, len(ids), AT_ONCE):
-            some = ids[start : start + AT_ONCE]
+        for some in batched(ids, AT_ONCE):
             records = [keys.job(each) for each in some]
             call = _FORGET.call(
                 [keys.DISPATCHER, keys.RECENT, keys.DEAD, keys.CAMPAIGNS_SETTLED, *records],

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, insert, select, update
@@ -20,6 +19,7 @@ from dingrelay_producers.client.campaign_documents import CampaignPreview, Campa
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.tracing import spans
+from dingrelay_tasks.contract import batched
 from dingrelay_tasks.sentence import with_parts
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import removal
@@ -283,7 +283,7 @@ def _pages(
 ) -> Pages:
     """All rows of a campaign but its own, as many as are written at once."""
     rows = _chunk_rows(campaign, spec, gathered, index)
-    while page := list(islice(rows, PAGE)):
+    for page in batched(rows, PAGE):
         for row in page:
             add_to_digest(json.dumps([row["users"], row.get("message")], sort_keys=True).encode())
         yield ChunkRow, page
@@ -294,7 +294,7 @@ def _pages(
 
 def _index_pages(index: PeopleIndex) -> Pages:
     rows = index.rows()
-    while page := list(islice(rows, PAGE)):
+    for page in batched(rows, PAGE):
         yield IndexRow, page
 
 

@@ -42,6 +42,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from dingrelay_producers.client.filters import ListFilter, SeenFilter
+from dingrelay_tasks.contract import batched
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.base import Base
 
@@ -486,9 +487,7 @@ async def rows_among(
 
 def chunks(values: Collection[Value], most: int = CHUNK) -> Iterator[list[Value]]:
     """The values in lists short enough for one statement, of `most` values each."""
-    ordered = list(values)
-    for start in range(0, len(ordered), most):
-        yield ordered[start : start + most]
+    return batched(list(values), most)
 
 
 def _engine(

@@ -8,6 +8,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.contract import batched
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.http import problems
@@ -69,8 +70,7 @@ class JobChanges:
     async def change_all(self, change: Literal["requeue", "discard"], jobs: Sequence[Brief]) -> int:
         """Requeue or discard jobs, some at a time; how many there were."""
         changed = 0
-        for start in range(0, len(jobs), AT_ONCE):
-            piece = jobs[start : start + AT_ONCE]
+        for piece in batched(jobs, AT_ONCE):
             for app, state in dict.fromkeys((job.app, job.state) for job in piece):
                 same = [job.id for job in piece if (job.app, job.state) == (app, state)]
                 before = {"state": state}

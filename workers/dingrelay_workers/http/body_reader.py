@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-from dingrelay_tasks.contract import DEEPEST, too_deep
+from dingrelay_tasks.contract import DEEPEST, batched, too_deep
 from dingrelay_tasks.sentence import en, not_json
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem
@@ -177,8 +177,8 @@ async def batches(
         # A piece is all that had arrived, so no line waits for later ones; the longer a
         # batch takes, the more the next piece holds.
         lines = splitter.feed(piece)
-        for first in range(0, len(lines), size):
-            yield lines[first : first + size]
+        for some in batched(lines, size):
+            yield some
     if lines := splitter.end():
         yield lines
 

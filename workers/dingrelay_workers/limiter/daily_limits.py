@@ -27,6 +27,7 @@ from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_producers.store.states import Ownership, OwnershipLost
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict, MessageCall
+from dingrelay_tasks.contract import batched
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.sentence import en
@@ -212,9 +213,9 @@ async def had_today(
     """
     day, codes = beijing.day(beijing.now()), ""
     fixed = [keys.received(app, day), keys.content(app, day, ""), str(DAILY_MESSAGES)]
-    for start in range(0, len(messages), LOOKED_UP):
-        some = chain.from_iterable(messages[start : start + LOOKED_UP])
-        call = _HAD_TODAY.call([keys.everyone(app, day)], [*fixed, *some])
+    for some in batched(messages, LOOKED_UP):
+        named = chain.from_iterable(some)
+        call = _HAD_TODAY.call([keys.everyone(app, day)], [*fixed, *named])
         codes += (await run_async(redis, call)).decode()
     users = defaultdict[str, set[str]](set)
     for (user, _), code in zip(messages, codes, strict=True):

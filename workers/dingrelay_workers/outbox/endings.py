@@ -16,6 +16,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import READ
 from dingrelay_producers.store.scripts import Script, Value, run_async
 from dingrelay_producers.store.status import STEP
+from dingrelay_tasks.contract import batched
 
 WEBHOOKS = "webhooks"
 """The reader whose notices come from it."""
@@ -132,8 +133,7 @@ async def read_records(
 ) -> list[EndedRecord]:
     """The records of these jobs; of one whose record is gone, the data of its ending."""
     found: list[EndedRecord] = []
-    for start in range(0, len(endings), AT_ONCE):
-        some = endings[start : start + AT_ONCE]
+    for some in batched(endings, AT_ONCE):
         call = READ.call(
             [keys.job(ending.id) for ending in some],
             [LONGEST, *(int(with_payload(each)) for each in some)],

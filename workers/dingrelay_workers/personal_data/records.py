@@ -23,6 +23,7 @@ from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import STEP, json_object
 from dingrelay_tasks import beijing
+from dingrelay_tasks.contract import batched
 from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.person_erase import PersonErase
@@ -195,13 +196,9 @@ async def _found(redis: Redis, records: Sequence[str], subject: DataSubject) -> 
     found: list[bytes] = []
     names = subject.spellings | {subject.user}
     texts: list[str | int] = [len(names), *names, *subject.instances]
-    calls = [
-        _FIND.call(records[start : start + AT_ONCE], texts)
-        for start in range(0, len(records), AT_ONCE)
-    ]
-    for start in range(0, len(calls), TOGETHER):
-        some = calls[start : start + TOGETHER]
-        for answer in await asyncio.gather(*(run_async(redis, call) for call in some)):
+    for together in batched(batched(records, AT_ONCE), TOGETHER):
+        calls = [run_async(redis, _FIND.call(some, texts)) for some in together]
+        for answer in await asyncio.gather(*calls):
             found += answer
     return found
 
