@@ -491,16 +491,9 @@ async def _is_there(database: Database, campaign: str) -> bool:
 
 async def people_of(database: Database, campaign: str) -> AsyncIterator[list[str]]:
     """The userids of a campaign, in pages; no transaction stays open between pages."""
-    columns = select(ChunkRow.number, ChunkRow.users).where(ChunkRow.campaign == campaign)
-    query = columns.order_by(ChunkRow.number).limit(CHUNKS)
-    last = -1
-    while True:
-        async with database.read() as connection:
-            rows = (await connection.execute(query.where(ChunkRow.number > last))).all()
-        if not rows:
-            return
+    query = select(ChunkRow.number, ChunkRow.users).where(ChunkRow.campaign == campaign)
+    async for rows in database.pages(query, ChunkRow.number, CHUNKS):
         yield [user for row in rows for user in row.users.split(",")]
-        last = rows[-1].number
 
 
 def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:

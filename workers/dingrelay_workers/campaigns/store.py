@@ -28,7 +28,6 @@ from dingrelay_workers.campaigns.audience import (
     CreationProgress,
     Gathered,
     gather,
-    people_of,
 )
 from dingrelay_workers.campaigns.chunks import storable
 from dingrelay_workers.campaigns.documents import CampaignSpec
@@ -128,11 +127,6 @@ class CampaignStore:
         while page := await self._page(query.where(ChunkRow.number > last).limit(at_once)):
             yield page
             last = page[-1].number
-
-    async def people(self, campaign: str) -> AsyncIterator[Sequence[str]]:
-        """All userids, in pages; no transaction stays open between pages."""
-        async for page in people_of(self.database, campaign):
-            yield page
 
     async def close(self) -> None:
         """Close what was opened for it."""

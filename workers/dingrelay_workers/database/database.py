@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Collection, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Generator, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
@@ -275,6 +275,21 @@ class Database:
         """A connection for reading what is committed."""
         async with self._use(), self.engine.connect() as connection:
             yield connection
+
+    async def pages(
+        self, query: Select[*_Columns], key: InstrumentedAttribute[Any], size: int
+    ) -> AsyncIterator[Sequence[Row[*_Columns]]]:
+        """The query's rows by a key, in pages; no transaction stays open between pages."""
+        query = query.order_by(key).limit(size)
+        page = query
+        while True:
+            async with self.read() as connection:
+                rows = (await connection.execute(page)).all()
+            if rows:
+                yield rows
+            if len(rows) < size:
+                return
+            page = query.where(key > getattr(rows[-1], key.key))
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[AsyncConnection, None]:

@@ -7,9 +7,8 @@ below a department are found in the memberships alone.
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_workers.database.database import Database, rows_among
 from dingrelay_workers.directory.departments import tree
@@ -22,16 +21,16 @@ PAGE = 1_000
 async def below(database: Database, app: str, department: int) -> AsyncIterator[list[str]]:
     """The userids of a department and all departments below it, each once, in order."""
     inside = MembershipRow.app == app, MembershipRow.department.in_(tree(app, [department]))
-    query = select(MembershipRow.userid).where(*inside).distinct().order_by(MembershipRow.userid)
-    async for page in _pages(database, query, MembershipRow.userid):
-        yield page
+    query = select(MembershipRow.userid).where(*inside).distinct()
+    async for rows in database.pages(query, MembershipRow.userid, PAGE):
+        yield [row.userid for row in rows]
 
 
 async def everyone(database: Database, app: str) -> AsyncIterator[list[str]]:
     """The userids of all who have not left, in order."""
-    query = select(UserRow.userid).where(*_here(app)).order_by(UserRow.userid)
-    async for page in _pages(database, query, UserRow.userid):
-        yield page
+    query = select(UserRow.userid).where(*_here(app))
+    async for rows in database.pages(query, UserRow.userid, PAGE):
+        yield [row.userid for row in rows]
 
 
 async def was_synced(database: Database, app: str) -> bool:
@@ -96,18 +95,3 @@ async def fields(
 
 def _here(app: str) -> tuple[ColumnElement[bool], ...]:
     return UserRow.app == app, UserRow.left_at.is_(None)
-
-
-async def _pages(
-    database: Database, query: Select[str], userid: InstrumentedAttribute[str]
-) -> AsyncIterator[list[str]]:
-    """The query's userids a page at a time; no transaction stays open between pages."""
-    page = query.limit(PAGE)
-    while True:
-        async with database.read() as connection:
-            found = list(await connection.scalars(page))
-        if found:
-            yield found
-        if len(found) < PAGE:
-            return
-        page = query.where(userid > found[-1]).limit(PAGE)
