@@ -1,6 +1,7 @@
 """The changes of approvals in DingTalk's events (API §7.3, §11.7)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,24 +38,20 @@ def change_of(event_type: str, data: Mapping[str, Any]) -> ApprovalChange | None
     instance = _text(fields, "processinstanceid", LONGEST_ID)
     if not instance:
         return None
-    if event_type == TASK_CHANGE:
-        task = _task(fields)
-        return ApprovalChange(
-            instance=instance,
-            source="event",
-            tasks=[task] if task else [],
-            template=_text(fields, "processcode", LONGEST_ID),
-            title=_text(fields, "title"),
-            business_id=_text(fields, "businessid", 64),
-        )
-    return ApprovalChange(
+    change = ApprovalChange(
         instance=instance,
         source="event",
-        state=_state(fields),
         template=_text(fields, "processcode", LONGEST_ID),
-        originator=_text(fields, "staffid", 64),
         title=_text(fields, "title"),
         business_id=_text(fields, "businessid", 64),
+    )
+    if event_type == TASK_CHANGE:
+        task = _task(fields)
+        return replace(change, tasks=[task] if task else [])
+    return replace(
+        change,
+        state=_state(fields),
+        originator=_text(fields, "staffid", 64),
         link=_text(fields, "url"),
         created=_moment(fields, "createtime"),
         finished=_moment(fields, "finishtime", "finshtime"),
