@@ -45,7 +45,7 @@ async def write(
     notices: list[Notice] = []
     query = select(*columns).where(table.app == app).order_by(key)
     for row in await rows_among(connection, query, key, known):
-        data = row._asdict()
+        data = row._asdict()  # pyright: ignore[reportPrivateUsage] - SQLAlchemy names it so
         change = known[data[key.key]]
         if change.event == ChangeEvent.CHANGED:
             data["changed"] = sorted(change.fields)
