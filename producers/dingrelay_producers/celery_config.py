@@ -129,11 +129,9 @@ def _broker_tls(settings: Settings) -> dict[str, Any] | bool:
     from dingrelay_producers import rabbitmq  # noqa: PLC0415
 
     rabbitmq.install()
-    files = settings.tls_files
-    chosen = {"ca_certs": files.ca, "certfile": files.cert, "keyfile": files.key}
     return {
         "cert_reqs": ssl.CERT_REQUIRED,
         # Without it no name is compared with the certificate's; of several brokers each has its own.
         "server_hostname": urlsplit(settings.broker).hostname,
-        **{name: path for name, path in chosen.items() if path},
+        **settings.tls_files,
     }

@@ -58,22 +58,11 @@ _OPTION = re.compile("[a-z]+(_[a-z]+)+|encoding|password|protocol|timeout|userna
 """What redis-py's options look like."""
 _NO_URL = en("is no URL: quote what is special in user and password")
 
+TLS_FILES = ("ca_certs", "certfile", "keyfile")
+"""The authorities that may have signed the server's certificate, our own certificate, and its private key."""
+NO_FILES: Mapping[str, str] = MappingProxyType({})
+
 _OURS = ("master", "sentinel_username", "sentinel_password", "db")
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Files in PEM for connections with TLS; empty where the system's or none are used.
-
-    Attributes:
-        ca: the authorities that may have signed the server's certificate.
-        cert: our own certificate, for servers that ask for one.
-        key: its private key.
-    """
-
-    ca: str = ""
-    cert: str = ""
-    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +99,12 @@ class RedisAddress:
     tls: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, url: str, files: TlsFiles = TlsFiles()) -> "RedisAddress":
+    def parse(cls, url: str, files: Mapping[str, str] = NO_FILES) -> "RedisAddress":
         """The address that a URL names.
+
+        Args:
+            url: as above.
+            files: for connections with TLS, in PEM; by Python's names of them, as in `TLS_FILES`.
 
         Raises:
             ValueError: says what is wrong without quoting the URL, which may hold a password.
@@ -176,12 +169,8 @@ class RedisAddress:
     @property
     def server(self) -> dict[str, Any]:
         """The arguments of a connection of redis-py, but for its class and the server."""
-        found: dict[str, Any] = {"db": self.database, **self.options, **self.tls}
-        if self.username:
-            found["username"] = self.username
-        if self.password:
-            found["password"] = self.password
-        return found
+        named = _credentials(self.username, self.password)
+        return {"db": self.database, **self.options, **self.tls, **named}
 
     @property
     def sentinel(self) -> dict[str, Any]:
@@ -198,12 +187,12 @@ class RedisAddress:
     @property
     def sentinel_credentials(self) -> dict[str, str]:
         """User and password of the Sentinels."""
-        found: dict[str, str] = {}
-        if self.sentinel_username:
-            found["username"] = self.sentinel_username
-        if self.sentinel_password:
-            found["password"] = self.sentinel_password
-        return found
+        return _credentials(self.sentinel_username, self.sentinel_password)
+
+
+def _credentials(username: str, password: str) -> dict[str, str]:
+    given = {"username": username, "password": password}
+    return {name: value for name, value in given.items() if value}
 
 
 def _hosts(netloc: str, default: int, *, several: bool) -> tuple[tuple[str, int], ...]:
@@ -234,7 +223,7 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _tls(rest: dict[str, str], files: TlsFiles) -> dict[str, Any]:
+def _tls(rest: dict[str, str], files: Mapping[str, str]) -> dict[str, Any]:
     """Take what concerns TLS out of the query; what it does not say, the settings do."""
     word = rest.pop("ssl_cert_reqs", "required")
     if word not in CERT_REQS:
@@ -245,13 +234,9 @@ def _tls(rest: dict[str, str], files: TlsFiles) -> dict[str, Any]:
         found["ssl_check_hostname"] = False
     elif named:
         found["ssl_check_hostname"] = _boolean(named)
-    for name, value in (
-        ("ssl_ca_certs", files.ca),
-        ("ssl_certfile", files.cert),
-        ("ssl_keyfile", files.key),
-    ):
-        if chosen := rest.pop(name, value):
-            found[name] = chosen
+    for name in TLS_FILES:
+        if chosen := rest.pop(f"ssl_{name}", files.get(name)):
+            found[f"ssl_{name}"] = chosen
     return found
 
 

@@ -13,7 +13,7 @@ from kombu.transport import pyamqp
 
 from dingrelay_producers import Settings
 from dingrelay_producers.celery_config import celery_config
-from dingrelay_producers.redis_address import RedisAddress, TlsFiles
+from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.settings import SettingsError
 
 SENTINEL = "sentinel://ops:se%40cret@[::1]:5,b/3?master=orders&sentinel_password=quorum"
@@ -97,7 +97,7 @@ def test_no_rest_of_a_password_is_taken_for_the_name_of_an_option(url: str) -> N
 
 
 def test_certificates_are_verified_by_default(tmp_path: Path) -> None:
-    files = TlsFiles("ca.pem", "cert.pem", "key.pem")
+    files = {"ca_certs": "ca.pem", "certfile": "cert.pem", "keyfile": "key.pem"}
     assert RedisAddress.parse("rediss://h/0", files).tls == {
         "ssl_cert_reqs": ssl.CERT_REQUIRED,
         "ssl_ca_certs": "ca.pem",

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress, TlsFiles
+from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress
 from dingrelay_producers.settings.apps import SettingsError
 from dingrelay_tasks.sentence import en
 
@@ -120,15 +120,11 @@ def check_servers(given: "Settings | CellSettings", variable: str) -> None:
         raise ValueError(en("{}: must begin with sqlite: or postgresql:", variable.format(called)))
 
 
-def check_tls_files(files: TlsFiles) -> None:
+def check_tls_files(ca: str, cert: str, key: str) -> None:
     """Files that can be read, and a certificate only together with its key."""
-    for variable, path in (
-        ("DINGRELAY_TLS_CA", files.ca),
-        ("DINGRELAY_TLS_CERT", files.cert),
-        ("DINGRELAY_TLS_KEY", files.key),
-    ):
+    for name, path in (("CA", ca), ("CERT", cert), ("KEY", key)):
         if path and not os.access(path, os.R_OK):
-            raise ValueError(en("{}: no file that can be read", variable))
-    if bool(files.cert) != bool(files.key):
-        missing = "KEY" if files.cert else "CERT"
+            raise ValueError(en("{}: no file that can be read", f"DINGRELAY_TLS_{name}"))
+    if bool(cert) != bool(key):
+        missing = "KEY" if cert else "CERT"
         raise ValueError(en("DINGRELAY_TLS_{}: required with the other of the two", missing))

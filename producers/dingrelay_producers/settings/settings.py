@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from dingrelay_producers.language import language_of
-from dingrelay_producers.redis_address import SCHEMES, RedisAddress, TlsFiles
+from dingrelay_producers.redis_address import SCHEMES, TLS_FILES, RedisAddress
 from dingrelay_producers.settings.addresses import (
     LOOPBACK,
     check_dingtalk_url,
@@ -253,7 +253,7 @@ class Settings(BaseSettings):
                 else "DINGRELAY_REDIS_URL: is not set, and no running sandbox was found here; set it, or run"
                 " this in the folder of `dingrelay up --sandbox`"
             )
-        check_tls_files(self.tls_files)
+        check_tls_files(self.tls_ca, self.tls_cert, self.tls_key)
         check_servers(self, "DINGRELAY_{}")
         for name, cell in self.cells.items():
             check_servers(cell, f"cells.{name}.{{}}")
@@ -442,9 +442,10 @@ class Settings(BaseSettings):
         return RedisAddress.parse(self.broker, self.tls_files)
 
     @property
-    def tls_files(self) -> TlsFiles:
-        """Certificates for connections with TLS."""
-        return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
+    def tls_files(self) -> dict[str, str]:
+        """Certificates for connections with TLS, as far as there are any."""
+        files = zip(TLS_FILES, (self.tls_ca, self.tls_cert, self.tls_key), strict=True)
+        return {name: path for name, path in files if path}
 
     @cached_property
     def database(self) -> str:
