@@ -1,6 +1,6 @@
 """``dingrelay job``: what became of jobs, and what can be done about them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -163,6 +163,11 @@ def _change(
     everything: bool,
     code: str | None,
 ) -> None:
+    """Do it to each job and report for how many it was done.
+
+    Raises:
+        Exit: a job that was named is in a state in which this can't be done.
+    """
     if everything == bool(job_ids):
         raise typer.BadParameter(tr("give ids, or --all"), param_hint="JOB_IDS")
     if code is not None and not everything:
@@ -176,24 +181,13 @@ def _change(
             if code is None or (status.error and status.error.code == code)
         ]
         note_in_audit(client, verb, "job", chosen)
-        if verb == "requeue":
-            _act(chosen, client.requeue, "requeued")
-        else:
-            _act(chosen, client.discard, "discarded")
-
-
-def _act(job_ids: list[str], act: Callable[[str], bool], verb: str) -> None:
-    """Do it to each job and report for how many it was done.
-
-    Raises:
-        Exit: a job that was named is in a state in which this can't be done.
-    """
-    done = [job_id for job_id in job_ids if act(job_id)]
-    others = sorted(set(job_ids) - set(done))
+        act = client.requeue if verb == "requeue" else client.discard
+        done = [job_id for job_id in chosen if act(job_id)]
+    others = sorted(set(chosen) - set(done))
     print_result(
-        {verb: done, "left": others},
+        {"requeued" if verb == "requeue" else "discarded": done, "left": others},
         lambda: tr(
-            "{count} requeued" if verb == "requeued" else "{count} discarded", count=len(done)
+            "{count} requeued" if verb == "requeue" else "{count} discarded", count=len(done)
         ),
     )
     for job_id in others:

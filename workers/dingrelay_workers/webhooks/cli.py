@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.table import Table
 
-from dingrelay_producers.cli.options import Limit, errors_of_options, read_past, split
+from dingrelay_producers.cli.options import Apps, Limit, errors_of_options, read_past, split
 from dingrelay_producers.cli.output import (
     DONE,
     OTHERWISE,
@@ -67,10 +67,7 @@ def create(
         ),
     ],
     name: Annotated[str, typer.Option(help="A name, for people and logs.")] = "",
-    application: Annotated[
-        list[str] | None,
-        typer.Option("--app", help="Only of this DingTalk application; repeatable, or a,b."),
-    ] = None,
+    application: Apps = None,
     sender: Annotated[
         list[str] | None,
         typer.Option(help="Only jobs, campaigns and approvals of this sender; repeatable, or a,b."),
