@@ -54,7 +54,6 @@ BODIES: Mapping[str, dict[str, Any]] = {
     "agreeApproval": {"user": "u1"},
     "refuseApproval": {"user": "u1"},
     "commentApproval": {"user": "u1", "text": "x"},
-    "replayWebhook": {"since": "2026-01-01T00:00:00Z"},
     "resumeWebhook": {},
     "saveDraft": {"version": 1, "rate": 5},
     "freezeDraft": {"version": 1},

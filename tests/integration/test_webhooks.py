@@ -239,7 +239,7 @@ async def test_a_notice_refused_for_days_is_given_up_while_others_are_accepted(
     await eventually(given_up)
     assert (await at.store.get(issued.id)).state == "enabled"
     receiver.behaves = None
-    await at.store.replay(issued.id, since=datetime.now(UTC) - timedelta(minutes=5))
+    await at.store.resume(issued.id, since=datetime.now(UTC) - timedelta(minutes=5))
     await at.arrived(receiver, [bad])
 
 
@@ -292,17 +292,16 @@ async def test_a_replay_sends_the_same_ids_once_more(at: Office, receiver: Recei
     after = await at.people_left(people(3))
     await at.arrived(receiver, after)
     for round_ in (2, 3):
-        assert await at.store.replay(issued.id, since=since) == 3
+        assert (await at.store.resume(issued.id, since=since)).notices == 3
 
         async def again(times: int = round_) -> bool:
             return all(receiver.ids[notice] == times for notice in after)
 
         await eventually(again)
     assert all(receiver.ids[notice] == 1 for notice in before)
-    assert await at.store.replay(issued.id, since=datetime.now(UTC)) == 0
-    await at.store.pause(issued.id)
-    with pytest.raises(EndpointConflict, match="paused"):
-        await at.store.replay(issued.id, since=since)
+    assert (await at.store.resume(issued.id, since=datetime.now(UTC))).notices == 0
+    with pytest.raises(EndpointConflict, match="some of these"):
+        await at.store.resume(issued.id, numbers=[12345])
 
 
 async def test_while_a_secret_is_rotated_both_sign(at: Office, receiver: Receiver) -> None:
@@ -428,11 +427,11 @@ async def test_what_was_skipped_can_be_replayed(at: Office, receiver: Receiver) 
     await at.arrived(receiver, await at.people_left(["later"]))
     assert not set(skipped) & set(receiver.ids)
     since = datetime.now(UTC) - timedelta(hours=1)
-    assert await at.store.replay(endpoint, since=since) == 6
+    assert (await at.store.resume(endpoint, since=since)).notices == 6
     await at.arrived(receiver, skipped)
     # An endpoint that is newer gets what others were to get.
     newer = (await at.add(f"{receiver.url}/newer")).id
-    assert await at.store.replay(newer, since=since) == 6
+    assert (await at.store.resume(newer, since=since)).notices == 6
     await at.arrived(receiver, [])
     assert sum(request.path == "/hook/newer" for request in receiver.taken) == 6
 

@@ -220,7 +220,7 @@ class Subscribers:
             return
         calls: dict[str, tuple[str, dict[str, Any]]] = {
             "skip": ("resume", {"skip": True}),
-            "replay": ("replay", {"since": datetime.now(UTC) - timedelta(seconds=seconds)}),
+            "replay": ("resume", {"since": datetime.now(UTC) - timedelta(seconds=seconds)}),
             "test": ("test", {"within": 1.0}),
         }
         method, arguments = calls.get(verb, (verb, {}))

@@ -62,7 +62,6 @@ ACTIONS: Mapping[str, str] = {
     "revoke": en("revoke"),
     "add": en("add"),
     "remove": en("remove"),
-    "replay": en("deliver again"),
     "export": en("export"),
     "erase": en("erase"),
     "terminate": en("withdraw in DingTalk"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from aiohttp import web
 
@@ -121,14 +121,14 @@ async def probe(visit: Visit, _: FormValues) -> web.Response:
 async def replay(visit: Visit, form: FormValues) -> web.Response:
     """Deliver one notice again, or those since a time."""
     endpoint, number = await _found(visit), text_of(form, "notice")
-    service = visit.context.services.webhooks
-    if number.isascii() and number.isdigit():
-        count = await service.replay(endpoint.id, notice=int(number))
-    else:
-        since = moment("since", text_of(form, "since"), datetime.now(UTC))
-        count = await service.replay(endpoint.id, since=since)
+    asked: dict[str, Any] = (
+        {"numbers": [int(number)]}
+        if number.isascii() and number.isdigit()
+        else {"since": moment("since", text_of(form, "since"), datetime.now(UTC))}
+    )
+    found = await visit.context.services.webhooks.resume(endpoint.id, **asked)
     return visit.redirect(
-        f"/webhooks/{endpoint.id}", en("{:,} notices are delivered again.", count)
+        f"/webhooks/{endpoint.id}", en("{:,} notices are delivered again.", found.notices)
     )
 
 

@@ -161,22 +161,17 @@ def resume(
 ) -> None:
     """Resume deliveries to an endpoint that was paused or disabled; --since repeats some."""
     moment = read_past(since, "--since")
-
-    async def act(webhooks: "WebhookService") -> "tuple[Endpoint, int | None]":
-        resumed = await webhooks.resume(endpoint, skip=skip)
-        again = [await webhooks.replay(endpoint, notice=number) for number in notice or ()]
-        if moment:
-            again.append(await webhooks.replay(endpoint, since=moment))
-        return resumed, sum(again) if again else None
-
-    found, count = asyncio.run(_ask(act))
-    if count is None:
-        _show_state(found)
-        return
-    print_result(
-        found.model_dump(mode="json") | {"notices": count},
-        lambda: tr("{count} notices are delivered again", count=count),
+    found = asyncio.run(
+        _ask(
+            lambda webhooks: webhooks.resume(
+                endpoint, skip=skip, since=moment, numbers=notice or ()
+            )
+        )
     )
+    said = tr("{id} is {state}", id=found.id, state=found.state)
+    if moment or notice:
+        said = tr("{count} notices are delivered again", count=found.notices)
+    print_result(found.model_dump(mode="json"), lambda: said)
 
 
 @app.command()

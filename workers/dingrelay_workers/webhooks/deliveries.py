@@ -4,12 +4,13 @@ Only the leader claims. A claim is a lock with an end: what a worker had when it
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Integer,
     RowMapping,
     String,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     delete,
     func,
     literal_column,
+    or_,
     select,
     text,
     update,
@@ -188,9 +190,8 @@ async def replay(
     connection: AsyncConnection,
     endpoint: Endpoint,
     behind: int,
-    *,
     since: datetime | None,
-    notice: int | None,
+    numbers: Collection[int],
 ) -> tuple[int, int | None]:
     """Have notices of a page delivered again, or for the first time to an endpoint that is newer.
 
@@ -198,8 +199,8 @@ async def replay(
         connection: of a transaction.
         endpoint: gets those that it takes.
         behind: the number of the last notice that was looked at.
-        since: of notices from then on; None for any.
-        notice: of the one with this number only.
+        since: of notices from then on; None for no others than these.
+        numbers: of these notices.
 
     Returns:
         How many, and the number of the last notice that was looked at; None: there are no more.
@@ -210,10 +211,10 @@ async def replay(
         .order_by(NoticeRow.number)
         .limit(SLICE)
     )
+    wanted: ColumnElement[bool] = NoticeRow.number.in_(numbers)
     if since is not None:
-        query = query.where(NoticeRow.recorded_at >= since)
-    if notice is not None:
-        query = query.where(NoticeRow.number == notice)
+        wanted = or_(wanted, NoticeRow.recorded_at >= since)
+    query = query.where(wanted)
     page = (await connection.execute(query)).all()
     rows = [
         {"endpoint": endpoint.id, "notice": number, **_AGAIN}

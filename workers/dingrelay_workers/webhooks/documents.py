@@ -3,10 +3,10 @@
 import difflib
 import re
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field
 
 from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_tasks import notice_types
@@ -162,27 +162,15 @@ class ResumeRequest(Document):
 
     Attributes:
         skip: drop the notices of the time in which it was paused or disabled.
+        since: deliver once more the notices from this moment on.
+        numbers: deliver once more the notices with these numbers, which the list of deliveries has.
     """
 
     skip: bool = False
-
-
-class ReplayRequest(Document):
-    """What a replay delivers: one of the two.
-
-    Attributes:
-        since: notices from this moment on.
-        notice: the one with this number, which the list of deliveries has.
-    """
-
     since: Moment | None = None
-    notice: Annotated[int, Field(ge=1, le=2**62)] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.since is None) == (self.notice is None):
-            raise ValueError(en("needs one of {} and {}", "since", "notice"))
-        return self
+    numbers: Annotated[list[Annotated[int, Field(ge=1, le=2**62)]], Field(max_length=MOST)] = Field(
+        default_factory=list[int]
+    )
 
 
 class EndpointHealth(BaseModel):
@@ -208,6 +196,13 @@ class EndpointStatus(Endpoint, frozen=True):
     """An endpoint of webhooks, and its health."""
 
     health: EndpointHealth
+
+
+class ResumedEndpoint(Endpoint, frozen=True):
+    """An endpoint that was resumed."""
+
+    notices: int
+    """How many notices are delivered once more."""
 
 
 class IssuedEndpoint(BaseModel, frozen=True):
@@ -248,10 +243,3 @@ class DeliveryDocument(BaseModel):
     def accepted(self) -> bool:
         """Whether the endpoint has it."""
         return self.code in {"taken", "published"}
-
-
-class ReplayDocument(BaseModel):
-    """What a replay delivers."""
-
-    notices: int
-    """How many notices."""

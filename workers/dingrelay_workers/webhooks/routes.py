@@ -24,8 +24,7 @@ from dingrelay_workers.webhooks.documents import (
     EndpointRequest,
     EndpointStatus,
     IssuedEndpoint,
-    ReplayDocument,
-    ReplayRequest,
+    ResumedEndpoint,
     ResumeRequest,
 )
 from dingrelay_workers.webhooks.endpoints import Endpoint
@@ -156,13 +155,14 @@ async def pause_webhook(call: HttpCall) -> Endpoint:
 
 @_change(
     "POST /v1/webhooks/{id}/resume",
-    Endpoint,
+    ResumedEndpoint,
     body=Body(model=ResumeRequest, required=False),
+    problems=_CONFLICTS,
 )
-async def resume_webhook(call: HttpCall) -> Endpoint:
-    """Resume deliveries to an endpoint, including the notices of the meantime."""
-    skip = ResumeRequest.parse(call.body, strict=True).skip
-    return await _service(call).resume((await _found(call)).id, skip=skip)
+async def resume_webhook(call: HttpCall) -> ResumedEndpoint:
+    """Resume deliveries to an endpoint, including the notices of the meantime, and deliver others again."""
+    asked = ResumeRequest.parse(call.body, strict=True)
+    return await _service(call).resume((await _found(call)).id, **dict(asked))
 
 
 @_change("POST /v1/webhooks/{id}/rotate", _SECRET, body=Body(model=RotationRequest, required=False))
@@ -175,20 +175,6 @@ async def rotate_webhook(call: HttpCall) -> IssuedEndpoint:
     except SettingsError as error:
         raise problems.unavailable(str(error)) from None
     return made
-
-
-@_change(
-    "POST /v1/webhooks/{id}/replay",
-    {202: RouteAnswer(description="The notices will be delivered.", model=ReplayDocument)},
-    body=Body(model=ReplayRequest),
-    problems=_CONFLICTS,
-)
-async def replay_webhook(call: HttpCall) -> ReplayDocument:
-    """Deliver the notices since a moment, or one of them, again."""
-    asked = ReplayRequest.parse(call.body, strict=True)
-    endpoint = (await _found(call)).id
-    count = await _service(call).replay(endpoint, since=asked.since, notice=asked.notice)
-    return ReplayDocument(notices=count)
 
 
 class TestWait(paging.Query):

@@ -33,6 +33,7 @@ from dingrelay_workers.webhooks.documents import (
     DeliveryDocument,
     EndpointStatus,
     IssuedEndpoint,
+    ResumedEndpoint,
 )
 from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, StoredEndpoint
 from dingrelay_workers.webhooks.secret import Generation
@@ -143,22 +144,45 @@ class WebhookService:
                 await audit.record(connection, "pause", "webhook", endpoint)
         return stored.document
 
-    async def resume(self, endpoint: str, *, skip: bool = False) -> Endpoint:
-        """Deliver to it again, also what happened since, unless that is to be skipped."""
-        async with answering(self._patience), self._database.write(WRITER) as connection:
-            stored = await _found(connection, endpoint)
-            now = datetime.now(UTC)
-            before = {"state": stored.state, "reason": stored.reason}
-            await audit.record(
-                connection, "resume", "webhook", endpoint, before=before, after={"skip": skip}
-            )
-            if not stored.enabled:
-                stored = await self._moved(connection, endpoint, "enabled", "")
-                await endpoints.change(connection, endpoint, enabled_at=now)
-            await deliveries.resume(connection, endpoint, skip=skip)
-            await endpoints.change(connection, endpoint, **endpoints.HEALTHY)
+    async def resume(
+        self,
+        endpoint: str,
+        *,
+        skip: bool = False,
+        since: datetime | None = None,
+        numbers: Collection[int] = (),
+    ) -> ResumedEndpoint:
+        """Deliver to it again, also what happened meanwhile, unless that is to be skipped.
+
+        Args:
+            endpoint: its id.
+            skip: drop what waits.
+            since: deliver once more what happened from this moment on.
+            numbers: deliver these notices once more.
+        """
+        after = {"skip": skip, "since": since, "notices": sorted(numbers)}
+        count = 0
+        behind: int | None = 0
+        while behind is not None:
+            async with answering(self._patience), self._database.write(WRITER) as connection:
+                stored = await _found(connection, endpoint)
+                if not behind:
+                    before = {"state": stored.state, "reason": stored.reason}
+                    given = {name: value for name, value in after.items() if value}
+                    await audit.record(
+                        connection, "resume", "webhook", endpoint, before=before, after=given
+                    )
+                    if not stored.enabled:
+                        stored = await self._moved(connection, endpoint, "enabled", "")
+                        await endpoints.change(connection, endpoint, enabled_at=stored.changed_at)
+                    await deliveries.resume(connection, endpoint, skip=skip)
+                    await endpoints.change(connection, endpoint, **endpoints.HEALTHY)
+                some, behind = await deliveries.replay(connection, stored, behind, since, numbers)
+                count += some
+                if behind is None and since is None and count < len(numbers):
+                    raise EndpointConflict(endpoint, en("has no delivery of some of these notices"))
         await self._signal()
-        return stored.document
+        return ResumedEndpoint(**dict(stored), notices=count)
 
     async def rotate(self, endpoint: str, *, overlap: timedelta) -> IssuedEndpoint:
         """Give it a new secret; those before sign for so long as well, older ones no longer than before.
@@ -188,28 +212,6 @@ class WebhookService:
             await audit.record(connection, "rotate", "webhook", endpoint, after=after)
             stored = await _found(connection, endpoint)
         return self._issued(stored, generation)
-
-    async def replay(
-        self, endpoint: str, *, since: datetime | None = None, notice: int | None = None
-    ) -> int:
-        """Deliver once more what happened since a moment, or the notice with a number; how many notices that are."""
-        after = {"since": since} if notice is None else {"notice": notice}
-        count = 0
-        behind: int | None = 0
-        while behind is not None:
-            async with answering(self._patience), self._database.write(WRITER) as connection:
-                stored = await _found(connection, endpoint)
-                _refuse_unless_enabled(stored)
-                if not behind:
-                    await audit.record(connection, "replay", "webhook", endpoint, after=after)
-                some, behind = await deliveries.replay(
-                    connection, stored, behind, since=since, notice=notice
-                )
-                if notice is not None and not some:
-                    raise EndpointConflict(endpoint, en("has no delivery of the notice {}", notice))
-            count += some
-        await self._signal()
-        return count
 
     async def remove(self, endpoint: str) -> None:
         """Forget it."""
@@ -280,12 +282,6 @@ class WebhookService:
         with suppress(RedisError, OSError):  # TimeoutError is one of the latter
             async with asyncio.timeout(self._patience):
                 await NOTICES.announce(self._redis)
-
-
-def _refuse_unless_enabled(stored: StoredEndpoint) -> None:
-    if not stored.enabled:
-        problem = en("is {}; it gets these notices once it is resumed", stored.state)
-        raise EndpointConflict(stored.id, problem)
 
 
 async def _found(connection: AsyncConnection, endpoint: str) -> StoredEndpoint:
