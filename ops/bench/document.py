@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chart import chart
-from figures import Figure
+from figures import MARKS, Figure
 from report import PUBLISHED, ROOT, Published, written
 from translations import LANGUAGES, Translations
 
@@ -84,7 +84,6 @@ SHOWN = (
     *("arq", "dramatiq", "taskiq", "throttled-py"),
 )
 """The versions in the documents; the others are in the JSON."""
-MARKS = {True: "✓", False: "✗", None: ""}
 
 
 def table(

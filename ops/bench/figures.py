@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
 from statistics import quantiles
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-WIDTH = 120
-"""Columns of the table."""
+MARKS = {True: "✓", False: "✗", None: ""}
+"""Of figures that keep their bounds, break them or have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +73,10 @@ def percentile(values: Sequence[float], part: int) -> float:
 
 
 def show(figures: Sequence[Figure]) -> None:
-    """Print the figures as one table."""
-    table = Table(title="dingrelay beside its peers, one run")
-    for column in ("what", "who", "measured", "bound", "", "note"):
-        justify = "right" if column in {"measured", "bound"} else "left"
-        table.add_column(column, justify=justify, overflow="fold")
-    group = ""
-    for figure in figures:
-        if figure.group != group and group:
-            table.add_section()
-        first = figure.group if figure.group != group else ""
-        group = figure.group
-        mark = {True: "[green]✓", False: "[red]✗", None: ""}[figure.holds]
-        style = "bold" if figure.ours else ""
-        value = f"{figure.number} {figure.unit}".strip()
-        table.add_row(first, figure.name, value, figure.bound, mark, figure.note, style=style)
-    Console(width=WIDTH).print(table)
+    """Print the figures, a line each below what they belong to."""
+    for group, members in groupby(figures, key=attrgetter("group")):
+        print(f"\n{group}")
+        for figure in members:
+            value, mark = f"{figure.number} {figure.unit}", MARKS[figure.holds]
+            line = f"  {figure.name:42}{value:>14} {figure.bound:>10} {mark:2} {figure.note}"
+            print(line.rstrip())

@@ -155,7 +155,7 @@ SICK: tuple[dict[str, Any], ...] = (
 def _sick(*, effect: bool) -> Draw:
     def draw(rng: random.Random, skew: float) -> Spec:
         api, share = rng.choice(APIS), _share(rng)
-        answer = rng.choice(SICK)
+        answer: dict[str, Any] = rng.choice(SICK)
         if answer["kind"] == "http":
             answer = {**answer, "status": rng.choice((500, 502, 503, 504))}
         return _spoils(rng, 1, 8, **answer, api=api, share=share, effect=effect)

@@ -214,7 +214,7 @@ class Limiter:
         return self._allowed("egress", address, at, limits.egress, limits.egress_ban_seconds)
 
     def recipient(self, app_key: str, at: float) -> bool:
-        """Count a person whom an app reaches; False where this minute has none left."""
+        """Count a recipient of an app's messages; False where this minute has none left."""
         return self._allowed("recipients", app_key, at, self.limits.recipients, 0)
 
     def quota(self, organisation: str, at: float) -> bool:
