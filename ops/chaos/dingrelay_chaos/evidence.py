@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from dingrelay_chaos.database import Directory
 from dingrelay_chaos.dingtalk import JOINING, MOVING, STAYING, holds, text_of
@@ -201,6 +201,24 @@ class CampaignEvidence:
     people: list[Row]
 
 
+class Settled(NamedTuple):
+    """How a run came to rest.
+
+    Attributes:
+        waited: seconds until everything was settled.
+        last: a job that was among the last to settle.
+        left_too_early: people who are there and were marked as left before the last walk.
+        by_events: the directory before the last walks.
+        walks: the jobs of the last walks.
+    """
+
+    waited: float
+    last: str
+    left_too_early: list[str]
+    by_events: Directory
+    walks: list[str]
+
+
 class Evidence:
     """Everything at the end of a run.
 
@@ -208,33 +226,16 @@ class Evidence:
         statuses: by id of every job that was asked for; None where there is no record.
         discarded: jobs that were discarded.
         lost: when Valkey forgot what was written, in seconds from the start.
-        left_too_early: people who are there and were marked as left before the last walk.
-        by_events: the directory before the last walks.
-        walks: the jobs of the last walks.
-        waited: seconds until everything was settled.
-        last: a job that was among the last to settle.
         logs: log file → its text.
     """
 
-    def __init__(
-        self,
-        system: "System",
-        schedule: "Schedule",
-        *,
-        waited: float,
-        last: str,
-        left_too_early: list[str],
-        by_events: Directory,
-        walks: list[str],
-    ) -> None:
-        self.system, self.schedule = system, schedule
-        self.waited, self.last, self.walks = waited, last, walks
-        self.left_too_early, self.by_events = left_too_early, by_events
+    def __init__(self, system: "System", schedule: "Schedule", settled: Settled) -> None:
+        self.system, self.schedule, self.settled = system, schedule, settled
         self.requests = system.requests
         self.snapshot = Snapshot(system.sandbox, (*STAYING, *MOVING, *JOINING))
         for each in self.snapshot.calls:
             each["moment"] = each["monotonic"] - system.began
-        self.statuses = statuses(system.client, [*self.requests.accepted(), *self.walks])
+        self.statuses = statuses(system.client, [*self.requests.accepted(), *settled.walks])
         self.discarded = {each.job for each in self.requests.commands if each.verb == "discard"}
         self.lost = [
             Lost(lost.since - system.began - LAG_SECONDS, lost.until - system.began)

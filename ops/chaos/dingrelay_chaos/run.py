@@ -88,7 +88,7 @@ def run(
     with system.running(schedule.setting, folder) as running:
         with watch(running):
             _carry_out(schedule, running)
-        evidence = settle(running, schedule)
+        evidence = Evidence(running, schedule, settle(running, schedule))
         violations = invariants.verify(evidence)
         violations += [Violation(0, error) for error in running.requests.errors]
         verdict = Verdict(
@@ -172,6 +172,6 @@ def _figures(evidence: Evidence, schedule: Schedule) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
     return (
         f"{len(schedule.steps) - faults} operations, {faults} faults, "
-        f"{len(evidence.snapshot.calls)} calls; {counts}; settled after {evidence.waited:.0f} s"
-        + (f", {evidence.last[:160]}" if evidence.waited > LONG_SECONDS else "")
+        f"{len(evidence.snapshot.calls)} calls; {counts}; settled after {evidence.settled.waited:.0f} s"
+        + (f", {evidence.settled.last[:160]}" if evidence.settled.waited > LONG_SECONDS else "")
     )

@@ -1,4 +1,4 @@
-"""After the faults: wait until nothing is under way, bring the directory up to date, read the evidence."""
+"""After the faults: wait until nothing is under way, and bring the directory up to date."""
 
 import sqlite3
 import time
@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from dingrelay_chaos import evidence
 from dingrelay_chaos.database import Directory
 from dingrelay_chaos.dingtalk import MOVING, STAYING
-from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.evidence import Settled
 from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.process import wait_until
 from dingrelay_chaos.schedule import Schedule
@@ -43,8 +43,8 @@ FOLLOW, MISSED = "approval-follow", "missed-events"
 WAITING = (b"snoozed", b"queued")
 
 
-def settle(system: System, schedule: Schedule) -> Evidence:
-    """The evidence, once everything is settled or the time for it is over."""
+def settle(system: System, schedule: Schedule) -> Settled:
+    """How it came to rest, once everything is settled or the time for it is over."""
     system.mend()
     deaf = any(
         isinstance(step.what, Fault) and step.what.values.get("how") == "deaf"
@@ -60,18 +60,10 @@ def settle(system: System, schedule: Schedule) -> Evidence:
     _rest(system, last, SETTLE_SECONDS)
     waited = time.monotonic() - began
     present = {user for user in (*STAYING, *MOVING) if not system.requests.was_absent(user)}
-    left = system.marked_as_left & present
+    left = sorted(system.marked_as_left & present)
     by_events = Directory(system.database)
     walks = _walks(system, last)
-    return Evidence(
-        system,
-        schedule,
-        waited=waited,
-        last=last[0] if last else "",
-        left_too_early=sorted(left),
-        by_events=by_events,
-        walks=walks,
-    )
+    return Settled(waited, last[0] if last else "", left, by_events, walks)
 
 
 def _rest(system: System, last: list[str], seconds: float) -> None:

@@ -10,8 +10,8 @@ from dingrelay_producers import JobStatus
 
 def violations(evidence: Evidence) -> Iterator[Finding]:
     """Compared before and after walks that began when nothing changed any more."""
-    if evidence.left_too_early:
-        yield f"marked as left while they were there: {evidence.left_too_early}", ""
+    if evidence.settled.left_too_early:
+        yield f"marked as left while they were there: {evidence.settled.left_too_early}", ""
     yield from _by_events(evidence)
     yield from _differences(Directory(evidence.system.database), evidence.snapshot, "after a walk")
     yield from _last_walk(evidence)
@@ -30,21 +30,23 @@ def _by_events(evidence: Evidence) -> Iterator[Finding]:
     people = {user for user, event in of_people.items() if event in lost}
     departments = {number for number, event in of_departments.items() if event in lost}
     found = _differences(
-        evidence.by_events, evidence.snapshot, "by events", besides=people, nor=departments
+        evidence.settled.by_events, evidence.snapshot, "by events", besides=people, nor=departments
     )
     yield from found
-    if lost or evidence.lost or not evidence.walks:
+    if lost or evidence.lost or not evidence.settled.walks:
         return
-    first = evidence.statuses.get(evidence.walks[0])
+    first = evidence.statuses.get(evidence.settled.walks[0])
     found_out = _found(first)
     if found_out:
-        yield f"every event came, and a walk found {found_out}", evidence.walks[0]
+        yield f"every event came, and a walk found {found_out}", evidence.settled.walks[0]
 
 
 def _last_walk(evidence: Evidence) -> Iterator[Finding]:
     """After a walk another one finds nothing."""
-    if len(evidence.walks) > 1 and (found := _found(evidence.statuses.get(evidence.walks[-1]))):
-        yield f"a walk after a walk found {found}", evidence.walks[-1]
+    if len(evidence.settled.walks) > 1 and (
+        found := _found(evidence.statuses.get(evidence.settled.walks[-1]))
+    ):
+        yield f"a walk after a walk found {found}", evidence.settled.walks[-1]
 
 
 def _found(status: JobStatus | None) -> dict[str, int]:
