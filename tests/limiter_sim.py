@@ -15,7 +15,7 @@ from redis import Redis
 from dingrelay_producers.store.scripts import run
 from dingrelay_sandbox.windows import Rate, WindowKind, new_window
 from dingrelay_workers.limiter import buckets
-from dingrelay_workers.limiter.buckets import MICRO, Ask, LatencyEstimator, Reply
+from dingrelay_workers.limiter.buckets import MICRO, Ask, Reply, SaneAnswers
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.wait_queue import EARLY
 
@@ -64,7 +64,7 @@ class Simulation:
         # The server's windows begin anywhere in our seconds.
         self._began = EPOCH + self._random.random()
         self._rule = Rule("app:bench", "message.send", "calls", self.limit, 1)
-        self._latencies = [LatencyEstimator() for _ in range(self.processes)]
+        self._latencies = [SaneAnswers() for _ in range(self.processes)]
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._changes = list(self.changes)

@@ -11,7 +11,7 @@ from conftest import wait_until_async
 from dingrelay_producers.store.scripts import Call
 from dingrelay_workers.limiter import wait_queue
 from dingrelay_workers.limiter.breakers import Breakers
-from dingrelay_workers.limiter.buckets import Reply, UnreportedAnswers
+from dingrelay_workers.limiter.buckets import Reply, SaneAnswers
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Slot, SlotRequest, Turns
 from dingrelay_workers.limiter.wait_queue import WaitQueue
@@ -33,7 +33,7 @@ def queue(redis: Any = None) -> WaitQueue:
         max_wait=60,
         circuit=breakers.circuit("default", "message.send", "oapi"),
         breakers=breakers,
-        unreported=UnreportedAnswers(),
+        answers=SaneAnswers(),
     )
 
 

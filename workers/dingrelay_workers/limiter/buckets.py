@@ -66,30 +66,6 @@ class Ask(NamedTuple):
     sender: str = ""
 
 
-class UnreportedAnswers:
-    """Sane answers of one API that came to this process and are not reported to the fleet yet.
-
-    The next question carries them, so that they cost no round trip of their own.
-    """
-
-    __slots__ = ("answers", "slowest")
-
-    def __init__(self) -> None:
-        self.answers = 0
-        self.slowest = 0.0
-
-    def add(self, seconds: float) -> None:
-        """One answer came after so many seconds."""
-        self.answers += 1
-        self.slowest = max(self.slowest, seconds)
-
-    def take(self) -> tuple[int, int]:
-        """How many there were and the microseconds of the slowest; from here on they are reported."""
-        taken = self.answers, round(self.slowest * MICRO)
-        self.answers, self.slowest = 0, 0.0
-        return taken
-
-
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The buckets' answer.
@@ -190,7 +166,7 @@ def acquire(
     """Reserve slots for as many of the first waiters as can have one. Answer: `Reply`.
 
     No waiters at all only asks whether a bucket is paused. `circuit` are the keys of the breakers
-    before the call, `unreported` what `UnreportedAnswers.take` gives. A slot more than `max_wait` seconds away is
+    before the call, `unreported` what `SaneAnswers.take` gives. A slot more than `max_wait` seconds away is
     reserved for urgent calls and for those that are aged only. `index` is where the buckets are
     listed, `turns` the lane in which the senders take turns.
     """
@@ -402,16 +378,25 @@ OUTLIER = 3
 """Standard deviations beyond which an answer counts as that far: a stall is no part of the way."""
 
 
-class LatencyEstimator:
-    """Mean and variance of the time from a call's slot to its answer, the newest weighing most."""
+class SaneAnswers:
+    """The sane answers of one API that came to this process.
+
+    The next question to the buckets carries those that are not reported to the fleet yet, so that they cost no
+    round trip of their own. Mean and variance of the time from a call's slot to its answer are kept, the
+    newest weighing most.
+    """
 
     def __init__(self) -> None:
+        self._unreported = 0
+        self._slowest = 0.0
         self._count = -COLD
         self._mean = 0.0
         self._variance = 0.0
 
     def add(self, seconds: float) -> None:
-        """Note one answer."""
+        """One answer came after so many seconds."""
+        self._unreported += 1
+        self._slowest = max(self._slowest, seconds)
         self._count += 1
         if self._count <= 0:
             return
@@ -422,6 +407,12 @@ class LatencyEstimator:
         difference = seconds - self._mean
         self._mean += weight * difference
         self._variance = (1 - weight) * (self._variance + weight * difference**2)
+
+    def take(self) -> tuple[int, int]:
+        """How many are not reported and the microseconds of the slowest; from here on they are."""
+        taken = self._unreported, round(self._slowest * MICRO)
+        self._unreported, self._slowest = 0, 0.0
+        return taken
 
     @property
     def spread(self) -> float:

@@ -23,8 +23,7 @@ from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
 from dingrelay_workers.limiter.buckets import (
     MICRO,
     BucketState,
-    LatencyEstimator,
-    UnreportedAnswers,
+    SaneAnswers,
 )
 from dingrelay_workers.limiter.rules import JITTER, LARGEST_COST, Rule, Rules
 from dingrelay_workers.limiter.slot import (
@@ -80,12 +79,7 @@ class Limiter:
         self._clock = clock
         self.breakers = breakers
         self._wait_queues: dict[tuple[Turns, str, str, str], WaitQueue] = {}
-        self._latencies: defaultdict[tuple[str, str], LatencyEstimator] = defaultdict(
-            LatencyEstimator
-        )
-        self._unreported: defaultdict[tuple[str, str], UnreportedAnswers] = defaultdict(
-            UnreportedAnswers
-        )
+        self._answers: defaultdict[tuple[str, str], SaneAnswers] = defaultdict(SaneAnswers)
         self._suspected: set[Circuit] = set()
         self._draining = False
 
@@ -137,7 +131,7 @@ class Limiter:
             reason: one short phrase for logs and `dingrelay limits`.
         """
         rule = self._rules.egress if everything else self._rules.of(app, api)[0]
-        spread = self._latencies[app, api].spread
+        spread = self._answers[app, api].spread
         micros, _ = await run_async(self._redis, buckets.penalize(rule, pause, reason, spread))
         if not micros:
             return
@@ -179,7 +173,7 @@ class Limiter:
             case DingTalkError() if (isinstance(error, Held) or error.sick) and not error.unsent:
                 wait = await self._failed(slot, circuit, error)
             case None | DingTalkError() if slot.sent and not (error and error.unsent):
-                self._note_answer(slot)
+                self._answers[turns.app, turns.api].add(self._clock() - slot.at)
                 sane, probed = True, slot.probing
             case _ if slot.trial:
                 # It does not leave, or its answer is lost with its job: another probe is needed.
@@ -203,12 +197,6 @@ class Limiter:
         if sane:
             self._suspected.discard(circuit)
         return wait
-
-    def _note_answer(self, slot: Slot) -> None:
-        took = self._clock() - slot.at
-        known = slot.request.turns.app, slot.request.turns.api
-        self._latencies[known].add(took)
-        self._unreported[known].add(took)
 
     async def _failed(self, slot: Slot, circuit: Circuit, error: DingTalkError) -> float:
         """A call failed; seconds to the next probe. An outage is noted in its error."""
@@ -244,7 +232,7 @@ class Limiter:
             [buckets.Ask(buckets.costs(rules, 0))],
             circuit=circuit.keys,
             pace=self.breakers.pace,
-            unreported=self._unreported[app, api].take(),
+            unreported=self._answers[app, api].take(),
         )
         reply = await buckets.ask(self._redis, call)
         if reply.outage:
@@ -323,7 +311,7 @@ class Limiter:
                 clock=self._clock,
                 circuit=self._circuit(request),
                 breakers=self.breakers,
-                unreported=self._unreported[turns.app, turns.api],
+                answers=self._answers[turns.app, turns.api],
             )
         return wait_queue
 

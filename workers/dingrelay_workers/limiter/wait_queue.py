@@ -17,7 +17,7 @@ from dingrelay_workers.limiter.breakers import Breakers, Circuit
 from dingrelay_workers.limiter.buckets import (
     Ask,
     Reply,
-    UnreportedAnswers,
+    SaneAnswers,
     acquire,
     ask,
     costs,
@@ -91,7 +91,7 @@ class WaitQueue:
         max_wait: float,
         circuit: Circuit,
         breakers: Breakers,
-        unreported: UnreportedAnswers,
+        answers: SaneAnswers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Sends nothing yet.
@@ -101,7 +101,7 @@ class WaitQueue:
         self.rules = rules
         self._circuit = circuit
         self._breakers = breakers
-        self._unreported = unreported
+        self._answers = answers
         self._reporting: set[asyncio.Task[None]] = set()
         self._redis = redis
         self._max_wait = max_wait
@@ -267,7 +267,7 @@ class WaitQueue:
             asks,
             circuit=self._circuit.keys,
             pace=self._breakers.pace,
-            unreported=self._unreported.take(),
+            unreported=self._answers.take(),
             max_wait=self._max_wait,
             turns=self._taking_turns,
         )
