@@ -154,21 +154,25 @@ async def test_filters_and_pages_hold_each_once(
     assert await count() == 10
 
 
-@pytest.mark.parametrize("chosen", [{}, {"actor": "u1"}, {"action": "start"}, {"object": "c1"}])
-async def test_a_page_is_sought_in_an_index(
-    database: Database, settings: Settings, chosen: dict[str, Any]
-) -> None:
+async def test_a_page_is_sought_in_an_index(database: Database, settings: Settings) -> None:
     """However many rows lie before it, a page costs its own rows."""
     await fill(database, 3_000)
     async with database.engine.begin() as connection:
         await connection.execute(text("analyze"))
     place = (NOW - timedelta(minutes=900), 1_800)
     service = AuditService(settings, database)
-    with plans_of(database, "audit") as plans:
-        found = await service.list(AuditFilter(**chosen), limit=10, after=place)
-    assert len(found) == 10
-    assert "ix_audit_" in "".join(plans)
-    assert not [line for line in plans if any(each in line for each in SCANS)]
+    filters: tuple[dict[str, Any], ...] = (
+        {},
+        {"actor": "u1"},
+        {"action": "start"},
+        {"object": "c1"},
+    )
+    for chosen in filters:
+        with plans_of(database, "audit") as plans:
+            found = await service.list(AuditFilter(**chosen), limit=10, after=place)
+        assert len(found) == 10, chosen
+        assert "ix_audit_" in "".join(plans), chosen
+        assert not [line for line in plans if any(each in line for each in SCANS)], chosen
 
 
 async def test_the_console_shows_changes_and_is_their_door(browser: Browser) -> None:

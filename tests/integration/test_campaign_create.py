@@ -212,22 +212,17 @@ WITHOUT = {"without_users": ["boss", "stranger"], "without_departments": [4], "w
 
 @on_sqlite
 @pytest.mark.usefixtures("organisation")
-@pytest.mark.parametrize(
-    ("audience", "wanted"),
-    [
+async def test_an_audience_comes_from_the_directory(campaigns: CampaignStore) -> None:
+    audiences: tuple[tuple[dict[str, Any], list[str]], ...] = (
         ({"users": ["x", "ann", "x"]}, ["x", "ann"]),
         ({"departments": [2]}, ["ann", "bob", "cho"]),
         ({"departments": [4, 3]}, ["cho", "ann", "dan"]),
         ({"everyone": True}, ["ann", "bob", "boss", "cho", "dan"]),
         ({"recipients": ["y"], "users": ["x"], "departments": [4]}, ["y", "x", "cho"]),
         ({"everyone": True, **WITHOUT}, ["bob", "dan"]),
-    ],
-    ids=["users", "below", "departments", "everyone", "all together", "exclusions"],
-)
-async def test_an_audience_comes_from_the_directory(
-    campaigns: CampaignStore, audience: dict[str, Any], wanted: list[str]
-) -> None:
-    assert await people(campaigns, **audience) == wanted
+    )
+    for audience, wanted in audiences:
+        assert await people(campaigns, **audience) == wanted, audience
 
 
 @pytest.mark.usefixtures("organisation")
@@ -258,14 +253,10 @@ SKIP: dict[str, Any] = {"users": ["a"], "malformed": "skip"}
 
 @on_sqlite
 @pytest.mark.usefixtures("organisation")
-@pytest.mark.parametrize(
-    ("content", "audience", "error"),
-    [
-        (
-            "{nmae}",
-            csv("userid,name\nu1,x\n"),
-            "message: {nmae} is no field of the file (name, use",
-        ),
+async def test_what_is_wrong_with_a_campaign_is_named(campaigns: CampaignStore) -> None:
+    unknown = "message: {nmae} is no field of the file (name, use"
+    for content, audience, error in (
+        ("{nmae}", csv("userid,name\nu1,x\n"), unknown),
         ("{name}", csv("userid,name\nu1,x\nu2, \n"), "line 3: u2 has no value for {name}"),
         ("{name}", csv('{"userid": "u1"}'), "line 1: u1 is not in the directory: no value for {na"),
         ("{n}", csv("userid,n\nu1," + "x" * 5_001), "line 2: u1: message.text.content: "),
@@ -276,15 +267,11 @@ SKIP: dict[str, Any] = {"users": ["a"], "malformed": "skip"}
         ("x", {**SKIP, "without": ["", "b"]}, "exclusions: 1 row is malformed:"),
         ("x", {**SKIP, "without_departments": [9]}, "without_departments: 9"),
         ("{admin}", {"everyone": True}, "message: {admin} is no field of the directory"),
-    ],
-)
-async def test_what_is_wrong_with_a_campaign_is_named(
-    campaigns: CampaignStore, content: str, audience: dict[str, Any], error: str
-) -> None:
-    with pytest.raises(ContractError) as raised:
-        await campaigns.create(plan(content, **audience))
-    assert error in str(raised.value)
-    assert await rows_in_all(campaigns) == [0, 0, 0]
+    ):
+        with pytest.raises(ContractError) as raised:
+            await campaigns.create(plan(content, **audience))
+        assert error in str(raised.value)
+        assert await rows_in_all(campaigns) == [0, 0, 0], error
 
 
 async def test_a_creation_that_was_stopped_leaves_nothing(

@@ -84,24 +84,19 @@ async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None
 
 
 @on_sqlite
-@pytest.mark.parametrize(
-    ("state", "chunk", "error"),
-    [
+async def test_a_campaign_that_has_not_ended_stays(database: Database) -> None:
+    for state, chunk, error in (
         (State.DRAFT, ChunkState.PENDING, "is draft: cancel it first, or wait for its end"),
         (State.RUNNING, ChunkState.PENDING, "is running: cancel it first"),
         (State.PAUSED, ChunkState.PENDING, "is paused: cancel it first"),
         (State.CANCELLED, ChunkState.QUEUED, "has calls under way: delete it once they have ended"),
-    ],
-)
-async def test_a_campaign_that_has_not_ended_stays(
-    database: Database, state: State, chunk: ChunkState, error: str
-) -> None:
-    campaign = await campaigns.put(database, state=state)
-    await change(database, ChunkRow, state=chunk)
-    for act in (removal.look, removal.hide):
-        with pytest.raises(CampaignConflict, match=error):
-            await act(database, campaign)
-    assert (await campaigns.read(database, campaign)).state == state
+    ):
+        campaign = await campaigns.put(database, state=state)
+        await change(database, ChunkRow, ChunkRow.campaign == campaign, state=chunk)
+        for act in (removal.look, removal.hide):
+            with pytest.raises(CampaignConflict, match=error):
+                await act(database, campaign)
+        assert (await campaigns.read(database, campaign)).state == state
 
 
 async def test_a_campaign_that_is_being_created_cannot_be_deleted(database: Database) -> None:

@@ -87,9 +87,9 @@ async def test_the_latest_drafts_of_some_apps_are_listed(drafts: Drafts) -> None
 
 
 @on_sqlite
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
+async def test_an_error_names_the_field(drafts: Drafts) -> None:
+    made = await drafts.create({}, "ann")
+    changes: tuple[tuple[dict[str, Any], str], ...] = (
         ({"quiet": "22-8"}, "quiet"),
         ({"rate": 0}, "rate"),
         ({"error_share": 2}, "error_share"),
@@ -97,15 +97,11 @@ async def test_the_latest_drafts_of_some_apps_are_listed(drafts: Drafts) -> None
         ({"departments": [0]}, "departments.0"),
         ({"without_campaigns": ["x"]}, "without_campaigns.0"),
         ({"text": "hello"}, "text"),
-    ],
-)
-async def test_an_error_names_the_field(
-    drafts: Drafts, changes: dict[str, Any], field: str
-) -> None:
-    made = await drafts.create({}, "ann")
-    with pytest.raises(ContractError) as caught:
-        await drafts.save(made.id, 1, changes, "ann")
-    assert caught.value.field == field
+    )
+    for changed, field in changes:
+        with pytest.raises(ContractError) as caught:
+            await drafts.save(made.id, 1, changed, "ann")
+        assert caught.value.field == field
     assert (await drafts.get(made.id)).version == 1
 
 
@@ -130,23 +126,18 @@ async def users_of(database: Database, campaign: str) -> list[str]:
 
 @on_sqlite
 @pytest.mark.usefixtures("organisation")
-@pytest.mark.parametrize(
-    ("pasted", "people"),
-    [
+async def test_pasted_people_are_found(drafts: Drafts, database: Database) -> None:
+    for pasted, people in (
         ("a1\nb1, c1；c2", ["a1", "b1", "c1", "c2"]),
         ("安娜、Bob Lee", ["a1", "b1"]),
         ("138-0000-0001 +8613800000002", ["a1", "b1"]),
         ("安娜\t13800000001\nCho 13800000004", ["a1", "c2"]),
         ("a1 b1 a1", ["a1", "b1"]),
         ("Cho\n13900000000\n没有\na1", ["a1"]),
-    ],
-)
-async def test_pasted_people_are_found(
-    drafts: Drafts, database: Database, pasted: str, people: list[str]
-) -> None:
-    made = await drafts.create({"name": "party", "message": TEXT, "pasted": pasted}, "ann")
-    created = await drafts.freeze(made.id, 1, "bob")
-    assert sorted(await users_of(database, created.id)) == people
+    ):
+        made = await drafts.create({"name": "party", "message": TEXT, "pasted": pasted}, "ann")
+        created = await drafts.freeze(made.id, 1, "bob")
+        assert sorted(await users_of(database, created.id)) == people, pasted
 
 
 @pytest.mark.usefixtures("organisation")
@@ -232,25 +223,21 @@ async def test_a_started_campaign_leaves_its_draft_as_it_is(
 
 @on_sqlite
 @pytest.mark.usefixtures("organisation")
-@pytest.mark.parametrize(
-    ("content", "field"),
-    [
+async def test_what_is_no_campaign_yet_is_not_frozen(drafts: Drafts) -> None:
+    contents: tuple[tuple[dict[str, Any], str], ...] = (
         ({"name": "", "pasted": "a1"}, "name"),
         ({"message": {"msgtype": "text"}, "pasted": "a1"}, "message.text"),
         ({}, "recipients"),
         ({"pasted": "没有"}, "recipients"),
         ({"pasted": "a1", "without_pasted": "没有"}, "without_pasted"),
         ({"departments": [9]}, "departments"),
-    ],
-)
-async def test_what_is_no_campaign_yet_is_not_frozen(
-    drafts: Drafts, content: dict[str, Any], field: str
-) -> None:
-    made = await drafts.create({"name": "party", "message": TEXT, **content}, "ann")
-    with pytest.raises(ContractError) as caught:
-        await drafts.freeze(made.id, 1, "ann")
-    assert caught.value.field == field
-    assert (await drafts.get(made.id)).campaign is None
+    )
+    for content, field in contents:
+        made = await drafts.create({"name": "party", "message": TEXT, **content}, "ann")
+        with pytest.raises(ContractError) as caught:
+            await drafts.freeze(made.id, 1, "ann")
+        assert caught.value.field == field
+        assert (await drafts.get(made.id)).campaign is None, content
 
 
 PLAIN = {"msgtype": "text", "text": {"content": "明天放假"}}
@@ -315,16 +302,13 @@ async def test_those_who_would_not_get_it_are_counted(
 
 
 @pytest.mark.usefixtures("staff")
-@pytest.mark.parametrize("message", [PLAIN, TEXT])
-async def test_a_pasted_word_that_the_directory_does_not_know_is_no_person(
-    drafts: Drafts, message: dict[str, Any]
-) -> None:
-    name = await drafted(drafts, "u1\n1390000，u2", message=message)
-    found = await drafts.check(name)
-    problem = "1390000 is no person in the directory"
-    assert [(row.line, row.problem, row.pasted) for row in found.skipped] == [(2, problem, True)]
-    assert found.recipients == 2
-    parsed = await drafts.parse_pasted("default", (await drafts.get(name)).content.pasted)
+async def test_a_pasted_word_that_the_directory_does_not_know_is_no_person(drafts: Drafts) -> None:
+    pasted, problem = "u1\n1390000，u2", "1390000 is no person in the directory"
+    for message in (PLAIN, TEXT):
+        found = await drafts.check(await drafted(drafts, pasted, message=message))
+        skipped = [(row.line, row.problem, row.pasted) for row in found.skipped]
+        assert (found.recipients, skipped) == (2, [(2, problem, True)])
+    parsed = await drafts.parse_pasted("default", pasted)
     assert (len(parsed.people), [row.problem for row in parsed.problems]) == (2, [problem])
 
 
@@ -356,23 +340,20 @@ async def test_each_gets_a_text_of_their_own(drafts: Drafts, redis: Redis) -> No
 
 @on_sqlite
 @pytest.mark.usefixtures("staff")
-@pytest.mark.parametrize(
-    ("seen", "outside"),
-    [
+async def test_the_range_of_the_app_is_the_last_one_read(drafts: Drafts, redis: Redis) -> None:
+    draft = await drafted(drafts, "", departments=[1])
+    ranges: tuple[tuple[dict[str, Any] | None, int | None], ...] = (
+        (None, None),
         ({}, 0),
         ({"departments": [1]}, 0),
         ({"departments": [3], "users": ["u1"]}, 2),
         ({"admins_only": True}, None),
-        (None, None),
-    ],
-)
-async def test_the_range_of_the_app_is_the_last_one_read(
-    drafts: Drafts, redis: Redis, seen: dict[str, Any] | None, outside: int | None
-) -> None:
-    if seen is not None:
-        await see(redis, **seen)
-    found = await drafts.check(await drafted(drafts, "", departments=[1]))
-    assert (found.recipients, found.out_of_range) == (4, outside)
+    )
+    for seen, outside in ranges:
+        if seen is not None:
+            await see(redis, **seen)
+        found = await drafts.check(draft)
+        assert (found.recipients, found.out_of_range) == (4, outside), seen
 
 
 async def test_without_a_directory_nothing_of_it_is_counted(drafts: Drafts) -> None:

@@ -213,9 +213,6 @@ async def test_a_draft_has_nobody_but_pending_people(database: Database) -> None
     assert await counts(database, campaign) == {"pending": 4}
     summary = await Report(database).summary(campaign)
     assert (summary.reasons, summary.seconds) == ([], None)
-
-
-async def test_no_campaign_has_no_report(database: Database) -> None:
     with pytest.raises(CampaignNotFound):
         await Report(database).summary("none")
 

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from redis.asyncio import Redis
 
 from campaigns import end, put, taken
@@ -53,9 +52,12 @@ def quiet_now() -> str:
 SLOW = {"rate": 60, "rate_credit": -600.0, "rate_at": NOW + timedelta(hours=1)}
 
 
-@pytest.mark.parametrize(
-    ("fields", "prepare", "sentence"),
-    [
+async def test_it_is_said_why_a_campaign_waits(
+    database: Database, redis: Redis, valkey_url: str
+) -> None:
+    settings = Settings.load(env="test", redis_url=valkey_url, quota={"edition": "standard"})
+    campaigns = CampaignService(settings, database)
+    reasons: tuple[tuple[dict[str, Any], Prepare, str], ...] = (
         ({"start_at": NOW + timedelta(days=1)}, nothing, "It starts at "),
         ({"quiet": quiet_now()}, nothing, "Quiet hours: it goes on at "),
         ({"state": State.PAUSED, "reason": "asked for"}, nothing, "asked for"),
@@ -64,19 +66,15 @@ SLOW = {"rate": 60, "rate_credit": -600.0, "rate_at": NOW + timedelta(hours=1)}
         ({}, out, "DingTalk does not answer sanely: no answer"),
         ({}, nothing, ""),
         ({"state": State.DONE}, nothing, ""),
-    ],
-)
-async def test_it_is_said_why_a_campaign_waits(
-    database: Database, redis: Redis, valkey_url: str, fields: Any, prepare: Prepare, sentence: str
-) -> None:
-    settings = Settings.load(env="test", redis_url=valkey_url, quota={"edition": "standard"})
-    campaigns = CampaignService(settings, database)
-    campaign = await put(database, **fields)
-    await redis.set(keys.alive("dingrelay.bulk"), 1, ex=60)
-    await prepare(redis)
-    found = await campaigns.show(campaign)
-    assert found.waits.startswith(sentence)
-    assert bool(found.waits) == bool(sentence)
+    )
+    for fields, prepare, sentence in reasons:
+        await redis.flushall()
+        campaign = await put(database, **fields)
+        await redis.set(keys.alive("dingrelay.bulk"), 1, ex=60)
+        await prepare(redis)
+        found = await campaigns.show(campaign)
+        assert found.waits.startswith(sentence), fields
+        assert bool(found.waits) == bool(sentence), fields
 
 
 async def test_no_worker_is_a_reason(database: Database, settings: Settings) -> None:

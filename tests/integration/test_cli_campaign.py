@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ import pytest
 from redis import Redis
 
 import campaigns
+import processes
 import rows
 from cli_runner import Cli
 from dingrelay_producers.store import keys
@@ -159,6 +159,8 @@ def test_errors_are_named(cli: Cli) -> None:
         (["create", "n", "--text", "x", "--everyone"], "no recipient is left"),
         (["start", "some", "--dry-run"], "no campaign some"),
         (["show", "some"], "no campaign some"),
+        (["show", "--watch", "some"], "no campaign some"),
+        (["start", "some"], "no campaign some"),
     ):
         assert error in cli.refused("campaign", *arguments), arguments
 
@@ -167,25 +169,20 @@ def test_services_that_are_away_are_reported(cli: Cli) -> None:
     away = cli("campaign", "list", DINGRELAY_DATABASE_URL="sqlite:////nowhere/at/all.db")
     assert (away.exit_code, away.stderr.startswith("DINGRELAY_DATABASE_URL: ")) == (3, True)
     options = ("create", "n", "--dry-run", "--text", "x", "--to", "u1")
-    away = cli("campaign", *options, DINGRELAY_REDIS_URL="redis://127.0.0.1:1/0")
-    assert (away.exit_code, away.stderr.startswith("DINGRELAY_REDIS_URL: ")) == (3, True)
-
-
-def _take_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for command in (options, ("start", a_campaign(cli, state=State.DRAFT))):
+        away = cli("campaign", *command, DINGRELAY_REDIS_URL="redis://127.0.0.1:1/0")
+        assert (away.exit_code, away.stderr.startswith("DINGRELAY_REDIS_URL: ")) == (3, True)
 
 
 def test_ctrl_c_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "dingrelay_producers.cli", "campaign", "create", "n"]
-    with subprocess.Popen(
+    with processes.Popen(
         [*command, "--text", "x", "--file", "pipe"],
         env={**os.environ, **cli.variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # Where the tests run in the background it is ignored, and children inherit that.
-        preexec_fn=_take_ctrl_c,  # noqa: PLW1509 - no thread runs here
+        stdout=processes.PIPE,
+        stderr=processes.PIPE,
     ) as creating:
         # Opening waits for the one who reads. What is read ends only after the signal.
         with pipe.open("w") as rows:
@@ -211,17 +208,6 @@ def test_a_campaign_is_run_and_cancelled(cli: Cli, valkey_url: str) -> None:
             signals.add(redis.get(keys.CAMPAIGNS))
     assert (len(signals), None in signals) == (4, False)
     assert "is cancelled" in cli.refused("campaign", "resume", campaign)
-
-
-def test_what_does_not_exist_is_named(cli: Cli) -> None:
-    for command in (["start"], ["show", "--watch"]):
-        assert "no campaign none" in cli.refused("campaign", *command, "none")
-
-
-def test_redis_away_is_reported_with_the_state_changed(cli: Cli) -> None:
-    campaign = a_campaign(cli, state=State.DRAFT)
-    cli.variables["DINGRELAY_REDIS_URL"] = "redis://127.0.0.1:1/0"
-    assert cli.refused("campaign", "start", campaign, code=3)
 
 
 def test_watch_ends_with_the_campaign(cli: Cli) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 import rows
 from console_data import fill
 from consoles import Browser
+from databases import on_sqlite
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
@@ -51,6 +52,7 @@ async def test_a_role_of_a_department_is_one_of_everyone_below(browser: Browser)
     assert await browser.come_in("lost")
 
 
+@on_sqlite
 async def test_a_role_that_can_not_be_given_names_its_field(browser: Browser) -> None:
     for subject, role, field in (
         ("missing", "view", "subject"),
@@ -65,6 +67,7 @@ async def test_a_role_that_can_not_be_given_names_its_field(browser: Browser) ->
         assert refused.value.field == field
 
 
+@on_sqlite
 @pytest.mark.parametrize("end", ["taken", "changed", "moved", "left"])
 async def test_a_session_ends_when_its_roles_change_or_the_person_leaves(
     browser: Browser, end: str
@@ -135,6 +138,7 @@ async def test_departments_are_found_by_their_names(browser: Browser) -> None:
     assert re.findall(r'value="default ([^"]+)"', text) == ["department:2"]
 
 
+@on_sqlite
 async def test_an_administrator_of_one_app_gives_no_role_for_others(browser: Browser) -> None:
     await browser.give("boss", "admin", apps=["default", "hr"])
     await browser.come_in("boss")
@@ -154,6 +158,7 @@ async def test_an_administrator_of_one_app_gives_no_role_for_others(browser: Bro
     assert [each.apps for each in found if each.subject == "clerk"] == [["*"], ["hr"]]
 
 
+@on_sqlite
 async def test_a_key_is_made_rotated_and_revoked_on_its_page(browser: Browser) -> None:
     await browser.sign_in("root")
     form = (await browser.forms("/settings/keys"))["/settings/keys"]
@@ -174,6 +179,7 @@ async def test_a_key_is_made_rotated_and_revoked_on_its_page(browser: Browser) -
     assert revoke not in await browser.text("/settings/keys")
 
 
+@on_sqlite
 async def test_a_key_that_can_not_be_made_says_why(browser: Browser) -> None:
     await browser.sign_in("root")
     right = {"name": "crm", "scope": "messages:write", "lane": "normal"}
@@ -189,6 +195,7 @@ async def test_a_key_that_can_not_be_made_says_why(browser: Browser) -> None:
         assert (status, 'href="/settings/keys"' in text) == (400, True), name
 
 
+@on_sqlite
 async def test_a_role_for_another_app_shows_nothing_of_this_one(
     browser: Browser, redis: Redis, settings: Settings
 ) -> None:

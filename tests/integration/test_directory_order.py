@@ -4,8 +4,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import permutations
 from typing import Any
 
-import pytest
-
 from databases import on_sqlite
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_workers.database.database import Database
@@ -105,16 +103,15 @@ def orders(writes: int) -> Sequence[tuple[int, ...]]:
 
 
 @on_sqlite
-@pytest.mark.parametrize("case", CASES)
-async def test_the_order_of_writes_does_not_matter(database: Database, case: str) -> None:
-    writes = CASES[case]
-    seen: list[Any] = []
-    for order in orders(len(writes)):
-        app = "-".join(map(str, order))
-        for index in order:
-            await writes[index](AppDirectory(database, app, read_at=100 + index))
-        seen.append(await state(database, app))
-    assert seen == seen[:1] * len(seen)
+async def test_the_order_of_writes_does_not_matter(database: Database) -> None:
+    for case, writes in CASES.items():
+        seen: list[Any] = []
+        for order in orders(len(writes)):
+            app = f"{case} {order}"
+            for index in order:
+                await writes[index](AppDirectory(database, app, read_at=100 + index))
+            seen.append(await state(database, app))
+        assert seen == seen[:1] * len(seen), case
 
 
 async def test_a_read_with_a_time_in_the_future_is_overwritten(database: Database) -> None:
@@ -177,16 +174,18 @@ IDENTITIES: dict[str, tuple[list[Write], dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("case", IDENTITIES)
-async def test_a_person_has_one_row_in_any_order(database: Database, case: str) -> None:
-    writes, expected = IDENTITIES[case]
-    for order in orders(len(writes)):
-        app = "-".join(map(str, order))
+async def test_a_person_has_one_row_in_any_order(database: Database) -> None:
+    every = [
+        (f"{number}: {order}", order, writes, expected)
+        for number, (writes, expected) in enumerate(IDENTITIES.values())
+        for order in orders(len(writes))
+    ]
+    for app, order, writes, expected in every:
         for index in order:
             await writes[index](AppDirectory(database, app, read_at=100 + index))
             await here(database, app)
         found = await here(database, app)
-        assert {userid: fields["unionid"] for userid, fields in found.items()} == expected, order
+        assert {userid: fields["unionid"] for userid, fields in found.items()} == expected, app
         assert not any(name in fields for fields in found.values() for name in ADDRESSES)
         for kind, value in KEYS.items():
             assert await AppDirectory(database, app).find(kind, [value]) == {value: []}  # type: ignore[arg-type]
@@ -210,31 +209,31 @@ LISTED, LATER = listed(2, Member("ann", AMY)), listed(3, BOB)
 ANN_ANSWER, BOB_ANSWER = person("ann", "A"), person("bob", "B", **ADDRESSES)
 
 
-@pytest.mark.parametrize(
-    ("reads", "cleared"),
-    [
-        pytest.param([listed(2, Member("ann", AMY), BOB)], True, id="one list"),
-        pytest.param([LISTED, LATER], True, id="a later list"),
-        pytest.param([LISTED, BOB_ANSWER], False, id="kinds"),
-        pytest.param([ANN_ANSWER, BOB_ANSWER], True, id="answers"),
-        pytest.param([ANN_ANSWER, person("bob", "B")], False, id="hidden from the app"),
-        pytest.param([BOB_ANSWER, ANN_ANSWER], False, id="before"),
-        pytest.param([ANN_ANSWER, unknown("ann"), BOB_ANSWER], False, id="left since"),
-    ],
-)
+READS: dict[str, tuple[list[Write], bool]] = {
+    "one list": ([listed(2, Member("ann", AMY), BOB)], True),
+    "a later list": ([LISTED, LATER], True),
+    "kinds": ([LISTED, BOB_ANSWER], False),
+    "answers": ([ANN_ANSWER, BOB_ANSWER], True),
+    "hidden from the app": ([ANN_ANSWER, person("bob", "B")], False),
+    "before": ([BOB_ANSWER, ANN_ANSWER], False),
+    "left since": ([ANN_ANSWER, unknown("ann"), BOB_ANSWER], False),
+}
+"""Reads after the first list, and whether they clear the fields that an answer leaves out."""
+
+
 async def test_a_field_that_an_answer_leaves_out_is_cleared_once_others_show_it(
-    database: Database, reads: list[Write], cleared: bool
+    database: Database,
 ) -> None:
     own = {name: f"{value}0" for name, value in ADDRESSES.items()}
-    writes = [listed(2, Member("ann", AMY | own), BOB), *reads]
-    for index, write in enumerate(writes):
-        await write(AppDirectory(database, "default", read_at=100 + index))
-    (row,) = await all_of(database, UserRow, UserRow.userid == "ann")
-    known = [row["fields"][name] for name in ADDRESSES] + [row["email"], row["job_number"]]
-    assert [bool(value) for value in known] == [not cleared] * 6
-    # A read from before does not bring it back.
-    await person("ann", "A", **own)(AppDirectory(database, "default", read_at=99))
-    assert not (cleared and (await here(database, "default"))["ann"]["email"])
+    for app, (reads, cleared) in READS.items():
+        for index, write in enumerate([listed(2, Member("ann", AMY | own), BOB), *reads]):
+            await write(AppDirectory(database, app, read_at=100 + index))
+        (row,) = await all_of(database, UserRow, UserRow.app == app, UserRow.userid == "ann")
+        known = [row["fields"][name] for name in ADDRESSES] + [row["email"], row["job_number"]]
+        assert [bool(value) for value in known] == [not cleared] * 6, app
+        # A read from before does not bring it back.
+        await person("ann", "A", **own)(AppDirectory(database, app, read_at=99))
+        assert not (cleared and (await here(database, app))["ann"]["email"]), app
 
 
 async def test_an_incomplete_answer_is_verified_once(database: Database) -> None:

@@ -363,7 +363,7 @@ def test_a_stream_answers_a_line_a_job(gateway: GatewayClient, client: Client) -
 
 
 def test_a_client_that_sends_before_it_reads(crm: Ask) -> None:
-    count = 20_000
+    count = 8_000
     reply = crm("POST", "/v1/jobs", b"{\n" * count, Content_Type=NDJSON)
     answers = reply.content.splitlines()
     assert [json.loads(each)["line"] for each in (answers[0], answers[-1])] == [1, count]

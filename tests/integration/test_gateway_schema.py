@@ -20,7 +20,7 @@ from dingrelay_workers.webhooks.service import WebhookService
 from gateways import GatewayClient, body_seconds, gateway_thread, stored_keys
 from tables import prepare
 
-EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "2"))
+EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "1"))
 """Requests of each operation and phase, and scenarios."""
 PHASES = os.environ.get("SCHEMA_PHASES", "fuzzing,stateful")
 """The phase ``coverage`` alone makes 2,600 requests."""

@@ -1,6 +1,7 @@
 """The history: written at least once from the ends of jobs, and read with every filter."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -204,31 +205,30 @@ async def test_an_unreadable_record_blocks_no_other(archive: Archive, redis: Red
     assert rows[broken]["summary"] == "ab"
 
 
-@pytest.mark.parametrize(
-    ("name", "job"),
-    [
-        ("x" * LONGEST_ID, {}),
-        ("half", {"idempotency_key": "\ud800"}),
-        ("halves", {"to": {"users": ["\ud800", "u1"]}}),
-        ("numbers", {"to": {"users": [1, None, "u1"]}}),
-    ],
-)
-async def test_a_malformed_job_is_kept(archive: Archive, name: str, job: dict[str, Any]) -> None:
+async def test_malformed_jobs_are_kept(archive: Archive) -> None:
     """Any Celery client can send one, and choose its id."""
-    asked = {"to": {"users": ["u1"]}, "message": TEXT, **job}
-    await archive.end_malformed(name, asked, code="\ud800")
+    malformed: dict[str, dict[str, Any]] = {
+        "x" * LONGEST_ID: {},
+        "half": {"idempotency_key": "\ud800"},
+        "halves": {"to": {"users": ["\ud800", "u1"]}},
+        "numbers": {"to": {"users": [1, None, "u1"]}},
+    }
+    for name, job in malformed.items():
+        asked = {"to": {"users": ["u1"]}, "message": TEXT, **job}
+        await archive.end_malformed(name, asked, code="\ud800")
     good = await archive.end()
     await archive.write()
     rows = await archive.rows()
-    assert rows.keys() == {name, good}
-    assert rows[name]["error_class"] == "contract"
-    assert await archive.recipients(name) == {"u1": "not_sent"}
+    assert rows.keys() == {*malformed, good}
+    for name in malformed:
+        assert rows[name]["error_class"] == "contract"
+        assert await archive.recipients(name) == {"u1": "not_sent"}, name
 
 
 @on_sqlite
-@pytest.mark.parametrize("job", [{"to": "u1"}, {"to": {"users": 1}}, {}, ["u1"], "u1"])
-async def test_a_malformed_job_is_in_the_way_of_no_list(archive: Archive, job: Any) -> None:
-    await archive.end_malformed("malformed", job)
+async def test_malformed_jobs_are_in_the_way_of_no_list(archive: Archive) -> None:
+    for number, job in enumerate([{"to": "u1"}, {"to": {"users": 1}}, {}, ["u1"], "u1"]):
+        await archive.end_malformed(f"malformed {number}", job)
     good = await archive.end()
     assert await archive.listed(to="u1") == [good]
 
@@ -446,28 +446,24 @@ FILTERS: list[tuple[dict[str, Any], Callable[[int], object]]] = [
 """And which of the jobs by their numbers fit."""
 
 
-@pytest.mark.parametrize(("chosen", "fits"), FILTERS, ids=[" ".join(each) for each, _ in FILTERS])
-@pytest.mark.parametrize("seen", [{}, {"app": {"app0", "app1"}}], ids=["all", "some apps"])
 async def test_a_page_looks_at_few_jobs_and_the_list_finds_all(
-    archive: Archive,
-    monkeypatch: pytest.MonkeyPatch,
-    chosen: dict[str, Any],
-    fits: Callable[[int], object],
-    seen: dict[str, set[str]],
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "MOST_LOOKED_AT", 20)
     await writer.write(archive.database, [ended_row(number) for number in range(150)])
     reader = HistoryService(archive.settings, archive.database)
-    found: list[int] = []
-    pages, before = 0, None
-    while pages == 0 or before is not None:
-        jobs, before = await reader.list(JobFilter(**chosen), seen, before=before, limit=8)
-        assert len(jobs) <= 8
-        found += [int(job.id, 16) for job in jobs]
-        pages += 1
-    seen_too = [number for number in range(150) if not seen or number % 3 < 2]
-    assert found == [number for number in reversed(seen_too) if fits(number)]
-    assert pages <= 150 / 8 + 150 / 20 + 1
+    some: dict[str, set[str]] = {"app": {"app0", "app1"}}
+    for (chosen, fits), seen in itertools.product(FILTERS, ({}, some)):
+        found: list[int] = []
+        pages, before = 0, None
+        while pages == 0 or before is not None:
+            jobs, before = await reader.list(JobFilter(**chosen), seen, before=before, limit=8)
+            assert len(jobs) <= 8
+            found += [int(job.id, 16) for job in jobs]
+            pages += 1
+        seen_too = [number for number in range(150) if not seen or number % 3 < 2]
+        assert found == [number for number in reversed(seen_too) if fits(number)], chosen
+        assert pages <= 150 / 8 + 150 / 20 + 1, chosen
 
 
 async def test_pages_go_on_in_the_history_where_redis_ends(

@@ -111,24 +111,13 @@ async def test_only_allowed_addresses(
     assert receipt.verdict == "taken"
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "127.0.0.1",
-        "localhost",
-        "[::1]",
-        "[::ffff:127.0.0.1]",
-        "[64:ff9b::7f00:1]",
-        "0.0.0.0",
-        "127.1",
-        "0x7f.1",
-        "2130706433",
-        "017700000001",
-    ],
-)
-async def test_own_addresses_are_blocked(production: Sender, receiver: Receiver, host: str) -> None:
-    receipt = await production.post(f"http://{host}:{port_of(receiver)}/", b"{}", {})
-    assert receipt.verdict == "failed"
+async def test_own_addresses_are_blocked(production: Sender, receiver: Receiver) -> None:
+    for host in (
+        *("127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"),
+        *("0.0.0.0", "127.1", "0x7f.1", "2130706433", "017700000001"),
+    ):
+        receipt = await production.post(f"http://{host}:{port_of(receiver)}/", b"{}", {})
+        assert receipt.verdict == "failed", host
     assert receiver.requests == []
 
 
