@@ -82,6 +82,10 @@ def serve() -> NoReturn:
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
     pytest.main([*sys.argv[1:-1], "-n0", "--collect-only"], plugins=[_Imported()])
+    # The first example reads the constants of all our modules. pytest is to import it first.
+    from hypothesis import given, strategies
+
+    given(strategies.text() | strategies.integers())(lambda _: None)()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who has started it ends it
     report: dict[str, Any] = {"variables": {}, "read": [], "modules": [], "path": []}
     # Whose pytest is gone ends in order, with the servers that it has started.

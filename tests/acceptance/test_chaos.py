@@ -1,4 +1,4 @@
-"""A short chaos: seeds that are the same each time, and a new one."""
+"""A short chaos with a seed that is new each time, and in a thorough run with some that are the same."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from dingrelay_chaos.schedule import schedule
 from thorough import either
 
 SECONDS = 8
-FIXED = either((11,), (11, 12, 13))
+FIXED = either((), (11, 12, 13))
 UNSEEN = random.SystemRandom().randrange(1, 1_000_000)
 
 

@@ -26,7 +26,7 @@ from postgres import Postgres, postgres
 from tables import prepare
 from thorough import either
 
-RECIPIENTS, SIZE = either(1_000, 20_000), either(10, 20)
+RECIPIENTS, SIZE = either(600, 20_000), either(6, 20)
 """People of the organisation, who are those of the campaign, and people of one chunk."""
 DEPARTMENTS = either(10, 200)
 """In which they are."""
