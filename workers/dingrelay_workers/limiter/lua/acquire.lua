@@ -167,8 +167,12 @@ if #granted > 0 then
 end
 
 local function write_bucket(bucket, ...)
-  redis.call('HSET', bucket.key, 'balance', bucket.balance, 'at', now, 'rate', bucket.rate,
-    'grown', now, 'aged', bucket.aged, 'calls', bucket.calls, 'climbs', bucket.climbs, ...)
+  if bucket.top > bucket.first then
+    redis.call('HSET', bucket.key, 'balance', bucket.balance, 'at', now, 'aged', bucket.aged, 'rate', bucket.rate,
+      'grown', now, 'calls', bucket.calls, 'climbs', bucket.climbs, ...)
+  else
+    redis.call('HSET', bucket.key, 'balance', bucket.balance, 'at', now, 'aged', bucket.aged, ...)
+  end
   if bucket.probe then redis.call('HSET', bucket.key, 'probe', bucket.probe) end
   local noted = now - bucket.noted > NOTED
   if noted then
