@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from dingrelay_chaos import dingtalk, operations
@@ -63,12 +62,12 @@ class Drawing:
     def send(self, tag: str, users: tuple[str, ...] = (), **more: Any) -> Operation:
         """A message, which later steps may be about."""
         self.sends[self.step] = Send(tag, users, **more)
-        return partial(operations.send, what=self.sends[self.step])
+        return Operation(operations.send, what=self.sends[self.step])
 
     def approve(self, what: Approve) -> Operation:
         """An approval likewise."""
         self.approvals[self.step] = what
-        return partial(operations.approve, what=what)
+        return Operation(operations.approve, what=what)
 
     def users(self, most: int = 8) -> tuple[str, ...]:
         """Some people; one at least."""
@@ -110,7 +109,7 @@ def _send_many(of: Drawing) -> Operation:
         )
         for number in range(of.rng.randint(2, 30))
     ]
-    return partial(operations.send_many, sends=tuple(sends))
+    return Operation(operations.send_many, sends=tuple(sends))
 
 
 def _same_key(of: Drawing) -> Operation:
@@ -191,13 +190,13 @@ def _equal_approval(of: Drawing) -> Operation:
 def _at_dingtalk(of: Drawing) -> Operation:
     target = of.approval()
     verb, other = of.rng.choice(AT_DINGTALK), of.rng.choice(dingtalk.STAYING)
-    return partial(operations.act_at_dingtalk, verb=verb, target=target, other=other)
+    return Operation(operations.act_at_dingtalk, verb=verb, target=target, other=other)
 
 
 def _act(of: Drawing) -> Operation:
     target = of.approval()
     verb, stranger = of.rng.choice(BY_JOBS), of.rng.random() < 0.1
-    return partial(operations.act, verb=verb, target=target, stranger=stranger)
+    return Operation(operations.act, verb=verb, target=target, stranger=stranger)
 
 
 def _sync(of: Drawing) -> Operation:
@@ -210,20 +209,20 @@ def _sync(of: Drawing) -> Operation:
             what = Sync("user", of.rng.choice(dingtalk.STAYING))
         case _:
             pass
-    return partial(operations.sync, what=what)
+    return Operation(operations.sync, what=what)
 
 
 def _organise(of: Drawing) -> Operation:
     departments = (*range(1, dingtalk.DEPARTMENTS + 1), *dingtalk.SHIFTING)
     places = tuple(of.rng.sample(departments, of.rng.choice((0, 1, 1, 1, 2))))
     of.changed.append(of.rng.choice((*dingtalk.MOVING, *dingtalk.JOINING)))
-    return partial(operations.organise, user=of.changed[-1], departments=places)
+    return Operation(operations.organise, user=of.changed[-1], departments=places)
 
 
 def _reorganise(of: Drawing) -> Operation:
     parent = None if of.rng.random() < 0.3 else of.rng.choice((1, 2, *dingtalk.SHIFTING))
     department = of.rng.choice(dingtalk.SHIFTING)
-    return partial(operations.reorganise, department=department, parent=parent)
+    return Operation(operations.reorganise, department=department, parent=parent)
 
 
 def _broadcast(of: Drawing) -> Operation:
@@ -235,14 +234,14 @@ def _broadcast(of: Drawing) -> Operation:
     )
     of.campaigns.append(of.step)
     what = Broadcast(f"活动 {of.step}", users, fields, of.rng.choice((None, None, 600)))
-    return partial(operations.broadcast, what=what)
+    return Operation(operations.broadcast, what=what)
 
 
 def _campaign_command(of: Drawing) -> Operation | None:
     if not of.campaigns:
         return None
     verb, target = of.rng.choice(OF_CAMPAIGNS), of.rng.choice(of.campaigns[-3:])
-    return partial(operations.command_campaign, verb=verb, target=target)
+    return Operation(operations.command_campaign, verb=verb, target=target)
 
 
 def _command(verb: str) -> Draw:
@@ -252,7 +251,7 @@ def _command(verb: str) -> Draw:
             return None
         # What was asked just now is most likely to be under way.
         target = of.rng.choice(jobs[-12:] if of.rng.random() < 0.7 else jobs)
-        return partial(operations.command_job, verb=verb, target=target)
+        return Operation(operations.command_job, verb=verb, target=target)
 
     return draw
 
@@ -262,19 +261,19 @@ def _subscribe(of: Drawing) -> Operation:
     if len(of.endpoints) < MOST_ENDPOINTS and rng.random() < 0.3:
         of.endpoints.append(f"more-{of.step}")
         types = rng.choice((("job.*",), ("approval.*", "campaign.*"), ("directory.*", "job.dead")))
-        return partial(operations.subscribe, name=of.endpoints[-1], types=types)
+        return Operation(operations.subscribe, name=of.endpoints[-1], types=types)
     verb, name = rng.choice(OF_ENDPOINTS), rng.choice((*FIRST, *of.endpoints))
     if of.endpoints and rng.random() < 0.1:
         verb, name = rng.choice(("skip", "remove")), rng.choice(of.endpoints)
-        return partial(operations.command_endpoint, verb=verb, name=name, seconds=0)
+        return Operation(operations.command_endpoint, verb=verb, name=name, seconds=0)
     seconds = rng.choice((0, 2, 10))
-    return partial(operations.command_endpoint, verb=verb, name=name, seconds=seconds)
+    return Operation(operations.command_endpoint, verb=verb, name=name, seconds=seconds)
 
 
 def _alert(of: Drawing) -> Operation:
     robot = of.rng.choice((*dingtalk.ROBOTS, *dingtalk.ROBOTS, dingtalk.MADE_UP))
     times = of.rng.choice((1, 1, 2))
-    return partial(operations.alert, robot=robot, text=f"告警 {of.step}", times=times)
+    return Operation(operations.alert, robot=robot, text=f"告警 {of.step}", times=times)
 
 
 MERGED_ONLY = 5
@@ -289,12 +288,12 @@ def _post(of: Drawing) -> Operation:
     if len(texts) >= MERGED_ONLY or of.alone >= MOST_ALONE:
         digest, lane = digest or "3s", "normal"
     of.alone += len(texts) if not digest or lane == "urgent" else 0
-    return partial(operations.post, what=Post(texts, digest, lane))
+    return Operation(operations.post, what=Post(texts, digest, lane))
 
 
 def _files(of: Drawing) -> Operation:
     count = of.rng.randint(1, 8)
-    return partial(operations.upload_files, tag=f"文件 {of.step}", count=count)
+    return Operation(operations.upload_files, tag=f"文件 {of.step}", count=count)
 
 
 OPERATIONS: Mapping[str, tuple[float, Draw]] = {

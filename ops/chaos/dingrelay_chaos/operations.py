@@ -34,14 +34,22 @@ LOST = 15
 """The answer to a call that may have been made; it counts as none."""
 
 
-Operation = partial[None]
-"""Carries something out, given the system and the number of the step. What the system refuses in its own
-words is no failure."""
+class Operation(partial[None]):
+    """Carries something out, given the system and the number of the step.
+
+    What the system refuses in its own words is no failure.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        values = isinstance(other, Operation) and (other.func, other.keywords)
+        return values == (self.func, self.keywords)
+
+    __hash__ = partial[None].__hash__
 
 
 def brief(value: Any) -> str:
     """A value of a schedule as short text, without the fields that have their defaults."""
-    if isinstance(value, partial):
+    if isinstance(value, Operation):
         name, shown = value.func.__name__, value.keywords
     elif is_dataclass(value) and not isinstance(value, type):
         held = [(each.name, getattr(value, each.name), each.default) for each in fields(value)]
