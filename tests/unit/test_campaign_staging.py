@@ -1,5 +1,5 @@
 import tracemalloc
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import groupby
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PEOPLE = st.lists(st.tuples(st.integers(0, 30).map("u{}".format), st.integers(0,
 
 
 def chunks(people: list[Person], size: int) -> list[StagedChunk]:
-    with Staging(varies=True) as staging:
+    with closing(Staging(varies=True)) as staging:
         staging.add(people)
         found = list(staging.chunks(size))
         assert staging.count_chunks(size) == len(found)
@@ -25,7 +25,7 @@ def chunks(people: list[Person], size: int) -> list[StagedChunk]:
 @given(st.lists(PEOPLE, max_size=3), st.integers(1, 9))
 def test_people_are_kept_once_in_order(batches: list[list[tuple[str, int]]], size: int) -> None:
     named = [userid for batch in batches for userid, _ in batch]
-    with Staging() as staging:
+    with closing(Staging()) as staging:
         new = sum(staging.add([(userid, None) for userid, _ in batch]) for batch in batches)
         found = list(staging.chunks(size))
     once = list(dict.fromkeys(named))
@@ -62,7 +62,7 @@ def test_removed_people_are_gone(
 ) -> None:
     named = list(dict.fromkeys(userid for userid, _ in people))
     out = {userid for userid, _ in removed}
-    with Staging() as staging:
+    with closing(Staging()) as staging:
         staging.add([(userid, None) for userid in named])
         assert staging.remove(userid for userid, _ in removed) == len(out.intersection(named))
         left = [userid for users, _ in staging.chunks(100) for userid in users]
@@ -72,7 +72,7 @@ def test_removed_people_are_gone(
 def test_memory_does_not_grow_with_the_people() -> None:
     tracemalloc.start()
     try:
-        with Staging() as staging:
+        with closing(Staging()) as staging:
             for start in range(0, 50_000, 1_000):
                 staging.add([(f"user{at % 40_000}", None) for at in range(start, start + 1_000)])
             assert sum(len(users) for users, _ in staging.chunks(100)) == 40_000
@@ -92,7 +92,7 @@ def open_files() -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="shows open files on Linux only")
 def test_no_file_can_be_left_behind() -> None:
-    with Staging() as staging:
+    with closing(Staging()) as staging:
         staging._connection.execute("PRAGMA cache_size = -64")
         staging.add([(f"user{number}", None) for number in range(10_000)])
         spilled = [name for name in open_files() if "etilqs" in name]

@@ -4,11 +4,10 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import groupby, islice
 from operator import itemgetter
-from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self, TypeVar, cast
+from typing import Any, BinaryIO, Literal, TypeVar, cast
 
 from sqlalchemy import select
 
@@ -89,15 +88,8 @@ class Staging:
         self._connection.executescript(_OPEN)
         self._varies = varies
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let the file go."""
         self._connection.close()
 
     def add(self, people: Sequence[Person]) -> int:
@@ -442,7 +434,7 @@ async def gather(
         MalformedRecipients: there are malformed rows, and they are refused.
         ContractError: the plan or a file as a whole is invalid, or no recipient is left.
     """
-    with Staging(varies=bool(spec.template.fields)) as staging:
+    with closing(Staging(varies=bool(spec.template.fields))) as staging:
         gathered = Gathered(database, spec, plan, progress, staging)
         await gathered.add()
         if gathered.malformed and plan.get("malformed", "refuse") == "refuse":

@@ -199,17 +199,13 @@ async def still_queued(
     connection: AsyncConnection, campaign: str, releases: Collection[Release]
 ) -> dict[Release, int]:
     """Those of the releases that are not over → the size of their chunk."""
-    found: dict[Release, int] = {}
-    for some in database.chunks([release.number for release in releases]):
-        rows = await connection.execute(
-            select(ChunkRow.number, ChunkRow.generation, ChunkRow.size).where(
-                ChunkRow.campaign == campaign,
-                ChunkRow.state == ChunkState.QUEUED,
-                ChunkRow.number.in_(some),
-            )
-        )
-        found |= {Release(number, generation): size for number, generation, size in rows}
-    return {release: size for release, size in found.items() if release in set(releases)}
+    query = select(ChunkRow.number, ChunkRow.generation, ChunkRow.size).where(
+        ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
+    )
+    numbers, asked = [release.number for release in releases], set(releases)
+    rows = await database.rows_among(connection, query, ChunkRow.number, numbers)
+    found = {Release(number, generation): size for number, generation, size in rows}
+    return {release: size for release, size in found.items() if release in asked}
 
 
 async def settle(
@@ -351,25 +347,16 @@ async def lost(
     connection: AsyncConnection, campaign: str, releases: Collection[Release]
 ) -> list[Chunk]:
     """Those of the releases that are not over, to be enqueued again."""
-    found: list[Chunk] = []
-    for some in database.chunks(await still_queued(connection, campaign, releases)):
-        rows = await connection.execute(
-            select(
-                ChunkRow.number,
-                ChunkRow.generation,
-                ChunkRow.users,
-                ChunkRow.message,
-                ChunkRow.called_at,
-            ).where(
-                ChunkRow.campaign == campaign,
-                ChunkRow.number.in_([release.number for release in some]),
-            )
+    row = ChunkRow
+    query = select(row.number, row.generation, row.users, row.message, row.called_at)
+    ours = [each.number for each in await still_queued(connection, campaign, releases)]
+    query = query.where(row.campaign == campaign)
+    return [
+        Chunk(Release(number, generation), users.split(","), message, _known(at), repeated=True)
+        for number, generation, users, message, at in await database.rows_among(
+            connection, query, row.number, ours
         )
-        found += [
-            Chunk(Release(number, generation), users.split(","), message, _known(at), repeated=True)
-            for number, generation, users, message, at in rows
-        ]
-    return found
+    ]
 
 
 def storable(value: Any) -> Any:

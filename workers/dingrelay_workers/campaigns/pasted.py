@@ -1,8 +1,7 @@
 """Pasted people: userids, mobiles, e-mail addresses, job numbers or names, as the directory has them."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from sqlalchemy import select
 
@@ -10,7 +9,7 @@ from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_tasks.addresses import PARSERS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.recipients import Recipient, problem_of
-from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.database.database import Database, rows_among
 from dingrelay_workers.directory import addresses, audience
 from dingrelay_workers.directory.models import UserRow
 
@@ -19,15 +18,8 @@ _MOBILE = re.compile(r"(\+|00)?(86[- ]?)?1\d{2}[- ]?\d{4}[- ]?\d{4}", re.ASCII)
 """What is a mobile number and no userid, though a userid may be spelled so."""
 
 
-class PastedEntry(NamedTuple):
-    """What names one person, or several with blanks between them.
-
-    Attributes:
-        line: of the text, from 1.
-    """
-
-    line: int
-    text: str
+PastedEntry = tuple[int, str]
+"""A line of the text, from 1, and what names one person there, or several with blanks between them."""
 
 
 def entries(pasted: str) -> Iterator[PastedEntry]:
@@ -35,7 +27,7 @@ def entries(pasted: str) -> Iterator[PastedEntry]:
     for number, line in enumerate(pasted.splitlines(), 1):
         for part in _SEPARATOR.split(line):
             if text := " ".join(part.split()):
-                yield PastedEntry(number, text)
+                yield number, text
 
 
 async def resolve(
@@ -46,7 +38,7 @@ async def resolve(
     An entry is one person by its whole text, or by all of its words together, such as name and mobile; otherwise each of
     its words is a person. Only where the directory was never synced is any word a userid that is spelled like one.
     """
-    known = await _known(database, app, {word for each in pasted for word in _words(each)})
+    known = await _known(database, app, pasted)
     several = {user for userids in known.values() if len(userids) > 1 for user in userids}
     async with database.read() as connection:
         places = await audience.places(connection, app, several)
@@ -56,40 +48,37 @@ async def resolve(
 async def without(database: Database, app: str, text: str, user: str) -> str:
     """The text without what names a person; of several in one entry the others stay by their userids."""
     pasted = list(entries(text))
-    known = await _known(database, app, {word for each in pasted for word in _words(each)})
+    known = await _known(database, app, pasted)
     if user in known:
         known[user] = frozenset({user})  # also of one who is in no directory any more
     kept: list[str] = []
-    for entry in pasted:
-        people = _people(entry, known, {})
+    for line, named in pasted:
+        people = _people((line, named), known, {})
         userids = [each.userid for each in people if isinstance(each, Recipient)]
-        kept += [each for each in userids if each != user] if user in userids else [entry.text]
-    return text if kept == [entry.text for entry in pasted] else "\n".join(kept)
-
-
-def _words(entry: PastedEntry) -> set[str]:
-    return {entry.text, *entry.text.split(" ")}
+        kept += [each for each in userids if each != user] if user in userids else [named]
+    return text if kept == [named for _, named in pasted] else "\n".join(kept)
 
 
 def _people(
     entry: PastedEntry, known: Mapping[str, frozenset[str]], places: Mapping[str, str]
 ) -> Iterator[Recipient | Malformed]:
-    words = entry.text.split(" ")
+    line, text = entry
+    words = text.split(" ")
     together = frozenset[str].intersection(*(known[word] for word in words))
-    for userids in (known[entry.text], together):
+    for userids in (known[text], together):
         if len(userids) == 1:
-            yield Recipient(entry.line, next(iter(userids)))
+            yield Recipient(line, next(iter(userids)))
             return
-    for word in [entry.text] if known[entry.text] else words:
+    for word in [text] if known[text] else words:
         match sorted(known[word]):
             case [userid]:
-                yield Recipient(entry.line, userid)
+                yield Recipient(line, userid)
             case []:
-                yield Malformed(entry.line, en("{} is no person in the directory", word))
+                yield Malformed(line, en("{} is no person in the directory", word))
             case several:
                 found = ", ".join(f"{each} {places.get(each, '')}".strip() for each in several)
                 problem = en("{} is the name of several people: {}", word, found)
-                yield Malformed(entry.line, problem)
+                yield Malformed(line, problem)
 
 
 def _is_userid(word: str) -> bool:
@@ -97,17 +86,20 @@ def _is_userid(word: str) -> bool:
     return looks_so and problem_of(word) is None
 
 
-async def _known(database: Database, app: str, words: Iterable[str]) -> dict[str, frozenset[str]]:
-    """Word → the userids of those who have not left and are called so: as userid, by an address or by name.
+async def _known(
+    database: Database, app: str, pasted: Sequence[PastedEntry]
+) -> dict[str, frozenset[str]]:
+    """Word, or whole text of an entry → the userids of those who have not left and are called so: as userid, by an address or by name.
 
     Of those who have left, by their userids: a check says that they have.
     """
+    words = (word for _, text in pasted for word in (text, *text.split(" ")))
     found: dict[str, frozenset[str]] = dict.fromkeys(words, frozenset())
     here = (UserRow.app == app, UserRow.left_at.is_(None))
     async with database.read() as connection:
-        for some in chunks(found):
-            userids = select(UserRow.userid).where(*here, UserRow.userid.in_(some))
-            found |= {userid: frozenset({userid}) for userid in await connection.scalars(userids)}
+        userids = select(UserRow.userid).where(*here)
+        for (userid,) in await rows_among(connection, userids, UserRow.userid, found):
+            found[userid] = frozenset({userid})
     for kind, parse in PARSERS.items():
         asked: dict[str, str] = {}
         for word in (word for word, userids in found.items() if not userids):
@@ -118,10 +110,10 @@ async def _known(database: Database, app: str, words: Iterable[str]) -> dict[str
         by_address = await addresses.find(database, app, kind, set(asked.values()))
         found |= {word: frozenset(by_address[address]) for word, address in asked.items()}
     async with database.read() as connection:
-        for some in chunks([word for word, userids in found.items() if not userids]):
-            names = select(UserRow.name, UserRow.userid).where(*here, UserRow.name.in_(some))
-            for name, userid in await connection.execute(names):
-                found[str(name)] |= {userid}
+        names = select(UserRow.name, UserRow.userid).where(*here)
+        sought = [word for word, userids in found.items() if not userids]
+        for name, userid in await rows_among(connection, names, UserRow.name, sought):
+            found[str(name)] |= {userid}
     unknown: Collection[str] = [word for word, userids in found.items() if not userids]
     if await audience.was_synced(database, app):
         unknown = await audience.who_left(database, app, unknown)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
@@ -97,25 +97,11 @@ async def replace(database: Database, campaign: str, by: str) -> None:
 
 
 async def hidden(connection: AsyncConnection) -> list[str]:
-    """The campaigns that were deleted and have rows left."""
-    found = await connection.scalars(
-        select(CampaignRow.id).where(
-            CampaignRow.state == State.CREATING, CampaignRow.ended_at.is_not(None)
-        )
-    )
-    return list(found)
-
-
-async def abandoned(connection: AsyncConnection) -> list[str]:
-    """The campaigns that processes left behind which died while they made them."""
-    found = await connection.scalars(
-        select(CampaignRow.id).where(
-            CampaignRow.state == State.CREATING,
-            CampaignRow.ended_at.is_(None),
-            CampaignRow.created_at < datetime.now(UTC) - ABANDONED,
-        )
-    )
-    return list(found)
+    """The campaigns that were deleted and have rows left, and those whose processes died while they made them."""
+    died = CampaignRow.created_at < datetime.now(UTC) - ABANDONED
+    gone = or_(CampaignRow.ended_at.is_not(None), died)
+    query = select(CampaignRow.id).where(CampaignRow.state == State.CREATING, gone)
+    return list(await connection.scalars(query))
 
 
 async def remove(

@@ -368,10 +368,9 @@ async def _named(
     """The results with what the directory has of the people, those who left among them."""
     app = await connection.scalar(select(CampaignRow.app).where(CampaignRow.id == campaign))
     query = select(UserRow.userid, UserRow.name, UserRow.job_number, UserRow.mobile)
-    users, known = [result.userid for result in results], dict[str, Any]()
-    for some in database.chunks(users):
-        rows = await connection.execute(query.where(UserRow.app == app, UserRow.userid.in_(some)))
-        known.update({row.userid: row for row in rows})
+    query, users = query.where(UserRow.app == app), [result.userid for result in results]
+    rows = await database.rows_among(connection, query, UserRow.userid, users)
+    known = {row.userid: row for row in rows}
     places = await directory.places(connection, app or "", known)
     return [
         result._replace(

@@ -143,7 +143,6 @@ class CampaignStore:
         found: CampaignPreview | None,
     ) -> CampaignRow:
         """Write it in transactions that are short, and make it a draft in the last one."""
-        await self._delete_leftovers()
         size = spec.users_per_call
         people = gathered.recipients
         bits = bits_for(people)
@@ -214,13 +213,6 @@ class CampaignStore:
                 if time.monotonic() - began > removal.HELD:
                     return True
         return False
-
-    async def _delete_leftovers(self) -> None:
-        """Delete what processes left behind that died while they made a campaign."""
-        async with self.database.read() as connection:
-            left = await removal.abandoned(connection)
-        for campaign in left:
-            await removal.remove(self.database, campaign)
 
     async def _remove(self, campaign: str) -> None:
         """Delete a campaign that could not be made."""

@@ -30,7 +30,7 @@ from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, pa
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.console.words import OUTCOMES, START, STATES, meaning, outage
 from dingrelay_workers.dingtalk.classify import hint_of
-from dingrelay_workers.gateway.job_changes import CHANGEABLE, check_change
+from dingrelay_workers.gateway.job_changes import CHANGEABLE, Change, check_change
 from dingrelay_workers.history.writer import dingtalk_ids
 from dingrelay_workers.http import paging
 from dingrelay_workers.limiter.breakers import read_breakers
@@ -173,19 +173,21 @@ async def cancel(visit: Visit, _: FormValues) -> web.Response:
 @at("/jobs/{id}/requeue", scope="jobs:write")
 async def ask_requeue(visit: Visit) -> web.Response:
     """Ask before a job is requeued whose call may have been carried out."""
+    risk = tr("It may have happened: requeued, it may happen twice. Rather say what became of it.")
+    return await _ask(visit, "requeue", tr("Requeue this job?"), tr("Requeue it"), risk)
+
+
+async def _ask(visit: Visit, change: Change, title: str, button: str, risk: str) -> web.Response:
     found, _ = await _found(visit)
-    check_change("requeue", found.status.state)
+    check_change(change, found.status.state)
+    own = f"/jobs/{found.status.id}"
     return visit.confirmation(
-        f"/jobs/{found.status.id}/requeue",
-        title=tr("Requeue this job?"),
-        button=tr("Requeue it"),
-        lines=(
-            tr(
-                "It may have happened: requeued, it may happen twice. Rather say what became of it."
-            ),
-        ),
+        f"{own}/{change}",
+        title=title,
+        button=button,
+        lines=(risk,),
         state=_state_of(found.status),
-        back=f"/jobs/{found.status.id}",
+        back=own,
     )
 
 
@@ -200,16 +202,8 @@ async def requeue(visit: Visit, _: FormValues) -> web.Response:
 @at("/jobs/{id}/discard", scope="jobs:write")
 async def ask_discard(visit: Visit) -> web.Response:
     """Ask before a job is forgotten."""
-    found, _ = await _found(visit)
-    check_change("discard", found.status.state)
-    return visit.confirmation(
-        f"/jobs/{found.status.id}/discard",
-        title=tr("Discard this job for good?"),
-        button=tr("Discard it"),
-        lines=(tr("Nothing of it is kept but its line in the history. This can't be undone."),),
-        state=_state_of(found.status),
-        back=f"/jobs/{found.status.id}",
-    )
+    risk = tr("Nothing of it is kept but its line in the history. This can't be undone.")
+    return await _ask(visit, "discard", tr("Discard this job for good?"), tr("Discard it"), risk)
 
 
 @act("/jobs/{id}/discard", scope="jobs:write", state=_state)
