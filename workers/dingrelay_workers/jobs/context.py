@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any
 
 from dingrelay_producers.settings.apps import ORGANISATION
@@ -91,6 +90,7 @@ class JobContext:
             settle_delay=resources.settings.settle_delay,
         )
         self._resources = resources
+        self._messages: JobMessages | None = None
         self._calls = JobCalls(
             claim,
             settings=resources.settings,
@@ -130,10 +130,12 @@ class JobContext:
         """The Beijing day that DingTalk has at a moment of Redis's clock, such as ``2026-11-24``."""
         return beijing.day(moment + timedelta(milliseconds=self.intents.ahead))
 
-    @cached_property
+    @property
     def messages(self) -> Messages:
         """Work notifications, with the day's silent limits."""
-        return JobMessages(self.claim, self._calls, self._resources, self.contacts)
+        if self._messages is None:  # a message asks for them four times
+            self._messages = JobMessages(self.claim, self._calls, self._resources, self.contacts)
+        return self._messages
 
     @property
     def robots(self) -> Robots:
@@ -151,7 +153,7 @@ class JobContext:
         claim = self.claim
         return self._resources.approval_states(claim.app, job_id=claim.id, sender=claim.sender)
 
-    @cached_property
+    @property
     def contacts(self) -> Contacts:
         """Departments and users at DingTalk, through the configured generation of its API."""
         v1 = self._resources.settings.contacts_api == "v1"
