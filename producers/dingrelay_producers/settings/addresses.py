@@ -17,14 +17,20 @@ AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
 """Brokers that are no Redis; amqps speaks TLS."""
 
 
-def check_url(variable: str, url: str) -> SplitResult:
-    """The parts of an http or https URL."""
+def _parts(url: str) -> SplitResult | None:
+    """The parts of an http or https URL; None of anything else."""
     try:
         parts = urlsplit(url)
         sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound:
+    except ValueError:  # Python's own message quotes the URL, which may hold a password.
+        return None
+    return parts if sound else None
+
+
+def check_url(variable: str, url: str) -> SplitResult:
+    """The parts of an http or https URL."""
+    parts = _parts(url)
+    if parts is None:
         raise ValueError(en("{}: must be an http or https URL", variable))
     return parts
 
@@ -58,16 +64,8 @@ def proxy_for(url: str) -> str | None:
 
 def check_management_api(variable: str, url: str) -> None:
     """A URL of RabbitMQ's management API, if one is given."""
-    if not url:
-        return
-    try:
-        parts = urlsplit(url)
-        plain = not (parts.query or parts.fragment) and parts.port != 0
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and plain
-    except ValueError:
-        # Python's own message quotes the URL, which may hold a password.
-        sound = False
-    if not sound:
+    parts = _parts(url)
+    if url and (parts is None or parts.query or parts.fragment):
         raise ValueError(en("{}: must be like https://user:password@host:15671/api/", variable))
 
 

@@ -5,7 +5,9 @@ from datetime import timedelta
 from math import inf
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator
+
+from dingrelay_tasks.sentence import en
 
 LOOKS = (600.0, 1_800.0, 7_200.0, 21_600.0)
 """Most approvals are decided within hours, and each look is one of the month's calls."""
@@ -18,6 +20,33 @@ Seconds = Annotated[float, Field(gt=0, le=10 * 366 * 86_400)]
 SHORTEST_KEPT = timedelta(days=1)
 """Data read before a person left is written by then, and can't bring them back."""
 LONGEST_KEPT = timedelta(days=3_650)
+
+
+_DURATION = re.compile(r"(0|[1-9][0-9]{0,4})(s|m|h|d)", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def duration(text: str) -> timedelta:
+    """The length of a text such as ``90d``, ``12h``, ``30m`` or ``0s``, 99,999 of a unit at most.
+
+    Raises:
+        ValueError: it can't be read; the message says how it should look.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("must be like 90d, 12h or 30m")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _between(shortest: timedelta, longest: timedelta, problem: str) -> AfterValidator:
+    """Checks that a length of time is from one to another, if it is given at all."""
+
+    def check(text: str) -> str:
+        if text and not shortest <= duration(text) <= longest:
+            raise ValueError(problem)
+        return text
+
+    return AfterValidator(check)
 
 
 class QuotaSettings(BaseModel, extra="forbid", frozen=True):
@@ -107,12 +136,14 @@ class HistorySettings(BaseModel, extra="forbid", frozen=True):
 class SyncSettings(BaseModel, extra="forbid", frozen=True):
     """When the directory is synced automatically, for how long it keeps people who left, and what it is used for."""
 
-    every: str = ""
+    every: Annotated[str, _between(SHORTEST_SYNC, LONGEST_SYNC, en("must be from 10m to 28d"))] = ""
     """Length of the periods in each of which everything is read once, such as ``24h``, 10m to 28d;
     empty: only on request."""
     apps: tuple[str, ...] = ()
     """Whose directories; those of all apps if empty."""
-    keep_left: str = ""
+    keep_left: Annotated[
+        str, _between(SHORTEST_KEPT, LONGEST_KEPT, en("must be from 1d to 3650d"))
+    ] = ""
     """How long people who left stay in the directories of all apps, such as ``90d``, 1d to 3650d; empty:
     for ever."""
     check_recipients: bool = True
@@ -128,33 +159,3 @@ class SyncSettings(BaseModel, extra="forbid", frozen=True):
     def kept_left(self) -> timedelta | None:
         """How long people who left stay; None for ever."""
         return duration(self.keep_left) if self.keep_left else None
-
-    @field_validator("keep_left")
-    @classmethod
-    def _sensible_retention(cls, keep_left: str) -> str:
-        if keep_left and not SHORTEST_KEPT <= duration(keep_left) <= LONGEST_KEPT:
-            raise ValueError("must be from 1d to 3650d")
-        return keep_left
-
-    @field_validator("every")
-    @classmethod
-    def _sensible_length(cls, every: str) -> str:
-        if every and not SHORTEST_SYNC <= duration(every) <= LONGEST_SYNC:
-            raise ValueError("must be from 10m to 28d")
-        return every
-
-
-_DURATION = re.compile(r"(0|[1-9][0-9]{0,4})(s|m|h|d)", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def duration(text: str) -> timedelta:
-    """The length of a text such as ``90d``, ``12h``, ``30m`` or ``0s``, 99,999 of a unit at most.
-
-    Raises:
-        ValueError: it can't be read; the message says how it should look.
-    """
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError("must be like 90d, 12h or 30m")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})

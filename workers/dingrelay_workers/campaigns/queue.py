@@ -160,7 +160,8 @@ class ChunkQueue:
         if state not in {State.CANCELLED, State.DEAD}:
             return False
         # To decode it would take ten times as long. No text in it can hold quotes like these.
-        return b'"repeated":true' in (await self._redis.hget(place, "payload") or b"")
+        payload: Any = await self._redis.hget(place, "payload")
+        return b'"repeated":true' in (payload or b"")
 
     async def withdraw(self, campaign: CampaignRow, releases: Collection[Release]) -> None:
         """Cancel the jobs that do not run; those that do end before their next call."""

@@ -161,9 +161,8 @@ class WebhookService:
             numbers: deliver these notices once more.
         """
         after = {"skip": skip, "since": since, "notices": sorted(numbers)}
-        count = 0
-        behind: int | None = 0
-        while behind is not None:
+        count = behind = 0
+        while True:
             async with answering(self._patience), self._database.write(WRITER) as connection:
                 stored = await _found(connection, endpoint)
                 if not behind:
@@ -177,10 +176,13 @@ class WebhookService:
                         await endpoints.change(connection, endpoint, enabled_at=stored.changed_at)
                     await deliveries.resume(connection, endpoint, skip=skip)
                     await endpoints.change(connection, endpoint, **endpoints.HEALTHY)
-                some, behind = await deliveries.replay(connection, stored, behind, since, numbers)
+                some, last = await deliveries.replay(connection, stored, behind, since, numbers)
                 count += some
-                if behind is None and since is None and count < len(numbers):
+                if last is None and since is None and count < len(numbers):
                     raise EndpointConflict(endpoint, en("has no delivery of some of these notices"))
+            if last is None:
+                break
+            behind = last
         await self._signal()
         return ResumedEndpoint(**dict(stored), notices=count)
 
