@@ -135,3 +135,9 @@ def test_a_program_that_cannot_start_ends_everything(tmp_path: Path) -> None:
 def test_production_starts_nothing_embedded(tmp_path: Path) -> None:
     ended = run(tmp_path, "up", DINGRELAY_ENV="production")
     assert (ended.returncode, ended.stderr) == (2, "DINGRELAY_REDIS_URL: required in production\n")
+
+
+def test_a_folder_that_can_not_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = run(tmp_path, *("up", "--data", "file/below"), DINGRELAY_ENV="sandbox")
+    assert (ended.returncode, ended.stderr) == (2, "--data: Not a directory\n")

@@ -47,8 +47,12 @@ def run(settings: Settings, folder: Path, *, sandbox: bool, concurrency: int) ->
 @contextmanager
 def _only_one(folder: Path) -> Generator[None]:
     """Hold the folder; two servers on one append-only file would destroy it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w", encoding="utf-8") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(en("{}: {}", "--data", error.strerror)) from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
