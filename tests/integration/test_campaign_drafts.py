@@ -62,9 +62,9 @@ async def test_the_slower_of_two_editors_learns_who_was_faster(drafts: Drafts) -
 
 async def test_a_file_is_kept_beside_the_text(drafts: Drafts) -> None:
     made = await drafts.create({}, "ann")
-    put = await drafts.put_file(made.id, 1, "people.csv", b"userid\nu1\n", "ann")
+    put, _ = await drafts.put_file(made.id, 1, "people.csv", b"userid\nu1\n", "ann")
     assert (put.version, put.file_name, put.file_bytes) == (2, "people.csv", 10)
-    gone = await drafts.put_file(made.id, 2, "", None, "ann")
+    gone, _ = await drafts.put_file(made.id, 2, "", None, "ann")
     assert (gone.file_name, gone.file_bytes) == ("", 0)
     with pytest.raises(ContractError, match="file: may have"):
         await drafts.put_file(made.id, 3, "people.csv", b"x" * (LARGEST_FILE + 1), "ann")
@@ -149,7 +149,7 @@ async def test_people_of_one_name_differ_by_their_departments(drafts: Drafts) ->
 @pytest.mark.usefixtures("organisation")
 async def test_a_frozen_draft_is_one_campaign(drafts: Drafts, database: Database) -> None:
     made = await drafts.create({"name": "party", "message": TEXT, "departments": [1]}, "ann")
-    put = await drafts.put_file(made.id, 1, "more.csv", "工号,姓名\n,x\n".encode(), "bob")
+    put, _ = await drafts.put_file(made.id, 1, "more.csv", "工号,姓名\n,x\n".encode(), "bob")
     first = await drafts.freeze(made.id, put.version, "cho")
     assert (await drafts.freeze(made.id, put.version, "cho")).id == first.id
     row = await read(database, first.id)

@@ -405,9 +405,9 @@ async def test_drafts_go_on_without_them(office: Office) -> None:
     pasted = f"{OTHER} {SUBJECT}\n{MOBILE}\nu9"
     named = await drafts.create({"pasted": pasted, "without_pasted": "张三"}, "ann")
     listed = await drafts.create({"pasted": OTHER}, "ann")
-    listed = await drafts.put_file(listed.id, 1, "x.csv", f"手机\n{MOBILE}\n".encode(), "ann")
+    listed, _ = await drafts.put_file(listed.id, 1, "x.csv", f"手机\n{MOBILE}\n".encode(), "ann")
     others = await drafts.create({"pasted": OTHER}, "ann")
-    others = await drafts.put_file(others.id, 1, "x.csv", b"userid\nu9\n", "ann")
+    others, _ = await drafts.put_file(others.id, 1, "x.csv", b"userid\nu9\n", "ann")
     await office.update(DraftRow, updated_at=LONG_AGO)
     exported = (await office.passes.export(DataSubject(SUBJECT)))["drafts"]
     assert {each["draft"] for each in exported} == {named.id, listed.id}

@@ -23,7 +23,7 @@ from dingrelay_tasks.contract import Contract, ContractError, batched
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.outcomes import CampaignDeleted
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns.chunks import Release, storable
+from dingrelay_workers.campaigns.chunks import Release, outcome_row
 from dingrelay_workers.campaigns.documents import FollowUpCost, Template
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -121,14 +121,9 @@ class CampaignCalls:
                 .values(recalled_at=self._now())
             )
             users = await _users(connection, campaign, number)
+            why = en("has it by a call whose answer was lost, which can't be recalled")
             rows = [
-                {
-                    "campaign": campaign,
-                    "userid": user,
-                    "chunk": number,
-                    "outcome": OutcomeKind.KEPT,
-                    "reason": en("has it by a call whose answer was lost, which can't be recalled"),
-                }
+                outcome_row(campaign, number, user, OutcomeKind.KEPT, why)
                 for user in dict.fromkeys(kept)
                 if user in users
             ]
@@ -165,16 +160,7 @@ class CampaignCalls:
             ),
             *((user, *UNDELIVERED) for user in delivery.failed),
         ]
-        rows: list[dict[str, Any]] = [
-            {
-                "campaign": campaign,
-                "userid": user,
-                "chunk": call.number,
-                "outcome": outcome,
-                "reason": storable(reason),
-            }
-            for user, outcome, reason in outcomes
-        ]
+        rows = [outcome_row(campaign, call.number, *each) for each in outcomes]
         async with self._database.write(f"campaign {campaign}") as connection:
             noted = await connection.execute(
                 update(ChunkRow)

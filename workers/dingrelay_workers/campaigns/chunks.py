@@ -248,17 +248,19 @@ async def settle(
 
 def _outcomes(campaign: str, endings: Sequence[ChunkEnding]) -> list[dict[str, Any]]:
     return [
-        {
-            "campaign": campaign,
-            "userid": user,
-            "chunk": ending.release.number,
-            "outcome": outcome,
-            "reason": OUTCOMES[outcome].reason,
-        }
+        outcome_row(campaign, ending.release.number, user, outcome, OUTCOMES[outcome].reason)
         for ending in endings
         for outcome, users in {**ending.left_out, OutcomeKind.UNVERIFIED: ending.unverified}.items()
         for user in users
     ]
+
+
+def outcome_row(
+    campaign: str, chunk: int, user: str, outcome: OutcomeKind, reason: str
+) -> dict[str, Any]:
+    """The row of a person whose outcome differs from the chunk's."""
+    known = {"campaign": campaign, "userid": user, "chunk": chunk, "outcome": outcome}
+    return {**known, "reason": storable(reason)}
 
 
 def _counts(endings: Sequence[ChunkEnding], sizes: Mapping[Release, int]) -> Counts:

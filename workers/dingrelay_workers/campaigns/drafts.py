@@ -4,14 +4,13 @@ A draft is saved with the version that its editor has read. An older version ove
 who was faster. `Drafts.freeze` makes a campaign of it, whose people and text stay as they are.
 """
 
-import asyncio
 import io
 import uuid
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, BinaryIO, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel
 from sqlalchemy import Select, delete, func, insert, select, update
@@ -46,8 +45,6 @@ KEPT = timedelta(days=180)
 WRITER = "campaign drafts"
 MOST_PARSED = 500
 """Pasted names that are looked up at once; the check of a draft looks up all."""
-ROWS_READ = 20
-"""Of a file, before it is taken."""
 LISTED = 200
 """Drafts in a list."""
 
@@ -87,6 +84,14 @@ class PastedPeople(BaseModel):
     problems: list[SkippedRow]
     complete: bool
     """Whether all was looked up, and not the first 500 entries only."""
+
+
+class FileCount(NamedTuple):
+    """Rows of a file, the people they name, without those the directory lacks, and its columns."""
+
+    rows: int
+    people: int
+    columns: Sequence[str]
 
 
 class Drafts:
@@ -186,7 +191,7 @@ class Drafts:
 
     async def put_file(
         self, draft: str, version: int, name: str, file: bytes | None, by: str
-    ) -> CampaignDraft:
+    ) -> tuple[CampaignDraft, FileCount]:
         """Give a draft a list of people: CSV, an Excel file or lines of JSON; None takes it away.
 
         Raises:
@@ -195,41 +200,14 @@ class Drafts:
         """
         if len(file or b"") > LARGEST_FILE:
             raise ContractError("file", en("may have {:,} bytes", LARGEST_FILE))
-        if file is not None:
-            content = (await self.get(draft)).content
-            await asyncio.to_thread(_check_table, name, file, content)
-        values = {"file": file, "file_name": ""}
+        values, counted = {"file": file, "file_name": ""}, FileCount(0, 0, ())
         if file is not None:
             values["file_name"] = writable(name).replace("\0", "")[:255]
+            content = (await self.get(draft)).content
+            counted = await self._readers.run(lambda store: _count(store, content, name, file))
         async with self._opened() as store, store.database.write(WRITER) as connection:
-            return await _change(connection, await _find(connection, draft), version, values, by)
-
-    async def count_file(self, draft: str) -> tuple[int, int, Sequence[str]]:
-        """Rows of a draft's file, the people they name, without those the directory lacks, and its columns.
-
-        Raises:
-            DraftNotFound: there is none with this id.
-            ContractError: the file can't be read as a whole.
-        """
-
-        async def count(store: CampaignStore) -> tuple[int, int, Sequence[str]]:
-            row, plan = await _read(store, draft)
-            content = DraftContent.parse(row["document"])
-            source = cast("BinaryIO", plan.get("recipients"))
-            rows = read(source, (), content.column, content.encoding)
-            read_rows, people = 0, set[str]()
-            for batch in batches(rows):
-                read_rows += len(batch)
-                found = await resolved(store.database, content.app, batch)
-                people |= {each.userid for each in found if isinstance(each, Recipient)}
-
-            async def everybody() -> AsyncIterator[list[str]]:
-                yield list(people)
-
-            absent = await directory.count_absent(store.database, content.app, everybody())
-            return read_rows, len(people) - (absent or 0), rows.header
-
-        return await self._readers.run(count)
+            row = await _find(connection, draft)
+            return await _change(connection, row, version, values, by), counted
 
     async def delete(self, draft: str) -> None:
         """Delete a draft; a campaign that was made of it stays.
@@ -339,18 +317,29 @@ async def delete_before(database: Database, moment: datetime) -> None:
         await connection.execute(delete(DraftRow).where(DraftRow.updated_at < moment))
 
 
-def _check_table(name: str, file: bytes, content: DraftContent) -> None:
-    """Refuse what is no table with people, before it is kept."""
+async def _count(store: CampaignStore, content: DraftContent, name: str, file: bytes) -> FileCount:
+    """Read a file as a whole, before it is kept."""
     if not file.strip():
         raise ContractError("file", en("the file is empty"))
     if name.lower().endswith((".xlsx", ".xls")) and not file.startswith(workbook.BEGINNING):
         raise ContractError("file", en("this is no Excel file (.xlsx): save it as .xlsx or CSV"))
+    read_rows, people = 0, set[str]()
     try:
-        list(islice(read(io.BytesIO(file), (), content.column, content.encoding), ROWS_READ))
+        rows = read(io.BytesIO(file), (), content.column, content.encoding)
+        for batch in batches(rows):
+            read_rows += len(batch)
+            found = await resolved(store.database, content.app, batch)
+            people |= {each.userid for each in found if isinstance(each, Recipient)}
     except NoPeopleColumn:
         raise
     except ContractError as error:
         raise ContractError("file", error.problem) from None
+
+    async def everybody() -> AsyncIterator[list[str]]:
+        yield list(people)
+
+    absent = await directory.count_absent(store.database, content.app, everybody())
+    return FileCount(read_rows, len(people) - (absent or 0), rows.header)
 
 
 def _columns(content: DraftContent) -> dict[str, Any]:

@@ -183,8 +183,7 @@ async def put_file(visit: Visit, form: FormValues) -> web.Response:
         if column != draft.content.column:
             draft = await drafts.save(draft.id, version, {"column": column}, user)
             version = draft.version
-        draft = await drafts.put_file(draft.id, version, name, content, user)
-        said = "" if content is None else await _read_as(visit, draft)
+        draft, counted = await drafts.put_file(draft.id, version, name, content, user)
     except DraftConflict:
         problem = en(
             "Another person has changed this draft: look at it, and choose the file again."
@@ -192,19 +191,14 @@ async def put_file(visit: Visit, form: FormValues) -> web.Response:
         return await _choose_page(visit, await _found(visit), translated(problem), status=409)
     except ContractError as error:
         return await _choose_page(visit, draft, words_of(error), status=422)
-    return visit.redirect(_way(draft, "choose"), said)
-
-
-async def _read_as(visit: Visit, draft: CampaignDraft) -> str:
-    """What stands in the file of a draft."""
-    rows, people, header = await visit.context.services.drafts.count_file(draft.id)
-    return en(
+    words = en(
         "“{}” has {:,} rows, which name {:,} people; its columns: {}.",
         draft.file_name,
-        rows,
-        people,
-        ", ".join(name for name in header if name)[:300] or "–",
+        counted.rows,
+        counted.people,
+        ", ".join(filter(None, counted.columns))[:300] or "–",
     )
+    return visit.redirect(_way(draft, "choose"), "" if content is None else words)
 
 
 @at(f"{_DRAFT}/check", scope=_WRITES)
