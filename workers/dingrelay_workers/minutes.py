@@ -32,7 +32,9 @@ class Minutes:
         Raises:
             RedisError: Redis can't be reached; it is reported the next time.
         """
-        counted, self._counted = self._counted, Counter()
+        oldest = _present() - SHOWN
+        counted = {each: number for each, number in self._counted.items() if each[0] > oldest}
+        self._counted = Counter()
         try:
             async with redis.pipeline(transaction=True) as pipe:
                 for (minute, name), number in counted.items():

@@ -91,11 +91,8 @@ async def chunks_of(
     connection: AsyncConnection, users: Sequence[str], campaigns: Sequence[str]
 ) -> dict[str, set[int] | None]:
     """The chunks in which the users may be, by campaign; None for one without an index."""
-    rows: list[Any] = []
-    for some in database.chunks(campaigns):
-        rows += await connection.execute(
-            select(CampaignRow.id, CampaignRow.index_bits).where(CampaignRow.id.in_(some))
-        )
+    query = select(CampaignRow.id, CampaignRow.index_bits)
+    rows = await database.rows_among(connection, query, CampaignRow.id, campaigns)
     alike: dict[int, list[str]] = defaultdict(list)
     numbers: dict[str, set[int] | None] = {}
     for campaign, bits in rows:
