@@ -116,24 +116,19 @@ def _undelivered_events(system: System) -> str:
     return ""
 
 
-def _taken(system: System) -> str:
-    """Messages of bare clients whose worker was killed go back to their queue after a while."""
-    with system.valkey.connect() as redis:
-        lists = cast("list[bytes]", redis.zrange(keys.TAKEN, 0, -1))
-        taken = sum(redis.llen(each) for each in lists)
-        return f"{taken} messages are taken" if taken else ""
-
-
 def _queued(system: System) -> str:
     with system.valkey.connect() as redis:
+        # Messages of bare clients whose worker was killed go back to their queue after a while.
+        lists = cast("list[bytes]", redis.zrange(keys.TAKEN, 0, -1))
+        taken: int = sum(redis.llen(each) for each in lists)
         places = [keys.SCHEDULE, keys.RUNNING, *redis.scan_iter("dingrelay:woken:*")]
         jobs = {job for place in places for job in _members(redis, place)}
         # Those on the slow schedule of approvals are not waited for.
         kinds = (redis.hget(keys.job(job), "kind") for job in jobs - {*_waiting(redis, FOLLOW)})
         waiting = sorted((cast("bytes | None", kind) or b"").decode() for kind in kinds)
         queued: int = sum(redis.llen(f"dingrelay.{lane}") for lane in QUEUES)
-        if waiting or queued:
-            return f"{Counter(waiting)} wait, {queued} messages are in queues"
+        if waiting or queued or taken:
+            return f"{Counter(waiting)} wait, {queued} messages are in queues, {taken} are taken"
     return ""
 
 
@@ -162,7 +157,7 @@ def _undelivered_notices(system: System) -> str:
 
 
 _LOOKS: tuple[Callable[[System], str], ...] = (
-    *(_taken, _open_jobs, _undelivered_events, _queued, _open_campaigns, _undelivered_notices),
+    *(_open_jobs, _undelivered_events, _queued, _open_campaigns, _undelivered_notices),
 )
 """Each says what is under way."""
 
