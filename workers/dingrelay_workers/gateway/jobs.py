@@ -6,7 +6,7 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Annotated, Any, Literal, cast
@@ -27,7 +27,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import Contract, ContractError, Document, Part
+from dingrelay_tasks.contract import LANES, Contract, ContractError, Document, Part
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit.service import AuditService
@@ -35,7 +35,7 @@ from dingrelay_workers.gateway.job_changes import JobChanges
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import authentication, paging, problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.authentication import permitted
+from dingrelay_workers.http.authentication import check_lane_of, permitted
 from dingrelay_workers.http.body_reader import Line, batches, parse_json, require_type
 from dingrelay_workers.http.job_routes import (
     JOB_LINKS,
@@ -405,7 +405,9 @@ async def _page(
     return json_response({"jobs": shown, "next": paging.encode(*after) if after else None})
 
 
-def _listing(call: HttpCall, index: str, *, history: bool = False) -> JobList:
+def _listing(
+    call: HttpCall, index: str, *, history: bool = False, lanes: Collection[str] = LANES
+) -> JobList:
     async def use(work: Callable[[Redis], Awaitable[Any]]) -> Any:
         async with asking():
             return await work(call.context.redis)
@@ -416,6 +418,7 @@ def _listing(call: HttpCall, index: str, *, history: bool = False) -> JobList:
         index=index,
         patience=PATIENCE,
         seen=call.key.sees_jobs,
+        sees=lambda job: job.lane in lanes,
     )
 
 
@@ -464,6 +467,7 @@ async def cancel_job(call: HttpCall) -> web.Response:
 async def requeue_job(call: HttpCall) -> web.Response:
     """Give an ended job another life."""
     job = await found(call, call.path("id"))
+    check_lane_of(job.lane, call.key)
     await _changes(call).requeue(job)
     return await _now(call, job.id)
 
@@ -486,6 +490,8 @@ async def resolve_job(call: HttpCall) -> web.Response:
         not_created=document.not_created,
         sent=document.sent,
     )
+    if not resolution.happened:
+        check_lane_of(job.lane, call.key)
     after = document.model_dump(exclude_defaults=True)
     await _changes(call).resolve(job, resolution, by=call.key.name, after=after)
     return await _now(call, job.id)
@@ -507,7 +513,8 @@ def _group_change(change: Literal["requeue", "discard"], what: str) -> None:
 
     async def handle(call: HttpCall) -> ChangedJobs:
         wanted = JobFilter(**call.query.filters())
-        jobs, complete = await _listing(call, keys.DEAD).briefs(wanted)
+        lanes = call.key.lanes if change == "requeue" else LANES
+        jobs, complete = await _listing(call, keys.DEAD, lanes=lanes).briefs(wanted)
         changed = await _changes(call).change_all(change, jobs)
         return ChangedJobs(changed=changed, complete=complete)
 
@@ -518,7 +525,8 @@ def _group_change(change: Literal["requeue", "discard"], what: str) -> None:
         query=GroupQuery,
         operation=f"{change}Dead",
         summary=what,
-        description="Those that the key may see and that fit all that is given. The audit names each.",
+        description="Those that the key may see and that fit all that is given; requeued are those of its lanes. The"
+        " audit names each.",
     )(handle)
 
 

@@ -146,7 +146,7 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
         """Whether its messages may go to this robot or group, such as ``group:oncall``."""
         return not self.apps.isdisjoint({target, ROBOTS, ANY})
 
-    def permits_lane(self, lane: Lane) -> bool:
+    def permits_lane(self, lane: str) -> bool:
         """Whether its jobs may take this lane."""
         return lane in self.lanes
 

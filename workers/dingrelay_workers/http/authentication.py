@@ -100,10 +100,7 @@ def check_asked(job: Contract, key: ApiKey, default_sender: str) -> None:
     check_app(key, job.app)
     if isinstance(job, RobotMessage) and not key.permits_target(job.to.name):
         raise Problem.at(problems.FORBIDDEN, "/to", "the key is not for this robot or group")
-    if not key.permits_lane(job.lane):
-        raise Problem.at(
-            problems.FORBIDDEN, "/lane", en("the key is not for the lane {}", job.lane)
-        )
+    check_lane_of(job.lane, key)
     if job.sender != default_sender and not key.permits_sender(job.sender):
         raise Problem.at(problems.FORBIDDEN, "/sender", "the key has a sender of its own")
 
@@ -112,6 +109,16 @@ def check_app(key: Grant, app: str, at: str = "/app") -> None:
     """Refuse an app that is not the key's. `at`: where the request names it."""
     if not key.permits_app(app):
         raise Problem.at(problems.FORBIDDEN, at, "the key is not for this app")
+
+
+def check_lane_of(lane: str, key: ApiKey) -> None:
+    """Whether a key may have a job go in this lane.
+
+    Raises:
+        Problem: it may not (403).
+    """
+    if not key.permits_lane(lane):
+        raise Problem.at(problems.FORBIDDEN, "/lane", en("the key is not for the lane {}", lane))
 
 
 def may_see(key: Grant, *, sender: str, app: str) -> bool:
