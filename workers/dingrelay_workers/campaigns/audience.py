@@ -269,7 +269,7 @@ class Gathered:
     async def _people(
         self, which: Literal["", "without_"], rows: Iterable[Recipient | Malformed]
     ) -> AsyncIterator[tuple[Sequence[Recipient | Malformed], bool]]:
-        """Those whom the plan names, or names as left out; and whether a pasted text does."""
+        """Those that the plan names, or names as left out; and whether a pasted text does."""
         database, app = self._database, self._app
         for batch in batches(rows):
             await asyncio.sleep(0)  # lets a pending cancellation through

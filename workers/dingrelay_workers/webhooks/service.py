@@ -152,7 +152,7 @@ class WebhookService:
         since: datetime | None = None,
         numbers: Collection[int] = (),
     ) -> ResumedEndpoint:
-        """Deliver to it again, also what happened meanwhile, unless that is to be skipped.
+        """Deliver to it again, also what happened since it was paused, unless that is to be skipped.
 
         Args:
             endpoint: its id.
