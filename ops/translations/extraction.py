@@ -33,7 +33,7 @@ SILENT = ("celery_worker/", "events/", "migrations/", "testing/")
 """Folders whose errors are for the one who changes the code."""
 VALUES = re.findall(
     r"\w+",
-    "settings traces backups broker workers database dingtalk credentials contacts approvals permitted"
+    "settings robots traces backups broker workers database dingtalk credentials contacts approvals permitted"
     " accepted userid task_id sandbox gateway console events data key s calls recipients job event look"
     " delivered read unread invalid forbidden failed",
 )
@@ -191,7 +191,8 @@ def of_help() -> Iterator[Text]:
 def _of_command(command: Any) -> Iterator[Text]:
     for part in (command, *command.params):
         for name in TEXTS:
-            message = vars(part).get(name)
+            # As they were before a command spoke another language.
+            message = {**vars(part), **vars(part).get("_english", {})}.get(name)
             if isinstance(message, str) and any(map(str.isalpha, message)):
                 yield Text(message)
     if hasattr(command, "list_commands"):

@@ -129,7 +129,7 @@ class Commands(TyperGroup):
         """Let a command, or those of a group, take our own options, and shared ones, that it has a use for."""
         ours = [each for each in self.params if name not in SHARED.get(str(each.name), {name})]
         for each in getattr(command, "commands", {"": command}).values():
-            taken = vars(each.callback).get("takes", ())
+            taken = getattr(each.callback, "takes", ())
             shared = [option for option in DECLARED.params if option.name in taken]
             vars(each)["get_params"] = _params_of(each, [*shared, *ours])
 

@@ -167,11 +167,15 @@ def check_robot_message(
     if to.session is not None:
         return
     if to.group is not None and to.group not in groups:
-        raise ContractError("to.group", en("there is no group {}", to.group))
+        raise ContractError(
+            "to.group", en("there is no group {}; there are {}", to.group, ", ".join(groups) or "-")
+        )
     names = groups[to.group].robots if to.group is not None else [to.robot or ""]
     for name in names:
         if name not in robots:
-            raise ContractError("to.robot", en("there is no robot {}", name))
+            raise ContractError(
+                "to.robot", en("there is no robot {}; there are {}", name, ", ".join(robots))
+            )
         kind = robots[name].kind
         if to.users is not None and kind == "webhook":
             raise ContractError("to.robot", "a webhook can't reach single people")
