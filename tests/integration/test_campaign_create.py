@@ -312,7 +312,7 @@ store.PAGE = 20
 message = {"msgtype": "text", "text": {"content": "x"}}
 rows = (f"u{number}" for number in range(2_400))
 plan = {"name": "n", "message": message, "recipients": rows}
-creating = store.CampaignStore(sys.argv[1]).create(plan, progress=Killing())
+creating = store.CampaignStore(database.Database(sys.argv[1])).create(plan, progress=Killing())
 asyncio.run(creating)
 """
 
@@ -362,7 +362,7 @@ async def test_writers_are_not_blocked(sqlite_url: str, monkeypatch: pytest.Monk
     prepare(sqlite_url)
     monkeypatch.setattr(removal, "HELD", 0.0)
     monkeypatch.setattr(stores, "PAGE", 20)
-    store, other = CampaignStore(sqlite_url), Database(sqlite_url)
+    store, other = CampaignStore(Database(sqlite_url)), Database(sqlite_url)
     rows = (f"u{number}" for number in range(12_000))
     seen: set[int] = set()
     creating = asyncio.create_task(store.create(plan(recipients=rows)))
@@ -371,5 +371,5 @@ async def test_writers_are_not_blocked(sqlite_url: str, monkeypatch: pytest.Monk
             seen.add(await connection.scalar(select(func.count()).select_from(ChunkRow)) or 0)
     assert len(seen - {0, 120}) >= 2
     assert (await creating).state == State.DRAFT
-    await store.close()
+    await store.database.dispose()
     await other.dispose()

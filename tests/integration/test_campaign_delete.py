@@ -121,9 +121,9 @@ async def test_a_deletion_that_was_broken_off_is_finished(
     with pytest.raises(asyncio.CancelledError):
         await removal.remove(database, campaign, die)
     assert await counts(database) == [2, 2, 5, 4], "the chunks, and some of the outcomes"
-    store = CampaignStore(str(database.engine.url))
+    store = CampaignStore(Database(str(database.engine.url)))
     assert campaign not in [row.id for row in await store.list(limit=9)]
-    await store.close()
+    await store.database.dispose()
     with pytest.raises(CampaignNotFound):
         await move(database, redis, campaign, "cancel")
     # What is left of it may name a person.

@@ -29,6 +29,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
 from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 from gateways import gateway_thread
@@ -200,7 +201,7 @@ async def test_the_departments_of_a_sync_are_children_of_its_run(
 
 
 async def test_chunk_traces_link_the_campaign(worker: OneWorker, spans: Spans) -> None:
-    store = CampaignStore(worker.client.settings.database)
+    store = CampaignStore(Database(worker.client.settings.database))
     users = [f"u{number}" for number in range(1, 151)]
     content = {"msgtype": "text", "text": {"content": TEXT}}
     with making.span("POST /v1/campaigns", "SERVER", parent=PARENT):
@@ -232,7 +233,7 @@ async def test_chunk_traces_link_the_campaign(worker: OneWorker, spans: Spans) -
     assert await worker.run(chunk) == State.DONE
     run = one(spans.named("process dingrelay.campaign-chunk"))
     assert (run.trace, run.parent) in {span.place for span in sent}
-    await store.close()
+    await store.database.dispose()
 
 
 @pytest.fixture

@@ -338,16 +338,17 @@ async def opened_store(
     """
     if database is None and not migrated:
         await asyncio.to_thread(migrate, settings)
-    store = CampaignStore(database or settings.database)
+    opened = database or Database(settings.database)
     try:
-        yield store
+        yield CampaignStore(opened)
     except SQLAlchemyError as error:
         raise unusable(error) from None
     except sqlite3.Error as error:
         # The directory's own errors are SQLAlchemy's: this is the staging of recipients.
         raise ServiceUnavailable(en("temporary files ($TMPDIR): {}", error)) from None
     finally:
-        await store.close()
+        if database is None:
+            await opened.dispose()
 
 
 class FileReaders:

@@ -56,15 +56,10 @@ _STORED = {"app", "name", "start_at", "quiet", "rate", "weight", "error_share", 
 
 
 class CampaignStore:
-    """Creates campaigns and reads them. The tables are made by `schema.upgrade`.
+    """Creates campaigns and reads them in a database whose tables are made by `schema.upgrade`."""
 
-    Args:
-        database: of the caller, or the URL of one that is opened for it.
-    """
-
-    def __init__(self, database: Database | str) -> None:
-        self._is_own = isinstance(database, str)
-        self.database = Database(database) if isinstance(database, str) else database
+    def __init__(self, database: Database) -> None:
+        self.database = database
 
     async def create(
         self,
@@ -127,11 +122,6 @@ class CampaignStore:
         while page := await self._page(query.where(ChunkRow.number > last).limit(at_once)):
             yield page
             last = page[-1].number
-
-    async def close(self) -> None:
-        """Close what was opened for it."""
-        if self._is_own:
-            await self.database.dispose()
 
     async def _write(
         self,
