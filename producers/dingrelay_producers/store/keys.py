@@ -83,7 +83,7 @@ MEMBER_COUNTS = 5_000
 """Departments of an app whose sizes are kept; further ones are queried each time."""
 
 SCHEDULE = PREFIX + "schedule"
-"""Sorted set: waiting job → when it is due (ms). TTL: that of the record that lives longest."""
+"""Sorted set: waiting job → when it is due (ms). TTL: that of the record that lives longest, and a day more at most."""
 RUNNING = PREFIX + "running"
 """Sorted set: running job → when its lease ends (ms). TTL: JOB_MARGIN_MS, renewed by each claim."""
 QUEUES = PREFIX + "queues"

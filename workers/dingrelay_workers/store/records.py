@@ -201,7 +201,7 @@ _CLAIM = transition(_PACKAGE, "running", "claim", together=True)
 _CLAIM_WAITING = transition(_PACKAGE, "running", "claim_waiting")
 _HEARTBEAT = transition(_PACKAGE, "heartbeat")
 _WRITE_INTENT = transition(_PACKAGE, "write_intent", together=True)
-_PARK = transition(_PACKAGE, "reschedule", preludes=ENDING)
+_PARK = transition(_PACKAGE, "reschedule", preludes=ENDING, together=True)
 _SETTLE = transition(_PACKAGE, "settle", preludes=ENDING, together=True)
 
 LARGE_RESULT = 1_000_000

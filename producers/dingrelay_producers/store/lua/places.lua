@@ -55,11 +55,7 @@ local function changing_step(kind)
   return before and string.match(CHANGING_STEPS, '^[^,]+', before + 1)
 end
 
--- Keep a key until then at least.
-local function keep(key, moment)
-  redis.call('PEXPIREAT', key, moment, 'NX')
-  redis.call('PEXPIREAT', key, moment, 'GT')
-end
+local SPARE = 86400000  -- ms by which a place lives longer, so that it is not renewed for each job
 
 -- Places that have their time to live: in one run of a script once is enough.
 local renewed = {}
@@ -80,10 +76,11 @@ end
 local function place_until(id, due)
   redis.call('ZADD', SCHEDULE, due, id)
   redis.call('PEXPIREAT', JOB .. id, due + MARGIN)
-  keep(SCHEDULE, due + MARGIN)
+  if (renewed[SCHEDULE] or 0) >= due + MARGIN then return end
+  renewed[SCHEDULE] = due + MARGIN + SPARE
+  redis.call('PEXPIREAT', SCHEDULE, renewed[SCHEDULE], 'NX')
+  redis.call('PEXPIREAT', SCHEDULE, renewed[SCHEDULE], 'GT')
 end
-
-local SPARE = 86400000  -- ms by which a place lives longer, so that it is not renewed for each job
 
 -- Jobs wait until their wake-ups, which were published then, are started.
 local function place_all_woken(ids, queue, moment)

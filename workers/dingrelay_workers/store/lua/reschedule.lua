@@ -20,39 +20,51 @@ local outages, there = KEYS[3], KEYS[4]
 local lanes, turns, parked = KEYS[5], KEYS[6], KEYS[7]
 local lane, sender, had, recipients, trace = ARGV[20], ARGV[21], ARGV[22], ARGV[23], ARGV[24]
 
-if owned(record, owner, fence) ~= 'running' then return '' end
-local cancelled, batch_key, created, queue, bare =
-  unpack(redis.call('HMGET', record, 'cancel', 'batch_key', 'created', 'queue', 'bare'))
+local current, cancelled, batch_key, created, queue, bare =
+  owned(record, owner, fence, 'cancel', 'batch_key', 'created', 'queue', 'bare')
+if current ~= 'running' then return '' end
 
-for index = 25, #ARGV, 2 do
-  redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
-end
-if answered then redis.call('HDEL', record, 'intent') end
-redis.call('HINCRBY', record, 'attempts', attempts)
-redis.call('HINCRBY', record, 'throttles', throttles)
-if error ~= '' then redis.call('HSET', record, 'error', error) end
+local values, gone = {}, {'owner', 'lease', 'crashes', 'losses', 'turn'}
+for index = 25, #ARGV, 2 do add(values, 'step:' .. ARGV[index], ARGV[index + 1]) end
+if answered then gone[#gone + 1] = 'intent' end
+if error ~= '' then add(values, 'error', error) end
+if tonumber(throttles) > 0 then redis.call('HINCRBY', record, 'throttles', throttles) end
 -- What ends a job that keeps failing is the time that it has waited for attempts: neither what it waits
 -- for otherwise counts, nor what failed before an outage, which may have been its beginning.
-if tonumber(attempts) > 0 then redis.call('HINCRBY', record, 'retried', math.floor(tonumber(delay))) end
-if outage ~= '' then redis.call('HDEL', record, 'retried') end
-redis.call('HDEL', record, 'owner', 'lease', 'crashes', 'losses', 'parked', 'turn')
-if waiting ~= '0' then
-  redis.call('HSET', record, 'waiting', waiting)
-else
-  redis.call('HDEL', record, 'waiting')
+if tonumber(attempts) > 0 then
+  redis.call('HINCRBY', record, 'attempts', attempts)
+  redis.call('HINCRBY', record, 'retried', math.floor(tonumber(delay)))
 end
+if outage ~= '' then gone[#gone + 1] = 'retried' end
+if waiting ~= '0' then
+  add(values, 'waiting', waiting)
+else
+  gone[#gone + 1] = 'waiting'
+end
+if alone then gone[#gone + 1], gone[#gone + 2] = 'batch_key', 'recipients' end
+local due = now + math.floor(tonumber(delay))
+if latest > 0 then due = math.max(now, math.min(due, latest)) end
+if not cancelled then
+  add(values, 'state', state)
+  add(values, 'due', due)
+  add(values, 'woken', 0)
+end
+if cancelled or lane == '' then
+  gone[#gone + 1] = 'parked'
+else
+  add(values, 'parked', parked)
+  if not batch_key then add(values, 'recipients', recipients) end
+end
+write(record, values)
+redis.call('HDEL', record, unpack(gone))
 -- The runs of a job sent without a trace are one trace, from its first one on.
 if trace ~= '' then redis.call('HSETNX', record, 'trace', trace) end
-if alone then redis.call('HDEL', record, 'batch_key', 'recipients') end
 
-take_out(id, queue)
+if leave_place(RUNNING, id) == 0 then take_out(id, queue) end
 if cancelled then
   if cancelled == 'withdrawn' then lost = '' end
   return end_cancelled(record, id, bare, dead, cancelled_ttl, dead_ttl, lost)
 end
-local due = now + math.floor(tonumber(delay))
-if latest > 0 then due = math.max(now, math.min(due, latest)) end
-redis.call('HSET', record, 'state', state, 'due', due, 'woken', 0)
 place_until(id, due)
 if outage ~= '' then
   -- Lane by lane, and in a lane as they came: so they are woken.
@@ -62,8 +74,6 @@ if outage ~= '' then
   redis.call('PEXPIRE', outages, outage_ttl)
 end
 if lane ~= '' then
-  redis.call('HSET', record, 'parked', parked)
-  if not batch_key then redis.call('HSET', record, 'recipients', recipients) end
   redis.call('ZADD', parked, waiting, id)
   redis.call('ZADD', turns, 'NX', had, sender)
   redis.call('ZADD', lanes, now, lane)
