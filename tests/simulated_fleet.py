@@ -249,6 +249,7 @@ class SimulatedFleet:
         calls: of all workers, as they left.
         seen: when a worker first had a wake-up of each job, by its id.
         cancelled: when each job was cancelled that had not begun to run, by its id.
+        unwanted: numbers of the jobs that were to be cancelled, whether or not a worker had them.
         runs: how often a worker ran a job, or found that there was nothing to do.
         lost: share of the wake-ups that the broker loses.
         late: share of the wake-ups that the broker has late.
@@ -281,6 +282,7 @@ class SimulatedFleet:
         self.dingtalk = SimulatedDingTalk(loop, seed)
         self.seen: dict[str, Moment] = {}
         self.cancelled: dict[str, Moment] = {}
+        self.unwanted: set[int] = set()
         self.runs = 0
         self.lost = self.late = 0.0
         self.processes: list[SimulatedProcess] = []
@@ -340,7 +342,8 @@ class SimulatedFleet:
         self.loop.call_later(LEASE, self._end_lease, process.resources.worker)
 
     def _end_lease(self, worker: str) -> None:
-        # Keys end by the server's own time, which is none of the simulation's.
+        # Keys end by the server's own time, which is none of the simulation's; a restart brings one back.
+        self.loop.call_later(LEASE, self._end_lease, worker)
         if self.server.redis.get(keys.SCHEDULER) == worker.encode():
             self.server.redis.delete(keys.SCHEDULER)
 
@@ -386,6 +389,7 @@ class SimulatedFleet:
     async def cancel(self, ids: Iterable[str]) -> None:
         """Jobs are cancelled."""
         for job_id in ids:
+            self.unwanted.add(self.jobs[job_id].number)
             call = record.cancel(job_id, record_ttl_ms=3_600_000, dead_ttl_ms=3_600_000)
             if await self._run_script(call) == b"cancelled":
                 self.cancelled[job_id] = self.jobs[job_id]._replace(at=self.loop.now)

@@ -58,13 +58,13 @@ def test_a_long_queue_does_not_stand_between_those_who_wait_and_their_turns(stor
     """The wake-ups of parked jobs stand behind a flood that one worker takes 12 s to look at."""
 
     async def story() -> None:
-        async with SimulatedFleet(store, rules=RULES, processes=1, cost=0.012) as fleet:
+        async with SimulatedFleet(store, rules=RULES, processes=1, cost=0.024) as fleet:
             for number in range(5):
                 await fleet.enqueue(f"team-{number}", 40)
-            await fleet.enqueue("flood", 1000)
+            await fleet.enqueue("flood", 500)
             await asyncio.sleep(2 + SETTLED)
             await check(fleet, 4)
-            assert len(fleet.seen) < 200 + 1000
+            assert len(fleet.seen) < 200 + 500
 
     simulate(story)
 
