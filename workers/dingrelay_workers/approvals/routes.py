@@ -43,7 +43,7 @@ ApprovalPage = paging.page_of(
 ApprovalQuery = paging.query_of(ApprovalFilter, ApprovalPaging)
 
 
-class OneApproval(BaseModel, extra="forbid"):
+class OneApproval(paging.Query):
     """The app of an approval."""
 
     app: AppName = "default"

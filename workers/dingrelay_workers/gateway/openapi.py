@@ -22,6 +22,7 @@ from pydantic.json_schema import models_json_schema
 from dingrelay_producers.language import CHINESE, ENGLISH, accepted, spoken, tr, translated
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.idempotency import HEADER, REPLAYED, SPELLING
+from dingrelay_workers.http.paging import Query
 from dingrelay_workers.http.problems import ProblemDocument
 from dingrelay_workers.http.routes import Body, HttpCall, Route, RouteAnswer, Routes
 
@@ -319,7 +320,7 @@ _SHOWN: dict[str, Any] = {
 PAGE.globals.update(_SHOWN)
 
 
-class Language(BaseModel, extra="forbid"):
+class Language(Query):
     """In which language to read."""
 
     lang: Literal["en", "zh"] | None = None

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from dingrelay_producers.client.history_documents import FoundPeople, PersonHistory
 from dingrelay_tasks.contract import AppName
@@ -22,7 +22,7 @@ ROUTES = Routes(tag="directory")
 _Limit = Annotated[int, Field(ge=1, le=200)]
 
 
-class PeopleSearch(BaseModel, extra="forbid"):
+class PeopleSearch(paging.Query):
     """Which people to find."""
 
     q: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]+$")]

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.store import record
@@ -13,13 +13,14 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.authentication import may_see, permitted
+from dingrelay_workers.http.paging import Query
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Body, Declare, HttpCall, RouteAnswer, Routes, links
 
 _LOCATION = {"Location": "The URL of the job."}
 
 
-class WaitQuery(BaseModel, extra="forbid"):
+class WaitQuery(Query):
     """The query of a route that can wait for a job's end."""
 
     wait: Annotated[int, Field(ge=1, le=60)] | None = None
