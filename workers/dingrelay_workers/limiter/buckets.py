@@ -31,7 +31,7 @@ from dingrelay_workers.minutes import MINUTES
 
 _PACKAGE = "dingrelay_workers.limiter"
 ACQUIRE = Script.load(_PACKAGE, "rules", "turns", "breakers", "adaptation", "acquire")
-PARK = Script.load(_PACKAGE, "rules", "turns", "park")
+PARK = Script.load(_PACKAGE, "rules", "turns", "park", together=True)
 PENALIZE = Script.load(_PACKAGE, "rules", "penalize")
 ENDED = Script.load(_PACKAGE, "rules", "ended")
 
@@ -205,7 +205,7 @@ def park(
         shared: the key of what is known of jobs of its content; empty if it goes alone.
         recipients: that it adds to a call that it shares.
     """
-    arguments: list[Value] = [_time(now), turns.lane, sender, BUCKET_TTL_MS, woken]
+    arguments: list[Value] = [turns.lane, _time(now), sender, BUCKET_TTL_MS, woken]
     arguments.append(recipients if shared else 0)
     for rule, cost in zip(rules, costs, strict=True):
         arguments += (rule.burst, rule.rate, rule.top, cost)

@@ -2,8 +2,7 @@
 --
 -- KEYS: one bucket per rule, then the turns of the lane, its jobs that were woken for theirs, the sender's
 --       parked jobs, and recipients of parked jobs by lane and sender that share calls with this one
--- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
---       2 lane, 3 sender
+-- ARGV: 1 lane, 2 the time in microseconds, empty for the server's clock (tests bring their own), 3 sender
 --       4 milliseconds a bucket lives unused
 --       5 the job if it was woken for a call that it did not make, so that its sender has not had it, or ''
 --       6 recipients that it adds to a shared call; 0 if it goes alone
@@ -15,8 +14,7 @@
 
 local CARRIED = 100  -- recipients of one call, where no rule allows fewer
 
-local now = microseconds(ARGV[1])
-local lane, sender, ttl = ARGV[2], ARGV[3], ARGV[4]
+local lane, now, sender, ttl = ARGV[1], microseconds(ARGV[2]), ARGV[3], ARGV[4]
 local woken, recipients = ARGV[5], tonumber(ARGV[6])
 local rules = #KEYS - 4
 local turns, coming, parked, shared = unpack(KEYS, rules + 1)
