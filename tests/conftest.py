@@ -119,9 +119,17 @@ def shared_url(valkey_server: ValkeyServer) -> str:
     return f"redis://{valkey_server.host}:{valkey_server.port}/0"
 
 
+WITHOUT_TTL = """
+local found = {}
+for _, key in ipairs(redis.call("keys", "dingrelay:*")) do
+    if redis.call("ttl", key) == -1 then table.insert(found, key) end
+end
+return found"""
+
+
 def lasting(redis: Redis) -> list[bytes]:
     """Keys without a TTL, but for what holds messages of other clients, as their queues do."""
-    found = [key for key in redis.scan_iter("dingrelay:*") if redis.ttl(key) == -1]
+    found: list[bytes] = redis.eval(WITHOUT_TTL, 0)
     return [key for key in found if not key.startswith(keys.TAKEN.encode())]
 
 
