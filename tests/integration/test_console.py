@@ -14,6 +14,7 @@ from dingrelay_workers.console import sessions
 from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.console.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.console.sessions import Sessions
+from dingrelay_workers.http import paging
 
 NOW = datetime.now(UTC)
 PAGES = [each.path for each in DECLARED if each.method == "GET"]
@@ -120,7 +121,12 @@ async def test_an_unchanged_page_is_not_sent_again(browser: Browser) -> None:
 async def test_what_is_not_there_is_said_on_a_page(browser: Browser) -> None:
     await browser.sign_in()
     missing = ("/jobs/none", "/campaigns/none", "/webhooks/none", "/nothing")
-    wrong = ("/jobs?q=other:x", "/jobs?after=x", "/campaigns?after=x", "/approvals?after=x")
+    wrong = (
+        "/jobs?q=other:x",
+        f"/jobs?after={paging.encode(2**60, 'x')}",
+        "/campaigns?after=x",
+        "/approvals?after=x",
+    )
     for path in (*missing, *wrong):
         status, text = await browser.get(path)
         expected = 404 if path in missing else 400

@@ -339,4 +339,4 @@ async def _userid(visit: Visit, text: str) -> str:
 
 
 def _position(cursor: str) -> Position | None:
-    return Position(*decoded(cursor, int, str)) if cursor else None
+    return decoded(cursor, int, str, read=paging.position) if cursor else None

@@ -1,7 +1,7 @@
 """A request of a person who has signed in."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -166,9 +166,11 @@ def texts_of(form: FormValues, name: str) -> list[str]:
     return [value for value in form.getall(name, []) if isinstance(value, str)]
 
 
-def decoded(cursor: str, *types: type) -> Any:
-    """What a cursor in the URL holds."""
+def decoded(
+    cursor: str, *types: type, read: Callable[[Sequence[Any]], Any] = lambda parts: parts
+) -> Any:
+    """What a cursor in the URL holds, as `read` reads its parts."""
     try:
-        return paging.decode(cursor, *types)
+        return read(paging.decode(cursor, *types))
     except ValueError:
         raise BadFilter(tr("this is no page of the list")) from None

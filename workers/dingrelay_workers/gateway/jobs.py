@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.groups import Group, grouped
-from dingrelay_producers.client.job_list import JobList, Position
+from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import BATCH
@@ -315,14 +315,6 @@ class _Answers:
 
 PATIENCE = 2.0
 """Seconds for an answer of the database."""
-_LARGEST_MOMENT = 10**14
-
-
-def _place(parts: Sequence[Any]) -> Position:
-    place = Position(*parts)
-    if not 0 <= place.at < _LARGEST_MOMENT:
-        raise paging.unknown_cursor()
-    return place
 
 
 class JobPaging(paging.Paging):
@@ -330,7 +322,7 @@ class JobPaging(paging.Paging):
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Jobs at most."""
-    cursor: Annotated[Any, paging.Behind(int, str), AfterValidator(_place)] = None
+    cursor: Annotated[Any, paging.Behind(int, str), AfterValidator(paging.position)] = None
 
 
 JobQuery = paging.query_of(

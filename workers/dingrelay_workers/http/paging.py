@@ -19,10 +19,13 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from dingrelay_producers.client.filters import ListFilter, askable
+from dingrelay_producers.client.job_list import Position
 from dingrelay_tasks.contract import RFC_3339, AppName, SenderName
 
 LARGEST = 2**63 - 1
 """Number that the database takes."""
+LARGEST_MOMENT = 10**14
+"""Milliseconds since the epoch, in the year 5138."""
 
 
 def unknown_cursor() -> ValueError:
@@ -56,6 +59,18 @@ def decode(cursor: str, *types: type) -> Sequence[Any]:
     return [
         _moment(part) if each is datetime else part for part, each in zip(parts, types, strict=True)
     ]
+
+
+def position(parts: Sequence[Any]) -> Position:
+    """The place in a list of jobs that a cursor of theirs holds.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    place = Position(*parts)
+    if not 0 <= place.at < LARGEST_MOMENT:
+        raise unknown_cursor()
+    return place
 
 
 def _moment(text: str) -> datetime:
