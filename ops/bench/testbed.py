@@ -149,7 +149,9 @@ class Testbed:
     def dingrelay(self, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
         """What a command of ours prints as JSON."""
         command = [*CLI, "--json", *arguments]
-        return json.loads(subprocess.check_output(command, env=self.environment(env)))
+        own = self.environment(env)
+        done = subprocess.run(command, env=own, check=True, stdout=subprocess.PIPE)
+        return json.loads(done.stdout)
 
     @contextmanager
     def servers(self, *commands: Sequence[str], env: Mapping[str, str]) -> Iterator[list[Server]]:
