@@ -123,7 +123,8 @@ end
 -- A waiting job is due at a moment: the scheduler wakes it then, whatever it waited for.
 local function wake_at(id, queue, due)
   redis.call('HSET', JOB .. id, 'due', due, 'woken', 0)
-  take_out(id, queue)
+  -- Most wait for another time.
+  if not redis.call('ZSCORE', SCHEDULE, id) then take_out(id, queue) end
   place_until(id, due)
 end
 
