@@ -10,7 +10,7 @@ for index = 1, #KEYS do
   if state == 'running' then
     redis.call('HSET', KEYS[index], 'lease', lease_end)
     -- It may have been woken since, for a worker that seemed to be gone.
-    take_out(id, queue)
+    if not redis.call('ZSCORE', RUNNING, id) then take_out(id, queue) end
     place_running(id, lease_end)
   else
     table.insert(lost, owner)
