@@ -81,6 +81,7 @@ class CampaignService:
     def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self._settings = settings
         self._database = database
+        self._audit = audit.AuditService(settings, database)
         self._readers = FileReaders(settings, database)
 
     async def create(
@@ -254,9 +255,8 @@ class CampaignService:
 
     async def note(self, campaign: str, action: str, plan: FollowUpPlan) -> None:
         """Write into the audit that these jobs are enqueued now."""
-        async with self._opened() as store, store.database.write("audit") as connection:
-            after = {"people": plan.people, "calls": plan.calls}
-            await audit.record(connection, action, "campaign", campaign, app=plan.app, after=after)
+        after = {"people": plan.people, "calls": plan.calls}
+        await self._audit.note(action, "campaign", [campaign], app=plan.app, after=after)
 
     async def follow_ups(self, campaigns: Collection[str]) -> Mapping[tuple[str, str], datetime]:
         """When what was sent was last taken back, or asked about: campaign, ``recall`` or ``confirm`` → the moment."""
@@ -280,10 +280,7 @@ class CampaignService:
                 report = await Report(store.database).summary(campaign)
                 counts = {**report.outcomes, "unread": report.delivery.unread}
                 after = {"outcome": outcome, "people": counts[outcome]}
-            async with store.database.write("audit") as connection:
-                await audit.record(
-                    connection, "export", "campaign", campaign, app=row.app, after=after
-                )
+        await self._audit.note("export", "campaign", [campaign], app=row.app, after=after)
 
     async def writers(self, campaigns: Collection[str]) -> Mapping[str, Sequence[str]]:
         """Who wrote them, of those of these campaigns that are there."""
@@ -307,11 +304,8 @@ class CampaignService:
         """The job that sends its message to testers, which is enqueued now: the audit says so."""
         async with self._opened() as store:
             job = await FollowUp(store).test(campaign, users, fields, once)
-            async with store.database.write("audit") as connection:
-                after = {"people": len(users)}
-                await audit.record(
-                    connection, "test", "campaign", campaign, app=job.app, after=after
-                )
+        after = {"people": len(users)}
+        await self._audit.note("test", "campaign", [campaign], app=job.app, after=after)
         return job
 
     async def _move(self, campaign: str, verb: Verb) -> None:
