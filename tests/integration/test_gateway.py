@@ -21,6 +21,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.scripts import Call
+from dingrelay_workers.gateway.drop_in import job_call
 from dingrelay_workers.gateway.server import listening
 from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.http.routes import NDJSON
@@ -213,6 +214,19 @@ def test_an_approval_is_shown_to_authorised_keys_only(gateway: GatewayClient) ->
     # DingTalk might read another one than the one that was looked at here.
     twice = gateway.ask("POST", f"{path}&process_instance_id=i-2", {"process_instance_id": "i-1"})
     assert twice.json["errcode"] == 400_002
+
+
+def test_a_key_of_robots_alone_has_no_app_at_the_door(
+    gateway: GatewayClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_call, "ANSWER_WITHIN", 0.1)
+    ask, codes = asking(gateway.url), []
+    for number, apps in enumerate(({"robots"}, {"group:oncall"}, {"hr", "group:oncall"})):
+        gateway.backend.keys.add(f"key{number}", "calls:write", apps=frozenset(apps))
+        token = token_of(ask, f"drk_{f'key{number}':0<12}", "secret")
+        path = f"/topapi/v2/user/get?access_token={token}"
+        codes.append(gateway.ask("POST", path, {"userid": "u1"}).json["errcode"])
+    assert codes == [88, 88, -1]  # the last one waits for a worker
 
 
 def test_a_stopping_gateway_ends_each_connection_with_an_answer(settings: Settings) -> None:

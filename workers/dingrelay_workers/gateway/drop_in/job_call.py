@@ -25,10 +25,11 @@ from dingrelay_producers.store.scripts import Script, Value
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_tasks.contract import LANES, Contract, ContractError, Lane
+from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.gateway.drop_in import words
 from dingrelay_workers.gateway.drop_in.incoming import Incoming
 from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal, Words
-from dingrelay_workers.http.api_keys import ApiKey
+from dingrelay_workers.http.api_keys import TARGET, ApiKey
 from dingrelay_workers.http.routes import GatewayContext
 
 _OURS = re.compile(r"quota|[a-z]+(?:_[a-z]+)+")
@@ -185,8 +186,9 @@ def _app(settings: Settings, key: ApiKey, agent: str) -> str:
             raise Refusal(words.AGENT)
     if key.permits_app(DEFAULT_APP):
         return DEFAULT_APP
-    if len(key.apps) == 1:
-        return next(iter(key.apps))
+    apps = [each for each in key.apps if each != ROBOTS and not TARGET.match(each)]
+    if len(apps) == 1:
+        return apps[0]
     raise Refusal(words.FORBIDDEN)
 
 
