@@ -1,10 +1,11 @@
-"""The scripts against a real Valkey, on a clock of the test's own."""
+"""The scripts against a real Valkey, on a clock of the test's own; and calls that arrive late (API §2.1)."""
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
@@ -13,7 +14,7 @@ from dingrelay_producers.store.scripts import run
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import Ask, Reply
-from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.limiter.rules import JITTER, Rule
 
 EPOCH = 1_800_000_000_000_000
 MICRO = 1_000_000
@@ -26,6 +27,20 @@ SPREAD = 0.025
 """Seconds between the shortest and the longest way to DingTalk."""
 SAFE = 20 / (1 + SPREAD * 1.05)
 """Calls a second that are not refused, however they are counted."""
+
+
+def most_in_a_window(left: Iterable[tuple[int, int]], window: float) -> int:
+    """The largest sum of costs, each with its moment, in any window."""
+    left = sorted(left)
+    length = round(window * MICRO) - 2 * len(left)  # each start is rounded up to a us
+    first = total = most = 0
+    for at, cost in left:
+        total += cost
+        while left[first][0] <= at - length:
+            total -= left[first][1]
+            first += 1
+        most = max(most, total)
+    return most
 
 
 @dataclass
@@ -69,16 +84,7 @@ class Fleet:
 
     def most_in_a_window(self, number: int, window: float) -> int:
         """The largest cost under one rule that left in any window, however it is placed."""
-        left = sorted((at, costs[number]) for at, costs in self.left)
-        length = round(window * MICRO) - 2 * len(left)  # each start is rounded up to a us
-        first, total, most = 0, 0, 0
-        for at, cost in left:
-            total += cost
-            while left[first][0] <= at - length:
-                total -= left[first][1]
-                first += 1
-            most = max(most, total)
-        return most
+        return most_in_a_window([(at, costs[number]) for at, costs in self.left], window)
 
     def saturate(self, seconds: float, lane: Lane = "normal") -> int:
         """Ask for calls as fast as they are given; how many were."""
@@ -459,3 +465,88 @@ def test_the_index_forgets_buckets_that_are_gone(fleet: Fleet) -> None:
         fleet.call()
         fleet.sleep(601)
     assert fleet.redis.zrange(keys.BUCKETS, 0, -1) == [CALLS.key.encode()]
+
+
+SLOW = Rule("app:a", "message.send", "recipients", 600, 12)
+LONGEST = 4.0
+"""Seconds that a call is on its way at most."""
+
+Sent = tuple[Lane, int, float, float]
+"""Lane and recipients of a call, seconds until it arrives, and from then until its answer."""
+
+
+class Network:
+    """Calls that leave as soon as the bucket lets them, and arrive later."""
+
+    def __init__(self, redis: Redis, rule: Rule) -> None:
+        redis.flushall()
+        self.redis = redis
+        self.rule = rule
+        self.now = EPOCH
+        self.arrived: list[tuple[int, int]] = []
+        self._answers: list[tuple[int, int]] = []
+
+    def send(self, lane: Lane, cost: int, way: float, back: float) -> None:
+        while True:
+            ask = buckets.acquire((self.rule,), lane, [Ask((cost,))], self.now)
+            reply = Reply.read(run(self.redis, ask))
+            if reply.starts:
+                break
+            self._sleep(max(reply.wait, 0.001))
+        left = self.now + round(reply.starts[0] * MICRO)
+        self.arrived.append((left + round(way * MICRO), cost))
+        if way + back > JITTER:
+            heapq.heappush(self._answers, (left + round((way + back) * MICRO), cost))
+
+    def most(self) -> int:
+        """The most recipients that arrived in any window."""
+        return most_in_a_window(self.arrived, self.rule.window)
+
+    def _sleep(self, seconds: float) -> None:
+        until = self.now + round(seconds * MICRO)
+        while self._answers and self._answers[0][0] <= until:
+            at, cost = heapq.heappop(self._answers)
+            self.now = max(self.now, at)
+            run(self.redis, buckets.ended((self.rule,), self.now, charged=(self.rule, cost)))
+        self.now = until
+
+
+def bunched(slow: int, fast: int) -> list[Sent]:
+    """Slow calls, and then fast ones that arrive together with them."""
+    ways = [LONGEST] * slow + [0.0] * fast
+    return [("normal", 20, way, 0.0) for way in ways]
+
+
+@given(
+    calls=st.lists(
+        st.tuples(
+            lanes,
+            st.integers(1, 100),
+            st.one_of(st.sampled_from((0.0, LONGEST)), st.floats(0, LONGEST)),
+            st.floats(0, 0.4),
+        ),
+        max_size=60,
+    )
+)
+@example(calls=bunched(slow=14, fast=40))
+@example(calls=bunched(slow=30, fast=40))
+@one_fleet_for_all
+def test_windows_hold_however_slow_the_calls(valkey_url: str, calls: Sequence[Sent]) -> None:
+    with Redis.from_url(valkey_url) as redis:
+        network = Network(redis, SLOW)
+        for call in calls:
+            network.send(*call)
+    assert network.most() <= 600
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 50, 99, 100, 101])
+def test_a_limit_of_a_hundred_or_less_holds(valkey_url: str, limit: int) -> None:
+    rule = Rule("app:a", "message.send", "recipients", limit, 60)
+    with Redis.from_url(valkey_url) as redis:
+        for cost in {1, rule.burst}:
+            network = Network(redis, rule)
+            for _ in range(3 * limit // cost):
+                network.send("bulk", cost, 0.0, 0.0)
+            assert network.most() <= limit
+            used = sum(cost for _, cost in network.arrived) / (network.now - EPOCH) * MICRO * 60
+            assert used >= min(limit / 3, 1), "it is used, too"
