@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -125,6 +125,9 @@ class Job:
             await user_sync.run(self.job, ctx)
         elif isinstance(self.job, DepartmentSync):
             await user_sync.run_department(self.job, ctx)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     async def once(
         self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
