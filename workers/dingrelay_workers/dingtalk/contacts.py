@@ -1,6 +1,6 @@
 """Departments, users and what an app sees of them, through both generations of the API (API §3.1)."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -54,17 +54,11 @@ class ContactsV2:
 
     async def children(self, department: int) -> list[Department] | None:
         """The direct sub-departments, which come in one answer; None: it does not exist."""
-        try:
-            answer = await self._calls.send(
-                Request(apis.DEPARTMENT_CHILDREN, body={"dept_id": department})
-            )
-        except NotFound:
+        request = Request(apis.DEPARTMENT_CHILDREN, body={"dept_id": department})
+        items = await self._listed(request, "result")
+        if items is None:
             return None
-        if answer.get("result") is None:
-            # Taken for an empty list, it would empty the directory below.
-            raise fields.malformed("the list of departments is missing")
-        found = [fields.department(item) for item in lenient.items(answer["result"])]
-        return [child for child in found if child.id != department]
+        return [child for child in map(fields.department, items) if child.id != department]
 
     async def members(self, department: int) -> AsyncIterator[list[Member]]:
         """The direct members, a page of at most `PAGE_SIZE` at a time.
@@ -108,6 +102,17 @@ class ContactsV2:
         except Permission as error:
             raise _hidden(error, en("the user")) from None
         return fields.member(answer.get("result"), userid=userid)
+
+    async def _listed(self, request: Request, name: str) -> Sequence[Any] | None:
+        """The departments in an answer, by the name of their list; None: the one above does not exist."""
+        try:
+            answer = await self._calls.send(request)
+        except NotFound:
+            return None
+        if answer.get(name) is None:
+            # Taken for an empty list, it would empty the directory below.
+            raise fields.malformed("the list of departments is missing")
+        return lenient.items(answer[name])
 
     async def _page(self, department: int, cursor: int) -> tuple[list[Member], int | None]:
         """One page and the cursor of the next, which is None after the last."""
@@ -218,16 +223,10 @@ class ContactsV1(ContactsV2):
     async def children(self, department: int) -> list[Department] | None:
         """The direct sub-departments; None: the department does not exist."""
         query = {"id": str(department), "fetch_child": "false"}
-        try:
-            answer = await self._calls.send(Request(apis.DEPARTMENT_CHILDREN_V1, query=query))
-        except NotFound:
+        items = await self._listed(Request(apis.DEPARTMENT_CHILDREN_V1, query=query), "department")
+        if items is None:
             return None
-        if answer.get("department") is None:
-            raise fields.malformed("the list of departments is missing")
-        found = [
-            fields.department(_renamed(item, DEPARTMENT_NAMES))
-            for item in lenient.items(answer["department"])
-        ]
+        found = [fields.department(_renamed(item, DEPARTMENT_NAMES)) for item in items]
         # Whatever else the answer holds is met again below its own parent.
         return [
             child
@@ -235,28 +234,11 @@ class ContactsV1(ContactsV2):
             if child.id != department and child.fields.get("parent_id", department) == department
         ]
 
-    async def members(self, department: int) -> AsyncIterator[list[Member]]:
-        """The direct members, a page of at most `PAGE_SIZE` at a time.
-
-        The offset counts people, not pages (API §3.3 has the bug of those who thought otherwise).
-
-        Raises:
-            LookupError: the department does not exist.
-        """
-        offset, more = 0, True
-        paging = AnswerPages(offset)
-        while more:
-            page, more = await self._page_at(department, offset)
-            offset += PAGE_SIZE
-            if more:
-                paging.took((member.userid for member in page), offset)
-            yield page
-
-    async def _page_at(self, department: int, offset: int) -> tuple[list[Member], bool]:
-        """One page, and whether there are more."""
+    async def _page(self, department: int, cursor: int) -> tuple[list[Member], int | None]:
+        """The same. The offset counts people, not pages (API §3.3 has the bug of those who thought otherwise)."""
         query = {
             "department_id": str(department),
-            "offset": str(offset),
+            "offset": str(cursor),
             "size": str(PAGE_SIZE),
         }
         try:
@@ -267,7 +249,8 @@ class ContactsV1(ContactsV2):
         if more is None:
             raise fields.malformed("hasMore is missing")
         items = lenient.items(answer.get("userlist"))
-        return [fields.member(_renamed(item, USER_NAMES)) for item in items], more
+        members = [fields.member(_renamed(item, USER_NAMES)) for item in items]
+        return members, cursor + PAGE_SIZE if more else None
 
 
 def _renamed(item: Any, names: Mapping[str, str]) -> dict[str, Any]:
