@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Select, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database, change_rows
@@ -75,8 +76,8 @@ async def erase(database: Database, erasing: Erasing) -> None:
             await _erase_changes(connection, app, erasing)
             own = RoleRow.directory == app, RoleRow.subject == erasing.user
             await connection.execute(delete(RoleRow).where(*own))
-            for table, key in ((DepartmentRow, DepartmentRow.id), (UserRow, UserRow.userid)):
-                await _erase_names(connection, table, key, app, erasing)
+            for key in (DepartmentRow.id, UserRow.userid):
+                await _erase_names(connection, key, app, erasing)
 
 
 async def _apps(connection: AsyncConnection, subject: DataSubject) -> list[str]:
@@ -110,20 +111,25 @@ async def _named_by(
     connection: AsyncConnection, app: str, subject: DataSubject
 ) -> dict[str, list[Any]]:
     """The departments and people whose fields name the person."""
-    departments = await connection.execute(
-        select(DepartmentRow.id, DepartmentRow.fields).where(
-            DepartmentRow.app == app, subject.named_in(DepartmentRow.fields)
-        )
-    )
-    people = await connection.execute(
-        select(UserRow.userid, UserRow.fields).where(
-            UserRow.app == app, UserRow.userid != subject.user, subject.named_in(UserRow.fields)
-        )
-    )
+    departments = await _naming(connection, DepartmentRow.id, app, subject)
+    people = await _naming(connection, UserRow.userid, app, subject)
     return {
-        "departments": sorted(row.id for row in departments if subject.is_in(row.fields)),
-        "people": sorted(row.userid for row in people if subject.is_in(row.fields)),
+        "departments": sorted(row.key for row in departments),
+        "people": sorted(row.key for row in people if row.key != subject.user),
     }
+
+
+async def _naming(
+    connection: AsyncConnection,
+    key: InstrumentedAttribute[Any],
+    app: str,
+    subject: DataSubject,
+) -> list[Any]:
+    """The rows of this key, of an app, whose fields name the person."""
+    table: Any = key.class_
+    query = select(key.label("key"), table.fields, table.read_at)
+    query = query.where(table.app == app, subject.named_in(table.fields))
+    return [row for row in await connection.execute(query) if subject.is_in(row.fields)]
 
 
 async def _erase_row(connection: AsyncConnection, app: str, erasing: Erasing) -> bool:
@@ -161,21 +167,12 @@ async def _erase_changes(connection: AsyncConnection, app: str, erasing: Erasing
 
 
 async def _erase_names(
-    connection: AsyncConnection,
-    table: type[DepartmentRow] | type[UserRow],
-    key: Any,
-    app: str,
-    erasing: Erasing,
+    connection: AsyncConnection, key: InstrumentedAttribute[Any], app: str, erasing: Erasing
 ) -> None:
     """Take them out of what others' fields tell, as far as that was read before."""
-    read_before = table.read_at <= erasing.since.timestamp() * 1000
-    rows = await connection.execute(
-        select(key.label("key"), table.fields).where(
-            table.app == app, read_before, erasing.named_in(table.fields)
-        )
-    )
-    for row in rows.all():
-        fields = erasing.without(row.fields)
-        if fields != row.fields:
+    table: Any = key.class_
+    for row in await _naming(connection, key, app, erasing):
+        if row.read_at <= erasing.since.timestamp() * 1000:
+            fields = erasing.without(row.fields)
             await change_rows(connection, table, table.app == app, key == row.key, fields=fields)
             erasing.changed["directory"] += 1
