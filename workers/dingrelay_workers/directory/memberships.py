@@ -3,11 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, exists, select
+from sqlalchemy import ColumnElement, RowMapping, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.organisation import Member
-from dingrelay_workers.database.database import chunks, rows_among, upsert
+from dingrelay_workers.database.database import CHUNK, chunks, rows_among, upsert
 from dingrelay_workers.directory.models import (
     Change,
     ChangeEvent,
@@ -163,14 +163,10 @@ async def _replace(
         rows[key] = row
     await upsert(run.connection, MembershipRow, list(rows.values()))
     here = {(place["department"], place["userid"]) for place in given}
-    await _delete(
-        run,
-        [
-            key
-            for key, row in known.items()
-            if key not in here and not is_newer(row["read_at"], run)
-        ],
-    )
+    old = {key for key, row in known.items() if not is_newer(row["read_at"], run)}
+    person = tuple_(MembershipRow.department, MembershipRow.userid)
+    for some in chunks(old - here, CHUNK // 2):
+        await run.delete(MembershipRow, which, person.in_(some))
     return changes
 
 
@@ -183,17 +179,3 @@ def _merge(row: dict[str, Any], before: RowMapping) -> set[str]:
         elif before[name] is not None and row[name] != before[name]:
             changed.add(name)
     return changed
-
-
-async def _delete(run: Run, keys: Sequence[Key]) -> None:
-    if not keys:
-        return
-    statement = delete(MembershipRow).where(
-        MembershipRow.app == run.app,
-        MembershipRow.department == bindparam("gone_department"),
-        MembershipRow.userid == bindparam("gone_userid"),
-    )
-    await run.connection.execute(
-        statement,
-        [{"gone_department": department, "gone_userid": userid} for department, userid in keys],
-    )
