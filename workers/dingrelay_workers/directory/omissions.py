@@ -5,12 +5,12 @@ was until another person's answer of the same kind, read no earlier, shows it: t
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, select
+from sqlalchemy import exists, select, tuple_
 
-from dingrelay_workers.database.database import rows_among, upsert
+from dingrelay_workers.database.database import CHUNK, chunks, rows_among, upsert
 from dingrelay_workers.directory.models import OmittedFieldRow, UserRow
 from dingrelay_workers.directory.runs import Run
 
@@ -36,12 +36,12 @@ async def note(run: Run, given: Names, left_out: Names, *, listed: bool) -> dict
         The part of `left_out` that no answer before had left out.
     """
     fresh = {userid: set(names) for userid, names in left_out.items()}
-    again: list[dict[str, str]] = []
+    again: list[tuple[str, str]] = []
     query = select(*_NAMED).where(OmittedFieldRow.app == run.app)
     for userid, name in await rows_among(run.connection, query, OmittedFieldRow.userid, given):
         fresh.get(userid, set()).discard(name)
         if name in given[userid]:
-            again.append({"of_user": userid, "of_field": name})
+            again.append((userid, name))
     await _forget(run, again)
     common: dict[str, Any] = {"app": run.app, "listed": listed, "read_at": run.read_at}
     rows = [
@@ -63,8 +63,7 @@ async def take_cleared(run: Run, shown: Collection[str], *, listed: bool) -> dic
     )
     for userid, name in await rows_among(run.connection, query, OmittedFieldRow.field, shown):
         cleared[userid].add(name)
-    keys = [{"of_user": userid, "of_field": name} for userid in cleared for name in cleared[userid]]
-    await _forget(run, keys)
+    await _forget(run, [(userid, name) for userid in cleared for name in cleared[userid]])
     return cleared
 
 
@@ -90,11 +89,6 @@ async def witnesses(run: Run, userid: str, names: Collection[str]) -> list[str]:
     return list(found)
 
 
-async def _forget(run: Run, keys: list[dict[str, str]]) -> None:
-    if keys:
-        statement = delete(OmittedFieldRow).where(
-            OmittedFieldRow.app == run.app,
-            OmittedFieldRow.userid == bindparam("of_user"),
-            OmittedFieldRow.field == bindparam("of_field"),
-        )
-        await run.connection.execute(statement, keys)
+async def _forget(run: Run, named: Sequence[tuple[str, str]]) -> None:
+    for some in chunks(named, CHUNK // 2):
+        await run.delete(OmittedFieldRow, tuple_(*_NAMED).in_(some))
