@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
@@ -24,7 +24,7 @@ from dingrelay_workers.campaigns.models import (
     OutcomeRow,
     State,
 )
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, change_rows
 
 PAGE = 500
 """Rows deleted by one statement: of a few kilobytes each at most, which takes some milliseconds."""
@@ -142,14 +142,9 @@ async def forget_unread(database: Database, before: datetime) -> int:
         .where(ChunkRow.unread_users.is_not(None), ChunkRow.confirmed_at < before)
         .limit(PAGE)
     )
+    chunk = tuple_(ChunkRow.campaign, ChunkRow.number)
     async with database.write("unread") as connection:
-        rows = [{"its": row.campaign, "at": row.number} for row in await connection.execute(old)]
-        if rows:
-            its = update(ChunkRow).where(
-                ChunkRow.campaign == bindparam("its"), ChunkRow.number == bindparam("at")
-            )
-            await connection.execute(its.values(unread_users=None), rows)
-    return len(rows)
+        return await change_rows(connection, ChunkRow, chunk.in_(old), unread_users=None)
 
 
 async def _look(connection: AsyncConnection, campaign: str) -> CampaignRow:
