@@ -4,7 +4,6 @@ import base64
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
@@ -75,13 +74,9 @@ def position(parts: Sequence[Any]) -> Position:
 
 def _moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return _within_reach(datetime.fromisoformat(text))
+    except (TypeError, ValueError):  # one without a zone can't be compared
         raise unknown_cursor() from None
-    # Near either end of the calendar, changing the zone overflows.
-    if moment.tzinfo is None or not _EARLIEST <= moment <= _LATEST:
-        raise unknown_cursor()
-    return moment
 
 
 class Behind:
@@ -95,12 +90,8 @@ class Behind:
     ) -> core_schema.CoreSchema:
         """A text for who asks."""
         return core_schema.no_info_after_validator_function(
-            partial(_parts, types=self._types), core_schema.str_schema(max_length=1_000)
+            lambda cursor: decode(cursor, *self._types), core_schema.str_schema(max_length=1_000)
         )
-
-
-def _parts(cursor: str, *, types: Sequence[type]) -> Sequence[Any]:
-    return decode(cursor, *types)
 
 
 def behind(found: Sequence[Any], limit: int, *names: str) -> str | None:
@@ -133,6 +124,7 @@ _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzin
 
 
 def _within_reach(moment: datetime) -> datetime:
+    # Near either end of the calendar, changing the zone overflows.
     if not _EARLIEST <= moment <= _LATEST:
         raise ValueError("must be between the years 1970 and 9000")
     return moment
