@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from dingrelay_tasks.approval_event import APPROVAL_EVENTS, change_of
-from dingrelay_tasks.context import Context, since
+from dingrelay_tasks.context import Context, remember, since
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.organisation import Department
@@ -288,7 +288,7 @@ async def _wait_once(ctx: Context, reason: str) -> None:
         Wait: the first time.
     """
     if await ctx.step_result("settle") is None:
-        await since(ctx, "settle")
+        await remember(ctx, "settle", {"waited": True})
         raise Wait(ctx.settle_delay, reason)
 
 
