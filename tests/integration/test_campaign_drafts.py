@@ -189,7 +189,7 @@ async def test_what_the_check_found_stays_with_the_campaign(
     assert words == ("通讯录中没有 没有", "每秒 20 次调用")
     again = await campaigns.preview(frozen.id)
     assert (again.excluded, again.skipped) == (1, found.skipped)
-    await campaigns.start(frozen.id)
+    await campaigns.move(frozen.id, "start")
     (listed,) = await campaigns.list(CampaignFilter(), limit=9)
     assert (listed.excluded, listed.preview) == (1, None)
     started = await campaigns.status(frozen.id)

@@ -48,20 +48,20 @@ async def test_a_draft_starts_once_another_person_approved_it(
 ) -> None:
     campaigns, campaign = service(), await draft(database)
     with pytest.raises(CampaignConflict, match="needs the approval of a second person"):
-        await campaigns.start(campaign)
+        await campaigns.move(campaign, "start")
     with pytest.raises(CampaignConflict, match="was not submitted"):
         await campaigns.approve(campaign, "bob")
     await campaigns.ask_review(campaign, "cho")
     with pytest.raises(CampaignConflict, match="waits for the approval that cho asked for"):
-        await campaigns.start(campaign)
+        await campaigns.move(campaign, "start")
     for same in ("ann", "cho", ""):
         with pytest.raises(CampaignConflict, match="neither wrote nor submitted"):
             await campaigns.approve(campaign, same)
     await campaigns.approve(campaign, "bob")
     found = await campaigns.review(campaign)
     assert (found.state, found.asked_by, found.decided_by) == ("approved", "cho", "bob")
-    await campaigns.start(campaign)
-    await campaigns.start(campaign)  # its own state changes nothing
+    await campaigns.move(campaign, "start")
+    await campaigns.move(campaign, "start")  # its own state changes nothing
     assert (await campaigns.status(campaign)).state == State.RUNNING
     with pytest.raises(CampaignConflict, match="only a draft"):
         await campaigns.ask_review(campaign, "ann")
@@ -72,12 +72,12 @@ async def test_a_rejected_draft_stays_with_its_reason(database: Database, servic
     await campaigns.ask_review(campaign, "ann")
     await campaigns.reject(campaign, "bob", "wrong date")
     with pytest.raises(CampaignConflict, match="was rejected by bob: wrong date"):
-        await campaigns.start(campaign)
+        await campaigns.move(campaign, "start")
     with pytest.raises(CampaignConflict, match="bob decided it already"):
         await campaigns.approve(campaign, "dan")
     await campaigns.ask_review(campaign, "ann")
     await campaigns.approve(campaign, "dan")
-    await campaigns.start(campaign)
+    await campaigns.move(campaign, "start")
 
 
 async def test_an_approval_is_of_these_people(database: Database, service: Service) -> None:
@@ -109,7 +109,7 @@ async def test_a_change_voids_the_approval(
         with pytest.raises(CampaignConflict, match="was not submitted for approval as it is now"):
             await campaigns.approve(campaign, "dan")
         with pytest.raises(CampaignConflict, match="was changed since"):
-            await campaigns.start(campaign)
+            await campaigns.move(campaign, "start")
 
 
 @on_sqlite

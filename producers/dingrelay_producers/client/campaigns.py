@@ -97,19 +97,19 @@ class CampaignRef:
 
     def start(self) -> None:
         """Let a draft run."""
-        run(self._service.start(self.id))
+        run(self._service.move(self.id, "start"))
 
     def pause(self) -> None:
         """Hold it; no call of it leaves two seconds later."""
-        run(self._service.pause(self.id))
+        run(self._service.move(self.id, "pause"))
 
     def resume(self) -> None:
         """Let it run on."""
-        run(self._service.resume(self.id))
+        run(self._service.move(self.id, "resume"))
 
     def cancel(self) -> None:
         """End it for good: no further calls are made."""
-        run(self._service.cancel(self.id))
+        run(self._service.move(self.id, "cancel"))
 
     def delete(self) -> None:
         """Delete a campaign that has ended, with its people and its report.

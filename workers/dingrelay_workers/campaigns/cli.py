@@ -236,7 +236,7 @@ def cancel(campaign: Id) -> None:
 
 
 def _move(campaign: str, verb: "Verb", state: str) -> None:
-    asyncio.run(getattr(_campaigns(), verb)(campaign))
+    asyncio.run(_campaigns().move(campaign, verb))
     print_result(
         {"id": campaign, "state": state},
         lambda: tr("{campaign} is {state}", campaign=campaign, state=state),

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -39,7 +39,7 @@ from dingrelay_workers.campaigns.documents import (
 from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport
 from dingrelay_workers.campaigns.result_table import people_csv
 from dingrelay_workers.campaigns.review import CampaignReview
-from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.campaigns.service import CampaignService, Verb
 from dingrelay_workers.campaigns.upload import FORM, arrived
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ApiKey, Grant
@@ -235,14 +235,14 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
     return response
 
 
-def _moving(verb: str, move: Callable[[CampaignService, str], Awaitable[None]], what: str) -> None:
+def _moving(verb: Verb, what: str) -> None:
     """Declare the route that moves a campaign to another state."""
     # What was approved is compared with the campaign as a whole.
     within = COUNTING if verb == "start" else PATIENCE
 
     async def handle(call: HttpCall) -> CampaignStatus:
         async with _found(call, within=within, changed=True) as (campaigns, campaign):
-            await move(campaigns, campaign.id)
+            await campaigns.move(campaign.id, verb)
             return await campaigns.status(campaign.id)
 
     _change(
@@ -254,10 +254,10 @@ def _moving(verb: str, move: Callable[[CampaignService, str], Awaitable[None]], 
     )(handle)
 
 
-_moving("start", CampaignService.start, "Let a draft run")
-_moving("pause", CampaignService.pause, "Hold a campaign")
-_moving("resume", CampaignService.resume, "Let a paused campaign run on")
-_moving("cancel", CampaignService.cancel, "End a campaign for good")
+_moving("start", "Let a draft run")
+_moving("pause", "Hold a campaign")
+_moving("resume", "Let a paused campaign run on")
+_moving("cancel", "End a campaign for good")
 
 
 @_change("DELETE /v1/campaigns/{id}", {204: RouteAnswer(description="The campaign is deleted.")})

@@ -137,13 +137,14 @@ class CampaignService:
             alone: dict[str, Any] = {"preview": None, "skipped": []}
             return [CampaignStatus.model_validate(row).model_copy(update=alone) for row in rows]
 
-    async def start(self, campaign: str) -> None:
-        """Let a draft run, which may have to be approved before."""
-        async with self._opened() as store:
-            row = await store.get(campaign)
-            if problem := await review.problem_of(self._settings, store, row):
-                raise CampaignConflict(campaign, problem)
-        await self._move(campaign, "start")
+    async def move(self, campaign: str, verb: Verb) -> None:
+        """Let a draft run, which may have to be approved before; hold a campaign, let it run on, or end it for good."""
+        async with self._opened() as store, impatient_redis(self._settings) as redis:
+            if verb == "start":
+                row = await store.get(campaign)
+                if problem := await review.problem_of(self._settings, store, row):
+                    raise CampaignConflict(campaign, problem)
+            await move(store.database, redis, campaign, verb)
 
     async def review(self, campaign: str) -> CampaignReview:
         """How its approval stands."""
@@ -174,18 +175,6 @@ class CampaignService:
         """Reject it; it does not start."""
         async with self._opened() as store:
             await review.decide(store, campaign, "rejected", by, reason)
-
-    async def pause(self, campaign: str) -> None:
-        """Hold it."""
-        await self._move(campaign, "pause")
-
-    async def resume(self, campaign: str) -> None:
-        """Let it run on."""
-        await self._move(campaign, "resume")
-
-    async def cancel(self, campaign: str) -> None:
-        """End it for good."""
-        await self._move(campaign, "cancel")
 
     async def check_deletable(self, campaign: str) -> CampaignRow:
         """What `delete` would delete; raises as it does."""
@@ -307,10 +296,6 @@ class CampaignService:
         after = {"people": len(users)}
         await self._audit.note("test", "campaign", [campaign], app=job.app, after=after)
         return job
-
-    async def _move(self, campaign: str, verb: Verb) -> None:
-        async with self._opened() as store, impatient_redis(self._settings) as redis:
-            await move(store.database, redis, campaign, verb)
 
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
         return opened_store(self._settings, self._database)

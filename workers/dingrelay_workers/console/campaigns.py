@@ -170,7 +170,7 @@ def _moving(verb: Verb, said: str) -> None:
     @act(f"{_ONE}/{verb}", scope=_WRITES, state=_state)
     async def move_campaign(visit: Visit, _: FormValues) -> web.Response:
         found = await _found(visit)
-        await getattr(visit.context.services.campaigns, verb)(found.id)
+        await visit.context.services.campaigns.move(found.id, verb)
         return visit.redirect(f"/campaigns/{found.id}", said)
 
 
