@@ -338,7 +338,7 @@ async def test_the_check_says_what_it_takes_and_which_people_it_will_not_reach(
 
 
 async def test_no_page_waits_for_a_check(writer: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says that the check is being made; what was found serves whoever asks within moments."""
+    """It says that the check is being made; what was found serves every request within moments."""
     may_end, asked = asyncio.Event(), list[str]()
 
     def held(service: type, name: str) -> None:
