@@ -34,8 +34,8 @@ def ask(gateway: GatewayClient, method: str, path: str, *body: object, **headers
     return reply
 
 
-def refused(gateway: GatewayClient, *, reads: bool) -> None:
-    """Everything that writes is refused, and so is what reads unless Redis still `reads`."""
+def refused(gateway: GatewayClient, *, reads: bool) -> str:
+    """Everything that writes is refused, and so is what reads unless Redis still `reads`. Returns why."""
     lines = json.dumps(MESSAGE).encode()
     for reply in (
         ask(gateway, "POST", "/v1/messages", MESSAGE),
@@ -47,6 +47,7 @@ def refused(gateway: GatewayClient, *, reads: bool) -> None:
     assert [error["pointer"] for error in reply.json["errors"]] == ["/redis"]
     assert ask(gateway, "GET", "/healthz").status == 200
     assert ask(gateway, "GET", "/v1/jobs").status == (200 if reads else 503)
+    return reply.json["errors"][0]["detail"]
 
 
 def works_again(gateway: GatewayClient, redis: Redis) -> None:
@@ -86,13 +87,13 @@ def test_silent(gateway: GatewayClient, redis: Redis) -> None:
 def test_full(gateway: GatewayClient, redis: Redis) -> None:
     redis.config_set("maxmemory-policy", "noeviction")
     redis.config_set("maxmemory", 1)
-    refused(gateway, reads=True)
+    assert refused(gateway, reads=True) == "Redis refuses: OutOfMemoryError"
     redis.config_set("maxmemory", 0)
     works_again(gateway, redis)
 
 
 def test_read_only(gateway: GatewayClient, redis: Redis) -> None:
     redis.replicaof("127.0.0.1", 1)
-    refused(gateway, reads=True)
+    assert refused(gateway, reads=True) == "Redis refuses: ReadOnlyError"
     redis.replicaof("NO", "ONE")
     works_again(gateway, redis)

@@ -66,7 +66,9 @@ async def asking() -> AsyncGenerator[None]:
 def unavailable(error: Exception) -> ServiceUnavailable:
     """Maps an error or a time-out of Redis to `ServiceUnavailable`."""
     if isinstance(error, ResponseError):
-        # Such as "OOM command not allowed"; its first word holds no part of an argument.
-        word = str(error).partition(" ")[0][:30]
+        # The client keeps the code of a refusal that it knows as the type: "OOM" is no part of the text.
+        known = type(error) is not ResponseError
+        # Otherwise the first word is the code, and holds no part of an argument.
+        word = type(error).__name__ if known else str(error).partition(" ")[0][:30]
         return ServiceUnavailable(en("Redis refuses: {}", word))
     return ServiceUnavailable(en("Redis cannot be reached ({})", cause(error)))
