@@ -26,17 +26,11 @@ local tail, due = tonumber(known[1]) or 0, math.max(now, tonumber(known[2]) or 0
 local reason, seconds, of_recipients, weight, carried = '', 0, 0, UNLIMITED, CARRIED
 
 for i = 1, rules do
-  local numbers = {}
-  for field = 1, 4 do numbers[field] = tonumber(ARGV[2 + 4 * i + field]) end
-  local burst, first, top, cost = unpack(numbers)
-  local field = read_bucket(KEYS[i], now, 'rate', 'paused', 'reason')
-  if (tonumber(field[4]) or 0) > due then due, reason = tonumber(field[4]), field[5] end
-  local rate = present_rate(first, top, field[3])
-  if rate > 0 then
-    seconds, weight = math.max(seconds, cost / rate), math.max(weight, cost / first)
-    if string.sub(KEYS[i], -11) == ':recipients' then
-      of_recipients, carried = cost / rate, math.min(carried, burst)
-    end
+  local rule, cost = read_rule(KEYS[i], now, unpack(ARGV, 3 + 4 * i, 5 + 4 * i)), tonumber(ARGV[6 + 4 * i])
+  if rule.paused > due then due, reason = rule.paused, rule.reason end
+  if rule.rate > 0 then
+    seconds, weight = math.max(seconds, cost / rule.rate), math.max(weight, cost / rule.first)
+    if rule.recipients then of_recipients, carried = cost / rule.rate, math.min(carried, rule.burst) end
   end
 end
 

@@ -40,6 +40,16 @@ local function present_rate(first, top, known)
   return math.max(top / 4, math.min(top, tonumber(known) or first))
 end
 
+-- A rule by its burst, first rate and top rate, as its bucket stands.
+local function read_rule(key, us, burst, first, top)
+  burst, first, top = tonumber(burst), tonumber(first), tonumber(top)
+  local field = read_bucket(key, us, 'rate', 'paused', 'reason')
+  return {
+    burst = burst, first = first, rate = present_rate(first, top, field[3]), paused = tonumber(field[4]) or 0,
+    reason = field[5], recipients = string.sub(key, -11) == ':recipients',
+  }
+end
+
 -- The tokens of a bucket that had so many at a time; a new one is full.
 local function refilled(balance, at, burst, rate, us)
   local elapsed = math.max(0, us - (tonumber(at) or us))

@@ -32,15 +32,11 @@ local lane, name, prefix, ttl, carries = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARG
 local rules, slot, carried = {}, us, CARRIED
 
 for i = 1, #KEYS - 3 do
-  local burst, first, top = unpack(ARGV, 4 + 3 * i, 6 + 3 * i)
-  burst, first, top = tonumber(burst), tonumber(first), tonumber(top)
-  local field = read_bucket(KEYS[i], us, 'rate', 'paused')
-  local rule = {first = first, rate = present_rate(first, top, field[3]),
-    recipients = string.sub(KEYS[i], -11) == ':recipients'}
-  slot = math.max(slot, tonumber(field[4]) or 0)
+  local rule = read_rule(KEYS[i], us, unpack(ARGV, 4 + 3 * i, 6 + 3 * i))
+  slot = math.max(slot, rule.paused)
   if rule.rate > 0 then
     rules[#rules + 1] = rule
-    if rule.recipients then carried = math.min(carried, burst) end
+    if rule.recipients then carried = math.min(carried, rule.burst) end
   end
 end
 slot = math.max(slot, tonumber(redis.call('HGET', KEYS[1], 'next:' .. lane) or 0))
