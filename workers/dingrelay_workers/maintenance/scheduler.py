@@ -32,13 +32,11 @@ class DueBatch:
     """The jobs that were due.
 
     Attributes:
-        mine: whether this worker is the scheduler; another one is otherwise.
         wakeups: messages to publish now.
         batch: their name; the next call confirms by it that they were published.
         next_due: seconds until the next look is due; None if nothing is scheduled.
     """
 
-    mine: bool
     wakeups: list[Wakeup]
     batch: str
     next_due: float | None
@@ -68,8 +66,8 @@ class Schedule:
 
     async def take_due(
         self, worker: str, *, lease: float, most: int, published: str = ""
-    ) -> DueBatch:
-        """Take the jobs that must be woken, if no other worker is the scheduler.
+    ) -> DueBatch | None:
+        """Take the jobs that must be woken; None if another worker is the scheduler.
 
         Args:
             worker: which would be the scheduler.
@@ -95,10 +93,10 @@ class Schedule:
             ),
         )
         if not answer[0]:
-            return DueBatch(mine=False, wakeups=[], batch="", next_due=None)
+            return None
         wakeups = [_wakeup(*fields) for fields in answer[3:]]
         next_due = None if answer[1] < 0 else answer[1] / 1000
-        return DueBatch(True, wakeups, answer[2].decode(), next_due)
+        return DueBatch(wakeups, answer[2].decode(), next_due)
 
     async def release(self, worker: str) -> None:
         """Let another worker schedule at once."""
@@ -159,8 +157,8 @@ class Scheduler:
         found = await self._schedule.take_due(
             self._worker, lease=LEASE, most=BATCH, published=self._published
         )
-        self._mine = found.mine
-        if not found.mine:
+        self._mine = found is not None
+        if found is None:
             return LEASE / 5
         if found.wakeups:
             left = await asyncio.to_thread(self._publisher.publish, found.wakeups)
