@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from celery.exceptions import Reject
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.celery_worker.pool import JobPool, JobTask
@@ -97,6 +99,12 @@ def test_an_unexpected_error_is_shown(loop: Loop) -> None:
     failed, result = ended(loop, raises(KeyError("kind")))
     assert failed
     assert "KeyError" in result.traceback
+
+
+def test_a_job_that_redis_failed_is_given_back_to_the_broker(loop: Loop) -> None:
+    failed, result = ended(loop, raises(RedisConnectionError()))
+    error = result.exception.exc  # as Celery's request looks at it
+    assert (failed, type(error), error.requeue) == (True, Reject, True)
 
 
 def test_another_celery_task_runs_in_a_thread(loop: Loop) -> None:

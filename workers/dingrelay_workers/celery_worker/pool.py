@@ -8,7 +8,6 @@ import os
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -176,15 +175,7 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
         super().on_stop()
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Why a message is given back, as Celery's request reads it."""
-
-    exception: Exception
-    traceback: str = ""
-
-
-def _escaped(error: Exception, request: Mapping[str, Any]) -> Ended | ExceptionInfo:
+def _escaped(error: Exception, request: Mapping[str, Any]) -> ExceptionInfo:
     """What no run should raise, as Celery's request reads it; Celery itself doesn't log it.
 
     Where Redis failed a worker that stops, the message goes back to the broker: the job may have
@@ -193,7 +184,8 @@ def _escaped(error: Exception, request: Mapping[str, Any]) -> Ended | ExceptionI
     job_id = ascii(request.get("id"))
     if passes(error):
         log.warning("given_back_to_broker", id=job_id, reason=type(error).__name__)
-        return Ended(Reject(type(error).__name__, requeue=True))
+        error = Reject(type(error).__name__, requeue=True).with_traceback(error.__traceback__)
+        return ExceptionInfo((Reject, error, error.__traceback__))
     log.error("run_failed", id=job_id, reason=type(error).__name__, exc_info=error)
     return ExceptionInfo()
 
