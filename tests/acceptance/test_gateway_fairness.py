@@ -1,4 +1,4 @@
-"""Dozens of keys at once on one lane, or a hundred: who has few jobs does not wait for those who have many."""
+"""Thirty keys at once on one lane, or a hundred: who has few jobs does not wait for those who have many."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from gateways import Reply
 from thorough import either
 
 FEW = 10
-KEYS = either(40, 100)
+KEYS = either(30, 100)
 SIZES = [FEW + round(490 * (number / (KEYS - 1)) ** 20) for number in range(KEYS)]
 """Jobs of each key: a few have hundreds, and most have ten."""
 LIMIT = 60
