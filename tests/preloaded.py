@@ -85,7 +85,11 @@ def serve() -> NoReturn:
     # The first example reads the constants of all our modules. pytest is to import it first.
     from hypothesis import given, strategies
 
-    given(strategies.text() | strategies.integers())(lambda _: None)()
+    @given(strategies.text() | strategies.integers())
+    def draw(_: object) -> None:
+        """Nothing is made of it."""
+
+    draw()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who has started it ends it
     report: dict[str, Any] = {"variables": {}, "read": [], "modules": [], "path": []}
     # Whose pytest is gone ends in order, with the servers that it has started.
