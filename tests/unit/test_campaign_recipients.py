@@ -199,6 +199,7 @@ def test_an_encoding_that_shows_late_is_recognised() -> None:
         (b"PK\x03\x04", "line 1: the file can't be read as an Excel file .BadZipFile"),
         (xlsx(["a"]), "line 1: the header has no column"),
         (xlsx(), "line 1: the header has no column"),
+        (xlsx(["userid"], ["x" * 300] * 16_000), "line 1: the file can't be read as an Excel file"),
         (b"userid,a,a\n", 'line 1: the header has two columns "a"'),
         ("userid\nu1\n".encode("utf-16"), "line 1: the file is UTF-16"),
         (b"userid\n" + b"x" * (LONGEST + BLOCK), "line 2: is longer than"),

@@ -4,13 +4,14 @@ Beside a row, the memory holds the file's table of texts, in which each text tha
 file has up to a million rows.
 """
 
+import re
 import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from typing import Any, BinaryIO
-from zipfile import ZipFile
+from zipfile import ZipFile, ZipInfo
 
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_tasks.contract import ContractError
@@ -22,6 +23,9 @@ MOST_ROWS = 1 << 20
 """Excel's limit."""
 LARGEST_PART = 256 << 20
 """Bytes of what the archive holds beside the sheets, and which is read at once."""
+LONGEST_ROW = 4 << 20
+"""Bytes of a row in XML: some 250 for each of Excel's 16,384 columns. A whole row is in memory, at many times that size."""
+_ROW = re.compile(rb"<(?:\w+:)?row\b")
 
 
 def rows(head: bytes, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
@@ -58,7 +62,9 @@ def _sheet(file: Any, load_workbook: Callable[..., Any]) -> Iterator[tuple[int, 
     warnings.filterwarnings("ignore", module=r"openpyxl\.")
     with ZipFile(file) as archive:
         for part in archive.infolist():
-            if part.file_size > LARGEST_PART and not part.filename.startswith("xl/worksheets/"):
+            if part.filename.startswith("xl/worksheets/"):
+                _check_rows(archive, part)
+            elif part.file_size > LARGEST_PART:
                 raise ValueError(part.filename)
     book = load_workbook(file, read_only=True, data_only=True)
     sheet = book.worksheets[0]
@@ -70,6 +76,23 @@ def _sheet(file: Any, load_workbook: Callable[..., Any]) -> Iterator[tuple[int, 
             row.pop()
         if row:
             yield number, row
+
+
+def _check_rows(archive: ZipFile, part: ZipInfo) -> None:
+    """Refuse a sheet with a row that would fill the memory: some kilobytes can hold one of gigabytes.
+
+    Raises:
+        ValueError: it has one.
+    """
+    if part.file_size <= LONGEST_ROW:
+        return
+    with archive.open(part) as sheet:
+        length = 0
+        while piece := sheet.read(1 << 18):
+            begins = [found.start() for found in _ROW.finditer(piece)]
+            if length + (begins[0] if begins else len(piece)) > LONGEST_ROW:
+                raise ValueError(part.filename)
+            length = len(piece) - begins[-1] if begins else length + len(piece)
 
 
 def _text(value: Any) -> str:
