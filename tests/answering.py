@@ -12,7 +12,7 @@ from serving import all_to, serving
 
 @dataclass
 class Answering:
-    """What it answers to everything, and what it was asked.
+    """A server that gives one answer to everything, and records the requests.
 
     Attributes:
         asked: method and target of each request, as they were on the wire.

@@ -23,7 +23,7 @@ Reply = Callable[["Receiver", dict[str, Any]], Answer]
 
 @dataclass
 class Receiver:
-    """What came, and what is answered to it.
+    """A receiver of pushes, with configurable answers.
 
     Attributes:
         url: where it listens.

@@ -58,7 +58,7 @@ class DingTalk:
         return Pushed(urlencode(parameters), json.dumps({"encrypt": encrypt}).encode())
 
     def opened(self, answer: Any) -> str:
-        """What an answer says, once its signature is right."""
+        """The content of an answer with a valid signature."""
         signed = [answer[name] for name in ("timeStamp", "nonce", "encrypt")]
         assert answer["msg_signature"] == signature(self.token, *signed)
         return CallbackCrypto(self.aes_key, self.owner).decrypt(answer["encrypt"])

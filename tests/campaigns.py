@@ -109,7 +109,7 @@ async def read(database: Database, campaign: str) -> Any:
 
 
 async def chunks(database: Database, campaign: str) -> list[Any]:
-    """Its chunks, in order."""
+    """Chunks of a campaign, in order."""
     async with database.read() as connection:
         found = await connection.execute(
             select(*ChunkRow.__table__.columns)

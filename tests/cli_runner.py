@@ -49,13 +49,13 @@ class Cli:
         )
 
     def json(self, *arguments: str, code: int = 0) -> Any:
-        """What one command prints as JSON."""
+        """JSON output of one command."""
         result = self(*arguments, "--json")
         assert result.exit_code == code, result.output
         return json.loads(result.stdout)
 
     def shown(self, *arguments: str) -> str:
-        """What one command that succeeds prints."""
+        """Output of one command that succeeds."""
         result = self(*arguments)
         assert result.exit_code == 0, result.output
         return result.stdout

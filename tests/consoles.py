@@ -27,7 +27,7 @@ class Browser:
         self.url = url
         self.database = database
         self.location = ""
-        """Where the last form led."""
+        """Target of the last form."""
 
     async def get(self, path: str, **headers: str) -> tuple[int, str]:
         """A page; one that renews itself, as it stands once it does so no more."""
@@ -133,7 +133,7 @@ class Browser:
                 await connection.execute(change)
 
     async def rows(self, query: Select[Any]) -> list[tuple[Any, ...]]:
-        """What is stored."""
+        """The stored rows."""
         async with self.database.read() as connection:
             return [tuple(row) for row in await connection.execute(query)]
 

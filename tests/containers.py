@@ -17,7 +17,7 @@ from network import Network
 from servers import program
 
 INIT = "/sbin/docker-init"
-"""Where Docker puts the program that it runs as process 1 if `init` is asked for, which is tini."""
+"""Docker's path of the init program, tini, that it runs as process 1 if `init` is set."""
 HOSTS = "127.0.0.1 localhost valkey postgres oapi.dingtalk.com api.dingtalk.com\n"
 NO_CGROUPS = (
     "unshare", "--mount", "--propagation", "private",
@@ -39,7 +39,7 @@ MOUNTS = (
 
 @dataclass(frozen=True)
 class Service:
-    """What is to be run.
+    """A program to run.
 
     Attributes:
         arguments: of the image's own program.

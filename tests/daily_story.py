@@ -68,7 +68,7 @@ class Wakeups:
 
 
 class Story:
-    """What is asked, at random, and how it ended."""
+    """Random requests, and how they ended."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class Story:
 
 
 class Verifier:
-    """What is true by the sandbox, against what the jobs say."""
+    """The truth in the sandbox, compared with the jobs' results."""
 
     def __init__(self, story: Story) -> None:
         self.story = story

@@ -66,7 +66,7 @@ def postgres_url(postgres_database: str) -> str:
 
 
 def rows(database_url: str, statement: str, **values: object) -> list[dict[str, Any]]:
-    """What a query finds, in SQLite or PostgreSQL."""
+    """Rows of a query, in SQLite or PostgreSQL."""
     engine = sync_engine(database_url)
     try:
         with engine.connect() as connection:
@@ -76,4 +76,4 @@ def rows(database_url: str, statement: str, **values: object) -> list[dict[str, 
 
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""For tests of what no database has a part in: `database_url` is of SQLite only."""
+"""Marks tests that no database has a part in: `database_url` is of SQLite only."""

@@ -1,4 +1,4 @@
-"""What the daily limits keep of a day, for tests that look at it."""
+"""Daily limits in Redis, for tests that read them."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -39,7 +39,7 @@ ROUNDS = 300
 
 
 class Gate:
-    """Where a dispatcher waits until it may go on."""
+    """A gate at which a dispatcher waits until it may go on."""
 
     def __init__(self) -> None:
         self.open, self.reached = asyncio.Event(), asyncio.Event()
@@ -260,7 +260,7 @@ class DispatcherRun:
         raise AssertionError(f"it does not end: {row}")
 
     async def _faults(self, campaign: str, people: int) -> AsyncGenerator[str]:
-        """What contradicts: SQL's audience, its report, and what the sandbox delivered."""
+        """Contradictions between SQL's audience, its report, and the sandbox's deliveries."""
         row = await campaigns.read(self._database, campaign)
         inboxes: Counter[str] = Counter()
         doubled: Counter[str] = Counter()

@@ -33,7 +33,7 @@ PHRASES = {
     "request id",
     "task id",
 }
-"""Those of two words."""
+"""Terms of two words."""
 
 _CODE = re.compile(
     r"(?m)^ *[\w.]+：|`[^`]*`|\[/?[a-z ]+\]|https?://\S+|\{.*\}|'[^']*'|\"[^\"]*\"|…"

@@ -102,7 +102,7 @@ class MemoryBackend(Services):
         self.campaigns = self.drafts = self.directory = self.webhooks = cast("Any", None)
         self.history = cast("Any", None)
         self.scopes: Sequence[str] = ()
-        """Of the buckets that are in use."""
+        """Scopes of the buckets that are in use."""
 
     async def limits(self) -> FleetLimits:
         fields = dict.fromkeys(BucketState.__dataclass_fields__, 0)
@@ -174,7 +174,7 @@ class GatewayClient:
         self.host, self.port = str(address.hostname), int(address.port or 0)
 
     def metrics(self) -> str:
-        """What Prometheus reads."""
+        """The metrics for Prometheus."""
         with urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=30) as answer:
             content: bytes = answer.read()
         return content.decode()

@@ -15,17 +15,17 @@ from servers import do_without, program
 
 ROOT = Path(__file__).parents[1]
 SUITE = "trixie"
-"""That of the base which the Dockerfile names."""
+"""Debian suite of the Dockerfile's base image."""
 PACKAGES = (
     "base-files", "base-passwd", "coreutils", "dash", "libc-bin", "passwd",
     "python3", "python3-venv", "python-is-python3", "ca-certificates", "netbase", "tzdata",
     "libstdc++6",  # its package manager brings it
 )  # fmt: skip
-"""Of what that base has: a Debian's minimum, Python, and what python:slim installs with it."""
+"""Packages of that base image: a Debian's minimum, Python, and the packages that python:slim adds."""
 STAND_IN = f"localhost/stand-in:{hashlib.sha256(repr((SUITE, PACKAGES)).encode()).hexdigest()[:12]}"
 NAME = "localhost/dingrelay"
 AUTHORITIES = "/etc/ssl/certs"
-"""Those of this machine are taken while the image is built: its packages may come through a proxy."""
+"""Certificates of this machine, used while the image is built: its packages may come through a proxy."""
 MEMORY = Path("/dev/shm")
 ROOM = 4 * 1024**3
 """Bytes that must be free there: the copies of the image's 20,000 files take 1 GB at most, and much longer on a disk."""
@@ -75,7 +75,7 @@ class Image:
 
 
 def _bytes(folder: Path) -> int:
-    """Of the files below a folder, of one with two names once."""
+    """Size of the files below a folder, with hard links counted once."""
     listed = subprocess.run(
         ["du", "--apparent-size", "--block-size=1", "--summarize", folder],
         capture_output=True, text=True, check=True,
@@ -152,7 +152,7 @@ class Builder:
         return int(size.split()[0])
 
     def _run(self, script: str, *arguments: str) -> str:
-        """What a script of sh prints; if it fails, the test does, with all that it said.
+        """Output of a script of sh; if it fails, the test does, with all of its output.
 
         It has a command `buildah` with this storage, one `mounted` that gives the folder of a new
         container of an image, mounted until the script ends, and `$policy`.

@@ -113,7 +113,7 @@ async def run_out(redis: Redis, draft: Draft) -> None:
 
 
 async def woken_ago(redis: Redis, draft: Draft, milliseconds: int) -> int:
-    """As if a queued job had been woken so long ago; when that was."""
+    """Backdate the wake-up of a queued job; returns its time."""
     then = await server_time(redis) - milliseconds
     await redis.hset(keys.job(draft.id), mapping={"woken": then, "due": then})
     await redis.zadd(keys.woken(draft.queue), {draft.id: then})

@@ -30,7 +30,7 @@ NEAR, FAR = (0.005, 0.03), (0.005, 0.1)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the server made of a call."""
+    """The server's verdict on a call."""
 
     at: float
     taken: bool

@@ -40,7 +40,7 @@ class Network:
         )
         assert self._process.stdout is not None
         self.path = self._process.stdout.readline().strip()
-        """Where the kernel shows it."""
+        """The kernel's path of it."""
         assert self.path, "the network could not be made"
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Which tests run first: the long ones, so that all test processes end together.
+"""Order of the tests: the long ones first, so that all test processes end together.
 
 `--dist worksteal` gives each process a stretch of the list, and who is done takes from the ends of
 the others' stretches. So the long tests are dealt to the stretches, and each starts with its
@@ -81,6 +81,6 @@ def dealt(items: Sequence[pytest.Item], stretches: int) -> list[pytest.Item]:
 
 
 def _seconds(home: Path) -> float:
-    """Of a file, or of a folder whose tests stay together; 0 where it does not matter."""
+    """Duration of a file, or of a folder whose tests stay together; 0 where it does not matter."""
     of_file = SECONDS.get(f"{home.parent.name}/{home.name}")
     return of_file or SECONDS.get(home.name) or SECONDS.get(home.parent.name, 0)

@@ -188,7 +188,7 @@ def approval(number: int) -> ApprovalCreate:
 
 
 def messages(first: int, last: int, lane: Lane = "normal") -> list[MessageSend]:
-    """To the people of these numbers, the last one included."""
+    """Messages to the people of these numbers, the last one included."""
     return [message(number, lane) for number in range(first, last + 1)]
 
 

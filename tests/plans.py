@@ -9,7 +9,7 @@ from sqlalchemy import event
 from dingrelay_workers.database.database import Database
 
 SCANS = ("SCAN ", "Seq Scan", "Sort", "TEMP B-TREE")
-"""In a plan that reads more rows than it gives."""
+"""Marks of a plan that reads more rows than it returns."""
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class Postgres:
         self._directory = directory
         server.psql("create database tests")
         self.url = server.get_uri(database="tests").replace(":@", "@", 1)
-        """As `DINGRELAY_DATABASE_URL` takes it."""
+        """The URL for `DINGRELAY_DATABASE_URL`."""
 
     def end_connections(self) -> None:
         """End every connection of others, whatever they are at."""

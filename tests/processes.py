@@ -75,7 +75,7 @@ IMPORTED_LATE = (
         "encodings.idna",
     ),
 )
-"""What a worker or a command imports once it runs."""
+"""Modules that a worker or a command imports once it runs."""
 LEFT_OUT = (
     "dingrelay_workers.app",
     "dingrelay_workers.migrations",
@@ -87,7 +87,7 @@ exports no traces."""
 READ_BY_PYTHON = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_", "OPENSSL_", "COVERAGE_")
 """Beginnings of variables that the interpreter, a library in C or the loader reads for itself."""
 HEEDED = {"PYTHONPATH", "PYTHONFAULTHANDLER", "PYTHONWARNINGS", "LANGUAGE"}
-"""Those of them that a fork can heed: of `PYTHONWARNINGS` only `ignore`, and `LANGUAGE` is read late."""
+"""Variables that a fork can heed: of `PYTHONWARNINGS` only `ignore`, and `LANGUAGE` is read late."""
 PLAIN: Mapping[str, Any] = {
     "executable": None,
     "preexec_fn": None,
@@ -104,7 +104,7 @@ PLAIN: Mapping[str, Any] = {
 """The only values of these that a fork can have."""
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 NUMBER = struct.Struct("i")
-"""What the server writes to the pipe of a process: its id, and later its status."""
+"""The number that the server writes to the pipe of a process: its id, and later its status."""
 ADDRESS = "FORKS_OF_TESTS"
 """The variable with the address of a server."""
 MESSAGE = 1 << 20
@@ -115,7 +115,7 @@ LONGEST_COMMAND = 4000
 
 @dataclass(frozen=True)
 class Start:
-    """What a process is to be."""
+    """Specification of a process."""
 
     option: str  # -m or -c
     program: str
@@ -131,7 +131,7 @@ class Popen(subprocess.Popen[AnyStr]):
     """`subprocess.Popen`; its process is a fork of the server where that makes no difference."""
 
     _news: int | None = None
-    """Where the server writes of this process; None if it is no fork, or has ended."""
+    """Pipe with the server's messages on this process; None if it is no fork, or has ended."""
 
     @property
     def forked(self) -> bool:
@@ -223,7 +223,7 @@ class Server:
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE)
         self._channel.connect(address)
         self.report: dict[str, Any] = {}
-        """What it was when it had imported everything."""
+        """The server's state after its imports."""
 
     def wait(self) -> None:
         """Return once it has imported everything."""
@@ -242,7 +242,7 @@ class Server:
         variables: Mapping[str, str] | None,
         new_session: bool,
     ) -> Start | None:
-        """What this command starts; None if a fork could be another."""
+        """The start that a command describes; None if a fork could differ."""
         match [os.fsdecode(word) for word in command]:
             case [sys.executable, "-W", "ignore", "-m" | "-c" as option, program, *arguments]:
                 no_warnings = True
@@ -316,7 +316,7 @@ _starting = threading.Lock()
 
 
 def running_server() -> Server | None:
-    """That of this test process, which the first fork starts; None where nothing is forked."""
+    """The server of this test process, which the first fork starts; None where nothing is forked."""
     if not forking():
         return None
     with _starting:
@@ -501,7 +501,7 @@ def show_command(words: Sequence[str]) -> None:
 
 
 def _stream(end: int, old: io.TextIOWrapper) -> io.TextIOWrapper:
-    """What `sys` has for a descriptor from the start; `old` was it for another file."""
+    """The stream that `sys` has for a descriptor from the start; `old` is replaced for another file."""
     raw = io.FileIO(end, "w" if end else "r", closefd=False)
     raw.name = f"<{('stdin', 'stdout', 'stderr')[end]}>"
     buffered = not isinstance(old.buffer, io.FileIO)  # PYTHONUNBUFFERED wants it otherwise

@@ -1,4 +1,4 @@
-"""What containers stand on in production: Valkey with a password, PostgreSQL, DingTalk, secrets in files."""
+"""The surroundings of containers in production: Valkey with a password, PostgreSQL, DingTalk, secrets in files."""
 
 import signal
 import subprocess
@@ -43,7 +43,7 @@ class Production:
     client: Client
 
     def leaked(self, text: str) -> list[str]:
-        """What of all secrets is in a text."""
+        """The secrets that a text contains."""
         files = ("app_secret", "flower", "webhook_key")
         secrets = [(self.secrets / name).read_text() for name in files]
         return [each for each in (*secrets, PASSWORD, *self.sandbox.tokens()) if each in text]
@@ -92,7 +92,7 @@ def production(folder: Path, postgres_url: str) -> Generator[Production]:
 
 
 def _durable(data: Path) -> ValkeyServer:
-    """As docker-compose.yml has it: every write goes to a file, and nothing is evicted."""
+    """A Valkey as docker-compose.yml has it: every write goes to a file, and nothing is evicted."""
     return ValkeyServer(port=free_port(), data_dir=data, persist=True, appendonly=True)
 
 

@@ -31,7 +31,7 @@ class Prometheus:
         self.url = url
 
     def ask(self, path: str, **query: object) -> Any:
-        """What its API answers."""
+        """An answer of its API."""
         with urlopen(f"{self.url}/api/v1/{path}?{urlencode(query)}", timeout=30) as answer:
             found: dict[str, Any] = json.load(answer)
         assert found["status"] == "success"
@@ -59,7 +59,7 @@ class Prometheus:
         return any(math.isfinite(value) for value in values)
 
     def clock(self) -> float:
-        """Its time."""
+        """Prometheus's time."""
         return float(self.ask("query", query="time()")["result"][0])
 
     def health(self) -> Mapping[str, str]:
@@ -112,7 +112,7 @@ def alerts() -> dict[str, str]:
 
 
 def watched(expression: str) -> str:
-    """What an alert looks at: its expression without comparisons, where what is missed is there.
+    """The metric behind an alert: its expression without comparisons, where missing values count as present.
 
     Where the day before is looked at, it is the last minutes here.
     """

@@ -1,4 +1,4 @@
-"""What the contracts and the gateway offer, in outline: a line a schema or operation.
+"""Outline of the contracts and the gateway: a line a schema or operation.
 
 ``python tests/public_surface.py`` writes it into ``public_surface.txt``. What changes there is met by users:
 CHANGELOG.md names it.

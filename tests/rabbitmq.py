@@ -84,7 +84,7 @@ class RabbitMq:
 
     @property
     def url(self) -> str:
-        """As `DINGRELAY_BROKER_URL` takes it."""
+        """The URL for `DINGRELAY_BROKER_URL`."""
         return self.url_at("127.0.0.1")
 
     def url_at(self, host: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 Piece = bytes | Literal["close", "reset", "hang"]
-"""What is written, or how it ends; a connection that has no end is kept."""
+"""A piece of an answer, or its end; a connection without an end is kept."""
 
 TOKEN = "the-token-of-the-app"
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -185,12 +185,12 @@ DATES: Sequence[Callable[[], str]] = (
     lambda: "Thu, 01 Jan 99999999999999999999 00:00:00 GMT",
     lambda: "Thu, 01 Jan 2026 00:00:00 +9999999999999999",
 )
-"""What the ``Date`` of an answer may be."""
+"""Values of an answer's ``Date``."""
 
 
 @dataclass
 class RawDingTalk:
-    """What it was asked, and what it did.
+    """A DingTalk with raw answers, which records the requests.
 
     Attributes:
         manner: the name of how a call is answered.

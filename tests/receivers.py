@@ -52,7 +52,7 @@ class Receiver:
 
     @property
     def taken(self) -> list[ReceivedRequest]:
-        """What it took."""
+        """The requests that it took."""
         return [request for request in self.requests if 200 <= request.status < 300]
 
     @property

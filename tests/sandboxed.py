@@ -1,4 +1,4 @@
-"""What works on the sandbox in place of DingTalk: the settings of a process here, and the variables of another."""
+"""Settings and variables for processes that use the sandbox in place of DingTalk."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ APP = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "10
 def sandbox_settings(
     url: str, redis_url: str, *, secret: str = APP["app_secret"], **fields: Any
 ) -> Settings:
-    """Those of the sandbox's first app; the fields take the place of what is set here."""
+    """Settings of the sandbox's first app; the fields replace those set here."""
     app = AppSettings.model_validate({**APP, "app_secret": secret})
     given = {"env": "sandbox", "redis_url": redis_url, "apps": {"default": app}}
     return Settings.load(**given | {"DINGTALK_OAPI_URL": url, "DINGTALK_API_URL": url} | fields)

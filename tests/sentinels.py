@@ -58,7 +58,7 @@ class Replicated:
 
     @property
     def url(self) -> str:
-        """As `DINGRELAY_REDIS_URL` takes it."""
+        """The URL for `DINGRELAY_REDIS_URL`."""
         return self.url_of(self.sentinels)
 
     def url_of(self, ports: Iterable[int], host: str = "127.0.0.1") -> str:

@@ -42,7 +42,7 @@ async def serving(
 def in_thread(
     server: AbstractAsyncContextManager[Server],
 ) -> Generator[tuple[Server, Callable[[], object]]]:
-    """What a server gives, beside a test that waits, and what begins to stop it."""
+    """The server's value, beside a waiting test, and the function that begins to stop it."""
     started: Future[tuple[Server, Callable[[], object]]] = Future()
 
     async def serve() -> None:

@@ -146,7 +146,7 @@ class SimulatedRedis:
         scripts._PENDING[self] = self  # type: ignore[index,assignment]  # scripts find it there
 
     async def run(self, call: Call) -> Any:
-        """What `run_async` does with a real connection."""
+        """Like `run_async` with a real connection."""
         await asyncio.sleep(ROUND_TRIP)
         await self.alive()
         answer = self._server.run(call)
@@ -204,7 +204,7 @@ class SimulatedDingTalk:
         return Token("secret", 1, 1e9)
 
     async def close(self) -> None:
-        """As `Tokens`."""
+        """See `Tokens`."""
 
 
 class SimulatedProcess:
@@ -348,7 +348,7 @@ class SimulatedFleet:
             self.server.redis.delete(keys.SCHEDULER)
 
     def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
-        """As `Publisher`: to the end of the only queue."""
+        """Like `Publisher`: to the end of the only queue."""
         for wakeup in wakeups:
             chance = self._random.random()
             if chance < self.lost:
@@ -441,7 +441,7 @@ class SimulatedFleet:
         await executor.execute(ReceivedWakeup(wakeup.id, kind, {}, wakeup.queue, wakeup.at, nonce))
 
     def shares(self, start: float, end: float) -> "Shares":
-        """Who had how many of the calls in a time, and how many it could have had."""
+        """Each sender's calls in a time, and its fair share."""
         gone = {moment.number for moment in self.cancelled.values() if moment.at < end}
         seen = Counter(
             moment.sender

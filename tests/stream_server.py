@@ -53,7 +53,7 @@ class Client:
         return await self.send("SYSTEM", {"topic": topic}, data)
 
     async def answer(self, message_id: str) -> dict[str, Any]:
-        """What was said to a message, once something was."""
+        """The answer to a message, once there is one."""
 
         await wait_until_async(
             lambda: any(each["headers"]["messageId"] == message_id for each in self.answers),
@@ -63,7 +63,7 @@ class Client:
         return found
 
     async def status(self, message_id: str) -> str:
-        """What the answer to an event says."""
+        """The status in the answer to an event."""
         answer = await self.answer(message_id)
         assert answer["code"] == 200
         status: str = json.loads(answer["data"])["status"]

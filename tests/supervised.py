@@ -33,12 +33,12 @@ def command(module: str, *arguments: str, before: str = "") -> list[str]:
 
 
 def variables() -> dict[str, str]:
-    """What the environment of the command needs."""
+    """Variables that the command needs."""
     return {"PYTHONPATH": os.pathsep.join(sys.path), **processes.address()}
 
 
 class _Fork:
-    """What a supervisor asks of `asyncio.subprocess.Process`."""
+    """The part of `asyncio.subprocess.Process` that a supervisor uses."""
 
     def __init__(self, process: processes.Popen[bytes], output: asyncio.StreamReader) -> None:
         self.pid = process.pid

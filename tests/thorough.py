@@ -9,5 +9,5 @@ THOROUGH = bool(os.environ.get("THOROUGH"))
 
 
 def either(few: T, many: T) -> T:
-    """What the suite takes, or what a thorough run does."""
+    """The value for the plain suite, or for a thorough run."""
     return many if THOROUGH else few

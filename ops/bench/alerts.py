@@ -12,7 +12,7 @@ from dingrelay_tasks import RobotMessage
 
 GROUP, ROBOTS = "oncall", ("a", "b")
 HOSTS = 100
-"""That raise the alerts: each has its line in a digest."""
+"""Hosts that raise alerts: each has its line in a digest."""
 URGENT = "urgent"
 
 

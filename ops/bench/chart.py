@@ -26,7 +26,7 @@ WIDTH, COLUMNS = 900, 2
 LINE, HEAD, FOOT = 23, 54, 18
 """Pixels that a bar takes, and those of a panel above and below its bars."""
 LEFT, LONG, TALL = 193, 180, 14
-"""Where the bars of a panel begin, how long the longest is, and how tall each."""
+"""Left edge of the bars of a panel, length of the longest, height of each."""
 
 
 Table = dict[str, Any]

@@ -1,4 +1,4 @@
-"""What a job costs: CPU time in the worker beside other task queues, and what one Redis carries."""
+"""Cost of a job: CPU time in the worker beside other task queues, and load on Redis."""
 
 import sqlite3
 import subprocess
@@ -20,7 +20,7 @@ from dingrelay_producers.store import keys
 
 GROUP = "worker CPU of a job"
 LIMITS = {"calls": "100000/1s", "egress": "", "recipients": "1000000/60s"}
-"""Of the sandbox, and in force in our workers: never met, and what every rule costs a job is in the figures."""
+"""Limits of the sandbox, and in force in our workers: never reached, and the cost of each rule is in the figures."""
 CONCURRENCY = 32
 WARM_UP = 300
 """Jobs before the measured ones: imports, connections and the first token are no job's cost."""
@@ -178,7 +178,7 @@ def _queue(testbed: Testbed, jobs: int, python: str, module: str, worker: tuple[
 def redis_and_history(
     testbed: Testbed, jobs: int = 5_000, *, loaded: float = LOADED
 ) -> list[Figure]:
-    """What a message costs Redis and the workers, from the client's `send` to its end.
+    """Cost of a message in Redis and the workers, from the client's `send` to its end.
 
     Each has a text of its own, so each is a call. They are sent one by one, since `send_many` would
     share round trips.
@@ -282,7 +282,7 @@ def _waiting(testbed: Testbed, jobs: int) -> list[Figure]:
 
 
 def _nothing(user: str, text: str) -> None:
-    """What a bare Celery client enqueues."""
+    """The task that a bare Celery client enqueues."""
 
 
 def _send(client: Client, first: int, jobs: int) -> None:

@@ -1,4 +1,4 @@
-"""What the documents say about figures, made from ``docs/bench.json``, which it brings into its form.
+"""Writes the figures of ``docs/bench.json`` into the documents, and brings that file into its form.
 
 In each language: the key figures in the README, what a system carries in the guide, all of them on a page of
 their own, and the chart.
@@ -20,12 +20,12 @@ KEY_FIGURES = {
     "D": ("urgent under a broadcast, p99",),
     "Q": ("campaign under 20 kills, not exactly once",),
 }
-"""What the READMEs show: the letter of a measurement → its figures."""
+"""Figures in the READMEs, by the letter of the measurement."""
 CAPACITY = {
     "X": ("a message in Redis and in a worker",),
     "Y": ("jobs enqueued a second, one thread", "100,000 jobs that wait"),
 }
-"""What the guide shows of how much a system carries."""
+"""Figures in the guide about the capacity of a system."""
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def documents() -> dict[Path, str]:
 
 
 def key_figures(report: Published, words: Translations) -> str:
-    """What stands between the marks of a README."""
+    """The section between the marks of a README."""
     picture = f"![{words.say('dingrelay beside its peers')}](docs/{words.chart})"
     more = f"{words.say('All figures, with notes')}{words.say(': ')}[{words.page}]({words.page})"
     return "\n\n".join(
@@ -61,7 +61,7 @@ def key_figures(report: Published, words: Translations) -> str:
 
 
 def all_figures(report: Published, words: Translations) -> str:
-    """What stands between the marks of the page beside the chart."""
+    """The section between the marks of the page beside the chart."""
     picture = f"![{words.say('dingrelay beside its peers')}]({words.chart})"
     return "\n\n".join([picture, table(report, words), origin(report, words, whole=True)])
 

@@ -8,7 +8,7 @@ from statistics import quantiles
 from typing import Any
 
 MARKS = {True: "✓", False: "✗", None: ""}
-"""Of figures that keep their bounds, break them or have none."""
+"""Marks of figures that keep their bounds, break them or have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Figure:
 
     @property
     def bound(self) -> str:
-        """What it must keep, such as ``≥ 98``; empty for nothing."""
+        """The bound, such as ``≥ 98``; empty for none."""
         bounds = [(self.at_least, "≥"), (self.at_most, "≤")]
         return ", ".join(f"{sign} {bound:g}" for bound, sign in bounds if bound is not None)
 
@@ -68,7 +68,7 @@ def number(value: float) -> str:
 
 
 def percentile(values: Sequence[float], part: int) -> float:
-    """What so many percent of at least two values do not exceed, between two of them if need be."""
+    """The percentile of at least two values, interpolated between two of them if need be."""
     return quantiles(values, n=100, method="inclusive")[part - 1]
 
 

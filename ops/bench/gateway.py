@@ -1,4 +1,4 @@
-"""What jobs over HTTP cost in the gateway, beside a bare handler; no worker runs."""
+"""Cost of jobs over HTTP in the gateway, beside a bare handler; no worker runs."""
 
 import sys
 from collections.abc import Sequence

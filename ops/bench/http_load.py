@@ -24,7 +24,7 @@ LINE = '{"to":{"users":["%s"]},"message":{"msgtype":"text","text":{"content":"te
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to ask for.
+    """The requests of a load.
 
     Attributes:
         urls: servers, asked in turn.
@@ -45,7 +45,7 @@ class Load:
 
 @dataclass(slots=True)
 class Answers:
-    """What came of it: messages that were accepted and refused, in so many seconds."""
+    """The result of a load: messages that were accepted and refused, in so many seconds."""
 
     seconds: float = 0
     accepted: int = 0

@@ -25,12 +25,12 @@ PATIENCE = 60
 LATENCY_MS = (200, 600)
 """So slow that every worker runs some jobs at any moment."""
 REQUESTED = 3 / 4
-"""Of the limit. At all of it each kill adds to a queue that never empties, and what is measured is how
-long a job stands in it."""
+"""Share of the limit that is requested. At all of it each kill adds to a queue that never empties, and what is
+measured is how long a job stands in it."""
 
 
 def campaign(testbed: Testbed, people: int = 100_000, *, kills: int = 20) -> list[Figure]:
-    """Who does not have it once in the end, and calls that were made again.
+    """People of a campaign who do not have the message once in the end, and calls that were repeated.
 
     Args:
         testbed: where to measure.
@@ -147,7 +147,7 @@ def _running(redis: Redis, pids: set[str]) -> dict[bytes, bytes]:
 
 
 def _owner(redis: Redis, job: bytes) -> bytes | None:
-    """Who runs the job; None if no worker does."""
+    """The worker that runs the job; None if none does."""
     state, owner = redis.hmget(keys.job(job.decode()), "state", "owner")
     return owner if state == b"running" else None
 

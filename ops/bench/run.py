@@ -70,7 +70,7 @@ def _options() -> argparse.Namespace:
 
 
 def _command(options: argparse.Namespace) -> str:
-    """What measures the same, wherever it is then written to."""
+    """The command that repeats the run, wherever its report is written."""
     only = [f"--only {letter}" for letter in options.only or ()]
     return " ".join(["python ops/bench/run.py", *["--quick"] * options.quick, *only])
 

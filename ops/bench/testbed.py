@@ -24,13 +24,13 @@ HERE = Path(__file__).parent
 PEOPLE, DEPARTMENTS = 2_000, 60
 APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret", "1000001"
 API = "/topapi/message/corpconversation/asyncsend_v2"
-"""What every job calls: a work notification."""
+"""The API that every job calls: a work notification."""
 RULES = {"calls", "recipients"}
 """Limits that are rules of ours, too."""
 CLI = [sys.executable, "-m", "dingrelay_producers.cli"]
 _URL = re.compile(r"listening on (http://\S+)")
 VALKEY = {"maxmemory-policy": "noeviction", "hash-max-listpack-value": 1024}
-"""As the guide recommends."""
+"""Options of Valkey, as the guide recommends."""
 
 
 class Server(NamedTuple):
@@ -41,7 +41,7 @@ class Server(NamedTuple):
 
 
 class Testbed:
-    """What every measurement stands on. Everything started here is ended here.
+    """The servers of every measurement. Everything started here is ended here.
 
     Attributes:
         redis_url: an empty Valkey, for records, limits and broker alike.
@@ -147,7 +147,7 @@ class Testbed:
         return {**os.environ, **self.env, **(env or {})}
 
     def dingrelay(self, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
-        """What a command of ours prints as JSON."""
+        """The JSON output of one of our commands."""
         command = [*CLI, "--json", *arguments]
         own = self.environment(env)
         done = subprocess.run(command, env=own, check=True, stdout=subprocess.PIPE)

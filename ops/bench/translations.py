@@ -1,4 +1,4 @@
-"""What the documents say about figures, in the languages of the READMEs."""
+"""Texts for the figures in the documents, in the languages of the READMEs."""
 
 import tomllib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ SAME = {
     *("dingrelay", "dingrelay message-send", "throttled-py", "arq", "dramatiq", "taskiq"),
     'Celery rate_limit="20/s"',
 }
-"""What is said alike in every language."""
+"""Texts that are the same in every language."""
 
 
 @dataclass(frozen=True, slots=True)

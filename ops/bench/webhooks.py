@@ -28,7 +28,7 @@ LIFTED = {"calls": "", "recipients": ""}
 RATE, MANY, SLOW = 50, 100, 20
 """Notices a second; endpoints, and how many of them are slow or hang."""
 SENDERS = 20
-"""By which notices are shared out: each goes to five endpoints, one of them slow or hanging."""
+"""Senders among which notices are distributed: each goes to five endpoints, one of them slow or hanging."""
 
 
 def measure(testbed: Testbed, messages: int = 300, *, seconds: int = 30) -> list[Figure]:

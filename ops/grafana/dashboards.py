@@ -14,7 +14,7 @@ from typing import Any
 HERE = Path(__file__).parent
 SOURCE = {"type": "prometheus", "uid": "prometheus"}
 WIDTH, HEIGHT = 12, 8
-"""Of a panel, in units of Grafana's grid, which is 24 wide."""
+"""Size of a panel, in units of Grafana's grid, which is 24 wide."""
 APPS = "label_values(dingrelay_worker_app, app)"
 LANGUAGES = ("en", "zh")
 """A folder each; the order of titles and texts in dashboards.toml."""

@@ -50,7 +50,7 @@ def tags(root: Path = ROOT) -> Iterator[Tag]:
 
 
 def old(found: Iterator[Tag], today: dt.date) -> list[Tag]:
-    """Those that were not reviewed for too long."""
+    """Tags that were not reviewed for too long."""
     return [tag for tag in found if (today - tag.reviewed).days > OLD_DAYS]
 
 

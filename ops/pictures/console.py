@@ -45,7 +45,7 @@ WAITING = 400
 
 
 def _dingrelay(*arguments: str, lines: str = "") -> Any:
-    """What a command prints as JSON."""
+    """The JSON output of a command."""
     command = [sys.executable, "-m", "dingrelay_producers.cli", "--json", *arguments]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
     if done.returncode > 1:

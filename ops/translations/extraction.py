@@ -94,7 +94,8 @@ OF_LIBRARIES = (
     "disk I/O error",
     "unable to open database file",
 )
-"""What the system says of files and addresses, and Python of texts and of temporary files; what it quotes is `{}`."""
+"""Texts of the system about files and addresses, and of Python about texts and temporary files; quoted values are
+`{}`."""
 
 
 class Text(NamedTuple):
@@ -124,7 +125,7 @@ def texts() -> Iterator[Text]:
 
 
 def of_file(path: Path) -> Iterator[Text]:
-    """What a file gives to `tr`, and its sentences."""
+    """Texts that a file passes to `tr`, and its sentences."""
     place = path.relative_to(ROOT).as_posix()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if not isinstance(node, ast.Call):
@@ -142,7 +143,7 @@ def of_file(path: Path) -> Iterator[Text]:
 
 
 def of_template(path: Path) -> Iterator[Text]:
-    """What a template of a page gives to `tr`."""
+    """Texts that a page's template passes to `tr`."""
     from jinja2 import Environment  # noqa: PLC0415  # the extraction alone needs it
     from jinja2.ext import extract_from_ast  # noqa: PLC0415
 
@@ -169,7 +170,7 @@ def literals(node: ast.AST) -> Iterator[str]:
 
 
 def of_gateway() -> Iterator[Text]:
-    """What the gateway's page shows beside its template."""
+    """Texts of the gateway's page beside its template."""
     # The extraction alone needs the routes.
     from dingrelay_workers.gateway.openapi import TAGS  # noqa: PLC0415
     from dingrelay_workers.gateway.server import ROUTES as OPERATIONS  # noqa: PLC0415
@@ -179,7 +180,7 @@ def of_gateway() -> Iterator[Text]:
 
 
 def of_help() -> Iterator[Text]:
-    """What ``--help`` of each command shows."""
+    """Texts in ``--help`` of each command."""
     from typer.main import get_group  # noqa: PLC0415  # the extraction alone needs the commands
 
     from dingrelay_producers.cli import app, shared  # noqa: PLC0415

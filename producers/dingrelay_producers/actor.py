@@ -1,4 +1,4 @@
-"""Who makes a change and through which door: set where a request comes in, read where the change is audited."""
+"""The actor of a change and its door: set where a request comes in, read where the change is audited."""
 
 import getpass
 import socket
@@ -9,7 +9,7 @@ Door = Literal["console", "http", "cli", "python"]
 
 
 class Actor(NamedTuple):
-    """Who makes a change.
+    """The actor of a change.
 
     Attributes:
         door: through which the change is asked for.
@@ -29,11 +29,11 @@ class Actor(NamedTuple):
 
 
 ACTOR: ContextVar[Actor | None] = ContextVar("actor", default=None)
-"""Of the request or command that is carried out; None in a program that uses the client."""
+"""The actor of the request or command that is carried out; None in a program that uses the client."""
 
 
 def current_actor() -> Actor:
-    """Who makes the changes of this task."""
+    """The actor of the current task."""
     return ACTOR.get() or Actor("python", system_user())
 
 

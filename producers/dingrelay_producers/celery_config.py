@@ -35,7 +35,7 @@ def celery_config(settings: Settings, *, timeout: float = SOCKET_TIMEOUT) -> dic
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": timeout,
-        # What a full, demoted or starting Redis answers; Celery would end the worker over it.
+        # Answers of a full, demoted or starting Redis; Celery would end the worker over them.
         "broker_channel_error_retry": True,
         "broker_transport_options": _transport_options(settings, timeout)
         | ({TLS_OPTION: tls} if tls else {}),
@@ -98,7 +98,7 @@ def _transport_options(settings: Settings, timeout: float) -> dict[str, Any]:
 
 
 def _broker_url(settings: Settings) -> str:
-    """As kombu reads it: of what we take, it does not know all."""
+    """The broker's URL in kombu's form, which supports fewer options than ours."""
     address = settings.broker_address
     if address is None:
         return settings.broker
@@ -119,7 +119,7 @@ def _credentials(address: RedisAddress) -> str:
 
 
 def _broker_tls(settings: Settings) -> dict[str, Any] | bool:
-    """What is verified of the broker. Left to itself, kombu verifies nothing of a Redis."""
+    """The TLS verification of the broker. Left to itself, kombu verifies nothing of a Redis."""
     address = settings.broker_address
     if address is not None:
         return dict(address.tls) or False

@@ -24,7 +24,7 @@ class Cells(Generic[_T]):
         self._lock = Lock()
 
     def of(self, app: str | None) -> _T:
-        """That of the cell that has an app; of the chosen cell if None.
+        """The instance for the cell that has an app; the chosen cell's if None.
 
         Raises:
             ContractError: no cell has the app, or another one than the chosen one.
@@ -33,7 +33,7 @@ class Cells(Generic[_T]):
         return self.named(self._settings.cell_of(app))
 
     def named(self, name: str) -> _T:
-        """That of the cell of this name."""
+        """The instance for the cell of this name."""
         made = self._made.get(name)
         if made is None:
             with self._lock:
@@ -44,5 +44,5 @@ class Cells(Generic[_T]):
 
     @property
     def made(self) -> Collection[_T]:
-        """Those that were asked for."""
+        """The instances made so far."""
         return list(self._made.values())

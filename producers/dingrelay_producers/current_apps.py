@@ -115,7 +115,7 @@ class CurrentApps:
             log.info("secrets_renewed", settings=sorted(parts), **{what: name})
 
     def _read(self) -> dict[Place, str]:
-        """What the files hold. One that is gone, or empty, is being exchanged: what it held stays."""
+        """The contents of the files. One that is gone, or empty, is being exchanged: what it held stays."""
         found: dict[Place, str] = {}
         for place, (variable, path) in self._files.items():
             try:

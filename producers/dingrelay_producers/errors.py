@@ -1,4 +1,4 @@
-"""What the client raises.
+"""Errors that the client raises.
 
 * DingrelayError
   x ServiceUnavailable     Redis cannot be reached; nothing was accepted
@@ -137,7 +137,7 @@ class UnreadableRecord(DingrelayError):
 
 
 class CannotResolve(DingrelayError):
-    """What was said of an unknown job can't be so; nothing was changed.
+    """An unknown job can't be resolved like that; nothing was changed.
 
     Attributes:
         job_id: the job's id.

@@ -88,7 +88,7 @@ def _as_json(event: object, **_: object) -> str:
 
 
 def places(error: BaseException) -> list[str]:
-    """Where an exception came from: the files and lines, innermost last."""
+    """The origin of an exception: files and lines, innermost last."""
     found: list[str] = []
     trace = error.__traceback__
     while trace:

@@ -42,7 +42,8 @@ WOKEN_HEADER = "dingrelay-woken"
 FORMAT_HEADER = "dingrelay-v"
 """Message header: the number of what a wake-up is like, which grows as that of records does."""
 WAKEUP_FORMAT = 1
-"""Of wake-ups that we publish. Whatever the number, Celery's id and task name are the job's and its kind's."""
+"""Version of the wake-ups that we publish. Whatever the number, Celery's id and task name are the job's and its
+kind's."""
 
 _ID, _SUMMARY, _TAG = "@wakeup-id@", "@wakeup-summary@", "@wakeup-tag@"
 _WOKEN, _TIME, _CLOCK = 919_191_919_191_919, 929_292_929_292_929, 939_393_939_393_939
@@ -80,7 +81,7 @@ class _Channel(virtual.Channel):
 
 
 class _Transport(virtual.Transport):
-    """As the one for Redis, to those who ask."""
+    """Presents itself as kombu's Redis transport."""
 
     Channel = _Channel
     driver_type = "redis"
@@ -257,7 +258,7 @@ class Publisher:
         return left
 
     async def publish_on_loop(self, batch: Sequence[Wakeup], redis: AsyncRedis) -> Sequence[Wakeup]:
-        """As `publish`, for a few wake-ups, on an event loop and over this connection to the broker.
+        """Like `publish`, for a few wake-ups, on an event loop and over this connection to the broker.
 
         A thread for them costs more than they do. The broker is a Redis that is written to directly.
         """

@@ -1,4 +1,4 @@
-"""What a reader sets, their language and their zone: asked for by commands that have no `Settings` yet.
+"""Language and time zone of a reader, for commands that have no `Settings` yet.
 
 Making those takes a tenth of a second, and the help of a command needs none.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def asked(variable: str) -> str:
-    """What the environment, ``.env`` or the TOML file says, as for `Settings`; empty if none does.
+    """The variable's value in the environment, ``.env`` or the TOML file, as for `Settings`; empty if none has it.
 
     An unreadable file counts as empty: `Settings` reports it.
     """

@@ -1,4 +1,4 @@
-"""Where a Redis is, and how it is reached: read once from a URL, for records and for the broker."""
+"""Address and options of a Redis: read once from a URL, for records and for the broker."""
 
 import re
 import ssl
@@ -17,7 +17,7 @@ PRODUCER_TIMEOUT = 2
 HEALTH_CHECK = 5
 """Seconds between PINGs on a connection that waits for messages: how a silent one is noticed."""
 SCHEMES = ("redis", "rediss", "unix", "sentinel", "sentinels")
-"""Those with a second ``s`` speak TLS; ``sentinels`` does so with the Sentinels, too."""
+"""Schemes of a Redis URL: those with a second ``s`` speak TLS, ``sentinels`` with the Sentinels as well."""
 
 PORT, SENTINEL_PORT = 6379, 26379
 HIGHEST_PORT = 65_535
@@ -33,7 +33,7 @@ CERT_REQS = {
     "none": ssl.CERT_NONE,
     "CERT_NONE": ssl.CERT_NONE,
 }
-"""What ``ssl_cert_reqs`` may be in a URL: redis-py's words and Celery's."""
+"""Values of ``ssl_cert_reqs`` in a URL: redis-py's words and Celery's."""
 
 TLS_OPTION = "dingrelay_tls"
 """An unread transport option of kombu's. Its pools are keyed by URLs and options, and not by certificates: without it a
@@ -49,13 +49,14 @@ OPTIONS = frozenset(
         "socket_timeout",
     }
 )
-"""What a URL may set of redis-py's connections. Others change what they return, or what becomes of a broken one."""
+"""Options of redis-py's connections that a URL may set. Others change what they return, or what becomes of a broken
+one."""
 TLS_OPTIONS = frozenset(
     {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
 )
 
 _OPTION = re.compile("[a-z]+(_[a-z]+)+|encoding|password|protocol|timeout|username")
-"""What redis-py's options look like."""
+"""The form of redis-py's options."""
 _NO_URL = en("is no URL: quote what is special in user and password")
 
 TLS_FILES = ("ca_certs", "certfile", "keyfile")
@@ -157,7 +158,7 @@ class RedisAddress:
 
     @property
     def where(self) -> str:
-        """Where that is, without what the URL has of passwords."""
+        """The address without passwords."""
         where = self.path or ",".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
         return f"{self.master} at {where}" if self.master else where
 
@@ -257,7 +258,7 @@ def _check_options(given: Mapping[str, str], allowed: frozenset[str]) -> None:
 
 
 def _options(rest: Mapping[str, str]) -> dict[str, Any]:
-    """As redis-py reads them."""
+    """The options parsed by redis-py."""
     if not rest:
         return {}
     # Rarely needed, and settings are read by commands that need no Redis.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
 
 FOLDER = Path(".dingrelay")
-"""Where `dingrelay up` keeps its data, below the working directory."""
+"""Data folder of `dingrelay up`, below the working directory."""
 
 PID = "DINGRELAY_UP_PID"
 SANDBOX = "sandbox"

@@ -24,7 +24,7 @@ from dingrelay_producers.tls_trouble import cause
 
 
 class Sentinels(Sentinel):
-    """For threads."""
+    """Sentinels, for threads."""
 
     def discover_master(self, service_name: str) -> Any:
         """Host and port of the primary; raises MasterNotFoundError."""
@@ -35,7 +35,7 @@ class Sentinels(Sentinel):
         raise _not_found(service_name, trouble, self.sentinel_kwargs) from trouble
 
     def _trouble(self) -> RedisError | None:
-        """What is wrong with the first that does not answer as a Sentinel."""
+        """The error of the first that does not answer as a Sentinel."""
         for each in self.sentinels:
             try:
                 each.sentinel_masters()
@@ -55,7 +55,7 @@ class SentinelPool(SentinelConnectionPool):
 
 
 class AsyncSentinels(aio.Sentinel):
-    """For an event loop."""
+    """Sentinels, for an event loop."""
 
     async def discover_master(self, service_name: str) -> Any:
         """Host and port of the primary; raises MasterNotFoundError."""
@@ -89,7 +89,7 @@ NO_REPLICAS = "NOREPLICAS"
 
 
 class SentinelConnection(SentinelManagedConnection):
-    """For threads."""
+    """A connection through Sentinel, for threads."""
 
     def connect_check_health(
         self, check_health: bool = True, retry_socket_connect: bool = True
@@ -116,7 +116,7 @@ class SentinelSSLConnection(SentinelConnection, SentinelManagedSSLConnection):
 
 
 class AsyncSentinelConnection(aio.SentinelManagedConnection):
-    """For an event loop."""
+    """A connection through Sentinel, for an event loop."""
 
     async def connect_check_health(
         self, check_health: bool = True, retry_socket_connect: bool = True

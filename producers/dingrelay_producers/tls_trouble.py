@@ -1,4 +1,4 @@
-"""What TLS found wrong, in the words of OpenSSL, which hold no secret."""
+"""Errors of TLS in the words of OpenSSL, which hold no secret."""
 
 import ssl
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ ENDED = en(
 NO_REASONS = {"", "unknown error"}
 """OpenSSL's where we wrote while the server had refused our certificate: what it said is lost then."""
 CLOSED = ("closed by server", "unexpectedly closed", "reset by peer", "Broken pipe")
-"""What redis-py, py-amqp and the system say of a connection that the other side has ended."""
+"""Texts of redis-py, py-amqp and the system for a connection that the other side has closed."""
 
 
 def tls_trouble(error: BaseException, *, unshown: bool = False) -> str | None:
@@ -45,7 +45,7 @@ def _reason_of(reason: str) -> str:
 
 
 def cause(error: BaseException, *, unshown: bool = False) -> str:
-    """What TLS found wrong, or the class of any other error: its text may hold a secret."""
+    """The error of TLS, or the class of any other error: its text may hold a secret."""
     return tls_trouble(error, unshown=unshown) or type(error).__name__
 
 

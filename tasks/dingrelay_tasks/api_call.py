@@ -16,14 +16,14 @@ from dingrelay_tasks.outcomes import Unknown
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Effect = Literal["none", "repeatable", "once"]
-"""What a call does: nothing; something that may be done twice; something that must not."""
+"""The effect of a call: none; one that may be repeated; one that must not."""
 
 STEP = "call"
 LONGEST_PATH = 512
 TOKENS = frozenset({"access_token", "x-acs-dingtalk-access-token"})
 """Parameters in which a caller may carry a token of its own, in small letters."""
 
-# What a URL can say in a segment of a path without an escape, less `@` and `;`: no name of a host
+# Characters of a path segment that need no escape in a URL, less `@` and `;`: no name of a host
 # and no user can be read into a path, and no parameter, which servers in Java cut off: to them
 # `/..;/` is `/../`, and `/gettoken;x` is `/gettoken`. What an escape may stand for is checked by itself.
 _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,=:-]|%[0-9A-Fa-f]{2})+)+")
@@ -35,7 +35,7 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 ROBOT = "/robot/send"
-"""Where a group's robot is posted to: its token names the robot, and is no app's."""
+"""Path of robots of groups: the token names the robot, and belongs to no app."""
 
 
 _READING_VERB = "(?:get|list|query|search|count|find|fetch)"
@@ -197,7 +197,7 @@ class ApiCall(Deliverable):
 
 
 class ApiCallResult(Part):
-    """What DingTalk answered: its JSON object, whole."""
+    """DingTalk's answer: its JSON object, whole."""
 
     answer: dict[str, JsonValue]
 

@@ -1,4 +1,4 @@
-"""What people do with an approval: withdraw it, comment on it, decide it (API §4.2, §4.3, §11.8).
+"""Actions on an approval: withdraw it, comment on it, decide it (API §4.2, §4.3, §11.8).
 
 Withdrawing is refused by DingTalk the second time, so where an answer is lost it is asked for
 again. A comment would be there twice: such a job ends `unknown`.

@@ -211,7 +211,7 @@ async def run(job: ApprovalCreate, ctx: Context) -> Json:
     """
     instance_id = await _made_before(job, ctx)
     if instance_id is None:
-        # What was sent once already needs no check: only its answer was lost.
+        # A form that was sent once needs no check: only its answer was lost.
         if ctx.intent is None and await ctx.step_result(STEP) is None:
             await ctx.approvals.check(job.process_code, job.form_values)
         remembered = await ctx.once(STEP, partial(_create, job, ctx))

@@ -119,7 +119,7 @@ async def _decide(job: ApprovalDecide, task: str, ctx: Context) -> Json:
         "remark": job.remark,
     }
     answer = await ctx.call(method="POST", path=EXECUTE, query={}, body=body, changes=True)
-    # What is called by its path is passed on as it is, a "no" without a code as well.
+    # Answers of calls by path are passed on unchanged, also a refusal without a code.
     if any(str(answer.get(name)).lower() == "false" for name in ("success", "result")):
         raise Refused(
             "not_decided",

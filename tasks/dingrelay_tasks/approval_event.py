@@ -101,7 +101,7 @@ def _text(fields: Mapping[str, Any], name: str, longest: int = LONGEST_TEXT) -> 
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
-    # What no database takes: NUL, and half of a character.
+    # Characters that no database stores: NUL, and lone surrogates.
     text = str(value).replace("\0", "").encode("utf-8", "replace").decode()
     if name.endswith(("id", "code")) and len(text) > longest:
         return ""  # a part of an id would name something else

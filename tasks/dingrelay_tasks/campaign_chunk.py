@@ -56,7 +56,7 @@ _UNLESS_EMPTY: Any = Field(default_factory=list, exclude_if=lambda users: not us
 
 
 class CampaignChunkResult(Part, extra="ignore"):
-    """What became of a chunk. Of another release's result the fields that are here are read.
+    """Outcome of a chunk. Of another release's result the fields that are here are read.
 
     Attributes:
         call: the call that DingTalk took; None if no recipient was left.

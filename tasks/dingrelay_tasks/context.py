@@ -1,4 +1,4 @@
-"""What a job's body may ask of the machinery that runs it.
+"""The services of the machinery that a job's body may use.
 
 The bodies in this package know these protocols and nothing else: no HTTP, no Redis, no SQL. The
 limits, the token, the retries and the redaction are behind them.
@@ -37,7 +37,7 @@ class MessageCall:
 
 @dataclass(frozen=True, slots=True)
 class DailyVerdict:
-    """Which recipients a work notification may go to today (API §2.1: the rest would get nothing).
+    """Recipients that a work notification may go to today (API §2.1: the rest would get nothing).
 
     Attributes:
         departments: those that have not got the content.
@@ -55,7 +55,7 @@ class DailyVerdict:
 
 @dataclass(frozen=True, slots=True)
 class RecipientVerdict:
-    """Which users a work notification can reach; the rest surely gets nothing (API §2.1).
+    """Users that a work notification can reach; the rest surely gets nothing (API §2.1).
 
     Attributes:
         unknown_user: DingTalk knows no user with this userid.
@@ -71,7 +71,7 @@ class RecipientVerdict:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """What DingTalk knows of a call's delivery (API §2.3). `finished` is False while it works."""
+    """DingTalk's report on a call's delivery (API §2.3). `finished` is False while it works."""
 
     finished: bool
     invalid: list[str] = field(default_factory=list)
@@ -95,7 +95,7 @@ class Messages(Protocol):
         ...
 
     async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
-        """Which of these users can be reached at all, as far as that is surely known.
+        """The users among these that can be reached at all, as far as that is surely known.
 
         Raises:
             Wait: look-ups remain for the next run.
@@ -123,7 +123,7 @@ class Messages(Protocol):
         ...
 
     async def delivery(self, task_id: int) -> DeliveryReport:
-        """What became of an accepted call (at most 100 recipients).
+        """Delivery report of an accepted call (at most 100 recipients).
 
         Raises:
             CallForgotten: it is older than 24 hours.
@@ -162,7 +162,7 @@ class ApprovalTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalChange:
-    """What was reported of an approval, by an event or in answer to a question. Empty: not reported.
+    """A report on an approval, from an event or a query. Empty: not reported.
 
     Attributes:
         instance: its id.
@@ -310,11 +310,11 @@ class CalledChunks(Protocol):
         ...
 
     async def recallable(self, campaign: str, numbers: Sequence[int]) -> list[CampaignCall]:
-        """Of these chunks, the calls of the last 24 hours that are not recalled yet."""
+        """Calls of these chunks in the last 24 hours that are not recalled yet."""
         ...
 
     async def under_way(self, campaign: str, numbers: Sequence[int]) -> Collection[int]:
-        """Those of these chunks that may still be called."""
+        """The chunks among these that may still be called."""
         ...
 
     async def note_recall(self, campaign: str, number: int, kept: Sequence[str]) -> None:
@@ -323,7 +323,7 @@ class CalledChunks(Protocol):
     async def confirmable(
         self, campaign: str, numbers: Sequence[int], *, since: datetime
     ) -> list[CampaignCall]:
-        """Of these chunks, the calls of the last 24 hours without a delivery report since then."""
+        """Calls of these chunks in the last 24 hours without a delivery report since then."""
         ...
 
     async def note_delivery(
@@ -387,7 +387,7 @@ class Digests(Protocol):
         ...
 
     async def result(self, digest: str) -> Json | None:
-        """What became of a digest; None if it is not over."""
+        """Outcome of a digest; None while it is open."""
         ...
 
     async def messages(self, digest: str) -> list[Json]:
@@ -409,7 +409,7 @@ class Robots(Protocol):
     """
 
     def kind(self, to: "RobotTarget") -> Literal["webhook", "enterprise"]:
-        """Which of DingTalk's ways the target is reached by."""
+        """The kind of target: decides which of DingTalk's APIs posts to it."""
         ...
 
     async def choose(self, to: "RobotTarget") -> str:
@@ -440,7 +440,7 @@ class Robots(Protocol):
         ...
 
     async def read_state(self, robot: str, query_key: str, *, group: str) -> Json:
-        """Who has got a message of an enterprise robot and read it, as ``finished, delivered, read``.
+        """Read state of a message of an enterprise robot, as ``finished, delivered, read``.
 
         Args:
             robot: that posted it.
@@ -528,7 +528,7 @@ class Context(Protocol):
 
     @property
     def approval_states(self) -> ApprovalStates:
-        """What became of approvals, in SQL."""
+        """States of approvals in SQL."""
         ...
 
     @property
@@ -619,7 +619,7 @@ class Context(Protocol):
         ...
 
     async def step_result(self, step: str) -> Json | None:
-        """What `once` remembers of this job's step, if it was ever carried out."""
+        """The result that `once` has stored for this job's step, if it was ever carried out."""
         ...
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
@@ -643,7 +643,7 @@ class Context(Protocol):
 
 
 async def remember(ctx: Context, step: str, value: Json) -> Json:
-    """What an earlier attempt of the job remembered for a step; if none did, this from now on."""
+    """The value that an earlier attempt of the job stored for a step; if none did, this from now on."""
 
     async def act() -> Json:
         return value

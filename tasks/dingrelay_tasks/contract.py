@@ -223,7 +223,7 @@ class Contract(Document):
     own_queue: ClassVar[str] = ""
     """The queue of a kind whose jobs have one of their own, whatever their lane."""
     summary_format: ClassVar[str] = ""
-    """What `summary` says beside app, lane and sender (`Kind.summary`)."""
+    """Format of `summary` after app, lane and sender (`Kind.summary`)."""
 
     app: AppName = "default"
     lane: Lane = "normal"
@@ -245,7 +245,7 @@ class Contract(Document):
 
     @property
     def identity(self) -> str | None:
-        """What makes one asked for again the same job, within its app and kind; None: each is new."""
+        """Identity within the app and kind: a job with the same one is the same job; None: each is new."""
         return None
 
     @property
@@ -255,7 +255,7 @@ class Contract(Document):
 
     @property
     def batch_digest(self) -> str | None:
-        """What jobs of the app have in common that one call can carry; None: this one goes alone."""
+        """Digest that jobs of one app must share to leave in one call; None: this job goes alone."""
         return None
 
     def summary(self) -> str:
@@ -394,7 +394,7 @@ _BOUNDS = ("max_length", "min_length", "pattern", "expected", "gt", "ge", "lt", 
 
 
 def sentence(found: "ErrorDetails") -> str:
-    """What is wrong, without the value, which may be a secret.
+    """The error without the value, which may be a secret.
 
     Errors of our own validators keep their words; so does what is not in the table.
     """

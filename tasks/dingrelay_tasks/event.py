@@ -71,7 +71,7 @@ def _number(given: Any) -> Any:
 _USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
 _USER_IDS = TypeAdapter(list[Annotated[UserId, BeforeValidator(_text)]])
 _DEPARTMENT_IDS = TypeAdapter(list[Annotated[DepartmentId, BeforeValidator(_number)]])
-"""In events a number may come as text, and a text as a number."""
+"""Ids in events, where a number may come as text, and a text as a number."""
 
 
 class Event(Contract):
@@ -101,7 +101,7 @@ class Event(Contract):
 
 
 class EventResult(Part):
-    """What followed from an event.
+    """Consequences of an event.
 
     Attributes:
         follows: ``directory``, ``approval``, ``message``, or ``nothing``: only webhooks get it.
@@ -250,7 +250,7 @@ async def _read_departments(job: Event, numbers: Sequence[int], ctx: Context) ->
     strangers = await ctx.directory.strangers(ctx.job_id, [each.id for each in there])
     roots = [each for each in there if each.id in strangers]
     await ctx.directory.open_run(ctx.job_id, scope="event", roots=roots, calls=0)
-    # Those that are gone stay until DingTalk has said so for good.
+    # Departments that are gone stay until DingTalk has confirmed that.
     await ctx.directory.note_departments(ctx.job_id, met=there, hidden=hidden, gone=[])
     await spawn_walks(job, ctx.job_id, strangers, ctx)
     known = [each for each in there if each.id not in strangers]
@@ -364,7 +364,7 @@ async def _record_approval(job: Event, ctx: Context) -> EventResult:
 RECEIPTS = {"robot_msg_read": "read", "robot_msg_recall": "recalled"}
 """Events of a message of an enterprise robot (API §12.8) → its outcome."""
 LONGEST_WRITE = timedelta(minutes=15)
-"""For how long the history may not have got the job of a message: it is asked about for ten minutes."""
+"""Longest time until the history has the job of a message; it is queried for ten minutes."""
 
 
 async def _note_receipt(job: Event, ctx: Context) -> EventResult:

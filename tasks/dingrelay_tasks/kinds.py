@@ -22,7 +22,7 @@ Body = Callable[[Any, Context], Awaitable[Json]]
 _Body = TypeVar("_Body", bound=Body)
 Abandon = Callable[[Any, Context], Awaitable[None]]
 Steps = Mapping[str, Json]
-"""What a job remembers of its steps (`Context.once`)."""
+"""Results of a job's steps (`Context.once`)."""
 SoFar = Callable[[Steps], Json | None]
 Outcomes = Callable[[Json, Steps], dict[str, str]]
 Forget = Callable[[Mapping[str, Json], Steps, str], None]
@@ -120,7 +120,7 @@ class Kind:
 
 
 kind = Kind
-"""As it is written above a body: ``@kind("api-call", ApiCall, scope="calls:write", …)``."""
+"""The decorator of a body: ``@kind("api-call", ApiCall, scope="calls:write", …)``."""
 _DECLARED: dict[str, Kind] = {}
 KINDS: Mapping[str, Kind] = _DECLARED
 """Every kind by its name."""
@@ -163,7 +163,7 @@ def declared_rules() -> dict[str, Mapping[str, str]]:
 
 
 def _outcomes(paths: Sequence[str], job: Json, steps: Steps) -> dict[str, str]:
-    """What became of the users in these fields, of a job that makes one call for all of them."""
+    """Outcomes of the users in these fields, of a job that makes one call for all of them."""
     users = (user for path in paths for user in _texts(job, path))
     return dict.fromkeys(users, "accepted" if steps else "not_sent")
 

@@ -23,7 +23,7 @@ ENDINGS: dict[str, MediaType] = {
     "mp4": "video",
     **dict.fromkeys(("doc", "docx", "xls", "xlsx", "ppt", "pptx", "zip", "pdf", "rar"), "file"),
 }
-"""What names end with, and the type that DingTalk takes such a file as (API §11.5)."""
+"""File endings, and the type that DingTalk takes such a file as (API §11.5)."""
 
 
 class MediaUpload(Deliverable):

@@ -182,7 +182,7 @@ class Content(Part):
 
     @cached_property
     def digest(self) -> str:
-        """What messages of the same content have in common."""
+        """Digest of the content: equal for messages that DingTalk treats as the same."""
         return digest(payload(cast("Message", self)))
 
 
@@ -261,5 +261,5 @@ def payload(message: Message) -> dict[str, Any]:
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """What two ``msg`` objects of the same content have in common, whatever their fields' order."""
+    """Digest of a ``msg`` object, whatever the order of its fields."""
     return hashlib.sha256(_CANONICAL.encode(content).encode()).hexdigest()

@@ -15,7 +15,7 @@ from dingrelay_tasks.sentence import Sentence, en, joined
 
 MOST_CALLS = 1_000
 STEP = "recall:"
-"""What the steps that recall begin with."""
+"""Prefix of steps that recall."""
 DELIVERS = timedelta(seconds=2)
 """Until the next query which people a call reached."""
 
@@ -61,7 +61,7 @@ class MessageRecall(Contract):
 
 
 class MessageRecallResult(Part):
-    """What became of a recall, by DingTalk's ids of the calls.
+    """Outcome of a recall, by DingTalk's ids of the calls.
 
     Attributes:
         recalled: taken back.

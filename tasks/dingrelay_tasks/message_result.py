@@ -1,4 +1,4 @@
-"""What became of a message: of each call, of all together, and by DingTalk's delivery reports (API §2.2, §2.3)."""
+"""Outcomes of a message: of each call, of all together, and by DingTalk's delivery reports (API §2.2, §2.3)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.sentence import Sentence, en, joined
 
 STEP = "call:"
-"""What the steps that call begin with."""
+"""Prefix of steps that call."""
 LEFT_OUT = ("duplicate", "daily_cap", "unknown_user", "out_of_scope")
 """Why a user is in no call: each a list of the result."""
 _LISTS = (*LEFT_OUT, "duplicate_departments", "perhaps_duplicate", "unverified")
@@ -38,7 +38,7 @@ class SentMessage(Part):
 
 
 class MessageSendResult(Part):
-    """What became of a message.
+    """Outcome of a message.
 
     Attributes:
         calls: the calls that DingTalk took.
@@ -123,7 +123,7 @@ def refuse_unreachable(result: MessageSendResult) -> None:
 
 
 DELIVERY = "delivery:"
-"""What the steps that ask for a call's delivery begin with."""
+"""Prefix of steps that query a call's delivery."""
 CONFIRM_FIRST = timedelta(seconds=2)
 CONFIRM_LATER = timedelta(seconds=30)
 """Shortest and longest time between two questions about a call's delivery."""
@@ -141,7 +141,7 @@ async def deliveries(outcomes: Sequence[Json], ctx: Context) -> list[Json]:
 
 
 async def _delivery(ctx: Context, call: Json) -> Json:
-    """What became of one call, or `Wait`: the older the call, the longer."""
+    """Delivery report of one call, or `Wait`: the older the call, the longer."""
     delivery: DeliveryReport = await ctx.messages.delivery(call["task_id"])
     age = ctx.now() - datetime.fromisoformat(call["at"])
     if not delivery.finished and age < CONFIRM_WITHIN:

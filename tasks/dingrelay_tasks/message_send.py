@@ -175,7 +175,7 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
 
 
 def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
-    """What became of each user: ``accepted``, one of `LEFT_OUT`, ``invalid``, ``forbidden``, ``failed``.
+    """Outcome of each user: ``accepted``, one of `LEFT_OUT`, ``invalid``, ``forbidden``, ``failed``.
 
     ``unverified`` are accepted users that may not exist; ``not_sent`` were in no call that was
     answered; ``unresolved`` are the addresses that name no user, as given. Departments and everyone
@@ -343,7 +343,7 @@ async def _reached_nobody(calls: Sequence[MessageCall], ctx: Context) -> bool:
 
 
 async def _outcome(job: MessageSend, ctx: Context, call: MessageCall, *, again: bool) -> Json:
-    """What became of a call, made once; with `again` once more.
+    """Outcome of a call, made once; with `again` once more.
 
     A call that was not made because its people were unreachable is tried again: they may be reachable
     now, for instance after a requeue.
@@ -357,7 +357,7 @@ async def _outcome(job: MessageSend, ctx: Context, call: MessageCall, *, again: 
 
 
 async def reachable(users: Sequence[str], ctx: Context, *, repeats: bool) -> RecipientVerdict:
-    """Which users a call goes to. A repeat goes to all: the call whose answer was lost may have reached them."""
+    """The users that a call goes to. A repeat goes to all: the call whose answer was lost may have reached them."""
     reach = await ctx.messages.reachable(users)
     if not repeats:
         return reach
@@ -426,7 +426,7 @@ async def _resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context)
 async def _ask_for_address(
     kind: AddressKind, value: str, ctx: Context
 ) -> tuple[str | None, Reason]:
-    """What DingTalk says of an address that the directory does not know.
+    """Look up an address at DingTalk that the directory does not know.
 
     DingTalk is queried for Chinese mobile numbers only; for others it has no API (API §3.1, §11.3).
     """

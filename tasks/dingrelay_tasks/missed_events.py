@@ -16,7 +16,7 @@ from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.user_sync import UserSync
 
 MOST_PAGES = 100
-"""Of up to 200 events: more than DingTalk pushes in five minutes on any edition."""
+"""Most pages of a query, of up to 200 events each: more than DingTalk pushes in five minutes on any edition."""
 MOST_LOST = 2
 """Lost answers after which the rest is left to the second time that the list is read."""
 

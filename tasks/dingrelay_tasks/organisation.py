@@ -33,7 +33,7 @@ class Contacts(Protocol):
     """
 
     async def scope(self) -> tuple[list[int], list[str]]:
-        """What the app may see: departments with all below them, and people."""
+        """The app's visible scope: departments with all below them, and people."""
         ...
 
     async def department(self, department: int) -> Department | None:
@@ -63,7 +63,7 @@ class Contacts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a directory run stands.
+    """Progress of a directory run.
 
     Attributes:
         pending: departments that are known and not settled yet.
@@ -200,7 +200,7 @@ class Directory(Protocol):
         ...
 
     async def strangers(self, run: str, numbers: Sequence[int]) -> list[int]:
-        """Those of the departments that the directory did not know before the run, or as gone."""
+        """The departments that the directory did not know before the run, or knew as gone."""
         ...
 
     async def leaders(self, department: int) -> Sequence[str]:

@@ -90,7 +90,7 @@ class CampaignDeleted(Refused):
 
 
 class Withdrawn(Interruption):
-    """What the job is part of does not want its call, now or any more: it ends `cancelled`."""
+    """The owner of the job, such as a campaign, no longer wants its call: it ends `cancelled`."""
 
 
 class Duplicate(Interruption):

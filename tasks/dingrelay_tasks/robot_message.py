@@ -31,7 +31,7 @@ from dingrelay_tasks.robot_post import LARGEST, WEBHOOK
 from dingrelay_tasks.sentence import en
 
 STEP = "post-"
-"""What the steps that call begin with."""
+"""Prefix of steps that post."""
 CONFIRMED = "confirmed"
 DELIVERS, LONGEST_DELIVERY = timedelta(seconds=5), timedelta(minutes=10)
 """Between two questions who has got a message, and for how long they are asked."""
@@ -64,7 +64,7 @@ RobotName = Annotated[str, Field(pattern=APP_NAME.pattern)]
 
 
 class RobotTarget(Part):
-    """Where a message goes: a robot's group, a group by name, or people.
+    """Target of a message: a robot's group, a group by name, or people.
 
     Attributes:
         robot: a robot of the settings; with `users` the enterprise robot that writes to them.
@@ -205,7 +205,7 @@ class RobotPosted(Part):
 
 
 class RobotMessageResult(Part):
-    """What became of a message.
+    """Outcome of a message.
 
     Attributes:
         posts: the calls that DingTalk took.
@@ -265,7 +265,7 @@ def result_of(steps: Steps) -> Json:
 
 
 def outcomes(job: Json, steps: Steps) -> dict[str, str]:
-    """What became of each user."""
+    """Outcome of each user."""
     users: list[str] = job["to"].get("users") or []
     found = dict.fromkeys(users, "not_sent")
     result = result_of(steps)
@@ -315,7 +315,7 @@ async def run(job: RobotMessage, ctx: Context) -> Json:
 
 
 async def _confirmed(result: Json, ctx: Context) -> Json:
-    """Who has got the message, by DingTalk's read state, once all of it is delivered.
+    """Result with DingTalk's read state, once the message is delivered to all.
 
     Raises:
         Wait: DingTalk still delivers it.
@@ -408,7 +408,7 @@ class RobotDigest(Contract):
 
     @property
     def target(self) -> str:
-        """What its messages are for."""
+        """Target of its messages."""
         return f"{self.to.name} {self.every:g}"
 
 

@@ -13,7 +13,7 @@ from dingrelay_tasks.kinds import kind
 
 STEP = "post"
 ROBOTS = "robots"
-"""What stands for the app of these jobs."""
+"""The app of these jobs, in place of a real one."""
 FORGOTTEN = "robot_forgotten"
 """Code of a job whose robot's token is not there any more."""
 WEBHOOK = "robot.webhook"
@@ -25,7 +25,7 @@ LARGEST = 20_000
 
 
 def robot_digest(token: str) -> str:
-    """What stands for a robot wherever its token must not be."""
+    """Digest that identifies a robot wherever its token must not be."""
     return hashlib.sha256(token.encode()).hexdigest()[:32]
 
 

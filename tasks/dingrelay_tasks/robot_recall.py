@@ -15,7 +15,7 @@ from dingrelay_tasks.sentence import en
 
 KEYS_PER_CALL = 20
 STEP = "recall-"
-"""What the steps that recall begin with."""
+"""Prefix of steps that recall."""
 
 
 class RobotRecall(Contract):

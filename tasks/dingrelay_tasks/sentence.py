@@ -39,7 +39,7 @@ class Sentence(str):  # noqa: SLOT000  a str has no room for slots
         return Sentence("{}{}", self, more)
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        """What a copy is made of."""
+        """Arguments from which a copy is made."""
         return self.template, *self.values
 
 
@@ -63,7 +63,7 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\(.*\)|[{}]")
 
 
 def not_json(error: ValueError | RecursionError) -> Sentence:
-    """What is wrong with a text that `json` refuses."""
+    """The error of a text that `json` refuses."""
     if not isinstance(error, json.JSONDecodeError):
         return en("is not JSON: a number or a depth out of bounds")
     what = of_library(error.msg.rstrip(": "))

@@ -77,7 +77,7 @@ class UserSync(Contract):
 
 
 class UserSyncResult(Part):
-    """What a user-sync did.
+    """Result of a user-sync.
 
     Attributes:
         run: the run in the directory; the same as the job's id.
@@ -199,7 +199,7 @@ async def _open(job: UserSync, ctx: Context) -> Json:
 
 
 async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
-    """What the app may see: departments with all below them, people, and calls for the former.
+    """The app's visible scope: departments with all below them, people, and the number of calls that it took.
 
     Most apps see the root and so everything; for the others DingTalk lists their scope (API §3.1).
 
@@ -288,7 +288,7 @@ async def _ask_for(
     try:
         await ask_each(ids, ask, met=met, hidden=hidden, gone=gone)
     finally:
-        # What stops it, such as a limit, costs none of the answers.
+        # An interruption, such as a limit, costs none of the answers.
         await note(met=met, hidden=hidden, gone=gone)
 
 

@@ -59,7 +59,7 @@ class Up:
         self.children()
 
     def children(self) -> dict[str, psutil.Process]:
-        """Its running programs by the words of their commands that tell them apart."""
+        """The running programs, by the words of their commands that distinguish them."""
         found = psutil.Process(self.process.pid).children(recursive=True)
         self._family |= {child.pid: child for child in found}
         running = {_word(child): child for child in found if _runs(child)}
@@ -77,7 +77,7 @@ class Up:
         return [_word(child) for child in self._family.values() if _runs(child)]
 
     def variables(self) -> dict[str, str]:
-        """What its file says."""
+        """The variables in its file."""
         text = (self.folder / ".dingrelay" / "env").read_text()
         return dict(line.split("=", 1) for line in text.splitlines())
 
@@ -117,7 +117,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _word(process: psutil.Process) -> str:
-    """Which program a process is."""
+    """The name of a process's program."""
     try:
         command = " ".join(process.cmdline()).strip()
     except psutil.Error:

@@ -24,7 +24,7 @@ from dingrelay_workers.commands import LANES
 MESSAGE_QUEUES = tuple(
     name for name in QUEUES if name not in {DIRECTORY_QUEUE, EVENTS_QUEUE, WEBHOOKS_QUEUE}
 )
-"""What most tests need; a worker that serves the others loads SQLAlchemy first."""
+"""Queues that most tests need; a worker that serves the others loads SQLAlchemy first."""
 PYTHON = [sys.executable, "-W", "ignore", "-m"]
 CELERY = [*PYTHON, "celery"]
 APP = "dingrelay_workers.app"
@@ -125,7 +125,7 @@ class Fleet:
         return processes.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
     def environment(self, **env: str) -> dict[str, str]:
-        """That of a worker process."""
+        """Environment of a worker process."""
         ours = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONFAULTHANDLER": "1"}
         return {**os.environ, **ours, **self.env, **env}
 
@@ -188,7 +188,7 @@ class Fleet:
         assert not stuck, "\n".join(["did not stop:", *stuck])
 
     def logs(self) -> str:
-        """What all workers wrote."""
+        """Logs of all workers."""
         return "\n".join(worker.log.read_text(errors="replace") for worker in self.workers)
 
 

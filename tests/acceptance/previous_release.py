@@ -45,7 +45,7 @@ with Client() as client:
 
 
 class PreviousRelease:
-    """Its programs.
+    """Programs of a release.
 
     Args:
         version: as the changelog names it.
@@ -69,12 +69,12 @@ class PreviousRelease:
         assert where.startswith(str(folder))
 
     def environment(self, variables: Mapping[str, str]) -> dict[str, str]:
-        """That of one of its processes: with nothing of this release on its path."""
+        """Environment of one of its processes: with nothing of this release on its path."""
         outer = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         return {**outer, **variables}
 
     def run(self, script: str, variables: Mapping[str, str], given: str) -> str:
-        """What a script prints that is given this."""
+        """Output of a script with this input."""
         done = subprocess.run(
             [self.python, "-W", "ignore", "-c", script],
             env=self.environment(variables),
@@ -100,7 +100,7 @@ class PreviousRelease:
         return campaign
 
     def statuses(self, variables: Mapping[str, str], ids: Sequence[str]) -> list[dict[str, Any]]:
-        """What its client says of jobs."""
+        """States of jobs by its client."""
         answer: list[dict[str, Any]] = json.loads(self.run(_STATUSES, variables, json.dumps(ids)))
         return answer
 
@@ -122,7 +122,7 @@ def build(folder: Path) -> PreviousRelease:
 
 
 def _commit(version: str) -> str:
-    """Of a release: its tag, or the commit that named it in the changelog."""
+    """Commit of a release: its tag, or the commit that named it in the changelog."""
     tag = _git("tag", "--list", f"v{version}").strip()
     if tag:
         return tag

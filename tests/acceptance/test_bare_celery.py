@@ -33,7 +33,7 @@ def send(valkey_url: str) -> Send:
 
 
 def known(client: Client, job_id: str) -> JobStatus | None:
-    """What the record says; None before a worker has made it."""
+    """The record's state; None before a worker has made it."""
     try:
         return client.status(job_id)
     except JobNotFound:

@@ -25,7 +25,7 @@ GUIDES = [
 
 
 def rights() -> str:
-    """Those that the operating guide gives the user of a Redis, in both languages the same."""
+    """Rights that the operating guide gives the user of a Redis, in both languages the same."""
     (line,) = {
         match
         for page in GUIDES

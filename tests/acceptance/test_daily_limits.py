@@ -1,4 +1,4 @@
-"""What DingTalk would take and drop without a word is not sent, and the job says so (API §2.1)."""
+"""Messages that DingTalk would accept and drop silently are not sent, and the job reports them (API §2.1)."""
 
 import json
 from collections import Counter

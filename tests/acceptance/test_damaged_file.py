@@ -30,7 +30,7 @@ def valkey_url(durable_server: ValkeyServer) -> str:
 
 
 def lose_the_end(server: ValkeyServer, files: Path) -> None:
-    """As after a power cut. Redis starts all the same, and says so in its log."""
+    """Truncate the file, as a power cut does. Redis starts all the same, and says so in its log."""
     (file,) = files.glob("*.incr.aof")
     with file.open("r+b") as opened:
         opened.truncate(file.stat().st_size - LOST)
@@ -38,7 +38,7 @@ def lose_the_end(server: ValkeyServer, files: Path) -> None:
 
 
 def add_garbage(server: ValkeyServer, files: Path) -> None:
-    """As after a disk's error. Redis refuses it until it is repaired as the runbook says."""
+    """Append garbage to the file, as a disk's error does. Redis refuses it until it is repaired as the runbook says."""
     (file,) = files.glob("*.incr.aof")
     with file.open("ab") as opened:
         opened.write(GARBAGE)

@@ -55,7 +55,7 @@ CHARSET = "multipart/form-data; charset=utf-8"
 MULTIPART = "multipart/form-data; boundary=b"
 NAMED = "token-of-the-named-robot"
 SECRETS: set[str] = {"SECsandbox", ROBOT, NAMED}
-"""What no log and no record may hold: tokens that were given out, and those of robots."""
+"""Secrets that no log and no record may hold: issued tokens, and those of robots."""
 
 
 class System:

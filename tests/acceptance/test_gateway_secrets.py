@@ -47,7 +47,7 @@ class Caller:
         return 0, "{}"
 
     def raw(self, content: bytes) -> None:
-        """What is no HTTP."""
+        """Send bytes that are no HTTP."""
         with socket.create_connection(("127.0.0.1", self._port), timeout=10) as client:
             client.sendall(content)
             with suppress(OSError):

@@ -20,7 +20,7 @@ def send(client: Client, content: str, users: list[str], **fields: Any) -> JobRe
 
 
 def second_call_of(users: list[str]) -> dict[str, str]:
-    """What distinguishes the second call of a message to these users."""
+    """The fields that distinguish the second call of a message to these users."""
     return {"userid_list": ",".join(users[100:200])}
 
 

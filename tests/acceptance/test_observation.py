@@ -52,7 +52,7 @@ FIRED = ("JobsDie", "AppHeld", "CallbacksRefused", "WebhookDisabled")
 
 @dataclass
 class System:
-    """What is looked at."""
+    """The system under observation."""
 
     fleet: Fleet
     client: Client
@@ -160,7 +160,7 @@ def play(system: System) -> None:
 
 
 def _find_a_ceiling(system: System) -> None:
-    """What hundreds of calls close to a limit lead to, now and then."""
+    """Let hundreds of calls run into a limit, as happens now and then."""
     bucket = f"{keys.PREFIX}bucket:app:default:message.send:calls"
     with Redis.from_url(system.client.settings.redis) as redis:
         assert redis.exists(bucket)

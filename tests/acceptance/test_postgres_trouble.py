@@ -29,7 +29,7 @@ from thorough import either
 RECIPIENTS, SIZE = either(600, 20_000), either(6, 20)
 """People of the organisation, who are those of the campaign, and people of one chunk."""
 DEPARTMENTS = either(10, 200)
-"""In which they are."""
+"""Number of their departments."""
 RULES = '[rules."message.send"]\ncalls = "50/1s"\nrecipients = "1000000/60s"\n'
 PATIENCE = either(120, 400)
 """Seconds for what the machine's rate decides."""
@@ -83,7 +83,7 @@ def fleet(
     server: Postgres,
     tmp_path: Path,
 ) -> Iterator[Fleet]:
-    """Of workers that reach the database themselves, or by pgbouncer."""
+    """Workers that reach the database themselves, or by pgbouncer."""
     with ExitStack() as stack:
         url = server.url
         if request.param == "pooled":

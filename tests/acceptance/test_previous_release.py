@@ -31,7 +31,7 @@ RELEASES = "RELEASES"
 QUEUES = (*MESSAGE_QUEUES, DIRECTORY_QUEUE)
 """All that the release before knows."""
 MESSAGES, APPROVALS, CALLS = either(80, 800), either(12, 60), either(5, 20)
-"""Of each producer; of the last only of those that know them."""
+"""Numbers of requests of each producer; of the last only those that it supports."""
 ALIKE = 2
 """So many approvals in a row have the same form: a lost answer must not be taken for another's."""
 USERS = [f"u{number + 1}" for number in range(200)]
@@ -52,19 +52,19 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> PreviousRelease:
 
 
 def news(number: int) -> dict[str, Any]:
-    """What a campaign sends."""
+    """The message of a campaign."""
     return {"msgtype": "text", "text": {"content": f"全员通知 {number}"}}
 
 
 class Load:
-    """What was asked for, in the order in which it was accepted."""
+    """The requests, in the order of their acceptance."""
 
     def __init__(self) -> None:
         self.jobs: list[Contract] = []
         self.ids: list[str] = []
 
     def next(self) -> list[Contract]:
-        """What a producer asks for next."""
+        """The next requests of a producer."""
         made = len(self.of("approval-create"))
         approvals = range(made, made + APPROVALS)
         forms = [traffic.approval(number, alike=ALIKE) for number in approvals]
@@ -116,7 +116,7 @@ def empty_database(
 
 @pytest.fixture
 def client(empty_database: str, sandbox_env: dict[str, str]) -> Iterator[Client]:
-    """Of this release."""
+    """A client of this release."""
     with Client(settings_of(sandbox_env)) as client:
         yield client
 

@@ -120,7 +120,7 @@ def restarted(broker: RabbitMq) -> None:
 
 
 def frozen(broker: RabbitMq) -> None:
-    """Its connections stay open, and nothing answers on them."""
+    """A broker whose connections stay open and answer nothing."""
     broker.freeze(on=True)
     time.sleep(LASTS)
     broker.freeze(on=False)

@@ -1,4 +1,4 @@
-"""What Flower and ``celery control`` ask of a worker, and options of ``celery worker``."""
+"""Controls by Flower and ``celery control``, and options of ``celery worker``."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

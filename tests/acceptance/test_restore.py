@@ -32,7 +32,7 @@ def kept(fleet: Fleet) -> int:
 
 
 def doctor(fleet: Fleet, *options: str, code: int) -> Any:
-    """What it says of backups."""
+    """The doctor's findings about backups."""
     done = fleet.run("doctor", "--json", *options)
     assert done.returncode == code, done.stdout
     return next(each for each in json.loads(done.stdout) if each["check"] == "backups")

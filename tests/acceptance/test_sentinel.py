@@ -174,7 +174,7 @@ def test_flower_asks_the_other_sentinels_where_the_first_is_away(
 
 
 def flowers_queues(settings: Settings) -> dict[str, int]:
-    """What Flower's page of the broker shows."""
+    """Queues in Flower's page of the broker."""
     queues.install_redis(settings.broker_address)
     config = celery_config(settings)
     celery = Celery(set_as_current=False)

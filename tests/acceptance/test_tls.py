@@ -26,12 +26,11 @@ REFUSED = {
     "no certificate of ours": MISSING,
     "a certificate of another authority": f"unknown ca|for another one|{MISSING}",
 }
-"""What is wrong → what is said of it, in one line. OpenSSL does not always learn why a server ends a
-connection."""
+"""Cause → the error in one line. OpenSSL does not always learn why a server ends a connection."""
 
 
 class Trust:
-    """What to trust, and what to show."""
+    """Trusted authorities, and the certificate to present."""
 
     def __init__(self, folder: Path) -> None:
         self.authority = Authority(folder / "authority")

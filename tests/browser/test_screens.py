@@ -76,7 +76,7 @@ def _screen(path: str) -> str:
 
 
 async def _wrong(page: Page, *, colours: bool) -> list[str]:
-    """What is wrong with how a page looks."""
+    """Faults in the looks of a page."""
     found: list[str] = []
     all_but_colours = {"rules": {CONTRAST: {"enabled": colours}}}
     dark = {"runOnly": [CONTRAST]} if colours else None

@@ -67,7 +67,7 @@ def code_blocks(document: str) -> list[tuple[str, str]]:
 
 
 def snippets(document: str) -> list[Snippet]:
-    """What the document says to run, in order."""
+    """Commands of the document, in order."""
     blocks = (Snippet(language, code) for language, code in code_blocks(document))
     return [snippet for snippet in blocks if snippet.language in RUN]
 
@@ -79,10 +79,10 @@ def blocks(document: str) -> list[tuple[str, str]]:
 
 
 def named(document: str) -> Counter[str]:
-    """What stands as code in its sentences and tables, and how often."""
+    """Code in its sentences and tables, with counts."""
     return Counter(_CODE.findall(_ANY_BLOCK.sub("", text(document))))
 
 
 def shown(document: str) -> list[str]:
-    """What the document shows as the output of something."""
+    """Outputs that the document shows."""
     return [code for language, code in _BLOCK.findall(text(document)) if language == "text"]

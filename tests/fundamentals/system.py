@@ -43,14 +43,14 @@ import processes
 code = Path(sys.argv[1]).read_text("utf-8")
 sys.exit(processes.run([sys.executable, "-c", code]).returncode)
 """
-"""What runs a file of Python, a fork."""
+"""A program that runs a file of Python, as a fork."""
 SHARED = re.compile(r"DINGRELAY_CONFIG|DINGTALK_.+_HR")
-"""What `dingrelay up --sandbox` prints of apps beside the sandbox's own."""
+"""Variables in the output of `dingrelay up --sandbox` for apps beside the sandbox's own."""
 
 
 @dataclass(frozen=True)
 class System:
-    """What runs, in a folder as `dingrelay up --sandbox` would have it."""
+    """A running system, in a folder like that of `dingrelay up --sandbox`."""
 
     folder: Path
     redis_url: str

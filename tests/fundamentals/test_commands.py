@@ -18,7 +18,7 @@ _OURS = re.compile(r"(?:^|[\s;&|(])(?:[\w./]+/)?dingrelay ([a-z].*)$")
 _END = ("|", "&&", ";", "--", "&", ">", ">>", "<")
 """Words after which there is something else than our command."""
 CHANGELOG = "CHANGELOG.md"
-"""Of other releases as well."""
+"""Document that also describes other releases."""
 
 
 @cache
@@ -27,7 +27,7 @@ def root() -> Any:
 
 
 def lines(document: str) -> list[str]:
-    """What the document shows after ``dingrelay``."""
+    """Command lines of the document, without ``dingrelay``."""
     content = text(document)
     found: list[str] = _INLINE.findall(content)
     for block in _BLOCK.findall(content):
@@ -43,7 +43,7 @@ def words(line: str) -> list[str]:
 
 
 def wrong(line: str) -> str:
-    """What there is not; nothing where all is right."""
+    """Unknown parts of a command line; "" for none."""
     path: list[str] = []
     command, left = root(), words(line)
     while left and hasattr(command, "commands") and not left[0].startswith("-"):

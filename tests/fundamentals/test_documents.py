@@ -1,4 +1,4 @@
-"""What the documents tell their readers to run, run as they would, and what they say, compared."""
+"""The documents' instructions, run as a reader would, and their statements, compared."""
 
 import os
 import re
@@ -237,7 +237,7 @@ def test_every_method_and_error_of_the_client_is_in_the_guide(page: str) -> None
 
 
 def _first_cells(page: str, number: int) -> set[str]:
-    """What stands as code in the first column of the nth table."""
+    """Code in the first column of the nth table."""
     tables = re.findall(r"(?:^\|.*\n)+", text(page), re.MULTILINE)
     rows = tables[number].splitlines()[2:]
     return {cell for row in rows for cell in re.findall(r"`([^`]+)`", row.split("|")[1])}

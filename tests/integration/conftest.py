@@ -39,7 +39,7 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def settings(valkey_url: str, sqlite_url: str) -> Settings:
-    """Of what runs in a test: Redis, and a SQLite database that does not exist yet."""
+    """Settings of a test: Redis, and a SQLite database that does not exist yet."""
     return Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
 
 
@@ -67,7 +67,7 @@ def cli(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 @pytest.fixture
 def grants() -> Sequence[Grant]:
-    """Of `keys`; a module may have its own."""
+    """Grants of `keys`; a module may have its own."""
     return [Grant(name="all", scopes=frozenset({"*"}))]
 
 
@@ -104,7 +104,7 @@ def crm(callers: dict[str, Ask]) -> Ask:
 
 @pytest.fixture
 def prefix() -> str:
-    """Of the console's paths; a module may have its own."""
+    """Prefix of the console's paths; a module may have its own."""
     return ""
 
 
@@ -117,7 +117,7 @@ async def browser(settings: Settings, prefix: str) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Client]:
-    """What a producer has."""
+    """A producer's client."""
     with Client(settings) as client:
         yield client
 
@@ -138,7 +138,7 @@ def records(redis: Redis, settings: Settings) -> Records:
 
 @pytest.fixture
 def schedule(redis: Redis, settings: Settings) -> Schedule:
-    """What a scheduler asks Redis for."""
+    """The scheduler's scripts."""
     return Schedule(redis, settings)
 
 

@@ -1,4 +1,4 @@
-"""What DingTalk answered stands: while Redis refuses writes, and when a later call of the job is refused."""
+"""DingTalk's answers are kept while Redis refuses writes, and when a later call of the job is refused."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace

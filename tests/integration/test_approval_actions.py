@@ -1,4 +1,4 @@
-"""What is done to approvals and asked of them, from Python, the command line and over HTTP."""
+"""Actions on approvals and queries of them, from Python, the command line and over HTTP."""
 
 import asyncio
 import json

@@ -314,7 +314,7 @@ async def test_an_event_makes_an_unfollowed_approval_followed(approval: Followed
 
 
 def states_of_hr(worker: OneWorker, store: Callable[[], ApprovalStore]) -> JobApprovalStates:
-    """What an event of another app changes, and wakes nothing."""
+    """States of another app's approvals, whose events wake nothing."""
 
     async def nothing(_: object) -> None:
         raise AssertionError("nothing is enqueued or woken")

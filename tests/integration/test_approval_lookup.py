@@ -67,7 +67,7 @@ class Relay:
         return led_to
 
     async def end(self, job_id: str) -> State:
-        """Where the job ends if each wait is as long as it asks for."""
+        """The job's final state if each wait takes as long as requested."""
         for _ in range(8):
             led_to = await self.run(job_id)
             if led_to.state.ended:

@@ -1,4 +1,5 @@
-"""What waits is counted, with since when and until when, as the command line and the metrics show it."""
+"""Waiting jobs are counted, with the age of the oldest and an estimate of the end, for the command line and the
+metrics."""
 
 import asyncio
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ async def normal(redis: Redis) -> BacklogGroup:
 
 
 async def shown(redis: Redis, *apps: str) -> Series:
-    """What a worker's metrics show that has these apps."""
+    """Metrics of a worker that has these apps."""
     quota = Quota(redis, Settings.load(env="sandbox"))
     return await ShownBacklog(redis, RULES, quota, apps=apps).current()
 

@@ -49,7 +49,7 @@ def push(gateway: GatewayClient, pushed: Pushed, app: str = "default", **headers
 
 
 def jobs(store: Redis, kind: str = "event") -> list[dict[str, Any]]:
-    """What the jobs of a kind ask for, the oldest first."""
+    """Payloads of a kind's jobs, the oldest first."""
     found = [store.hgetall(key) for key in store.scan_iter(keys.job("*"))]
     of_kind = [each for each in found if each["kind"] == kind]
     return [json.loads(each["payload"]) for each in sorted(of_kind, key=lambda e: e["created"])]

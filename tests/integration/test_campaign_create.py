@@ -67,7 +67,7 @@ def file(text: str) -> io.BytesIO:
 
 
 class Followed(CreationProgress):
-    """What a creation reports of its progress."""
+    """The progress reports of a creation."""
 
     def __init__(self) -> None:
         self.rows: list[Malformed] = []

@@ -157,7 +157,7 @@ def breaks(monkeypatch: pytest.MonkeyPatch, target: object, name: str, error: Ex
 
 
 def nothing(*_: object) -> None:
-    """What happens around a transaction by itself."""
+    """Placeholder around a transaction."""
 
 
 def around(

@@ -1,4 +1,4 @@
-"""What became of a campaign's people, on each database."""
+"""Outcomes of a campaign's people, on each database."""
 
 from collections import Counter
 from datetime import datetime, timedelta
@@ -178,7 +178,7 @@ async def test_people_who_have_not_read_it_are_named_for_a_time(database: Databa
 
 
 async def reason_of(database: Database, user: str) -> str:
-    """What is said of the person's one campaign."""
+    """The reason shown for the person's only campaign."""
     async with database.read() as connection:
         [theirs] = await campaigns_of(connection, user, app=None, most=1)
     return theirs.reason

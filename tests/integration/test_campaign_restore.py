@@ -90,7 +90,7 @@ class Fleet:
 def environment(
     sandbox_env: dict[str, str], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That of a worker on a database of each kind, which has its tables."""
+    """Environment of a worker on a database of each kind, which has its tables."""
     for name, value in {**sandbox_env, "DINGRELAY_DATABASE_URL": database_url}.items():
         monkeypatch.setenv(name, value)
 

@@ -58,7 +58,7 @@ def cli(cells: TwoCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli
 
 
 def apps(cells: TwoCells) -> dict[str, list[bytes | None]]:
-    """Of the jobs in each cell."""
+    """Apps of the jobs in each cell."""
     found: dict[str, list[bytes | None]] = {}
     for name in cells.urls:
         with cells.redis(name) as redis:

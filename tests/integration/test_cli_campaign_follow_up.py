@@ -241,7 +241,8 @@ def run_accepted(cli: Cli, answer: dict[str, Any], contract: type[Contract]) -> 
 
 
 def refreshed(cli: Cli, campaign: str, *options: str) -> dict[str, Any]:
-    """What a report asks DingTalk before it is shown. Nothing runs here that could answer."""
+    """Queries of a report before it is shown. Nothing runs here that could answer. Nothing runs here that could
+    answer."""
     command = ("campaign", "report", campaign, "--refresh", "--yes", "--timeout", "0", *options)
     found: dict[str, Any] = cli.json(*command, code=1)["refreshed"]
     return found
@@ -294,7 +295,7 @@ def test_recalling_a_repeat_names_who_keeps_it(cli: Cli, sandbox: SandboxAdmin) 
     campaign = sent(cli)
 
     async def repeat(database: Database) -> None:
-        """As if the answer to the first call had been lost: DingTalk drops its repeat."""
+        """Repeat the first call as after a lost answer: DingTalk drops the repeat."""
         message = (await campaigns.read(database, campaign)).message
         to = {"users": ["u1", "u2"]}
         job = MessageSend.parse({"to": to, "message": message, "allow_duplicate": True})

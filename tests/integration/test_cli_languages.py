@@ -42,7 +42,7 @@ LASTING = {"demo", "events", "flower", "gateway", "sandbox", "up", "worker"}
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where a command prints.
+    """A terminal for a command's output.
 
     Attributes:
         columns: its width; 0 for a pipe.
@@ -67,7 +67,8 @@ TERMINALS = [
     Terminal(0, "utf-8", {"DINGRELAY_LANGUAGE": "zh"}),
 ]
 POOR = [TERMINALS[1], *TERMINALS[3:]]
-"""Those with the least room, characters and colours, in both languages: what is whole there is whole on the others."""
+"""Terminals with the least room, characters and colours, in both languages: output that is whole there is whole on
+the others."""
 
 
 class Stream(io.TextIOWrapper):
@@ -88,7 +89,7 @@ class Stream(io.TextIOWrapper):
 
 @dataclass
 class Printed:
-    """What a command printed on a terminal, and its exit code."""
+    """Output of a command on a terminal, and its exit code."""
 
     arguments: Sequence[str]
     out: str
@@ -147,7 +148,7 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 
 def faults(terminal: Terminal, printed: Printed, *, ids: Sequence[str] = ()) -> list[str]:
-    """What is wrong with the looks of what was printed."""
+    """Faults in the looks of an output."""
     found: list[str] = []
     name = " ".join(printed.arguments)
     everything = printed.out + printed.err
@@ -275,7 +276,7 @@ def test_errors_are_in_the_readers_language(cli: Cli, tmp_path: Path) -> None:
 
 
 def words_of(printed: Printed) -> str:
-    """What is written on standard error, without its frames and lines."""
+    """Words on standard error, without frames and lines."""
     return re.sub(r"[\s│|]+", " ", ESCAPE.sub("", printed.err))
 
 

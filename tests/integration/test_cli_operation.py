@@ -30,7 +30,7 @@ Verdicts = Callable[..., dict[str, str]]
 
 @pytest.fixture
 def verdicts(cli: Cli) -> Verdicts:
-    """What the doctor says: check → verdict."""
+    """The doctor's verdicts, by check."""
 
     def diagnose(code: int, **variables: str) -> dict[str, str]:
         cli.variables.update(variables)

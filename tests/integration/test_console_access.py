@@ -1,4 +1,4 @@
-"""Who may see and do what in the console, and what its forms are good for."""
+"""Permissions in the console, and validity of its forms."""
 
 import asyncio
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def path_of(route: ConsoleRoute) -> str:
 
 
 class Counter:
-    """What the form of these tests changes."""
+    """A counter that the form of these tests changes."""
 
     def __init__(self) -> None:
         self.values: list[str] = []

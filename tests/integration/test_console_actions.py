@@ -1,4 +1,5 @@
-"""What people do in the console to jobs, approvals and webhooks: each change with its effect, once, and only from the state that was seen."""
+"""Changes in the console to jobs, approvals and webhooks: each takes effect once, and only from the state that was
+seen."""
 
 import asyncio
 import json
@@ -307,7 +308,7 @@ async def an_approval(browser: Browser, **fields: Any) -> str:
 
 
 async def job_of(browser: Browser, redis: Redis) -> dict[str, Any]:
-    """What the job asks for to which the last form led."""
+    """Payload of the job to which the last form led."""
     id_ = re.sub(r".*/jobs/|\?.*", "", browser.location)
     return json.loads(await redis.hget(keys.job(id_), "payload") or b"{}")
 

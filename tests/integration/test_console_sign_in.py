@@ -23,7 +23,7 @@ USER, UNION = "u1", "union-of-u1"
 
 @pytest.fixture
 def settings(sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str) -> Settings:
-    """Of a console of which people come in with DingTalk."""
+    """Settings of a console with sign-in by DingTalk."""
     places = {"database_url": sqlite_url, "console_url": CONSOLE}
     return sandbox_settings(sandbox.base_url, valkey_url, **places)
 

@@ -50,7 +50,7 @@ async def start(story: Story, *, first: int, people: int) -> None:
 
 
 async def test_campaigns_and_messages_meet_at_the_cap(story: Story) -> None:
-    """Of 8 campaigns and 10 messages everybody gets 12 who is meant by more than that."""
+    """With 8 campaigns and 10 messages, each addressed person gets at most 12."""
     deeds = [start(story, first=1, people=4) for _ in range(8)]
     deeds += [send(story, number, "u1", "u2", "u5") for number in range(10)]
     random.Random(1).shuffle(deeds)

@@ -1,4 +1,4 @@
-"""Of two reads the newer stays; and a person is who has a unionid: userids change hands."""
+"""The newer of two reads stays; a person is identified by the unionid: userids change hands."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import permutations
@@ -97,7 +97,7 @@ async def state(database: Database, app: str) -> Any:
 
 
 def orders(writes: int) -> Sequence[tuple[int, ...]]:
-    """In which so many writes may come; in a plain run of the tests some of very many."""
+    """Orders of so many writes; in a plain run some of very many."""
     every = list(permutations(range(writes)))
     return every[:: either(max(1, len(every) // 6), 1)]
 

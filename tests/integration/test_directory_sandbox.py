@@ -161,7 +161,7 @@ class Walker:
         return len(await users_below(self.directory, department))
 
     async def events(self, *where: Any) -> dict[str, list[tuple[str, list[str]]]]:
-        """What runs have found of each person, in order."""
+        """Findings of runs about each person, in order."""
         columns = select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields)
         found: dict[str, list[tuple[str, list[str]]]] = {}
         async with self.database.read() as connection:

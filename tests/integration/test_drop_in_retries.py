@@ -343,7 +343,7 @@ def test_a_job_that_ended_long_ago_is_another_requests(
 
 
 def test_a_call_that_is_too_large_for_a_job_is_refused(door: Door) -> None:
-    """Its body is one that the gateway takes."""
+    """The gateway accepts a body of that size."""
     answer = door.call({"text": "\x01" * 170_000}).result()
     assert answer["errcode"] == 400_002
     assert "1 MB" in answer["errmsg"]

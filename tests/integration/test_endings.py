@@ -20,7 +20,7 @@ async def end(redis: Redis, records: Records, state: State = State.DONE, **field
 
 
 async def all_of(reader: Endings) -> list[Ending]:
-    """What a reader reads that passes each page."""
+    """All entries of a reader that acknowledges each page."""
     found: list[Ending] = []
     while (page := await reader.read(3)).last:
         found += page.endings

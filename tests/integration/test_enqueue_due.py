@@ -1,4 +1,4 @@
-"""What is due at no time leaves nothing half accepted."""
+"""A job without a due time leaves nothing half accepted."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is written to Redis directly is what Celery would have written."""
+"""Messages written to Redis directly equal those of Celery."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ WAKEUPS = [
     Wakeup("3b0e", "message-send", "dingrelay.urgent", "hr", "urgent", "", 1_703),
 ]
 PASSING = {"delivery_tag", "reply_to", "timestamp", "clock", "hostname", "pid", "origin"}
-"""What differs from one process, or one message, to the next."""
+"""Fields that differ from one process, or one message, to the next."""
 ASSUMED = {
     "headers": {
         **dict.fromkeys(["shadow", "eta", "expires", "group", "group_index", "parent_id"]),
@@ -42,7 +42,7 @@ ASSUMED = {
     },
     "properties": {"delivery_mode": 2, "priority": 0, "body_encoding": "base64"},
 }
-"""What Celery writes, and a worker takes for granted where it is not written."""
+"""Fields that Celery writes, and a worker assumes where they are missing."""
 
 
 def lasting(value: Any) -> Any:
@@ -93,7 +93,7 @@ def publish(settings: Settings, *, directly: bool) -> None:
 
 
 def published(settings: Settings, *, directly: bool) -> tuple[dict[str, list[Any]], list[Any]]:
-    """What is in each queue, in order, and what was published, with its channel."""
+    """The messages in each queue, in order, and the published events with their channel."""
     with Redis.from_url(settings.redis) as redis, redis.pubsub() as events:
         redis.flushall()
         events.psubscribe("*")
@@ -206,7 +206,7 @@ def test_jobs_that_the_broker_did_not_take_are_due_at_once(
 
 
 async def take_due(settings: Settings) -> DueBatch:
-    """What the scheduler publishes at once."""
+    """The wake-ups that the scheduler publishes at once."""
     async with open_redis(settings) as redis:
         return await Schedule(redis, settings).take_due("w", lease=5, most=2 * len(JOBS))
 

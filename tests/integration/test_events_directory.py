@@ -288,7 +288,7 @@ def _heads(organisation: Organisation) -> dict[int, str | None]:
 
 
 async def differences(simulation: Simulation) -> list[str]:
-    """Where the directory is not the organisation."""
+    """Differences between the directory and the organisation."""
     organisation = simulation.organisation
     departments = {
         row["id"]: (row["name"], row["parent"])

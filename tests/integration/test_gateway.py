@@ -336,7 +336,7 @@ def test_a_list_is_read_page_by_page(crm: Ask) -> None:
 def test_a_script_that_redis_refuses_is_reported_as_redis_away(
     crm: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a failover, between the look at the index and that at the records."""
+    """Simulate a failover between the reads of index and records."""
     assert crm("POST", "/v1/messages", MESSAGE).status == 202
 
     async def refused(_: object, calls: Sequence[Call]) -> list[Any]:

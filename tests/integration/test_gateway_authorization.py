@@ -1,4 +1,4 @@
-"""What a key may do, over every route: worked out from its grant, and compared with what happens."""
+"""Permissions of a key on every route: derived from its grant, and compared with the answers."""
 
 import itertools
 import json
@@ -97,7 +97,7 @@ SCOPE_OF = {JOBS[route.operation][0]: needed(route) for route in ROUTES if route
 
 
 class Keys(KeyService):
-    """Those in SQL, and one that a test has made up."""
+    """Keys in SQL, and one that a test has made up."""
 
     made_up: ApiKey | None = None
 
@@ -161,7 +161,7 @@ class Deployment:
         return str(made.json["id"])
 
     def listed(self, noun: str) -> dict[str, Any]:
-        """What an administrator sees of all campaigns or keys."""
+        """An administrator's view of all campaigns or keys."""
         query = "?limit=500" if noun == "campaigns" else ""
         found = self.gateway.ask("GET", f"/v1/{noun}{query}", key=self.admin).json[noun]
         return {each["id"]: {**each, "last_used_at": None} for each in found}

@@ -155,7 +155,7 @@ WRONG: list[tuple[object, dict[str, bytes], str]] = [
     ({**NEWS, "departments": [7]}, {}, "/departments"),
     ([1], {}, ""),
 ]
-"""What is asked for, with which files, and the place that is wrong."""
+"""Requests, their files, and the place of the error."""
 
 
 def test_errors_create_nothing(crm: Ask) -> None:

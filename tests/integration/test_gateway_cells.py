@@ -29,7 +29,7 @@ TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 
 @pytest.fixture
 def home() -> Iterator[ValkeyServer]:
-    """What all cells share, on a server of its own."""
+    """The server that all cells share."""
     server = ValkeyServer(port=free_port())
     server.start()
     yield server

@@ -45,7 +45,7 @@ def connected(gateway: GatewayClient, *, buffer: int = 0) -> socket.socket:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="a thing of Linux")
 def test_a_client_that_reads_nothing_is_given_up(gateway: GatewayClient) -> None:
-    """Its connection and the rest of its answer would be kept for as long as it likes."""
+    """The connection and the rest of its answer would be kept for as long as the client likes."""
     with connected(gateway, buffer=4_096) as client:
         client.setblocking(False)
         request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100

@@ -1,4 +1,4 @@
-"""What the documents show of the gateway in several languages, run as their readers would."""
+"""Examples of the gateway in several languages, run as a reader would."""
 
 import os
 import shutil

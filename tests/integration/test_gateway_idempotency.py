@@ -196,7 +196,7 @@ def test_what_was_made_before_the_answer_was_lost_is_not_made_again(
     every: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def twice(store: type[Any], name: str, path: str, body: object) -> tuple[Any, Any]:
-        """What was made, and the answer to the repetition."""
+        """The created object, and the answer to the repetition."""
         lost = lose_answer(monkeypatch, store, name)
         once = {"Idempotency_Key": name}
         assert every("POST", path, body, **once).status == 503

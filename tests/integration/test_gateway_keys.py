@@ -25,7 +25,7 @@ def grants() -> Sequence[Grant]:
 
 
 def names(ask: Ask) -> list[str]:
-    """Of the keys that a key sees."""
+    """Names of the keys that a key sees."""
     return sorted(key["name"] for key in ask("GET", "/v1/keys").json["keys"])
 
 

@@ -1,4 +1,4 @@
-"""What the gateway refuses, at every operation and for every reason that a caller can have, in Chinese."""
+"""Refusals of the gateway, at every operation and for every reason, in Chinese."""
 
 import itertools
 import re
@@ -61,7 +61,7 @@ BODIES: Mapping[str, Sequence[Any]] = {
     "/v1/jobs/{id}/resolve": ({"instance": "x", "sent": True},),
     "/v1/campaigns/{id}/test": ({"to": ["u1"], "fields": {"x": 1}},),
 }
-"""What is wrong with bodies, each at the path that takes such."""
+"""Wrong bodies, by path."""
 QUERIES = (
     "?nonsense=1",
     "?limit=0",

@@ -1,4 +1,4 @@
-"""What the gateway logs of a library that fails: the class and the place."""
+"""Logs of the gateway when a library fails: the class and the place."""
 
 import sys
 

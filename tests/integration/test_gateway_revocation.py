@@ -45,7 +45,7 @@ class Stream:
         self._socket.sendall(b"0\r\n\r\n")
 
     def until(self, found: bytes) -> bytes:
-        """What is answered, up to this."""
+        """The answer up to this."""
         answer = b""
         while found not in answer:
             piece = self._socket.recv(65_536)
@@ -54,7 +54,7 @@ class Stream:
         return answer
 
     def rest(self) -> bytes:
-        """What is answered until the connection is closed."""
+        """The answer until the connection is closed."""
         answer = b""
         while piece := self._socket.recv(65_536):
             answer += piece
@@ -79,7 +79,7 @@ def test_a_revoked_stream_ends(gateway: GatewayClient, valkey_url: str) -> None:
 
 
 def test_an_upload_of_a_revoked_key_makes_no_campaign(gateway: GatewayClient) -> None:
-    """Its file may take an hour."""
+    """The file may take an hour."""
     key = gateway.backend.keys.add("crm", "campaigns:write")
     stream = Stream(gateway, "/v1/campaigns", key, CONTENT_TYPE)
     first, *others = form(DRAFT, recipients=iter([b"userid\nu1\n"]))

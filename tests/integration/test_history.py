@@ -93,7 +93,7 @@ class Archive:
         return {row["user"]: row["outcome"] for row in rows}
 
     async def ask(self, question: Callable[[Client], Any]) -> Any:
-        """What a client answers."""
+        """A client's answer."""
 
         def answer() -> Any:
             with Client(self.settings) as client:

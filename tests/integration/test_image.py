@@ -107,13 +107,13 @@ def started(image: Image, servers: Production, tmp_path: Path) -> Iterator[Start
 
 
 def installed(image: Image) -> dict[str, Any]:
-    """What Python says is installed: name → metadata."""
+    """Installed distributions by Python's account: name → metadata."""
     there = distributions(path=[str(image.root / PYTHON.lstrip("/"))])
     return {canonicalize_name(each.metadata["Name"]): each.metadata for each in there}
 
 
 def needed(found: Mapping[str, Any]) -> set[str]:
-    """What our package and its extras need there, directly and indirectly."""
+    """Distributions that our package and its extras need, directly and indirectly."""
     there = {"python_version": VERSION, "python_full_version": f"{VERSION}.0"}
     seen: set[tuple[str, str]] = set()
     waiting = [Requirement(EXTRAS)]

@@ -1,4 +1,4 @@
-"""What Prometheus sees of the fleet's buckets."""
+"""Prometheus metrics of the fleet's buckets."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What DingTalk drops in silence is refused before the call, a Beijing day long."""
+"""Messages that DingTalk drops silently are refused before the call, for a Beijing day."""
 
 import asyncio
 import string
@@ -221,7 +221,7 @@ async def test_a_given_up_job_frees_its_share(office: Office, redis: Redis, forg
 
 
 async def test_a_run_that_begins_anew_gives_back_what_was_not_called(office: Office) -> None:
-    """Its worker was killed between the answer to one call and the next one, which waited for its slot."""
+    """The worker was killed between the answer to one call and the next one, which waited for its slot."""
     await office.job("job1", intent='{"step":"call:1"}')
     await office.reserve("job1", "u1", step="call:1")
     await office.reserve("job1", "u2", step="call:2")

@@ -180,7 +180,7 @@ async def leave(limiter: Limiter) -> list[int]:
 
 
 async def undisturbed(act: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
-    """What is found where the process was not stopped for long by the machine."""
+    """Results of a measurement during which the process was not suspended for long."""
     while True:
         async with stalls() as stall:
             found = await act()
@@ -190,7 +190,7 @@ async def undisturbed(act: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
 
 @asynccontextmanager
 async def stalls() -> AsyncIterator[list[float]]:
-    """For how long at a time the process does not run (s), as the list grows."""
+    """Times for which the process does not run (s), as the list grows."""
     found = [0.0]
 
     async def watch() -> None:
@@ -215,7 +215,7 @@ async def test_senders_take_turns(process: Process) -> None:
 
 
 async def take_turns(limiter: Limiter) -> list[str]:
-    """Whose waiters left, in order."""
+    """Owners of the waiters that left, in order."""
     order: list[str] = []
 
     async def ask_as(sender: str) -> None:

@@ -1,4 +1,4 @@
-"""What is reported of messages of which a part was sent, and what two equal ones do to each other."""
+"""Reports of messages that were sent in part, and the interplay of two equal ones."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

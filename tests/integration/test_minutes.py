@@ -1,4 +1,4 @@
-"""What the fleet did in the last minutes, beside each limit, worker and endpoint."""
+"""Minutes of the fleet beside each limit, worker and endpoint."""
 
 import pytest
 from redis.asyncio import Redis

@@ -28,7 +28,7 @@ async def written_by_the_next(redis: Redis) -> Draft:
 
 
 async def due_now(redis: Redis, draft: Draft) -> None:
-    """As if the time of a waiting job had come."""
+    """Make a waiting job due."""
     past = await server_time(redis) - 1
     await redis.hset(keys.job(draft.id), mapping={"due": past, "woken": 0})
     await redis.zadd(keys.SCHEDULE, {draft.id: past})

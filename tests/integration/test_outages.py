@@ -59,7 +59,7 @@ OUTAGES: dict[str, list[dict[str, Any]]] = {
     "resets, then html": [{"kind": "reset_before"}, {"kind": "html", "status": 502}],
     "tokens": [{"kind": "http", "status": 503, "api": "/gettoken"}],
 }
-"""What calls meet, one after the other."""
+"""Answers to calls, one after the other."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What an outage of DingTalk's asks of Redis: that it is kept, and little."""
+"""Load of an outage on Redis: it is recorded, and costs little."""
 
 import asyncio
 import os

@@ -25,7 +25,7 @@ NOW = datetime.now(UTC)
 
 
 class _Failed(Exception):
-    """What the change meets."""
+    """The error that the change meets."""
 
 
 def a_notice(**fields: Any) -> Notice:

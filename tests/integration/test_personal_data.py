@@ -1,4 +1,4 @@
-"""What is kept of one person: handed out whole, and gone from every place once it is needed no more."""
+"""Personal data of one person: exported whole, and erased everywhere once it is not needed."""
 
 import asyncio
 import json
@@ -90,7 +90,7 @@ class Office:
         return json.loads(await self.redis.hget(keys.job(job), "payload") or b"")
 
     async def age(self, job: str, ago: timedelta = NEEDED) -> None:
-        """As if the job had ended so long ago."""
+        """Backdate the job's end."""
         settled = int((datetime.now(UTC) - ago).timestamp() * 1000)
         await self.redis.hset(keys.job(job), "settled", str(settled))
 

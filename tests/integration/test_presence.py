@@ -23,7 +23,7 @@ GONE = "host.2:1:b"
 
 @pytest.fixture
 def gone(redis: Redis, settings: Settings) -> Records:
-    """Those of a worker that vanishes."""
+    """Records of a worker that vanishes."""
     return Records(redis, settings, worker=GONE)
 
 

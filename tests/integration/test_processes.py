@@ -51,7 +51,7 @@ print(json.dumps([random.random(), str(uuid.uuid4()), 'dingrelay_workers.resourc
 
 
 def described(started: Any, command: list[str], **options: Any) -> tuple[Any, Any]:
-    """What a process reports of itself, and what is another one's each time."""
+    """A process's report of itself, and the values that differ each time."""
     options.setdefault("env", os.environ)
     ended = started.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, **options

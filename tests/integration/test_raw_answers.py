@@ -53,7 +53,7 @@ async def dingtalk() -> AsyncIterator[RawDingTalk]:
 
 @pytest.fixture
 async def elsewhere(dingtalk: RawDingTalk) -> AsyncIterator[RawDingTalk]:
-    """Where redirects lead to."""
+    """The target of redirects."""
     async with raw_dingtalk() as elsewhere:
         dingtalk.elsewhere = elsewhere.url
         yield elsewhere

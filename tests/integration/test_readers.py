@@ -1,4 +1,4 @@
-"""What each door shows of the fleet and of its people: one document, page by page."""
+"""Each door's view of the fleet and of its people: one document, page by page."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""Who can be reached is checked before the call, as far as it is surely known."""
+"""Recipients are checked before the call, as far as it is surely known."""
 
 import asyncio
 import itertools
@@ -53,13 +53,13 @@ async def fill(worker: OneWorker, users: Sequence[str]) -> None:
 
 @pytest.fixture
 async def synced(worker: OneWorker, sandbox: SandboxAdmin) -> OneWorker:
-    """Its directory knows u1 and u2."""
+    """A worker whose directory has u1 and u2."""
     await sync(worker, sandbox, "u1", "u2")
     return worker
 
 
 async def age_range(redis: Redis) -> None:
-    """As if the range of the app, where one was read, had been read long ago."""
+    """Age the app's visible range, where one was read."""
     kept = await redis.get(keys.visible_range("default"))
     if kept is not None:
         aged = json.dumps({**json.loads(kept), "read": 1})

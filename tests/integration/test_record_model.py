@@ -40,7 +40,7 @@ TTL = 60
 NOTE = {"step": "call:1", "attempt": 1}
 
 chosen = st.integers(min_value=0, max_value=1000)
-"""Which of the jobs, claims or messages there are."""
+"""Choice among the jobs, claims or messages."""
 
 
 class Lives(RuleBasedStateMachine):

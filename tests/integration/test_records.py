@@ -40,7 +40,7 @@ from jobs import (
 )
 
 NOTE = {"step": "call:1", "attempt": 1, "at": 5}
-"""Of a call that leaves."""
+"""Intent of a call that leaves."""
 
 
 @pytest.fixture

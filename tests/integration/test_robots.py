@@ -57,7 +57,7 @@ def message(text: str = "disk full", **to: Any) -> RobotMessage:
 
 
 def post_elsewhere(sandbox: SandboxAdmin) -> None:
-    """What another program posts by the same webhook."""
+    """Post by the same webhook from another program."""
     request = Request(
         f"{sandbox.base_url}{PATH}?access_token={A}",
         b'{"msgtype": "text", "text": {"content": "x"}}',

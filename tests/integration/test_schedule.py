@@ -58,7 +58,7 @@ async def due(redis: Redis, records: Records, count: int, **fields: Any) -> list
 
 
 async def progress(redis: Redis, draft: Draft, *, woken: int, ago: int) -> None:
-    """As if a wake-up that was published at `woken` had been started `ago` ms ago."""
+    """Record that a wake-up which was published at `woken` was started `ago` ms ago."""
     slot = (await server_time(redis) - ago) // (GRACE * 1000 // 6)
     entry: dict[Any, Any] = {
         f"s{slot % keys.PROGRESS_SLOTS}": f"{slot} {woken}",

@@ -34,7 +34,7 @@ while True: time.sleep(60)
 
 
 class Stage:
-    """What a test has running, and what it printed."""
+    """A test's running programs, and their output."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -14,7 +14,7 @@ from wakeups import Published
 
 DAY = 86_400_000
 NOON = datetime(2026, 11, 26, 4, tzinfo=UTC)
-"""In Beijing."""
+"""Noon in Beijing."""
 
 
 class Fleet:
@@ -40,7 +40,7 @@ class Fleet:
         return schedule
 
     async def look(self, *apps: str, every: int = DAY) -> list[str]:
-        """What a new leader enqueues."""
+        """The jobs that a new leader enqueues."""
         before = len(self.published.wakeups)
         await (await self.lead(*apps, every=every)).tick()
         return [wakeup.id for wakeup in self.published.wakeups[before:]]

@@ -62,7 +62,7 @@ async def worker(redis: Redis, valkey_url: str, sandbox: SandboxAdmin) -> AsyncI
 
 
 def entry(tokens: Tokens) -> tuple[str, str]:
-    """Where the app's token is, and how the last fetch failed."""
+    """The key of the app's token, and the result of the last fetch."""
     return module._keys(APP, tokens._apps.app(APP))
 
 
@@ -84,7 +84,7 @@ async def take(redis: Redis, tokens: Tokens, *, by: str = "", lease_ms: int = 20
 
 
 async def value(tokens: Tokens) -> str:
-    """What a call would carry."""
+    """The token that a call would carry."""
     return (await tokens.token(APP)).value
 
 

@@ -69,7 +69,7 @@ def working(url: str, *args: Any, **options: Any) -> AbstractContextManager[Work
 def publish(
     url: str, *bodies: str, headers: dict[str, Any], queue: Queue = NORMAL, priority: int = 0
 ) -> None:
-    """As any Celery client does, by kombu's own transport."""
+    """Publish by kombu's own transport, like any Celery client."""
     with (
         Connection(url, transport="kombu.transport.redis:Transport") as connection,
         Producer(connection.default_channel) as producer,
@@ -231,7 +231,7 @@ def test_a_message_whose_answer_is_lost_is_not(
 
 
 def test_what_another_transport_marked_comes_back(store: Redis, valkey_url: str) -> None:
-    """That of 0.2.0, whose worker was killed."""
+    """Messages marked by 0.2.0, whose worker was killed."""
     publish(valkey_url, "it", headers=BARE)
     raw = json.loads(cast("bytes", store.rpop("q")))
     store.hset("unacked", "tag", json.dumps([raw, "", "q"]))

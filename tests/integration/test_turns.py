@@ -93,17 +93,17 @@ class Lanes:
         return int(woken)
 
     async def coming(self, *, lane: Lane = "bulk", app: str = "default") -> list[str]:
-        """Those that are woken and have not had their calls."""
+        """Jobs that are woken and have not had their calls."""
         names = await self.redis.zrange(self.turns(lane, app).coming, 0, -1)
         return [name.decode() for name in names]
 
     async def shift(self, milliseconds: int) -> None:
-        """As if they had been woken so much later."""
+        """Move their wake-ups later."""
         for name in await self.coming():
             await self.redis.zincrby(self.turns().coming, milliseconds, name)
 
     async def late(self, queue: str = "dingrelay.bulk", seconds: float = 0) -> list[Claim]:
-        """What an idle worker claims of those that are late."""
+        """Late jobs that an idle worker claims."""
         by = {"nonce": "n", "most": 4, "late": seconds}
         return await self.records.claim_late(self.turns(), queue, **by)
 
@@ -351,7 +351,7 @@ async def test_the_schedule_leaves_parked_jobs_to_their_turn(lanes: Lanes, forgo
     await lanes.fill(30, "one")
 
     async def scheduled() -> set[str]:
-        """Those that the scheduler wakes where all are due."""
+        """The jobs that the scheduler wakes when all are due."""
         for job in lanes.drafts:
             await lanes.redis.hset(keys.job(job), "due", 1)
             await lanes.redis.zadd(keys.SCHEDULE, {job: 1})

@@ -17,7 +17,7 @@ LIMIT = 10
 RULES = {"*": {"calls": f"{LIMIT}/1s"}}
 SENDERS = 10
 SECONDS = 30
-"""For which jobs come."""
+"""Time in which jobs come."""
 GRACE = 30
 """Seconds after which a lost wake-up is looked for, and after which a lease ends."""
 WINDOW = 5
@@ -33,7 +33,7 @@ BACK = 7
 
 
 class Story:
-    """What happens to a fleet, and when.
+    """Events of a fleet, with their times.
 
     Attributes:
         fleet: to which it happens.
@@ -170,7 +170,7 @@ class Ideal:
 
 
 def furthest_off(story: Story) -> tuple[int, float, str]:
-    """By how many calls a sender was ahead of its turns, or behind, at any time; when; and who."""
+    """The largest lead or lag of a sender in calls; its time; the sender."""
     fleet, ideal = story.fleet, Ideal()
     events = [(moment.at, ideal.came, moment) for moment in fleet.seen.values()]
     events += [

@@ -22,7 +22,7 @@ QUEUE = "dingrelay.normal"
 
 
 def accepted(settings: Settings, store: Redis, drafts: Sequence[Draft]) -> list[Enqueued]:
-    """What became of these jobs, with their wake-ups in the script, if they can be."""
+    """States of these jobs, with their wake-ups in the script, if possible."""
     publisher = Publisher(settings)
     jobs = [record.written(draft, publisher.envelope(draft)) for draft in drafts]
     calls = record.enqueue_all(jobs)
@@ -60,7 +60,7 @@ def test_it_equals_what_the_publisher_writes(settings: Settings, store: Redis) -
 
 
 def waiting(store: Redis) -> list[Any]:
-    """What the queue holds, oldest first."""
+    """Content of the queue, oldest first."""
     messages: Any = store.lrange(QUEUE, 0, -1)
     return [read(each) for each in reversed(messages)]
 

@@ -6,7 +6,7 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 
 KEY, SECRET = sys.argv[2:4]
-"""What stands for an app's there."""
+"""Credentials in place of an app's."""
 HOSTS = ("https://oapi.dingtalk.com", "https://api.dingtalk.com", "https://eco.taobao.com")
 
 

@@ -1,4 +1,4 @@
-"""What tests of the sandbox without a socket share."""
+"""Fixtures for tests of the sandbox without a socket."""
 
 import pytest
 

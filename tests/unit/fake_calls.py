@@ -50,7 +50,7 @@ def limiter(**given: Any) -> Any:
 
 
 def job_calls(*, turn: str = "", **parts: Any) -> JobCalls:
-    """Those of a job that goes alone; around it is nothing but the parts that are given."""
+    """Calls of a job that goes alone, with the given parts only."""
     claim: Any = SimpleNamespace(
         id="j",
         app="default",

@@ -127,7 +127,7 @@ class Caller:
         self.state.limiter.limits = self.state.limits.changed(patch)
 
     def reasons(self, userid: str) -> list[str]:
-        """What became of each message to a person; empty where it arrived."""
+        """Outcome of each message to a person; empty where it arrived."""
         return [entry.reason for entry in self.state.sends.inboxes.get(userid, ())]
 
 

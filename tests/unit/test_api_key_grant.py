@@ -1,4 +1,4 @@
-"""What a key may do, and what of it it may give."""
+"""Permissions of a key, and those that it may give."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""What events tell of approvals."""
+"""Approvals by events."""
 
 from datetime import UTC, datetime
 from typing import Any

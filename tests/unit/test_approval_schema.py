@@ -1,4 +1,4 @@
-"""What is wrong with a form, by a template's schema in the shapes of public answers."""
+"""Faults of a form, by a template's schema in the shapes of public answers."""
 
 import json
 from typing import Any

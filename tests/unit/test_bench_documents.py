@@ -1,4 +1,4 @@
-"""What the documents show of the benchmarks is what was measured."""
+"""The documents' benchmarks equal the measured ones."""
 
 import json
 import re

@@ -459,7 +459,7 @@ def test_the_servers_clock_counts_where_no_other_is_given(fleet: Fleet) -> None:
 
 
 def test_the_index_forgets_buckets_that_are_gone(fleet: Fleet) -> None:
-    """Those of API keys and robots come and go, while others are in use all the time."""
+    """Buckets of API keys and robots come and go, while others are in use all the time."""
     fleet.ask((RECIPIENTS,), "normal", (1,))
     for _ in range(13):
         fleet.call()

@@ -1,4 +1,4 @@
-"""What a campaign's calls are followed by: recalls, and questions what became of them."""
+"""Follow-ups of a campaign's calls: recalls, and delivery queries."""
 
 import json
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Which app is in which cell, and what is wrong with settings of cells."""
+"""Apps of cells, and faults in the settings of cells."""
 
 from collections.abc import Mapping
 from pathlib import Path

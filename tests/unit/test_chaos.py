@@ -1,4 +1,4 @@
-"""What chaos excuses, and what it takes for a change, for growth and for a set that grows."""
+"""Chaos: excuses, and thresholds of a change, of growth and of a growing set."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database
 from jobs import a_draft
 
 MIDNIGHT = datetime(2026, 11, 26, 16, tzinfo=UTC).timestamp()
-"""Of Beijing."""
+"""Midnight in Beijing."""
 
 
 def entry(content: str, reason: str = "", at: float = MIDNIGHT + 3) -> Any:
@@ -131,7 +131,7 @@ OPENED, MIDST, LAST = (f"2026-01-01T00:00:{second:02}+00:00" for second in (0, 5
 
 
 def row(event: str, *fields: str) -> dict[str, Any]:
-    """What a run found out of a person, the last of it at `LAST`."""
+    """A run's finding about a person, the last of it at `LAST`."""
     found = {"userid": "u1", "event": event, "fields": json.dumps(fields)}
     return {**found, "opened_at": OPENED, "at": LAST}
 

@@ -1,4 +1,4 @@
-"""What is wrong with a command is said in one sentence, before anything is asked of a service."""
+"""Faults of a command are reported in one sentence, before any service is used."""
 
 import json
 import re

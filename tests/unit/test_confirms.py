@@ -1,4 +1,4 @@
-"""What RabbitMQ confirms, in any order, one by one or many at once."""
+"""RabbitMQ's confirms, in any order, one by one or many at once."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from dingrelay_producers.rabbitmq import BrokerSilent, Confirms
 
 
 class Channel:
-    """As py-amqp's: it gives out what the server answers when it is asked for events."""
+    """A channel like py-amqp's: it delivers the server's answers when it waits for events."""
 
     def __init__(self) -> None:
         self.events: dict[str, set[Callable[[int, bool], None]]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""What the console's first page says of the readings."""
+"""Sentences of the console's first page, by readings."""
 
 from datetime import UTC, datetime, timedelta
 

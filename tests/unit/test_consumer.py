@@ -1,4 +1,4 @@
-"""What a broken or refusing connection raises ends no worker, and is not logged again and again."""
+"""Errors of a broken or refusing connection end no worker, and are not logged again and again."""
 
 import warnings
 from typing import Any

@@ -53,7 +53,7 @@ def changed(value: Any, place: tuple[int | str, ...], other: Any) -> Any:
 
 
 def outcome(contract: type[Contract], job: object) -> ContractError | None:
-    """What is wrong with the job. Anything but a `ContractError` fails the test."""
+    """The job's error. Anything but a `ContractError` fails the test."""
     try:
         parsed = contract.parse(job)
     except ContractError as refusal:
@@ -171,7 +171,7 @@ REFUSED: dict[type[Contract], list[tuple[dict[str, Any], str]]] = {
     [(kind, *row) for kind, rows in REFUSED.items() for row in rows],
 )
 def test_errors_are_named(kind: type[Contract], fields: dict[str, Any], error: str) -> None:
-    """By their fields, and in a sentence for the author of the job."""
+    """Errors name their fields, in a sentence for the author of the job."""
     found = outcome(kind, GOOD[kind] | fields)
     assert found
     assert error in {found.field, str(found)}

@@ -1,4 +1,4 @@
-"""Which calls are of the month: those that DingTalk carried out, and those that it refused (API §6)."""
+"""Calls that count against the month: successful ones and those that DingTalk refused (API §6)."""
 
 from contextlib import suppress
 from types import SimpleNamespace

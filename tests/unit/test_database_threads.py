@@ -69,7 +69,7 @@ def _others(before: set[threading.Thread]) -> list[threading.Thread]:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """Its URL."""
+    """URL of a server that accepts connections and answers nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"postgresql://stranger@127.0.0.1:{server.getsockname()[1]}/none"
 

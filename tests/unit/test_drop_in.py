@@ -1,4 +1,4 @@
-"""What the drop-in door makes of calls and of the ends of jobs, without any of them being made."""
+"""The drop-in door's parsing of calls and of the ends of jobs, without making any."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def test_ends_in_both_dialects(status: JobStatus, old: int, new: tuple[int, str]
 
 
 def test_unreachable_people_are_reported_as_by_dingtalk() -> None:
-    """Its answer is a task all the same; only its result says so."""
+    """The answer is a task all the same; only its result names them."""
     result = {"unknown_user": ["u1"], "out_of_scope": ["u2"]}
     status = ended("dead", code="nobody_reachable", **{"class": "refused"})
     assert reaches_nobody(status)

@@ -14,7 +14,7 @@ from dingrelay_workers.dingtalk import missed_events
 from unit.fake_calls import FakeCalls
 
 HALF = "\ud800"
-"""Of a surrogate pair: JSON can spell it, UTF-8 can't carry it."""
+"""Half of a surrogate pair: JSON can spell it, UTF-8 can't carry it."""
 
 
 def pushed(**fields: Any) -> Event:

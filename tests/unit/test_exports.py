@@ -1,4 +1,4 @@
-"""What business applications import, and the schemas of what they send."""
+"""Public imports for business applications, and the schemas of their jobs."""
 
 from contextlib import nullcontext
 

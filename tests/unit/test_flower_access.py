@@ -1,4 +1,4 @@
-"""Who may see Flower's pages, and what they say of a job."""
+"""Access to Flower's pages, and their view of a job."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,7 +90,7 @@ def test_the_text_of_a_bare_celery_job_is_not_shown(kwargs: str) -> None:
 
 
 def test_controls_that_workers_refuse_are_not_offered() -> None:
-    """As this release of Flower spells its pages; another one shows them as they are."""
+    """Pages are changed as this release of Flower spells them; others are shown unchanged."""
     pages = Pages(web_settings["template_path"])
     for name, parts in CHANGES.items():
         text = Path(pages.root, name).read_text("utf-8")

@@ -1,4 +1,4 @@
-"""What Flower asks of RabbitMQ, and with what it may not ask."""
+"""Flower's queries of RabbitMQ, and the limits on them."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the gateway takes as JSON, how it finds lines, and how it points at what is wrong."""
+"""JSON bodies at the gateway: parsing, lines, and the place of an error."""
 
 import json
 from typing import Any

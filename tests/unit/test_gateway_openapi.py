@@ -11,7 +11,7 @@ from dingrelay_workers.http.idempotency import HEADER
 
 
 def test_what_is_public_is_what_the_outline_says() -> None:
-    """What differs is met by users: name it in CHANGELOG.md, and run ``python tests/public_surface.py``."""
+    """Users meet a difference: name it in CHANGELOG.md, and run ``python tests/public_surface.py``."""
     assert public_surface.outline() == public_surface.FILE.read_text("utf-8")
 
 

@@ -134,7 +134,7 @@ def test_the_guide_makes_every_secret(page: str) -> None:
 
 
 def test_generated_config_maps_and_the_image_are_those_of_the_pods() -> None:
-    """By their plain names, which kustomize replaces."""
+    """Names without the suffix that kustomize replaces."""
     maps = {
         each["configMapRef"]["name"] for name in DEPLOYMENTS for each in container(name)["envFrom"]
     }

@@ -1,4 +1,4 @@
-"""What a message brought is taken back, as far as it is only its own."""
+"""A message is recalled as far as its calls were only its own."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What Celery's JSON carries beyond JSON is a text in a job; what can't be one is named."""
+"""Values that Celery's JSON adds become texts in a job; others are refused by name."""
 
 import uuid
 from datetime import UTC, date, datetime, time

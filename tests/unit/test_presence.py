@@ -1,4 +1,4 @@
-"""Who is taken for gone, and who never may be."""
+"""Detection of dead workers, without false alarms."""
 
 from dingrelay_workers.maintenance.presence import SIGNS, Watch
 
@@ -11,7 +11,7 @@ def signs(**beats: int) -> dict[str, str]:
 
 
 def watched(watch: Watch, start: int, end: int, **silent: int) -> list[str]:
-    """Who is gone by the end, where `a` gives a sign each time and the others none."""
+    """Workers that count as dead by the end, where `a` gives a sign each time and the others none."""
     gone: list[str] = []
     for beat in range(start, end):
         gone = watch.look(signs(a=beat, **silent), beat * PERIOD)

@@ -24,7 +24,7 @@ REFUSED = JobError.model_validate({"class": "permission", "code": "60011", "mess
 
 
 def place_order(client: Client, user: str) -> State:
-    """What an application does."""
+    """An application's code."""
     return client.send(message(user, idempotency_key=f"order-{user}")).wait().state
 
 

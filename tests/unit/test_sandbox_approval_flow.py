@@ -1,4 +1,4 @@
-"""What becomes of an approval: tasks, decisions, comments, redirection, withdrawal (API §11.8)."""
+"""Life of an approval: tasks, decisions, comments, redirection, withdrawal (API §11.8)."""
 
 from typing import Any
 

@@ -93,7 +93,7 @@ def test_another_organisation_makes_no_events(caller: Caller) -> None:
 
 
 def steps(caller: Caller) -> list[tuple[str, str, str, str]]:
-    """Of each event of approvals: whose, its type, who it names, and the result."""
+    """Owner, type, person and result of each event of approvals."""
     return [
         (kind.split("_")[1], fields["type"], fields["staffId"], fields.get("result", ""))
         for kind, fields in emitted(caller)

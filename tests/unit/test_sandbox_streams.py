@@ -1,4 +1,4 @@
-"""What is on a stream of the sandbox, and who may open one."""
+"""Frames of the sandbox's streams, and access to them."""
 
 import json
 from typing import Any

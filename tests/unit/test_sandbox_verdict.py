@@ -253,7 +253,7 @@ GOOD: dict[str, Any] = {
     "robotCode": "sandbox-key",
 }
 SIGN_IN_PAGE = "/oauth2/auth"
-"""What a browser asks for, not a program."""
+"""A browser's path, which no program calls."""
 
 
 @settings(

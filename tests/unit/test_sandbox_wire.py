@@ -1,4 +1,4 @@
-"""What SDKs and DingTalk's own samples rely on (API §11.3, §11.4, §11.5, §11.11)."""
+"""Behaviour that SDKs and DingTalk's own samples rely on (API §11.3, §11.4, §11.5, §11.11)."""
 
 import json
 from typing import Any

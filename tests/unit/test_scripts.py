@@ -149,7 +149,7 @@ async def test_a_failure_in_a_batch_is_one_calls(valkey_url: str, together: Scri
 
 
 async def test_a_replica_refuses_the_run(valkey_url: str, together: Script) -> None:
-    """By such an error a connection knows that it has to look for the new primary."""
+    """A connection learns by such an error that it has to look for the new primary."""
     async with AsyncRedis.from_url(valkey_url) as redis:
         await redis.replicaof("127.0.0.1", 1)  # type: ignore[no-untyped-call]
         try:

@@ -1,4 +1,4 @@
-"""What of a call is reported to the fleet, once, when its slot is left."""
+"""The report of a call to the fleet, once, when its slot is left."""
 
 import asyncio
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""What is refused at a start: a release without what is used of it, an old Redis, production without an application."""
+"""Refusals at a start: a release without a name that is used, an old Redis, production without an application."""
 
 from pathlib import Path
 

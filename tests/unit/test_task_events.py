@@ -1,4 +1,4 @@
-"""What Celery's events, and so Flower, tell of a run."""
+"""Celery's events of a run, and so Flower's view."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a caller says its trace is, as the W3C has it."""
+"""Trace context of a caller, in the W3C's form."""
 
 import pytest
 from hypothesis import given

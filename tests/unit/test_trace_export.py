@@ -1,4 +1,4 @@
-"""Where the spans of our own processes go, as the environment says."""
+"""Export of our processes' own spans, by the environment."""
 
 import logging
 import subprocess

@@ -52,7 +52,7 @@ SAME = {
     "url",
     "pip install 'dingrelay[postgres]'",
 }
-"""What is the same in both languages."""
+"""Texts that are equal in both languages."""
 
 CHINESE_CHARACTER = re.compile("[\u4e00-\u9fff，。、：（]")
 

@@ -24,7 +24,7 @@ RULES = ALL_RULES.of("default", "message.send")
 
 
 def queue(redis: Any = None) -> WaitQueue:
-    """That of the lane."""
+    """The lane's queue."""
     breakers = Breakers(redis, ALL_RULES)
     return WaitQueue(
         redis,

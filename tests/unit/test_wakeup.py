@@ -1,4 +1,4 @@
-"""What a Celery message is taken for, what Celery publishes of it, and the turn that its job keeps."""
+"""Parsing of Celery messages, their publication, and the turn that their job keeps."""
 
 from types import SimpleNamespace
 from typing import Any

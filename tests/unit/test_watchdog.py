@@ -10,7 +10,7 @@ from dingrelay_workers.celery_worker.watchdog import Watchdog
 
 
 class Watched:
-    """What a watchdog did."""
+    """A watchdog's actions."""
 
     def __init__(self, longest: float) -> None:
         self.begun = threading.Event()

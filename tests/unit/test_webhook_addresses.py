@@ -1,4 +1,4 @@
-"""Which addresses webhooks reach, in every spelling of them."""
+"""Addresses that webhooks reach, in every spelling."""
 
 import ipaddress
 from typing import Any

@@ -1,4 +1,4 @@
-"""What metrics show before anything has happened, and where they can't be served."""
+"""Metrics before any event, and where they can't be served."""
 
 import asyncio
 import socket

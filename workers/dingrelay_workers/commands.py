@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
     )
     for name, noun in nouns:
         app.add_typer(noun.app, name=name, rich_help_panel=PANEL)
-    # What follows -- goes to Celery's worker.
+    # Arguments after -- go to Celery's worker.
     extra = {"allow_extra_args": True}
     app.command("worker", rich_help_panel=PANEL, context_settings=extra)(worker)
     for command in (up, gateway, flower, doctor, backlog.queue, backlog.limits):
@@ -111,7 +111,7 @@ def run_celery(options: Sequence[str]) -> None:
 
 
 def celery_options(lanes: Sequence[str], concurrency: int, extra: Sequence[str] = ()) -> list[str]:
-    """Those of Celery's worker as we run it."""
+    """Options of Celery's worker as we run it."""
     # Two workers of one name would answer each other's remote control and look like one.
     name = f"{'all' if len(lanes) == len(LANES) else '-'.join(lanes)}-{uuid.uuid4().hex[:6]}@%h"
     return [

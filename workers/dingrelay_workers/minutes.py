@@ -1,4 +1,4 @@
-"""What the fleet did in each of the last minutes: counted in each process, which adds it up in Redis now and then.
+"""Minutes of the fleet: counted in each process, which adds them up in Redis now and then.
 
 So no message costs a round trip more. A process that dies loses what it has counted since its last report.
 """
@@ -17,7 +17,7 @@ SHOWN = 15
 
 
 class Minutes:
-    """What one process has counted and not reported yet."""
+    """Counts of one process that are not reported yet."""
 
     def __init__(self) -> None:
         self._counted: Counter[tuple[int, str]] = Counter()
@@ -47,7 +47,7 @@ class Minutes:
 
 
 MINUTES = Minutes()
-"""Of this process: cost under a rule by the key of its bucket, and what the functions below name."""
+"""Counts of this process: cost under a rule by the key of its bucket, and the names of the functions below."""
 
 
 def worker(name: str) -> str:

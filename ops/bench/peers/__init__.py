@@ -1,1 +1,1 @@
-"""What people use instead, each set up as its documentation recommends."""
+"""Peers, each set up as its documentation recommends."""

@@ -19,7 +19,7 @@ async def send_text(ctx: dict[str, Any], user: str, text: str) -> None:
 
 
 class WorkerSettings:
-    """What ``arq peers.arq.WorkerSettings`` runs."""
+    """The settings for ``arq peers.arq.WorkerSettings``."""
 
     functions: ClassVar = [send_text]
     redis_settings = REDIS

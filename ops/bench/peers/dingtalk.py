@@ -1,4 +1,4 @@
-"""What every peer does per job: one POST to DingTalk, with a token in a global, as guides show."""
+"""The work of every peer's job: one POST to DingTalk, with a token in a global, as guides show."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""What `dingtalk` does, for the queues that run on asyncio: one POST, with a token in a global."""
+"""`dingtalk` for the queues that run on asyncio: one POST, with a token in a global."""
 
 import os
 from typing import Any

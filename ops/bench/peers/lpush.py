@@ -1,4 +1,4 @@
-"""What HTTP itself costs here: a bare aiohttp handler that pushes the body to a list of Redis."""
+"""Cost of HTTP itself: a bare aiohttp handler that pushes the body to a list of Redis."""
 
 import asyncio
 import os

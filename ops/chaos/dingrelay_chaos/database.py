@@ -62,7 +62,7 @@ class Database:
             connection.execute(statement, values)
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        """What a query finds."""
+        """The rows of a query."""
         read = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)
         with closing(read) as connection:
             connection.row_factory = sqlite3.Row
@@ -75,7 +75,7 @@ class Database:
 
 
 class Directory:
-    """What SQL holds now of those who have not left.
+    """The people in SQL who have not left.
 
     Attributes:
         people: userid → name.

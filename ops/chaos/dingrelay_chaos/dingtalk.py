@@ -23,7 +23,7 @@ DEPARTMENTS = 8
 SHIFTING = tuple(range(101, 106))
 """Departments that come, change and go; only people who move are ever in them."""
 ADDRESSES = ("mobile", "email", "job_number")
-"""What else people are named by."""
+"""Fields that name people beside the userid."""
 
 TEMPLATE = "PROC-CHAOS"
 OPTIONS = ("甲", "乙", "丙")
@@ -44,7 +44,7 @@ CONTROLS = (
 )
 """A form with a control of every kind that comes back otherwise than it was sent (API §11.1)."""
 APPROVERS = ("u2", "u3")
-"""Who is asked, one after the other."""
+"""The approvers, one after the other."""
 ROBOTS = ("robot-1", "robot-2", "robot-3", "robot-4")
 """Robots of groups. DingTalk takes 20 messages of each in a minute."""
 POOL, POOLED = "pool", ("pooled-1", "pooled-2", "pooled-3")

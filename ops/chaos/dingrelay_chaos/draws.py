@@ -12,7 +12,7 @@ from dingrelay_chaos.subscribers import FIRST
 LANES = ("urgent", "normal", "normal", "bulk")
 SENDERS = ("", "crm", "hr")
 MOST_ENDPOINTS = 3
-"""That come in the course of a run: each costs a job for every notice that it gets."""
+"""Most endpoints that are added in the course of a run: each costs a job for every notice that it gets."""
 # The same verb several times: it comes more often.
 AT_DINGTALK = (
     *("agree", "agree", "agree", "agree", "refuse", "redirect", "comment", "terminate"),
@@ -29,7 +29,7 @@ OF_ENDPOINTS = ("pause", "pause", "resume", "resume", "rotate", "rotate", "repla
 
 @dataclass(slots=True)
 class Drawing:
-    """What operations are drawn from: randomness, and what a schedule has asked for so far.
+    """The source of operations: randomness, and the requests of the schedule so far.
 
     Attributes:
         step: the number of the step that is drawn for.

@@ -1,4 +1,4 @@
-"""What the invariants check: what was asked, what the system says now, and what is true at DingTalk."""
+"""Evidence for the invariants: the requests, the system's reports, and the truth at DingTalk."""
 
 import asyncio
 import base64
@@ -36,7 +36,7 @@ USER_DAY = 500
 
 
 class Snapshot:
-    """What really happened at DingTalk. People are userids, contents the texts of messages.
+    """The truth at DingTalk. People are userids, contents the texts of messages.
 
     Args:
         sandbox: what holds it now.
@@ -64,7 +64,7 @@ class Snapshot:
         return found
 
     def sent(self, content: str, user: str) -> list[Row]:
-        """What was sent of a content to a person, whether or not it arrived."""
+        """Sends of a content to a person, whether or not they arrived."""
         return self.by_content.get(content, {}).get(user, [])
 
     def delivered(self, content: str, user: str) -> int:
@@ -110,7 +110,7 @@ def day_of(entry: Row) -> str:
 
 
 class SystemState:
-    """What the system knows now, and has sent.
+    """The system's present state, and the notices that it has sent.
 
     Attributes:
         events: all that happened at DingTalk, the oldest first.
@@ -189,12 +189,12 @@ FAILED_EVENTS = "/call_back/get_call_back_failed_result"
 
 
 Finding = tuple[str, str]
-"""What does not hold, and the job, or the content, that its story is about."""
+"""A violation, and the job or the content that its story is about."""
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignEvidence:
-    """What the system reports of a campaign."""
+    """The system's report of a campaign."""
 
     row: Row
     summary: Row
@@ -350,7 +350,7 @@ class Evidence:
 
 
 def statuses(client: Client, jobs: Iterable[str]) -> dict[str, JobStatus | None]:
-    """What the records say."""
+    """States of the jobs by their records."""
     found: dict[str, JobStatus | None] = {}
     for job in jobs:
         try:
@@ -361,7 +361,7 @@ def statuses(client: Client, jobs: Iterable[str]) -> dict[str, JobStatus | None]
 
 
 async def _campaigns(system: "System", numbers: Sequence[str]) -> dict[str, CampaignEvidence]:
-    """What the system reports of these campaigns, and of each of their people.
+    """The system's reports of these campaigns, and of each of their people.
 
     Read here, as the command line reads it: a process for each takes longer than the run.
     """

@@ -80,7 +80,7 @@ class Fault:
 
     @property
     def bounded(self) -> float:
-        """Its seconds, as the sandbox takes them."""
+        """Seconds of the fault, as the sandbox takes them."""
         return max(0.1, self.seconds)
 
 
@@ -231,7 +231,7 @@ def _spoil_events(system: System, fault: Fault) -> None:
 
 
 def _break_streams(system: System, fault: Fault) -> None:
-    """To those that are open, or to those that are opened next. Nothing comes of it where events are pushed."""
+    """Break the open connections, or the next ones. Nothing comes of it where events are pushed."""
     how = fault.values["how"]
     if how in ON_NEW_STREAMS:
         system.sandbox.add_event_fault(how, seconds=fault.bounded)
@@ -272,7 +272,7 @@ def _events(weight: float, draw: Draw) -> Kind:
 
 
 def _of(part: str, weight: float, draw: Draw, begin: str, end: str) -> Kind:
-    """What a part of the system does to itself, and how it mends that, by the names of its methods."""
+    """A fault of a part of the system, and its mend, by the names of the part's methods."""
 
     def act(method: str) -> Act:
         return lambda system, _: getattr(getattr(system, part), method)()

@@ -35,7 +35,7 @@ AGAIN = frozenset({409, 429, 500, 502, 503, 504})
 
 TOKEN = "tokenOfTheChaosCallback"
 AES_KEY = "chaosChaosChaosChaosChaosChaosChaosChaosCha"
-"""Of the callback; 43 characters."""
+"""AES key of the callback; 43 characters."""
 CALLBACK = "/callbacks/dingtalk/default"
 DELIVERY = {"scale": 0.1, "redeliveries": 80}
 """DingTalk tries again after 1 s and 3 s more, and a stream after 1.6 s. A stream that is half dead is

@@ -30,7 +30,7 @@ PACKAGES = (
     "ops/sandbox/dingrelay_sandbox",
     "ops/chaos/dingrelay_chaos",
 )
-"""What a run needs of the source tree."""
+"""The parts of the source tree that a run needs."""
 
 
 @dataclass(frozen=True, slots=True)

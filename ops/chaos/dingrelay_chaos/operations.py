@@ -1,4 +1,4 @@
-"""What producers, operators and people at DingTalk do. What asks the system is noted in `Requests` first."""
+"""Operations of producers, operators and people at DingTalk. What asks the system is noted in `Requests` first."""
 
 import hashlib
 import random
@@ -25,7 +25,7 @@ from dingrelay_tasks import ApprovalCreate, MessageSend, RobotMessage, UserSync
 from dingrelay_tasks.contract import Contract, ContractError
 
 PLURALS = {"mobile": "mobiles", "email": "emails", "job_number": "job_numbers"}
-"""What a message calls people by."""
+"""Names of recipient fields in a message."""
 FILE_BYTES = 4_000_000
 MOST_MEMORY = 500_000_000
 """Bytes that a gateway has taken at most: as many again for each copy of a file on its way."""
@@ -282,7 +282,7 @@ def act(system: System, step: int, verb: str, target: int, stranger: bool) -> No
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """What `act` has asked for; no other has its remark."""
+    """An operation of `act`; no other has its remark."""
 
     verb: str
     instance: str

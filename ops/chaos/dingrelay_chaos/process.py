@@ -42,7 +42,7 @@ def reserve() -> int:
 
 
 def dingrelay(*arguments: str, environment: Mapping[str, str] = os.environ) -> str:
-    """What a command of ours prints."""
+    """The output of one of our commands."""
     ran = subprocess.run(
         [*CLI, *arguments],
         env=dict(environment),
@@ -98,7 +98,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id; 0 while it does not run."""
+        """Process id; 0 while it does not run."""
         return self._running.pid if self._running and self.alive else 0
 
     @property

@@ -1,4 +1,4 @@
-"""What was asked of the system, and which faults it met: all that the oracle knows beside the sandbox's truth."""
+"""The requests to the system, and the faults that they met: all that the oracle has beside the sandbox's truth."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -57,7 +57,7 @@ class Absence:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What was asked of a job or campaign that there is, and the answer."""
+    """A command on an existing job or campaign, and the answer."""
 
     step: int
     at: float

@@ -37,7 +37,7 @@ MOST_ALIKE = 3
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a run has shown."""
+    """Result of a run."""
 
     schedule: Schedule
     violations: list[Violation]
@@ -166,7 +166,7 @@ def _stories(violations: list[Violation], evidence: Evidence) -> list[str]:
 
 
 def _figures(evidence: Evidence, schedule: Schedule) -> str:
-    """What was done and came of it, in a line."""
+    """Counts of a run's operations and their results, in a line."""
     states = Counter(str(each.state) if each else "gone" for each in evidence.statuses.values())
     faults = sum(isinstance(step.what, Fault) for step in schedule.steps)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))

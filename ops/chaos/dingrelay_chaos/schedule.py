@@ -24,7 +24,7 @@ KEPT_SHARE = (0.4, 1.0)
 """The share of the tables that a seed keeps."""
 
 SOAK_OPERATION_SECONDS = (0.1, 0.7)
-"""Of a soak: two and a half operations a second."""
+"""Pauses between the operations of a soak: two and a half operations a second."""
 KILLED = 0
 """The worker that a soak kills again and again."""
 KILL_SECONDS = 60.0

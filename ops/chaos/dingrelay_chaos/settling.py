@@ -71,7 +71,7 @@ def _rest(system: System, last: list[str], seconds: float) -> None:
     resumed = float("-inf")
 
     def tend() -> None:
-        """What an operator does after a bad hour: resume endpoints, and campaigns that paused."""
+        """Act as an operator after a bad hour: resume endpoints, and campaigns that paused."""
         nonlocal resumed
         system.supervise()
         for row in system.database.rows("select id from campaigns where state = 'paused'"):

@@ -27,20 +27,20 @@ from dingrelay_workers.store.connections import CONNECTIONS as REDIS_CONNECTIONS
 EVERY_SECONDS = 10.0
 MEGA = 1_000_000
 MORE_MEMORY = 1.1
-"""What a process may hold at the end, as a share of what it held in the middle."""
+"""Most memory of a process at the end, as a share of that in the middle."""
 MORE_MB = 5.0
 """MB that are no growth, whatever the share."""
 MORE_OF_OTHERS = 8.0
 """Descriptors or threads that are no growth: connections of a moment."""
 CELERY_CONNECTIONS = 16
-"""To Redis, of a worker at most: ten publish (`broker_pool_limit`), the others consume."""
+"""Connections of a worker's Celery to Redis at most: ten publish (`broker_pool_limit`), the others consume."""
 BOUNDS: Mapping[str, float] = {
     # A connection to SQLite has its file and its log open, all of them share a third file. A file that is
     # closed beside other connections stays open for the next one, so a busy moment leaves its number behind.
     "database files": 2 * (DATABASE_CONNECTIONS + DATABASE_OVERFLOW) + 1,
     "redis sockets": REDIS_CONNECTIONS + CELERY_CONNECTIONS,
 }
-"""What pools may open whenever that many things happen at once, which is no growth either."""
+"""Bounds of pools, up to which more may be opened without being growth."""
 
 
 def run(seed: int, seconds: float) -> int:
@@ -93,7 +93,7 @@ def _sampling(samples: list[Sample], system: System) -> Generator[None]:
 
 
 def _figures(system: System) -> Iterator[tuple[str, str, float]]:
-    """Of every program but the one that is killed, of Redis and of SQL."""
+    """Figures of every program but the one that is killed, of Redis and of SQL."""
     for number, service in enumerate(system.services):
         with suppress(psutil.Error):
             if number != KILLED and service.alive:
@@ -108,7 +108,7 @@ def _figures(system: System) -> Iterator[tuple[str, str, float]]:
 
 
 def _of(pid: int, system: System) -> Iterator[tuple[str, float]]:
-    """What a process holds. Descriptors of pools come by themselves, since each pool has its bound."""
+    """Resources of a process. Descriptors of pools come by themselves, since each pool has its bound."""
     process = psutil.Process(pid)
     files, sockets = process.open_files(), process.net_connections("tcp")
     pools = {
@@ -124,7 +124,7 @@ def _of(pid: int, system: System) -> Iterator[tuple[str, float]]:
 
 
 def grown(samples: Sequence[Sample]) -> list[str]:
-    """What a process holds more of at the end than in the middle of the time.
+    """Resources of which a process holds more at the end than in the middle of the time.
 
     Redis and SQL are not among it: records are kept for days, and so grow with the jobs.
     """
@@ -159,7 +159,7 @@ def _stretches(
 
 
 def table(samples: Sequence[Sample]) -> str:
-    """For each figure: in the middle of the time, and at the end."""
+    """Each figure in the middle of the time and at the end."""
     lines = [f"{'':24}{'in the middle':>16}{'at the end':>16}"]
     for (of, what), (early, late) in sorted(_stretches(samples).items()):
         lines.append(f"{of + ' ' + what:24}{median(early):16,.1f}{median(late):16,.1f}")

@@ -76,7 +76,7 @@ def _logged(evidence: Evidence, ids: set[str]) -> Iterator[Line]:
 
 
 def _skew(skews: list[tuple[float, float]], at: float) -> float:
-    """By how much the clock that wrote a time was wrong."""
+    """Deviation of the clock that wrote a time."""
     past = [seconds for since, seconds in skews if at - seconds >= since]
     return past[-1] if past else skews[0][1] if skews else 0.0
 

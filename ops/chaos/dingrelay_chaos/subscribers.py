@@ -37,7 +37,7 @@ CHUNK = b"x" * 65_536
 ALL = "all"
 """The endpoint that takes everything from the start to the end, over HTTP."""
 QUEUE, TASK = "chaos.notices", "chaos.notice"
-"""Of the endpoint that is a Celery application."""
+"""Queue and task of the endpoint that is a Celery application."""
 KEY = "the-webhook-key-of-chaos-which-must-stay-secret"
 """From which the secrets of endpoints are made; the workers' setting."""
 NETWORKS = "127.0.0.0/8"
@@ -50,14 +50,14 @@ FIRST: dict[str, tuple[str, ...]] = {
 }
 """The endpoints that are there from the start, and what they take."""
 GONE = "gone"
-"""What the names of endpoints begin with that may answer 410."""
+"""Prefix of endpoints that may answer 410."""
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("all",),
     ("all", "approvals", "gone"),
     ("all", "celery", "directory"),
     tuple(FIRST),
 )
-"""Which of them a seed has."""
+"""Sets of subscriptions, one of which a seed has."""
 
 Answer = TypeVar("Answer")
 
@@ -227,7 +227,7 @@ class Subscribers:
         _ask(lambda store: getattr(store, method)(of.id, **arguments))
 
     def resume_all(self) -> None:
-        """What an operator does after a bad hour."""
+        """Act as an operator after a bad hour."""
         for each in tuple(self.all.values()):
             if not each.ends:
                 self.ask("resume", each.name)

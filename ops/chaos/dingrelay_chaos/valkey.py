@@ -22,7 +22,7 @@ CLOSED_PORT = 1
 REPLICA_SECONDS = 3
 """Within which a replica is up to date. A primary that is itself away has none."""
 PAUSE_MS = 3_000
-"""For so long a primary takes no writes while its replica catches up."""
+"""Time in which a primary takes no writes while its replica catches up."""
 
 
 @dataclass(frozen=True, slots=True)

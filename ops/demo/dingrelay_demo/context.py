@@ -1,4 +1,4 @@
-"""What a scenario works with: the system, the screen, what is expected, and ways to send and wait."""
+"""Context of a scenario: the system, the screen, the expectations, and ways to send and wait."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ class TooLate(Exception):
 
 @dataclass(frozen=True)
 class DemoContext:
-    """What an act has at hand."""
+    """Context of an act."""
 
     system: System
     screen: Screen

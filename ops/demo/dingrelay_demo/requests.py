@@ -1,4 +1,4 @@
-"""What the demo asks for: noted before any worker sees it, and compared with what DingTalk has at the end."""
+"""Requests of the demo: noted before any worker has them, and compared with the truth at DingTalk at the end."""
 
 import json
 from collections import Counter
@@ -52,17 +52,17 @@ class GuideScript:
         self._token = {"access_token": token}
 
     def send(self, users: str, message: Mapping[str, Any]) -> Any:
-        """Its step 4."""
+        """Step 4 of the guide."""
         body = {"agent_id": "1000001", "userid_list": users, "msg": message}
         return self._call("/topapi/message/corpconversation/asyncsend_v2", body)
 
     def departments(self) -> list[dict[str, Any]]:
-        """Its step 5."""
+        """Step 5 of the guide."""
         found: list[dict[str, Any]] = self._call("/department/list")["department"]
         return found
 
     def approval(self, process_code: str, user: str, form: Mapping[str, str]) -> Any:
-        """Its step 7."""
+        """Step 7 of the guide."""
         values = [{"name": name, "value": value} for name, value in form.items()]
         body = {
             "process_code": process_code,
@@ -91,7 +91,7 @@ def message(user: str, content: dict[str, Any], lane: Lane = "normal") -> Messag
 
 
 def texts(count: int, subject: str, lane: Lane) -> list[MessageSend]:
-    """As many messages, each to another person and with another text: none can share a call."""
+    """So many messages, each to another person and with another text: none can share a call."""
     return [
         message(f"u{number}", text(f"{subject}：第 {number} 号"), lane)
         for number in range(1, count + 1)
@@ -137,10 +137,10 @@ class Expected:
         self.contents[canonical_json(content)] += people
 
     def statuses(self, kind: type[Contract]) -> list[JobStatus]:
-        """Those of the jobs of a kind."""
+        """States of the jobs of a kind."""
         return [ref.status() for ref in self.jobs.get(kind.kind, [])]
 
 
 def ended(refs: Iterable[JobRef]) -> list[JobRef]:
-    """Those of the jobs that have ended."""
+    """The jobs that have ended."""
     return [ref for ref in refs if ref.status().state.ended]

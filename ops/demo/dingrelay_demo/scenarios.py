@@ -1,4 +1,4 @@
-"""What the demo shows, act by act. Every number that an act shows is counted, none is written."""
+"""The acts of the demo. Every number that an act shows is counted, none is written."""
 
 import asyncio
 import os
@@ -140,7 +140,7 @@ async def approvals(context: DemoContext) -> None:
 
 
 async def decisions(context: DemoContext) -> None:
-    """What came of the approvals, without a question: by events, and passed on by a webhook."""
+    """The decisions on the approvals, without a query: by events, and passed on by a webhook."""
     made = context.system.sandbox.approvals()
     context.screen.act(
         "{count} approvals are decided in DingTalk; the business system gets a webhook of each",

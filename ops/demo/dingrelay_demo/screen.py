@@ -1,4 +1,4 @@
-"""What the person in front of the terminal sees. Without a terminal the same, once it is final."""
+"""The terminal's view. Without a terminal the same, once it is final. Without a terminal the same, once it is final."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -37,7 +37,7 @@ class Screen:
         self._acts = 0
 
     def title(self) -> None:
-        """What this is."""
+        """Print the title."""
         self._console.print()
         self._console.print(
             tr(
@@ -46,7 +46,7 @@ class Screen:
         )
 
     def ready(self, system: "System", seconds: float) -> None:
-        """What runs."""
+        """List the running programs."""
         organisation = system.sandbox.health()
         limits = system.sandbox.limits()
         self._console.print(
@@ -82,7 +82,7 @@ class Screen:
         self._console.print(line)
 
     def note(self, sentence: str, **values: object) -> None:
-        """What has just been seen, in a sentence."""
+        """Print an observation, in a sentence."""
         said = Text(f"→ {tr(sentence, **values)}", style="green")
         self._console.print(Padding(said, (0, 0, 0, len(INDENT))))
 
@@ -99,7 +99,7 @@ class Screen:
 
     @contextmanager
     def bar(self, total: int, noun: str) -> Generator[Callable[[int, Sequence[Row]], None]]:
-        """What draws a bar that fills up while jobs end, and the calls that DingTalk saw until then."""
+        """A bar that fills up while jobs end, with the number of calls at DingTalk."""
         colour = COLOURS[State.DONE]
 
         def show(ended: int, calls: Sequence[Row]) -> None:

@@ -1,4 +1,4 @@
-"""What came out of the demo, by the records and by DingTalk's own audit, and whether it is as it must be."""
+"""Result of the demo, by the records and by DingTalk's own audit, and its verdict."""
 
 import asyncio
 from collections import Counter
@@ -31,7 +31,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out.
+    """The result.
 
     Attributes:
         columns: by what they are of.
@@ -49,7 +49,7 @@ class Verdict:
 
     @property
     def disagreements(self) -> list[str]:
-        """What is not as it must be."""
+        """Deviations from the expected result."""
         found = [tr("not done: {job}", job=job) for job in self.unfinished]
         found += self.misunderstood
         for name, column in self.columns.items():

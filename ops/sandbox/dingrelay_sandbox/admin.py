@@ -11,13 +11,13 @@ from urllib.parse import quote, urlencode, urlsplit
 from dingrelay_sandbox.answers import Dialect
 
 Row = dict[str, Any]
-"""What is reported of one thing; `reports` names the fields."""
+"""One object of a report; `reports` names the fields."""
 Rows = list[Row]
 Answer = TypeVar("Answer")
 TIMEOUT_SECONDS = 60
 OutageKind = Literal["503", "busy", "html", "hang", "close", "reset"]
-"""What calls meet during an outage: HTTP 503, -1 or systemError, a gateway's page, silence, a
-connection that is closed or reset without an answer."""
+"""Answers to calls during an outage: HTTP 503, -1 or systemError, a gateway's page, silence, a connection that is
+closed or reset without an answer."""
 OUTAGES: Mapping[OutageKind, Mapping[str, Any]] = {
     "503": {"kind": "http", "status": 503},
     "busy": {"kind": "error"},
@@ -326,8 +326,8 @@ class SandboxAdmin:
     media = Verb[Rows]("GET media")
     """Every file that was uploaded."""
     robot_posts = Verb[Rows]("GET robots")
-    """What robots posted through webhooks and in groups."""
+    """Posts of robots through webhooks and in groups."""
     organisation = Verb[Row]("GET organisation")
     """The whole directory."""
     health = Verb[Row]("GET health")
-    """That the sandbox runs."""
+    """Health of the sandbox."""

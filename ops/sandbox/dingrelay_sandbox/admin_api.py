@@ -314,7 +314,7 @@ def _advance(
     remark: str = "",
     to_end: bool = False,
 ) -> object:
-    """Those decide who are asked in the step that an approval is in, or in all to come."""
+    """Let the approvers of the present step, or of all steps, decide."""
     approval = sandbox.approvals.find(key)
     if approval.status != "RUNNING":
         raise ValueError(f"the approval is {approval.status}")

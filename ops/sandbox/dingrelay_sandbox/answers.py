@@ -1,4 +1,4 @@
-"""What DingTalk answers, in its two dialects, and the refusals that lead to it (API §1, §5.2)."""
+"""Answers of DingTalk in its two dialects, and the refusals that lead to them (API §1, §5.2)."""
 
 import json
 from collections.abc import Mapping
@@ -46,17 +46,17 @@ NOT_HERE = (
 """Starts of paths of DingTalk's that the sandbox does not have."""
 
 BAN_PAGE = b"<!DOCTYPE html><html><script>location='/punish?x5secdata=1'</script></html>"
-"""To an address that is banned: it names the guard and its verdict (API §6)."""
+"""Page for an address that is banned: it names the guard and its verdict (API §6)."""
 GATEWAY_PAGE = (
     b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head>"
     b"<body><center><h1>502 Bad Gateway</h1></center></body></html>"
 )
-"""Of some proxy on the way, which knows nothing of DingTalk."""
+"""Page of a proxy in between, which does not know DingTalk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back over HTTP. `headers` come on top of, or instead of, the usual ones."""
+    """An answer over HTTP. `headers` come on top of, or instead of, the usual ones."""
 
     status: int
     body: bytes
@@ -147,14 +147,14 @@ def too_many(dialect: Dialect, path: str, breach: Breach, *, at: float, code: st
 
 
 def _api_name(path: str) -> str:
-    """What the old gateway calls an API."""
+    """The old gateway's name of an API."""
     if not path.startswith("/topapi/"):
         return path
     return "dingtalk.oapi" + path.removeprefix("/topapi").replace("/", ".")
 
 
 def _breach_message(path: str, breach: Breach, at: float) -> str:
-    """Which API, how many, and until when, in Beijing time (API §5.2, §6)."""
+    """API, limit and end of a breach, in Beijing time (API §5.2, §6)."""
     api = _api_name(path)
     end = int(at) + 1 if breach.until <= int(at) + 1 else int(breach.until) + 1
     return (
@@ -207,7 +207,7 @@ REFUSALS = {
         "internalError 您没有任务处理的权限",
     ),
 }
-"""What is wrong → code and text in each dialect."""
+"""Reason of a refusal → code and text in each dialect."""
 
 
 def refused(dialect: Dialect, what: str, detail: str = "", **how: Any) -> Refusal:

@@ -21,7 +21,7 @@ FlowResult = Literal["", "agree", "refuse"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Who must consent: all of them (AND), any of them (OR), or the only one (NONE)."""
+    """A step's approvers and rule: all of them (AND), any of them (OR), or the only one (NONE)."""
 
     action: Action
     users: tuple[str, ...]
@@ -90,7 +90,7 @@ FIRST_TASK_ID = 74_000_000_001
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an instance was asked for with."""
+    """The request that made an instance."""
 
     template: Template
     originator: str
@@ -136,7 +136,7 @@ class Instance:
 
     @property
     def open_tasks(self) -> list[Task]:
-        """What waits for a decision."""
+        """Tasks that wait for a decision."""
         return [task for task in self.tasks if task.status == "RUNNING"]
 
     def find(self, task_id: int) -> Task | None:
@@ -144,7 +144,7 @@ class Instance:
         return next((task for task in self.tasks if task.id == task_id), None)
 
     def task_of(self, user: str) -> Task:
-        """What waits for a person's decision.
+        """The task that waits for a person's decision.
 
         Raises:
             LookupError: nothing does.
@@ -301,7 +301,7 @@ class Approvals:
 
 
 def title_of(instance: Instance, organisation: Organisation) -> str:
-    """What the lists in the client show."""
+    """Title in the client's lists."""
     person = organisation.people.get(instance.request.originator)
     name = organisation.fields(person)["name"] if person else instance.request.originator
     return f"{name}提交的{instance.request.template.name}"

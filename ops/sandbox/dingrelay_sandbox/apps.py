@@ -37,7 +37,7 @@ class App(BaseModel, extra="forbid", frozen=True):
 
     @property
     def visible(self) -> Part:
-        """Who sees the app."""
+        """The app's visible range."""
         if self.visible_departments is None and self.visible_users is None:
             return self.departments, self.users
         departments, users = self.visible_departments or (), self.visible_users or ()
@@ -83,11 +83,11 @@ class Scopes:
         self._known: dict[Part, Scope] = {}
 
     def of(self, app: App) -> Scope:
-        """What the app may read."""
+        """The scope that the app may read."""
         return self._scope((app.departments, app.users))
 
     def reached_by(self, app: App) -> Scope:
-        """Who sees the app, and gets its messages."""
+        """The people that see the app, and get its messages."""
         return self._scope(app.visible)
 
     def _scope(self, part: Part) -> Scope:

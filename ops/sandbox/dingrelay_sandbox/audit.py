@@ -9,7 +9,7 @@ from dingrelay_sandbox.windows import Peak, Rate
 
 
 class Audit:
-    """What was called, kept in the order of arrival.
+    """The calls, in the order of arrival.
 
     Args:
         kept: how many single calls are kept; the oldest go first.

@@ -25,7 +25,7 @@ class Upload:
 
 
 Body = tuple[dict[str, Any] | None, Upload | None]
-"""What a body says: None where it is nothing that can be read, and the file that came with it."""
+"""Content of a body: None where it is unreadable, and the file that came with it."""
 
 
 def read_body(content: bytes, content_type: str, whole_type: str) -> Body:
@@ -131,7 +131,7 @@ class Passage:
 
 
 def passage(query: Mapping[str, str], payload: Mapping[str, Any] | None) -> Passage:
-    """What a call at the door is about; its parameters are in the query or the form."""
+    """The API that a call at the door names; its parameters are in the query or the form."""
     given = {**query, **(payload or {})}
     method = str(given.get("method", ""))
     path = FORMER.get(method)

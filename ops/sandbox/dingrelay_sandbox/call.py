@@ -66,7 +66,7 @@ class Call:
 
     @property
     def app_key(self) -> str:
-        """Whose call it is: by its token, or, where one is fetched, as it says itself."""
+        """The calling app: by its token, or, where one is fetched, by its own statement."""
         if self.app is not None:
             return self.app.app_key
         given = self.fault_parameters
@@ -89,7 +89,7 @@ class Call:
 
     @property
     def fault_parameters(self) -> Mapping[str, Any]:
-        """What a fault's `match` looks at."""
+        """The parameters that a fault's `match` compares."""
         return {**self.query, **(self.payload or {})}
 
     @property

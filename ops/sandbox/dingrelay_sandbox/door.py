@@ -11,7 +11,7 @@ LONGEST_SECONDS = 600.0
 
 
 class Door:
-    """Where a server listens.
+    """A listening server that can be shut.
 
     The port stays ours while the door is shut: a second socket is bound to it, and never listens.
 

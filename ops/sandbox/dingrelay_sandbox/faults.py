@@ -33,7 +33,7 @@ AFTER_EFFECT = frozenset({"truncated", "wrong_types", "reset_after", "lost_answe
 FIXED = frozenset({"reset_before", "reset_after"})
 """The kinds whose name says when they strike."""
 TOKEN_APIS = ("/gettoken", "/v1.0/oauth2/")
-"""Where tokens are fetched."""
+"""Paths that return tokens."""
 
 
 class FaultSpec(Spec, frozen=True):

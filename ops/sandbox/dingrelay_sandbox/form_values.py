@@ -1,4 +1,4 @@
-"""What a control takes, and how its value comes back (API §4.4, §11.1)."""
+"""Values of form controls: the check, and the form in which they come back (API §4.4, §11.1)."""
 
 import hashlib
 import json
@@ -167,7 +167,7 @@ _CHECKS: Mapping[str, Callable[[str, Control, SandboxState], bool]] = {
     "RelateField": _are_approvals,
     TABLE: lambda value, control, _: all(map(_is_cell, chain(*json.loads(value)))),
 }
-"""What each kind of control takes; the others take any text."""
+"""Checks of each kind of control; the others take any text."""
 
 
 def _is_cell(cell: Any) -> bool:
@@ -251,7 +251,7 @@ def _contact(organisation: Organisation, userid: str) -> dict[str, str]:
 
 
 def _rehosted(url: str) -> str:
-    """Where DingTalk keeps a picture that was sent as an address elsewhere."""
+    """DingTalk's address of a picture that was sent as an address elsewhere."""
     return f"https://static.dingtalk.com/media/lAD{_digest(url)}.png"
 
 

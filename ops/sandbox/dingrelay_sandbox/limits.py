@@ -1,4 +1,4 @@
-"""What the sandbox limits, and how long things take: DingTalk's own figures unless set otherwise; who is over them."""
+"""Limits and durations of the sandbox: DingTalk's own figures unless set otherwise, and the breaches."""
 
 import random
 from collections import Counter
@@ -187,7 +187,7 @@ class Limiter:
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self.limits = limits
-        """Those in force. Each rate is counted by itself, so what is counted against an unchanged one stays."""
+        """The limits in force. Each rate is counted by itself, so what is counted against an unchanged one stays."""
         self.clock = clock
         self._windows: dict[tuple[str, str, Rate, WindowKind], Window] = {}
         self._closed_until: dict[tuple[str, str, Rate], float] = {}

@@ -148,9 +148,9 @@ class Organisation:
         self._members: dict[int, list[str]] = {}
         self._below: dict[int, frozenset[int]] = {}
         self._heads: dict[int, str] = {}
-        """Who headed a department before the change that is under way."""
+        """Heads of departments before the change that is under way."""
         self._indexes: dict[str, dict[str, str]] = {}
-        """By field: value → user, built when it is first asked for."""
+        """Indexes by field: value → user, built when first used."""
         self.seed(users=0, departments=1, seed=0)
 
     def seed(self, *, users: int, departments: int, seed: int) -> None:
@@ -215,7 +215,7 @@ class Organisation:
         return index.get(value)
 
     def fields(self, person: Person) -> dict[str, Any]:
-        """What is known of a person; absent fields are empty."""
+        """Fields of a person; absent ones are empty."""
         known = profile(person.userid, person.number, self.seed_number)
         known["dept_id_list"] = list(person.departments)
         if person.changes:
@@ -358,7 +358,7 @@ class Organisation:
 
 
 def _kind(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """What happened to a person: they began to use DingTalk, were changed, or nothing (empty)."""
+    """The kind of a person's change: they began to use DingTalk, were changed, or nothing (empty)."""
     if before == after:
         return ""
     activated = after.get("active") is True and before.get("active") is not True

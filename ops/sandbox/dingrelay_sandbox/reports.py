@@ -1,4 +1,4 @@
-"""What really happened, as the admin API reports it. All times are Unix seconds of the sandbox's clock."""
+"""Reports of the truth for the admin API. All times are Unix seconds of the sandbox's clock."""
 
 import json
 from dataclasses import asdict
@@ -144,6 +144,6 @@ def organisation(state: SandboxState) -> Row:
 
 
 def health(state: SandboxState) -> Row:
-    """That it runs."""
+    """Health of the sandbox."""
     known = state.organisation
     return {"status": "ok", "users": len(known.people), "departments": len(known.departments)}

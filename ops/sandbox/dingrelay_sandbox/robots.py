@@ -33,7 +33,7 @@ class Robot(BaseModel, extra="forbid", frozen=True):
 
 @dataclass(slots=True)
 class GroupPost:
-    """What an app's robot posted in a group."""
+    """A post of an app's robot in a group."""
 
     group: str
     app_key: str
@@ -71,7 +71,7 @@ class Robots:
         self.posts.append({**place, "message": message})
 
     def page(self, group: str) -> str:
-        """What stands in a group, as a page for people."""
+        """The posts in a group, as a page for people."""
         posts = [post for post in self.posts if post["group"] == group]
         rows = "".join(
             f"<article><small>{time.strftime('%H:%M:%S', time.localtime(post['at']))}</small>"

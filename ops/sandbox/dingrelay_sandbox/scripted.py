@@ -1,4 +1,4 @@
-"""What every scripted fault has: of calls (`faults`) and of events (`events.event_faults`)."""
+"""Common parts of scripted faults: of calls (`faults`) and of events (`events.event_faults`)."""
 
 import random
 import time

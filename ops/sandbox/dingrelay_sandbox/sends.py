@@ -65,7 +65,7 @@ class Entry:
 
 @dataclass(slots=True)
 class _Day:
-    """What an app has sent on one Beijing day: who has which message, and how many each person has."""
+    """Sends of an app on one Beijing day: the recipients of each message, and the count of each person."""
 
     got: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     received: Counter[str] = field(default_factory=Counter[str])

@@ -62,4 +62,4 @@ class Template(BaseModel, extra="forbid", frozen=True):
 
 with Path(__file__).with_name("templates.toml").open("rb") as _file:
     DEFAULT_TEMPLATES = tuple(map(Template.model_validate, tomllib.load(_file)["template"]))
-"""Those of a new sandbox."""
+"""Templates of a new sandbox."""

@@ -30,7 +30,7 @@ class Tokens:
         return value
 
     def look_up(self, value: str, at: float) -> tuple[TokenState, str]:
-        """What a token is worth, and whose it is (empty when unknown)."""
+        """State of a token, and its app (empty when unknown)."""
         app_key, until = self._tokens.get(value, ("", 0))
         if not app_key:
             return "unknown", ""
@@ -88,7 +88,7 @@ class SignIns:
         return _keep(self._tokens, (app_key, userid, at + SIGN_IN_SECONDS))
 
     def person(self, token: str, at: float) -> str | None:
-        """Whose token it is."""
+        """The person that a token belongs to."""
         _, userid, until = self._tokens.get(token, NO_ONE)
         return userid if until > at else None
 

@@ -41,8 +41,8 @@ another number once they are ready. What is imported stays: looking for garbage 
 the time that a start takes."""
 
 FIRST_PROCESS = 1
-"""In a container the number of the program itself. The kernel keeps signals from it that it does not
-handle, so SIGTERM would not end it as long as it starts."""
+"""The process id of a container's main program. The kernel keeps signals from it that it does not handle, so SIGTERM
+would not end it as long as it starts."""
 
 app = typer.Typer(
     name="dingrelay",

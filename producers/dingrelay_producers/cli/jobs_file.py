@@ -100,7 +100,7 @@ def send_jobs(
 
 
 class _Progress:
-    """What is accepted, and how to go on after an error."""
+    """The number of accepted jobs, and how to go on after an error."""
 
     def __init__(self, first: int, *, keep: bool) -> None:
         self.count = 0
@@ -172,7 +172,7 @@ def _send(
     except ServiceUnavailable as error:
         progress.unsure = max(jobs)
         if isinstance(error, CellUnavailable):
-            # Those for other servers are accepted, but not all of these lines.
+            # Lines for other servers are accepted, but not all of these.
             progress.accept(sent, progress.next)
         raise
     progress.accept(sent, wrong.number if wrong else batch[-1][0] + 1)

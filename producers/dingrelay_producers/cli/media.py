@@ -26,7 +26,7 @@ T = TypeVar("T")
 BODIES: "dict[str, MediaType]" = {"image": "image", "voice": "voice", "file": "file"}
 """Messages whose body is a file, and its type."""
 PICTURES = (("link", "picUrl"), ("oa", "body", "image"))
-"""Where other messages have a picture."""
+"""Paths of pictures in messages of other types."""
 PLACEHOLDER = "@"
 
 app = typer.Typer(help="Upload files that messages show.", no_args_is_help=True)

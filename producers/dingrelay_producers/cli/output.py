@@ -1,4 +1,4 @@
-"""What a command gives: colours and tables for people, JSON for programs, and its exit code."""
+"""Output of commands: colours and tables for people, JSON for programs, and the exit code."""
 
 import errno
 import json
@@ -38,7 +38,7 @@ USAGE = 2
 UNREACHABLE = 3
 """A service cannot be reached."""
 NOT_ENDED = 4
-"""What was waited for has not ended in the given time. It goes on."""
+"""Exit code: the job has not ended within the timeout. It goes on."""
 INTERRUPTED = 130
 """Ctrl-C, as a shell says it. What was waited for goes on."""
 
@@ -67,7 +67,7 @@ COLOURS = {
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where a command prints for people."""
+    """The console for human-readable output."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPED_COLUMNS
     return Console(stderr=stderr, width=width, highlight=False)
@@ -84,7 +84,7 @@ as_json = ContextVar("as_json", default=False)
 
 
 def print_result(document: Any, page: Callable[[], RenderableType | None]) -> None:
-    """What a command found or did: JSON for programs, a page for people.
+    """Print a command's result: JSON for programs, a page for people.
 
     Args:
         document: any value that JSON has.
@@ -115,7 +115,7 @@ def print_json(value: Any) -> None:
 def output_file(
     name: str, option: str, encoding: str | None = "utf-8", *, private: bool = False
 ) -> Generator[Callable[[Iterable[Any]], None]]:
-    """What writes text, or bytes, into a file, which is there once the block ends, and only as a whole.
+    """Yields a writer of text or bytes; the file appears once the block ends, and only complete.
 
     Args:
         name: of the file, or of a device such as ``/dev/stdout``.
@@ -385,7 +385,7 @@ def print_table(rows: Iterable[Row], *columns: Column[Row], empty: str = "") -> 
 def fitting(
     columns: Sequence[Column[Any]], rows: Sequence[Sequence[Text]], available: int
 ) -> Sequence[int]:
-    """Which columns there is room for, by their numbers."""
+    """The columns that fit into the width, by index."""
     shown = list(range(len(columns)))
     widths = [_width(column, number, rows) for number, column in enumerate(columns)]
     while sum(widths[number] + GAP for number in shown) - GAP > available:

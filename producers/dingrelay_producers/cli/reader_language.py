@@ -12,7 +12,7 @@ from rich import _wrap
 from dingrelay_producers.language import tr, translated
 
 TEXTS = ("help", "short_help", "epilog", "rich_help_panel", "show_default")
-"""What a command, and each of its parameters, shows a person."""
+"""Attributes with help text of a command and its parameters."""
 
 _RICH = {
     "DEPRECATED_STRING": "(deprecated) ",
@@ -26,7 +26,7 @@ _RICH = {
     "ABORTED_TEXT": "Aborted.",
     "RICH_HELP": "Try [blue]'{command_path} {help_option}'[/] for help.",
 }
-"""What typer asks gettext for when it is imported, and no more."""
+"""Texts that typer translates by gettext at import, and no others."""
 OF_TYPER = (
     *_RICH.values(),
     "(dynamic)",

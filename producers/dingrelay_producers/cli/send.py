@@ -21,7 +21,7 @@ PEOPLE = {"mobile": "mobiles", "email": "emails", "job_number": "job_numbers"}
 SYNC_SECONDS = 3600.0
 """A large organisation takes minutes to read."""
 POSTED = {"group", "robot"}
-"""What `--to` names so is posted by robots; these are fields of the job, too."""
+"""Names in `--to` that are posted by robots; these are fields of the job, too."""
 
 
 @takes(*JOB)

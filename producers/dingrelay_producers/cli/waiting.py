@@ -117,7 +117,7 @@ def _ended(ref: "JobRef", timeout: float) -> "JobStatus":
 
 
 def wait_for_all(refs: "Sequence[JobRef]", seconds: float = JOB_SECONDS) -> Counter[State]:
-    """In which states the jobs are once all have ended, or the time is over, as in `wait_for`."""
+    """The jobs' states, counted, once all have ended or the time is over, as in `wait_for`."""
     deadline = time.monotonic() + seconds_to_wait(seconds)
     states: Counter[State] = Counter()
     with spinner(tr("waiting")) as moving:

@@ -49,20 +49,20 @@ class ApprovalStatus(BaseModel, frozen=True):
     """DingTalk's id of it."""
     state: ApprovalState
     source: Literal["job", "event", "look"]
-    """Where the state comes from: its creation, an event of DingTalk, or a look-up."""
+    """Source of the state: the instance's creation, an event of DingTalk, or a look-up."""
     job: str
     """The job that created it; empty if it was created in DingTalk."""
     sender: str
     template: str
-    """Its process code."""
+    """Process code of the template."""
     originator: str
     title: str
     business_id: str
-    """Its number, as people see it."""
+    """DingTalk's number of the approval, as people see it."""
     link: str
     """A page that shows it in DingTalk."""
     created_at: datetime | None
-    """To the minute if DingTalk gives no more."""
+    """Precise to the minute if DingTalk gives no more."""
     finished_at: datetime | None
     known_since: datetime
     """When it was stored first, by Redis's clock."""
@@ -181,7 +181,7 @@ class ApprovalRef:
         return self._client.send(asked.job(self.id, decision))
 
     def known(self) -> ApprovalStatus | None:
-        """As `status`; None if it is not followed (yet)."""
+        """Like `status`; None if it is not followed (yet)."""
         found: ApprovalStatus | None = run(
             service("approvals", self._settings).get(self.app, self.id)
         )

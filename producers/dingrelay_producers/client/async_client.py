@@ -39,7 +39,7 @@ class AsyncClient(InThreads[Client]):
 
     @property
     def settings(self) -> Settings:
-        """Where Redis and the broker are."""
+        """The client's settings."""
         return self._blocking.settings
 
     async def send(self, job: Contract) -> AsyncJobRef:

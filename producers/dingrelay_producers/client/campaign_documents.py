@@ -1,4 +1,4 @@
-"""What a campaign is to be, and how it stands."""
+"""Documents of campaigns: the plan, the check, the state."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ class Malformed(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where the row is, as people are to read it."""
+        """The row's position in the file, for people."""
         if self.pasted:
             return en("line {} of the pasted text", self.line)
         return en("line {}", self.line)
@@ -60,7 +60,7 @@ class MalformedRecipients(ContractError):
 
 
 class Plan(TypedDict, total=False):
-    """What a campaign is to be. Each person that the recipients, users and departments name gets it once.
+    """The plan of a campaign. Each person that the recipients, users and departments name gets it once.
 
     Attributes:
         name: for people; it need not be unique.
@@ -130,7 +130,7 @@ class SkippedRow(BaseModel, frozen=True):
 
     @property
     def place(self) -> str:
-        """As of `Malformed`."""
+        """See `Malformed`."""
         return Malformed(self.line, self.problem, self.pasted).place
 
 
@@ -139,13 +139,13 @@ class FirstRecipient(BaseModel, frozen=True):
 
     userid: str
     name: str
-    """As the directory has it; empty if it has none."""
+    """Name in the directory; empty if it has none."""
     message: dict[str, Any]
     """DingTalk's `msg` object with its fields filled in."""
 
 
 class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults_required=True):
-    """What a campaign will take, and which of its people it will not reach, as far as that is known now."""
+    """Cost of a campaign, and the people that it will not reach, as far as that is known now."""
 
     recipients: int
     """People, each once."""
@@ -156,7 +156,7 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     """People who are looked up at DingTalk before their calls, and left out if it does not know them; null
     where there are no look-ups."""
     left: int | None
-    """Of those, people who have left; null as well for more than 200,000 people, like the three counts below."""
+    """How many of those have left; null as well for more than 200,000 people, like the three counts below."""
     out_of_range: int | None
     """People in the directory who do not see the app; null where its range is not known."""
     had_it_today: int | None
@@ -164,11 +164,11 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     at_daily_limit: int | None
     """People who have 500 messages of the app today, and would get no more."""
     minutes: float
-    """Of sending, with all limits to itself."""
+    """Duration of sending with all limits to itself."""
     waiting_minutes: float
     """Until what waits already, or runs as another campaign of the app, is through."""
     limit: Kept
-    """What makes it take that long; empty for nothing."""
+    """The limit that decides the duration; empty for none."""
     starts_at: datetime
     """When it may send first."""
     ends_at: datetime
@@ -178,7 +178,7 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     quota_limit: int | None
     """Calls of the month; null for no limit."""
     quota_share: float | None
-    """Of the month's calls that this campaign takes; null without a limit."""
+    """Share of the month's calls that this campaign takes; null without a limit."""
     fits: bool
     """Whether it gets through before broadcasts have to stop."""
     duplicates: int
@@ -219,7 +219,7 @@ class CampaignStatus(
     rate: int | None
     """Recipients a minute at most; null for DingTalk's limits only."""
     weight: int
-    """Its share beside other campaigns that run."""
+    """Share of the limits beside other campaigns that run."""
     error_share: float
     """Share of failed recipients at which it pauses itself."""
     recipients: int
@@ -233,7 +233,7 @@ class CampaignStatus(
     planned: Annotated[int, Field(validation_alias=AliasChoices("planned", "chunks"))]
     """Calls that it takes."""
     ended: Annotated[int, Field(validation_alias=AliasChoices("ended", "settled"))]
-    """Those of them that have ended. The counts below belong to these."""
+    """How many of them have ended. The counts below belong to these."""
     calls: int
     """Calls that DingTalk took."""
     accepted: int
@@ -250,5 +250,5 @@ class CampaignStatus(
     skipped: list[SkippedRow] = []
     """Some of the rows that were skipped; only of a draft, where one campaign is looked at."""
     preview: CampaignPreview | None = None
-    """What its check found when it was made, without `first`; only where one campaign is looked at. Null of one of 0.2.0, and
-    where Redis could not be used."""
+    """Result of the check when the campaign was made, without `first`; only where one campaign is looked at. Null of
+    one of 0.2.0, and where Redis could not be used."""

@@ -47,7 +47,7 @@ class CampaignPlan:
         self._enqueue = enqueue
 
     def preview(self) -> CampaignPreview:
-        """What it will take; nothing is stored. An iterator that is read here is used up.
+        """Check the plan; nothing is stored. An iterator that is read here is used up.
 
         Raises:
             ContractError: the plan is wrong; it names the field, or the lines.
@@ -86,7 +86,7 @@ class CampaignRef:
         self.id = campaign
 
     def preview(self) -> CampaignPreview:
-        """What it will take as a whole."""
+        """Cost of the whole campaign."""
         found: CampaignPreview = run(self._service.preview(self.id))
         return found
 
@@ -123,7 +123,7 @@ class CampaignRef:
         run(self._service.delete(self.id, wait=True))
 
     def report(self) -> dict[str, Any]:
-        """What became of its people, and why, as ``campaign report --json`` prints it."""
+        """Outcomes of the campaign's people with their reasons, as ``campaign report --json`` prints it."""
         return dict(run(self._service.report(self.id)).model_dump(mode="json"))
 
     def test(self, users: Sequence[str], fields: Mapping[str, str] | None = None) -> None:

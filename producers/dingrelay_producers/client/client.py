@@ -490,7 +490,7 @@ class Client:
         return run(listed.find(asked, most))
 
     def person(self, user: str, *, app: str | None = None, limit: int = 50) -> PersonHistory:
-        """What a person was sent, by messages and by campaigns, and how the directories know them.
+        """Messages to a person, single ones and of campaigns, and the person's entries in the directories.
 
         Args:
             user: their userid.

@@ -55,7 +55,7 @@ class ClientConnection:
         self._breaker = Breaker() if settings.cell else None
 
     def redis_call(self, use: Callable[[Redis], Any]) -> Any:
-        """What Redis answers."""
+        """Redis's answer."""
         if self._breaker is not None:
             try:
                 self._breaker.check()
@@ -76,7 +76,7 @@ class ClientConnection:
         except RedisError as error:
             if self._breaker is not None:
                 self._breaker.answered()
-            # What Redis answers, such as "DB index is out of range", holds no part of the URL.
+            # Redis's answer, such as "DB index is out of range", holds no part of the URL.
             words = f" ({error})"[:100] if isinstance(error, ResponseError) else ""
             raise self._away(f"{type(error).__name__}{words}") from error
         if self._breaker is not None:
@@ -84,7 +84,7 @@ class ClientConnection:
         return answer
 
     def run(self, call: Call) -> Any:
-        """What a script answers."""
+        """The script's answer."""
         return self.redis_call(lambda redis: scripts.run(redis, call))
 
     def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[Written]) -> list[Enqueued]:

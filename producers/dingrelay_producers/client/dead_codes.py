@@ -18,9 +18,9 @@ class DeadCode(BaseModel):
     """DingTalk's, or a word of ours."""
     error_class: str
     message: Kept
-    """Of the latest of them."""
+    """Message of the latest of them."""
     hint: Kept
-    """What to do about it."""
+    """Remedy."""
     jobs: int
     latest: str
     """The id of the latest of them."""

@@ -1,4 +1,4 @@
-"""What lists can be narrowed to: one filter a noun, from which its options and its arguments are made."""
+"""Filters of lists: one a noun, from which its options and its arguments are made."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ CampaignOutcome = Literal[
     "cancelled",
     "pending",
 ]
-"""What can have become of a recipient of a campaign."""
+"""Outcomes of a recipient of a campaign."""
 CampaignSought = Literal[CampaignOutcome, "unread"]
 """The recipients of a list: those of an outcome, or accepted ones that had not read it when DingTalk was asked."""
 ApprovalStateName = Literal["running", "approved", "refused", "terminated", "deleted"]
@@ -70,7 +70,7 @@ class Asked(NamedTuple):
 
 
 class ListFilter:
-    """What a list is narrowed to; None for any."""
+    """Conditions of a list; None for any."""
 
     __slots__ = ()
     SAME: ClassVar[tuple[str, ...]] = ()
@@ -78,7 +78,7 @@ class ListFilter:
 
     @property
     def equal(self) -> dict[str, Any]:
-        """What is listed has to have this, by its field."""
+        """The values that listed objects must have, by field."""
         return {name: value for name in self.SAME if (value := getattr(self, name)) is not None}
 
     @property
@@ -90,7 +90,7 @@ class ListFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter(ListFilter):
-    """Which jobs a list holds."""
+    """Conditions of a list of jobs."""
 
     SAME = ("state", "kind", "app", "sender", "lane")
 
@@ -147,7 +147,7 @@ class JobFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenFilter(ListFilter):
-    """What a list is narrowed to that not every reader may see in whole.
+    """Conditions of a list that some readers see only a part of.
 
     Attributes:
         apps: only what is of these apps; None for any.
@@ -160,7 +160,7 @@ class SeenFilter(ListFilter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalFilter(SeenFilter):
-    """Which approvals a list holds."""
+    """Conditions of a list of approvals."""
 
     SAME = ("app", "state", "template", "originator", "sender")
 
@@ -187,7 +187,7 @@ class ApprovalFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignFilter(SeenFilter):
-    """Which campaigns a list holds."""
+    """Conditions of a list of campaigns."""
 
     SAME = ("app", "state", "sender")
 
@@ -197,7 +197,7 @@ class CampaignFilter(SeenFilter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter(SeenFilter):
-    """Which changes a list holds."""
+    """Conditions of a list of changes."""
 
     SAME = ("actor", "action", "kind", "object")
 

@@ -7,7 +7,7 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_send import USERS_PER_CALL, MessageSend
 
 _alike = attrgetter(*(MessageSend.model_fields.keys() - {"to", "message"}))
-"""In what jobs of one content must be the same as well."""
+"""Fields that jobs of one content must have in common as well."""
 
 
 class Group:

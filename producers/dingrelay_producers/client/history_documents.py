@@ -1,4 +1,4 @@
-"""Which jobs a list holds, and what is known of them and of the people they were for."""
+"""Documents of job lists: jobs, and their recipients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dingrelay_tasks.sentence import Kept
 
 
 class Message(BaseModel, frozen=True):
-    """What was sent to one person, or was not."""
+    """A message to one person, sent or left out."""
 
     at: datetime
     """When DingTalk took the call or the job ended; when the campaign was made, where it took none."""

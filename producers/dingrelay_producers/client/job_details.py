@@ -79,7 +79,7 @@ def details(use: Callable[[Callable[[Redis], Any]], Any], history: Any, job_id: 
     if found is None and history is not None:
         found = run(history.details(job_id))
     elif found is not None and found.status.kind == RobotMessage.kind and history is not None:
-        # Who has read it, and that it was taken back, is in the history only.
+        # Its readers and its recall are in the history only.
         with suppress(ServiceUnavailable):
             found = run(history.details(job_id)) or found
     if found is None:

@@ -55,11 +55,11 @@ class Brief(NamedTuple):
     sender: str = ""
     lane: str = ""
     code: str = ""
-    """Of its error."""
+    """Code of its error."""
 
 
 FIELDS = Brief._fields[2:]
-"""What `briefs.lua` knows of a job."""
+"""Fields of a job that `briefs.lua` reads."""
 
 
 class JobList:
@@ -155,7 +155,7 @@ class JobList:
         return [*found, *rows], at
 
     async def codes(self, chosen: JobFilter) -> DeadCodes:
-        """Those of the index, which is that of dead and unknown jobs, counted by code.
+        """Dead and unknown jobs, counted by code.
 
         Raises:
             ServiceUnavailable: Redis can't be used.
@@ -249,7 +249,7 @@ class JobList:
             full = number == chunk or len(rows) == limit
 
     async def _among(self, ids: Sequence[str], chosen: JobFilter) -> dict[str, JobStatus]:
-        """Those of these jobs that fit, in their order."""
+        """The jobs among these that match, in their order."""
         if chosen.reads_jobs:
             wanted = await self._that_ask_for(ids, chosen)
             ids = [job for job in ids if job in wanted]
@@ -268,7 +268,7 @@ class JobList:
         )
 
     async def _read(self, ids: Sequence[str]) -> tuple[dict[str, JobStatus], list[str]]:
-        """Those of these jobs whose records can be read, and the others."""
+        """The jobs with a readable record, and the ids of the others."""
         if not ids:
             return {}, []
         call = record.READ.call([keys.job(job) for job in ids], [""])
@@ -287,7 +287,7 @@ class JobList:
         return found, gone
 
     async def _that_ask_for(self, ids: Sequence[str], chosen: JobFilter) -> set[str]:
-        """Those of the jobs that are for a person, or have a text, by what their records hold."""
+        """The jobs whose records name a person, or hold a text."""
 
         def payloads(redis: Any) -> Any:
             pipe = redis.pipeline(transaction=False)
@@ -308,12 +308,12 @@ class JobList:
         return found
 
     async def _ask(self, work: Callable[[Any], Any]) -> Any:
-        """What Redis answers."""
+        """Redis's answer."""
         answer = self._use(work)
         return await answer if isawaitable(answer) else answer
 
     async def _if_answered(self, asked: Coroutine[Any, Any, _T], otherwise: _T) -> _T:
-        """What the history answers; something else if it need not be waited for."""
+        """The history's answer, or `otherwise` if the list need not wait for it."""
         try:
             return await self._answered(asked)
         except ServiceUnavailable:
@@ -322,7 +322,7 @@ class JobList:
             return otherwise
 
     async def _answered(self, asked: Coroutine[Any, Any, _T]) -> _T:
-        """What the history answers."""
+        """The history's answer."""
         try:
             async with asyncio.timeout(self._patience):
                 return await asked

@@ -45,7 +45,7 @@ class LocalFile:
 
     @property
     def digest(self) -> str:
-        """What files have in common that are one for DingTalk. People see the name."""
+        """The digest of type and content: DingTalk treats files with the same one as equal. People see the name."""
         head = f"{self.type}\n{self.name}\n".encode()
         return hashlib.sha256(head + self.content).hexdigest()
 

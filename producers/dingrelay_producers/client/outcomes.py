@@ -1,4 +1,4 @@
-"""What can have become of a message for one person, in words: one table for every door."""
+"""Outcomes of a message for one person, in words: one table for every door."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -10,7 +10,7 @@ TONES = ("bad", "doubt", "wait", "good")
 
 
 class Meaning(NamedTuple):
-    """What something means, for people.
+    """A meaning in words for people.
 
     Attributes:
         tone: of `TONES`: how it is coloured.

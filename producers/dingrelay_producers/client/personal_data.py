@@ -1,4 +1,4 @@
-"""What is kept of one person: exported, or taken out of everything."""
+"""Personal data of one person: export and erasure."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class Remaining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """What came of an erasure at once, and what is still to come.
+    """Result of an erasure, and the part of it that is still to come.
 
     Attributes:
         since: when it was requested. Jobs and data from later are not touched.

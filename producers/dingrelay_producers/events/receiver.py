@@ -24,7 +24,7 @@ AES_KEY_CHARACTERS = 43
 RANDOM_BYTES = 16
 LENGTH_BYTES = 4
 _PADDING = PKCS7(256)
-"""To 32 bytes; AES's own block has 16."""
+"""Padding to 32 bytes; AES's own block has 16."""
 _LETTERS = string.ascii_letters + string.digits
 _NONCE_LETTERS = 8
 
@@ -61,7 +61,7 @@ class CallbackCrypto:
         return hmac.compare_digest(right.encode(), signature.encode("utf-8", "surrogatepass"))
 
     def open(self, encrypt: str) -> tuple[bytes, str]:
-        """What an encrypted text holds.
+        """Decrypt a text.
 
         Raises:
             Undecipherable: it was not made with the key, or not for this app.
@@ -205,7 +205,7 @@ SECONDS_DIGITS = 10
 
 SIGNATURES = ("signature", "msg_signature")
 TIMESTAMPS = ("timestamp", "timeStamp")
-"""What DingTalk calls them in the query; both spellings are seen (API §7.1)."""
+"""Query parameters for the timestamp; DingTalk uses both spellings (API §7.1)."""
 LONGEST_PARAMETER = 128
 
 Reason = Literal["app", "query", "body", "signature", "timestamp", "encryption", "payload"]
@@ -264,11 +264,11 @@ class Receiver:
 
     @property
     def apps(self) -> Sequence[str]:
-        """Those that have a callback."""
+        """Apps that have a callback."""
         return [name for name, app in self._apps.all.items() if app.has_callback]
 
     def _crypto(self, name: str) -> CallbackCrypto | None:
-        """What checks the pushes of an app; None if it has no callback."""
+        """The verifier of an app's pushes; None if it has no callback."""
         app = self._apps.all.get(name)
         if app is None or not app.has_callback:
             return None

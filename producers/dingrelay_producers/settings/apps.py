@@ -23,7 +23,7 @@ APP_VARIABLE = re.compile(
 AGENT_ID_VARIABLE = re.compile(r"DINGTALK_AGENT_ID(_[A-Z0-9_]+)?")
 CALLBACK_TOKEN = re.compile(r"[0-9A-Za-z]{3,32}")
 CALLBACK_AES_KEY = re.compile(r"[0-9A-Za-z+/]{43}")
-"""As DingTalk's console makes them (API §7.1)."""
+"""The form in which DingTalk's console makes AES keys (API §7.1)."""
 
 
 class SettingsError(ValueError):
@@ -31,7 +31,7 @@ class SettingsError(ValueError):
 
 
 def read_secret(variable: str, path: str) -> str:
-    """What the file that a variable names holds, without blanks around it.
+    """The content of the file that a variable names, stripped of blanks.
 
     Raises:
         SettingsError: it can't be read; names the variable.
@@ -166,5 +166,5 @@ def refuse_empty_agent_ids() -> None:
 
 
 def _suffix(app: str) -> str:
-    """What stands behind the variables of an app."""
+    """Suffix of an app's variables."""
     return "" if app == DEFAULT_APP else f"_{app.upper()}"

@@ -1,4 +1,4 @@
-"""What settings say of cells: which there are, where their servers are, and which apps are whose."""
+"""Settings of cells: their names, their servers and their apps."""
 
 import os
 import re
@@ -15,12 +15,12 @@ from dingrelay_tasks.contract import AppName
 from dingrelay_tasks.sentence import en
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-"""Of a cell: its variables end with it, in capital letters."""
+"""Name of a cell: its variables end with it, in capital letters."""
 FILE = "_file"
 """How the variable of a file ends, so that no cell's name may."""
 SERVERS = ("redis_url", "broker_url", "database_url")
 HOME = "home"
-"""What stands for a cell in the settings of what all cells share."""
+"""Name used as the cell in the settings of servers that all cells share."""
 POSTGRES_PORT = 5432
 NAMED = 8
 """Cells that an error names."""
@@ -34,11 +34,11 @@ class CellSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=
     """
 
     redis_url: SecretStr = SecretStr("")
-    """As ``DINGRELAY_REDIS_URL``; no other cell may have the same."""
+    """Like ``DINGRELAY_REDIS_URL``; no other cell may have the same."""
     broker_url: SecretStr = SecretStr("")
-    """As ``DINGRELAY_BROKER_URL``; the cell's Redis when empty."""
+    """Like ``DINGRELAY_BROKER_URL``; the cell's Redis when empty."""
     database_url: SecretStr = SecretStr("")
-    """As ``DINGRELAY_DATABASE_URL``; a file of SQLite with the cell's name when empty."""
+    """Like ``DINGRELAY_DATABASE_URL``; a file of SQLite with the cell's name when empty."""
     apps: tuple[AppName, ...] = ()
     """The apps that are this cell's."""
     default: bool = False
@@ -114,7 +114,7 @@ def _check_apart(cells: Mapping[str, CellSettings], field: str) -> None:
 
 
 def _where(url: str) -> tuple[Any, ...]:
-    """What is the same for two URLs of one server, whatever their schemes, passwords and options."""
+    """The identity of a server: equal for all its URLs, whatever their schemes, passwords and options."""
     scheme = url.partition("://")[0].lower()
     if scheme in SCHEMES:
         address = RedisAddress.parse(url)

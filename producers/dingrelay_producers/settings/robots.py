@@ -61,7 +61,7 @@ class RobotSettings(BaseModel, extra="forbid", frozen=True):
 
     @property
     def kind(self) -> TargetKind:
-        """Which of DingTalk's ways it is posted by."""
+        """The kind of target: decides which of DingTalk's APIs posts to it."""
         return "enterprise" if self.code else "webhook"
 
 

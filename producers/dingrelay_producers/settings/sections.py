@@ -89,11 +89,11 @@ class ApprovalSettings(BaseModel, extra="forbid", frozen=True):
 
 
 class CampaignSettings(BaseModel, extra="forbid", frozen=True):
-    """What campaigns need before they start, and what is kept of them."""
+    """Conditions for the start of campaigns, and retention of their data."""
 
     approve: str = "off"
-    """Which of them start only once a second person has approved them: ``off`` (none), ``over 500`` (those to
-    more people than that) or ``always``."""
+    """Campaigns that need the approval of a second person to start: ``off`` (none), ``over 500`` (those to more
+    people than that) or ``always``."""
     reviewers: tuple[str, ...] = ()
     """Userids of those who get a link to a campaign that is to be approved; empty: people with the role ``approve``."""
     unread_days: Annotated[int, Field(ge=0, le=365)] = 30
@@ -117,15 +117,15 @@ class OidcSettings(BaseModel, extra="forbid", frozen=True):
     """An OpenID provider through which people sign in to the console."""
 
     issuer: str = ""
-    """Its URL, as it names itself; empty: none."""
+    """URL of the provider, as it names itself; empty: none."""
     client_id: str = ""
-    """By which it knows the console; `oidc_secret` is what goes with it."""
+    """The console's id at the provider; `oidc_secret` belongs to it."""
     claim: str = "email"
-    """Of its ID tokens, by which a person is found in the directory: ``email``, or one that holds the userid."""
+    """The claim of ID tokens that identifies a person in the directory: ``email``, or one that holds the userid."""
 
 
 class HistorySettings(BaseModel, extra="forbid", frozen=True):
-    """What is kept in SQL of jobs that ended."""
+    """Retention of ended jobs in SQL."""
 
     days: Annotated[int, Field(ge=0, le=3_650)] = 90
     """Days for which it is kept; 0: nothing is written."""
@@ -140,7 +140,7 @@ class SyncSettings(BaseModel, extra="forbid", frozen=True):
     """Length of the periods in each of which everything is read once, such as ``24h``, 10m to 28d;
     empty: only on request."""
     apps: tuple[str, ...] = ()
-    """Whose directories; those of all apps if empty."""
+    """Apps whose directories are synced; all apps if empty."""
     keep_left: Annotated[
         str, _between(SHORTEST_KEPT, LONGEST_KEPT, en("must be from 1d to 3650d"))
     ] = ""

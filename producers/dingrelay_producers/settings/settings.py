@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     )
 
     env: Literal["sandbox", "test", "production"] = "production"
-    """Where this runs. Nothing in production falls back to a sandbox or embedded part."""
+    """Environment. Nothing in production falls back to a sandbox or embedded part."""
     redis_url: SecretStr = SecretStr("")
     """Redis or Valkey that holds job records and limits, as `RedisAddress` says; required in
     production."""
@@ -181,13 +181,13 @@ class Settings(BaseSettings):
     """JSON lines, or coloured text; auto: text in a terminal."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     language: str = ""
-    """What commands speak, ``zh`` or ``en``; empty: what the system's locale says. They ask `language.chosen`
-    before there are settings."""
+    """Language of commands, ``zh`` or ``en``; empty: the system's locale. They ask `language.chosen` before there are
+    settings."""
     console_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$", max_length=400)] = ""
-    """Where people reach the console, such as ``https://relay.example.com``: for links in messages, and for
-    signing in with DingTalk."""
+    """The console's public address, such as ``https://relay.example.com``: for links in messages, and for signing in
+    with DingTalk."""
     oidc_secret: SecretStr = SecretStr("")
-    """That the OpenID provider has given to the console."""
+    """Client secret of the console at the OpenID provider."""
     flower_user: str = ""
     flower_password: SecretStr = SecretStr("")
     """Flower's basic authentication; required outside the sandbox."""
@@ -398,7 +398,7 @@ class Settings(BaseSettings):
 
     @property
     def which_cell(self) -> str:
-        """What is said where one has to be named."""
+        """Error text of a request that must name a cell."""
         known = list(self.cells)
         some = ", ".join(known[:NAMED]) + (" …" if len(known) > NAMED else "")
         return en("name one of the cells: {}", some) if known else en("there are no cells")
@@ -426,7 +426,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def redis_address(self) -> RedisAddress:
-        """Where that is."""
+        """The address of the Redis."""
         return RedisAddress.parse(self.redis, self.tls_files)
 
     @cached_property
@@ -436,7 +436,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def broker_address(self) -> RedisAddress | None:
-        """Where that is, if it is a Redis."""
+        """The broker's address, if it is a Redis."""
         if scheme(self.broker) not in SCHEMES:
             return None
         return RedisAddress.parse(self.broker, self.tls_files)
@@ -465,7 +465,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def webhook_keys(self) -> tuple[str, ...]:
-        """What the secrets of webhooks are made from, the newest first.
+        """The keys that webhook secrets are derived from, the newest first.
 
         Raises:
             SettingsError: none is configured, in production.
@@ -489,7 +489,7 @@ class Settings(BaseSettings):
 
     @property
     def organisations(self) -> list[str]:
-        """Those of apps and of webhooks."""
+        """Organisations of apps and of webhooks."""
         found = {app.organisation for app in self.apps.values()}
         found |= {robot.organisation for robot in self.robots.values() if not robot.code}
         return sorted(found or {ORGANISATION})

@@ -1,4 +1,4 @@
-"""Where settings come from, beside the environment and `.env`, which pydantic-settings reads."""
+"""Sources of settings beside the environment and `.env`, which pydantic-settings reads."""
 
 import logging
 import os

@@ -79,7 +79,7 @@ class Breaker:
 
     def _open(self) -> None:
         if self._trying:
-            # Of concurrent failures only the probe's doubles the pause.
+            # Among concurrent failures only the probe's doubles the pause.
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._trying = False
         self._try_at = self._clock() + self._pause

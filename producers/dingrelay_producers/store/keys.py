@@ -17,7 +17,7 @@ RECENT_TTL_MS = 7 * 86_400_000
 UNPUBLISHED_TTL_MS = 3_600_000
 """An hour later the schedule itself has found these wake-ups lost."""
 PROGRESS_TTL_MS = 86_400_000
-"""What is known of a queue's progress is of no use a day later."""
+"""A queue's progress is of no use a day later."""
 PROGRESS_SLOTS = 8
 """Slots of a queue's progress: six are a grace, so the one that is overwritten is older."""
 BUCKET_TTL_MS = 3_600_000
@@ -42,11 +42,11 @@ FORM_SCHEMA_READER_TTL_MS = 20_000
 """Longer than a call takes."""
 GATEWAY_PROBE_TTL_MS = 10_000
 DOOR_TOKEN_TTL_MS = 7_200_000
-"""As long as a token of DingTalk's (API §1)."""
+"""Lifetime of a token of DingTalk's (API §1)."""
 DOOR_REQUEST_TTL_MS = 600_000
-"""For so long a program that got no answer may repeat its request."""
+"""Time within which a program that got no answer may repeat its request."""
 DOOR_TASK_TTL_MS = 7 * 86_400_000
-"""As long as the record of the job that it stands for."""
+"""Lifetime of the record of the task's job."""
 ROBOT_TTL_MS = 7 * 86_400_000
 """Renewed by each message; no job to a robot waits longer."""
 ROBOT_UNKNOWN_TTL_MS = 600_000
@@ -57,13 +57,13 @@ MEDIA_TTL_MS = 30 * 86_400_000
 """How long an uploaded file is not uploaded again. No expiry of DingTalk's ids is stated (API §11.5), so this
 bounds what a wrong guess of that costs."""
 ROBOT_SESSION_TTL_MS = 30 * 86_400_000
-"""Its address is good for 90 minutes; a later reply goes to the conversation."""
+"""Lifetime of a session: its address is good for 90 minutes, and a later reply goes to the conversation."""
 DIGEST_TTL_MS = 3 * 86_400_000
 """Robots may be out for as long as jobs wait for the end of an outage, a day."""
 ROBOT_POSTS_TTL_MS = 60_000
 """The window of a robot's limit (API §2.8)."""
 ENDINGS_TTL_MS = 7 * 86_400_000
-"""As long as an ended record lives by default: the job's record is gone then."""
+"""Default lifetime of an ended record: the job's record is gone then."""
 MOST_ENDINGS = 200_000
 """Ends that are kept for readers which are away: about 25 MB, and an hour of 55 jobs a second."""
 SIGNAL_TTL_MS = 3_600_000
@@ -294,7 +294,7 @@ def content(app: str, day: str, digest: str) -> str:
 
 
 def received(app: str, day: str) -> str:
-    """What begins the keys of who has had what on this Beijing day (`reservations.lua`). TTL: DAY_TTL_MS.
+    """Prefix of the counts of messages that people got on this Beijing day (`reservations.lua`). TTL: DAY_TTL_MS.
 
     ``…:{shard}`` is a hash: digest of a userid → work notifications, ``…:had:{shard}`` a set: digests of a
     content and a userid.

@@ -31,9 +31,9 @@ overlooked need no new number. Whatever the number, these mean what they do here
 any release wakes all jobs by them: state, due, woken, lease, queue, kind, app, lane, summary, owner.
 """
 BATCH_KEY_DIGITS = 32
-"""Of the content's digest: 128 bits keep texts apart, and a key that Redis holds twice a job is short."""
+"""Digits of the content's digest: 128 bits keep texts apart, and a key that Redis holds twice a job is short."""
 NEWER = b"newer"
-"""What scripts answer that leave a record alone since a newer release wrote it."""
+"""Answer of scripts that leave a record alone since a newer release wrote it."""
 
 _CHANGING_STEPS = [
     f"{kind.name}:{kind.changing_step}" for kind in KINDS.values() if kind.changing_step
@@ -128,7 +128,7 @@ class Draft(NamedTuple):
     bare: bool = False
     """Made from the message of a client without our package, which may come again."""
     batch_key: str = ""
-    """Where it waits for a call that carries several jobs; empty if it goes alone."""
+    """Key of the index for calls that carry several jobs; empty if the job goes alone."""
     recipients: int = 0
     """How many recipients it adds to such a call."""
     sender: str = ""
@@ -136,7 +136,7 @@ class Draft(NamedTuple):
     trace: str = ""
     """The trace that it belongs to (`tracing.spans`), where that is not its enqueuer's."""
     named: bool = True
-    """Its id follows from what it is called, so that it may be enqueued again after it was discarded."""
+    """Whether the id follows from a key, so that the job may be enqueued again after it was discarded."""
 
     @property
     def payload(self) -> str:
@@ -253,7 +253,7 @@ def longest_life_ms(settings: Settings) -> int:
 
 
 class Enqueued(NamedTuple):
-    """What `enqueue` answered."""
+    """Answer of `enqueue`."""
 
     created: bool
     conflict: bool
@@ -308,7 +308,7 @@ def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
 
 
 def enqueue_all(jobs: Iterable[Written]) -> list[Call]:
-    """As `enqueue`, for many jobs: one call for `TOGETHER` of them, or for fewer that are large."""
+    """Like `enqueue`, for many jobs: one call for `TOGETHER` of them, or for fewer that are large."""
     calls: list[Call] = []
     together: list[Written] = []
     size = 0
@@ -331,7 +331,7 @@ def _enqueue(jobs: Sequence[Written], fence: tuple[str, str] | None = None) -> C
 
 
 def each_answer(calls: Iterable[Call], answers: Iterable[Any]) -> Iterator[Any]:
-    """What the calls of `enqueue_all` answered, job by job: for `enqueued`, or the error of its call."""
+    """The answers of `enqueue_all`'s calls, one a job: for `enqueued`, or the error of its call."""
     for call, answer in zip(calls, answers, strict=True):
         if isinstance(answer, Exception):
             yield from repeat(answer, len(call.arguments) // _FIELDS)
@@ -384,7 +384,7 @@ def cancel(job_id: str, *, record_ttl_ms: int, dead_ttl_ms: int) -> Call:
 
 
 def withdraw(job_id: str, *, record_ttl_ms: int) -> Call:
-    """As `cancel`, for callers that requeue the job later: it is always cancelled, never unknown."""
+    """Like `cancel`, for callers that requeue the job later: it is always cancelled, never unknown."""
     return _CANCEL.call([keys.job(job_id), keys.DEAD], [job_id, record_ttl_ms, record_ttl_ms, ""])
 
 

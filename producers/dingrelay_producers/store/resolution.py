@@ -1,4 +1,4 @@
-"""What a person says of a call whose answer was lost."""
+"""Resolution of a call whose answer was lost, as a person reports it."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -22,7 +22,7 @@ LONGEST_INSTANCE = 255
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What became of an unknown job.
+    """Outcome of an unknown job.
 
     Attributes:
         happened: whether DingTalk carried the call out.

@@ -92,7 +92,7 @@ class Call(NamedTuple):
     keys: tuple[str, ...]
     arguments: tuple[Value, ...]
     besides: int = 0
-    """What it has to do besides, counted like its keys and arguments."""
+    """Further work of the script, counted like its keys and arguments."""
 
 
 def run(redis: Redis, call: Call) -> Any:
@@ -186,7 +186,7 @@ async def run_all_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
 
 
 def _together(calls: Sequence[Call]) -> list[list[int]]:
-    """Which of the calls, by their places, leave as one."""
+    """Groups of calls, by index, that leave as one."""
     groups: list[list[int]] = []
     open_groups: dict[str, tuple[list[int], int]] = {}
     for index, call in enumerate(calls):

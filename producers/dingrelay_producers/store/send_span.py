@@ -44,7 +44,7 @@ def in_a_trace_of_its_own(draft: Draft, cause: str) -> Draft:
 
 
 def _attributes(drafts: Collection[Draft]) -> Attributes:
-    """What a span says of jobs: OpenTelemetry's conventions for messaging, and words of ours."""
+    """Attributes of a span of jobs: OpenTelemetry's conventions for messaging, and ours."""
     attributes: dict[str, str | int] = {
         "messaging.system": "dingrelay",
         "messaging.operation.name": "send",

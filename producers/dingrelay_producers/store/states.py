@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class State(StrEnum):
-    """Where a job stands.
+    """State of a job.
 
     ``queued → running → done | dead | unknown``; ``snoozed`` and ``retrying`` go back to
     ``running``; ``cancelled``, ``expired`` and ``duplicate`` are ends too.
@@ -29,7 +29,7 @@ class State(StrEnum):
 
 
 class CampaignState(StrEnum):
-    """Where a campaign stands.
+    """State of a campaign.
 
     One that is `creating` is hidden: not yet there or, where it has an end, no more.
     """

@@ -14,7 +14,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import Kept, en, from_parts
 
 STEP = "step:"
-"""What the fields of a record that hold outcomes of steps begin with."""
+"""Prefix of record fields that hold outcomes of steps."""
 
 _OPEN = frozenset(state for state in State if not state.ended)
 _T = TypeVar("_T")
@@ -25,18 +25,18 @@ class Candidate(BaseModel, frozen=True):
 
     id: str
     title: str = ""
-    """As DingTalk shows it; empty if it can't be read."""
+    """Title in DingTalk; empty if it can't be read."""
     created: str = ""
     """When it was made, in DingTalk's spelling."""
     link: str = ""
-    """Where a person can look at it."""
+    """Link for people."""
 
 
 class ErrorAnswer(BaseModel, frozen=True):
     """A refusal as DingTalk put it."""
 
     status: int
-    """Of HTTP."""
+    """HTTP status."""
     body: dict[str, Any]
 
 
@@ -49,11 +49,11 @@ class JobError(BaseModel, frozen=True, populate_by_name=True):
     """DingTalk's code, or a word of ours."""
     message: Kept
     hint: Kept = ""
-    """What to do about it."""
+    """Remedy."""
     candidates: list[Candidate] = Field(
         default_factory=list[Candidate], exclude_if=lambda found: not found
     )
-    """What may be the effect of a call whose answer was lost."""
+    """Instances that the call may have made though its answer was lost."""
     answer: ErrorAnswer | None = Field(default=None, exclude_if=lambda answer: answer is None)
     """DingTalk's own words, of an api-call."""
 
@@ -70,7 +70,7 @@ class JobError(BaseModel, frozen=True, populate_by_name=True):
 
 
 class Resolved(BaseModel, frozen=True):
-    """What a person said of a call whose answer was lost."""
+    """A person's statement on a call whose answer was lost."""
 
     happened: bool
     """Whether DingTalk carried it out."""
@@ -86,7 +86,7 @@ class JobStatus(BaseModel, frozen=True):
     app: str
     lane: str
     sender: str = Field(default="", exclude_if=lambda name: not name)
-    """Its sender; empty if unnamed."""
+    """Sender; empty if unnamed."""
     state: State
     attempts: int = 0
     """Attempts made; waiting for a limit costs none."""
@@ -159,14 +159,14 @@ class _Fields:
         self._record = record
 
     def needed(self, name: str, parse: Callable[[str], _T]) -> _T:
-        """What every record has."""
+        """A field that every record has."""
         value = self._record.get(name.encode())
         if not value:
             raise UnreadableRecord(self.job_id, name, "is missing")
         return self._parsed(name, value, parse)
 
     def read(self, name: str, parse: Callable[[str], _T]) -> _T | None:
-        """What it may have."""
+        """An optional field."""
         value = self._record.get(name.encode())
         return self._parsed(name, value, parse) if value else None
 
@@ -243,7 +243,7 @@ def steps_in(record: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:
 def recipients(
     kind: str, state: str, job: Mapping[str, Any], record: Mapping[bytes, bytes]
 ) -> dict[str, str]:
-    """What became of each user that a job is for; ``waiting`` while that is open.
+    """The outcome of each user that a job is for; ``waiting`` while that is open.
 
     Of a job without an outcome for a user, ``unknown`` says that a call whose answer was lost may have
     reached them. Empty for jobs of departments, of other kinds, and for what another release wrote.

@@ -38,7 +38,7 @@ class CredentialsRefused(NoTicket):
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Where to connect, and the right to do so once."""
+    """A Stream endpoint, and the one-time ticket for it."""
 
     endpoint: str
     value: str
@@ -119,7 +119,7 @@ PING = "ping"
 DISCONNECT = "disconnect"
 
 Worth = Literal["SUCCESS", "LATER"]
-"""What an answer to an event says: it is taken, or is to be sent again."""
+"""The status in an answer to an event: taken, or to be sent again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 
 WITHIN_SECONDS = 2.2
-"""For an event to be in Redis: DingTalk waits 3 s for the answer (API §7.4)."""
+"""Time for an event to be in Redis: DingTalk waits 3 s for the answer (API §7.4)."""
 
 _NOTHING = ("", "null")
 """Data of an event that has none."""
@@ -49,7 +49,7 @@ log = get_logger("dingrelay.events")
 
 
 OUTCOMES = ("opened", "failed", "refused")
-"""Of tries to open a connection."""
+"""Results of attempts to open a connection."""
 
 
 class StreamMetrics:
@@ -201,7 +201,7 @@ class Listener:
             log.info("stream_ended", app=self.app, how=connection.ended)
 
     async def _take(self, frame: Frame) -> Worth:
-        """What to answer: that it is taken once it is a job, else that it is to be sent again.
+        """The answer to an event: taken once it is a job, else to be sent again.
 
         One that can't be read would be sent again in vain, so it counts as taken.
         """

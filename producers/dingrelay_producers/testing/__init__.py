@@ -1,4 +1,4 @@
-"""For the tests of business applications: a client that enqueues nothing, and a whole system.
+"""Helpers for the tests of business applications: a client that enqueues nothing, and a whole system.
 
 `RecordingClient` stands in for `Client` where a test asks what the application would have enqueued.
 ``pytest_plugins = ["dingrelay_producers.testing.fixtures"]`` brings the fixture ``dingrelay``: workers

@@ -20,11 +20,11 @@ from dingrelay_producers.client.client import Client
 from dingrelay_sandbox.admin import SandboxAdmin
 
 OURS = ("DINGRELAY_", "DINGTALK_")
-"""What the names of all settings begin with: the system has its own."""
+"""Prefixes of the names of all settings."""
 START_SECONDS = 60
 """A few on an idle machine."""
 STOP_SECONDS = 30
-"""As a worker's soft shutdown, and a little more."""
+"""A worker's soft shutdown, and a little more."""
 POLL_SECONDS = 0.05
 
 

@@ -97,7 +97,7 @@ class RecordingClient(Client):
         self._jobs[job_id] = _ended(status, outcome)
 
     def status(self, job_id: str, *, app: str | None = None) -> JobStatus:
-        """What became of a job; see `Client.status`."""
+        """The job's state; see `Client.status`."""
         found = self._jobs.get(checked_id(job_id))
         if found is None:
             raise JobNotFound(job_id)
@@ -243,7 +243,7 @@ class RecordedAsyncJobRef(AsyncJobRef):
     __slots__ = ()
 
     async def wait(self, timeout: float = 60) -> JobStatus:
-        """As `RecordedJobRef.wait`."""
+        """Like `RecordedJobRef.wait`."""
         return self._blocking.wait(timeout)
 
 

@@ -1,4 +1,4 @@
-"""Where the spans of our own processes go, as OpenTelemetry's standard variables say.
+"""Export of our processes' own spans, configured by OpenTelemetry's standard variables.
 
 A client in an application exports nothing by itself: its spans are the application's.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 STOP_SECONDS = 2.0
-"""For the last spans, at the end of a process. A collector that takes longer does not get them."""
+"""Time for the last spans, at the end of a process. A collector that takes longer does not get them."""
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 EXPORTERS = "OTEL_TRACES_EXPORTER"
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")

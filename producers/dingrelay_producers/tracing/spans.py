@@ -44,7 +44,7 @@ def current() -> str:
 
 
 def ids() -> dict[str, str]:
-    """For lines of the log: the id of the current trace, and that of the current span if it is ours."""
+    """Fields for log lines: the id of the current trace, and that of the current span if it is ours."""
     span = trace.get_current_span()
     context = span.get_span_context()
     if not context.is_valid:

@@ -125,7 +125,7 @@ def _left_open(
 
 
 def _details(row: Mapping[Any, Any], report: ApprovalChange) -> dict[str, Any]:
-    """What is reported for the first time of an approval beside its state."""
+    """Fields beside the state that are reported for the first time."""
     details = {
         "template": report.template,
         "originator": report.originator,

@@ -32,7 +32,7 @@ _Action = TypeVar("_Action", bound=Action)
 
 
 class ApprovalPaging(paging.Paging):
-    """Which part of a list of approvals."""
+    """Page of a list of approvals."""
 
     cursor: Annotated[Any, paging.Behind(datetime, str, str)] = None
 

@@ -24,7 +24,7 @@ FORGOTTEN = 20
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What a change led to.
+    """Result of a change.
 
     Attributes:
         row: the approval after it.
@@ -212,7 +212,7 @@ class ApprovalStore:
 
 
 def writer_of(app: str) -> str:
-    """Whose transaction it is: approvals wait for each other, and not for a walk of the directory."""
+    """Name of the app's writer lock for approvals: they wait for each other, and not for a walk of the directory."""
     return f"approvals {app}"
 
 

@@ -17,14 +17,14 @@ AuditPage = paging.page_of("AuditPage", "Some changes.", changes=AuditEntry)
 
 
 class AuditPaging(paging.Paging):
-    """Which part of the audit."""
+    """Page of the audit."""
 
     cursor: Annotated[Any, paging.Behind(datetime, int)] = None
 
 
 @ROUTES("GET /v1/audit", AuditPage, query=paging.query_of(AuditFilter, AuditPaging))
 async def list_changes(call: HttpCall) -> BaseModel:
-    """Who changed what, the latest first.
+    """List changes with their actors, the latest first.
 
     Through the console, HTTP and the command line, kept for 400 days. A key for some apps sees the changes of these.
     """

@@ -21,7 +21,7 @@ from dingrelay_workers.database.database import Database, chunks, latest_first, 
 from dingrelay_workers.database.errors import answering, reading
 
 KEPT = timedelta(days=400)
-"""For how long rows are kept: more than a year, so that a yearly audit meets all of one."""
+"""Retention of rows: more than a year, so that a yearly audit meets all of one."""
 SLICE = 5_000
 """Rows that are deleted in one transaction."""
 PAGE = 500
@@ -32,7 +32,7 @@ PATIENCE = 1.5
 _LONGEST_REASON = 500
 
 Place = tuple[datetime, int]
-"""Of a row in the list: its moment and its number."""
+"""Position of a row in the list: its moment and its number."""
 
 
 Spelled = Callable[[str, str], str]
@@ -54,13 +54,13 @@ class AuditEntry(BaseModel):
     actor: str
     """A person's userid, the id of an API key, or a user of the operating system."""
     name: str
-    """Of the person or the key."""
+    """Name of the person or the key."""
     door: Door
     role: str
     app: str
     action: str
     kind: str
-    """Of the object, such as `campaign`."""
+    """Kind of the object, such as `campaign`."""
     object: str
     before: dict[str, Any] | None
     after: dict[str, Any] | None
@@ -68,7 +68,7 @@ class AuditEntry(BaseModel):
     request: str
 
     def change(self, spelled: Spelled = as_it_is) -> str:
-        """What has changed, in the reader's language, as ``state draft → running``.
+        """The change in the reader's language, as ``state draft → running``.
 
         Args:
             spelled: field and value → how the value is shown.
@@ -185,7 +185,7 @@ def _spelled(value: Any) -> str:
 
 
 def _columns() -> dict[str, str]:
-    """Of a CSV file: field → heading."""
+    """Columns of the CSV file: field → heading."""
     return {
         "number": tr("number"),
         "at": tr("at"),

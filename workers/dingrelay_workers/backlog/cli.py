@@ -290,7 +290,7 @@ def counted(counts: str) -> str:
 
 
 def _rules_notes(rules: "PublishedRules") -> list[str]:
-    """Whose rules are shown, where that is not plain."""
+    """Notes on the origin of the rules, where that is not plain."""
     if not rules.workers:
         return [tr("no worker runs: these are the rules of the settings here")]
     return [

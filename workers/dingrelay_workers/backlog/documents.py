@@ -1,4 +1,4 @@
-"""What waits and which workers there are, as every door shows it."""
+"""Documents of the backlog and of workers, the same at every door."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -92,7 +92,7 @@ class WorkerStatus(BaseModel):
 
     name: str
     version: str
-    """Of dingrelay; empty for one of an earlier release."""
+    """Version of dingrelay; empty for an earlier release."""
     lanes: list[str]
     running: int | None
     """Jobs that it ran when it last said so."""
@@ -111,8 +111,8 @@ class ServedLane(BaseModel):
 
 
 class WorkerList(BaseModel):
-    """Who carries jobs out."""
+    """The workers."""
 
     workers: list[WorkerStatus]
     lanes: list[ServedLane]
-    """Of every kind of job."""
+    """Lanes of all kinds of jobs."""

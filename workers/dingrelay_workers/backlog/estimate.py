@@ -1,4 +1,4 @@
-"""What waits, counted, and when it will be through at the present rates of the limits."""
+"""Counts jobs that wait, and estimates their end at the present rates of the limits."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
@@ -152,7 +152,7 @@ def _group(counted: Sequence[Any]) -> BacklogGroup:
 
 
 LANES: Sequence[Lane] = ("urgent", "normal", "bulk")
-"""In the order in which they are served."""
+"""Ordered by priority."""
 
 API_OF = {kind.name: kind.api for kind in KINDS.values() if kind.api}
 """Kind of job → the API that most of its calls are of. Of others no limit is known beforehand."""

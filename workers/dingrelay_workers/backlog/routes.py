@@ -23,7 +23,7 @@ async def get_queue(call: HttpCall) -> QueueDocument:
     async with asking():
         pace = await read_pace(context.redis, rules)
         tally, lanes = await estimate.read(context.redis, pace, most=MOST)
-    # What a lane waits for is the same for all senders of its app.
+    # All senders of an app wait for the same limit in a lane.
     return QueueDocument.of(
         tally,
         lanes,

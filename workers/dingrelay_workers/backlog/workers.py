@@ -15,7 +15,7 @@ PREFIX = "dingrelay."
 
 
 async def read(redis: Redis) -> WorkerList:
-    """Who carries jobs out.
+    """Read the list of workers.
 
     Raises:
         RedisError: Redis cannot be reached.

@@ -52,7 +52,7 @@ class IntentLog:
     def __init__(
         self, claim: Claim, *, records: Records, clock: DingTalkClock, settle_delay: float
     ) -> None:
-        """What the record holds is the start.
+        """Start from the content of the record.
 
         Args:
             claim: the job.
@@ -101,7 +101,7 @@ class IntentLog:
 
     @property
     def ahead(self) -> int:
-        """By how many ms DingTalk's clock is ahead of Redis's, as far as this or the last run knows."""
+        """DingTalk's clock minus Redis's in ms, as far as this or the last run knows."""
         measured = self._offset_now()
         return (self._offset or 0) if measured is None else measured
 
@@ -194,7 +194,7 @@ class IntentLog:
         return min(self._open_since, self._open_since + self._moved()) if self._open_since else 0
 
     def _moved(self) -> int:
-        """By how much Redis's clock was set since the intent, in ms, if it was not DingTalk's.
+        """Adjustment of Redis's clock since the intent, in ms, if it was not DingTalk's.
 
         The intent holds how far it was from DingTalk's then.
         """

@@ -39,7 +39,7 @@ from dingrelay_workers.directory import addresses
 from dingrelay_workers.directory import audience as directory
 
 CACHE_KIB = 8 * 1024
-"""For looking up who is there already. Reading them in order needs little."""
+"""Cache for finding people that are there already. Reading them in order needs little."""
 READING_CACHE_KIB = 2 * 1024
 
 _OPEN = f"""
@@ -269,7 +269,7 @@ class Gathered:
     async def _people(
         self, which: Literal["", "without_"], rows: Iterable[Recipient | Malformed]
     ) -> AsyncIterator[tuple[Sequence[Recipient | Malformed], bool]]:
-        """Those that the plan names, or names as left out; and whether a pasted text does."""
+        """People that the plan names, or leaves out; and whether a pasted text names them."""
         database, app = self._database, self._app
         for batch in batches(rows):
             await asyncio.sleep(0)  # lets a pending cancellation through
@@ -339,7 +339,7 @@ class Gathered:
     async def _from_directory(
         self, rows: Sequence[Recipient | Malformed]
     ) -> dict[str, dict[str, str]]:
-        """What the directory knows of those whose rows don't tell all."""
+        """Fields from the directory for rows that lack some."""
         wanted = {name: _FIELD_OF.get(name, name) for name in self._template.fields}
         wanted = {name: field for name, field in wanted.items() if field in DIRECTORY_FIELDS}
         if not wanted:

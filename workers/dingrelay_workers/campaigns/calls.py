@@ -89,13 +89,13 @@ class CampaignCalls:
         )
 
     async def recallable(self, campaign: str, numbers: Sequence[int]) -> list[CampaignCall]:
-        """Of these chunks, the calls of the last 24 hours that are not recalled yet."""
+        """Calls of these chunks in the last 24 hours that are not recalled yet."""
         return await self._calls(campaign, numbers, ChunkRow.recalled_at.is_(None))
 
     async def under_way(
         self, campaign: str, numbers: Sequence[int] | None = None
     ) -> dict[int, int]:
-        """Those of these chunks, or of all, that may still be called → their people."""
+        """The chunks among these, or among all, that may still be called → their people."""
         query = select(ChunkRow.number, ChunkRow.size).where(
             ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
         )
@@ -108,7 +108,7 @@ class CampaignCalls:
     async def confirmable(
         self, campaign: str, numbers: Sequence[int], *, since: datetime
     ) -> list[CampaignCall]:
-        """Of these chunks, the calls of the last 24 hours of which nothing was reported since then."""
+        """Calls of these chunks in the last 24 hours without a delivery report since then."""
         unconfirmed = or_(ChunkRow.confirmed_at.is_(None), ChunkRow.confirmed_at < since)
         return await self._calls(campaign, numbers, unconfirmed)
 

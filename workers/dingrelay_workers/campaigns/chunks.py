@@ -198,7 +198,7 @@ async def left_behind(connection: AsyncConnection, campaign: str) -> list[Releas
 async def still_queued(
     connection: AsyncConnection, campaign: str, releases: Collection[Release]
 ) -> dict[Release, int]:
-    """Those of the releases that are not over → the size of their chunk."""
+    """The releases that are not over → the size of their chunk."""
     query = select(ChunkRow.number, ChunkRow.generation, ChunkRow.size).where(
         ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
     )
@@ -348,7 +348,7 @@ async def release(
 async def lost(
     connection: AsyncConnection, campaign: str, releases: Collection[Release]
 ) -> list[Chunk]:
-    """Those of the releases that are not over, to be enqueued again."""
+    """Chunks of the releases that are not over, to be enqueued again."""
     row = ChunkRow
     query = select(row.number, row.generation, row.users, row.message, row.called_at)
     ours = [each.number for each in await still_queued(connection, campaign, releases)]

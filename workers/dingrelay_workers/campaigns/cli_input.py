@@ -1,4 +1,4 @@
-"""What the commands of campaigns are given: a message, people by many names, and files that name them."""
+"""Input of the campaign commands: a message, people by many names, and files that name them."""
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -153,7 +153,7 @@ def rows_of(source: BinaryIO, column: str | None, encoding: str) -> "Rows":
 
 
 def parse_stored(asked: dict[str, Any], *, dry_run: bool) -> "Plan":
-    """What is stored of a campaign beside its people. Files that its message names are uploaded, but for a dry run.
+    """Parse the fields of a campaign except its people. Files that its message names are uploaded, but for a dry run.
 
     Raises:
         ContractError: names the field that is wrong.

@@ -1,4 +1,4 @@
-"""What the commands of campaigns print for people."""
+"""Output of the campaign commands for people."""
 
 import asyncio
 import csv
@@ -127,7 +127,7 @@ def cost_page(found: "CampaignPreview") -> Group:
 
 
 def _findings(found: "CampaignPreview") -> Iterator[Text]:
-    """What a check has found, the worst first, coloured where something is to be looked at."""
+    """Findings of a check, the worst first, coloured where attention is needed."""
     from dingrelay_workers.campaigns.findings import findings_of
 
     for tone, *words in findings_of(found):
@@ -146,7 +146,7 @@ def month_text(used: int, limit: int | None, share: float | None, *, fits: bool)
 
 
 def plan_text(plan: "FollowUpPlan", month: "Month") -> str:
-    """What jobs about a campaign cost."""
+    """Cost of jobs about a campaign, in a sentence."""
     used = month_text(month.used, month.limit, month.share, fits=month.fits)
     fields = dict(plan)
     lines = [
@@ -174,7 +174,7 @@ def plan_text(plan: "FollowUpPlan", month: "Month") -> str:
 
 
 def report_page(summary: "CampaignReport") -> Table:
-    """What became of a campaign's people, in figures."""
+    """Outcomes of a campaign's people, in figures."""
     seconds = summary.seconds
     return page_of(
         (tr("campaign"), f"{summary.name} ({summary.state})"),
@@ -348,7 +348,7 @@ def _line(look: dict[str, Any]) -> str:
 
 
 def _standing(look: dict[str, Any]) -> str:
-    """Its state, and why it waits."""
+    """The campaign's state, and why it waits."""
     why = translated(look["waits"] or look["reason"]).rstrip(".。")
     return ": ".join(filter(None, (look["state"], why)))
 

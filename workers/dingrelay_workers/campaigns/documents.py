@@ -224,7 +224,7 @@ class _AsMessage:
 
 
 class CampaignFields(Document):
-    """What is stored of a campaign beside its people; a draft may lack some of it.
+    """Stored fields of a campaign beside its people; a draft may lack some.
 
     Attributes:
         name: for people; it need not be unique.
@@ -288,7 +288,7 @@ class CampaignSpec(CampaignFields):
 
 
 class DraftContent(CampaignFields):
-    """What a draft says. It may be half-filled; what is there has the form that a campaign needs.
+    """Content of a draft. It may be half-filled; what is there has the form that a campaign needs.
 
     Attributes:
         departments: these and all below them, as the directory has them.
@@ -374,14 +374,14 @@ class JobsDocument(BaseModel):
 
 
 class FollowUpCost(BaseModel, json_schema_serialization_defaults_required=True):
-    """What a recall, or a question to DingTalk, would reach now, and what it would take."""
+    """Reach and cost of a recall, or of a delivery query, at present."""
 
     chunks: int
     """Calls of the campaign that it is about."""
     people: int
     """How many it is about."""
     calls: int
-    """To DingTalk; each counts against the month."""
+    """Calls to DingTalk; each counts against the month."""
     too_old: int
     """Calls that are left alone: DingTalk knows nothing of them after 24 hours."""
     under_way: int = 0
@@ -393,7 +393,7 @@ class FollowUpCost(BaseModel, json_schema_serialization_defaults_required=True):
 
 
 class ConfirmRequest(Document):
-    """Which calls to ask DingTalk about; null for all of the last 24 hours."""
+    """Calls whose delivery is queried; null for all of the last 24 hours."""
 
     sample: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 

@@ -44,7 +44,7 @@ class DraftChange(DraftContent):
 
 
 class DraftVersion(Document):
-    """Which version of a draft becomes a campaign."""
+    """The version of a draft that becomes a campaign."""
 
     version: Version
 
@@ -57,7 +57,7 @@ class PastedText(Document):
 
 
 class DraftPaging(paging.Paging):
-    """Which part of the list of drafts."""
+    """Page of the list of drafts."""
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     """Drafts at most."""
@@ -142,7 +142,7 @@ async def delete_draft(call: HttpCall) -> None:
 
 @_one("GET /v1/campaign-drafts/{id}/check", CampaignPreview, problems=frozenset({404, 422}))
 async def check_draft(call: HttpCall) -> CampaignPreview:
-    """What a draft would take, and which of its people it would not reach.
+    """Check a draft: its cost, and the people that it would not reach.
 
     It only reads. What the draft lacks as a campaign is named.
     """
@@ -181,7 +181,7 @@ async def freeze_draft(call: HttpCall) -> CampaignStatus:
     problems=frozenset({422}),
 )
 async def match_people(call: HttpCall) -> PastedPeople:
-    """Which people a pasted text names.
+    """Find the people that a pasted text names.
 
     By userids, mobile numbers, e-mail addresses, job numbers or names, one a line or between commas; as `pasted` of a
     campaign is read. Nothing is stored.

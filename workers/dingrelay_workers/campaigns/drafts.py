@@ -57,7 +57,7 @@ class CampaignDraft(BaseModel, from_attributes=True):
     """One more with each change; a change names the version that it was made from."""
     content: DraftContent
     file_name: str
-    """Of the uploaded list of people; empty for none."""
+    """Name of the uploaded list of people; empty for none."""
     file_bytes: int
     created_by: str
     updated_by: str
@@ -70,17 +70,17 @@ class PastedPerson(BaseModel):
     """A person that a pasted text names."""
 
     line: int
-    """Of the text, from 1."""
+    """Line of the text, from 1."""
     userid: str
     name: str
-    """As the directory has it; empty if it has none."""
+    """Name in the directory; empty if it has none."""
 
 
 class PastedPeople(BaseModel):
     """The people that a pasted text names, and what names none or several."""
 
     people: list[PastedPerson]
-    """In the order of the text; one who is named twice is there twice."""
+    """Ordered as in the text; a person who is named twice is there twice."""
     problems: list[SkippedRow]
     complete: bool
     """Whether all was looked up, and not the first 500 entries only."""
@@ -220,7 +220,7 @@ class Drafts:
             await connection.execute(delete(DraftRow).where(DraftRow.id == draft))
 
     async def check(self, draft: str) -> CampaignPreview:
-        """What a draft would take, and which of its people it would not reach. Only reads.
+        """Check a draft: its cost, and the people that it would not reach. Only reads.
 
         Raises:
             DraftNotFound: there is none with this id.

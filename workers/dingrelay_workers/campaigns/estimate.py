@@ -1,4 +1,4 @@
-"""What a campaign will take, and which people it would not reach, before anything is sent; only reads."""
+"""Cost of a campaign, and the people that it would not reach, before anything is sent; only reads."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -54,7 +54,7 @@ FIRST = 3
 ABSENT = 10
 """People who are in no directory and are named."""
 COUNTED = ("duplicates", "malformed", "excluded", "file_rows", "skipped")
-"""What is known of a campaign's people since they were gathered."""
+"""Counts that are known since the campaign's people were gathered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ def pace(
 
 
 def share_of_month(calls: int, *, used: int, limit: int | None) -> Month:
-    """What calls take of the organisation's month, of which a broadcast may not use the last."""
+    """The calls' share of the organisation's month, whose last part is closed to broadcasts."""
     if limit is None:
         return Month(used=used, limit=None, share=None, fits=True)
     share = calls / limit if limit else float("inf")
@@ -114,7 +114,7 @@ def share_of_month(calls: int, *, used: int, limit: int | None) -> Month:
 
 
 async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> CampaignPreview:
-    """Of a campaign that is stored.
+    """Check a stored campaign.
 
     Raises:
         CampaignNotFound: there is none with this id.
@@ -136,7 +136,7 @@ async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> C
 async def of_plan(
     settings: Settings, database: Database, plan: Plan, progress: CreationProgress = UNWATCHED
 ) -> CampaignPreview:
-    """Of one that is not: its people are gathered, counted and forgotten.
+    """Check a plan: its people are gathered, counted and forgotten.
 
     Raises:
         ContractError: as `gather`.
@@ -148,7 +148,7 @@ async def of_plan(
 
 
 def check(settings: Settings, database: Database) -> Check:
-    """What a campaign keeps of its check; nothing where Redis can't be used, or a rule in the settings can't be read."""
+    """The check that a campaign's row keeps; empty where Redis or a rule of the settings can't be used."""
 
     async def found(spec: CampaignSpec, gathered: Gathered) -> CampaignPreview | None:
         with suppress(ServiceUnavailable, SettingsError):
@@ -381,7 +381,7 @@ async def ends_at(store: CampaignStore, campaign: str, now: datetime) -> datetim
 
 
 async def month_of(settings: Settings, app: str, calls: int) -> Month:
-    """What so many calls take of the month.
+    """The month with so many calls added.
 
     Raises:
         ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.

@@ -1,4 +1,4 @@
-"""What a broadcast will take, and which people it will not reach, in sentences with what can be done."""
+"""Findings of a check, in sentences with their remedies."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,14 +12,14 @@ from dingrelay_workers.campaigns.drafts import CampaignDraft
 
 
 def findings_of(found: CampaignPreview) -> list[Meaning]:
-    """What a check has found, the worst first."""
+    """Findings of a check, the worst first."""
     return sorted([*_cost(found), *_people(found)], key=lambda each: TONES.index(each.tone))
 
 
 def choices_of(
     draft: CampaignDraft, departments: Mapping[int, str], campaigns: Sequence[str], *, rows: int
 ) -> list[Meaning]:
-    """Which people a draft names, and which it leaves out.
+    """Sentences about the people that a draft names and leaves out.
 
     Args:
         draft: that names them.
@@ -128,7 +128,7 @@ def _people(found: CampaignPreview) -> Iterator[Meaning]:
 
 
 def _strangers(found: CampaignPreview, unknown: int) -> Iterator[Meaning]:
-    """Of people who are not in the directory, as they were named."""
+    """Findings about people who are not in the directory, as they were named."""
     words = en("{:,} people are not in the directory.", unknown)
     if unknown == found.recipients > 1:
         words = en("None of these people is in the directory.")

@@ -19,7 +19,7 @@ State = CampaignState
 
 
 class ChunkState(StrEnum):
-    """Where a chunk stands. A queued one has a job, whose record is the truth until it is settled."""
+    """State of a chunk. A queued one has a job, whose record is the truth until it is settled."""
 
     PENDING = "pending"
     QUEUED = "queued"
@@ -128,7 +128,7 @@ class CampaignRow(Base):
 
     @property
     def preview(self) -> dict[str, Any] | None:
-        """What its check found when it was made."""
+        """Result of the check when the campaign was made."""
         named = {**(self.named or {}), "skipped": self.skipped}
         return self.checked and {**from_parts(self.checked), **named}
 
@@ -240,7 +240,7 @@ class IndexRow(Base):
 
 
 class DraftRow(Base):
-    """What is to become a campaign, while people write it.
+    """A campaign that is still being written.
 
     Attributes:
         document: a `DraftContent`.

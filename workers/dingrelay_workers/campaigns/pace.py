@@ -76,7 +76,7 @@ class QuietHours:
 SMALLEST, LARGEST = 10, 500
 """Chunks under way."""
 SECONDS = 1.25
-"""Of the pace observed that the window holds. More than a second, so that it can grow."""
+"""Length of the window in seconds of the observed pace. More than a second, so that it can grow."""
 MEMORY = 1.0
 """Seconds over which the pace is averaged."""
 
@@ -149,7 +149,7 @@ class Allowance:
 
     BURST_SECONDS: ClassVar[float] = 0.5
     UNDER_WAY_SECONDS: ClassVar[float] = 3.0
-    """Of the rate that may be under way: what waits for the end of a pause leaves at once."""
+    """Seconds of the rate that may be under way: jobs that wait for the end of a pause leave at once."""
 
     def later(self, rate: int, now: datetime) -> "Allowance":
         """At another moment, at `rate` people a minute. A clock that steps back gives nothing."""
@@ -213,7 +213,7 @@ def may_send(campaign: CampaignRow, now: datetime) -> bool:
 
 
 def allowance(campaign: CampaignRow, now: datetime) -> Allowance:
-    """What its rate lets it send, a rate being there."""
+    """The chunks that the campaign's rate allows now, a rate being set."""
     return Allowance(campaign.rate_credit, campaign.rate_at or now).later(campaign.rate or 0, now)
 
 

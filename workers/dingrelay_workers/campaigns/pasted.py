@@ -15,7 +15,7 @@ from dingrelay_workers.directory.models import UserRow
 
 _SEPARATOR = re.compile(r"[,;，；、]")
 _MOBILE = re.compile(r"(\+|00)?(86[- ]?)?1\d{2}[- ]?\d{4}[- ]?\d{4}", re.ASCII)
-"""What is a mobile number and no userid, though a userid may be spelled so."""
+"""A mobile number, and no userid, though a userid may be spelled so."""
 
 
 PastedEntry = tuple[int, str]
@@ -23,7 +23,7 @@ PastedEntry = tuple[int, str]
 
 
 def entries(pasted: str) -> Iterator[PastedEntry]:
-    """What stands between line ends and commas."""
+    """Split a text at line ends and commas."""
     for number, line in enumerate(pasted.splitlines(), 1):
         for part in _SEPARATOR.split(line):
             if text := " ".join(part.split()):

@@ -68,7 +68,7 @@ class PeopleIndex:
         return self._people >= PART
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """What was added since the last time, as rows."""
+        """Take the rows that were added since the last time."""
         for bucket, checksums in enumerate(self._checksums):
             if checksums:
                 yield {

@@ -139,7 +139,7 @@ class ChunkQueue:
         await self._records.publish(self._publisher, wakeups)
 
     async def look(self, campaign: CampaignRow, releases: Collection[Release]) -> list[Found]:
-        """Which of the releases' jobs have ended or have no record."""
+        """The releases whose jobs have ended or have no record."""
         found: list[Found] = []
         for some in batched(list(releases), AT_ONCE):
             places = [keys.job(job_id(campaign, release)) for release in some]

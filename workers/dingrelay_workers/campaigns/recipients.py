@@ -383,7 +383,7 @@ class _Table(NamedTuple):
 
 
 def _place(header: Sequence[str], name: str) -> int | None:
-    """Where a column of this name, or of another one for the same, is."""
+    """Index of the column of this name, or of a synonym."""
     names = (name, *HEADERS.get(name, ()))
     return next((header.index(each) for each in names if each in header), None)
 
@@ -525,7 +525,7 @@ def _visible(name: str) -> str:
 
 
 def _nul_in(fields: Mapping[str, str]) -> str | None:
-    """Which field holds what no message and no database can; None if none does."""
+    """The field with a NUL, which no message and no database can hold; None if none has one."""
     return next(
         (en("{}: holds a NUL character", name) for name in fields if "\0" in fields[name]), None
     )

@@ -44,7 +44,7 @@ identifies a row."""
 
 
 async def look(database: Database, campaign: str) -> CampaignRow:
-    """What would be deleted.
+    """The campaign that would be deleted.
 
     Raises:
         CampaignNotFound: there is none with this id.

@@ -40,7 +40,7 @@ EVERY: tuple[str, ...] = (ACCEPTED, *OutcomeKind, PENDING)
 """Everything that can have become of a person, each in one of them."""
 
 UNREAD = en("not read when DingTalk was asked")
-"""Of a person who has it and whose name is kept for `[campaigns] unread_days`."""
+"""Reason shown for a person who has the message and whose name is kept for `[campaigns] unread_days`."""
 SAME_CONTENT = en("settled by DingTalk's same-content rule")
 """Why a person has the message once although its call was made twice."""
 TEST_KEY = "campaign-test "
@@ -55,7 +55,7 @@ FEW = 20
 MOST_REASONS = 100
 
 Place = tuple[int, int]
-"""Of a person in a campaign: the number of their chunk, and their own in it, from 1 on."""
+"""Position of a person in a campaign: the number of their chunk, and their own in it, from 1 on."""
 
 
 class Result(NamedTuple):
@@ -88,7 +88,7 @@ class CampaignPerson(BaseModel):
     task_id: int | None
     """DingTalk's id of the call that was for them; null if it took none."""
     name: str
-    """As the directory has it, as the fields below; empty where it does not."""
+    """Name in the directory, as are the fields below; empty where it has none."""
     job_number: str
     mobile: str
     departments: str
@@ -126,7 +126,7 @@ class DeliverySums(BaseModel):
     people: int
     """How many people these were for."""
     delivered: int
-    """Of them, who have the message."""
+    """How many of them have the message."""
     read: int
     unread: int
     invalid: int
@@ -136,7 +136,7 @@ class DeliverySums(BaseModel):
 
 
 class CampaignReport(BaseModel):
-    """What became of a campaign's people, in figures."""
+    """Outcomes of a campaign's people, in figures."""
 
     id: str
     name: str
@@ -276,7 +276,7 @@ async def _some(
         for chunk in rows
         for place, result in enumerate(_results(chunk, special), start=1)
         if outcome in {None, result.outcome}
-        # Of one that was taken back since, or sent twice, the reason says that.
+        # The reason covers messages that were taken back since, or sent twice.
         or (outcome == "unread" and result.userid in _unread(chunk))
     ]
     return found, rows[-1].number if len(rows) == most else None
@@ -471,7 +471,7 @@ async def campaigns_of(
     found: list[Message] = []
     for some in database.chunks(names, database.CHUNK // 2):
         known = await chunks_of(connection, [user], some)
-        # Those without an index may be to anybody.
+        # Campaigns without an index may be to any person.
         here = {name: numbers for name, numbers in known.items() if numbers != set()}
         results = await _in_campaigns(connection, here, user)
         rows = await connection.execute(
@@ -500,7 +500,7 @@ async def campaigns_of(
 async def _in_campaigns(
     connection: AsyncConnection, known: Mapping[str, set[int] | None], user: str
 ) -> dict[str, tuple[datetime | None, Result]]:
-    """What became of a person in those of these campaigns in which they are, and when."""
+    """A person's outcome, and its time, in those of these campaigns that include them."""
     place = tuple_(ChunkRow.campaign, ChunkRow.number)
     places = [(name, number) for name, numbers in known.items() for number in numbers or ()]
     # An earlier version made no index.

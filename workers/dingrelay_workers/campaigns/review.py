@@ -38,7 +38,7 @@ WORDS: Mapping[str, Sentence] = {
     "rejected": en("rejected"),
     "outdated": en("changed since its approval was asked for"),
 }
-"""What each state of a review means."""
+"""States of a review in words."""
 
 
 class CampaignReview(BaseModel):
@@ -54,7 +54,7 @@ class CampaignReview(BaseModel):
     decided_at: datetime | None = None
     reason: str = ""
     writers: list[str] = []
-    """Who wrote it: none of them may approve it."""
+    """Writers of the campaign: none of them may approve it."""
 
     @property
     def holds(self) -> bool:
@@ -191,7 +191,7 @@ async def problem_of(settings: Settings, store: CampaignStore, row: CampaignRow)
 
 
 def _digest_of(row: CampaignRow) -> str:
-    """What is approved: equal for the same text to the same people at the same time."""
+    """Digest of the approved content: equal for the same text to the same people at the same time."""
     start_at = row.start_at and row.start_at.isoformat()
     # Its people stay as they are, but for one who is erased: that makes another chunk, or settles one.
     people = row.people_digest, row.chunks, row.settled

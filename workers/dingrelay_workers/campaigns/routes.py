@@ -88,7 +88,7 @@ Rows that name no person are refused with their lines, and nothing is created, u
 
 
 class CampaignPaging(paging.Paging):
-    """Which part of a list of campaigns."""
+    """Page of a list of campaigns."""
 
     cursor: Annotated[Any, paging.Behind(datetime, str)] = None
 
@@ -135,7 +135,7 @@ async def _made_before(call: HttpCall) -> CampaignStatus | None:
     description=f"Nothing is stored.\n\n{_FILES}",
 )
 async def preview_plan(call: HttpCall) -> CampaignPreview:
-    """What a campaign would take."""
+    """Check a campaign that is not stored."""
     with refusing(call):
         plan = await _plan(call)
         return await call.context.service(CampaignService).preview(plan)
@@ -166,27 +166,27 @@ async def get_campaign(call: HttpCall) -> CampaignStatus:
 
 @_read("GET /v1/campaigns/{id}/preview", CampaignPreview)
 async def preview_campaign(call: HttpCall) -> CampaignPreview:
-    """What a stored campaign will take as a whole."""
+    """Check a whole stored campaign."""
     async with _found(call) as (campaigns, campaign):
         return await campaigns.preview(campaign.id)
 
 
 @_read("GET /v1/campaigns/{id}/report", CampaignReport)
 async def report_campaign(call: HttpCall) -> CampaignReport:
-    """What became of a campaign's people."""
+    """Outcomes of a campaign's people."""
     async with _found(call, within=COUNTING) as (campaigns, campaign):
         return await campaigns.report(campaign.id)
 
 
 class PeopleQuery(paging.Query):
-    """Which people of a campaign."""
+    """Filter of a campaign's people."""
 
     outcome: CampaignSought | None = None
     """Only people with this outcome."""
 
 
 class PeoplePaging(paging.Paging, PeopleQuery):
-    """Which people of a campaign."""
+    """Page of a campaign's people."""
 
     cursor: Annotated[Any, paging.Behind(int, int)] = None
 
@@ -237,7 +237,7 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
 
 def _moving(verb: Verb, what: str) -> None:
     """Declare the route that moves a campaign to another state."""
-    # What was approved is compared with the campaign as a whole.
+    # The whole campaign is compared with the approved content.
     within = COUNTING if verb == "start" else PATIENCE
 
     async def handle(call: HttpCall) -> CampaignStatus:
@@ -328,14 +328,14 @@ async def confirm_campaign(call: HttpCall) -> JobsDocument:
 
 @_read("GET /v1/campaigns/{id}/recall", FollowUpCost, problems=frozenset({404, 409}))
 async def preview_recall(call: HttpCall) -> FollowUpCost:
-    """What a recall of a campaign can still reach."""
+    """Reach and cost of a recall."""
     async with _found(call, within=COUNTING) as (campaigns, campaign):
         return await campaigns.recall(campaign.id)
 
 
 @_read("GET /v1/campaigns/{id}/confirm", FollowUpCost)
 async def preview_confirm(call: HttpCall) -> FollowUpCost:
-    """What it takes to ask DingTalk which people a campaign reached, and who has not read it."""
+    """Reach and cost of a delivery query."""
     async with _found(call, within=COUNTING) as (campaigns, campaign):
         return await campaigns.confirm(campaign.id, sample=None)
 

@@ -157,7 +157,7 @@ class CampaignService:
             return await review.states(store, campaigns)
 
     async def waiting_reviews(self, user: str, apps: Collection[str] | None) -> Sequence[str]:
-        """Those of these apps, or of any, that wait for an approval which this person may give."""
+        """Campaigns of these apps, or of any, that wait for an approval which this person may give."""
         async with self._opened() as store:
             return await review.waiting(store, user, apps)
 
@@ -177,7 +177,7 @@ class CampaignService:
             await review.decide(store, campaign, "rejected", by, reason)
 
     async def check_deletable(self, campaign: str) -> CampaignRow:
-        """What `delete` would delete; raises as it does."""
+        """Raise as `delete` would; the campaign that it would delete."""
         async with self._opened() as store:
             return await removal.look(store.database, campaign)
 
@@ -199,7 +199,7 @@ class CampaignService:
             return await Report(store.database).summary(campaign)
 
     async def first_recipients(self, campaign: str) -> Sequence[FirstRecipient]:
-        """Its first people, and what they get."""
+        """First people of a campaign, and their messages."""
         async with self._opened() as store:
             return await estimate.first_recipients(store, campaign)
 
@@ -211,7 +211,7 @@ class CampaignService:
     async def results(
         self, campaign: str, outcome: CampaignSought | None = None
     ) -> AsyncIterator[Sequence[Result]]:
-        """Its people one by one, or those with an outcome, in pages; the audit says that they were handed out."""
+        """People of a campaign one by one, or those with an outcome, in pages; the audit records the export."""
         await self.note_export(campaign, outcome)
         async with self._opened() as store:
             async for page in Report(store.database).results(campaign, outcome):
@@ -272,7 +272,7 @@ class CampaignService:
         await self._audit.note("export", "campaign", [campaign], app=row.app, after=after)
 
     async def writers(self, campaigns: Collection[str]) -> Mapping[str, Sequence[str]]:
-        """Who wrote them, of those of these campaigns that are there."""
+        """Writers of those of these campaigns that exist."""
         query = select(CampaignRow.id, CampaignRow.writers).where(
             CampaignRow.id.in_(campaigns), CampaignRow.state != State.CREATING
         )
@@ -280,7 +280,7 @@ class CampaignService:
             return {row.id: row.writers or () for row in await connection.execute(query)}
 
     async def month_of(self, plan: FollowUpPlan) -> Month:
-        """What the jobs take of the month."""
+        """The month with the jobs' calls added."""
         return await estimate.month_of(self._settings, plan.app, plan.calls)
 
     async def test(
@@ -346,7 +346,7 @@ class FileReaders:
         self._places = asyncio.Semaphore(READERS)
 
     async def run(self, work: Callable[[CampaignStore], Awaitable[_T]]) -> _T:
-        """What the work finds."""
+        """Run the work, and return its result."""
         if not self._shared:
             return await self._open(work)
         async with self._places:

@@ -221,7 +221,7 @@ class CampaignStore:
 
 
 def _figures(found: CampaignPreview) -> dict[str, Any]:
-    """What is kept of a check for good: all of it that names no person."""
+    """The part of a check that is kept for good: all of it that names no person."""
     figures = found.model_dump(mode="json", exclude={"first", "skipped", "absent"})
     return with_parts({**figures, "limit": found.limit})
 

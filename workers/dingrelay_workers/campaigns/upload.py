@@ -40,7 +40,7 @@ FRAMING_ERRORS = (
     ValueError,
     web.RequestPayloadError,
 )
-"""What aiohttp's reader raises for a body that is no form."""
+"""Errors that aiohttp's reader raises for a body that is no form."""
 
 
 @asynccontextmanager

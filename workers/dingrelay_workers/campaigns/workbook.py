@@ -58,7 +58,7 @@ def rows(head: bytes, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
 
 
 def _sheet(file: Any, load_workbook: Callable[..., Any]) -> Iterator[tuple[int, list[str]]]:
-    # Of what no table needs, such as fonts.
+    # For parts that no table needs, such as fonts.
     warnings.filterwarnings("ignore", module=r"openpyxl\.")
     with ZipFile(file) as archive:
         for part in archive.infolist():

@@ -43,7 +43,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
     strategies: Mapping[str, object]
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
-        """What is called with each message; made once for each connection to the broker.
+        """The handler of messages; made once for each connection to the broker.
 
         A body of another shape than Celery's, or a header of another type, would end the worker
         and, since the broker delivers the message again, each worker after it; or it would end its

@@ -33,7 +33,7 @@ REFUSED: Mapping[str, tuple[str, str]] = {
 """Celery's name of an option → how it is written, and what to do instead."""
 
 DEFAULT_POOL = "prefork"
-"""Where the app has a pool of its own, Celery takes its default for that one."""
+"""Celery's default pool, also where the app has a pool of its own."""
 NO_OTHER_POOL = f"--pool: jobs have a pool of their own; leave it out, {_CONCURRENCY}"
 
 
@@ -96,7 +96,7 @@ def install(runtime: Runtime) -> None:
         return {"ok": f"cancelling {', '.join(sorted(ids))}"}
 
     def terminate(state: Any, signal: Any, task_id: Any, **_: Any) -> Reply:
-        """As revoke: a signal would end all jobs of the process."""
+        """Like revoke: a signal would end all jobs of the process."""
         return revoke(state, task_id)
 
     _answer("revoke", revoke, revoke.__doc__)

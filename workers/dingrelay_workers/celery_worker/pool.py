@@ -71,7 +71,7 @@ class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
 
     @property
     def kwargsrepr(self) -> str:
-        """What Celery shows of the message, to ``inspect`` for instance.
+        """The arguments that Celery shows of the message, to ``inspect`` for instance.
 
         The message of a client without our package holds the job itself, perhaps with a token in it.
         """
@@ -79,7 +79,7 @@ class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
         return redact(shown, None)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
-        """What ``inspect`` shows of the job; see `kwargsrepr`."""
+        """The fields that ``inspect`` shows of the job; see `kwargsrepr`."""
         shown: dict[str, Any] = super().info(safe=safe)
         return {**shown, "kwargs": self.kwargsrepr}
 
@@ -176,7 +176,7 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
 
 
 def _escaped(error: Exception, request: Mapping[str, Any]) -> ExceptionInfo:
-    """What no run should raise, as Celery's request reads it; Celery itself doesn't log it.
+    """Converts an error that no run should raise for Celery's request; Celery itself doesn't log it.
 
     Where Redis failed a worker that stops, the message goes back to the broker: the job may have
     no record yet.

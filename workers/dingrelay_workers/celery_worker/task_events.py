@@ -72,7 +72,7 @@ class TaskEvents(Observer):
 
 
 def words(outcome: Outcome, state: State) -> str:
-    """Where a run led: why a job waits or failed, or what it has done."""
+    """The result of a run in words: why a job waits or failed, or what it has done."""
     if state in {State.DONE, State.DUPLICATE}:
         return f"{state} {_shown(outcome.result or {})}".strip()[:SHOWN]
     return f"{state}: {outcome.reason}"

@@ -43,14 +43,14 @@ LEASE_MS = 30_000
 FULL_PAUSE = 1.0
 """Seconds before a Redis that is full is asked again to wait."""
 PRIORITIES = range(1, 10)
-"""Of Celery's messages. kombu's own transport has a list for each; what has none, or 0, is in the queue itself."""
+"""Priorities of Celery's messages."""
 GATHERED = 100
 """Messages of one such list that are moved at once."""
 OLD_MESSAGES = 300.0
 """Seconds between two looks for what kombu's own transport marked as taken, in 0.2.0 for instance."""
 
 WAKEUP = f'"{WOKEN_HEADER}"'.encode()
-"""What each wake-up has in it, and no other message: in a text the quotes would be escaped."""
+"""Marker of wake-ups, which no other message holds: in a text the quotes would be escaped."""
 
 _TAKE = scripts.Script.load("dingrelay_workers.celery_worker", "take_messages")
 _KEEP = scripts.Script.load("dingrelay_workers.celery_worker", "keep_taken")
@@ -225,7 +225,7 @@ class _Taking:
         return self._commands
 
     def _list(self, queue: str) -> str:
-        """Where the messages of a queue are that this worker has taken."""
+        """Key of the list of a queue's messages that this worker has taken."""
         return self._lists.setdefault(queue, keys.taken(self._owner, queue))
 
     def _room(self) -> int:

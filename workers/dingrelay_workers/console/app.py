@@ -62,7 +62,7 @@ DONE = "done"
 _SEPARATORS = re.compile(r"[\s,，]")
 """Within a number that people type as they read it."""
 UNKNOWN = {404: en("There is nothing here."), 405: en("This page can't be used so.")}
-"""What is said of paths that are none."""
+"""Texts for unknown paths and wrong methods."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -98,7 +98,7 @@ def create_app(context: ConsoleContext) -> web.Application:
 async def _edge(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """What every request meets first and every answer last."""
+    """The middleware around every request."""
     with spoken(_wanted_language(request)):
         try:
             _check_target(request)
@@ -160,7 +160,7 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
         if session is None:
             query = {"next": request.path_qs}
             if request.method == "POST":
-                # What a form would do is asked for again by the person, on its page.
+                # The person repeats the form, on its page.
                 query = {"expired": "1", "next": _page_of(request, route)}
             return _redirect(_path(request, f"/sign-in?{urlencode(query)}"))
         request[SESSION] = session
@@ -187,7 +187,7 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
 
 
 async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web.StreamResponse:
-    """What a form does, once."""
+    """Carry out a form, once."""
     request, session, forms = visit.request, visit.session, visit.context.forms
     token = FormToken.opened(session, request.path, text_of(sent, FIELD))
     if token is None:
@@ -214,7 +214,7 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
 
 
 def _act_as(session: Session, **about: str) -> None:
-    """Whose changes the audit writes down from here on."""
+    """Set the actor of the changes that follow."""
     held = {grant.scopes for grant in session.grants}
     role = " ".join(name for name, scopes in ROLES.items() if scopes in held)
     ACTOR.set(Actor("console", session.user, session.name, role, **about))
@@ -248,7 +248,7 @@ def _page_of(request: web.Request, route: ConsoleRoute) -> str:
 
 
 async def _session(request: web.Request) -> Session | None:
-    """Who asks. Tabs that are left open share what was found a moment ago; a form does not."""
+    """The visitor's session. Tabs that are left open share what was found a moment ago; a form does not."""
     token, context = request.cookies.get(SESSION_COOKIE, ""), request.app[CONTEXT]
     if not token:
         return None

@@ -76,7 +76,7 @@ _MOST_BYTES = 64_000
 
 @at("/settings/audit", scope="audit:read")
 async def audit(visit: Visit) -> web.Response:
-    """Who changed what, the latest first."""
+    """List changes with their actors, the latest first."""
     chosen, given = _filter(visit), {name: visit.query(name) for name in _FIELDS}
     after = visit.query("after")
     place = decoded(after, datetime, int) if after else None
@@ -107,7 +107,7 @@ async def audit(visit: Visit) -> web.Response:
 
 
 def _change(entry: AuditEntry) -> str:
-    """What has changed, with the states in words."""
+    """The change with its states in words."""
     return entry.change(partial(_spelled, entry.kind))
 
 

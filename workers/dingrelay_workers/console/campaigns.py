@@ -29,7 +29,7 @@ from dingrelay_workers.http import paging
 MANY = 500
 """People above which a number is typed before something is sent or taken back."""
 ANSWERED_WITHIN = timedelta(minutes=10)
-"""For so long after DingTalk was asked the page of a broadcast is renewed by itself."""
+"""Time after a delivery query in which the page of a broadcast renews itself."""
 LONGEST_REASON = 500
 """Characters of a rejection's reason."""
 
@@ -133,7 +133,7 @@ async def campaign(visit: Visit) -> web.Response:
 
 
 def _standing(status: CampaignStatus, report: CampaignReport) -> Meaning:
-    """Its state, and how much of it was taken back."""
+    """The campaign's state, and how much of it was taken back."""
     state = meaning(OF_CAMPAIGN, status.state)
     if not report.recalled.calls:
         return state
@@ -143,7 +143,7 @@ def _standing(status: CampaignStatus, report: CampaignReport) -> Meaning:
 
 
 async def _choices(visit: Visit, draft: CampaignDraft, *, rows: int) -> list[Meaning]:
-    """Which people a draft names, in sentences."""
+    """Sentences about the people that a draft names."""
     services, content = visit.context.services, draft.content
     ids = [*content.departments, *content.without_departments]
     nodes = await services.directory.nodes(content.app, ids=ids)
@@ -241,7 +241,7 @@ async def approve_campaign(visit: Visit, _: FormValues) -> web.Response:
 
 @at(f"{_ONE}/reject", scope=_APPROVES)
 async def reject_page(visit: Visit) -> web.Response:
-    """Where a reason is written."""
+    """Page with the form for a reason."""
     return visit.page("reject.html", campaign=await _found(visit), state=await _review_state(visit))
 
 
@@ -255,7 +255,7 @@ async def reject_campaign(visit: Visit, form: FormValues) -> web.Response:
 
 @at(f"{_ONE}/recall", scope=_WRITES)
 async def confirm_recall(visit: Visit) -> web.Response:
-    """What can still be taken back."""
+    """Page that asks for confirmation of a recall: what can still be taken back."""
     found = await _found(visit)
     services = visit.context.services.campaigns
     plan = await services.recall(found.id)
@@ -302,7 +302,7 @@ async def copy_campaign(visit: Visit, _: FormValues) -> web.Response:
 
 @at(f"{_ONE}/unread", scope=_WRITES)
 async def confirm_unread(visit: Visit) -> web.Response:
-    """What it costs to ask DingTalk who has read it."""
+    """Page that asks for confirmation of a read query: what it costs."""
     found = await _found(visit)
     services = visit.context.services.campaigns
     plan = await services.confirm(found.id, sample=None)
@@ -331,7 +331,7 @@ async def ask_unread(visit: Visit, _: FormValues) -> web.Response:
 
 @at(f"{_ONE}/people", scope=_READS)
 async def people_by_outcome(visit: Visit) -> web.Response:
-    """Its people, or those of one outcome."""
+    """People of a campaign, or those of one outcome."""
     found, outcome, after = await _found(visit), _outcome(visit), visit.query("after")
     place = decoded(after, int, int) if after else None
     people, last = await visit.context.services.campaigns.people(

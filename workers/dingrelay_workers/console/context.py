@@ -1,4 +1,4 @@
-"""What the console holds, and what a request has found out on its way to a page."""
+"""State of the console, and what a request has loaded for its page."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Mapping
@@ -40,7 +40,7 @@ class SharedReads:
         self._reads: dict[Hashable, tuple[float, asyncio.Task[tuple[Any, float]]]] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
-        """What `read` returns, or has returned for this key a moment ago."""
+        """The result of `read`, or a recent one for this key."""
         value, _ = await asyncio.shield(self._read(key, read))
         return value
 
@@ -100,11 +100,11 @@ class ConsoleContext:
 
 CONTEXT: web.AppKey[ConsoleContext] = web.AppKey("console", ConsoleContext)
 SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
-"""Of a person who has signed in, for the frame of the page."""
+"""Session of the visitor, for the frame of the page."""
 NAMES: web.RequestKey[dict[str, str]] = web.RequestKey("names", dict)
 """Userid → name, of people on the page."""
 SAID: web.RequestKey[str] = web.RequestKey("said", str)
-"""What the form that led here has done, for the top of the page."""
+"""Result of the form that led here, for the top of the page."""
 
 
 def name_of(request: web.Request, user: str) -> str:

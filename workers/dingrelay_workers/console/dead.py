@@ -74,7 +74,7 @@ async def _state(visit: Visit) -> dict[str, object]:
 
 
 def _state_of(visit: Visit, found: Sequence[Brief]) -> dict[str, object]:
-    """Which jobs a form was made for: it names them in its URL, which the token does not sign."""
+    """The jobs that a form was made for: it names them in its URL, which the token does not sign."""
     chosen = visit.request.query.getall("job", []) or [visit.query("state"), visit.query("code")]
     return {"jobs": len(found), "chosen": " ".join(chosen)}
 

@@ -17,7 +17,7 @@ LONGEST_FORM = 20_000
 """Bytes of a form whose declaration says nothing else."""
 
 FormValues = MultiDictProxy[str | bytes | bytearray | FileField]
-"""What a form sent."""
+"""Values of a form."""
 Screen = Callable[["Visit"], Awaitable[web.StreamResponse]]
 Act = Callable[["Visit", FormValues], Awaitable[web.Response]]
 State = Callable[["Visit"], Awaitable[Mapping[str, object]]]

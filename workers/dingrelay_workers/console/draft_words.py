@@ -32,7 +32,7 @@ LABELS: Mapping[str, str] = {
 
 
 def problem_of(message: dict[str, Any]) -> str:
-    """What the message lacks; "" for nothing, and before anything is written."""
+    """The fault of the message; "" for none, and before anything is written."""
     if not message:
         return ""
     try:
@@ -43,7 +43,7 @@ def problem_of(message: dict[str, Any]) -> str:
 
 
 def words_of(error: ContractError) -> str:
-    """What is wrong, with the field as its form calls it."""
+    """The error, with the field as its form calls it."""
     if isinstance(error, NoPeopleColumn):
         return tr(
             "The file has no column userid, 工号, 手机号 or 邮箱; it has {columns}. If another one names the people, enter it as “Column with the people”.",
@@ -54,7 +54,7 @@ def words_of(error: ContractError) -> str:
 
 
 def differences(theirs: DraftContent, mine: DraftContent) -> list[tuple[str, str, str]]:
-    """What two versions say differently: label, the other one, one's own."""
+    """Differences of two versions: label, the other one, one's own."""
     found = [
         (label, _said(getattr(theirs, name)), _said(getattr(mine, name)))
         for name, label in LABELS.items()

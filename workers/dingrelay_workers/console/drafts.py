@@ -90,7 +90,7 @@ _WRITES = "campaigns:write"
 
 @at("/campaigns/new", scope=_WRITES)
 async def new_draft(visit: Visit) -> web.Response:
-    """Where a broadcast begins."""
+    """First page of a broadcast."""
     return visit.page("draft_new.html", apps=_apps(visit))
 
 
@@ -146,7 +146,7 @@ async def upload_medium(visit: Visit, form: FormValues) -> web.Response:
 
 @at(f"{_DRAFT}/choose", scope=_WRITES)
 async def choose_step(visit: Visit) -> web.Response:
-    """Who gets it, and who does not."""
+    """Step: choose people, and leave some out."""
     draft = await _found(visit)
     return await _choose_page(visit, draft)
 
@@ -203,7 +203,7 @@ async def put_file(visit: Visit, form: FormValues) -> web.Response:
 
 @at(f"{_DRAFT}/check", scope=_WRITES)
 async def check_step(visit: Visit) -> web.Response:
-    """What it will take, and which people it will not reach; only reads."""
+    """Step: check cost and reach; only reads."""
     draft = await _found(visit)
     problems = [each for step, each in _LACKS.items() if step not in _done(draft)]
     check, key = None, ("draft", draft.id, draft.version)
@@ -225,7 +225,7 @@ async def check_step(visit: Visit) -> web.Response:
 
 @at(f"{_DRAFT}/test", scope=_WRITES)
 async def test_step(visit: Visit) -> web.Response:
-    """Which people get a test."""
+    """Step: send a test."""
     draft = await _found(visit)
     return await _test_page(visit, draft, visit.session.user)
 
@@ -339,7 +339,7 @@ async def _test_page(
 
 
 async def _test_of(visit: Visit, draft: CampaignDraft) -> tuple[list[Meaning], bool]:
-    """What became of the test that the page was led to, and whether that is final."""
+    """Outcome of the test that the page was led to, and whether that is final."""
     id_, app = visit.query("job"), draft.content.app
     async with asking():
         record: Any = await visit.context.redis.hgetall(keys.job(id_))
@@ -493,7 +493,7 @@ async def _choose_page(
 
 
 def _opened(form: FormValues) -> str:
-    """Which departments of the tree are open, as the query of its page."""
+    """The open departments of the tree, as the query of its page."""
     opened = [*texts_of(form, "shown"), text_of(form, "open")]
     kept = [each for each in dict.fromkeys(opened) if each and each != text_of(form, "close")]
     query = {"open": ",".join(kept), "named": text_of(form, "named")}
@@ -501,7 +501,7 @@ def _opened(form: FormValues) -> str:
 
 
 async def _common(visit: Visit, draft: CampaignDraft, step: str, problem: str) -> dict[str, Any]:
-    """What all steps show."""
+    """Variables that all steps share."""
     review, done = None, _done(draft)
     if draft.campaign:
         with suppress(CampaignNotFound):

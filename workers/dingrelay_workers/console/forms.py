@@ -35,14 +35,14 @@ FIELD = "form"
 COUNT = "count"
 """The field in which a number is typed."""
 SAID_FOR = timedelta(minutes=1)
-"""For so long a page says what a form has done; then it is no news."""
+"""Time in which a page shows the result of a form."""
 ASK_EVERY, ASK_FOR = 0.1, 10.0
 """Seconds between two looks for the result of the same form that is being carried out, and for how long."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormToken:
-    """What a form was made for.
+    """The object, state and page that a form was made for.
 
     Attributes:
         sent: forms that the session had sent by then, so that the next form differs.
@@ -73,7 +73,7 @@ class FormToken:
         return cls(*json.loads(urlsafe_b64decode(body).decode(errors="surrogatepass")))
 
     def changed(self, now: Mapping[str, object]) -> list[tuple[str, str, str]]:
-        """What is not as the person saw it: name, then, now."""
+        """The differences from what the person saw: name, then, now."""
         present = {name: str(value) for name, value in now.items()}
         names = dict.fromkeys([*self.state, *present])
         pairs = [(name, self.state.get(name, ""), present.get(name, "")) for name in names]
@@ -86,7 +86,7 @@ def forged() -> web.HTTPForbidden:
 
 
 async def read_form(request: web.Request, limit: int = LONGEST_FORM) -> FormValues:
-    """What a form of at most so many bytes sent.
+    """The values of a form of at most so many bytes.
 
     Raises:
         HTTPForbidden: no browser sends such a body.
@@ -153,7 +153,7 @@ class Forms:
             await connection.execute(delete(ConsoleFormRow).where(ConsoleFormRow.digest == digest))
 
     async def said(self, session: Session, digest: str) -> str:
-        """What a form of this session has just done; "" if there is none."""
+        """The result of a form that this session has just sent; "" if there is none."""
         query = select(ConsoleFormRow.said).where(
             ConsoleFormRow.digest == digest,
             ConsoleFormRow.session == session.digest,

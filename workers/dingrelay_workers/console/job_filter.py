@@ -24,7 +24,7 @@ _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 
 
 Offer = tuple[str, str, bool]
-"""What people read of a value, the filter with it, or without it where it is in already, and whether it is in."""
+"""A choice of a filter: its label, the filter with it, or without it where it is chosen, and whether it is."""
 
 
 def parse(text: str) -> dict[str, str]:
@@ -91,7 +91,7 @@ def moment(name: str, text: str, now: datetime) -> datetime:
 
 
 def offers(given: dict[str, str], apps: Iterable[str]) -> Sequence[tuple[str, Sequence[Offer]]]:
-    """What can be chosen with a click, by field."""
+    """Filters that a click adds, by field."""
     values: dict[str, dict[str, str]] = {
         "state": {name: translated(each.words) for name, each in STATES.items()},
         "since": {"1h": tr("the last hour"), "1d": tr("the last day"), "7d": tr("the last 7 days")},

@@ -152,7 +152,7 @@ async def _state(visit: Visit) -> dict[str, object]:
 
 
 def _state_of(job: JobStatus) -> dict[str, object]:
-    """What a form on a job's page was made for: whether it is open matters, and not how it waits."""
+    """The state for which a form on a job's page was made: whether it is open matters, and not how it waits."""
     return {"state": meaning(STATES, job.state).words if job.state.ended else en("not over yet")}
 
 

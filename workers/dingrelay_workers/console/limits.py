@@ -32,7 +32,7 @@ async def limits(visit: Visit) -> web.Response:
 
 
 def seen_limits(found: FleetLimits, visit: Visit) -> FleetLimits:
-    """Those of the apps that the person may see; what all apps share is everyone's."""
+    """Limits of the apps that the person may see, and those that all apps share."""
     grant, apps = visit.grant, visit.context.settings.apps
     if ANY in grant.apps:
         return found
@@ -53,7 +53,7 @@ def seen_limits(found: FleetLimits, visit: Visit) -> FleetLimits:
 
 @at("/workers", scope="limits:read")
 async def workers(visit: Visit) -> web.Response:
-    """Who carries jobs out."""
+    """List the workers."""
     async with asking():
         found = await fleet.read(visit.context.redis)
     return visit.page("workers.html", found=found)

@@ -127,7 +127,7 @@ def message_of(form: Mapping[str, str]) -> dict[str, Any]:
 
 
 def form_of(message: Mapping[str, Any]) -> dict[str, str]:
-    """What `message_of` made this message of."""
+    """The form's fields, from which `message_of` makes this message."""
     kind = str(message.get(TYPE_FIELD, "text"))
     form = {TYPE_FIELD: kind}
     body = _dict(message.get(kind))

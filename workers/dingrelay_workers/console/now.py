@@ -70,7 +70,7 @@ async def _reviews(visit: Visit) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the first page is made of.
+    """The numbers of the first page.
 
     Attributes:
         dead: jobs that have failed for good, or of which DingTalk's answer was lost.
@@ -222,7 +222,7 @@ async def _standing(context: ConsoleContext) -> Standing:
 
 
 async def _seen(found: Standing, visit: Visit) -> Standing:
-    """Of all that, what concerns the apps that the person may see."""
+    """The part that concerns the apps that the person may see."""
     grant = visit.grant
     if ANY in grant.apps:
         return found

@@ -21,11 +21,11 @@ from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.service import DirectoryService
 
 ALGORITHMS = ["RS256", "PS256", "ES256", "EdDSA"]
-"""Of ID tokens: by the provider's public keys only."""
+"""Signature algorithms of ID tokens: by the provider's public keys only."""
 LEEWAY = 60
 """Seconds by which its clock may differ."""
 SECONDS = 10.0
-"""For each of its answers."""
+"""Timeout of each request to the provider."""
 EMAIL = "email"
 
 
@@ -75,7 +75,7 @@ class OidcWay(SignInWay):
         return f"{page}{'&' if '?' in page else '?'}{urlencode(query)}"
 
     async def arrival(self, code: str, state: str) -> Arrival:
-        """By a claim of the ID token."""
+        """Identify the person by a claim of the ID token."""
         body = {
             "grant_type": "authorization_code",
             "code": code,
@@ -102,7 +102,7 @@ class OidcWay(SignInWay):
         return user, str(claims.get("name") or value)
 
     async def _provider(self, session: ClientSession) -> dict[str, str]:
-        """What the provider says of itself."""
+        """The provider's published configuration."""
         issuer = self._settings.issuer
         url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
         found = await _ask(session, "GET", url)

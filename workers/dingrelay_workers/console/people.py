@@ -48,7 +48,7 @@ async def person(visit: Visit) -> web.Response:
         since=moment("since", since, now) if since else None,
         before=before,
     )
-    # What people write in the console names no system as its sender.
+    # A broadcast from the console names no system as its sender.
     by_people = {each.campaign for each in found.messages if each.campaign and not each.sender}
     writers = await visit.context.services.campaigns.writers(by_people) if by_people else {}
     await visit.know(*(each for some in writers.values() for each in some))

@@ -125,7 +125,7 @@ def _local(context: Context, moment: datetime) -> str:
 
 
 def _title(summary: str) -> str:
-    """What a message is called where people look for theirs: its summary without app and lane, in words."""
+    """A message's title for people: its summary without app and lane, in words."""
     short = re.sub(r"^(\S+) app=\S+ lane=\S+( sender=\S+)?", r"\1", summary)
     message = _MESSAGE.fullmatch(short)
     if message is None:

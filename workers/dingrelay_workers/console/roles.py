@@ -17,7 +17,7 @@ MOST = 20
 
 @at("/settings/people", scope=ANY)
 async def roles(visit: Visit) -> web.Response:
-    """Who may do what."""
+    """List people and departments with their roles."""
     text = visit.query("q")[:100]
     service = visit.context.services.roles
     apps = [each for each in visit.context.settings.apps if visit.grant.permits_app(each)]

@@ -55,7 +55,7 @@ NOUNS = (
 """Each declares its pages and forms."""
 PORT = 8620
 SHUTDOWN_SECONDS = 3.0
-"""For pages that are being read."""
+"""Time for pages that are being read."""
 BUSY_TIMEOUT_MS = 1_500
 """How long who signs in waits for other writers on SQLite."""
 

@@ -1,4 +1,4 @@
-"""Who has signed in to the console, and how: by a link that is good once, for ten minutes.
+"""Sessions of the console, and links that are good for one sign-in within ten minutes.
 
 A token is 256 random bits and is stored as its digest. A session ends after twelve hours, after two hours without
 a page, and when its person signs out.
@@ -37,7 +37,7 @@ _NAME = (
     select(UserRow.name)
     .where(
         UserRow.userid == ConsoleSessionRow.user,
-        # Who came by a link is looked for where most people are.
+        # A person who came by a link is looked up where most people are.
         UserRow.app == func.coalesce(func.nullif(ConsoleSessionRow.directory, ""), DEFAULT_APP),
     )
     .scalar_subquery()
@@ -81,12 +81,12 @@ class Session:
 
     @property
     def digest(self) -> str:
-        """What is stored of the token."""
+        """The digest under which the token is stored."""
         return _digest(self.token)
 
     @property
     def form_key(self) -> bytes:
-        """What its forms are signed with: no other site can know it."""
+        """The key that signs its forms: no other site can know it."""
         return hashlib.sha256(f"form {self.token}".encode()).digest()
 
     def may(self, scope: str) -> bool:

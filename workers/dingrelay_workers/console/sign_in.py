@@ -24,7 +24,7 @@ from dingrelay_workers.directory.service import DirectoryService
 
 SESSION_COOKIE, STATE_COOKIE = "dingrelay_session", "dingrelay_sign_in"
 NEXT_COOKIE = "dingrelay_next"
-"""Where a person wanted to go, for a link that comes by another way and can't say it."""
+"""Cookie with the page that a person wanted, for a link that comes by another way and can't name it."""
 
 NEXT_SECONDS = 3_600
 _OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\x7f]*")

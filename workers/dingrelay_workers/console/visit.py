@@ -69,7 +69,7 @@ class Visit:
 
     @property
     def changes(self) -> JobChanges:
-        """What can be done to jobs."""
+        """The service of changes to jobs."""
         context = self.context
         return JobChanges(context.records, context.services.audit, context.settings)
 
@@ -169,7 +169,7 @@ def texts_of(form: FormValues, name: str) -> list[str]:
 def decoded(
     cursor: str, *types: type, read: Callable[[Sequence[Any]], Any] = lambda parts: parts
 ) -> Any:
-    """What a cursor in the URL holds, as `read` reads its parts."""
+    """The values in a cursor of the URL, as `read` parses its parts."""
     try:
         return read(paging.decode(cursor, *types))
     except ValueError:

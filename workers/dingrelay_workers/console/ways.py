@@ -18,7 +18,7 @@ from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.service import DirectoryService
 
 STATE_SECONDS = 600
-"""In which a person must come back."""
+"""Time in which a person must come back."""
 
 
 class NotSignedIn(Exception):
@@ -48,11 +48,11 @@ class SignInWay(ABC):
     @property
     @abstractmethod
     def secret(self) -> str:
-        """What no other site knows."""
+        """The secret that no other site knows."""
 
     @abstractmethod
     async def url(self, state: str) -> str:
-        """Where a person is sent.
+        """The address to which a person is sent.
 
         Raises:
             NotSignedIn: the other site does not answer.
@@ -60,7 +60,7 @@ class SignInWay(ABC):
 
     @abstractmethod
     async def arrival(self, code: str, state: str) -> Arrival:
-        """Who has come back with this code.
+        """Identify the person who comes back with this code.
 
         Raises:
             NotSignedIn: the other site does not say.
@@ -87,7 +87,7 @@ class SignInWay(ABC):
         return following if fits and time.time() < ends else None
 
     def derived(self, purpose: str, text: str) -> str:
-        """What follows from a text and the secret only: 43 characters of a URL."""
+        """A text derived from the secret: 43 characters for a URL."""
         key = hmac.digest(self.secret.encode(), f"{self.name} {purpose}".encode(), "sha256")
         made = hmac.digest(key, text.encode(errors="replace"), "sha256")
         return urlsafe_b64encode(made).decode().rstrip("=")
@@ -127,7 +127,7 @@ class DingTalkWay(SignInWay):
         return sign_in_url(self._login_url, self._app, self.back, state)
 
     async def arrival(self, code: str, state: str) -> Arrival:
-        """By the unionid, which DingTalk says."""
+        """Identify the person by their unionid at DingTalk."""
         try:
             unionid, nick = await signed_in(self._transport, self._app, code)
         except DingTalkError as error:

@@ -18,12 +18,12 @@ from dingrelay_workers.webhooks.documents import EndpointStatus
 from dingrelay_workers.webhooks.routes import may_see_endpoint
 
 TEST_SECONDS = 8.0
-"""For the answer to a test."""
+"""Time to wait for the answer to a test."""
 
 
 @at("/webhooks", scope="webhooks:read")
 async def webhooks(visit: Visit) -> web.Response:
-    """Where notices go."""
+    """List the endpoints."""
     found = await visit.context.services.webhooks.list()
     shown = [
         (each, meaning(OF_ENDPOINT, each.state))

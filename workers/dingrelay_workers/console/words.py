@@ -1,4 +1,4 @@
-"""What outcomes and states mean, in a sentence for people, and what can be done."""
+"""Outcomes and states in sentences for people, with their remedies."""
 
 from collections.abc import Mapping
 

@@ -15,7 +15,7 @@ class Utc(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To UTC."""
+        """Convert to UTC."""
         return value and value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -24,8 +24,7 @@ class Utc(TypeDecorator[datetime]):
 
 
 Number = BigInteger().with_variant(Integer(), "sqlite")
-"""What a database counts rows with that come and go by the hundred a second. SQLite counts with
-INTEGER only, which is as large."""
+"""Type of row numbers that grow by hundreds a second. SQLite counts with INTEGER only, which is as large."""
 
 
 JobId = String(64).with_variant(String(255), "postgresql")

@@ -152,11 +152,11 @@ OWN_TURN = 0.5
 """Seconds for which a process's writers of SQLite follow one another until those of other processes are let in."""
 
 CONNECTIONS, OVERFLOW = 5, 10
-"""Of one process: those that stay open, and those that are opened beside them in a busy moment."""
+"""Connections of one process: those that stay open, and those that are opened beside them in a busy moment."""
 POOL = {"pool_size": CONNECTIONS, "max_overflow": OVERFLOW}
 
 ISOLATION = "READ COMMITTED"
-"""Of PostgreSQL, whatever its own default is: a writer that has waited for its turn reads what was
+"""PostgreSQL's isolation level, whatever its own default is: a writer that has waited for its turn reads what was
 committed before it."""
 
 CHUNK = 500

@@ -42,7 +42,7 @@ from dingrelay_workers.database.errors import answering, unusable
 VERSIONS = "schema_version"
 """The table with the revision."""
 FORMER_VERSIONS = "alembic_version"
-"""Where it is in 0.2.0, which does not start at a revision unknown to it."""
+"""The version table of 0.2.0, which does not start at a revision unknown to it."""
 RELEASED = "0004"
 """The newest revision that 0.2.0 knows, and the oldest that can be migrated."""
 _LOCK_KEY = 0x64696E67
@@ -51,10 +51,10 @@ _LOCK_KEY = 0x64696E67
 _DEADLOCK = "40P01"
 """PostgreSQL's code for a transaction that was given up since it and others waited for each other."""
 _TRIES = 5
-"""Of a migration that was given up because a worker of the release before wrote during it."""
+"""Attempts at a migration that was given up because a worker of the release before wrote during it."""
 
 CONNECT_SECONDS = 10
-"""For a connection to PostgreSQL, unless its URL or the environment says otherwise. The driver's own 130 s
+"""Timeout of a connection to PostgreSQL, unless its URL or the environment says otherwise. The driver's own 130 s
 can't be broken off in a thread: a command would hang for as long, though others had answered."""
 
 _one_in_this_process = threading.Lock()

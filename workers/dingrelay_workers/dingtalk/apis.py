@@ -99,7 +99,7 @@ ROBOT_SESSION = Api(
 MEDIA_UPLOAD = Api("media.upload", "oapi", "POST", "/media/upload", verbatim=True)
 
 APP_SCOPES = Api("app.scopes", "rest", "GET", "/v1.0/microApp/apps/{agent_id}/scopes")
-"""Its path is completed by `app_scope`."""
+"""Scopes of an app: its path is completed by `app_scope`."""
 
 _INSTANCES = "/v1.0/workflow/processInstances"
 APPROVAL_CREATE = Api("approval.create", "rest", "POST", _INSTANCES, changes=True)

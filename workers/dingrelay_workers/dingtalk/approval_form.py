@@ -197,7 +197,7 @@ def key_of(name: Any) -> str:
 
 
 def _other_names(control: Control) -> set[str]:
-    """By what else a control may have been named: the first label of a range, its ids."""
+    """Other names of a control: the first label of a range, its ids."""
     return {key_of(control.name).partition("\0")[0], *map(squeezed, control.aliases)}
 
 

@@ -126,7 +126,7 @@ class Approvals(ABC):
     """
 
     names: ClassVar[Mapping[str, str]]
-    """What an instance's fields are called in this generation of the API (API §4.2, §4.3)."""
+    """Names of an instance's fields in this generation of the API (API §4.2, §4.3)."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -208,7 +208,7 @@ class Approvals(ABC):
     async def matches(
         self, instance_ids: Collection[str], *, originator: str, form: Form
     ) -> tuple[list[Instance], list[Instance]]:
-        """Which of these instances surely hold the form, and which may, each list by when they were made.
+        """The instances that surely hold the form, and those that may, each list by creation time.
 
         Args:
             instance_ids: each is read, which is a call.
@@ -365,7 +365,7 @@ def _link(
     tasks: Sequence[Mapping[str, Any]] = (),
     name: str = "",
 ) -> str:
-    """Where a person can look at an instance: the first URL that its tasks have under a name, if any."""
+    """Link to an instance for people: the first URL that its tasks have under a name, if any."""
     number = f"&businessId={business_id}" if business_id else ""
     url = next((str(task[name]) for task in tasks if task.get(name)), "")
     url = url or f"aflow.dingtalk.com?procInsId={instance_id}{number}"

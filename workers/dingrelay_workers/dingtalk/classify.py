@@ -321,7 +321,7 @@ ROWS: tuple[Row, ...] = (
         " keywords.not.match sign.not.match",
         "API §12.7",
     ),
-    # What does not exist
+    # Objects that do not exist
     Row(NotFound, "33012 40003 60121 60111 46004 60003 40009", "API §3.1, §5.3"),
     # 820006 is how the old dialect says that an instance is not there (or not in a state to be changed).
     Row(NotFound, "processInstanceNotExist processInstanceIdError 820006", "API §4.2, §5.3"),
@@ -372,7 +372,7 @@ _CLASSES: dict[str, type[DingTalkError]] = {error.name: error for error in HINTS
 
 
 def hint_of(code: str) -> str:
-    """What to do about a code of DingTalk's, as far as it alone says that; empty where it does not."""
+    """Remedy for a code of DingTalk's, as far as the code alone allows one; empty where it does not."""
     for row in ROWS:
         if not row.words and code in row.codes.split():
             return row.hint or HINTS.get(row.error, "")

@@ -190,7 +190,7 @@ def redact(text: str, limit: int | None = LIMIT) -> str:
         text: a URL, a body, a header line or a message; may hold anything.
         limit: characters to keep; None keeps all.
     """
-    # What can't be encoded would raise wherever the text is written; escaped it can't.
+    # A text that can't be encoded would raise wherever it is written; escaped it can't.
     readable = text.encode("utf-8", "backslashreplace").decode("utf-8")
     hidden = readable
     if _HINT.search(readable):

@@ -80,7 +80,7 @@ async def reply(calls: Calls, session: str, message: Json) -> None:
 async def send(
     calls: Calls, code: str, message: Json, *, users: Sequence[str], conversation: str
 ) -> Json:
-    """What an enterprise robot's message led to, as ``query_key, invalid, flow_controlled``.
+    """Send a message by an enterprise robot; its answer as ``query_key, invalid, flow_controlled``.
 
     Args:
         calls: makes the call, for the robot's app.
@@ -105,7 +105,7 @@ async def send(
 
 
 async def read_state(calls: Calls, code: str, query_key: str, conversation: str) -> Json:
-    """Who has got a message and read it, as ``finished, delivered, read`` (API §12.8)."""
+    """Read state of a message, as ``finished, delivered, read`` (API §12.8)."""
     query = {"robotCode": code, "processQueryKey": query_key}
     if conversation:
         return await _readers(calls, {**query, "openConversationId": conversation})

@@ -20,7 +20,7 @@ ME = Api("sign_in.me", "rest", "GET", "/v1.0/contact/users/me", counted=False, a
 
 
 def sign_in_url(login_url: str, app: AppSettings, back: str, state: str) -> str:
-    """Where a person signs in, to be led back with a code."""
+    """URL of DingTalk's sign-in page, which leads back with a code."""
     query = {
         "client_id": app.app_key.get_secret_value(),
         "redirect_uri": back,
@@ -33,7 +33,7 @@ def sign_in_url(login_url: str, app: AppSettings, back: str, state: str) -> str:
 
 
 async def signed_in(transport: Transport, app: AppSettings, code: str) -> tuple[str, str]:
-    """Who has come back with this code: their unionid and nickname.
+    """Exchange the code of a sign-in for the person's unionid and nickname.
 
     Raises:
         DingTalkError: the code is wrong or was used, or DingTalk does not answer.

@@ -108,7 +108,7 @@ class DingTalkClock:
 
 REQUEST_ID = "dingtalk.request_id"
 _NONE: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
-"""For each call of a process that makes no spans."""
+"""Stands for the span of each call in a process that makes none."""
 
 
 @dataclass(slots=True)

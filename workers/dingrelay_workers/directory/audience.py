@@ -57,7 +57,7 @@ async def count_absent(
 
 
 async def who_left(database: Database, app: str, userids: Collection[str]) -> set[str]:
-    """Those of these people who are known to have left."""
+    """The people among these who are known to have left."""
     query = select(UserRow.userid).where(UserRow.app == app, UserRow.left_at.is_not(None))
     async with database.read() as connection:
         return {user for (user,) in await rows_among(connection, query, UserRow.userid, userids)}
@@ -86,7 +86,7 @@ async def is_known(database: Database, app: str, department: int) -> bool:
 async def fields(
     database: Database, app: str, userids: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """What is known of these people, as far as they have not left, by userid."""
+    """Fields of these people, except those who have left, by userid."""
     query = select(UserRow.userid, UserRow.fields).where(*_here(app))
     async with database.read() as connection:
         rows = await rows_among(connection, query, UserRow.userid, userids)

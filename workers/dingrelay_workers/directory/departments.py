@@ -28,7 +28,7 @@ DETAILS = DEPARTMENT_FIELDS.keys() - LISTED
 
 
 def _change(known: Mapping[str, Any], given: Mapping[str, Any]) -> Change | None:
-    """What `given` changes of a department; that a field becomes known is no change.
+    """The change that `given` makes to a department; a field that becomes known is no change.
 
     One of which nothing was known, but its number, is added.
     """
@@ -134,7 +134,7 @@ async def remove(run: Run, departments: Collection[int], at: datetime) -> None:
 async def strangers(
     connection: AsyncConnection, app: str, run: str, departments: Collection[int]
 ) -> list[int]:
-    """Those of the departments of which nothing but the id was known before the run.
+    """The departments of which nothing but the id was known before the run.
 
     Also those that were known to be gone.
     """

@@ -41,7 +41,7 @@ class ChangeEvent(StrEnum):
 
 
 class DepartmentState(StrEnum):
-    """Where a department of a walk stands."""
+    """State of a department in a walk."""
 
     PENDING = "pending"
     DONE = "done"

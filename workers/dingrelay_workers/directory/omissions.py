@@ -15,7 +15,7 @@ from dingrelay_workers.directory.models import OmittedFieldRow, UserRow
 from dingrelay_workers.directory.runs import Run
 
 WITHIN_MS = 3_600_000
-"""What an answer shows holds for what was read at most an hour before: permissions change."""
+"""An answer is valid for reads of at most an hour before: permissions change."""
 
 Names = Mapping[str, Collection[str]]
 """Names of fields by userid."""

@@ -1,4 +1,4 @@
-"""Which of two reads is the newer one: they may be written in the wrong order.
+"""Order of two reads, which may be written in the wrong order.
 
 A read is as old as the claim of the job that makes it, by Redis's clock: a moment before the read
 leaves, and after the event that asked for it. So whatever changed before an event is in the read that
@@ -58,7 +58,7 @@ class HeldAnswer:
     def left_out(
         self, given: Mapping[str, Any], run: Run, details: Collection[str], *, listed: bool
     ) -> set[str]:
-        """What the row holds and the run's answer does not; no list of people holds the details."""
+        """Fields of the row that the run's answer lacks; no list of people holds the details."""
         return {
             name
             for name, value in self.fields.items()
@@ -70,7 +70,7 @@ class HeldAnswer:
         }
 
     def after(self, taken: Mapping[str, Any], run: Run, details: Collection[str]) -> "HeldAnswer":
-        """What the row holds once that is taken."""
+        """The row's answer after that one is taken."""
         detailed = any(name in details for name in taken)
         listed = any(name not in details for name in taken)
         return HeldAnswer(

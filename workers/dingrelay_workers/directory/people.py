@@ -162,7 +162,7 @@ async def _identify(run: Run, given: Mapping[str, Mapping[str, Any]], at: dateti
 
 
 async def _pass_on(run: Run, old: str, new: str) -> None:
-    """What happened to a person under the old userid happened to them under the new one.
+    """Copy a person's history from the old userid to the new one.
 
     That DingTalk does not know the old one says nothing of the new one.
     """

@@ -19,7 +19,7 @@ DepartmentPage = paging.page_of(
 
 
 class UserFilter(paging.Paging):
-    """Which people to list."""
+    """Filter of people."""
 
     app: AppName = "default"
     department: Department | None = None
@@ -30,7 +30,7 @@ class UserFilter(paging.Paging):
 
 
 class DepartmentFilter(paging.Paging):
-    """Which departments to list."""
+    """Filter of departments."""
 
     app: AppName = "default"
     parent: Department | None = None

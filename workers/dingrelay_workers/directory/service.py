@@ -47,7 +47,7 @@ class DepartmentDocument(BaseModel):
     parent: int | None
     """The department above it; null for the root."""
     people: int
-    """In it and in all departments below it, each once."""
+    """People in it and in all departments below it, each counted once."""
     leaf: bool
     """There is none below it."""
     fields: dict[str, Any]
@@ -61,7 +61,7 @@ class DepartmentNode(BaseModel):
     name: str
     parent: int | None
     people: int
-    """In it and in all departments below it, each once."""
+    """People in it and in all departments below it, each counted once."""
     leaf: bool
     """There is none below it."""
 
@@ -214,7 +214,7 @@ async def _departments(
 
 
 def named(text: str) -> ColumnElement[bool]:
-    """Who has this as a part of their name, or as their userid or address."""
+    """Condition: the text is part of the name, or is the userid or an address."""
     addressed = addresses.columns(
         {"mobile": text, "email": text, "org_email": text, "job_number": text}
     )

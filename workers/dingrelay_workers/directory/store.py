@@ -118,7 +118,7 @@ class AppDirectory:
     async def unmet(
         self, run: str, *, most: int, confirm_removals: bool
     ) -> tuple[list[str], list[int]]:
-        """What is in the directory, a complete run did not meet, and was not asked for yet.
+        """People and departments that a complete run did not meet, and that were not queried yet.
 
         Of a part of the organisation these are only the members of departments that are gone.
         """
@@ -199,7 +199,7 @@ class AppDirectory:
             return await _closed(opened, users=0)
 
     async def strangers(self, run: str, numbers: Sequence[int]) -> list[int]:
-        """Those of the departments that the directory did not know before the run."""
+        """The departments that the directory did not know before the run."""
         async with self._database.read() as connection:
             return await departments.strangers(connection, self._app, run, numbers)
 

@@ -114,7 +114,7 @@ def cause(
 
 
 def _said(error: BaseException | None) -> Iterator[str]:
-    """What an error and its causes say, with codes of SQL; none of it is shown."""
+    """Texts of an error and its causes, with codes of SQL; none of it is shown."""
     while error is not None:
         yield UNKNOWN_HOST[0] if isinstance(error, socket.gaierror) else str(error)
         yield f"SQLSTATE {getattr(error, 'sqlstate', None)}"

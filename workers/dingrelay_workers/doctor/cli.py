@@ -66,7 +66,7 @@ def _page(results: "list[CheckResult]") -> Table:
 
 
 def _check(name: str) -> str:
-    """What was looked at; most names are made of words that the catalogue has."""
+    """Title of a check; most names are made of words that the catalogue has."""
     spoken = translated(name)
     return spoken if spoken != name else " ".join(tr(word) for word in name.split(" "))
 

@@ -183,7 +183,7 @@ LEAST_FREE = 16 * 1024 * 1024
 
 
 def _check_writes(url: str) -> CheckResult | None:
-    """What keeps the database from taking writes, if that is known; nothing is left of the trial."""
+    """The reason why the database takes no writes, if that is known; nothing is left of the trial."""
     engine = sync_engine(url)
     try:
         if engine.dialect.name == "sqlite":

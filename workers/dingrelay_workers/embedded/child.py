@@ -104,7 +104,7 @@ class Child:
             ) from None
 
     async def wait(self) -> int:
-        """Its exit code, once it has ended; negative for a signal."""
+        """The program's exit code, once it has ended; negative for a signal."""
         assert self._process is not None
         code = await self._process.wait()
         self._signal(signal.SIGKILL)  # whatever it has started and left behind
@@ -153,7 +153,7 @@ class Child:
         return True
 
     async def _dispatcher(self, process: Process) -> None:
-        """Its output, line by line, however long the lines are."""
+        """The program's output, line by line, however long the lines are."""
         assert process.stdout is not None
         rest = b""
         while chunk := await process.stdout.read(CHUNK):

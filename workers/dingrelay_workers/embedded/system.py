@@ -39,7 +39,7 @@ STOP_MARGIN = 5.0
 
 SANDBOX_APPS = "DINGRELAY_SANDBOX_APPS"
 """The apps that the sandbox knows beside its own, in JSON."""
-# Of the app that the sandbox knows from its start.
+# Credentials of the app that the sandbox has from its start.
 SANDBOX_APP = {
     "DINGTALK_APP_KEY": "sandbox-key",
     "DINGTALK_APP_SECRET": "sandbox-secret",

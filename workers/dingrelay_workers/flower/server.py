@@ -125,7 +125,7 @@ def _replace(part: str, by: Any) -> None:
 
 
 COLUMNS = "name,state,kwargs,result,runtime,received,worker,uuid"
-"""Of the page of tasks, what matters most first."""
+"""Columns of the page of tasks, the most important first."""
 
 TASKS_KEPT = 100_000
 OFFLINE_SECONDS = 600

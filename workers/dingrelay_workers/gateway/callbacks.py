@@ -87,7 +87,7 @@ PATH = "/callbacks/dingtalk/{app}"
 BODY_LIMIT = 400_000
 """Bytes. An event holds ids and a few names, of some hundred people at most."""
 WITHIN_SECONDS = 2.0
-"""For an event to be in Redis: DingTalk waits 2.5 s for the answer (API §7.1)."""
+"""Time for an event to be in Redis: DingTalk waits 2.5 s for the answer (API §7.1)."""
 BODY_SECONDS = 2.0
 LONGEST_TIMESTAMP = 15
 """Digits of a time in milliseconds."""

@@ -42,7 +42,7 @@ async def opened(
     cells: dict[str, GatewayContext] = {}
     across = settings.across_cells
     metrics = GatewayMetrics(receiver.apps)
-    # What the contexts of all cells have in common.
+    # Shared by the contexts of all cells.
     shared = partial(
         GatewayContext,
         verify=services.keys.verify,
@@ -68,7 +68,7 @@ async def opened(
                 cells[name] = await stack.enter_async_context(
                     _context(own, own, each, common, shared)
                 )
-        # Of what all cells share nothing is a cell's.
+        # Shared settings hold nothing of a cell.
         front = _context(settings, settings.home, services, common, shared)
         context = await stack.enter_async_context(front)
         context.cells = cells

@@ -22,7 +22,7 @@ from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits
 
 CHECK_SECONDS = 1.8
-"""What takes so long to answer is away."""
+"""A server that takes longer to answer counts as away."""
 EVERY = 10.0
 """Seconds between two looks: as often as Prometheus asks."""
 
@@ -32,7 +32,7 @@ log = get_logger("dingrelay.gateway.servers")
 
 
 async def problem_of(check: Awaitable[None]) -> str:
-    """What is wrong with a server; empty if nothing."""
+    """The error of a server; empty for none."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check

@@ -1,4 +1,4 @@
-"""What people do to jobs, by HTTP and in the console. The audit has each change before it is made."""
+"""Changes of jobs by people, over HTTP and in the console. The audit has each change before it is made."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

@@ -318,7 +318,7 @@ PATIENCE = 2.0
 
 
 class JobPaging(paging.Paging):
-    """Which part of a list of jobs."""
+    """Page of a list of jobs."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Jobs at most."""
@@ -419,7 +419,7 @@ class Nothing(Part):
 
 
 class JobResolution(Document):
-    """What became of an unknown job: one of the three."""
+    """Outcome of an unknown job: one of the three."""
 
     instance: Annotated[str, Field(min_length=1, max_length=LONGEST_INSTANCE)] | None = None
     """The approval that it created."""

@@ -321,10 +321,10 @@ PAGE.globals.update(_SHOWN)
 
 
 class Language(Query):
-    """In which language to read."""
+    """Language of the page."""
 
     lang: Literal["en", "zh"] | None = None
-    """As the browser prefers, if not given."""
+    """The browser's preference, if not given."""
 
 
 ROUTES = Routes(tag="operation")

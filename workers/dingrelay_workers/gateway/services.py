@@ -43,7 +43,7 @@ class Services:
         self._database = Database(settings.database, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS)
         self._redis = open_redis(settings)
         self._migration: asyncio.Task[None] | None = None
-        # Of its own: a database that is silent must not take the threads of others.
+        # A separate one: a silent database must not block the threads of others.
         self._migrating = ThreadPoolExecutor(1, thread_name_prefix="migration")
         self._refusal: str = en("DINGRELAY_DATABASE_URL: the database has no tables yet")
         self.keys = KeyService(self._database)

@@ -23,21 +23,21 @@ _Limit = Annotated[int, Field(ge=1, le=200)]
 
 
 class PeopleSearch(paging.Query):
-    """Which people to find."""
+    """Search for people."""
 
     q: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]+$")]
     """A part of a name, a userid, or a whole mobile number, e-mail address or job number."""
     app: AppName | None = None
-    """In this app's directory only."""
+    """Search in this app's directory only."""
     limit: _Limit = 50
     """People at most."""
 
 
 class PersonQuery(paging.Paging):
-    """Which messages to a person."""
+    """Filter of messages to a person."""
 
     app: AppName | None = None
-    """Of this app only."""
+    """Messages of this app only."""
     limit: _Limit = 50
     """Messages at most, the latest first."""
     since: Moment | None = None
@@ -68,7 +68,7 @@ async def find_people(call: HttpCall) -> FoundPeople:
 
 @ROUTES("GET /v1/people/{userid}", PersonHistoryPage, scope="jobs:read", query=PersonQuery)
 async def show_person(call: HttpCall) -> PersonHistoryPage:
-    """What a person was sent, the latest first, and why something did not arrive.
+    """List a person's messages, the latest first, with the reason where one did not arrive.
 
     Of what the key may see; a page may hold fewer than asked for although there are more. Broadcasts need `campaigns:read`, and what the directories know of the person
     needs `directory:read`.

@@ -43,7 +43,7 @@ from dingrelay_workers.directory.service import find_people, named
 from dingrelay_workers.history.models import JobRow, RecipientRow
 
 Place = tuple[datetime, str]
-"""Of a message in the list of a person's: its moment, and the id of its job or campaign."""
+"""Position of a message in a person's list: its moment, and the id of its job or campaign."""
 MOST_LOOKED_AT = 5_000
 """Jobs that one page of a list may cost."""
 _INDEXED: Mapping[str, Sequence[ColumnElement[bool]]] = {
@@ -94,7 +94,7 @@ class HistoryService:
         return [_status(row) for row in rows], behind
 
     async def find(self, jobs: Collection[str]) -> Mapping[str, JobStatus]:
-        """Those of these jobs that are kept."""
+        """The jobs among these that the history has."""
         every = select(JobRow.__table__)
         rows = await self._rows(*(every.where(JobRow.job.in_(some)) for some in chunks(jobs)))
         return {row["job"]: _status(row) for row in rows}
@@ -120,7 +120,7 @@ class HistoryService:
         return JobDetails(_status(rows[0]), rows[0]["key"], outcomes)
 
     async def to(self, jobs: Collection[str], user: str) -> set[str]:
-        """Those of these jobs that were for a person."""
+        """The jobs among these that were for a person."""
         theirs = select(RecipientRow.job).where(RecipientRow.user == user)
         rows = await self._rows(
             *(theirs.where(RecipientRow.job.in_(some)) for some in chunks(jobs))
@@ -290,7 +290,7 @@ async def _last_of(
 
 
 def place_of(message: Message) -> Place:
-    """Where a message stands in the list of a person's."""
+    """Position of a message in a person's list."""
     return message.at, message.job or message.campaign
 
 

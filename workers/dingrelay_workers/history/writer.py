@@ -33,7 +33,7 @@ from dingrelay_workers.outbox.endings import WEBHOOKS, EndedRecord, Ending, Endi
 from dingrelay_workers.outbox.models import EndpointRow
 
 WRITER = "history"
-"""Whose transactions these are: only the leader of history writes them."""
+"""Name of the writer lock: only the leader of history writes these rows."""
 ROWS = 5_000
 """Recipients in one statement."""
 SLICE = 5_000
@@ -49,7 +49,7 @@ async def write(database: Database, jobs: Sequence[EndedJob]) -> None:
     # One that was requeued may have ended twice since the last time.
     latest = {row["job"]: (row, recipients) for row, recipients in jobs}
     async with database.write(WRITER) as connection:
-        # Of two ends the later one is kept, in whatever order they are written.
+        # The later of two ends is kept, in whatever order they are written.
         ended = [row for row, _ in latest.values()]
         await upsert(connection, JobRow, ended, latest_by="ended_at")
         rows = [
@@ -219,7 +219,7 @@ class Writer(Work):
         kept = [ending for ending in page.endings if _is_kept(ending)]
         if kept:
             await self._write(kept)
-            # By this `doctor` finds out that the database was restored from a backup.
+            # `doctor` detects by this that the database was restored from a backup.
             newest = max(ending.at for ending in kept)
             await self._redis.set(keys.HISTORY_WRITTEN, newest, px=keys.ENDINGS_TTL_MS)
         awaited = [WEBHOOKS] if page.last and await self._has_webhooks() else []

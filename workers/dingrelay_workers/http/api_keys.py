@@ -28,19 +28,19 @@ SCOPES = (
     "webhooks:write",
     "audit:read",
 )
-"""What one group of routes needs. A scope that writes does not include the one that reads."""
+"""The scopes: one a group of routes. A scope that writes does not include the one that reads."""
 
 ANY = "*"
-"""In a key's scopes, apps or sender: all there are, also those that come later."""
+"""All there are, in a key's scopes, apps or sender: also those that come later."""
 
 TARGET = re.compile(r"^(?:robot|group):")
-"""In front of a name in a key's apps: one robot, or one group."""
+"""Prefix of one robot or one group in a key's apps."""
 
 KEY_ID = re.compile(r"drk_[a-z0-9]{12}", re.ASCII)
 """The public part of a key, which logs and lists show."""
 
 SENDER = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What a sender may be called."""
+"""Form of a sender's name."""
 
 MOST_OLD_SECRETS = 10
 """Secrets of a key, or of an endpoint of webhooks, that hold beside the present one."""
@@ -96,17 +96,17 @@ Names = Annotated[frozenset[str], _IN_ORDER]
 
 
 class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=True):
-    """What a key may do."""
+    """Permissions of a key."""
 
     name: str
-    """For people and logs; it need not be unique."""
+    """Name for people and logs; it need not be unique."""
     scopes: Names
     """The groups of routes, or `*`."""
     apps: Names = frozenset({ANY})
     """DingTalk applications for which it may act, or `*`."""
     lanes: Annotated[frozenset[Lane], _IN_ORDER] = frozenset(LANES)
     sender: str = ANY
-    """Who its jobs come from; `*` where each job may say."""
+    """Sender of its jobs; `*` where each job may name one."""
     rate: Annotated[
         Rate | None,
         BeforeValidator(lambda rate: Rate.parse(rate) if isinstance(rate, str) else rate),
@@ -129,7 +129,7 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
 
     @property
     def sees_jobs(self) -> Seen:
-        """Which jobs it sees: those that it could have asked for."""
+        """The jobs that it may see: those that it could have enqueued."""
         found: dict[str, Collection[str]] = {}
         if ANY not in self.apps:
             robots = {ROBOTS} if any(map(TARGET.match, self.apps)) else set[str]()
@@ -160,7 +160,7 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
         return "" if self.sender == ANY else self.sender
 
     def excess(self, wanted: "Grant") -> tuple[str, str] | None:
-        """What of another grant is more than this one holds, so that it may not give it.
+        """The part of another grant that exceeds this one, so that it may not give it.
 
         Returns:
             The field and what is wrong with it in one sentence; None where all is held.

@@ -53,7 +53,7 @@ async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
 
 
 def seed_of(call: HttpCall) -> bytes | None:
-    """What secrets follow from that a request makes; None without an ``Idempotency-Key``.
+    """Seed of the secrets that a request makes; None without an ``Idempotency-Key``.
 
     Redis, which has `HttpCall.once`, does not lead to it, since the API key's text is in the request only.
     """

@@ -215,7 +215,7 @@ class LineSplitter:
 
     def _hold(self, part: bytes) -> None:
         if self._overlong or len(self._rest) + len(part) > self._longest:
-            # What follows in this line is not kept.
+            # The rest of this line is not kept.
             self._overlong = True
             self._rest.clear()
         else:

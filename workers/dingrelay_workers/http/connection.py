@@ -21,9 +21,9 @@ from dingrelay_workers.http.problems import Problem
 BACKLOG = 1024
 """Connections that wait to be accepted."""
 PORT = 8610
-"""Where a gateway listens unless it is asked otherwise."""
+"""Default port of a gateway."""
 SHUTDOWN_SECONDS = 10.0
-"""For the requests under way when a gateway stops; containers are killed after 30."""
+"""Time for the requests under way when a gateway stops; containers are killed after 30."""
 UNREAD_SECONDS = 75.0
 """After which the connection of a client that does not read its answer is closed."""
 
@@ -102,6 +102,6 @@ async def listen(runner: web.AppRunner, host: str, port: int) -> None:
 
 
 def url_of(runner: web.AppRunner) -> str:
-    """Where it listens."""
+    """The URL on which it listens."""
     host, port = runner.addresses[0][:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

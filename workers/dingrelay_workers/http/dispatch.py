@@ -69,7 +69,7 @@ async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
 def _response(
     route: Route, call: HttpCall, given: web.StreamResponse | BaseModel | None
 ) -> web.StreamResponse:
-    """What a handler gives, as a response."""
+    """Convert a handler's result to a response."""
     if isinstance(given, web.StreamResponse):
         return given
     status = call.status or next(iter(route.answers))
@@ -165,7 +165,7 @@ def _query(model: type[BaseModel], request: web.Request, context: GatewayContext
 
 @cache
 def _defaults(model: type[BaseModel]) -> BaseModel | None:
-    """What a request without a query asks for, which no handler changes; None if it must ask."""
+    """The query of a request without parameters, which no handler changes; None if some are required."""
     try:
         return model()
     except ValidationError:
@@ -188,7 +188,7 @@ async def _body(body: Body, request: web.Request, within: float) -> Any:
 
 
 def problem_of(error: errors.DingrelayError) -> Problem:
-    """What the client raises, as a problem; its message names nothing that the caller may not see."""
+    """Map a client error to a problem; its message names nothing that the caller may not see."""
     match error:
         case errors.ObjectNotFound():
             return Problem(problems.NOT_FOUND, error.withheld)

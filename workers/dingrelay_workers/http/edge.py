@@ -1,4 +1,4 @@
-"""What every request meets first and every answer last: target, headers, id, problems, log line."""
+"""The middleware around every request: target, headers, id, problems, log line."""
 
 import logging
 import random
@@ -35,7 +35,7 @@ class Quiet(logging.LoggerAdapter[logging.Logger]):
         return f"a request can't be read: {name}", {**kwargs, "exc_info": None}
 
     def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """As debug: such requests are the callers' doing, and any number of them can come."""
+        """Log at debug level: such requests are the callers' doing, and any number of them can come."""
         self.debug("%s", *args[:0], **kwargs)
 
 
@@ -103,7 +103,7 @@ ONCE_ONLY = (
 """Headers that two programs on the way may each take another one of, if there are two."""
 
 CLIENT_LEFT = 499
-"""In the log only: the client had gone before the answer."""
+"""Status in the log only: the client had gone before the answer."""
 
 _KIND_OF_STATUS = {
     kind.status: kind

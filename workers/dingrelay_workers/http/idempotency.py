@@ -95,7 +95,7 @@ async def once(
 
 
 def _digest(route: Route, call: HttpCall) -> str:
-    """What makes two requests the same: the operation, its target, its body and its files.
+    """Digest by which two requests are the same: operation, target, body and files.
 
     The lines of a streamed body are compared one by one: their jobs' ids follow from their numbers.
     """

@@ -1,4 +1,4 @@
-"""What a gateway process counts, for Prometheus."""
+"""Prometheus metrics of a gateway process."""
 
 from collections.abc import Iterable
 from functools import cache

@@ -1,4 +1,4 @@
-"""Which part of a list: how many, and behind what. A cursor is opaque to clients."""
+"""Paging: how many rows, and behind which. A cursor is opaque to clients."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ LARGEST_MOMENT = 10**14
 
 
 def unknown_cursor() -> ValueError:
-    """What is wrong with a cursor that is none of ours."""
+    """The error for a cursor that is none of ours."""
     return ValueError("is no cursor of an earlier answer")
 
 
@@ -100,15 +100,15 @@ def behind(found: Sequence[Any], limit: int, *names: str) -> str | None:
 
 
 class Query(BaseModel, extra="forbid"):
-    """What is asked for in a query."""
+    """Parameters of a query."""
 
     def filters(self) -> dict[str, Any]:
-        """What it is narrowed to."""
+        """The conditions on the list."""
         return self.model_dump()
 
 
 class Paging(Query):
-    """Which part of a list. Each list has cursors of its own."""
+    """Page of a list. Each list has cursors of its own."""
 
     limit: Annotated[int, Field(ge=1, le=500)] = 100
     """Entries at most."""
@@ -116,7 +116,7 @@ class Paging(Query):
     """`next` of the page before."""
 
     def filters(self) -> dict[str, Any]:
-        """What the list is narrowed to."""
+        """The conditions on the list."""
         return self.model_dump(exclude=set(Paging.model_fields))
 
 

@@ -17,13 +17,13 @@ URN = "urn:dingrelay:problem:"
 
 
 class FieldError(BaseModel):
-    """What is wrong with one place of a request."""
+    """An error at one place of a request."""
 
     pointer: str
     """JSON pointer (RFC 6901) into the body; ``?name`` for a parameter of the query."""
     detail: Kept
     line: int | None = None
-    """Of the file that `pointer` names, from 1; none for a place that is in no file."""
+    """Line of the file that `pointer` names, from 1; none for a place that is in no file."""
 
 
 class ProblemDocument(BaseModel):
@@ -179,7 +179,7 @@ def _longest(here: Any, steps: Sequence[str]) -> int:
 
 
 def member(here: Any, name: str) -> Any:
-    """What an object or a list of JSON has at this name or index; None if it has nothing there."""
+    """The member of a JSON object or list at this name or index; None for none."""
     if isinstance(here, dict):
         return cast("dict[str, Any]", here).get(name)
     if isinstance(here, list) and name.isdecimal() and int(name) < len(here):

@@ -93,7 +93,7 @@ class GatewayRecords:
         return bool(await self.run(record.discard(job_id)))
 
     async def requeue_all(self, job_ids: Sequence[str]) -> list[State]:
-        """As `requeue` of each, in one round trip; a job without a record is left out."""
+        """Like `requeue` of each, in one round trip; a job without a record is left out."""
         answers = await self.run_all([record.requeue(each) for each in job_ids])
         return [
             state_of(job_id, state)
@@ -102,7 +102,7 @@ class GatewayRecords:
         ]
 
     async def discard_all(self, job_ids: Sequence[str]) -> int:
-        """As `discard` of each, in one round trip; how many were dead or unknown."""
+        """Like `discard` of each, in one round trip; how many were dead or unknown."""
         return sum(await self.run_all([record.discard(each) for each in job_ids]))
 
     async def forget(self, job_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a route is, and what its handler works with: the call, and everything that the process holds.
+"""Declarations of routes, and the objects that handlers work with.
 
 The one table of routes builds both the router and the OpenAPI document.
 """
@@ -25,7 +25,7 @@ from dingrelay_workers.http.records import EndWatch, GatewayRecords, QueueDepths
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 BODY_SECONDS = 10.0
-"""In which a body must arrive; of a stream, each piece of it."""
+"""Time within which a body must arrive; of a stream, each piece of it."""
 BODY_LIMIT = 1_100_000
 """Bytes of a body unless its route says otherwise: a job of 1 MB, and some blanks."""
 
@@ -33,7 +33,7 @@ CALLER: web.RequestKey[str] = web.RequestKey("caller", str)
 """The id and name of the key, for the log."""
 
 ROUTE: web.RequestKey[str] = web.RequestKey("route", str)
-"""What the log and the metrics call it, where the router has no name for it."""
+"""Name of the route in log and metrics, where the router has none."""
 
 NDJSON = "application/x-ndjson"
 
@@ -133,7 +133,7 @@ def links(*operations: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What a route takes as body.
+    """Body of a route.
 
     Attributes:
         model: its contract. A dict is a JSON schema.
@@ -271,7 +271,7 @@ _S = TypeVar("_S")
 
 @dataclass(slots=True)
 class GatewayContext:
-    """What handlers work with: of one cell, where there are cells.
+    """Objects for handlers, of one cell where there are cells.
 
     Attributes:
         settings: of this process; of the cell.
@@ -313,7 +313,7 @@ class GatewayContext:
         return found
 
     def of(self, app: str) -> "GatewayContext":
-        """That of the cell that has an app.
+        """The context of the cell that has an app.
 
         Raises:
             ContractError: no cell has it, or this is another one's.
@@ -322,7 +322,7 @@ class GatewayContext:
 
     @property
     def each(self) -> "Collection[GatewayContext]":
-        """Those of all cells; this one where there are none."""
+        """The contexts of all cells; this one where there are none."""
         return self.cells.values() or [self]
 
     def named(self, error: DingrelayError) -> DingrelayError:

@@ -1,4 +1,4 @@
-"""What one job's body may ask: `dingrelay_tasks.context`, bound to one claim."""
+"""The services for one job's body: `dingrelay_tasks.context`, bound to one claim."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -273,7 +273,7 @@ class JobMessages(WorkNotifications):
         return self._resources.limiter.recipients_per_call(self._claim.app, MESSAGE_SEND.name)
 
     async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
-        """Which of these users can be reached at all, as far as that is surely known."""
+        """The users among these that can be reached at all, as far as that is surely known."""
         time, kept = self._claim.time, self._claim.steps.get(LOOK_UPS, {"until": 0})
         answers = kept["answers"] if time.now() < kept["until"] else {}
         try:

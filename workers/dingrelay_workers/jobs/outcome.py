@@ -1,4 +1,4 @@
-"""Where a run of a job leads: the table from errors to states."""
+"""Results of a job's run: the table from errors to states."""
 
 import random
 import sys
@@ -54,7 +54,7 @@ log = get_logger("dingrelay.jobs")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where a run leads.
+    """Result of a run.
 
     Attributes:
         state: an end, or a state in which the job waits; `running` if the job is another worker's.

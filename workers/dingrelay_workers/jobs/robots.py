@@ -45,7 +45,7 @@ class JobRobots:
         self._settings = resources.settings
 
     def kind(self, to: RobotTarget) -> Literal["webhook", "enterprise"]:
-        """Which of DingTalk's ways the target is reached by."""
+        """The kind of target: decides which of DingTalk's APIs posts to it."""
         if to.session is not None:
             return "enterprise"  # a reply has no key by which it would be posted once
         return self._robot(self._names(to)[0]).kind
@@ -149,7 +149,7 @@ class JobRobots:
         return {"robot": robot, "users": users, **answer}
 
     async def read_state(self, robot: str, query_key: str, *, group: str) -> Json:
-        """Who has got a message, and who has read it."""
+        """Read state of a message."""
         own, conversation = self._robot(robot), self._conversation(group)
         calls = self._calls.for_app(own.app)
         return await robots.read_state(calls, own.code, query_key, conversation)
@@ -194,7 +194,7 @@ class JobRobots:
         return self._group(to.group).robots if to.group is not None else [to.robot or ""]
 
     async def _gone(self, robot: str, to: RobotTarget, error: NotFound) -> NotFound | Wait:
-        """What is raised where DingTalk does not know a robot: a pool has others, which it may know."""
+        """The error, or the wait, after DingTalk does not know a robot: a pool has others, which it may know."""
         if len(self._names(to)) > 1:
             place = keys.robot(robot_digest(self._robot(robot).token))
             await self._resources.redis.set(place, "", px=keys.ROBOT_UNKNOWN_TTL_MS)
@@ -262,7 +262,7 @@ class JobDigests:
         return digest.decode(), found
 
     async def result(self, digest: str) -> Json | None:
-        """What became of a digest; None if it is not over."""
+        """Outcome of a digest; None while it is open."""
         result = await self._redis.get(keys.digest_result(digest))
         return json.loads(result) if result else None
 

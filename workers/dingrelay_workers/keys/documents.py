@@ -21,7 +21,7 @@ from dingrelay_workers.http.api_keys import (
 )
 
 DEFAULT_OVERLAP = "24h"
-"""For which both secrets are taken after a rotation: time to bring the new one to every machine."""
+"""Time for which both secrets are accepted after a rotation: enough to bring the new one to every machine."""
 
 _SECONDS = r"(?:0|[1-9][0-9]{0,4})s"
 _MINUTES = r"(?:0|[1-9][0-9]{0,3})m"
@@ -138,7 +138,7 @@ class KeyRequest(Document):
     ) = None
 
     def grant(self, now: datetime | None = None) -> Grant:
-        """What the key may do, as from now on."""
+        """The key's permissions, from now on."""
         begins = now or datetime.now(UTC)
         return Grant(
             name=self.name,
@@ -177,7 +177,7 @@ class KeyDocument(ApiKey, frozen=True):
     created_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
-    """To about a minute."""
+    """Precise to about a minute."""
     old_secret_until: datetime | None
     """Until when secrets before the last rotation are taken as well."""
 
@@ -187,6 +187,6 @@ class IssuedKey(BaseModel):
 
     id: str
     key: Annotated[str, Field(repr=False)]
-    """What goes into the Authorization header."""
+    """The token for the Authorization header."""
     old_secret_until: datetime | None
     """Until when the secrets before this one are taken as well."""

@@ -70,7 +70,7 @@ class StoredKey(ApiKey, frozen=True):
     used_at: datetime | None
     revoked_at: datetime | None
     digest: Annotated[str, Field(repr=False)]
-    """Of its secret."""
+    """Digest of its secret."""
     old_secrets: Annotated[Mapping[str, datetime], Field(repr=False)]
     """The digests of those before → until when each is taken."""
 

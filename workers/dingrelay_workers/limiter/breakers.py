@@ -73,12 +73,12 @@ class Circuit(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the place where jobs wait for its end."""
+        """Name of the set in which jobs wait for its end."""
         return f"{self.app} {self.api} {self.host_name}"
 
     @property
     def keys(self) -> tuple[str, str, str]:
-        """As the scripts want them."""
+        """Keys of the scripts."""
         return self.own, self.host, self.hold
 
 

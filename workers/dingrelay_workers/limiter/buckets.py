@@ -40,7 +40,7 @@ MICRO = 1_000_000
 NO_CIRCUIT = tuple(breaker("none", name) for name in ("api", "host", "hold"))
 """Breakers that are never opened, for a call that passes none."""
 ALL_REPORTED = (1, 0)
-"""For calls whose answers are not reported to the buckets."""
+"""Statistics of calls whose answers are not reported to the buckets."""
 NO_TURNS = Turns("none", "none", "normal")
 """A lane that is always empty, for a call that is never parked."""
 USUAL = Pace(beat=1.0, hold=60.0, call=15.0)
@@ -260,7 +260,7 @@ def ended(
 
 
 def costs(rules: Sequence[Rule], recipients: int) -> tuple[int, ...]:
-    """What a call takes of each rule."""
+    """A call's cost under each rule."""
     return tuple(recipients if rule.unit == "recipients" else 1 for rule in rules)
 
 

@@ -86,7 +86,7 @@ async def publish(
 
 
 async def published(redis: Redis) -> dict[str, bytes]:
-    """What the workers that are there have published; empty of one that has not yet."""
+    """Data published by the live workers; empty for one that has not published yet."""
     workers: list[Any] = await redis.hkeys(keys.PRESENCE)
     names = sorted(name.decode(errors="replace") for name in workers)
     texts: list[Any] = await redis.mget([keys.rules(name) for name in names]) if names else []
@@ -104,7 +104,7 @@ def _plain(rules: Rules) -> dict[str, Any]:
 
 
 def _read(text: bytes) -> Rules | None:
-    """What `publish` wrote; None if it is nothing, or another version wrote something else."""
+    """Parse the text that `publish` wrote; None for none, or where another version wrote something else."""
     try:
         kept = json.loads(text)
         limits: dict[str, dict[Unit, tuple[int, float] | None]] = {

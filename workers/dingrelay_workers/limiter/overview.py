@@ -19,7 +19,7 @@ from dingrelay_workers.limiter.rules import Rules
 
 
 class PublishedRules(BaseModel):
-    """Whose rules are shown."""
+    """The rules that are shown, and their workers."""
 
     workers: int
     """How many workers have published theirs; 0: they are those of the settings here."""
@@ -37,7 +37,7 @@ class FleetLimits(BaseModel):
 
 
 class FleetPace(NamedTuple):
-    """What decides how fast calls leave: the rules of the workers, buckets in use, open breakers and holds."""
+    """The pace of calls: the rules of the workers, buckets in use, open breakers and holds."""
 
     rules: FleetRules
     buckets: Sequence[BucketState]

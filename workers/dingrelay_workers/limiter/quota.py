@@ -1,4 +1,4 @@
-"""What an organisation uses of its month: calls are counted, and kept for what matters most (API §6).
+"""Monthly quota of an organisation: calls are counted, and the last ones reserved for urgent jobs (API §6).
 
 Webhook & Stream messages are counted apart from them: what robots post by webhooks, and events that DingTalk pushes.
 """
@@ -26,7 +26,7 @@ from dingrelay_workers.dingtalk.errors import QuotaExhausted
 SHARES: Mapping[Lane, float] = {"bulk": 0.90, "normal": 0.98, "urgent": 1.0}
 """Share of the month's calls at which a lane stops, so that the others still have some."""
 CALLS, PUSHES = "calls", "pushes"
-"""What is counted: calls, and Webhook & Stream messages."""
+"""The counters: calls, and Webhook & Stream messages."""
 MONTH = len("2026-11")
 """Characters of a day that are its month."""
 FRESH = 1.0
@@ -36,12 +36,12 @@ FLUSH_EVERY = 0.2
 
 
 def robot_share(name: str) -> str:
-    """What the messages of one robot are counted as."""
+    """Name of the counter of one robot's messages."""
     return f"robot:{name}"
 
 
 class MonthCount(BaseModel):
-    """What an organisation has used of its month."""
+    """Usage of an organisation's month."""
 
     organisation: str
     counts: str
@@ -49,7 +49,7 @@ class MonthCount(BaseModel):
     used: int
     limit: int | None
     expected: int = 0
-    """By the end of the month, at the pace so far."""
+    """Estimate for the end of the month, at the pace so far."""
     days: dict[str, int] = {}
     """Beijing day, such as ``2026-11-24``, with any use → what was used on it."""
 
@@ -133,7 +133,7 @@ class Quota:
         return int(count or 0) + self._not_reported(organisation, month, counts)
 
     async def months(self) -> list["MonthCount"]:
-        """What the organisations of the settings have used, and robots that have a limit of their own."""
+        """Usage of the organisations of the settings, and of robots that have a limit of their own."""
         settings, found = self._settings, dict[tuple[str, str], int | None]()
         for organisation in settings.organisations:
             found[organisation, CALLS] = settings.quota.monthly_calls

@@ -1,4 +1,4 @@
-"""Which limits of DingTalk a call falls under (API §6), and how fast a bucket may run under one."""
+"""The limits of DingTalk that apply to a call (API §6), and the rate of a bucket under one."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ Unit = Literal["calls", "recipients"]
 UNITS: tuple[Unit, ...] = ("calls", "recipients")
 
 LARGEST_COST: Mapping[Unit, int] = {"calls": 1, "recipients": 100}
-"""Of one call, in the usual case: what a bucket must be able to give at once (API §2.1)."""
+"""Cost of one call, in the usual case: a bucket must be able to give that much at once (API §2.1)."""
 
 EVERY = "*"
 EGRESS = "egress"
@@ -199,7 +199,7 @@ class Rules:
         return Rule(f"{EGRESS}:{self.address}", EVERY, "calls", limit, window)
 
     def _compose(self, app: str, api: str) -> tuple[Rule, ...]:
-        # Of one part of an API, such as a robot, the limit is that of the API, if it has none of its own.
+        # A part of an API, such as a robot, has the API's limit if it has none of its own.
         whole = self.limits.get(api.partition("@")[0], {})
         limits = {**self.limits[EVERY], **whole, **self.limits.get(api, {})}
         rules: list[Rule] = []

@@ -22,13 +22,13 @@ from dingrelay_workers.limiter.rules import Rule, Rules
 
 _PARKED = transition("dingrelay_workers.limiter", "parked")
 MOST_SENDERS, MOST_JOBS = 200, 2_000
-"""Of a lane that are looked at to count what is parked there: some milliseconds of Redis's time."""
+"""Senders and jobs of a lane that are read to count parked jobs: some milliseconds of Redis's time."""
 
 _WAKE = transition("dingrelay_workers.limiter", "rules", "turns", "wake_parked")
 
 
 class Turns(NamedTuple):
-    """Where senders take turns: one lane of one API of an app."""
+    """A lane of one API of an app, in which senders take turns."""
 
     app: str
     api: str
@@ -36,7 +36,7 @@ class Turns(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of this lane among all of them."""
+        """Name of this lane among all of them."""
         return f"{self.app} {self.api} {self.lane}"
 
     @classmethod
@@ -131,7 +131,7 @@ class ParkedJobs:
 
 @dataclass(eq=False, slots=True)
 class SlotRequest:
-    """What one call asks for.
+    """A request of one call for its slot.
 
     Attributes:
         turns: the application, API and lane under whose limits it falls.

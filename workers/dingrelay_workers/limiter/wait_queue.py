@@ -335,7 +335,7 @@ class WaitQueue:
                 self._release(waiter)
 
     def _come(self, waiter: Waiter) -> None:
-        """Its slot has come. On a loop that is behind, those before it may not have left yet.
+        """Let a waiter leave whose slot has come. On a loop that is behind, those before it may not have left yet.
 
         One that is not confirmed yet waits for the answer, which is late.
         """

@@ -48,7 +48,7 @@ log = get_logger("dingrelay.leader")
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What there is one leader for.
+    """A leader's lease.
 
     Attributes:
         key: of the lease.
@@ -64,10 +64,10 @@ class Lease:
 
 
 WORK = Lease(keys.DISPATCHER, keys.CAMPAIGNS)
-"""Of campaigns, the history and syncs."""
+"""Lease of the leader for campaigns, the history and syncs."""
 NOTICES = Lease(keys.WEBHOOK_LEADER, keys.WEBHOOKS)
-"""Of webhooks. Their leader makes the requests to endpoints itself, which not every worker can reach: so it is one
-of those that serve their queue."""
+"""Lease of the leader for webhooks. Their leader makes the requests to endpoints itself, which not every worker can
+reach: so it is one of those that serve their queue."""
 
 
 class Work(ABC):
@@ -171,7 +171,7 @@ class Duty:
         self.leave()
 
     def leave(self) -> None:
-        """What was remembered may be out of date by the next time."""
+        """Forget the remembered state: it may be out of date by the next time."""
         if self.work is not None and self.work.holder:
             self.work.begin("")
 

@@ -51,7 +51,7 @@ class EndpointRow(Base):
 
 
 class NoticeRow(Base):
-    """What happened, once, however many endpoints get it. Kept for some days, for delivery and replay.
+    """An event for subscribers, stored once for all endpoints. Kept for some days, for delivery and replay.
 
     Attributes:
         trace: in which it happened; "" for none.

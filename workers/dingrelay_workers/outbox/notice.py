@@ -41,10 +41,10 @@ class Subject(NamedTuple):
 
 
 class Subscription(BaseModel, frozen=True, json_schema_serialization_defaults_required=True):
-    """Which notices go where."""
+    """The notices that an endpoint gets."""
 
     name: str
-    """For people and logs."""
+    """Name for people and logs."""
     url: str
     """`https://…` or `celery://QUEUE/TASK`."""
     types: tuple[str, ...]
@@ -110,5 +110,5 @@ class Notice:
         return Subject(self.type, self.app, self.sender, self.kind)
 
     def columns(self) -> dict[str, Any]:
-        """Its columns in SQL."""
+        """Columns of the notice in SQL."""
         return {name: getattr(self, name) for name in self.__slots__} | {"data": dict(self.data)}

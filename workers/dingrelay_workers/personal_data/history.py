@@ -110,7 +110,7 @@ async def _erase_jobs(connection: AsyncConnection, jobs: list[str], erasing: Era
 
 
 def _without(content: str | None, kind: str, erasing: Erasing, *, is_for_them: bool) -> str | None:
-    """What a job asked for without the person."""
+    """The job's content without the person."""
     asked = _json(content)
     if not isinstance(asked, dict):
         return content

@@ -144,7 +144,7 @@ async def _change(
 
 
 def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> dict[bytes, bytes | str]:
-    """What changes in a record, by field; an empty value removes it."""
+    """Changed fields of a record; an empty value removes one."""
     known = _objects(fields)
     values: dict[bytes, Any] = {name: erasing.without(value) for name, value in known.items()}
     kind = KINDS.get(_text(fields, b"kind"))
@@ -192,7 +192,7 @@ async def _records(
 
 
 async def _found(redis: Redis, records: Sequence[str], subject: DataSubject) -> list[bytes]:
-    """Those of the records that may name the person."""
+    """The records that may name the person."""
     found: list[bytes] = []
     names = subject.spellings | {subject.user}
     texts: list[str | int] = [len(names), *names, *subject.instances]
@@ -221,7 +221,7 @@ async def _limits(
 ) -> AsyncIterator[tuple[str, str, str, str, datetime | None]]:
     """The person's daily counts: what, app, day, value, and until when."""
     shard, digest = place(subject.user)
-    # Of contents received, only digests of content and person together are kept.
+    # Received contents are kept only as digests of content and person together.
     for what, field, end in (("content", subject.user, ""), ("received", str(digest), f":{shard}")):
         prefix = f"{keys.PREFIX}{what}:"
         async for found in _keys(redis, prefix, end):

@@ -1,4 +1,4 @@
-"""What is kept of people: exported and erased, in one pass over every place where something is."""
+"""Export and erasure of personal data, in one pass over every place that holds some."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -92,7 +92,7 @@ class Passes:
 
 
 class PersonalDataService:
-    """What is kept of people: exported and erased.
+    """Export and erasure of personal data.
 
     It opens its connections for each call, since the caller's event loop lives no longer.
     """

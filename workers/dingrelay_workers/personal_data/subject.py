@@ -1,4 +1,4 @@
-"""Whose data it is, what stands where their userid stood, and what had to stay for now."""
+"""The subject of an erasure, the tombstone in place of the userid, and the data that had to stay for now."""
 
 import json
 import re
@@ -20,7 +20,7 @@ repeat of the same content, and the 24 hours in which it takes a message back or
 delivery (API §2.3, §2.4), with a margin for jobs that do so."""
 
 PLACES = ("jobs", "history", "campaigns", "approvals", "webhooks", "audit", "directory")
-"""Where a person is taken out, in this order."""
+"""Places from which a person is erased, in this order."""
 
 MOST_LIKE = 500
 """Conditions of one statement that look for a text; SQLite takes up to a thousand."""

@@ -126,7 +126,7 @@ class RecipientChecks:
         users: Sequence[str],
         answers: dict[str, Reachability],
     ) -> RecipientVerdict:
-        """Which recipients to send to, and which DingTalk would drop.
+        """Split recipients into those to send to, and those that DingTalk would drop.
 
         Args:
             calls: asks DingTalk, as the app that sends.

@@ -38,7 +38,7 @@ class KnownPeople:
     async def find(
         self, app: str, users: Collection[str], departments: frozenset[int] | None
     ) -> set[str]:
-        """Those of the users who are in the directory and have not left.
+        """The users who are in the directory and have not left.
 
         Args:
             app: whose directory it is.

@@ -36,7 +36,7 @@ LARGEST = 512 * 1024
 """Bytes of a range that is cached; a larger one leaves no recipient out."""
 
 MINE = (Cancelled, Draining, OwnershipLost, Parked, RedisError, Throttled)
-"""What ends the run of the job that asks: it is ours, as is the wait for a limit. The job survives other errors."""
+"""Errors that end the run of the asking job, as does the wait for a limit. The job survives other errors."""
 
 log = get_logger("dingrelay.recipients")
 
@@ -55,7 +55,7 @@ class RangeReading:
 
 
 _READING = TypeAdapter(RangeReading)
-"""As Redis keeps it, in JSON."""
+"""The JSON that Redis keeps."""
 
 
 async def last_reading(redis: Redis, app: str) -> RangeReading | None:

@@ -1,4 +1,4 @@
-"""What people may do in the console: roles, each a set of the scopes that API keys have."""
+"""Roles of people in the console, each a set of the scopes that API keys have."""
 
 from collections.abc import Mapping, Sequence
 
@@ -37,7 +37,7 @@ NAMES: Mapping[str, tuple[str, str]] = {
 
 
 def permitting(grants: Sequence[Grant], scope: str) -> list[Grant]:
-    """Those that permit a scope: who may write for one app and look at all must not write for all.
+    """The grants that permit a scope: a person who may write for one app and look at all must not write for all.
 
     Args:
         grants: one for each role that the person holds.
@@ -50,7 +50,7 @@ def permitting(grants: Sequence[Grant], scope: str) -> list[Grant]:
 
 
 def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
-    """What a person may do at most on a page of this scope; None if nothing. `grants` as for `permitting`."""
+    """A person's widest permission on a page of this scope; None for none. `grants` as for `permitting`."""
     found = permitting(grants, scope)
     if not found:
         return None

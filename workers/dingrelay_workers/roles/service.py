@@ -24,7 +24,7 @@ from dingrelay_workers.roles.scopes import ROLES
 PATIENCE = 2.0
 """Seconds for the database."""
 DEPARTMENT = "department:"
-"""In front of the id of a department."""
+"""Prefix of a department's id."""
 
 _WRITER = "roles"
 
@@ -47,7 +47,7 @@ class RoleRequest(Document):
     lanes: LaneChoices
 
     def grant(self) -> Grant:
-        """What the role allows."""
+        """Permissions of the role."""
         return _grant(self.subject, self.role, self.apps, self.lanes)
 
 
@@ -57,7 +57,7 @@ class GivenRole(BaseModel):
     subject: str
     """A userid, or `department:` and an id."""
     name: str
-    """Of the person or the department; empty where the directory has none."""
+    """Name of the person or the department; empty where the directory has none."""
     left: bool
     """Whether the directory has them no more: the role allows nothing then."""
     role: str
@@ -174,7 +174,7 @@ class RoleService:
 
 
 async def grants_of(connection: AsyncConnection, directory: str, userid: str) -> list[Grant]:
-    """What each role of a person allows; none of a person who has left."""
+    """Permissions from each role of a person; none of a person who has left."""
     query = select(RoleRow.role, RoleRow.apps, RoleRow.lanes).where(
         RoleRow.directory == directory, _is_of(directory, userid)
     )
@@ -214,7 +214,7 @@ def _is_of(directory: str, userid: str) -> ColumnElement[bool]:
 
 
 async def _name(connection: AsyncConnection, directory: str, subject: str) -> str | None:
-    """What a person or department is called; None if the directory has it no more."""
+    """Name of a person or department; None if the directory has it no more."""
     query: Any
     if subject.startswith(DEPARTMENT):
         number = subject.removeprefix(DEPARTMENT)

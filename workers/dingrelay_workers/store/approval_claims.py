@@ -1,4 +1,4 @@
-"""Which approval instance belongs to which job.
+"""Claims of jobs on approval instances.
 
 DingTalk knows no idempotency key for approvals (API §4.1), and two jobs may ask for equal ones.
 So each instance belongs to one job for good, and each job has one.
@@ -34,7 +34,7 @@ class ApprovalClaims:
         return instance.decode() if isinstance(instance, bytes) else instance
 
     async def free(self, instances: Sequence[str]) -> list[str]:
-        """Those that no other job has; the marks of the others are renewed."""
+        """The instances that no other job has; the marks of the others are renewed."""
         pipe = self._redis.pipeline(transaction=False)
         for instance in instances:
             pipe.getex(keys.approval_owner(instance), px=self._ttl)

@@ -28,7 +28,7 @@ from dingrelay_producers.tls_trouble import cause
 from dingrelay_tasks.sentence import en
 
 CONNECTIONS = 32
-"""Of one process at most; a command holds one for a round trip, however many jobs run."""
+"""Connections of one process at most; a command holds one for a round trip, however many jobs run."""
 RETRIES = 6
 """Tries of one command; with the backoff about 10 s, the length of a restart."""
 

@@ -1,4 +1,4 @@
-"""Which addresses a webhook may reach: public ones, and those of networks that the settings allow.
+"""Addresses that a webhook may reach: public ones, and those of networks that the settings allow.
 
 An endpoint's URL comes from outside, and the workers stand inside: what answers at ``169.254.169.254``
 or in the office network must not be reached by naming it in a webhook (SSRF). The check is made of

@@ -38,7 +38,7 @@ AHEAD = 0.25
 MOST = 50
 """Deliveries of one endpoint that are claimed at most."""
 MARGIN = timedelta(seconds=15)
-"""For which a claim lasts longer than a request: so long it may wait for a place, and for the commit."""
+"""Time by which a claim outlasts a request: waiting for a place, and for the commit."""
 
 log = get_logger("dingrelay.webhooks")
 

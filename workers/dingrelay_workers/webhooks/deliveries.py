@@ -46,7 +46,7 @@ ARMS = 100
 """Endpoints of one statement; SQLite takes 500 parts of a UNION."""
 
 PENDING = text("webhook_deliveries.state = 'pending'")
-"""As a literal: with a parameter SQLite does not use the index of what is pending."""
+"""A literal: with a parameter SQLite does not use the index of pending deliveries."""
 
 _AGAIN: dict[str, Any] = {
     "state": "pending",

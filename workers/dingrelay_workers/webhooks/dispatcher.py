@@ -54,7 +54,7 @@ BEAT = 5.0
 PURGE = 60.0
 """Seconds between two looks for notices that are too old."""
 RETENTION = timedelta(days=7)
-"""For which notices are kept, for delivery and replay: longer than one is tried."""
+"""Retention of notices, for delivery and replay: longer than one is tried."""
 UNSIGNED = 60.0
 """Seconds before another try where the key is missing from which secrets are made."""
 FAREWELL = 0.5
@@ -178,7 +178,7 @@ class WebhookDispatcher(Work):
             await outbox.write(connection, notices)
             written = len(self._deliverer.outcomes)
             changed, dead = await self._settle_outcomes(connection)
-            # What has failed just now may have opened a breaker: the next turn decides.
+            # Failures of this turn may have opened a breaker: the next turn decides.
             failed = {after.id for _, after in changed if after.failures}
             may_begin = {id_: most for id_, most in room.items() if id_ not in failed}
             claimed = [*tests, *await deliveries.due(connection, may_begin, now)]

@@ -27,7 +27,7 @@ TASK = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,199}$", re.ASCII)
 URL_PATTERN = r"^(?:https?|celery)://[\x21-\x7e]+$"
 
 OWN = (TASK_PREFIX, "celery.")
-"""What names of tasks may not begin with: a notice must not run a job of ours, or Celery's own."""
+"""Prefixes that names of tasks may not have: a notice must not run a job of ours, or Celery's own."""
 
 FAMILIES = ("job", "approval", "directory", "campaign", "dingtalk")
 
@@ -210,7 +210,7 @@ class IssuedEndpoint(BaseModel, frozen=True):
 
     id: str
     secret: Annotated[str, Field(repr=False)]
-    """What the receiver verifies signatures with, `whsec_…`."""
+    """The secret by which the receiver verifies signatures, `whsec_…`."""
     old_secret_until: datetime | None
     """Until when the secret before this one signs as well."""
 
@@ -219,7 +219,7 @@ class DeliveryDocument(BaseModel):
     """The delivery of a notice to an endpoint."""
 
     number: int
-    """Of the notice; later ones have larger numbers."""
+    """Number of the notice; later ones have larger numbers."""
     notice: str
     """The id of the notice, which the endpoint gets with it."""
     type: str
@@ -234,7 +234,7 @@ class DeliveryDocument(BaseModel):
     failed_at: datetime | None
     """When the first attempt failed."""
     code: str
-    """What the last attempt ended with, such as `taken` or `http_503`; empty before the first."""
+    """Result of the last attempt, such as `taken` or `http_503`; empty before the first."""
     reason: Kept
     status: int
     """The HTTP status; 0 if there was none."""

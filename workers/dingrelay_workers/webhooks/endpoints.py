@@ -29,7 +29,7 @@ LONGEST_PAUSE = timedelta(minutes=5)
 """Before any try: what an endpoint that is back waits at most."""
 
 GIVE_UP = timedelta(days=3)
-"""Of failure, after which a delivery is dead and an endpoint disabled: a weekend and a day."""
+"""Time of failure after which a delivery is dead and an endpoint disabled: a weekend and a day."""
 TAKEN_EVERY = timedelta(seconds=1)
 """How exact the moment is at which an endpoint accepted the last notice."""
 
@@ -63,7 +63,7 @@ class StoredEndpoint(Endpoint, frozen=True):
     """One row of the table."""
 
     generations: Sequence[Generation]
-    """Its secrets, the newest first."""
+    """Secrets of the endpoint, the newest first."""
     enabled_at: datetime
     failures: int
     failing_since: datetime | None
@@ -151,7 +151,7 @@ async def find(connection: AsyncConnection, endpoint: str) -> StoredEndpoint | N
 
 
 async def some(connection: AsyncConnection, ids: Collection[str]) -> dict[str, StoredEndpoint]:
-    """Those of these endpoints that there are, by their ids."""
+    """The endpoints among these that exist, by id."""
     query = select(EndpointRow.__table__).where(EndpointRow.id.in_(ids))
     rows = (await connection.execute(query)).mappings()
     return {row["id"]: StoredEndpoint.of(row) for row in rows}

@@ -67,7 +67,7 @@ _CODES: tuple[tuple[type[Exception], str, str], ...] = (
     (OSError, "no_connection", en("it could not be connected to")),
     (ValueError, "no_http", en("it can't be asked by HTTP")),
 )
-"""What a failure is called; the first row that fits. The text holds nothing that came from outside."""
+"""Codes and texts of failures; the first row that fits. The text holds nothing that came from outside."""
 
 
 class Sender:

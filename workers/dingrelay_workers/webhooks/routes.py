@@ -113,7 +113,7 @@ DeliveryPage = paging.page_of(
 
 
 class DeliveryPaging(paging.Paging):
-    """Which deliveries."""
+    """Page of a list of deliveries."""
 
     state: DeliveryStateName | None = None
     """Only deliveries in this state."""
@@ -219,7 +219,7 @@ async def _found(call: HttpCall) -> EndpointStatus:
 
 
 def _narrowed(wanted: Subscription, key: ApiKey) -> Subscription:
-    """What a key asks for, with its own apps and sender where it names none.
+    """The subscription of a key's request, with the key's own apps and sender where it names none.
 
     Raises:
         Problem: it asks for more than it holds (403); the field is named.

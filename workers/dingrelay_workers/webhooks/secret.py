@@ -37,7 +37,7 @@ class Generation(BaseModel, frozen=True):
     number: int
     """1 for the first one."""
     made_from: str
-    """Which key of the settings it was made from (`fingerprint`)."""
+    """Fingerprint of the settings' key that it was made from (`fingerprint`)."""
     until: datetime | None = None
     """From when on it does not sign any more; None for the present one."""
 
@@ -69,7 +69,7 @@ def derive(keys: Sequence[str], endpoint: str, generation: Generation) -> bytes:
 
 
 def spelled(secret: bytes) -> str:
-    """As people and libraries take it: ``whsec_…``."""
+    """The form for people and libraries: ``whsec_…``."""
     return "whsec_" + base64.b64encode(secret).decode()
 
 

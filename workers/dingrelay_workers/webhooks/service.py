@@ -127,7 +127,7 @@ class WebhookService:
         behind: int | None = None,
         limit: int,
     ) -> Sequence[DeliveryDocument]:
-        """Its deliveries one by one, of the latest notices first, behind the notice with this number."""
+        """Deliveries of an endpoint one by one, of the latest notices first, behind the notice with this number."""
         async with answering(self._patience), self._database.read() as connection:
             await _found(connection, endpoint)
             rows = await deliveries.of_endpoint(connection, endpoint, state, behind, limit)

@@ -38,7 +38,7 @@ def violations(
 
 @dataclass
 class _Found:
-    """What a run found out of a person, and which notices report it.
+    """A run's findings about a person, and the notices that report them.
 
     Attributes:
         row: of the table.
@@ -67,7 +67,7 @@ class _Found:
         )
 
     def wrong(self) -> Iterator[str]:
-        """What of it was not reported."""
+        """The findings that were not reported."""
         row = self.row
         found = f"of {row['userid']} {row['event']} {row['fields']} was found at {row['at']}"
         if self.last is None:

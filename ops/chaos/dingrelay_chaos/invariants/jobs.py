@@ -65,7 +65,7 @@ def _dead(status: JobStatus, kind: str) -> Iterator[Finding]:
 
 
 def _inner(evidence: Evidence) -> Iterator[Finding]:
-    """What the system asks for itself dies of nothing that passes."""
+    """Internal jobs must not die of passing faults."""
     for job, kind, error in evidence.system_state.dead:
         document = json.loads(error or "{}")
         if kind in INNER and document.get("class") != "poison":

@@ -160,7 +160,7 @@ def _outcomes(status: JobStatus) -> dict[str, str]:
 
 
 def _expected(request: Request[Send], snapshot: Snapshot, unresolved: Collection[str]) -> list[str]:
-    """Its people. Of departments and everyone only those count who were there all along."""
+    """Expected recipients. Of departments and everyone only those count who were there all along."""
     if request.what.everyone:
         return list(STAYING)
     users = list(request.what.users)

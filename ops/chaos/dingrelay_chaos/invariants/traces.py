@@ -22,7 +22,7 @@ MEMORY_LEAST = 300 * 1024 * 1024
 
 
 def violations(evidence: Evidence) -> Iterator[Finding]:
-    """What a run leaves behind."""
+    """Remains of a run."""
     with evidence.system.valkey.connect() as redis:
         yield from _keys(redis)
         secrets = [APP_SECRET, *evidence.snapshot.tokens]

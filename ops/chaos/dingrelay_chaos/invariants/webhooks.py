@@ -15,15 +15,15 @@ from dingrelay_chaos.subscribers import ALL, Subscriber
 from dingrelay_sandbox.admin import Row
 
 CACHED_SECONDS = 10
-"""For so long after a rotation a delivery may be signed by the secret before it alone."""
+"""Time after a rotation in which a delivery may be signed by the old secret alone."""
 LONGEST_OVERLAP = 10
 """Seconds for which an old secret signs, too, at most."""
 REVIVING = ("requeue", "resolve", "cancel", "discard")
-"""What lets a job that had ended end again."""
+"""Commands after which an ended job can end again."""
 
 
 def violations(evidence: Evidence) -> Iterator[Finding]:
-    """What subscribers missed, and what they got wrongly."""
+    """Notices that subscribers missed, or got wrongly."""
     state = evidence.system_state
     received: dict[str, set[str]] = {}
     for request in state.requests:
@@ -80,7 +80,7 @@ def _takes(of: Subscriber, name: str) -> bool:
 
 
 def _subject(notice: Mapping[str, Any]) -> str:
-    """What its story is about."""
+    """The subject of its story."""
     data = notice["data"]
     return str(data.get("instance") or data.get("userid") or data.get("id") or "")
 
@@ -138,7 +138,7 @@ def _signatures(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _reported(documents: list[Row], prefix: str) -> Iterator[tuple[str, Row]]:
-    """What the notices of a kind report, and their data."""
+    """The subjects of a kind's notices, with their data."""
     for each in documents:
         if each["type"].startswith(prefix):
             yield each["type"].removeprefix(prefix), each["data"]
@@ -180,7 +180,7 @@ def _approvals(evidence: Evidence, documents: list[Row]) -> Iterator[Finding]:
 
 
 def _tasks(evidence: Evidence, documents: list[Row]) -> Iterator[Finding]:
-    """Who is asked, and what they decided, is reported and true."""
+    """Approval tasks and decisions must be reported, and true."""
     reported: dict[str, set[tuple[str, ...]]] = {}
     for what, data in _reported(documents, "approval."):
         if what == "task":
@@ -201,7 +201,7 @@ def _tasks(evidence: Evidence, documents: list[Row]) -> Iterator[Finding]:
 
 
 def _people(evidence: Evidence, documents: list[Row], skew: float) -> Iterator[Finding]:
-    """What the directory found out is reported, once each, and nothing else."""
+    """Findings of the directory must be reported once each, and no others."""
     yield from changes.violations(evidence.system_state.changes, documents, skew)
     for user, what in {(d["userid"], what) for what, d in _reported(documents, changes.PREFIX)}:
         if what in {"added", "left"} and not evidence.requests.was_absent(user):

@@ -10,7 +10,7 @@ from dingrelay_sandbox.state import SandboxState
 
 Access = Literal["token", "own"]
 Fields = Mapping[str, Any]
-"""Of a plain success, in the order of the answer."""
+"""Fields of a plain success, in the order of the answer."""
 Run = Callable[[SandboxState, Call], Answer | Fields]
 
 
@@ -54,7 +54,7 @@ def check_rate(state: SandboxState, call: Call) -> None:
 
 
 def dialect_of(path: str) -> Dialect:
-    """Which dialect a path belongs to."""
+    """The dialect of a path."""
     return "rest" if path.startswith("/v1.0/") else "oapi"
 
 

@@ -1,4 +1,4 @@
-"""What both generations of the approval API check and return: the same under other names (API §4.3)."""
+"""Checks and documents that both generations of the approval API share under different names (API §4.3)."""
 
 import json
 import re
@@ -19,7 +19,7 @@ ROOT_DEPARTMENT = -1
 """How approvals call the root (API §4.1)."""
 LONGEST_REMARK = 1_024
 MOST_FIELDS = {"oapi": 200, "rest": 150}
-"""Of a form."""
+"""Most fields of a form."""
 
 FIRST_NAMES = {
     "originatorUserId": "originator_user_id",
@@ -123,7 +123,7 @@ def read_steps(given: Parameters) -> list[Step]:
 def instance_document(
     state: SandboxState, instance: Instance, time: Callable[[float], str]
 ) -> dict[str, Any]:
-    """What is known of an instance, under today's names; `time` spells a moment."""
+    """An instance under today's names; `time` spells a moment."""
     request = instance.request
     place = state.organisation.departments.get(max(request.department, 1))
     document = {

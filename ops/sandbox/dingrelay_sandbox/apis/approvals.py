@@ -352,7 +352,7 @@ def terminate(state: SandboxState, call: Call) -> Fields:
 
 
 def _action(state: SandboxState, call: Call) -> tuple[Parameters, Instance]:
-    """What is to be done, to which approval; the first generation has it in a part of its own."""
+    """The parameters of an action, and its approval; the first generation has them in a part of its own."""
     parameters = call.parameters
     given = common.named(parameters.part("request") if call.dialect == "oapi" else parameters)
     number = _given(given, "processInstanceId", "invalidInstanceId")

@@ -19,7 +19,7 @@ LISTED_FIELDS = frozenset(
         *("admin", "boss", "exclusive_account"),
     )
 )
-"""What a list has of a person; `user/get` has more."""
+"""Fields of a person in a list; `user/get` has more."""
 OLD_NAMES: Mapping[str, str] = {
     "userid": "userid",
     "unionid": "unionid",
@@ -53,7 +53,7 @@ def _by(call: Call, old: str, new: str) -> str:
 
 
 def _answer(call: Call, fields: dict[str, Any]) -> Fields:
-    """What an answer has of its own: the current generation has it in its result."""
+    """The answer's own fields: the current generation has them in its result."""
     return fields if _is_old(call) else {"result": fields}
 
 
@@ -265,7 +265,7 @@ def person_fields(organisation: Organisation, person: Person) -> dict[str, Any]:
 def member_fields(
     organisation: Organisation, person: Person, place: int, hidden: tuple[str, ...], *, old: bool
 ) -> dict[str, Any]:
-    """What a list of a department has of one member."""
+    """Fields of one member in a department's list."""
     if old:
         fields = _old_fields(organisation, person, hidden)
     else:

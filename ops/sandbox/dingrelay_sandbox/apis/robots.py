@@ -112,7 +112,7 @@ def check_robot(call: Call, parameters: Parameters) -> None:
 
 
 def read_message(parameters: Parameters) -> dict[str, str]:
-    """What a robot says: one of DingTalk's kinds, and its parts as the text of an object."""
+    """A robot's message: one of DingTalk's kinds, and its parts as the text of an object."""
     kind = parameters.text_or("msgKey", "")
     if kind not in MESSAGE_KINDS:
         raise Refusal("invalidParameter.msgKey.invalid", "无效的msgKey")
@@ -249,7 +249,7 @@ def _find(state: SandboxState, call: Call, key: str) -> Send | None:
 
 
 def _object(text: str) -> object:
-    """What the text spells, with quotes of either kind: dingding-sdk sends Python's own."""
+    """The object in a text, with quotes of either kind: dingding-sdk sends Python's own."""
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)

@@ -1,1 +1,1 @@
-"""What DingTalk sends by itself: events, and the two ways on which they travel (API §7)."""
+"""Pushes of DingTalk: events, and the two ways on which they travel (API §7)."""

@@ -17,7 +17,7 @@ from dingrelay_sandbox.events.event import Casing, Event
 RANDOM_BYTES = 16
 LENGTH_BYTES = 4
 BLOCK_BYTES = 32
-"""Of the padding; that of AES itself is 16."""
+"""Block size of the padding; AES's own is 16."""
 AES_KEY_CHARACTERS = 43
 LETTERS = string.ascii_letters + string.digits
 
@@ -92,18 +92,18 @@ class CallbackCrypto:
 
 SUCCESS = "success"
 CHECK = {"EventType": "check_url"}
-"""What is pushed when a URL is registered."""
+"""The push at the registration of a URL."""
 LARGEST_FAILED_PAGE = 200
 MOST_FAILED = 100_000
 NAMES: Mapping[str, tuple[str, str]] = {
     "signature": ("signature", "timestamp"),
     "msg_signature": ("msg_signature", "timeStamp"),
 }
-"""What signature and time are called in the query."""
+"""Names of signature and time in the query."""
 
 
 class Callback(BaseModel, extra="forbid", frozen=True):
-    """Where and how an app gets events.
+    """An app's registration for events.
 
     Attributes:
         app_key: whose it is; each app has one.
@@ -152,7 +152,7 @@ class Callback(BaseModel, extra="forbid", frozen=True):
         return query, json.dumps({"encrypt": encrypt}).encode()
 
     def verdict(self, status: int, body: bytes) -> str:
-        """What an answer is worth: ``success``, or what is wrong with it."""
+        """The verdict on an answer: ``success``, or its error."""
         if status != 200:
             return f"status {status}"
         try:
@@ -178,7 +178,7 @@ class Callbacks:
     def __init__(self) -> None:
         self._callbacks: dict[str, Callback] = {}
         self._failed: dict[str, deque[tuple[Event, float]]] = {}
-        """By app: events, and until when each is kept, on the clock that never jumps."""
+        """Failed events by app, and until when each is kept, on the clock that never jumps."""
 
     def put(self, callback: Callback) -> None:
         """Push an app's events there from now on. What failed before can still be fetched."""

@@ -30,7 +30,7 @@ CONTENT = ("text", "content")
 
 
 class Deliveries:
-    """What is on its way now.
+    """Deliveries under way.
 
     Args:
         state: whose events they are.

@@ -1,4 +1,4 @@
-"""What goes wrong on an event's way, however well the app listens (API §7.1, §11.6)."""
+"""Faults on an event's way, however well the app listens (API §7.1, §11.6)."""
 
 from typing import Annotated, Literal
 
@@ -58,7 +58,7 @@ class EventFaults(Scripted[EventFaultSpec]):
         return self._draw(kind, delivery.app_key, delivery.way, delivery.event.type)
 
     def of_connection(self, app_key: str) -> set[ConnectionFaultKind]:
-        """What is wrong with a connection that an app opens now."""
+        """Faults of a connection that an app opens now."""
         return {kind for kind in CONNECTION_FAULTS if self._draw(kind, app_key, "stream", "")}
 
     def _draw(

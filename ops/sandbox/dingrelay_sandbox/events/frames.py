@@ -1,4 +1,4 @@
-"""What travels on a stream in both directions, and the tickets that open one (API §7.4)."""
+"""Frames of a stream in both directions, and the tickets that open one (API §7.4)."""
 
 import json
 import secrets
@@ -100,7 +100,7 @@ MOST_TICKETS = 10_000
 
 
 Subscription = tuple[Literal["EVENT", "CALLBACK"], str]
-"""What a connection is to get: all events, or the callbacks of a topic."""
+"""The subscription of a connection: all events, or the callbacks of a topic."""
 
 
 @dataclass(frozen=True, slots=True)

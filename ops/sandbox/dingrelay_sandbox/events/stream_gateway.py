@@ -19,7 +19,7 @@ from dingrelay_sandbox.state import SandboxState
 
 ConnectionState = Literal["open", "closing", "dead", "closed"]
 REASON = "persistent connection is timeout"
-"""What DingTalk says with a disconnect."""
+"""DingTalk's reason for a disconnect."""
 
 
 class StreamConnection:
@@ -235,7 +235,7 @@ LARGEST_FRAME = 1 << 20
 
 
 class StreamAct(BaseModel, extra="forbid"):
-    """What happens to the connections that are open now.
+    """An action on the open connections.
 
     Attributes:
         action: ``drop`` ends them without a word; ``disconnect`` says so first, sends no event any

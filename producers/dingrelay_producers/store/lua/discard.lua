@@ -8,7 +8,7 @@ local state = redis.call('HGET', record, 'state')
 redis.call('ZREM', dead, id)
 if any and (not state or state == 'running' or waits(state)) then return 0 end
 if not any and state ~= 'dead' and state ~= 'unknown' then return 0 end
--- Of a job that is not there any more, what it reserved would count as sent.
+-- The reservations of a deleted job would count as sent.
 redis.call('HDEL', record, 'intent')
 give_back(record, id)
 redis.call('DEL', record)

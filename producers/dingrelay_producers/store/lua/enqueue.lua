@@ -16,7 +16,7 @@ local FIRST, FIELDS = 5, 21
 local TRIMMED = 1000  -- ms between two looks at whether the newest are too many
 local DUE, LATEST = 8, 2 ^ 53 - MARGIN  -- its place among a job's; what Redis still takes for a time
 
--- What is answered, what was accepted (id -> digest), and what is written for all jobs at once at the end.
+-- The answers, the accepted jobs (id -> digest), and the writes for all jobs that are made at once at the end.
 local answers, accepted, latest, tombstones, woken = {}, {}, {}, {}, {}
 local this_history, all_new
 

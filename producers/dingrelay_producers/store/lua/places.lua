@@ -1,4 +1,4 @@
--- What the transitions of a job share: the time, its owner, and the three places in which an open job is found.
+-- Shared by the transitions of a job: the time, its owner, and the three places in which an open job is found.
 -- `record.transition` puts this file, and the keys as constants, before each of them.
 --
 -- schedule     id → when it is due: it waits for a time
@@ -42,7 +42,7 @@ local function newer(record)
   return tonumber(redis.call('HGET', record, 'v') or 0) > FORMAT
 end
 
--- Which history of the data this is: another one after a failover or a restart, which may have lost
+-- The history of the data: it changes with a failover or a restart, which may have lost
 -- the last second. Empty where INFO is not permitted.
 local function history()
   local info = redis.pcall('INFO', 'replication')

@@ -33,7 +33,7 @@ local function had_by(received, content, user)
   return received .. ':had:' .. shard, digest
 end
 
--- What `reserved` says.
+-- Format of `reserved`.
 local function reservation(step, taken, received, users)
   return step .. '\n' .. taken .. '\n' .. received .. '\n' .. users
 end
@@ -64,7 +64,7 @@ local function forget(taken, received, user)
   if redis.call('HINCRBY', key, digest, -1) <= 0 then redis.call('HDEL', key, digest) end
 end
 
--- Those of the users of a reservation that are still a job's.
+-- The users of a reservation that still belong to a job.
 local function held_by(id, taken, users)
   local names, held = {}, {}
   for user in string.gmatch(users, '[^,]+') do names[#names + 1] = user end

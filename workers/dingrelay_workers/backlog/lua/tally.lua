@@ -25,7 +25,7 @@ end
 
 local function increase(group, index, amount) group[index] = group[index] + amount end
 
--- What a job will cost: of those that may share a call only the recipients, until all are counted.
+-- Cost of a job: of jobs that may share a call only the recipients, until all are counted.
 local function cost(group, batch_key, recipients, summary)
   if batch_key then
     local known = contents[batch_key] or {group, 0}

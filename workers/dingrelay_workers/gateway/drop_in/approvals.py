@@ -21,7 +21,7 @@ CREATE = "/v1.0/workflow/processInstances"
 CREATE_TOPAPI = "/topapi/processinstance/create"
 GET_TOPAPI = "/topapi/processinstance/get"
 PATHS = frozenset({CREATE, CREATE_TOPAPI})
-"""What a key that creates approvals may call."""
+"""Paths for keys that create approvals."""
 
 _OAPI = {
     "process_code": "process_code",

@@ -105,7 +105,7 @@ def _addressed(asked: Incoming, key: str, own: str) -> Incoming:
 
 
 DROP_IN = "drop-in"
-"""What the log and the metrics call all of its paths together: those hold ids."""
+"""Name of all its paths together in log and metrics: the paths hold ids."""
 
 STRANGERS_LIMIT = 100_000
 """Bytes of a body whose caller is not identified before it is read."""
@@ -261,7 +261,7 @@ async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Doo
 
 
 def scope_of(call: Incoming) -> str:
-    """What a key must hold for a call."""
+    """The scope that a key needs for a call."""
     if call.path == approvals.GET_TOPAPI:
         return "approvals:read"
     return _JOBS.get(call.path, ("calls:write",))[0]

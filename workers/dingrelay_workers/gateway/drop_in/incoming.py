@@ -24,7 +24,7 @@ FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 300
 TOP_GATEWAY = "/router/rest"
 UPLOAD = "/media/upload"
-"""Its body is a file, which the handler of uploads reads."""
+"""Path whose body is a file, which the handler of uploads reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Incoming:
 
     @property
     def dialect(self) -> Dialect:
-        """Which dialect it speaks."""
+        """The dialect of the call."""
         return words.dialect_of(self.path)
 
     @property
@@ -195,7 +195,7 @@ class Passage:
 
 
 def passage_of(call: Incoming) -> Passage:
-    """What a call to ``/router/rest`` is about; its parameters are in the query or the form.
+    """The API that a call to ``/router/rest`` names; its parameters are in the query or the form.
 
     Raises:
         Refusal: it names no API.

@@ -46,7 +46,7 @@ _BY_CLASS: Mapping[str, Words] = {
     "permanent": words.PARAMETER,
     "contract": words.PARAMETER,
 }
-"""What a job ended by, where DingTalk's own words are not known or are of the other dialect."""
+"""Refusals by class of error, where DingTalk's own code is unknown or is of the other dialect."""
 
 _OLD_CODES: Mapping[str, Words] = {
     "processCodeError": words.TEMPLATE,
@@ -71,7 +71,7 @@ def verbatim(status: JobStatus, path: str) -> DoorAnswer:
 
 
 def refusal_of(status: JobStatus) -> Words:
-    """What to say of a job that did not end well."""
+    """The refusal for a job that did not end well."""
     error = status.error
     match status.state:
         case State.UNKNOWN:

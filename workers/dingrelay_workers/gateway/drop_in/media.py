@@ -113,7 +113,7 @@ async def _stored(caller: Caller, content: bytes) -> str | None:
 
 
 def _content_type(request: web.Request) -> str:
-    """That of the form with nothing but its boundary, wherever among the parameters it stands."""
+    """The form's content type with nothing but its boundary, wherever among the parameters it stands."""
     kind, _, parameters = request.headers.get("Content-Type", "").partition(";")
     found = [part.strip() for part in parameters.split(";")]
     boundary = next((part for part in found if part.lower().startswith("boundary=")), "")

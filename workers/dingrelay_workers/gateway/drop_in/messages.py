@@ -120,7 +120,7 @@ _LISTS = (
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a task id stands for.
+    """The message that a task id stands for.
 
     Attributes:
         parameter: of the call, which named it.
@@ -299,7 +299,7 @@ async def _check_own(task: Task) -> None:
 async def _ask(
     task: Task, path: str, given: Mapping[str, Any] | None = None
 ) -> list[Mapping[str, Any]]:
-    """What DingTalk says of each of the task's calls.
+    """DingTalk's answers for each of the task's calls.
 
     Raises:
         Refusal: it refuses one of them.

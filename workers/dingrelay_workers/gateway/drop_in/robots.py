@@ -46,7 +46,7 @@ MOST_STRANGERS = 20
 """Tokens never seen before that are taken from one address in a minute: each may cost a call."""
 SIGNATURE = ("timestamp", "sign")
 _NAMED = re.compile(r"([A-Za-z0-9_-]{1,64})@(drk_[a-z0-9]{12}\.[A-Za-z0-9_-]+)")
-"""In place of a token: the name of a robot or group, and an API key."""
+"""A name instead of a token: that of a robot or group, and an API key."""
 
 
 async def post(
@@ -170,7 +170,7 @@ async def _admit(context: GatewayContext, robot: str, address: str) -> None:
 
 
 def _neighbourhood(address: str) -> str:
-    """What one person has: an IPv4 address, or the network of an IPv6 one."""
+    """The network of one person: an IPv4 address, or the prefix of an IPv6 one."""
     try:
         network = ip_network(f"{address}/{64 if ':' in address else 32}", strict=False)
     except ValueError:

@@ -20,7 +20,7 @@ REQUEST_ID_HEADER = "x-acs-dingtalk-request-id"
 """On each answer of the new dialect (API §11.3)."""
 
 Wrapped = Literal["always", "topapi", "never"]
-"""Where DingTalk's gateway puts a code into errcode 88 (API §5.2)."""
+"""Cases in which DingTalk's gateway wraps a code into errcode 88 (API §5.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DoorAnswer:
-    """What goes back: the content of an answer, and its status in HTTP."""
+    """An answer: its content, and its status in HTTP."""
 
     content: Mapping[str, Any]
     status: int = 200
@@ -188,7 +188,7 @@ def _plain(value: object) -> bool:
 
 
 def dialect_of(path: str) -> Dialect:
-    """Which dialect a path belongs to."""
+    """The dialect of a path."""
     return "rest" if is_rest(path) else "oapi"
 
 

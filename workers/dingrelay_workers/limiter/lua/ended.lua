@@ -40,7 +40,7 @@ local function close(key, name)
   return opened
 end
 
--- What else fails or was refused with it tries at once.
+-- Other calls that failed or were refused with it try at once.
 local function remember_closed()
   redis.call('HSET', host, 'closed', now)
   redis.call('PEXPIRE', host, kept)
@@ -60,7 +60,7 @@ local function close_breakers(bucket)
   if known then redis.call('HSET', bucket, 'unheard', 0, 'since', 0, 'hush', 0) end
 end
 
--- What arrived long after its slot counts in the window of its arrival, too: so many tokens go, whether they are
+-- A call that arrived long after its slot counts in the window of its arrival, too: so many tokens go, whether they are
 -- there or not.
 local function charge_again(bucket)
   local field = read_bucket(bucket, now)

@@ -144,7 +144,7 @@ local function for_everyone()
     if sent + coming >= most then return {'busy'} end
   end
 
-  -- Those that do not run ask again before they call.
+  -- Jobs that do not run ask again before they call.
   if #free > 0 then redis.call('HDEL', everyone_today, unpack(free)) end
   redis.call('HSET', everyone_today, job, content)
   redis.call('PEXPIRE', everyone_today, ttl)

@@ -47,7 +47,7 @@ end
 local first = open[1]
 local coming = 2 * beat
 if wait == 0 and (us - first.called > coming or first.called > us) then
-  -- By turns, so that a job whose own fault it is does not stand in the way of all others.
+  -- In turn, so that a job that causes the failure does not block all others.
   local left = math.max(0, waiting - LOOKED_AT)
   while woken == 0 and waiting > left do
     local turn = first.level % waiting

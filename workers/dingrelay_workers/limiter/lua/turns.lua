@@ -1,4 +1,4 @@
--- Whose turn it is among the senders that have jobs parked in a lane, and what a call takes of the limits:
+-- Turns of the senders with parked jobs in a lane, and the cost of a call under the limits:
 -- for the scripts that this is put before.
 --
 -- `turns` is a sorted set: sender -> what it has had, in seconds of the limit. Who has had least is next.
@@ -8,7 +8,7 @@ local BEHIND = 1 / 16    -- of a call, by which a new sender stands behind the o
                          -- place, ever new senders could keep the others from their second call
 local UNLIMITED = 0.001  -- s that a call counts at least: senders take turns without a limit, too
 
--- What a sender has had that wants a call of so many seconds. What it had before others came, and what
+-- Usage of a sender that wants a call of so many seconds. Its usage before others came, and what
 -- they had before it came, does not count.
 local function had(turns, sender, seconds)
   local known = tonumber(redis.call('ZSCORE', turns, sender) or nil)

@@ -64,7 +64,7 @@ local function look(id)
     app = values[7], lane = values[8], summary = values[9], parked = not running and values[10]}
 end
 
--- What is no job leaves its place. What a newer release has left there waits for a scheduler that knows it.
+-- An entry without a job leaves its place. An entry of a newer release waits for a scheduler that supports it.
 local function drop(place, id)
   if newer(JOB .. id) then
     redis.call('ZADD', place, now + LATER, id)

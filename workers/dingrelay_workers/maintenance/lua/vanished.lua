@@ -9,7 +9,7 @@ local presence, worker, sign = KEYS[1], ARGV[1], ARGV[2]
 local start, count, held = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('HGET', presence, worker) ~= sign then return {-1, 0} end
 
--- By the end of their leases and not by rank: other workers renew and claim between two calls, which moves
+-- Ordered by the end of their leases and not by rank: other workers renew and claim between two calls, which moves
 -- their jobs back. A lease that has ended is left to the scheduler.
 local prefix, ended, latest = worker .. '/', 0, 0
 local function end_leases(running)
@@ -35,7 +35,7 @@ if looked_at == count then
   return {latest + 1, ended}
 end
 
--- What a worker has taken and not claimed is the oldest of a queue, which is first in, first out. To
+-- Wake-ups that a worker has taken and not claimed are the oldest of a queue, which is first in, first out. To
 -- publish it twice does no harm.
 for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
   for _, id in ipairs(redis.call('ZRANGE', WOKEN .. queue, 0, held - 1)) do

@@ -123,7 +123,7 @@ def _directory() -> None:
     for name in (*PARSERS, "unionid"):
         op.add_column("users", sa.Column(name, sa.Text))
     known = set[tuple[str, str]]()
-    # Of two rows of one person the one who is there keeps the unionid.
+    # If a person has two rows, the one who has not left keeps the unionid.
     for left in (False, True):
         _fill_users(op.get_bind(), left, known)
     for name in PARSERS:

@@ -40,7 +40,7 @@ if verb == 'read' then
   local first = math.max(number, gone)
   if length == 0 then return {mark, first, missed, {}} end
   local entries = redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', most)
-  -- What was counted in a stream that was lost since may be too high a number here.
+  -- A position from a stream that was lost since may be too high here.
   return {mark, math.min(first, added - #entries), missed, entries}
 end
 
@@ -53,7 +53,7 @@ for index = 7, #ARGV do redis.call('HSETNX', marks, ARGV[index], '0-0 ' .. gone)
 local slowest, time, place = last, string.match(last, '^(%d+)%-(%d+)$')
 for _, other in ipairs(redis.call('HVALS', marks)) do
   local own_time, own_place, read = string.match(other, '^(%d+)%-(%d+) (%d+)$')
-  -- Of a stream that was lost since: that reader has read nothing of this one.
+  -- The position is from a stream that was lost since: that reader has read nothing of this one.
   if tonumber(read) > added then return 1 end
   if tonumber(own_time) < tonumber(time) or own_time == time and tonumber(own_place) < tonumber(place) then
     slowest, time, place = own_time .. '-' .. own_place, own_time, own_place

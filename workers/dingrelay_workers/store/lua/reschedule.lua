@@ -29,7 +29,7 @@ for index = 25, #ARGV, 2 do add(values, 'step:' .. ARGV[index], ARGV[index + 1])
 if answered then gone[#gone + 1] = 'intent' end
 if error ~= '' then add(values, 'error', error) end
 if tonumber(throttles) > 0 then redis.call('HINCRBY', record, 'throttles', throttles) end
--- What ends a job that keeps failing is the time that it has waited for attempts: neither what it waits
+-- A job that keeps failing ends by the time that it has waited for attempts: neither what it waits
 -- for otherwise counts, nor what failed before an outage, which may have been its beginning.
 if tonumber(attempts) > 0 then
   redis.call('HINCRBY', record, 'attempts', attempts)
