@@ -64,7 +64,7 @@ def gateway(
 def worker(
     context: typer.Context,
     lanes: Annotated[
-        str, typer.Option(help="What to serve, comma-separated.", show_default="all")
+        str, typer.Option(help="Lanes to serve, comma-separated.", show_default="all")
     ] = ",".join(LANES),
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, help="Jobs at once.")

@@ -39,7 +39,7 @@ def sandbox(
     delivery_scale: Annotated[
         float,
         typer.Option(
-            help="What the waits between two tries to tell of an event are multiplied with."
+            help="Factor for the pauses between two pushes of an event."
         ),
     ] = 1,
 ) -> None:

@@ -228,7 +228,7 @@ def resolve(
         ),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(help="Who says so; the present user if not given.")
+        str | None, typer.Option(help="Person who reports it; the present user if not given.")
     ] = None,
 ) -> None:
     """Say what became of an unknown job. Exit code 1 if it is not unknown.

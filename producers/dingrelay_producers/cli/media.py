@@ -43,7 +43,7 @@ def upload(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file, of 20 MB at most.")],
     media_type: Annotated[
         Literal["image", "voice", "video", "file"] | None,
-        typer.Option("--type", help="What it is; by the name's ending if not given."),
+        typer.Option("--type", help="Type; by the name's ending if not given."),
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Upload it even if it has been uploaded before.")

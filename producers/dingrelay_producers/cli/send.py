@@ -55,7 +55,7 @@ def send(
         str | None,
         typer.Option(
             metavar="5m",
-            help="Of robots: merge what would come sooner after the last message.",
+            help="Robots: merge messages that come sooner after the last one.",
         ),
     ] = None,
     jobs: Annotated[
@@ -69,7 +69,7 @@ def send(
     ] = None,
     first: Annotated[
         int,
-        typer.Option("--from", min=1, metavar="LINE", help="Of --jobs: begin with this line."),
+        typer.Option("--from", min=1, metavar="LINE", help="First line of --jobs to send."),
     ] = 1,
 ) -> None:
     """Send a work notification, or post a message by a robot.
@@ -134,7 +134,7 @@ def _named(to: list[str], app: str) -> dict[str, Any]:
 @takes("app", "lane", *WAIT)
 def sync(
     scope: Annotated[
-        Literal["everything", "department", "user"], typer.Argument(help="What to read.")
+        Literal["everything", "department", "user"], typer.Argument(help="Scope of the sync.")
     ] = "everything",
     target: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="The department or the user.")
@@ -188,12 +188,12 @@ def call(
     ],
     body: Annotated[
         str | None,
-        typer.Option(metavar="JSON|@FILE|@-", help="What is sent as JSON."),
+        typer.Option(metavar="JSON|@FILE|@-", help="Body as JSON."),
     ] = None,
     effect: Annotated[
         Literal["none", "repeatable", "once"] | None,
         typer.Option(
-            help="What the call does; `once` is not repeated if its answer is lost. "
+            help="Effect of the call; `once` is not repeated if its answer is lost. "
             "Default: none where it reads, else once."
         ),
     ] = None,

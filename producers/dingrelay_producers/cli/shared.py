@@ -69,7 +69,7 @@ def _declared(
     lane: Annotated[
         LaneName | None,
         _option(
-            help="Who goes first when a limit is reached.", show_default="normal; of syncs bulk"
+            help="Priority when a limit is reached.", show_default="normal; of syncs bulk"
         ),
     ] = None,
     sender: Annotated[

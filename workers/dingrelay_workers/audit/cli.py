@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dingrelay_workers.audit.service import AuditEntry
 
-app = typer.Typer(help="Who changed what: campaigns, jobs, keys, webhooks, personal data.")
+app = typer.Typer(help="Audit of changes: campaigns, jobs, keys, webhooks, personal data.")
 
 
 @app.callback()

@@ -65,14 +65,14 @@ Quiet = Annotated[
 Encoding = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="Of the files, such as gb18030; otherwise their bytes show it."
+        metavar="NAME", help="Encoding of the files, such as gb18030; detected if not given."
     ),
 ]
 Rate = Annotated[int | None, typer.Option(help="Recipients a minute at most.")]
 OnMalformed = Annotated[
     Literal["refuse", "skip"],
     typer.Option(
-        help="What rows that name no person mean: nothing is created, or they are left out."
+        help="Handling of rows that name no person: nothing is created, or they are left out."
     ),
 ]
 

@@ -30,7 +30,7 @@ def console(
     ] = None,
     prefix: Annotated[
         str,
-        typer.Option(metavar="/PATH", help="Of all its paths, behind a proxy that passes it on."),
+        typer.Option(metavar="/PATH", help="Prefix of all its paths, as the proxy passes it on."),
     ] = "",
 ) -> None:
     """Serve the console."""
@@ -47,10 +47,10 @@ def console(
 @app.command("login-link")
 def login_link(
     user: Annotated[
-        str, typer.Argument(help="Who signs in with it: a userid or a name, for the log.")
+        str, typer.Argument(help="Person who signs in with it: a userid or a name, for the log.")
     ],
     role: Annotated[
-        str, typer.Option(help="What they may do: view, write, approve, operate or admin.")
+        str, typer.Option(help="Role: view, write, approve, operate or admin.")
     ] = "admin",
 ) -> None:
     """Print a link that signs a person in, once, within ten minutes."""

@@ -35,9 +35,9 @@ TAGS = {
     "approvals": "States of approvals, and actions on them.",
     "campaigns": "One message to very many people.",
     "directory": "The organisation as of the last user-sync and the events since.",
-    "keys": "What lets programs in.",
+    "keys": "API keys of programs.",
     "webhooks": "Endpoints that receive notices of what happens.",
-    "audit": "Who changed what.",
+    "audit": "Audit of changes.",
     "operation": "For load balancers, orchestrators and people who run this.",
 }
 

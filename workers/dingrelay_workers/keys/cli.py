@@ -46,12 +46,12 @@ def create(
     name: Annotated[str, typer.Argument(help="For people and logs.")],
     scope: Annotated[
         list[str],
-        typer.Option(help="What it may do, such as messages:write, or *; repeatable, or a,b."),
+        typer.Option(help="Permissions, such as messages:write, or *; repeatable, or a,b."),
     ],
     application: Apps = None,
     lane: Lanes = None,
     sender: Annotated[
-        str, typer.Option(help="Who its jobs come from; NAME if not given, * lets each job say.")
+        str, typer.Option(help="Sender of its jobs; NAME if not given, * lets each job name one.")
     ] = "",
     rate: Annotated[
         str | None, typer.Option(help="Requests over all gateways, such as 50/1s.")

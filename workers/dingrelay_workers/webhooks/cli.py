@@ -73,7 +73,7 @@ def create(
         typer.Option(help="Only jobs, campaigns and approvals of this sender; repeatable, or a,b."),
     ] = None,
     kind: Annotated[
-        list[str] | None, typer.Option(help="Of job.* only jobs of this kind; repeatable, or a,b.")
+        list[str] | None, typer.Option(help="Only jobs of this kind in job.*; repeatable, or a,b.")
     ] = None,
 ) -> None:
     """Add an endpoint, and show its secret, which is never shown again."""
