@@ -44,7 +44,7 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     await KeyService(database).create(Grant(name=HTML, scopes=frozenset({"jobs:read"})))
     campaign = await campaigns.put(database, name=HTML)
     draft = await campaigns.put(database, name=HTML, state="draft")
-    await CampaignService(settings, database).ask_review(draft, HTML)
+    await CampaignService(settings, database).request_review(draft, HTML)
     done = await campaigns.put(database, people=2, name=HTML, state="done", calls=1)
     taken = ChunkEnding(Release(0, 1), task_id=1, called_at=NOW, accepted=2)
     await campaigns.end(database, done, taken)

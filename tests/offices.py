@@ -35,7 +35,7 @@ class Office:
         self.fleet = fleet
         self.resources = fleet.resources
         self.store = WebhookService(
-            self.database, self.resources.redis, self.resources.settings, patience=30
+            self.database, self.resources.redis, self.resources.settings, timeout=30
         )
 
     @property

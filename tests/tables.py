@@ -75,10 +75,10 @@ def prepare_released(database_url: str) -> None:
         connection.execute(script.read_bytes())
 
 
-async def sqlite_connections_ended(patience: float = 5) -> None:
+async def sqlite_connections_ended(timeout: float = 5) -> None:
     """Wait for connections that cancelled jobs have left: each ends in a thread, and calls the loop."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             while any("_connection_worker" in thread.name for thread in threading.enumerate()):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 

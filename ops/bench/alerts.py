@@ -16,13 +16,13 @@ HOSTS = 100
 URGENT = "urgent"
 
 
-def measure(testbed: Testbed, alerts: int = 10_000, *, patience: float = 120) -> list[Figure]:
+def measure(testbed: Testbed, alerts: int = 10_000, *, timeout: float = 120) -> list[Figure]:
     """Alerts that come as fast as one client enqueues them, merged every five seconds; an urgent one among them.
 
     Args:
         testbed: where to measure.
         alerts: how many.
-        patience: seconds until all are in the group.
+        timeout: seconds until all are in the group.
     """
     group = f"{alerts:,} alerts to a group of two robots"
     testbed.clear()
@@ -37,7 +37,7 @@ def measure(testbed: Testbed, alerts: int = 10_000, *, patience: float = 120) ->
         asked = time.time()
         client.send(_alert(URGENT, lane="urgent"))
         client.send_many(_alerts(alerts - alerts // 2))
-        wait_until(lambda: _shown(testbed) > alerts, patience)
+        wait_until(lambda: _shown(testbed) > alerts, timeout)
     posts = testbed.sandbox.robot_posts()
     urgent = next(post for post in posts if _title(post) == URGENT)
     seconds = posts[-1]["at"] - began

@@ -21,7 +21,7 @@ PAUSE = (1.5, 3.0)
 """Seconds between two kills, from and to."""
 WINDOW = 25
 """Chunks that are under way at once at this pace."""
-PATIENCE = 60
+TIMEOUT = 60
 LATENCY_MS = (200, 600)
 """So slow that every worker runs some jobs at any moment."""
 REQUESTED = 3 / 4
@@ -59,7 +59,7 @@ def campaign(testbed: Testbed, people: int = 100_000, *, kills: int = 20) -> lis
             time.sleep(random.uniform(*PAUSE))
         if created.status().state.ended:
             raise RuntimeError("the campaign was over before the last kill")
-        wait_until(lambda: created.status().state.ended, PATIENCE, pause=0.1)
+        wait_until(lambda: created.status().state.ended, TIMEOUT, pause=0.1)
         ended = created.status()
     taken = testbed.sandbox.audit()["calls"][API]["ok"]
     wrong = _wrong(testbed, people) + abs(people - ended.accepted)
@@ -97,14 +97,14 @@ def recovery(testbed: Testbed, kills: int = 20) -> list[Figure]:
         Redis.from_url(testbed.redis_url) as redis,
     ):
         for _ in range(kills):
-            wait_until(lambda: all(_running(redis, _pids(each)) for each in workers), PATIENCE)
+            wait_until(lambda: all(_running(redis, _pids(each)) for each in workers), TIMEOUT)
             number = random.randrange(WORKERS)
             victim = _pids(workers[number])
             testbed.replace_worker(workers, number, env=env)
             began = time.monotonic()
             orphans = _running(redis, victim)
             jobs += len(orphans)
-            wait_until(lambda orphans=orphans: _recovered(redis, orphans), PATIENCE, pause=0.02)
+            wait_until(lambda orphans=orphans: _recovered(redis, orphans), TIMEOUT, pause=0.02)
             seconds.append(time.monotonic() - began)
     return [
         Figure(group, "slowest", max(seconds), "s", at_most=12, note=f"{jobs} jobs"),

@@ -161,13 +161,13 @@ def recipients(testbed: Testbed, minutes: float = 3) -> list[Figure]:
     ]
 
 
-def coalescing(testbed: Testbed, jobs: int = 20_000, *, patience: float = 60) -> list[Figure]:
+def coalescing(testbed: Testbed, jobs: int = 20_000, *, timeout: float = 60) -> list[Figure]:
     """How many times as many people a second as with one call a job.
 
     Args:
         testbed: where to measure.
         jobs: enqueued with one `send` after the other, before the workers start.
-        patience: seconds; of a run that takes longer what was done by then is counted.
+        timeout: seconds; of a run that takes longer what was done by then is counted.
     """
     group = f"{jobs:,} equal texts, one by one"
     rules = testbed.clear(people=jobs, calls=CALLS, recipients="")
@@ -177,7 +177,7 @@ def coalescing(testbed: Testbed, jobs: int = 20_000, *, patience: float = 60) ->
     note = ""
     with testbed.workers(2, env=rules):
         try:
-            wait_until(lambda: testbed.delivered() >= jobs, patience)
+            wait_until(lambda: testbed.delivered() >= jobs, timeout)
         except TimeoutError:
             note = ", then cut off"
         seen = [call for call in testbed.calls() if call["verdict"] == "ok"]

@@ -42,7 +42,7 @@ MEASUREMENTS = (
     Measurement("A", "limit-used", limit_used.measure, {**ONE_ROUND, "few": True}),
     Measurement("C", "recipients", limit_used.recipients, {"minutes": 1 / 60}, in_smoke=False),
     Measurement("D", "urgent", urgent.measure, {"messages": 3, "peer_messages": 0}),
-    Measurement("E", "one-by-one", limit_used.coalescing, {"jobs": 10, "patience": 5}),
+    Measurement("E", "one-by-one", limit_used.coalescing, {"jobs": 10, "timeout": 5}),
     Measurement("F", "alerts", alerts.measure, {"alerts": 200}),
     Measurement("G", "cost", cost.worker, {"jobs": 100, "rounds": 1, "loaded": 0, "peers": False}),
     Measurement(

@@ -37,19 +37,19 @@ def full(jobs: int, users: int) -> Iterator[MessageSend]:
         yield text(f"text {number}", list(islice(everybody, users)), lane="bulk")
 
 
-def waits(testbed: Testbed, sent: dict[str, float], patience: float) -> list[float]:
+def waits(testbed: Testbed, sent: dict[str, float], timeout: float) -> list[float]:
     """Milliseconds from `sent` (user → `time.monotonic`) to the call that brought the message.
 
     Raises:
         TimeoutError: a user has none within so many seconds.
     """
-    wait_until(lambda: all(_call(testbed, user) for user in sent), patience, pause=1)
+    wait_until(lambda: all(_call(testbed, user) for user in sent), timeout, pause=1)
     arrivals = {call["id"]: call["monotonic"] for call in testbed.calls()}
     return [(arrivals[_call(testbed, user)] - at) * 1000 for user, at in sent.items()]
 
 
 def send_at_pace(
-    testbed: Testbed, users: Sequence[str], seconds: float, patience: float
+    testbed: Testbed, users: Sequence[str], seconds: float, timeout: float
 ) -> list[float]:
     """The wait of a message to each user, in ms; one leaves every so many seconds."""
     sent: dict[str, float] = {}
@@ -58,7 +58,7 @@ def send_at_pace(
             sent[user] = time.monotonic()
             client.send(text(f"message {user}", [user]))
             time.sleep(max(0.0, seconds - (time.monotonic() - sent[user])))
-        return waits(testbed, sent, patience)
+        return waits(testbed, sent, timeout)
 
 
 def _call(testbed: Testbed, user: str) -> int:

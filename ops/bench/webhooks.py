@@ -84,7 +84,7 @@ async def _add(testbed: Testbed, url: str, numbers: range, *, of_all: bool = Fal
     settings = testbed.settings()
     redis = open_redis(settings)
     async with opened(settings) as database:
-        store = WebhookService(database, redis, settings, patience=30)
+        store = WebhookService(database, redis, settings, timeout=30)
         for number in numbers:
             address, types = f"{url}/{number}", ("campaign.paused",)
             of = frozenset() if of_all else frozenset({f"s{number % SENDERS}"})

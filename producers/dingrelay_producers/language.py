@@ -89,7 +89,7 @@ def spoken(language: str | None = None) -> Generator[None]:
         _spoken.reset(token)
 
 
-def now_spoken() -> str:
+def current_language() -> str:
     """The language that is spoken here."""
     return _spoken.get()
 
@@ -102,7 +102,7 @@ def tr(message: str, /, **values: object) -> str:
             given as a literal.
         values: what is put in.
     """
-    spoken = _catalogue(now_spoken()).gettext(message) if message else message
+    spoken = _catalogue(current_language()).gettext(message) if message else message
     return spoken.format(**values) if values else spoken
 
 
@@ -115,7 +115,7 @@ def translated(text: str, language: str | None = None) -> str:
         text: such as ``en("no job {}: a wrong id, or its record has expired", job_id)``.
         language: ``en`` or ``zh_CN``; the one that is spoken if not given.
     """
-    language = language or now_spoken()
+    language = language or current_language()
     if not isinstance(text, Sentence):
         return _catalogue(language).pgettext(SENTENCE, text)
     template = _catalogue(language).pgettext(SENTENCE, text.template)

@@ -238,7 +238,7 @@ async def _made_before(job: ApprovalCreate, ctx: Context) -> str | None:
             "the answer was lost, and what was made can't be distinguished from other approvals",
             candidates=similar,
         )
-    ctx.rule_out()
+    ctx.confirm_not_executed()
     return None
 
 

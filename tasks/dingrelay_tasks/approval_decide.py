@@ -68,7 +68,7 @@ async def run(job: ApprovalDecide, ctx: Context) -> Json:
             await remember(ctx, TASK, {"task": task.id})
             decided = await ctx.once(STEP, partial(_decide, job, task.id, ctx))
         else:
-            ctx.rule_out()
+            ctx.confirm_not_executed()
             if task.state != STATES[job.decision]:
                 raise Refused(
                     "decided_otherwise",

@@ -226,7 +226,7 @@ class ApprovalStates(Protocol):
         """
         ...
 
-    async def look_at_all(self, at: datetime) -> None:
+    async def look_up_all(self, at: datetime) -> None:
         """Have DingTalk asked now for each approval that is followed: events may be lost."""
 
     async def record(
@@ -495,7 +495,7 @@ class Context(Protocol):
         """A call of an earlier attempt whose outcome is unknown, if there is one."""
         ...
 
-    def rule_out(self) -> None:
+    def confirm_not_executed(self) -> None:
         """The call of the intent is known to have done nothing."""
 
     @property

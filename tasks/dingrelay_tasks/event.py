@@ -23,8 +23,8 @@ from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.sentence import en
 from dingrelay_tasks.user_sync import (
     ASKED_AT_ONCE,
-    ask_each,
-    ask_for_unmet,
+    look_up_each,
+    look_up_unmet,
     spawn_walks,
     wait_for_walks,
     write_user,
@@ -224,7 +224,7 @@ async def _refresh_departments(job: Event, ctx: Context, *, there: bool) -> Even
     leaders = sorted(set(read["leaders"]))
     await _read_users(leaders, ctx, step="leader")
     await wait_for_walks(job, ctx)
-    await ask_for_unmet(ctx, confirm_removals=True)
+    await look_up_unmet(ctx, confirm_removals=True)
     closed = await ctx.directory.close_run(ctx.job_id, confirm_removals=True)
     return EventResult(
         follows="directory",
@@ -246,14 +246,14 @@ async def _read_departments(job: Event, numbers: Sequence[int], ctx: Context) ->
     there: list[Department] = []
     hidden: list[int] = []
     gone: list[int] = []
-    await ask_each(numbers, ctx.contacts.department, met=there, hidden=hidden, gone=gone)
-    strangers = await ctx.directory.strangers(ctx.job_id, [each.id for each in there])
-    roots = [each for each in there if each.id in strangers]
+    await look_up_each(numbers, ctx.contacts.department, met=there, hidden=hidden, gone=gone)
+    unknown = await ctx.directory.unknown_departments(ctx.job_id, [each.id for each in there])
+    roots = [each for each in there if each.id in unknown]
     await ctx.directory.open_run(ctx.job_id, scope="event", roots=roots, calls=0)
     # Departments that are gone stay until DingTalk has confirmed that.
     await ctx.directory.note_departments(ctx.job_id, met=there, hidden=hidden, gone=[])
-    await spawn_walks(job, ctx.job_id, strangers, ctx)
-    known = [each for each in there if each.id not in strangers]
+    await spawn_walks(job, ctx.job_id, unknown, ctx)
+    known = [each for each in there if each.id not in unknown]
     return {
         "there": [each.id for each in there],
         "gone": gone,

@@ -44,8 +44,8 @@ async def run(job: MissedEvents, ctx: Context) -> Json:
     found: Json = {"events": 0, "unreadable": 0, "walks": False, "lost": 0, "refused": ""}
     if ctx.intent is not None:
         # The worker vanished between the answer and the jobs that it leads to.
-        await _read_anew(job, ctx, people=True, approvals=True)
-        ctx.rule_out()
+        await _read_again(job, ctx, people=True, approvals=True)
+        ctx.confirm_not_executed()
         found |= {"lost": 1, "walks": True}
     for number in range(MOST_PAGES):
         page = await ctx.once(f"page:{number}", partial(_take_page, job, ctx))
@@ -67,7 +67,7 @@ async def _take_page(job: MissedEvents, ctx: Context) -> Json:
     await ctx.enqueue(complete)
     walks = page.lost or any(each.event_type not in APPROVAL_EVENTS for each in incomplete)
     looks = page.lost or any(each.event_type in APPROVAL_EVENTS for each in incomplete)
-    await _read_anew(job, ctx, people=walks, approvals=looks)
+    await _read_again(job, ctx, people=walks, approvals=looks)
     return {
         "events": len(complete),
         "unreadable": len(page.entries) - len(complete),
@@ -78,12 +78,12 @@ async def _take_page(job: MissedEvents, ctx: Context) -> Json:
     }
 
 
-async def _read_anew(job: MissedEvents, ctx: Context, *, people: bool, approvals: bool) -> None:
+async def _read_again(job: MissedEvents, ctx: Context, *, people: bool, approvals: bool) -> None:
     """Have read what events that were lost may have been about."""
     if people:
         await ctx.spawn([UserSync(app=job.app)], keys=["walk"])
     if approvals:
-        await ctx.approval_states.look_at_all(ctx.now())
+        await ctx.approval_states.look_up_all(ctx.now())
 
 
 def _read(app: str, entries: Sequence[Json]) -> list[Event]:

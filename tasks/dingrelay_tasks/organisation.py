@@ -199,7 +199,7 @@ class Directory(Protocol):
         """Mark one user as left, in a run as `put_user`."""
         ...
 
-    async def strangers(self, run: str, numbers: Sequence[int]) -> list[int]:
+    async def unknown_departments(self, run: str, numbers: Sequence[int]) -> list[int]:
         """The departments that the directory did not know before the run, or knew as gone."""
         ...
 

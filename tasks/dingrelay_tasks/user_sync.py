@@ -133,7 +133,7 @@ async def run(job: UserSync, ctx: Context) -> Json:
         return _result(ctx.job_id, await write_user(job.user, member, ctx))
     await ctx.once("open", lambda: _open(job, ctx))
     await wait_for_walks(job, ctx)
-    await ask_for_unmet(ctx, confirm_removals=job.confirm_removals)
+    await look_up_unmet(ctx, confirm_removals=job.confirm_removals)
     closed = await ctx.directory.close_run(ctx.job_id, confirm_removals=job.confirm_removals)
     return _result(ctx.job_id, closed)
 
@@ -215,8 +215,8 @@ async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
     seen, seen_users = await ctx.contacts.scope()
     departments: list[Department] = []
     people: list[Member] = []
-    await ask_each(seen, ctx.contacts.department, met=departments, hidden=[], gone=[])
-    await ask_each(seen_users, ctx.contacts.user, met=people, hidden=[], gone=[])
+    await look_up_each(seen, ctx.contacts.department, met=departments, hidden=[], gone=[])
+    await look_up_each(seen_users, ctx.contacts.user, met=people, hidden=[], gone=[])
     if not departments and not people:
         raise Refused(
             "nothing_visible",
@@ -252,7 +252,7 @@ async def _states(departments: list[int], ctx: Context) -> dict[int, str | None]
     return dict(zip(departments, found, strict=True))
 
 
-async def ask_for_unmet(ctx: Context, *, confirm_removals: bool) -> None:
+async def look_up_unmet(ctx: Context, *, confirm_removals: bool) -> None:
     """Query DingTalk for all users and departments that the job's run did not meet.
 
     Users who moved during the run, from a department that was not read yet to one that was, are in no
@@ -286,13 +286,13 @@ async def _ask_for(
     hidden: list[_Id] = []
     gone: list[_Id] = []
     try:
-        await ask_each(ids, ask, met=met, hidden=hidden, gone=gone)
+        await look_up_each(ids, ask, met=met, hidden=hidden, gone=gone)
     finally:
         # An interruption, such as a limit, costs none of the answers.
         await note(met=met, hidden=hidden, gone=gone)
 
 
-async def ask_each(
+async def look_up_each(
     ids: Iterable[_Id],
     ask: Callable[[_Id], Awaitable[_Found | None]],
     *,

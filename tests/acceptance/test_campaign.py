@@ -48,7 +48,7 @@ def dispatchers(fleet: Fleet) -> Worker:
         (line.rpartition('"timestamp": "')[2], worker)
         for worker in fleet.workers
         for line in worker.log.read_text().splitlines()
-        if '"lead_taken"' in line and '"role": "campaigns"' in line
+        if '"leader_elected"' in line and '"role": "campaigns"' in line
     ]
     return max(taken, key=lambda pair: pair[0])[1]
 

@@ -28,7 +28,7 @@ AWAY = float(os.environ.get("EVENTS_REDIS_AWAY", "1"))
 SCALE = float(os.environ.get("EVENTS_RETRY_SCALE", "0.2"))
 """10,000, 500, 2, 20 and 1 take minutes and show the same; DingTalk repeats after 10 s and 30 s more."""
 
-PATIENCE = max(200, EVENTS / 10)
+TIMEOUT = max(200, EVENTS / 10)
 """Seconds for the consequences of all: two workers that write to one SQLite do 40 a second."""
 PAUSE = 0.05
 """Seconds between two looks."""
@@ -79,7 +79,7 @@ def all_delivered(summary: Row) -> bool:
     return not summary["planned"] and not summary["waiting"]
 
 
-@pytest.mark.timeout(3 * PATIENCE)
+@pytest.mark.timeout(3 * TIMEOUT)
 def test_each_event_has_its_consequence_once(
     fleet: Fleet, gateway: GatewayProcess, sandbox: SandboxAdmin, durable_server: ValkeyServer
 ) -> None:
@@ -117,7 +117,7 @@ def test_each_event_has_its_consequence_once(
     assert was_away
     everybody = {f"u{number}": 1 for number in range(1, EVENTS + 1)}
     wait_until(
-        lambda: len(added(fleet)) == EVENTS, timeout=PATIENCE, what="all are in the directory"
+        lambda: len(added(fleet)) == EVENTS, timeout=TIMEOUT, what="all are in the directory"
     )
     assert added(fleet) == everybody
 
@@ -132,7 +132,7 @@ def test_each_event_has_its_consequence_once(
                 return False
             return states == {"done"}
 
-        wait_until(all_done, timeout=PATIENCE, what="every event that was answered success is done")
+        wait_until(all_done, timeout=TIMEOUT, what="every event that was answered success is done")
         assert redis.zcard(keys.DEAD) == 0
     took = [
         attempt["took"]

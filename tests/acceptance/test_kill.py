@@ -20,7 +20,7 @@ ENDED_BETWEEN_KILLS = 22
 NEVER = 3600
 """Seconds: neither the end of a lease nor a grace brings anything back in this test, only that a
 worker was noticed to be gone."""
-PATIENCE = 100
+TIMEOUT = 100
 """Seconds until so little progress is a failure, on a machine that is busy with other things."""
 
 
@@ -45,7 +45,7 @@ class Reaper:
         """Return once so many jobs have ended."""
         wait_until(
             lambda: self._look() >= count,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             what=f"{count} jobs have ended",
             pause=0.1,
         )

@@ -31,7 +31,7 @@ RECIPIENTS, SIZE = either(600, 20_000), either(6, 20)
 DEPARTMENTS = either(10, 200)
 """Number of their departments."""
 RULES = '[rules."message.send"]\ncalls = "50/1s"\nrecipients = "1000000/60s"\n'
-PATIENCE = either(120, 400)
+TIMEOUT = either(120, 400)
 """Seconds for what the machine's rate decides."""
 AWAY = either(2.0, 20.0)
 """Seconds for which it is away."""
@@ -120,14 +120,14 @@ def test_everybody_is_reached_once_and_the_directory_is_right(
         goal = RECIPIENTS // SIZE * number // (len(TROUBLES) + 1)
         wait_until(
             lambda goal=goal: campaign_row(server, campaign)["settled"] >= goal,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             what=f"{goal} chunks are settled before {trouble.__name__}",
         )
         trouble(server)
-    traffic.assert_done(wait_for_ends(client, walks, timeout=PATIENCE))
+    traffic.assert_done(wait_for_ends(client, walks, timeout=TIMEOUT))
     wait_until(
         lambda: campaign_row(server, campaign)["state"] == State.DONE,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         what="the campaign is done",
     )
     row = campaign_row(server, campaign)
@@ -158,12 +158,12 @@ def test_messages_go_on_beside_a_silent_database(
         # Without a bound the first of them would hold all places.
         wait_until(
             lambda: called() > before + CONCURRENCY,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             what="further syncs have read a person",
         )
         messages = [client.send(traffic.message(number)).id for number in range(MESSAGES)]
         traffic.assert_done(wait_for_ends(client, messages, timeout=30))
-    traffic.assert_done(wait_for_ends(client, syncs, timeout=PATIENCE))
+    traffic.assert_done(wait_for_ends(client, syncs, timeout=TIMEOUT))
 
 
 def user_sync(number: int) -> UserSync:

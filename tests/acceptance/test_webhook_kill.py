@@ -56,7 +56,7 @@ def add(fleet: Fleet, url: str) -> IssuedEndpoint:
     async def added() -> IssuedEndpoint:
         settings = settings_of(fleet.env)
         database, redis = Database(settings.database), open_redis(settings)
-        store = WebhookService(database, redis, settings, patience=30)
+        store = WebhookService(database, redis, settings, timeout=30)
         try:
             return await store.add(Subscription(name="test", url=url, types=("*",)))
         finally:

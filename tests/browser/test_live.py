@@ -97,7 +97,7 @@ async def test_the_back_button_shows_what_was_there_and_nothing_after_signing_ou
     await page.wait_for_url("**/sign-in*")
 
 
-async def test_what_a_form_has_done_is_said_once(console: "Console") -> None:
+async def test_the_result_of_a_form_is_shown_once(console: "Console") -> None:
     page = await console.open("/webhooks/drw_test")
     await page.get_by_role("button", name="Pause").click()
     await expect(page.locator(".said")).to_have_count(1)

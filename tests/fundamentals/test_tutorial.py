@@ -41,7 +41,7 @@ def test_the_same_key_is_the_same_job(system: System) -> None:
     assert len(system.sandbox.inbox("u22")["delivered"]) == 1
 
 
-def test_what_dingtalk_would_drop_in_silence_is_reported(system: System) -> None:
+def test_silently_dropped_messages_are_reported(system: System) -> None:
     assert system.client.send(message("u23", text="构建失败")).wait(30).state == State.DONE
     again = system.client.send(message("u23", text="构建失败")).wait(30)
     assert again.state == State.DUPLICATE

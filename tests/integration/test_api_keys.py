@@ -30,13 +30,13 @@ CRM = Grant(
 )
 
 
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds for the database, on a machine that is busy."""
 
 
 @pytest.fixture
 async def keys(database: Database) -> AsyncIterator[KeyService]:
-    store = KeyService(database, patience=PATIENCE)
+    store = KeyService(database, timeout=TIMEOUT)
     yield store
     await store.close()
 
@@ -130,7 +130,7 @@ async def test_both_secrets_work_during_a_rotation(keys: KeyService, database: D
     past = datetime.now(UTC) - timedelta(seconds=1)
     old = {service.digest_of(*first.key.split(".")): past.isoformat()}
     await change(database, ApiKeyRow, old_secrets=old)
-    other_gateway = KeyService(database, patience=PATIENCE)
+    other_gateway = KeyService(database, timeout=TIMEOUT)
     assert await other_gateway.verify(first.key) is None
     assert await other_gateway.verify(second.key) == key
     assert (await keys.get(first.id)).document().old_secret_until is None
@@ -160,7 +160,7 @@ async def test_a_shorter_overlap_holds_for_all_secrets_before(keys: KeyService) 
 
 async def test_a_revoked_key_is_refused(keys: KeyService, database: Database) -> None:
     issued = await keys.create(CRM)
-    other_gateway = KeyService(database, patience=PATIENCE)
+    other_gateway = KeyService(database, timeout=TIMEOUT)
     now = 100.0
     other_gateway._known._clock = lambda: now
     assert await other_gateway.verify(issued.key) == await keys.verify(issued.key)
@@ -191,7 +191,7 @@ async def test_a_key_that_is_not_there_is_named(keys: KeyService) -> None:
 
 
 async def test_the_last_use_is_written_beside_the_requests(database: Database) -> None:
-    keys = KeyService(database, patience=PATIENCE, write_uses_every=0.01)
+    keys = KeyService(database, timeout=TIMEOUT, write_uses_every=0.01)
     verified, exchanged, unused = [await keys.create(CRM) for _ in range(3)]
     began = datetime.now(UTC)
     await keys.verify(verified.key)
@@ -209,7 +209,7 @@ async def test_the_last_use_is_written_beside_the_requests(database: Database) -
 
 
 async def test_a_gateway_that_stops_writes_what_was_used(database: Database) -> None:
-    keys = KeyService(database, patience=PATIENCE)
+    keys = KeyService(database, timeout=TIMEOUT)
     used, wrong = await keys.create(CRM), await keys.create(CRM)
     for _ in range(5):
         await keys.verify(used.key)
@@ -222,7 +222,7 @@ async def test_a_gateway_that_stops_writes_what_was_used(database: Database) -> 
 
 async def test_a_database_that_is_away_is_logged_and_costs_no_last_use() -> None:
     database = Database("postgresql://stranger@127.0.0.1:1/nowhere")
-    keys = KeyService(database, patience=PATIENCE)
+    keys = KeyService(database, timeout=TIMEOUT)
     for ask in (keys.verify(f"drk_{'a' * 12}.x"), keys.create(CRM), keys.list()):
         with pytest.raises(ServiceUnavailable, match="DINGRELAY_DATABASE_URL"):
             await ask
@@ -237,7 +237,7 @@ async def test_a_silent_database_is_reported_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         database = Database(f"postgresql://someone@127.0.0.1:{port}/x")
-        keys = KeyService(database, patience=0.2)
+        keys = KeyService(database, timeout=0.2)
         with pytest.raises(ServiceUnavailable, match="does not answer"):
             await keys.verify(f"drk_{'a' * 12}.x")
         await keys.close()

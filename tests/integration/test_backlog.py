@@ -147,7 +147,7 @@ async def test_a_pause_counts(client: Client, redis: Redis) -> None:
     assert 55 < paused < 62
 
 
-async def test_of_very_many_a_sample_is_projected(
+async def test_very_many_jobs_are_estimated_from_a_sample(
     client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate, "SLICE", 10)

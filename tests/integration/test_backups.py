@@ -361,7 +361,7 @@ def test_a_system_that_lost_both_begins_anew(system: System) -> None:
     ],
     ids=["lost Redis", "old database", "lost database", "both of one time"],
 )
-def test_what_was_lost_or_restored_is_reported_and_goes_on(
+def test_losses_and_restores_are_reported_and_work_goes_on(
     system: System, redis: str | None, database: str | None, verdict: str, found: str
 ) -> None:
     system.end(system.accept(1))

@@ -253,7 +253,7 @@ SKIP: dict[str, Any] = {"users": ["a"], "malformed": "skip"}
 
 @on_sqlite
 @pytest.mark.usefixtures("organisation")
-async def test_what_is_wrong_with_a_campaign_is_named(campaigns: CampaignStore) -> None:
+async def test_errors_of_a_campaign_are_named(campaigns: CampaignStore) -> None:
     unknown = "message: {nmae} is no field of the file (name, use"
     for content, audience, error in (
         ("{nmae}", csv("userid,name\nu1,x\n"), unknown),

@@ -170,7 +170,7 @@ async def test_a_frozen_draft_is_one_campaign(drafts: Drafts, database: Database
 
 
 @pytest.mark.usefixtures("organisation")
-async def test_what_the_check_found_stays_with_the_campaign(
+async def test_the_check_is_stored_with_the_campaign(
     drafts: Drafts, each_settings: Settings, database: Database
 ) -> None:
     campaigns = CampaignService(each_settings, database)
@@ -223,7 +223,7 @@ async def test_a_started_campaign_leaves_its_draft_as_it_is(
 
 @on_sqlite
 @pytest.mark.usefixtures("organisation")
-async def test_what_is_no_campaign_yet_is_not_frozen(drafts: Drafts) -> None:
+async def test_incomplete_drafts_are_not_frozen(drafts: Drafts) -> None:
     contents: tuple[tuple[dict[str, Any], str], ...] = (
         ({"name": "", "pasted": "a1"}, "name"),
         ({"message": {"msgtype": "text"}, "pasted": "a1"}, "message.text"),
@@ -286,7 +286,7 @@ async def drafted(drafts: Drafts, pasted: str, **fields: Any) -> str:
 
 
 @pytest.mark.usefixtures("staff")
-async def test_those_who_would_not_get_it_are_counted(
+async def test_unreachable_people_are_counted(
     drafts: Drafts, redis: Redis, database_url: str
 ) -> None:
     await see(redis, departments=[2], users=[])

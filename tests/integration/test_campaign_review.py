@@ -51,7 +51,7 @@ async def test_a_draft_starts_once_another_person_approved_it(
         await campaigns.move(campaign, "start")
     with pytest.raises(CampaignConflict, match="was not submitted"):
         await campaigns.approve(campaign, "bob")
-    await campaigns.ask_review(campaign, "cho")
+    await campaigns.request_review(campaign, "cho")
     with pytest.raises(CampaignConflict, match="waits for the approval that cho asked for"):
         await campaigns.move(campaign, "start")
     for same in ("ann", "cho", ""):
@@ -64,25 +64,25 @@ async def test_a_draft_starts_once_another_person_approved_it(
     await campaigns.move(campaign, "start")  # its own state changes nothing
     assert (await campaigns.status(campaign)).state == State.RUNNING
     with pytest.raises(CampaignConflict, match="only a draft"):
-        await campaigns.ask_review(campaign, "ann")
+        await campaigns.request_review(campaign, "ann")
 
 
 async def test_a_rejected_draft_stays_with_its_reason(database: Database, service: Service) -> None:
     campaigns, campaign = service(), await draft(database)
-    await campaigns.ask_review(campaign, "ann")
+    await campaigns.request_review(campaign, "ann")
     await campaigns.reject(campaign, "bob", "wrong date")
     with pytest.raises(CampaignConflict, match="was rejected by bob: wrong date"):
         await campaigns.move(campaign, "start")
     with pytest.raises(CampaignConflict, match="bob decided it already"):
         await campaigns.approve(campaign, "dan")
-    await campaigns.ask_review(campaign, "ann")
+    await campaigns.request_review(campaign, "ann")
     await campaigns.approve(campaign, "dan")
     await campaigns.move(campaign, "start")
 
 
 async def test_an_approval_is_of_these_people(database: Database, service: Service) -> None:
     campaigns, campaign = service(), await draft(database, first=7)
-    await campaigns.ask_review(campaign, "ann")
+    await campaigns.request_review(campaign, "ann")
     await campaigns.approve(campaign, "bob")
     now = datetime.now(UTC)
     await erase(database, Erasing("u8", since=now, tombstone="gone-1", now=now))
@@ -101,7 +101,7 @@ async def test_a_change_voids_the_approval(
     campaigns = service()
     for changed in changes:
         campaign = await draft(database)
-        await campaigns.ask_review(campaign, "ann")
+        await campaigns.request_review(campaign, "ann")
         if not before:
             await campaigns.approve(campaign, "bob")
         await change(database, CampaignRow, CampaignRow.id == campaign, **changed)
@@ -122,9 +122,9 @@ async def test_the_settings_say_which_need_one(database: Database, service: Serv
 
 async def test_reviewers_get_a_link(database: Database, service: Service) -> None:
     campaign = await draft(database)
-    assert await service().ask_review(campaign, "ann") is None
+    assert await service().request_review(campaign, "ann") is None
     console = {"console_url": "https://relay.test/", "language": "zh"}
-    job = await service(reviewers=("bob", "ann"), **console).ask_review(campaign, "ann")
+    job = await service(reviewers=("bob", "ann"), **console).request_review(campaign, "ann")
     assert job is not None
     asked = job.wire()
     assert (asked["lane"], asked["sender"]) == ("urgent", "dingrelay")
@@ -140,7 +140,7 @@ async def test_without_reviewers_people_with_the_role_get_it(
     for subject, apps in (("bob", ["*"]), ("ann", ["*"]), ("dan", ["hr"]), ("department:1", ["*"])):
         role = {"directory": "default", "subject": subject, "role": "approve", "apps": apps}
         await put_rows(database, RoleRow, {**role, "lanes": ["bulk"]})
-    job = await service().ask_review(await draft(database), "cho")
+    job = await service().request_review(await draft(database), "cho")
     assert job is not None
     assert job.wire()["to"] == {"users": ["bob"]}
 

@@ -373,7 +373,7 @@ def test_a_report_is_no_formula_for_a_spreadsheet(cli: Cli, tmp_path: Path) -> N
     assert [line.split(",")[0] for line in text.splitlines()][3:5] == ["'=HYPERLINK(A1)", "'@x"]
 
 
-def test_what_may_not_be_asked_for_is_refused(cli: Cli) -> None:
+def test_forbidden_requests_are_refused(cli: Cli) -> None:
     running = a_campaign(cli, state=State.RUNNING)
     assert "pause or cancel it first" in cli.refused("campaign", "recall", running, "--yes")
     assert "--refresh" in cli.refused("campaign", "report", "c", "--sample", "1")

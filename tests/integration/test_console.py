@@ -118,7 +118,7 @@ async def test_an_unchanged_page_is_not_sent_again(browser: Browser) -> None:
     assert await browser.get("/webhooks", **{"If-None-Match": tag}) == (304, "")
 
 
-async def test_what_is_not_there_is_said_on_a_page(browser: Browser) -> None:
+async def test_a_missing_object_has_a_page(browser: Browser) -> None:
     await browser.sign_in()
     missing = ("/jobs/none", "/campaigns/none", "/webhooks/none", "/nothing")
     wrong = (

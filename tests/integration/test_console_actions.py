@@ -22,8 +22,8 @@ from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.console import dead, webhooks
 from dingrelay_workers.console.forms import FormToken
+from dingrelay_workers.console.sentences import OF_APPROVAL
 from dingrelay_workers.console.visit import PAGE
-from dingrelay_workers.console.words import OF_APPROVAL
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.outbox import outbox
@@ -170,7 +170,7 @@ async def test_more_failed_jobs_than_were_asked_about_are_not_changed(
     assert {await state(redis, each) for each in (job, later)} == {"dead"}
 
 
-async def test_who_may_only_look_is_offered_nothing(
+async def test_viewers_are_offered_no_changes(
     browser: Browser, redis: Redis, records: Records
 ) -> None:
     job = await ended(redis, records)
@@ -179,7 +179,7 @@ async def test_who_may_only_look_is_offered_nothing(
         assert "/dead/requeue" not in await reader.text("/dead")
 
 
-async def test_what_is_gone_or_can_not_be_changed_so_is_refused(
+async def test_impossible_changes_are_refused(
     browser: Browser, redis: Redis, records: Records
 ) -> None:
     for path in ("/jobs/none/discard", "/dead/forget?state=dead&code=1", "/dead/requeue"):
@@ -362,7 +362,7 @@ async def test_an_approval_that_has_ended_since_is_not_decided(
     assert not await redis.exists(keys.RECENT)
 
 
-async def test_what_a_role_does_not_cover_is_neither_shown_nor_changed(
+async def test_objects_outside_a_role_are_neither_shown_nor_changed(
     browser: Browser, redis: Redis, records: Records
 ) -> None:
     other = await ended(redis, records, text="other")

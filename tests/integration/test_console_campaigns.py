@@ -280,7 +280,7 @@ async def test_it_is_said_which_people_a_file_names(writer: Browser) -> None:
     assert names in await writer.text(writer.location)
 
 
-async def test_what_is_wrong_is_named_as_the_form_does(writer: Browser) -> None:
+async def test_errors_use_the_labels_of_the_form(writer: Browser) -> None:
     steps: tuple[tuple[str, dict[str, str], str], ...] = (
         ("write", {"name": "n", "app": "default", "msgtype": "link"}, "Address"),
         ("review", {"quiet_from": "22:00", "quiet_to": "22:00"}, "Quiet hours"),

@@ -109,9 +109,7 @@ async def test_a_state_is_good_in_the_browser_that_was_sent_and_for_ten_minutes(
     assert await browser.status(back, **late) == 303
 
 
-async def test_what_dingtalk_does_not_say_is_said_on_a_page(
-    browser: Browser, sandbox: SandboxAdmin
-) -> None:
+async def test_a_failed_sign_in_has_a_page(browser: Browser, sandbox: SandboxAdmin) -> None:
     await know(browser, sandbox)
     for api, kind in (
         ("/v1.0/oauth2/userAccessToken", "throttle"),

@@ -76,7 +76,7 @@ async def test_a_person_in_no_campaign_gets_the_whole_day(story: Story) -> None:
     assert sum("u7" in each["daily_cap"] for each in results) == 1
 
 
-async def test_what_a_deleted_campaign_brought_is_no_message_to_send_again(story: Story) -> None:
+async def test_a_deleted_campaign_still_counts_for_duplicates_of_the_day(story: Story) -> None:
     await start(story, first=1, people=3)
     await story.ended()
     (name,) = story.campaigns

@@ -135,7 +135,7 @@ async def test_runs_that_are_too_old_go_with_what_they_found(database: Database)
     assert (await directory.close_run("next", confirm_removals=False)).left == 0
 
 
-async def test_of_many_old_changes_some_go_at_once(
+async def test_old_changes_are_deleted_in_portions(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "FORGOTTEN_CHANGES", 2)

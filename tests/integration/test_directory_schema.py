@@ -55,7 +55,7 @@ def test_a_blocked_migration_restarts(postgres_url: str, monkeypatch: pytest.Mon
     real = schema._migrate
     monkeypatch.setattr(schema, "_migrate", lambda found: (tries.append(found), real(found)))
     # So long the worker has to come between.
-    patience = make_url(postgres_url).update_query_dict({"options": "-c deadlock_timeout=2s"})
+    timeout = make_url(postgres_url).update_query_dict({"options": "-c deadlock_timeout=2s"})
     engine = schema.sync_engine(postgres_url)
 
     def waits() -> bool:
@@ -66,7 +66,7 @@ def test_a_blocked_migration_restarts(postgres_url: str, monkeypatch: pytest.Mon
     with ThreadPoolExecutor(1) as pool, engine.connect() as worker:
         worker.execute(text("set deadlock_timeout = '1h'"))
         worker.execute(text("lock table users in share mode"))
-        migrating = pool.submit(upgrade, patience.render_as_string(hide_password=False))
+        migrating = pool.submit(upgrade, timeout.render_as_string(hide_password=False))
         wait_until(waits, what="the migration waits for the worker")
         worker.execute(text("select count(*) from campaigns"))
         worker.commit()

@@ -358,7 +358,7 @@ async def follow(simulation: Simulation, changes: int) -> None:
 
 
 @pytest.mark.parametrize("seed", either([2], list(range(2, 22))))
-async def test_by_events_alone_it_becomes_the_organisation(
+async def test_events_alone_converge_to_the_organisation(
     database: Database, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "REMOVAL_SHARE", 1.0)

@@ -148,7 +148,7 @@ async def test_a_reader_that_died_stops_nobody_for_long(
     redis: Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(form_checks, "PATIENCE", 0.2)
+    monkeypatch.setattr(form_checks, "TIMEOUT", 0.2)
     await redis.set(keys.form_schema_reader("default", "P"), 1, px=60_000)
     await worker().check(WRONG)
     assert template.reads == 0

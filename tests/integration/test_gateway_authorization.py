@@ -178,7 +178,7 @@ def deployment(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     }
     texts = stored_keys(configured, others.values())
     kept = Services(configured)
-    kept.keys = Keys(kept._database, patience=30)
+    kept.keys = Keys(kept._database, timeout=30)
     with Redis.from_url(shared_url) as redis, gateway_thread(configured, kept) as gateway:
         redis.flushall()
         yield Deployment(

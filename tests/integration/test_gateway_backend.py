@@ -46,7 +46,7 @@ async def test_limits_time_out_as_others(valkey_url: str, monkeypatch: pytest.Mo
 
 
 async def test_it_starts_without_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "START_PATIENCE", 0.05)
+    monkeypatch.setattr(services, "START_TIMEOUT", 0.05)
     monkeypatch.setattr(services, "TRY_AGAIN", 0.05)
     folder = tmp_path / "later"
     found = services.Services(

@@ -291,6 +291,6 @@ def test_a_silent_database_is_reported_in_time(crm: Ask, monkeypatch: pytest.Mon
 
     place = crm("POST", "/v1/campaigns", NEWS).headers["Location"]
     monkeypatch.setattr(CampaignService, "status", silent)
-    monkeypatch.setattr(routes, "PATIENCE", 0.1)
+    monkeypatch.setattr(routes, "TIMEOUT", 0.1)
     refused = crm("GET", place)
     assert (refused.status, refused.headers["Retry-After"]) == (503, "2")

@@ -120,7 +120,7 @@ def test_files_in_redis_are_bounded(gateway: GatewayClient, path: str, store: Re
 def test_no_more_files_are_received_at_once_than_the_setting_allows(
     gateway: GatewayClient, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "PATIENCE", 0.05)
+    monkeypatch.setattr(media, "TIMEOUT", 0.05)
     slow = http.client.HTTPConnection(gateway.host, gateway.port, timeout=30)
     slow.putrequest("POST", path)
     slow.putheader("Content-Type", FORM)
@@ -131,7 +131,7 @@ def test_no_more_files_are_received_at_once_than_the_setting_allows(
         return gateway.ask("POST", path, b"a file", Content_Type=FORM).status
 
     wait_until(lambda: upload() == 503)
-    monkeypatch.setattr(media, "PATIENCE", 30)
+    monkeypatch.setattr(media, "TIMEOUT", 30)
     slow.close()
     assert upload() == 200
 

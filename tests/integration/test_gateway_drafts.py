@@ -110,7 +110,7 @@ WRONG: list[tuple[str, str, str, dict[str, Any] | None, int, str | None]] = [
 ]
 
 
-def test_what_a_draft_may_not_be_is_named(crm: Ask, callers: dict[str, Ask]) -> None:
+def test_errors_of_a_draft_name_the_field(crm: Ask, callers: dict[str, Ask]) -> None:
     draft = made(crm, message={}, pasted="a1")
     for key, method, path, body, status, pointer in WRONG:
         reply = callers[key](method, DRAFTS + path.format(id=draft["id"]), body)

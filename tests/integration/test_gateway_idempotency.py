@@ -54,7 +54,7 @@ def test_a_request_that_lost_the_answer_of_redis_has_begun(store: Redis) -> None
     assert begin(store, "another", "another's") == [b"other"]
 
 
-def test_what_a_key_makes_has_one_name_until_the_key_ends(store: Redis) -> None:
+def test_objects_of_a_key_keep_one_name_until_the_key_ends(store: Redis) -> None:
     begin(store, "request", "first")
     end(store, "first", "failed")
     assert begin(store, "request", "second") == [b"begun", b"first"]
@@ -192,7 +192,7 @@ def test_a_form_is_the_same_whatever_its_boundary(
     assert count(every, "campaigns") == 2
 
 
-def test_what_was_made_before_the_answer_was_lost_is_not_made_again(
+def test_objects_made_before_a_lost_answer_are_not_made_again(
     every: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def twice(store: type[Any], name: str, path: str, body: object) -> tuple[Any, Any]:

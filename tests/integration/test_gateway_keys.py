@@ -100,7 +100,7 @@ def test_a_busy_database_is_reported_in_time(every: Ask, settings: Settings) -> 
     place = every("POST", "/v1/campaigns", draft).headers["Location"]
     writer = sqlite3.connect(settings.database.partition("///")[2], isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    # The client's patience is 30 s, as long as a writer's that is no request.
+    # The client's timeout is 30 s, as long as a writer's that is no request.
     for path, body in (("/v1/keys", wanted), (f"{place}/start", None)):
         reply = every("POST", path, body)
         assert (reply.status, reply.headers["Retry-After"]) == (503, "2"), reply.content

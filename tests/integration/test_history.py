@@ -476,7 +476,7 @@ async def test_pages_go_on_in_the_history_where_redis_ends(
     await redis.delete(keys.job(jobs[2]))  # and of these not one record
     reader = HistoryService(archive.settings, archive.database)
     seen = {"sender": {f"s{number}" for number in range(9)}}
-    listing = JobList(lambda ask: ask(redis), reader, patience=5, seen=seen)
+    listing = JobList(lambda ask: ask(redis), reader, timeout=5, seen=seen)
 
     def flat(found: list[list[str]]) -> list[str]:
         return [job for page in found for job in page]

@@ -111,7 +111,7 @@ async def test_workers_that_do_not_lead_ask_redis_only(fleet: Fleet, redis: Redi
     assert first.held[-1] == ""
 
 
-async def test_what_is_announced_during_a_turn_is_not_missed(fleet: Fleet, redis: Redis) -> None:
+async def test_changes_during_a_turn_are_not_missed(fleet: Fleet, redis: Redis) -> None:
     leader, work, _ = fleet.worker()
     work.hangs = True
     await WORK.announce(redis)

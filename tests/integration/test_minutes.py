@@ -11,7 +11,7 @@ from jobs import message
 from one_worker import OneWorker
 
 
-async def test_what_processes_count_is_added_up(redis: Redis) -> None:
+async def test_counts_of_processes_are_summed(redis: Redis) -> None:
     ours, theirs = Minutes(), Minutes()
     ours.count("calls", 2)
     for name in ("calls", "people"):
@@ -28,7 +28,7 @@ async def test_what_processes_count_is_added_up(redis: Redis) -> None:
     assert await minutes.read(redis, []) == {}
 
 
-async def test_what_could_not_be_reported_is_reported_later(redis: Redis) -> None:
+async def test_failed_reports_are_repeated(redis: Redis) -> None:
     counted = Minutes()
     counted.count("calls")
     async with Redis.from_url("redis://127.0.0.1:1") as away:

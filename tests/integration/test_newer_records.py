@@ -92,10 +92,10 @@ async def test_no_batch_and_no_turn_takes_a_newer_job_along(redis: Redis, record
     turns = Turns("default", "message.send", "normal")
     kind_to_come = await queued(redis)
     for draft in (new, kind_to_come):
-        fields = {"state": "snoozed", "turn": turns.coming}
+        fields = {"state": "snoozed", "turn": turns.in_turn}
         await redis.hset(keys.job(draft.id), mapping=fields)
-        await redis.zadd(turns.coming, {draft.id: 1})
-    await redis.pexpire(turns.coming, 60_000)
+        await redis.zadd(turns.in_turn, {draft.id: 1})
+    await redis.pexpire(turns.in_turn, 60_000)
     await redis.hset(keys.job(kind_to_come.id), "kind", "poll-create")
     assert await records.claim_late(turns, new.queue, nonce="n", most=9, late=0) == []
     await redis.hset(keys.job(new.id), "v", RECORD_FORMAT)

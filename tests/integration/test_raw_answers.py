@@ -91,7 +91,7 @@ async def test_an_answer_that_can_be_read_is(
 
 
 @pytest.mark.parametrize("api", [MESSAGE_SEND, USER])
-async def test_what_comes_unasked_is_no_answer(
+async def test_an_unsolicited_answer_is_ignored(
     dingtalk: RawDingTalk, transport: Transport, api: Api
 ) -> None:
     for _ in range(2):
@@ -130,7 +130,7 @@ async def test_an_answer_that_can_not_be_read_tells_nothing(
 
 @pytest.mark.parametrize("manner", ["nothing", "a reset"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
-async def test_what_changes_something_is_not_sent_again(
+async def test_changing_requests_are_not_sent_again(
     dingtalk: RawDingTalk, transport: Transport, manner: str, method: str
 ) -> None:
     """aiohttp would do so by itself."""

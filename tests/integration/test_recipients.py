@@ -191,7 +191,7 @@ async def test_a_database_that_is_away_holds_no_message_up(
         raise AssertionError
 
     people = synced.executor.resources.known_people
-    monkeypatch.setattr("dingrelay_workers.recipients.checks.DATABASE_PATIENCE", 0.05)
+    monkeypatch.setattr("dingrelay_workers.recipients.checks.DATABASE_TIMEOUT", 0.05)
     monkeypatch.setattr(people, "find", hangs)
     status = await sent(synced, message("u1", "stranger"))
     assert outcome(status) == (2, [], [])

@@ -356,10 +356,10 @@ async def test_a_full_redis_lets_no_job_be_claimed(redis: Redis, records: Record
     drafts = await several(redis, 4)
     claim = await claimed(records, drafts.pop())  # its queue has been noted just now
     turns = Turns("default", "message.send", "normal")
-    late = {"state": "snoozed", "turn": turns.coming}
+    late = {"state": "snoozed", "turn": turns.in_turn}
     await redis.hset(keys.job(drafts[0].id), mapping=late)
-    await redis.zadd(turns.coming, {drafts[0].id: 1})
-    await redis.pexpire(turns.coming, 60_000)
+    await redis.zadd(turns.in_turn, {drafts[0].id: 1})
+    await redis.pexpire(turns.in_turn, 60_000)
     before = [await places(redis, draft) for draft in drafts]
     await redis.config_set("maxmemory", 1)
     try:

@@ -7,7 +7,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
-from dingrelay_workers.store.connections import Patience
+from dingrelay_workers.store.connections import RedisRetry
 from dingrelay_workers.store.records import Records, Revocations, Usage
 from jobs import a_draft, a_wakeup, state
 
@@ -18,7 +18,7 @@ async def test_a_revoked_unknown_job_is_kept(redis: Redis, valkey_url: str) -> N
     waits: dict[Any, Any] = {"state": "snoozed", "intent": "{}", **where}
     await redis.hset(keys.job("j"), mapping=waits)
     await redis.expire(keys.job("j"), 60)
-    await Revocations(redis, settings, Patience()).revoke(["j"])
+    await Revocations(redis, settings, RedisRetry()).revoke(["j"])
     assert await redis.hget(keys.job("j"), "state") == State.UNKNOWN.encode()
     assert 60 < await redis.ttl(keys.job("j")) <= settings.dead_ttl
 
@@ -28,7 +28,7 @@ async def test_a_job_that_was_revoked_before_its_message_came_is_cancelled_whate
 ) -> None:
     """The first try to cancel it fails, as where Redis is away just then."""
     settings = Settings.load(env="test", redis_url=valkey_url)
-    revocations = Revocations(redis, settings, Patience())
+    revocations = Revocations(redis, settings, RedisRetry())
     records = Records(redis, settings, on_made=revocations.made)
     draft = a_draft()
     await revocations.revoke([draft.id])

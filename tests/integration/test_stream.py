@@ -348,7 +348,7 @@ def test_which_apps_are_listened_for() -> None:
 
 
 @pytest.mark.parametrize("action", ["drop", "disconnect", "silence", "die"])
-async def test_what_the_sandbox_sends_again_is_never_lost(
+async def test_events_that_the_sandbox_repeats_are_never_lost(
     sandbox: SandboxAdmin, valkey_url: str, redis: Redis, action: Any
 ) -> None:
     # Sent again as often as a busy machine may take to reconnect, three times.

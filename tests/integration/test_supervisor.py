@@ -42,10 +42,10 @@ class Stage:
         self.others = set(_children())
         self.supervisor: Supervisor | None = None
 
-    def sleeper(self, name: str, *, stubborn: bool = False, patience: float = 5) -> Program:
+    def sleeper(self, name: str, *, stubborn: bool = False, stop_timeout: float = 5) -> Program:
         """A program that says that it is ready and sleeps; a stubborn one ignores SIGTERM."""
         code = SLEEPER.format(folder=str(self.folder), name=name, stubborn=stubborn)
-        return Program(name, (sys.executable, "-c", code), patience=patience)
+        return Program(name, (sys.executable, "-c", code), stop_timeout=stop_timeout)
 
     def supervise(self, *stages: list[Program]) -> Supervisor:
         names = [program.name for stage in stages for program in stage]
@@ -128,7 +128,7 @@ async def test_a_program_that_does_not_exist_fails_the_start(stage: Stage) -> No
 
 
 async def test_a_program_that_ignores_the_end_is_killed(stage: Stage) -> None:
-    supervisor = stage.supervise([stage.sleeper("deaf", stubborn=True, patience=0.2)])
+    supervisor = stage.supervise([stage.sleeper("deaf", stubborn=True, stop_timeout=0.2)])
     await supervisor.start()
     await supervisor.stop()
     assert stage.pids() == []

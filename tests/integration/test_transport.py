@@ -230,7 +230,7 @@ def test_a_message_whose_answer_is_lost_is_not(
         other.until(lambda: "it" in other.bodies)
 
 
-def test_what_another_transport_marked_comes_back(store: Redis, valkey_url: str) -> None:
+def test_messages_marked_by_another_transport_return(store: Redis, valkey_url: str) -> None:
     """Messages marked by 0.2.0, whose worker was killed."""
     publish(valkey_url, "it", headers=BARE)
     raw = json.loads(cast("bytes", store.rpop("q")))

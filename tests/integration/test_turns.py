@@ -81,9 +81,9 @@ class Lanes:
     async def wake(self, *, lane: Lane = "bulk", app: str = "default") -> list[Claim]:
         """Wake who may come by now; each has its call."""
         await self.wake_only(lane=lane, app=app)
-        names = await self.coming(lane=lane, app=app)
+        names = await self.in_turn(lane=lane, app=app)
         claims = [await claimed(self.records, self.drafts[name]) for name in names]
-        await self.redis.delete(self.turns(lane, app).coming)
+        await self.redis.delete(self.turns(lane, app).in_turn)
         return claims
 
     async def wake_only(self, *, lane: Lane = "bulk", app: str = "default") -> int:
@@ -92,15 +92,15 @@ class Lanes:
         woken, _ = await run_async(self.redis, wake_parked(rules, self.turns(lane, app), self.now))
         return int(woken)
 
-    async def coming(self, *, lane: Lane = "bulk", app: str = "default") -> list[str]:
+    async def in_turn(self, *, lane: Lane = "bulk", app: str = "default") -> list[str]:
         """Jobs that are woken and have not had their calls."""
-        names = await self.redis.zrange(self.turns(lane, app).coming, 0, -1)
+        names = await self.redis.zrange(self.turns(lane, app).in_turn, 0, -1)
         return [name.decode() for name in names]
 
     async def shift(self, milliseconds: int) -> None:
         """Move their wake-ups later."""
-        for name in await self.coming():
-            await self.redis.zincrby(self.turns().coming, milliseconds, name)
+        for name in await self.in_turn():
+            await self.redis.zincrby(self.turns().in_turn, milliseconds, name)
 
     async def late(self, queue: str = "dingrelay.bulk", seconds: float = 0) -> list[Claim]:
         """Late jobs that an idle worker claims."""
@@ -188,14 +188,14 @@ async def test_none_is_woken_while_many_wait_for_their_calls(lanes: Lanes) -> No
         return woken
 
     assert await wake_some() == MOST_COMING
-    first, second, third, *_ = await lanes.coming()
+    first, second, third, *_ = await lanes.in_turn()
     await lanes.call("one", woken=first)
     assert await wake_some() == 1
     await lanes.leave(await claimed(lanes.records, lanes.drafts[second]))
     assert await wake_some() == 1
     # One that has ended without a call is noticed a little later.
     await cancel(lanes.redis, third)
-    await lanes.redis.zincrby(TURNS.coming, -2000, third)
+    await lanes.redis.zincrby(TURNS.in_turn, -2000, third)
     assert await wake_some() == 1
 
 
@@ -207,7 +207,7 @@ async def test_jobs_of_a_worker_that_is_gone_hold_nobody_up(lanes: Lanes) -> Non
         return await lanes.wake_only()
 
     assert await woken() + await woken() + await woken() == MOST_COMING
-    for name in (await lanes.coming())[:10]:
+    for name in (await lanes.in_turn())[:10]:
         await claimed(lanes.records, lanes.drafts[name])
     assert await woken() == 0
     await lanes.shift(-6000)
@@ -236,7 +236,7 @@ async def test_idle_workers_claim_jobs_behind_in_the_queue(lanes: Lanes) -> None
     await lanes.fill(10, "one")
     await lanes.wake_only()
     # They are to come one after another, within a millisecond or two.
-    [(_, last)] = await lanes.redis.zrange(TURNS.coming, -1, -1, withscores=True)
+    [(_, last)] = await lanes.redis.zrange(TURNS.in_turn, -1, -1, withscores=True)
 
     async def all_may() -> bool:
         return await server_time(lanes.redis) > last
@@ -247,7 +247,7 @@ async def test_idle_workers_claim_jobs_behind_in_the_queue(lanes: Lanes) -> None
     claims = [await lanes.late() for _ in range(4)]
     assert [len(each) for each in claims] == [4, 4, 2, 0]
     assert all(claim.turn for claim in claims[0])
-    assert len(await lanes.coming()) == 10, "they have not had their calls"
+    assert len(await lanes.in_turn()) == 10, "they have not had their calls"
 
 
 async def test_jobs_that_have_ended_meanwhile_cost_their_sender_no_turn(lanes: Lanes) -> None:
@@ -397,7 +397,7 @@ async def test_nothing_is_left_of_a_lane_once_all_are_through(lanes: Lanes) -> N
     assert len(await lanes.wake_for(1)) == 10
     await lanes.wake()
     left = [name async for name in lanes.redis.scan_iter("dingrelay:*")]
-    ours = (b"dingrelay:turns", b"dingrelay:parked:", b"dingrelay:coming", b"dingrelay:lanes")
+    ours = (b"dingrelay:turns", b"dingrelay:parked:", b"dingrelay:in_turn", b"dingrelay:lanes")
     assert [name for name in left if name.startswith(ours)] == []
     assert await lanes.horizon() == 0
 

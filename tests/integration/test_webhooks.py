@@ -419,7 +419,7 @@ async def test_old_notices_go_and_endpoints_that_missed_them_are_logged(
     assert set(receiver.ids) == {*early, *later}
 
 
-async def test_what_was_skipped_can_be_replayed(at: Office, receiver: Receiver) -> None:
+async def test_skipped_notices_can_be_replayed(at: Office, receiver: Receiver) -> None:
     endpoint = (await at.add(receiver.url)).id
     await at.store.pause(endpoint)
     skipped = await at.people_left(people(5))

@@ -205,7 +205,7 @@ class FakeContext:
     def count_push(self) -> None:
         self.pushes += 1
 
-    def rule_out(self) -> None:
+    def confirm_not_executed(self) -> None:
         self.intent = None
 
     def now(self) -> datetime:

@@ -65,7 +65,7 @@ class FakeDirectory:
         self.writes.append(("drop", userid))
         return self.counts
 
-    async def strangers(self, run: str, numbers: Sequence[int]) -> list[int]:
+    async def unknown_departments(self, run: str, numbers: Sequence[int]) -> list[int]:
         return [number for number in numbers if number not in self.known]
 
     async def leaders(self, number: int) -> list[str]:

@@ -68,7 +68,7 @@ def wrong(form: Any, *more: dict[str, Any]) -> tuple[str, str] | None:
         {"事由": "出差", "图片": ["u"] * 9, "明细": [{"项目": "x"}] * 100},
     ],
 )
-def test_what_dingtalk_would_take_is_not_refused(form: Any) -> None:
+def test_valid_forms_are_not_refused(form: Any) -> None:
     assert wrong(form) is None
 
 
@@ -91,7 +91,7 @@ def test_what_dingtalk_would_take_is_not_refused(form: Any) -> None:
         ({"类型": "年假"}, "form.事由", "is required by the template; 类型: '年假' is none"),
     ],
 )
-def test_what_dingtalk_would_refuse_is_named(form: Any, field: str, text: str) -> None:
+def test_forms_that_dingtalk_would_refuse_are_named(form: Any, field: str, text: str) -> None:
     problem = wrong(form)
     assert problem[0] == field
     assert text in problem[1]

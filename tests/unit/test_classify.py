@@ -320,7 +320,7 @@ def test_a_file_is_refused_and_no_sign_of_an_outage(body: bytes) -> None:
         (b'"\xed\xa0\xbd"', "?"),
     ],
 )
-def test_what_an_answer_holds_can_be_written_as_json(given: bytes, kept: object) -> None:
+def test_values_of_an_answer_serialise_as_json(given: bytes, kept: object) -> None:
     any_api = apis.of_path("GET", "/x", ruled=lambda _: "", changes=False)
     answer = Classifier().read(any_api, 200, b'{"errcode": 0, "x": [' + given + b"]}")
     assert json.loads(json.dumps(answer, allow_nan=False).encode())["x"] == [kept]

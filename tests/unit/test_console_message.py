@@ -97,7 +97,7 @@ def test_braces_of_a_filled_in_message_are_text() -> None:
     assert plain("{name} {{x}}", fields=False) == "{name} {{x}}"
 
 
-def test_what_an_incomplete_message_lacks_is_empty() -> None:
+def test_missing_parts_of_a_message_are_empty() -> None:
     shown = ShownMessage.of({"msgtype": "oa", "oa": {"head": {"text": "x"}}})
     assert shown["oa"]["head"]["text"] == "x"
     assert not shown["oa"]["body"]["rich"]["num"]

@@ -180,7 +180,7 @@ async def test_other_errors_pass(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [v2, v1])
-async def test_what_the_app_may_not_see_is_not_reported_as_gone(make: Any) -> None:
+async def test_objects_outside_the_scope_are_not_reported_as_gone(make: Any) -> None:
     with pytest.raises(OutOfScope, match="department 5"):
         await make(Permission("50004", "企业部门不在授权范围")).department(5)
     with pytest.raises(OutOfScope):

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in import answers
+from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, passage_of
 from dingrelay_workers.gateway.drop_in.job_call import refusal_of, verbatim
 from dingrelay_workers.gateway.drop_in.messages import Task, message_send, reaches_nobody
-from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 
 
 def ended(state: str, **error: Any) -> JobStatus:
@@ -52,9 +52,9 @@ def ended(state: str, **error: Any) -> JobStatus:
     ],
 )
 def test_ends_in_both_dialects(status: JobStatus, old: int, new: tuple[int, str]) -> None:
-    answer = words.refused(refusal_of(status), "/department/list")
+    answer = answers.refused(refusal_of(status), "/department/list")
     assert (answer.status, answer.content["errcode"]) == (200, old)
-    answer = words.refused(refusal_of(status), "/v1.0/x")
+    answer = answers.refused(refusal_of(status), "/v1.0/x")
     assert (answer.status, answer.content["code"]) == new
 
 
@@ -94,7 +94,7 @@ def test_the_oldest_way_is_the_newer_one_in_an_envelope() -> None:
     assert way.envelope(DoorAnswer({"errcode": 0, "result": {}})).content == {
         "dingtalk_oapi_v2_user_get_response": {"errcode": 0, "result": {}}
     }
-    refused = words.refused(words.TOKEN_INVALID, way.call.path)
+    refused = answers.refused(answers.TOKEN_INVALID, way.call.path)
     assert way.envelope(refused).content["error_response"]["sub_code"] == "40014"
 
 

@@ -10,7 +10,7 @@ from dingrelay_workers.http.api_keys import SCOPES
 from dingrelay_workers.http.idempotency import HEADER
 
 
-def test_what_is_public_is_what_the_outline_says() -> None:
+def test_the_public_surface_equals_its_outline() -> None:
     """Users meet a difference: name it in CHANGELOG.md, and run ``python tests/public_surface.py``."""
     assert public_surface.outline() == public_surface.FILE.read_text("utf-8")
 

@@ -184,9 +184,9 @@ def test_the_ingress_leads_to_the_gateway_over_tls() -> None:
     services = {each["metadata"]["name"]: each for each in ALL if each["kind"] == "Service"}
     ports = {each["name"] for each in services[named["name"]]["spec"]["ports"]}
     assert named["port"]["name"] in ports
-    patience = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-read-timeout"]
+    timeout = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-read-timeout"]
     with pytest.raises(ValidationError):
-        WaitQuery(wait=int(patience))
+        WaitQuery(wait=int(timeout))
 
 
 def test_the_scaled_object_asks_for_a_metric_of_the_workers(

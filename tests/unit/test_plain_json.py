@@ -41,7 +41,7 @@ def test_plain_json_is_left_alone() -> None:
     assert plain_json(job)[0] is job
 
 
-def test_what_cannot_be_written_is_named_and_replaced() -> None:
+def test_unencodable_characters_are_named_and_replaced() -> None:
     job, problem = plain_json({"to": "u1", "form": [{"value": b"\xff"}, {"value": {1, 2}}]})
     assert problem.field == "form.0.value"
     assert "bytes" in str(problem)

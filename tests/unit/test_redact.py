@@ -72,7 +72,7 @@ def test_long_texts_are_cut_unless_asked_not_to_be() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=[])))
-def test_what_comes_out_can_be_written_anywhere(text: str) -> None:
+def test_redacted_text_is_valid_json_and_utf8(text: str) -> None:
     assert len(redact(text)) <= LIMIT
     assert json.loads(json.dumps(redact(text)).encode()) == redact(text)
     redact(text).encode()

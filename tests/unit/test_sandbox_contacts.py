@@ -126,7 +126,7 @@ def test_an_app_sees_its_scope_only(caller: Caller) -> None:
         ("/topapi/v2/user/list", {"dept_id": "one", "cursor": 0, "size": 10}, "400002"),
     ],
 )
-def test_what_does_not_exist_or_make_sense(
+def test_missing_objects_and_wrong_values(
     caller: Caller, path: str, payload: dict[str, Any], code: str
 ) -> None:
     assert caller.post(path, payload).code == code

@@ -236,7 +236,7 @@ def test_a_terminal_without_chinese_characters_is_spoken_to_in_english(
     monkeypatch.setenv("DINGRELAY_LANGUAGE", "zh")
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
     with language.spoken():
-        assert language.now_spoken() == expected
+        assert language.current_language() == expected
 
 
 @contextmanager
@@ -280,7 +280,7 @@ def below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
         yield from below(each)
 
 
-def test_what_a_contract_refuses_is_said_in_chinese() -> None:
+def test_contract_errors_are_in_chinese() -> None:
     assert [*extraction.of_gateway()]  # imports the nouns' requests
     said = {each.title for each in KINDS}
     for model, value in itertools.product(set(below(Part)), WRONG):
@@ -295,7 +295,7 @@ def test_what_a_contract_refuses_is_said_in_chinese() -> None:
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_what_a_setting_refuses_is_said_in_chinese(name: str) -> None:
+def test_errors_of_settings_are_in_chinese(name: str) -> None:
     texts = [
         "",
         "，",
@@ -379,7 +379,7 @@ def test_a_malformed_row_is_named_in_chinese(content: bytes, chinese: str) -> No
         ("x", "第 1 行第 1 列，键之后应为 '='"),
     ],
 )
-def test_what_is_not_toml_is_said_in_chinese(text: str, chinese: str, tmp_path: Path) -> None:
+def test_toml_errors_are_in_chinese(text: str, chinese: str, tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text(text, "utf-8")
     with pytest.raises(SettingsError) as refused:

@@ -93,7 +93,7 @@ async def test_calls_of_other_apis_leave_the_turn_to_the_one_that_it_is_for(api:
         acquired.append((request.turns.api, request.woken))
         return SimpleNamespace()
 
-    turn = Turns("default", api.rule, "normal").coming
+    turn = Turns("default", api.rule, "normal").in_turn
     calls = job_calls(turn=turn, limiter=limiter(acquire=acquire))
     for _ in range(2):
         for each in (apis.USER, apis.MESSAGE_SEND):

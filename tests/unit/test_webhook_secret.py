@@ -26,7 +26,7 @@ def test_the_vector_of_the_spec() -> None:
 
 
 @pytest.mark.parametrize("text", ["ascii", "你好", "half \ud83d", '\0"\\/\u2028'])
-def test_what_is_signed_verifies_with_the_public_library(text: str) -> None:
+def test_signatures_verify_with_the_public_library(text: str) -> None:
     notice = Notice(type="job.done", app="default", at=NOW, data={"text": text})
     content = secret.body(notice)
     made = secret.derive([KEY], "drw_a", FIRST)

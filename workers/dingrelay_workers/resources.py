@@ -44,7 +44,7 @@ from dingrelay_workers.maintenance.scheduler import Schedule, Scheduler
 from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE
 from dingrelay_workers.minutes import MINUTES
 from dingrelay_workers.recipients.checks import RecipientChecks
-from dingrelay_workers.store.connections import Patience, open_redis
+from dingrelay_workers.store.connections import RedisRetry, open_redis
 from dingrelay_workers.store.records import Records, Revocations
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ class Resources:
         self.apps = CurrentApps(settings)
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.redis = open_redis(settings)
-        self.patience = Patience()
-        self.revocations = Revocations(self.redis, settings, self.patience)
+        self.redis_retry = RedisRetry()
+        self.revocations = Revocations(self.redis, settings, self.redis_retry)
         self.records = Records(
             self.redis, settings, worker=self.worker, on_made=self.revocations.made
         )
@@ -299,7 +299,7 @@ class Resources:
         self._end = time.monotonic() + self.settings.soft_shutdown
         self.limiter.drain()
         self.deadlines.shorten(self.settings.soft_shutdown * (1 - HAND_OVER))
-        self.patience.shorten(self.settings.soft_shutdown * (1 - HAND_OVER / 2))
+        self.redis_retry.shorten(self.settings.soft_shutdown * (1 - HAND_OVER / 2))
 
     async def _end_outages(self) -> None:
         """Wake the jobs that wait for the end of an outage: some for its probes, then all."""

@@ -26,7 +26,7 @@ from dingrelay_chaos.system import System
 
 PRODUCERS = 6
 """Operations at once: one that waits for a silent Valkey does not hold up the others."""
-PATIENCE_SECONDS = 40
+TIMEOUT_SECONDS = 40
 """An operation may take so long: it waits for Valkey, and for the database."""
 TICK_SECONDS = 0.05
 SUPERVISE_SECONDS = 0.5
@@ -125,7 +125,7 @@ def _carry_out(schedule: Schedule, running: System) -> None:
             _end(time_of, running)
         running.mend()
         for future in futures:
-            future.result(PATIENCE_SECONDS)
+            future.result(TIMEOUT_SECONDS)
 
 
 def _wait(running: System, until: float, ending: list[FaultTime]) -> None:

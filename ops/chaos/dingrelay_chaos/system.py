@@ -26,7 +26,7 @@ from dingrelay_tasks import UserSync
 if TYPE_CHECKING:
     from dingrelay_chaos.schedule import Setting
 
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 """Within which a fleet on a busy machine is up."""
 
 PACE = {
@@ -109,7 +109,7 @@ class System:
         self.celery_events.start()
         wait_until(
             lambda: all(worker.ready for worker in self.workers),
-            PATIENCE_SECONDS,
+            TIMEOUT_SECONDS,
             f"a worker is not ready; see {self.folder}",
             tick=self.supervise,
         )
@@ -126,7 +126,7 @@ class System:
         """
         self.requests.absences += [Absence(user, float("-inf")) for user in JOINING]
         self.addresses = self.dingtalk.addresses()
-        self.client.send(UserSync()).wait(PATIENCE_SECONDS)
+        self.client.send(UserSync()).wait(TIMEOUT_SECONDS)
         self.walked = self.database.value("select coalesce(max(number), 0) from changes")
         self.listener.open(self.sandbox, self.gateway.url)
         for name in self.setting.endpoints:

@@ -20,7 +20,7 @@ from dingrelay_tasks.contract import Contract
 Act = Callable[[], object]
 Found = TypeVar("Found")
 LOOK_SECONDS = 0.25
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 SEND_API = "/topapi/message/corpconversation/asyncsend_v2"
 
 
@@ -105,7 +105,7 @@ class DemoContext:
     async def _poll(
         self, read: Callable[[], Found], done: Callable[[Found], bool], what: str
     ) -> Found:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not done(found := await asyncio.to_thread(read)):
             if time.monotonic() > deadline:
                 raise TooLate(f"not so: {what}")

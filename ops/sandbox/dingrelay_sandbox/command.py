@@ -38,9 +38,7 @@ def sandbox(
     ] = None,
     delivery_scale: Annotated[
         float,
-        typer.Option(
-            help="Factor for the pauses between two pushes of an event."
-        ),
+        typer.Option(help="Factor for the pauses between two pushes of an event."),
     ] = 1,
 ) -> None:
     """Run a DingTalk on this machine, for development and tests."""

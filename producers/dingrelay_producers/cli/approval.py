@@ -176,9 +176,9 @@ def _follow(ref: "ApprovalRef", timeout: float) -> None:
     Raises:
         Exit: it has; the code shows whether it is approved.
     """
-    from dingrelay_producers.client.approvals import POLL_SECONDS, ApprovalPatience
+    from dingrelay_producers.client.approvals import POLL_SECONDS, ApprovalDeadline
 
-    patience, printed = ApprovalPatience(ref.id, timeout), None
+    deadline, printed = ApprovalDeadline(ref.id, timeout), None
     while True:
         status = ref.known()
         if status and status != printed:
@@ -186,7 +186,7 @@ def _follow(ref: "ApprovalRef", timeout: float) -> None:
             print_result(status.model_dump(mode="json"), partial(_line, status))
         if status and status.ended:
             raise typer.Exit(DONE if status.state == "approved" else OTHERWISE)
-        patience.spend(status)
+        deadline.check(status)
         time.sleep(POLL_SECONDS)
 
 

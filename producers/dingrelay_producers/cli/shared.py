@@ -68,9 +68,7 @@ def _declared(
     ] = None,
     lane: Annotated[
         LaneName | None,
-        _option(
-            help="Priority when a limit is reached.", show_default="normal; of syncs bulk"
-        ),
+        _option(help="Priority when a limit is reached.", show_default="normal; of syncs bulk"),
     ] = None,
     sender: Annotated[
         str | None,

@@ -75,7 +75,7 @@ class ApprovalStatus(BaseModel, frozen=True):
         return self.state != "running"
 
 
-class ApprovalPatience:
+class ApprovalDeadline:
     """How long to wait for the end of an approval.
 
     Args:
@@ -89,7 +89,7 @@ class ApprovalPatience:
         self._begun = time.monotonic()
         checked_timeout(timeout)
 
-    def spend(self, status: ApprovalStatus | None) -> None:
+    def check(self, status: ApprovalStatus | None) -> None:
         """Go on waiting, after a look that found this status.
 
         Raises:
@@ -139,9 +139,9 @@ class ApprovalRef:
         Raises:
             WaitTimeout: not within `timeout` seconds.
         """
-        patience = ApprovalPatience(self.id, timeout)
+        deadline = ApprovalDeadline(self.id, timeout)
         while not ((status := self.known()) and status.ended):
-            patience.spend(status)
+            deadline.check(status)
             time.sleep(POLL_SECONDS)
         return status
 
@@ -217,8 +217,8 @@ class AsyncApprovalRef(InThreads[ApprovalRef]):
 
     async def wait(self, timeout: float = 86_400) -> ApprovalStatus:
         """The status once it has ended; see `ApprovalRef.wait`."""
-        patience = ApprovalPatience(self.id, timeout)
+        deadline = ApprovalDeadline(self.id, timeout)
         while not ((status := await self.known()) and status.ended):
-            patience.spend(status)
+            deadline.check(status)
             await asyncio.sleep(POLL_SECONDS)
         return status

@@ -74,7 +74,7 @@ class JobList:
         history: what goes on behind the end of the index, and knows jobs whose records are gone; None
             for nothing.
         index: a sorted set of job ids by a time in ms, read from its end.
-        patience: seconds for an answer of the history, without which Redis's jobs are listed nevertheless;
+        timeout: seconds for an answer of the history, without which Redis's jobs are listed nevertheless;
             None: as long as it takes, and none are.
         seen: which jobs the caller may see, by the values of their fields.
         sees: the same by a look at each of these.
@@ -87,7 +87,7 @@ class JobList:
         history: Any = None,
         *,
         index: str = keys.RECENT,
-        patience: float | None = None,
+        timeout: float | None = None,
         seen: Seen | None = None,
         sees: Callable[[JobStatus | Brief], bool] = lambda _: True,
         on_unreadable: Callable[[UnreadableRecord], object] = lambda _: None,
@@ -95,7 +95,7 @@ class JobList:
         self._use = use
         self._history = history
         self._index = index
-        self._patience = patience
+        self._timeout = timeout
         self._seen = seen or {}
         self._sees = sees
         self._on_unreadable = on_unreadable
@@ -317,14 +317,14 @@ class JobList:
         try:
             return await self._answered(asked)
         except ServiceUnavailable:
-            if self._patience is None:
+            if self._timeout is None:
                 raise
             return otherwise
 
     async def _answered(self, asked: Coroutine[Any, Any, _T]) -> _T:
         """The history's answer."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 return await asked
         except TimeoutError:
             raise ServiceUnavailable(

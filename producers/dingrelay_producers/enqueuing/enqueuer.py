@@ -21,7 +21,7 @@ MOST_UNPUBLISHED = 5_000
 """Wake-ups in memory at most; further enqueueing waits until the broker has taken some."""
 FEW = 50
 """Wake-ups that are published on the event loop; a thread for so few costs more than they do."""
-PATIENCE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 """How long a closing gateway goes on publishing. What is left then the scheduler finds lost."""
 
 
@@ -175,4 +175,4 @@ class Enqueuer:
 async def _finished(task: asyncio.Task[None] | None) -> None:
     if task and not task.done():
         with suppress(TimeoutError):
-            await asyncio.wait_for(task, PATIENCE_SECONDS)
+            await asyncio.wait_for(task, TIMEOUT_SECONDS)

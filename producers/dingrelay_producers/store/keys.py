@@ -251,12 +251,12 @@ def revoked(job_id: str) -> str:
     return f"{PREFIX}revoked:{job_id}"
 
 
-def coming(lane: str) -> str:
+def in_turn(lane: str) -> str:
     """Sorted set: jobs that were woken for their turn, until they have their call → when (ms).
 
     TTL: a minute.
     """
-    return f"{PREFIX}coming:{lane}"
+    return f"{PREFIX}in_turn:{lane}"
 
 
 def parked_content(app: str, content: str) -> str:

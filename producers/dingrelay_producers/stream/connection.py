@@ -303,12 +303,12 @@ class StreamConnection:
 
     async def _next(self) -> aiohttp.WSMessage | None:
         """The next message; None if none comes within half of the silence, or until we leave."""
-        patience = self._times.silence / 2
+        timeout = self._times.silence / 2
         if self._leave_by is not None:
-            patience = max(0.0, min(patience, self._leave_by - _now()))
+            timeout = max(0.0, min(timeout, self._leave_by - _now()))
         if self._receiving is None:
             self._receiving = asyncio.ensure_future(self._socket.receive())
-        done, _ = await asyncio.wait({self._receiving}, timeout=patience)
+        done, _ = await asyncio.wait({self._receiving}, timeout=timeout)
         if not done:
             return None
         received, self._receiving = self._receiving, None

@@ -85,7 +85,7 @@ def install(service: str, exporters: Sequence[str]) -> TracerProvider | None:
     return provider
 
 
-def takes_spans(timeout: float) -> bool:
+def accepts_spans(timeout: float) -> bool:
     """Whether the collector takes an export, of no span, within so many seconds.
 
     Raises:

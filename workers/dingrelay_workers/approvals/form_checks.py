@@ -32,7 +32,7 @@ REREAD_MS = 60_000
 """A schema that a form contradicts is read again, but not more often: it may have been edited."""
 FAILURE_TTL_MS = 60_000
 """A schema that could not be read for a passing reason is tried again after this."""
-PATIENCE = 3.0
+TIMEOUT = 3.0
 """Seconds that a job waits for another one's reading; then it goes on without."""
 LOOK_EVERY = 0.1
 """Seconds between two looks for it."""
@@ -122,7 +122,7 @@ class FormChecks:
         """
         key = keys.form_schema(calls.app, process_code)
         lease = keys.form_schema_reader(calls.app, process_code)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
             known = await self._good(key, now, contradicted)
             if known:

@@ -49,7 +49,7 @@ class OneApproval(paging.Query):
     app: AppName = "default"
 
 
-# No slash or backslash: in a path they are refused however they are spelled (`http/edge.py`).
+# No slash or backslash: in a path they are refused however they are spelled (`http/middleware.py`).
 _INSTANCE = {"type": "string", "pattern": "^[\\x21-\\x2e\\x30-\\x5b\\x5d-\\x7e]{1,128}$"}
 
 ROUTES = Routes(tag="approvals")

@@ -13,7 +13,7 @@ from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.database.database import Database, latest_first, narrowed
 from dingrelay_workers.database.errors import reading, refuse_missing
 
-PATIENCE = 1.8
+TIMEOUT = 1.8
 """Seconds that a request waits for the database."""
 
 
@@ -47,7 +47,7 @@ class ApprovalService:
     async def _read(self, query: Select[Any]) -> Sequence[ApprovalStatus]:
         if self._database is None:
             refuse_missing(self._settings.database)
-        source = reading(self._settings, ApprovalRow, self._database, within=PATIENCE)
+        source = reading(self._settings, ApprovalRow, self._database, within=TIMEOUT)
         async with source as connection:
             if connection is None:
                 return []

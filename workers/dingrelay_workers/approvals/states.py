@@ -116,7 +116,7 @@ class JobApprovalStates:
             await self._redis.hincrby(key, LOOKS_FIELD, -1)
             raise
 
-    async def look_at_all(self, at: datetime) -> None:
+    async def look_up_all(self, at: datetime) -> None:
         """Enqueue a look at each approval that is followed: events may be lost."""
         for instance in await self._store().due_now(at) if self.follows else ():
             await self._wake(self._follower(instance))

@@ -26,7 +26,7 @@ SLICE = 5_000
 """Rows that are deleted in one transaction."""
 PAGE = 500
 """Rows that are read at once where all are wanted."""
-PATIENCE = 1.5
+TIMEOUT = 1.5
 """Seconds that a request waits for the database."""
 
 _LONGEST_REASON = 500
@@ -140,7 +140,7 @@ class AuditService:
         """
         database = self._database or Database(self._settings.database)
         try:
-            async with answering(PATIENCE if self._database else None):
+            async with answering(TIMEOUT if self._database else None):
                 if self._database is None and not await database.has(AuditRow):
                     return
                 for some in chunks(names):
@@ -158,7 +158,7 @@ class AuditService:
         if chosen.since:
             query = query.where(AuditRow.at >= chosen.since)
         page = latest_first(query, AuditRow.at, AuditRow.number, behind=after, limit=limit)
-        within = PATIENCE if self._database else None
+        within = TIMEOUT if self._database else None
         async with reading(self._settings, AuditRow, self._database, within=within) as connection:
             if connection is None:
                 return []

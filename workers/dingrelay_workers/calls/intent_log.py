@@ -105,7 +105,7 @@ class IntentLog:
         measured = self._offset_now()
         return (self._offset or 0) if measured is None else measured
 
-    def rule_out(self) -> None:
+    def confirm_not_executed(self) -> None:
         """The call that has no answer is known to have done nothing.
 
         What its intent says since when is kept, should the next call be lost, too.

@@ -152,7 +152,7 @@ class JobCalls:
             sender=claim.sender,
             waited=self._waited,
             returning=bool(claim.turn),
-            woken=claim.id if turns.coming == self._turn else "",
+            woken=claim.id if turns.in_turn == self._turn else "",
             host=api.dialect,
             breaker=api.breaker,
         )

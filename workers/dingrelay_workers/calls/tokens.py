@@ -156,8 +156,8 @@ class Tokens:
 
     def _hold(self, app: str, value: str, generation: int, left: float) -> Token:
         # Within the margin the token is good, but ask again soon whether it was renewed.
-        patience = max(left - REFRESH_MARGIN, min(left, SOON))
-        token = Token(value, generation, time.monotonic() + patience)
+        seconds = max(left - REFRESH_MARGIN, min(left, SOON))
+        token = Token(value, generation, time.monotonic() + seconds)
         self._held[app] = token
         return token
 

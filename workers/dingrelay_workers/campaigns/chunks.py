@@ -138,7 +138,7 @@ async def standing(connection: AsyncConnection) -> Series:
     }
 
 
-async def lately_ended(connection: AsyncConnection, since: datetime) -> list[CampaignRow]:
+async def recently_ended(connection: AsyncConnection, since: datetime) -> list[CampaignRow]:
     """The campaigns that ended since then."""
     return await _campaigns(connection, CampaignRow.ended_at >= since)
 

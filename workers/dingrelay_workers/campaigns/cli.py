@@ -205,7 +205,7 @@ def review(
         asyncio.run(_campaigns().approve(campaign, actor))
     elif reject is not None:
         asyncio.run(_campaigns().reject(campaign, actor, reject))
-    elif job := asyncio.run(_campaigns().ask_review(campaign, actor)):
+    elif job := asyncio.run(_campaigns().request_review(campaign, actor)):
         from dingrelay_producers.client.client import Client
 
         with Client() as client:

@@ -250,7 +250,7 @@ class Dispatcher(Work):
     async def _look_back(self) -> None:
         """Do so for campaigns whose last commit was their end."""
         async with self._database.read() as connection:
-            ended = await chunks.lately_ended(connection, self._now() - LOOK_BACK)
+            ended = await chunks.recently_ended(connection, self._now() - LOOK_BACK)
         for campaign in ended:
             await self._tidy(campaign)
         self._looked_back = True

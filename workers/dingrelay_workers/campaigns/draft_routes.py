@@ -155,7 +155,7 @@ async def check_draft(call: HttpCall) -> CampaignPreview:
     "POST /v1/campaign-drafts/{id}/freeze",
     creates("The campaign.", CampaignStatus, "Where the campaign can be looked at."),
     body=Body(model=DraftVersion),
-    links={201: links("getCampaign", "askReview", "startCampaign", "cancelCampaign")},
+    links={201: links("getCampaign", "requestReview", "startCampaign", "cancelCampaign")},
 )
 async def freeze_draft(call: HttpCall) -> CampaignStatus:
     """Make a campaign of a draft, whose people and text stay as they are.

@@ -264,7 +264,7 @@ class Drafts:
         found = await self.parse_pasted(app, text)
         users = [each.userid for each in found.people]
         async with self._opened() as store:
-            gone = await directory.who_left(store.database, app, users)
+            gone = await directory.left_users(store.database, app, users)
         problems = [each.problem for each in found.problems]
         if problems := problems or [en("{} is no person in the directory", each) for each in gone]:
             raise ContractError("users", problems[0])

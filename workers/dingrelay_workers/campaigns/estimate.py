@@ -248,7 +248,7 @@ async def _reach(
     visible = reading.range if reading is not None else None
     known = KnownPeople(database)
     counts = dict.fromkeys(COUNTS, 0)
-    strangers: list[str] = []
+    not_found: list[str] = []
     try:
         async for page in pages:
             had, at_limit = await had_today(redis, app, page)
@@ -260,10 +260,10 @@ async def _reach(
             here = await known.find(app, users, None)
             absent = [user for user in users if user not in here]
             counts["not_in_directory"] += len(absent)
-            left = await directory.who_left(database, app, absent)
+            left = await directory.left_users(database, app, absent)
             counts["left"] += len(left)
             more = (user for user in absent if user not in left)
-            strangers += islice(more, ABSENT - len(strangers))
+            not_found += islice(more, ABSENT - len(not_found))
             if visible is not None and visible.is_known and not visible.everybody:
                 sees = await known.find(app, here, visible.departments) | visible.users
                 counts["out_of_range"] += len(here - sees)
@@ -271,7 +271,7 @@ async def _reach(
         await known.close()
     return {
         **counts,
-        "absent": strangers,
+        "absent": not_found,
         **({} if synced else {"not_in_directory": None, "left": None}),
         **({} if synced and _decides(visible) else {"out_of_range": None}),
     }

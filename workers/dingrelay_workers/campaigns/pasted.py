@@ -116,5 +116,5 @@ async def _known(
             found[str(name)] |= {userid}
     unknown: Collection[str] = [word for word, userids in found.items() if not userids]
     if await audience.was_synced(database, app):
-        unknown = await audience.who_left(database, app, unknown)
+        unknown = await audience.left_users(database, app, unknown)
     return found | {word: frozenset({word}) for word in unknown if _is_userid(word)}

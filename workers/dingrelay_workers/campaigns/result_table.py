@@ -15,7 +15,7 @@ from tempfile import TemporaryFile
 from dingrelay_producers.cli.output import output_file
 from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_producers.client.outcomes import OUTCOMES
-from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
+from dingrelay_producers.language import CHINESE, current_language, tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line, harmless
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.audience import batches, resolved
@@ -81,7 +81,7 @@ def people_header() -> Sequence[str]:
     """The first row of a table of people."""
     # Under these `--file` of another campaign finds the people.
     people: tuple[str, ...] = ("name", "job_number", "mobile", "departments")
-    if now_spoken() == CHINESE:
+    if current_language() == CHINESE:
         people = (*(HEADERS[name][0] for name in people[:-1]), "部门")
     return USERID, *people, *_titles()
 

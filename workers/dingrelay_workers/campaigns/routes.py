@@ -44,7 +44,7 @@ from dingrelay_workers.campaigns.upload import FORM, arrived
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ApiKey, Grant
 from dingrelay_workers.http.authentication import may_see
-from dingrelay_workers.http.job_routes import accepted, job_response, used_before
+from dingrelay_workers.http.job_routes import accepted, job_response, key_conflict
 from dingrelay_workers.http.problems import FieldError, Problem, wanted_language
 from dingrelay_workers.http.routes import (
     Body,
@@ -56,7 +56,7 @@ from dingrelay_workers.http.routes import (
     links,
 )
 
-PATIENCE = 1.8
+TIMEOUT = 1.8
 """Seconds for the database; after that it counts as away."""
 COUNTING = 20.0
 """Seconds for what counts over all of a campaign's people."""
@@ -238,7 +238,7 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
 def _moving(verb: Verb, what: str) -> None:
     """Declare the route that moves a campaign to another state."""
     # The whole campaign is compared with the approved content.
-    within = COUNTING if verb == "start" else PATIENCE
+    within = COUNTING if verb == "start" else TIMEOUT
 
     async def handle(call: HttpCall) -> CampaignStatus:
         async with _found(call, within=within, changed=True) as (campaigns, campaign):
@@ -289,7 +289,7 @@ async def test_campaign(call: HttpCall) -> web.Response:
     draft = record.draft(job, key=call.once)
     [answer] = await call.context.records.enqueue([draft])
     if answer.conflict:
-        raise used_before()
+        raise key_conflict()
     found = accepted(draft, answer) or await call.context.records.status(draft.id)
     return job_response(found, code=202)
 
@@ -348,13 +348,13 @@ async def get_review(call: HttpCall) -> CampaignReview:
 
 
 @_change("POST /v1/campaigns/{id}/review", CampaignReview)
-async def ask_review(call: HttpCall) -> CampaignReview:
+async def request_review(call: HttpCall) -> CampaignReview:
     """Submit a draft for the approval of a second person.
 
     The reviewers of the settings get a link to it. Any change of the campaign voids the approval.
     """
     async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
-        job = await campaigns.ask_review(campaign.id, current_actor().id)
+        job = await campaigns.request_review(campaign.id, current_actor().id)
         if job is not None:
             await call.context.records.enqueue([record.draft(job)])
         return await campaigns.review(campaign.id)
@@ -379,7 +379,7 @@ async def reject_campaign(call: HttpCall) -> CampaignReview:
 
 @asynccontextmanager
 async def asking_campaigns(
-    context: GatewayContext, *, within: float = PATIENCE
+    context: GatewayContext, *, within: float = TIMEOUT
 ) -> AsyncGenerator[CampaignService]:
     """The campaigns, for so many seconds.
 
@@ -404,7 +404,7 @@ async def _found(
         Problem: it is to be changed, and the key is not for campaigns.
         ServiceUnavailable: as `asking_campaigns`.
     """
-    async with asking_campaigns(call.context, within=within or PATIENCE) as campaigns:
+    async with asking_campaigns(call.context, within=within or TIMEOUT) as campaigns:
         found = await campaigns.status(call.path("id"))
         if not may_see(call.key, sender=found.sender, app=found.app):
             raise CampaignNotFound(found.id)

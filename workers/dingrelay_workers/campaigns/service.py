@@ -161,7 +161,7 @@ class CampaignService:
         async with self._opened() as store:
             return await review.waiting(store, user, apps)
 
-    async def ask_review(self, campaign: str, by: str) -> MessageSend | None:
+    async def request_review(self, campaign: str, by: str) -> MessageSend | None:
         """Ask for its approval; the job that sends a link to the reviewers, if there are some."""
         async with self._opened() as store:
             return await review.ask(self._settings, store, campaign, by)

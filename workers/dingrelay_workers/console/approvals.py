@@ -16,8 +16,8 @@ from dingrelay_tasks.approval_decide import Decision
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.sentences import OF_APPROVAL, OF_TASK, meaning
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import OF_APPROVAL, OF_TASK, meaning
 from dingrelay_workers.http import paging
 
 

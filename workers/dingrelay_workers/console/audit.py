@@ -16,8 +16,8 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit.service import AuditEntry, csv_line_of, csv_lines
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
+from dingrelay_workers.console.sentences import OF_CAMPAIGN, OUTCOMES, STATES, meaning
 from dingrelay_workers.console.visit import PAGE, Visit, decoded
-from dingrelay_workers.console.words import OF_CAMPAIGN, OUTCOMES, STATES, meaning
 from dingrelay_workers.http import paging
 from dingrelay_workers.roles.scopes import NAMES
 

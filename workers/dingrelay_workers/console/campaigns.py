@@ -22,8 +22,8 @@ from dingrelay_workers.campaigns.findings import choices_of, findings_of
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
 from dingrelay_workers.campaigns.service import Verb
 from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.sentences import OF_CAMPAIGN, OF_REVIEW, OUTCOMES, meaning
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import OF_CAMPAIGN, OF_REVIEW, OUTCOMES, meaning
 from dingrelay_workers.http import paging
 
 MANY = 500
@@ -218,14 +218,14 @@ async def confirm_cancel(visit: Visit) -> web.Response:
 
 
 @act(f"{_ONE}/ask", scope=_WRITES, state=_review_state)
-async def ask_review(visit: Visit, _: FormValues) -> web.Response:
+async def request_review(visit: Visit, _: FormValues) -> web.Response:
     """Ask a second person for the approval."""
     return await ask(visit, (await _found(visit)).id)
 
 
 async def ask(visit: Visit, campaign: str) -> web.Response:
     """Ask for the approval of a broadcast, and lead to its page."""
-    job = await visit.context.services.campaigns.ask_review(campaign, visit.session.user)
+    job = await visit.context.services.campaigns.request_review(campaign, visit.session.user)
     if job is not None:
         await visit.context.records.enqueue([record.draft(job)])
     return visit.redirect(f"/campaigns/{campaign}", en("The approval is asked for."))
@@ -320,7 +320,7 @@ async def confirm_unread(visit: Visit) -> web.Response:
 
 
 @act(f"{_ONE}/unread", scope=_WRITES)
-async def ask_unread(visit: Visit, _: FormValues) -> web.Response:
+async def query_unread(visit: Visit, _: FormValues) -> web.Response:
     """Ask DingTalk who has read it; the report shows the answer."""
     found = await _found(visit)
     plan = await visit.context.services.campaigns.confirm(found.id, sample=None)

@@ -14,8 +14,8 @@ from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.jobs import FAILED, listing
+from dingrelay_workers.console.sentences import STATES, meaning
 from dingrelay_workers.console.visit import NotHere, Visit
-from dingrelay_workers.console.words import STATES, meaning
 
 EXAMPLES = 10
 """Jobs that a confirmation names."""
@@ -31,7 +31,7 @@ async def dead(visit: Visit) -> web.Response:
 
 
 @at("/dead/{change}", scope="jobs:write")
-async def ask_change(visit: Visit) -> web.Response:
+async def confirm_change(visit: Visit) -> web.Response:
     """Ask before jobs of a code, or those that were ticked, are requeued or discarded."""
     change, found = _change_of(visit), await _chosen(visit)
     if not found:

@@ -53,8 +53,8 @@ from dingrelay_workers.console.message_form import (
     form_of,
     message_of,
 )
+from dingrelay_workers.console.sentences import OUTCOMES, meaning
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of, texts_of
-from dingrelay_workers.console.words import OUTCOMES, meaning
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.directory.service import DepartmentNode
 

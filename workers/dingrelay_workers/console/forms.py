@@ -26,7 +26,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.upload import FRAMING_ERRORS
 from dingrelay_workers.console.declared import LONGEST_FORM, FormValues
 from dingrelay_workers.console.models import ConsoleFormRow, ConsoleSessionRow
-from dingrelay_workers.console.sessions import PATIENCE, Session
+from dingrelay_workers.console.sessions import TIMEOUT, Session
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 
@@ -132,7 +132,7 @@ class Forms:
         row = {"digest": digest, "session": session.digest, "at": datetime.now(UTC)}
         mine = ConsoleSessionRow.digest == session.digest
         known = select(ConsoleFormRow.digest).where(ConsoleFormRow.digest == digest)
-        async with answering(PATIENCE), self._database.write("console") as connection:
+        async with answering(TIMEOUT), self._database.write("console") as connection:
             if first := await connection.scalar(known) is None:
                 more = {"forms": ConsoleSessionRow.forms + 1}
                 await connection.execute(insert(ConsoleFormRow).values(**row))
@@ -142,14 +142,14 @@ class Forms:
     async def end(self, digest: str, location: str, said: str) -> None:
         """Keep where it led, and what is said there."""
         ours = ConsoleFormRow.digest == digest
-        async with answering(PATIENCE), self._database.write("console") as connection:
+        async with answering(TIMEOUT), self._database.write("console") as connection:
             await connection.execute(
                 update(ConsoleFormRow).where(ours).values(location=location, said=said)
             )
 
     async def release(self, digest: str) -> None:
         """It changed nothing, and may be sent again."""
-        async with answering(PATIENCE), self._database.write("console") as connection:
+        async with answering(TIMEOUT), self._database.write("console") as connection:
             await connection.execute(delete(ConsoleFormRow).where(ConsoleFormRow.digest == digest))
 
     async def said(self, session: Session, digest: str) -> str:
@@ -159,13 +159,13 @@ class Forms:
             ConsoleFormRow.session == session.digest,
             ConsoleFormRow.at > datetime.now(UTC) - SAID_FOR,
         )
-        async with answering(PATIENCE), self._database.read() as connection:
+        async with answering(TIMEOUT), self._database.read() as connection:
             return (await connection.scalar(query)) or ""
 
     async def _first(self, digest: str) -> str:
         query = select(ConsoleFormRow.location).where(ConsoleFormRow.digest == digest)
         for _ in range(round(ASK_FOR / ASK_EVERY)):
-            async with answering(PATIENCE), self._database.read() as connection:
+            async with answering(TIMEOUT), self._database.read() as connection:
                 location = await connection.scalar(query)
             if location is not None:
                 return location

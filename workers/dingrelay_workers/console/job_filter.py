@@ -11,8 +11,8 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import KINDS, reported_kinds
+from dingrelay_workers.console.sentences import STATES
 from dingrelay_workers.console.visit import BadFilter
-from dingrelay_workers.console.words import STATES
 
 FIELDS = ("state", "app", "to", "code", "since", "until", "sender", "kind", "lane")
 LONGEST = 300

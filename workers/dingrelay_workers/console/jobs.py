@@ -27,8 +27,8 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
+from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, meaning, outage
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import OUTCOMES, START, STATES, meaning, outage
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.gateway.job_changes import CHANGEABLE, Change, check_change
 from dingrelay_workers.history.writer import dingtalk_ids
@@ -36,7 +36,7 @@ from dingrelay_workers.http import paging
 from dingrelay_workers.limiter.breakers import read_breakers
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-PATIENCE = 2.0
+TIMEOUT = 2.0
 """Seconds for an answer of the history."""
 FAILED = frozenset({State.DEAD, State.UNKNOWN})
 SHOWN = 50
@@ -171,7 +171,7 @@ async def cancel(visit: Visit, _: FormValues) -> web.Response:
 
 
 @at("/jobs/{id}/requeue", scope="jobs:write")
-async def ask_requeue(visit: Visit) -> web.Response:
+async def confirm_requeue(visit: Visit) -> web.Response:
     """Ask before a job is requeued whose call may have been carried out."""
     risk = tr("It may have happened: requeued, it may happen twice. Rather say what became of it.")
     return await _ask(visit, "requeue", tr("Requeue this job?"), tr("Requeue it"), risk)
@@ -200,7 +200,7 @@ async def requeue(visit: Visit, _: FormValues) -> web.Response:
 
 
 @at("/jobs/{id}/discard", scope="jobs:write")
-async def ask_discard(visit: Visit) -> web.Response:
+async def confirm_discard(visit: Visit) -> web.Response:
     """Ask before a job is forgotten."""
     risk = tr("Nothing of it is kept but its line in the history. This can't be undone.")
     return await _ask(visit, "discard", tr("Discard this job for good?"), tr("Discard it"), risk)
@@ -215,7 +215,7 @@ async def discard(visit: Visit, _: FormValues) -> web.Response:
 
 
 @at("/jobs/{id}/resolve", scope="jobs:write")
-async def ask_resolve(visit: Visit) -> web.Response:
+async def confirm_resolve(visit: Visit) -> web.Response:
     """Ask what became of a job whose answer was lost."""
     found, _ = await _found(visit)
     check_change("resolve", found.status.state)
@@ -310,7 +310,7 @@ def listing(visit: Visit, *, failed: bool) -> JobList:
         use,
         None if failed else visit.context.services.history,
         index=keys.DEAD if failed else keys.RECENT,
-        patience=PATIENCE,
+        timeout=TIMEOUT,
         # Parts of a sync or of a broadcast are shown as a whole elsewhere.
         seen={**visit.grant.sees_jobs, "lane": visit.grant.lanes, "kind": reported_kinds()},
         sees=lambda job: visit.covers(job.app, job.lane),

@@ -7,8 +7,8 @@ from dingrelay_producers.language import tr
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.sentences import OF_KEY, meaning
 from dingrelay_workers.console.visit import Visit, text_of, texts_of
-from dingrelay_workers.console.words import OF_KEY, meaning
 from dingrelay_workers.http.api_keys import SCOPES
 from dingrelay_workers.keys.documents import DEFAULT_OVERLAP, IssuedKey, KeyRequest, RotationRequest
 from dingrelay_workers.keys.service import StoredKey

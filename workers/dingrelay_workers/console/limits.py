@@ -7,8 +7,8 @@ from aiohttp import web
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_workers.backlog import workers as fleet
 from dingrelay_workers.console.declared import at
+from dingrelay_workers.console.sentences import outage
 from dingrelay_workers.console.visit import Visit
-from dingrelay_workers.console.words import outage
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits

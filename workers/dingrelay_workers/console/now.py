@@ -22,8 +22,8 @@ from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.jobs import listing
 from dingrelay_workers.console.limits import seen_limits
+from dingrelay_workers.console.sentences import START, outage
 from dingrelay_workers.console.visit import Visit
-from dingrelay_workers.console.words import START, outage
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits

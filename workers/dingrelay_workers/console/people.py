@@ -7,8 +7,8 @@ from aiohttp import web
 
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
+from dingrelay_workers.console.sentences import OUTCOMES, meaning
 from dingrelay_workers.console.visit import PAGE, Visit, decoded
-from dingrelay_workers.console.words import OUTCOMES, meaning
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.history.service import place_of
 from dingrelay_workers.http import paging

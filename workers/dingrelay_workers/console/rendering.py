@@ -15,7 +15,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from dingrelay_producers.cli.output import length
-from dingrelay_producers.language import CHINESE, now_spoken, tr, translated
+from dingrelay_producers.language import CHINESE, current_language, tr, translated
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.cli import counted
@@ -86,7 +86,7 @@ def render(
             zone=zone(),
             name_of=partial(name_of, request),
             environment=context.settings.env,
-            language="zh-CN" if now_spoken() == CHINESE else "en",
+            language="zh-CN" if current_language() == CHINESE else "en",
             **values,
         )
     )

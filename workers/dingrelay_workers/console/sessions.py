@@ -29,7 +29,7 @@ SESSION_LIVES = timedelta(hours=12)
 IDLE = timedelta(hours=2)
 NOTED_EVERY = timedelta(minutes=1)
 """Between two notes of a session's last use: a page that renews itself must not write each time."""
-PATIENCE = 2.0
+TIMEOUT = 2.0
 """Seconds that a page waits for the database."""
 
 _WRITER = "console"
@@ -136,7 +136,7 @@ class Sessions:
         now = datetime.now(UTC)
         ours = ConsoleSessionRow.digest == _digest(token)
         values = {"digest": _digest(token), "begun": now - SESSION_LIVES, "used": now - IDLE}
-        async with answering(PATIENCE), self._database.read() as connection:
+        async with answering(TIMEOUT), self._database.read() as connection:
             row = (await connection.execute(_FOUND, values)).one_or_none()
             grants = await _grants(connection, row.user, row.directory, row.role) if row else []
         if row is None:
@@ -158,7 +158,7 @@ class Sessions:
 
     @asynccontextmanager
     async def _writing(self) -> AsyncGenerator[AsyncConnection]:
-        async with answering(PATIENCE), self._database.write(_WRITER) as connection:
+        async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
             yield connection
 
 

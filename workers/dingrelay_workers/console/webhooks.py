@@ -11,8 +11,8 @@ from dingrelay_producers.language import tr
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import moment
+from dingrelay_workers.console.sentences import FAILING, OF_DELIVERY, OF_ENDPOINT, meaning
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
-from dingrelay_workers.console.words import FAILING, OF_DELIVERY, OF_ENDPOINT, meaning
 from dingrelay_workers.http import paging
 from dingrelay_workers.webhooks.documents import EndpointStatus
 from dingrelay_workers.webhooks.routes import may_see_endpoint
@@ -79,7 +79,7 @@ async def pause(visit: Visit, _: FormValues) -> web.Response:
 
 
 @at("/webhooks/{id}/skip", scope="webhooks:write")
-async def ask_skip(visit: Visit) -> web.Response:
+async def confirm_skip(visit: Visit) -> web.Response:
     """Ask before an endpoint is resumed without what it has missed."""
     endpoint = await _found(visit)
     return visit.confirmation(

@@ -46,7 +46,7 @@ from dingrelay_tasks.contract import batched
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.base import Base
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds for all of them to end. One that a lock of another process holds up is left: it is a daemon."""
 
 
@@ -74,7 +74,7 @@ class ConnectionThreads:
 
     async def end(self) -> None:
         """Wait for the threads whose connections are closed or given up."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         for thread in self._threads:
             await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))
 

@@ -56,7 +56,7 @@ async def count_absent(
     return absent
 
 
-async def who_left(database: Database, app: str, userids: Collection[str]) -> set[str]:
+async def left_users(database: Database, app: str, userids: Collection[str]) -> set[str]:
     """The people among these who are known to have left."""
     query = select(UserRow.userid).where(UserRow.app == app, UserRow.left_at.is_not(None))
     async with database.read() as connection:

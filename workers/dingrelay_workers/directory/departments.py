@@ -131,7 +131,7 @@ async def remove(run: Run, departments: Collection[int], at: datetime) -> None:
         await notices.write(run.connection, run.app, DepartmentRow.id, removed, at)
 
 
-async def strangers(
+async def unknown_departments(
     connection: AsyncConnection, app: str, run: str, departments: Collection[int]
 ) -> list[int]:
     """The departments of which nothing but the id was known before the run.

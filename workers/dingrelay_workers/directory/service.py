@@ -16,7 +16,7 @@ from dingrelay_workers.directory import addresses
 from dingrelay_workers.directory.departments import tree
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 
-PATIENCE = 1.8
+TIMEOUT = 1.8
 """Seconds that a request waits for the database."""
 MOST_NODES = 500
 """Departments that are shown to choose from at once."""
@@ -81,7 +81,7 @@ class DirectoryService:
         query = query.where(UserRow.left_at.is_not(None) if left else UserRow.left_at.is_(None))
         if after is not None:
             query = query.where(UserRow.userid > after)
-        async with answering(PATIENCE), self._database.read() as connection:
+        async with answering(TIMEOUT), self._database.read() as connection:
             if department is not None:
                 inside = select(MembershipRow.userid).where(
                     MembershipRow.app == app,
@@ -108,7 +108,7 @@ class DirectoryService:
             query = query.where(DepartmentRow.name.contains(named, autoescape=True))
         if after is not None:
             query = query.where(DepartmentRow.id > after)
-        async with answering(PATIENCE), self._database.read() as connection:
+        async with answering(TIMEOUT), self._database.read() as connection:
             found = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
             rows = found.mappings().all()
             parents = await _parents(connection, app)
@@ -118,7 +118,7 @@ class DirectoryService:
     async def userid_of(self, app: str, which: ColumnElement[bool]) -> str | None:
         """The one person that fits; None if none does, several do, or they have left."""
         query = select(UserRow.userid).where(UserRow.app == app, which, UserRow.left_at.is_(None))
-        async with answering(PATIENCE), self._database.read() as connection:
+        async with answering(TIMEOUT), self._database.read() as connection:
             found = (await connection.scalars(query.limit(2))).all()
         return found[0] if len(found) == 1 else None
 
@@ -128,7 +128,7 @@ class DirectoryService:
         """Departments that exist, by id: the top and what is directly below it, what is below `parents`, `ids`, and those called so."""
         query = select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent)
         query = query.where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
-        async with answering(PATIENCE), self._database.read() as connection:
+        async with answering(TIMEOUT), self._database.read() as connection:
             every = (await connection.execute(query.order_by(DepartmentRow.id))).all()
             parents_of = {row.id: row.parent for row in every}
             opened = {

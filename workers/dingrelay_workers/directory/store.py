@@ -198,10 +198,10 @@ class AppDirectory:
             await people.record(opened, changes, _now())
             return await _closed(opened, users=0)
 
-    async def strangers(self, run: str, numbers: Sequence[int]) -> list[int]:
+    async def unknown_departments(self, run: str, numbers: Sequence[int]) -> list[int]:
         """The departments that the directory did not know before the run."""
         async with self._database.read() as connection:
-            return await departments.strangers(connection, self._app, run, numbers)
+            return await departments.unknown_departments(connection, self._app, run, numbers)
 
     async def leaders(self, department: int) -> Sequence[str]:
         """The heads of a department, as far as they are known."""

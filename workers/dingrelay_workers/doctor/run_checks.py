@@ -127,7 +127,7 @@ def check_traces() -> CheckResult | None:
     from dingrelay_producers.tracing import provider  # noqa: PLC0415 - it loads the SDK
 
     try:
-        taken = provider.takes_spans(TRACES_TIMEOUT)
+        taken = provider.accepts_spans(TRACES_TIMEOUT)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with a variable of theirs
         found = en("OTEL_* can't be used ({})", type(error).__name__)
         return CheckResult("traces", "warning", found, "correct it")

@@ -37,14 +37,14 @@ class Program:
         name: the prefix of its output.
         command: for exec.
         port: it is ready once something listens there; without one, once it says so (`running.notify_ready`).
-        patience: seconds it may take to end after SIGTERM.
+        stop_timeout: seconds it may take to end after SIGTERM.
         orphaned: the signal it gets if this process is killed.
     """
 
     name: str
     command: tuple[str, ...]
     port: int | None = None
-    patience: float = 5.0
+    stop_timeout: float = 5.0
     orphaned: signal.Signals = signal.SIGKILL
 
 
@@ -118,7 +118,7 @@ class Child:
         if process.returncode is None:
             self._signal(signal.SIGTERM, group=False)
             try:
-                await asyncio.wait_for(process.wait(), self.program.patience)
+                await asyncio.wait_for(process.wait(), self.program.stop_timeout)
             except TimeoutError:
                 self._screen.say(en("{} does not end by itself; killing it", self.program.name))
         self.kill()

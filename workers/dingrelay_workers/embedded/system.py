@@ -95,8 +95,8 @@ def plan(
         system.variables["DINGRELAY_DATABASE_URL"] = f"sqlite:///{path}"
     if neighbours:
         system.stages.append(neighbours)
-    patience = settings.soft_shutdown + STOP_MARGIN
-    fleet = [_worker(lanes, concurrency, patience) for lanes in workers]
+    stop_timeout = settings.soft_shutdown + STOP_MARGIN
+    fleet = [_worker(lanes, concurrency, stop_timeout) for lanes in workers]
     fleet += [_gateway(settings, system), _console(settings, system)]
     if events := _events(settings, system):
         fleet.append(events)
@@ -159,11 +159,11 @@ def _changed(app: AppSettings, known: Mapping[str, str]) -> AppSettings:
     return AppSettings.model_validate({**app.model_dump(), **known})
 
 
-def _worker(lanes: str, concurrency: int, patience: float) -> Program:
+def _worker(lanes: str, concurrency: int, stop_timeout: float) -> Program:
     return Program(
         lanes.replace(",", "+"),
         _dingrelay("worker", "--lanes", lanes, "-c", str(concurrency)),
-        patience=patience,
+        stop_timeout=stop_timeout,
     )
 
 
@@ -173,7 +173,7 @@ def _gateway(settings: Settings, system: System) -> Program:
     return Program(
         "gateway",
         _dingrelay("gateway", "--port", str(port)),
-        patience=SHUTDOWN_SECONDS + STOP_MARGIN,
+        stop_timeout=SHUTDOWN_SECONDS + STOP_MARGIN,
     )
 
 
@@ -247,7 +247,7 @@ def valkey_program(port: int, data: Path) -> Program:
 
 
 KEY_FILE = "gateway-key"
-KEY_PATIENCE = 10.0
+KEY_TIMEOUT = 10.0
 """Seconds for the database, which the programs that have just started use as well."""
 
 
@@ -260,7 +260,7 @@ async def sandbox_key(database_url: str, folder: Path) -> str:
     path = folder / KEY_FILE
     database = Database(database_url)
     try:
-        keys = KeyService(database, patience=KEY_PATIENCE)
+        keys = KeyService(database, timeout=KEY_TIMEOUT)
         known = path.read_text("utf-8").strip() if path.exists() else ""
         if known and await keys.verify(known):
             return known

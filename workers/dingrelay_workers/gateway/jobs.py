@@ -42,7 +42,7 @@ from dingrelay_workers.http.job_routes import (
     WaitQuery,
     found,
     job_response,
-    used_before,
+    key_conflict,
     waited,
 )
 from dingrelay_workers.http.problems import Problem, json_response, wanted_language
@@ -175,14 +175,14 @@ async def _enqueue(
         [batch.drafts[place] for place in chosen], [batch.written[place] for place in chosen]
     )
     by_place: dict[int, Enqueued | Problem] = {
-        place: used_before() if answer.conflict else answer
+        place: key_conflict() if answer.conflict else answer
         for place, answer in zip(chosen, answers, strict=True)
     }
     met = [place for place, answer in zip(chosen, answers, strict=True) if not answer.created]
     senders = await context.records.senders([batch.drafts[place].id for place in met])
     for place, sender in zip(met, senders, strict=True):
         if not key.permits_sender(sender):
-            by_place[place] = used_before()
+            by_place[place] = key_conflict()
     return by_place | {
         place: full[batch.drafts[place].queue]
         for place in places
@@ -313,7 +313,7 @@ class _Answers:
         return self._response
 
 
-PATIENCE = 2.0
+TIMEOUT = 2.0
 """Seconds for an answer of the database."""
 
 
@@ -408,7 +408,7 @@ def _listing(
         use,
         call.context.service(HistoryService) if history else None,
         index=index,
-        patience=PATIENCE,
+        timeout=TIMEOUT,
         seen=call.key.sees_jobs,
         sees=lambda job: job.lane in lanes,
     )

@@ -29,7 +29,7 @@ from dingrelay_workers.history import routes as history_routes
 from dingrelay_workers.http import job_routes
 from dingrelay_workers.http.connection import SHUTDOWN_SECONDS, Server, listen, url_of
 from dingrelay_workers.http.dispatch import handler_of
-from dingrelay_workers.http.edge import Quiet, edge, log, sign
+from dingrelay_workers.http.middleware import Quiet, log, request_middleware, sign
 from dingrelay_workers.http.routes import CONTEXT, GatewayContext, Route
 from dingrelay_workers.keys import routes as keys
 from dingrelay_workers.webhooks import routes as webhook_routes
@@ -62,7 +62,7 @@ def create_app(context: GatewayContext, routes: Sequence[Route] = ROUTES) -> web
     """The application around a context, which the caller opens and closes."""
     # Bodies are read by `body_reader`, which has limits of its own.
     ours = {route.path.split("/")[1] for route in routes}
-    app = web.Application(middlewares=[edge, drop_in_beside(ours)], client_max_size=0)
+    app = web.Application(middlewares=[request_middleware, drop_in_beside(ours)], client_max_size=0)
     app[CONTEXT] = context
     app[DOCUMENT] = openapi.document(routes)
     app.on_response_prepare.append(sign)

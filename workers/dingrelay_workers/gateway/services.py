@@ -22,11 +22,11 @@ from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.keys.rates import KeyRates
-from dingrelay_workers.keys.service import PATIENCE, KeyService
+from dingrelay_workers.keys.service import TIMEOUT, KeyService
 from dingrelay_workers.roles.service import RoleService
 from dingrelay_workers.webhooks.service import WebhookService
 
-START_PATIENCE = 10.0
+START_TIMEOUT = 10.0
 """Seconds that a gateway's start waits for its tables; it starts all the same."""
 
 TRY_AGAIN = 3.0
@@ -75,7 +75,7 @@ class Services:
         """Bring the tables up to date, or go on trying to beside the requests."""
         self._migration = asyncio.create_task(self._migrate())
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._migration), START_PATIENCE)
+            await asyncio.wait_for(asyncio.shield(self._migration), START_TIMEOUT)
 
     async def check(self) -> None:
         """Ask the database whether it answers, and has its tables.
@@ -85,7 +85,7 @@ class Services:
         """
         if self._migration is not None and not self._migration.done():
             raise ServiceUnavailable(self._refusal)
-        async with answering(PATIENCE), self._database.read() as connection:
+        async with answering(TIMEOUT), self._database.read() as connection:
             await connection.execute(text("select 1"))
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ from aiohttp.web_protocol import RequestHandler
 from dingrelay_producers.settings import SettingsError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.edge import ENDED, REQUEST_ID_HEADER, log
+from dingrelay_workers.http.middleware import ENDED, REQUEST_ID_HEADER, log
 from dingrelay_workers.http.problems import Problem
 
 BACKLOG = 1024

@@ -16,7 +16,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.body_reader import read_json
-from dingrelay_workers.http.edge import REQUEST_ID
+from dingrelay_workers.http.middleware import REQUEST_ID
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import CALLER, CONTEXT, Body, GatewayContext, HttpCall, Route
 

@@ -95,16 +95,16 @@ async def accept(call: HttpCall, job: Contract, *, once: str | None) -> JobStatu
     draft = record.draft(job, key=None if named else once)
     [answer] = await context.records.enqueue([draft])
     if answer.conflict:
-        raise used_before()
+        raise key_conflict()
     if answer.created:
         context.metrics.jobs.labels(draft.kind, draft.lane).inc()
     status = accepted(draft, answer) or await context.records.status(draft.id)
     if not may_see(call.key, sender=status.sender, app=status.app):
-        raise used_before()
+        raise key_conflict()
     return status
 
 
-def used_before() -> Problem:
+def key_conflict() -> Problem:
     """An idempotency key that belongs to another job, perhaps another sender's: its id is withheld."""
     return Problem.at(
         problems.CONFLICT,

@@ -113,9 +113,9 @@ class JobContext:
         """A call of an earlier run whose outcome is unknown."""
         return self.intents.intent
 
-    def rule_out(self) -> None:
+    def confirm_not_executed(self) -> None:
         """The call of the intent is known to have done nothing."""
-        self.intents.rule_out()
+        self.intents.confirm_not_executed()
 
     @property
     def settle_delay(self) -> timedelta:
@@ -242,7 +242,7 @@ class JobContext:
     async def enqueue(self, jobs: Sequence[Contract]) -> None:
         """Enqueue jobs that stand by themselves."""
         drafts = [record.draft(job) for job in jobs]
-        await self._resources.patience.finish(lambda: self._resources.enqueue(drafts))
+        await self._resources.redis_retry.finish(lambda: self._resources.enqueue(drafts))
 
     async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
         """The states of this job's children of a kind, by the keys given to `spawn`."""

@@ -137,7 +137,7 @@ class Executor:
         resources = self.resources
         # A job that can't be claimed keeps its message, and its place here: while Redis takes
         # nothing, nothing more is taken from the broker.
-        result = await resources.patience.begin(lambda: resources.records.claim(wakeup))
+        result = await resources.redis_retry.begin(lambda: resources.records.claim(wakeup))
         if (claim := result.claim) is not None:
             # Two tasks of a client without our package may have one id: then it is the other one's.
             problem = wakeup.problem if claim.payload == wakeup.job else None
@@ -151,7 +151,7 @@ class Executor:
 
     async def leave(self, job_id: str, kind: str) -> None:
         """Have a job woken again, for a worker of a newer release: this one does not know its kind."""
-        await self.resources.patience.begin(lambda: self.resources.records.leave(job_id))
+        await self.resources.redis_retry.begin(lambda: self.resources.records.leave(job_id))
         self._log_left(job_id, kind)
 
     def _log_left(self, job_id: str, kind: str) -> None:
@@ -226,7 +226,7 @@ class Executor:
             return None
         if led_to.state.ended:
             await _abandon(run, led_to)
-        state = await self.resources.patience.finish(lambda: self._written(run, led_to))
+        state = await self.resources.redis_retry.finish(lambda: self._written(run, led_to))
         _report(run, led_to, state)
         return state
 

@@ -27,7 +27,7 @@ Found = TypeVar("Found")
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, drk_…")]
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds for the database; another process may be writing to an SQLite file."""
 
 _OPTIONS = {
@@ -119,7 +119,7 @@ async def _ask(question: "Callable[[KeyService], Awaitable[Found]]") -> Found:
     from dingrelay_workers.keys.service import KeyService
 
     async with opened(Settings.load().home) as database:
-        return await question(KeyService(database, patience=PATIENCE))
+        return await question(KeyService(database, timeout=TIMEOUT))
 
 
 def _warn_of_unknown_apps(names: list[str]) -> None:

@@ -38,7 +38,7 @@ from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.keys.documents import IssuedKey, KeyDocument
 from dingrelay_workers.keys.models import ApiKeyRow
 
-PATIENCE = 1.5
+TIMEOUT = 1.5
 """Seconds that a request waits for the database; a refused client retries within two."""
 
 FRESH = 5.0
@@ -170,7 +170,7 @@ class KeyService:
 
     Args:
         database: with its tables.
-        patience: seconds that the database may take.
+        timeout: seconds that the database may take.
         write_uses_every: seconds between two writes of the last uses.
     """
 
@@ -178,11 +178,11 @@ class KeyService:
         self,
         database: Database,
         *,
-        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
         write_uses_every: float = WRITE_USES_EVERY,
     ) -> None:
         self._database = database
-        self._patience = patience
+        self._timeout = timeout
         self._known = LastKnown[StoredKey | None](fresh=FRESH)
         self._uses = LastUse(self._write_uses, every=write_uses_every)
 
@@ -228,7 +228,7 @@ class KeyService:
             "old_secrets": {},
             "created_at": datetime.now(UTC),
         }
-        async with answering(self._patience), self._database.write(_WRITER) as connection:
+        async with answering(self._timeout), self._database.write(_WRITER) as connection:
             query = select(ApiKeyRow.id).where(ApiKeyRow.id == key_id)
             if seed is None or (await connection.scalar(query)) is None:
                 await connection.execute(insert(ApiKeyRow).values(**row))
@@ -237,13 +237,13 @@ class KeyService:
 
     async def get(self, key_id: str) -> StoredKey:
         """The key with this id, live or not."""
-        async with answering(self._patience), self._database.read() as connection:
+        async with answering(self._timeout), self._database.read() as connection:
             return await _stored(connection, key_id)
 
     async def list(self) -> Sequence[StoredKey]:
         """All keys, the newest first."""
         query = select(ApiKeyRow.__table__).order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id)
-        async with answering(self._patience), self._database.read() as connection:
+        async with answering(self._timeout), self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [StoredKey.model_validate(row) for row in rows]
 
@@ -256,7 +256,7 @@ class KeyService:
         """
         text, now = new_secret(seed), datetime.now(UTC)
         digest, until = digest_of(key_id, text), now + overlap
-        async with answering(self._patience), self._database.write(_WRITER) as connection:
+        async with answering(self._timeout), self._database.write(_WRITER) as connection:
             stored = await _stored(connection, key_id)
             if end := stored.end(now):
                 raise KeyConflict(key_id, en("{}; create another", end))
@@ -283,7 +283,7 @@ class KeyService:
     async def revoke(self, key_id: str) -> StoredKey:
         """Refuse it from now on."""
         now = datetime.now(UTC)
-        async with answering(self._patience), self._database.write(_WRITER) as connection:
+        async with answering(self._timeout), self._database.write(_WRITER) as connection:
             stored = await _stored(connection, key_id)
             if stored.revoked_at is None:
                 await _change(connection, key_id, revoked_at=now)
@@ -302,13 +302,13 @@ class KeyService:
 
     async def _read(self, key_id: str) -> StoredKey | None:
         try:
-            async with answering(self._patience), self._database.read() as connection:
+            async with answering(self._timeout), self._database.read() as connection:
                 return await _stored(connection, key_id)
         except KeyNotFound:
             return None
 
     async def _write_uses(self, used: Mapping[str, datetime]) -> None:
-        async with answering(self._patience), self._database.write(_WRITER) as connection:
+        async with answering(self._timeout), self._database.write(_WRITER) as connection:
             for key_id, used_at in used.items():
                 await _change(connection, key_id, used_at=used_at)
 

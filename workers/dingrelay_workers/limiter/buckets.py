@@ -178,7 +178,7 @@ def acquire(
         arguments += (rule.burst, rule.rate, rule.top, sibling)
     for ask in asks:
         arguments += (int(ask.aged), ask.woken, ask.sender, *ask.costs)
-    where = [index, *circuit, turns.key, turns.coming]
+    where = [index, *circuit, turns.key, turns.in_turn]
     return ACQUIRE.call([*(rule.key for rule in rules), *where], arguments)
 
 
@@ -209,7 +209,7 @@ def park(
     arguments.append(recipients if shared else 0)
     for rule, cost in zip(rules, costs, strict=True):
         arguments += (rule.burst, rule.rate, rule.top, cost)
-    where = [turns.key, turns.coming, turns.parked(sender), shared]
+    where = [turns.key, turns.in_turn, turns.parked(sender), shared]
     return PARK.call([*(rule.key for rule in rules), *where], arguments)
 
 

@@ -52,9 +52,9 @@ class Turns(NamedTuple):
         return keys.turns(self.name)
 
     @property
-    def coming(self) -> str:
+    def in_turn(self) -> str:
         """The key of jobs that were woken for their turn and have not had their call."""
-        return keys.coming(self.name)
+        return keys.in_turn(self.name)
 
     def parked(self, sender: str) -> str:
         """The key of a sender's parked jobs."""
@@ -70,7 +70,7 @@ def wake_parked(rules: tuple[Rule, ...], turns: Turns, now: int | None = None) -
     arguments += (turns.parked(""), keys.BUCKET_TTL_MS, int(turns.api == MESSAGE_SEND.rule))
     for rule in rules:
         arguments += (rule.burst, rule.rate, rule.top)
-    where = [turns.key, turns.coming, keys.LANES]
+    where = [turns.key, turns.in_turn, keys.LANES]
     return _WAKE.call([*(rule.key for rule in rules), *where], arguments)
 
 

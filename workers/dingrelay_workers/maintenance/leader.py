@@ -150,7 +150,7 @@ class Duty:
             work = self.work = self.work or await self._open(now)
             database_away = work.database_away
             if work.holder != holder:
-                log.info("lead_taken", role=self.name)
+                log.info("leader_elected", role=self.name)
                 work.begin(holder)
             pause = await _watched(work)
         except (_Stuck, RedisError, OSError) as error:

@@ -45,7 +45,7 @@ MOST_KEPT = 50_000
 """People, and answers about them, that a process keeps at hand."""
 ASKS_FOR = 10.0
 """Seconds for which one run of a job looks up recipients; the next run goes on with the rest."""
-DATABASE_PATIENCE = 2.0
+DATABASE_TIMEOUT = 2.0
 """Seconds that a message waits for the directory; then its recipients are unverified."""
 DATABASE_REST = 30.0
 """Seconds for which a directory that did not answer is not asked."""
@@ -176,7 +176,7 @@ class RecipientChecks:
             return unsure
         try:
             found = await asyncio.wait_for(
-                self._found(app, unsure, visible, departments), DATABASE_PATIENCE
+                self._found(app, unsure, visible, departments), DATABASE_TIMEOUT
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the message goes on
             log.warning("recipients_unchecked", app=app, reason=type(error).__name__)

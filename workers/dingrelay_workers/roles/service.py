@@ -21,7 +21,7 @@ from dingrelay_workers.keys.documents import AppChoices, LaneChoices
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.roles.scopes import ROLES
 
-PATIENCE = 2.0
+TIMEOUT = 2.0
 """Seconds for the database."""
 DEPARTMENT = "department:"
 """Prefix of a department's id."""
@@ -93,7 +93,7 @@ class RoleService:
     async def list(self) -> Sequence[GivenRole]:
         """All roles that are given, the latest first."""
         query = select(RoleRow.__table__).order_by(RoleRow.given_at.desc(), RoleRow.number.desc())
-        async with answering(PATIENCE), self._database.read() as connection:
+        async with answering(TIMEOUT), self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
             names = {
                 (row["directory"], row["subject"]): await _name(
@@ -114,7 +114,7 @@ class RoleService:
             DepartmentRow.name.contains(text, autoescape=True), DepartmentRow.left_at.is_(None)
         )
         query = query.order_by(DepartmentRow.app, DepartmentRow.id).limit(limit)
-        async with answering(PATIENCE), self._database.read() as connection:
+        async with answering(TIMEOUT), self._database.read() as connection:
             rows = (await connection.execute(query)).all()
             there = named(text) & UserRow.left_at.is_(None)
             people = await find_people(connection, there, app=None, limit=limit, departments=3)
@@ -133,7 +133,7 @@ class RoleService:
             ContractError: the directory has no such person or department.
         """
         row = {**asked.model_dump(), "given_at": datetime.now(UTC)}
-        async with answering(PATIENCE), self._database.write(_WRITER) as connection:
+        async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
             if await _name(connection, asked.directory, asked.subject) is None:
                 problem = en(
                     "the directory of {} has no such person or department; dingrelay sync reads it",
@@ -152,7 +152,7 @@ class RoleService:
         Raises:
             ContractError: they do not have it.
         """
-        async with answering(PATIENCE), self._database.write(_WRITER) as connection:
+        async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
             before = await self._taken(connection, asked)
             if before is None:
                 raise ContractError("role", en("{} does not have it", asked.subject))

@@ -34,7 +34,7 @@ RETRIES = 6
 
 
 def open_redis(settings: Settings) -> aio.Redis:
-    """Redis as the workers use it: bounded waits, and patience while it restarts."""
+    """Redis as the workers use it: bounded waits, and retries while it restarts."""
     return open_async(
         settings.redis_address,
         blocking=True,
@@ -102,7 +102,7 @@ def passes(error: Exception) -> bool:
     return isinstance(error, RedisError) and str(error).lstrip("-").startswith(_PASSING_CODES)
 
 
-class Patience:
+class RedisRetry:
     """Repeats what Redis failed, until it works or the worker stops."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class Patience:
         Raises:
             RedisError, OSError: it stops, or the trouble is not of the kind that passes.
         """
-        return await self._insist(work, self._stopping.is_set)
+        return await self._repeat(work, self._stopping.is_set)
 
     async def finish(self, work: Callable[[], Awaitable[T]]) -> T:
         """The work's answer, sooner or later, also while the worker stops.
@@ -130,9 +130,9 @@ class Patience:
             RedisError, OSError: its time is over, or the trouble is not of the kind that passes.
         """
         now = asyncio.get_running_loop().time
-        return await self._insist(work, lambda: now() >= self._end)
+        return await self._repeat(work, lambda: now() >= self._end)
 
-    async def _insist(self, work: Callable[[], Awaitable[T]], over: Callable[[], bool]) -> T:
+    async def _repeat(self, work: Callable[[], Awaitable[T]], over: Callable[[], bool]) -> T:
         while True:
             try:
                 answer = await work()

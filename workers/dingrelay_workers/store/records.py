@@ -25,7 +25,7 @@ from dingrelay_tasks.contract import LANES, Json, Lane
 from dingrelay_tasks.sentence import with_parts
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Turn, Turns
-from dingrelay_workers.store.connections import Patience
+from dingrelay_workers.store.connections import RedisRetry
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 
@@ -69,7 +69,7 @@ class Claim:
         requeued: a person had it carried on since that call left.
         steps: outcomes of steps that earlier runs finished.
         waiting: since when it waits for a limit, in ms; 0 if it does not.
-        turn: the lane where it was parked and woken in its sender's turn (`Turns.coming`), or empty.
+        turn: the lane where it was parked and woken in its sender's turn (`Turns.in_turn`), or empty.
         queue: that its wake-ups come from.
         time: Redis's clock, since the claim.
         started: when a worker first had it, in ms; 0 if that is not known.
@@ -327,7 +327,7 @@ class Records:
             late: seconds.
         """
         values: list[Value] = ["late", queue, most, int(late * 1000)]
-        return (await self._claim_waiting([turns.coming], nonce, values))[0]
+        return (await self._claim_waiting([turns.in_turn], nonce, values))[0]
 
     async def _claim_waiting(
         self, where: Sequence[str], nonce: str, values: Sequence[Value]
@@ -527,11 +527,11 @@ class Revocations:
     for the record that it will get.
     """
 
-    def __init__(self, redis: Redis, settings: Settings, patience: Patience) -> None:
+    def __init__(self, redis: Redis, settings: Settings, retry: RedisRetry) -> None:
         self._redis = redis
         self._record_ttl = int(settings.record_ttl * 1000)
         self._dead_ttl = int(settings.dead_ttl * 1000)
-        self._patience = patience
+        self._retry = retry
 
     async def revoke(
         self, ids: Iterable[str], on_cancelled: Callable[[str], object] = lambda _: None
@@ -539,7 +539,7 @@ class Revocations:
         """Cancel these jobs; calls `on_cancelled` for each cancelled now, not for one that runs."""
         for job_id in ids:
             try:
-                cancelled = await self._patience.finish(partial(self._cancel, job_id))
+                cancelled = await self._retry.finish(partial(self._cancel, job_id))
             except (RedisError, OSError) as error:
                 log.error("not_revoked", id=job_id, reason=type(error).__name__)  # noqa: TRY400
             else:

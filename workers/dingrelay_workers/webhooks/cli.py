@@ -37,7 +37,7 @@ Found = TypeVar("Found")
 
 EndpointArgument = Annotated[str, typer.Argument(metavar="ID", help="The endpoint's id, drw_…")]
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds for the database; another process may be writing to an SQLite file."""
 ANSWER = 30.0
 """Seconds for the answer to a test: the time-out of a request, and a worker that is busy."""
@@ -212,7 +212,7 @@ async def _ask(
     for each in apps:
         settings = settings.of_app(each)
     async with opened(settings) as database, impatient_redis(settings) as redis:
-        return await question(WebhookService(database, redis, settings, patience=PATIENCE))
+        return await question(WebhookService(database, redis, settings, timeout=TIMEOUT))
 
 
 def _show_once(made: "IssuedEndpoint") -> None:

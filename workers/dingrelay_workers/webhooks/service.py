@@ -38,7 +38,7 @@ from dingrelay_workers.webhooks.documents import (
 from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, StoredEndpoint
 from dingrelay_workers.webhooks.secret import Generation
 
-PATIENCE = 1.5
+TIMEOUT = 1.5
 """Seconds that a request waits for database and Redis; a refused client retries within two."""
 MOST = 500
 """Endpoints: each is looked at for each notice."""
@@ -56,23 +56,23 @@ class WebhookService:
         database: with its tables.
         redis: where the leader of webhooks listens.
         settings: from what secrets are made, and what may be reached.
-        patience: seconds that database and Redis may take.
+        timeout: seconds that database and Redis may take.
     """
 
     def __init__(
-        self, database: Database, redis: Redis, settings: Settings, *, patience: float = PATIENCE
+        self, database: Database, redis: Redis, settings: Settings, *, timeout: float = TIMEOUT
     ) -> None:
         self._database = database
         self._redis = redis
         self._settings = settings
-        self._patience = patience
+        self._timeout = timeout
 
     async def add(self, wanted: Subscription, *, once: str | None = None) -> IssuedEndpoint:
         """Tell this endpoint from now on."""
         self._check(wanted.url)
         endpoint_id, now = secret.new_id(once), datetime.now(UTC)
         generation = self._generation(1)
-        async with answering(self._patience), self._database.write(WRITER) as connection:
+        async with answering(self._timeout), self._database.write(WRITER) as connection:
             known = await endpoints.all_of(connection)
             for stored in known:
                 if stored.id == endpoint_id:
@@ -98,12 +98,12 @@ class WebhookService:
 
     async def list(self) -> Sequence[Endpoint]:
         """All endpoints, the newest first."""
-        async with answering(self._patience), self._database.read() as connection:
+        async with answering(self._timeout), self._database.read() as connection:
             return [stored.document for stored in await endpoints.all_of(connection)]
 
     async def get(self, endpoint: str) -> EndpointStatus:
         """One of them."""
-        async with answering(self._patience), self._database.read() as connection:
+        async with answering(self._timeout), self._database.read() as connection:
             stored = await _found(connection, endpoint)
             now = datetime.now(UTC)
             backlog, under_way = await deliveries.counts(connection, endpoint, now)
@@ -128,14 +128,14 @@ class WebhookService:
         limit: int,
     ) -> Sequence[DeliveryDocument]:
         """Deliveries of an endpoint one by one, of the latest notices first, behind the notice with this number."""
-        async with answering(self._patience), self._database.read() as connection:
+        async with answering(self._timeout), self._database.read() as connection:
             await _found(connection, endpoint)
             rows = await deliveries.of_endpoint(connection, endpoint, state, behind, limit)
         return [DeliveryDocument.model_validate(row) for row in rows]
 
     async def pause(self, endpoint: str) -> Endpoint:
         """Tell it nothing for now."""
-        async with answering(self._patience), self._database.write(WRITER) as connection:
+        async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _found(connection, endpoint)
             if stored.state == "disabled":
                 raise EndpointConflict(endpoint, en("is disabled: {}", stored.reason))
@@ -163,7 +163,7 @@ class WebhookService:
         after = {"skip": skip, "since": since, "notices": sorted(numbers)}
         count = behind = 0
         while True:
-            async with answering(self._patience), self._database.write(WRITER) as connection:
+            async with answering(self._timeout), self._database.write(WRITER) as connection:
                 stored = await _found(connection, endpoint)
                 if not behind:
                     before = {"state": stored.state, "reason": stored.reason}
@@ -193,7 +193,7 @@ class WebhookService:
         """
         now = datetime.now(UTC)
         until = now + overlap
-        async with answering(self._patience), self._database.write(WRITER) as connection:
+        async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _found(connection, endpoint)
             present, *older = stored.generations
             generation = self._generation(present.number + 1)
@@ -217,7 +217,7 @@ class WebhookService:
 
     async def remove(self, endpoint: str) -> None:
         """Forget it."""
-        async with answering(self._patience), self._database.write(WRITER) as connection:
+        async with answering(self._timeout), self._database.write(WRITER) as connection:
             name = (await _found(connection, endpoint)).name
             await audit.record(connection, "remove", "webhook", endpoint, before={"name": name})
             await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint))
@@ -228,7 +228,7 @@ class WebhookService:
         at = datetime.now(UTC)
         data = {"endpoint": endpoint}
         notice = Notice(type=notice_types.TEST, app="default", at=at, data=data)
-        async with answering(self._patience), self._database.write(WRITER) as connection:
+        async with answering(self._timeout), self._database.write(WRITER) as connection:
             await _found(connection, endpoint)
             (number,) = (await outbox.record(connection, [notice])).values()
             row = {"endpoint": endpoint, "notice": number, "state": "test"}
@@ -282,7 +282,7 @@ class WebhookService:
     async def _signal(self) -> None:
         """The state in SQL is what counts; without this word the fleet looks within seconds."""
         with suppress(RedisError, OSError):  # TimeoutError is one of the latter
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 await NOTICES.announce(self._redis)
 
 

@@ -10,10 +10,10 @@ from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.approvals.service import ApprovalService
-from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in import answers
+from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, structured
 from dingrelay_workers.gateway.drop_in.job_call import Caller, refusal_of, run_change, verbatim
-from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.authentication import may_see
 
@@ -64,7 +64,7 @@ async def create(caller: Caller, call: Incoming) -> DoorAnswer:
     instance = status.result["instance_id"]
     if call.dialect == "rest":
         return DoorAnswer({"instanceId": instance})
-    return words.ok(process_instance_id=instance)
+    return answers.ok(process_instance_id=instance)
 
 
 async def check_visible(caller: Caller, key: ApiKey, call: Incoming) -> None:
@@ -77,11 +77,11 @@ async def check_visible(caller: Caller, key: ApiKey, call: Incoming) -> None:
     if key.sender == ANY:
         return
     if _INSTANCE in call.query:  # DingTalk might read it there
-        raise Refusal(words.invalid(_INSTANCE, "is given twice"))
+        raise Refusal(answers.invalid(_INSTANCE, "is given twice"))
     instance = str(call.fields.get(_INSTANCE, ""))
     status = await caller.context.service(ApprovalService).get(caller.app, instance)
     if status is None or not may_see(key, sender=status.sender, app=caller.app):
-        raise Refusal(words.FORBIDDEN)
+        raise Refusal(answers.FORBIDDEN)
 
 
 def _plain(fields: Mapping[str, Any], call: Incoming) -> dict[str, Any] | None:
@@ -90,7 +90,7 @@ def _plain(fields: Mapping[str, Any], call: Incoming) -> dict[str, Any] | None:
     given = {name: value for name, value in fields.items() if value not in (None, "", [])}
     for needed in ("process_code", "originator", "form"):
         if names[needed] not in given:
-            raise Refusal(words.missing(names[needed]))
+            raise Refusal(answers.missing(names[needed]))
     steps = given.pop(_PEOPLE, None) if call.dialect == "oapi" else None
     if given.keys() - {*names.values(), *_AGENTS}:
         return None
@@ -99,7 +99,7 @@ def _plain(fields: Mapping[str, Any], call: Incoming) -> dict[str, Any] | None:
     if form is None or approvers is None:
         return None
     if names["department"] not in given and (call.dialect == "oapi" or not approvers):
-        raise Refusal(words.missing(names["department"]))
+        raise Refusal(answers.missing(names["department"]))
     job: dict[str, Any] = {
         "process_code": given[names["process_code"]],
         "originator": given[names["originator"]],
@@ -159,9 +159,9 @@ def _whole(value: Any, name: str) -> int:
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
-        raise Refusal(words.invalid(name)) from None
+        raise Refusal(answers.invalid(name)) from None
 
 
-def _refusal(error: ContractError, call: Incoming) -> words.Words:
+def _refusal(error: ContractError, call: Incoming) -> answers.RefusalTexts:
     name, _, _ = error.field.partition(".")
-    return words.invalid(_NAMES[call.dialect].get(name, name), error.problem)
+    return answers.invalid(_NAMES[call.dialect].get(name, name), error.problem)

@@ -20,13 +20,14 @@ from dingrelay_tasks.api_call import ROBOT, ApiCall
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.gateway.drop_in import (
+    answers,
     approvals,
     media,
     messages,
     robots,
     tokens,
-    words,
 )
+from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal
 from dingrelay_workers.gateway.drop_in.incoming import (
     TOKEN_PARAMETER,
     TOP_GATEWAY,
@@ -45,10 +46,9 @@ from dingrelay_workers.gateway.drop_in.job_call import (
     run_read,
     verbatim,
 )
-from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http import problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.edge import check_headers
+from dingrelay_workers.http.middleware import check_headers
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import BODY_LIMIT, CALLER, CONTEXT, ROUTE, GatewayContext
 
@@ -76,7 +76,7 @@ async def pass_through(caller: Caller, asked: Incoming) -> DoorAnswer:
         )
     except ContractError as error:
         if error.field in {"path", "method"}:
-            raise Refusal(words.no_such_api(asked.path)) from None
+            raise Refusal(answers.no_such_api(asked.path)) from None
         raise
     if job.effect == "none":
         return verbatim(await run_read(caller, job), asked.path)
@@ -131,14 +131,14 @@ _TOKENS: dict[tuple[str, str], TokenHandler] = {
     ("POST", "/v1.0/oauth2/accessToken"): tokens.access_token,
 }
 
-_MEANT: dict[str, words.Words] = {
-    problems.THROTTLED.name: words.THROTTLED,
-    problems.QUEUE_FULL.name: words.THROTTLED,
-    problems.FORBIDDEN.name: words.FORBIDDEN,
-    problems.UNAVAILABLE.name: words.BUSY,
-    problems.TOO_LARGE.name: words.BODY_TOO_LARGE,
-    problems.TIMEOUT.name: words.BODY_LATE,
-    problems.UNSUPPORTED.name: words.CONTENT_TYPE,
+_MEANT: dict[str, answers.RefusalTexts] = {
+    problems.THROTTLED.name: answers.THROTTLED,
+    problems.QUEUE_FULL.name: answers.THROTTLED,
+    problems.FORBIDDEN.name: answers.FORBIDDEN,
+    problems.UNAVAILABLE.name: answers.BUSY,
+    problems.TOO_LARGE.name: answers.BODY_TOO_LARGE,
+    problems.TIMEOUT.name: answers.BODY_LATE,
+    problems.UNSUPPORTED.name: answers.CONTENT_TYPE,
 }
 """Problems that DingTalk has words for; the others are of requests that can't be read."""
 
@@ -177,15 +177,15 @@ async def _answered(request: web.Request, context: GatewayContext) -> web.Respon
         head = replace(head_of(request), changes=changes)
         answer = await _answer(request, context, head)
     except Refusal as refusal:
-        answer = words.refused(refusal.words, path)
+        answer = answers.refused(refusal.words, path)
     except ContractError as error:
-        answer = words.refused(words.invalid(error.field, error.problem), path)
+        answer = answers.refused(answers.invalid(error.field, error.problem), path)
     except Problem as problem:
-        answer = words.refused(_MEANT.get(problem.kind.name, words.UNREADABLE), path)
+        answer = answers.refused(_MEANT.get(problem.kind.name, answers.UNREADABLE), path)
         headers = problem.headers
     except DingrelayError:
-        answer = words.refused(words.BUSY, path)
-    response = answer.response(words.dialect_of(path))
+        answer = answers.refused(answers.BUSY, path)
+    response = answer.response(answers.dialect_of(path))
     response.headers.update(headers)
     if changes:
         # Sent here, and not by the server afterwards: where the client has gone, nothing was answered. Twice
@@ -209,14 +209,14 @@ async def _answer(request: web.Request, context: GatewayContext, head: Incoming)
             key = await _caller(request, context, passage.call)
             return passage.envelope(await _dispatch(context, key, passage.call))
         except Refusal as refusal:
-            return passage.envelope(words.refused(refusal.words, passage.call.path))
+            return passage.envelope(answers.refused(refusal.words, passage.call.path))
     if head.path == ROBOT:
         request[CALLER] = "robot"
         if head.method != "POST":
-            raise Refusal(words.POST_ONLY)
+            raise Refusal(answers.POST_ONLY)
         return await robots.post(context_of(context, ROBOTS), head, request, STRANGERS_LIMIT)
     if head.path == STREAM:
-        raise Refusal(words.STREAM)
+        raise Refusal(answers.STREAM)
     fetch = _TOKENS.get((head.method, head.path))
     if fetch is None and head.method == "POST" and _CORPORATION_TOKEN.fullmatch(head.path):
         fetch = tokens.corporation_token
@@ -240,7 +240,7 @@ async def _caller(request: web.Request, context: GatewayContext, call: Incoming)
     key = await tokens.caller(context, call)
     request[CALLER] = f"{key.id} {key.name}"
     if not key.permits(scope_of(call)):
-        raise Refusal(words.FORBIDDEN)
+        raise Refusal(answers.FORBIDDEN)
     return key
 
 
@@ -257,7 +257,7 @@ async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Doo
     except messages.Answered as ended:
         return ended.answer
     except ContractError as error:
-        raise Refusal(words.invalid(error.field, error.problem)) from None
+        raise Refusal(answers.invalid(error.field, error.problem)) from None
 
 
 def scope_of(call: Incoming) -> str:

@@ -7,15 +7,15 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from dingrelay_workers.gateway.drop_in import words
-from dingrelay_workers.gateway.drop_in.words import Dialect, Refusal
+from dingrelay_workers.gateway.drop_in import answers
+from dingrelay_workers.gateway.drop_in.answers import Dialect, Refusal
 from dingrelay_workers.http.body_reader import parse_json, read_bytes
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import BODY_LIMIT
 
 if TYPE_CHECKING:
     from dingrelay_workers.gateway.drop_in.job_call import ChangingCall
-from dingrelay_workers.gateway.drop_in.words import DoorAnswer
+from dingrelay_workers.gateway.drop_in.answers import DoorAnswer
 
 TOKEN_HEADER = "x-acs-dingtalk-access-token"  # noqa: S105 - the header's name
 TOKEN_PARAMETER = "access_token"  # noqa: S105 - the parameter's name
@@ -49,7 +49,7 @@ class Incoming:
     @property
     def dialect(self) -> Dialect:
         """The dialect of the call."""
-        return words.dialect_of(self.path)
+        return answers.dialect_of(self.path)
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -66,7 +66,7 @@ def head_of(request: web.Request) -> Incoming:
     query = _single(request)
     path = request.rel_url.raw_path
     token = request.headers.get(TOKEN_HEADER, "")
-    if words.dialect_of(path) == "oapi":
+    if answers.dialect_of(path) == "oapi":
         token = query.get(TOKEN_PARAMETER, "")
     query.pop(TOKEN_PARAMETER, None)
     return Incoming(request.method, path, query, None, token)
@@ -96,7 +96,7 @@ def _single(request: web.Request) -> dict[str, str]:
     for name, value in request.query.items():
         if name in query:
             # Two programs on the way may each take another one of them.
-            raise Refusal(words.invalid(name[:60], "is given twice"))
+            raise Refusal(answers.invalid(name[:60], "is given twice"))
         query[name] = value
     return query
 
@@ -109,13 +109,13 @@ def _body(request: web.Request, path: str, content: bytes) -> dict[str, Any] | l
     if kind == FORM and (path.startswith("/topapi/") or path == TOP_GATEWAY):
         return _form(content)
     if kind != JSON:
-        raise Refusal(words.CONTENT_TYPE)
+        raise Refusal(answers.CONTENT_TYPE)
     try:
         found = parse_json(content)
     except Problem:
-        raise Refusal(words.NO_JSON) from None
+        raise Refusal(answers.NO_JSON) from None
     if not isinstance(found, dict | list):
-        raise Refusal(words.NO_JSON)
+        raise Refusal(answers.NO_JSON)
     return cast("dict[str, Any] | list[Any]", found)
 
 
@@ -126,10 +126,10 @@ def _form(content: bytes) -> dict[str, Any]:
             content.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict"
         )
     except ValueError:  # UnicodeDecodeError is one, too
-        raise Refusal(words.NO_JSON) from None
+        raise Refusal(answers.NO_JSON) from None
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise Refusal(words.invalid("body", "names a field twice"))
+        raise Refusal(answers.invalid("body", "names a field twice"))
     return {name: structured(value) for name, value in fields.items()}
 
 
@@ -203,7 +203,7 @@ def passage_of(call: Incoming) -> Passage:
     given = {**call.query, **call.fields}
     method, session = given.get("method"), given.get("session", "")
     if not isinstance(method, str) or not method.replace(".", "").replace("_", "").isalnum():
-        raise Refusal(words.missing("method"))
+        raise Refusal(answers.missing("method"))
     path = _FORMER.get(method)
     if path is None:
         path = f"/topapi/{method.removeprefix(_CURRENT).replace('.', '/')}"

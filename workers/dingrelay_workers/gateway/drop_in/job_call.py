@@ -26,9 +26,9 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_tasks.contract import LANES, Contract, ContractError, Lane
 from dingrelay_tasks.robot_post import ROBOTS
-from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in import answers
+from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal, RefusalTexts
 from dingrelay_workers.gateway.drop_in.incoming import Incoming
-from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal, Words
 from dingrelay_workers.http.api_keys import TARGET, ApiKey
 from dingrelay_workers.http.routes import GatewayContext
 
@@ -38,25 +38,25 @@ _OURS = re.compile(r"quota|[a-z]+(?:_[a-z]+)+")
 LONGEST_CODE = 10
 """Digits of an errcode at most."""
 
-_BY_CLASS: Mapping[str, Words] = {
-    "permission": words.FORBIDDEN,
-    "quota": words.QUOTA,
-    "throttled": words.THROTTLED,
-    "not_found": words.NOT_FOUND,
-    "permanent": words.PARAMETER,
-    "contract": words.PARAMETER,
+_BY_CLASS: Mapping[str, RefusalTexts] = {
+    "permission": answers.FORBIDDEN,
+    "quota": answers.QUOTA,
+    "throttled": answers.THROTTLED,
+    "not_found": answers.NOT_FOUND,
+    "permanent": answers.PARAMETER,
+    "contract": answers.PARAMETER,
 }
 """Refusals by class of error, where DingTalk's own code is unknown or is of the other dialect."""
 
-_OLD_CODES: Mapping[str, Words] = {
-    "processCodeError": words.TEMPLATE,
-    "820001": words.TEMPLATE,
-    "830001": words.TEMPLATE,
-    "formConverterError": words.FORM,
-    "illegalComponent": words.FORM,
-    "810003": words.FORM,
-    "invalidAgentId": words.AGENT,
-    "40056": words.AGENT,
+_OLD_CODES: Mapping[str, RefusalTexts] = {
+    "processCodeError": answers.TEMPLATE,
+    "820001": answers.TEMPLATE,
+    "830001": answers.TEMPLATE,
+    "formConverterError": answers.FORM,
+    "illegalComponent": answers.FORM,
+    "810003": answers.FORM,
+    "invalidAgentId": answers.AGENT,
+    "40056": answers.AGENT,
 }
 """Codes of approvals that both dialects have a word for."""
 
@@ -67,28 +67,28 @@ def verbatim(status: JobStatus, path: str) -> DoorAnswer:
         return DoorAnswer(status.result.get("answer") or {})
     if status.state != State.UNKNOWN and status.error and status.error.answer:
         return DoorAnswer(status.error.answer.body, status.error.answer.status)
-    return words.refused(refusal_of(status), path)
+    return answers.refused(refusal_of(status), path)
 
 
-def refusal_of(status: JobStatus) -> Words:
+def refusal_of(status: JobStatus) -> RefusalTexts:
     """The refusal for a job that did not end well."""
     error = status.error
     match status.state:
         case State.UNKNOWN:
-            return words.ambiguous(status.id)
+            return answers.ambiguous(status.id)
         case State.CANCELLED:
-            return words.cancelled(status.id)
+            return answers.cancelled(status.id)
         case State.DEAD if error is not None:
             pass
         case _:
-            return words.BUSY
-    return _OLD_CODES.get(error.code) or _words_of(error) or words.BUSY
+            return answers.BUSY
+    return _OLD_CODES.get(error.code) or _words_of(error) or answers.BUSY
 
 
-def _words_of(error: JobError) -> Words | None:
+def _words_of(error: JobError) -> RefusalTexts | None:
     """DingTalk's code as far as it is one of either dialect, with the class's word in the other."""
     if error.error_class == "contract":
-        found = words.FORM if error.code.startswith("form") else words.PARAMETER
+        found = answers.FORM if error.code.startswith("form") else answers.PARAMETER
         return replace(found, errmsg=f"{found.errmsg}: {error.message}")
     meant = _BY_CLASS.get(error.error_class)
     if meant is None:
@@ -164,7 +164,7 @@ def caller_for(context: GatewayContext, key: ApiKey, app: str) -> Caller:
     """
     lane = next(filter(key.permits_lane, _LANES), None)
     if lane is None:
-        raise Refusal(words.FORBIDDEN)
+        raise Refusal(answers.FORBIDDEN)
     return Caller(context, key.id, app, lane, context.sender_of(key))
 
 
@@ -173,7 +173,7 @@ def context_of(context: GatewayContext, app: str) -> GatewayContext:
     try:
         return context.of(app)
     except ContractError:
-        raise Refusal(words.FORBIDDEN) from None
+        raise Refusal(answers.FORBIDDEN) from None
 
 
 def _app(settings: Settings, key: ApiKey, agent: str) -> str:
@@ -183,20 +183,20 @@ def _app(settings: Settings, key: ApiKey, agent: str) -> str:
         if found:
             return DEFAULT_APP if DEFAULT_APP in found else found[0]
         if any(known.values()):
-            raise Refusal(words.AGENT)
+            raise Refusal(answers.AGENT)
     if key.permits_app(DEFAULT_APP):
         return DEFAULT_APP
     apps = [each for each in key.apps if each != ROBOTS and not TARGET.match(each)]
     if len(apps) == 1:
         return apps[0]
-    raise Refusal(words.FORBIDDEN)
+    raise Refusal(answers.FORBIDDEN)
 
 
 async def run_read(caller: Caller, job: Contract) -> JobStatus:
     """Enqueue a call that reads, and wait for its end. Nothing of it stays in Redis.
 
     Raises:
-        Refusal: it has not ended (`words.BUSY`), and is not made any more.
+        Refusal: it has not ended (`answers.BUSY`), and is not made any more.
         Problem: too many jobs wait.
         ServiceUnavailable: Redis is away.
     """
@@ -206,7 +206,7 @@ async def run_read(caller: Caller, job: Contract) -> JobStatus:
         await caller.context.records.cancel(draft.id)
     await caller.context.records.forget(draft.id)
     if not status.state.ended:
-        raise Refusal(words.BUSY)
+        raise Refusal(answers.BUSY)
     return status
 
 
@@ -230,7 +230,7 @@ async def run_change(
         grace: seconds after its answer in which an equal call is the same one.
 
     Raises:
-        Refusal: it has not ended yet (`words.BUSY`), or the call is too large for a job.
+        Refusal: it has not ended yet (`answers.BUSY`), or the call is too large for a job.
         Problem: too many jobs wait.
         ServiceUnavailable: Redis is away.
     """
@@ -247,7 +247,7 @@ async def run_change(
     else:
         await change.give_back()
     if not status.state.ended:
-        raise Refusal(words.BUSY)
+        raise Refusal(answers.BUSY)
     return status
 
 
@@ -256,14 +256,14 @@ async def _run(context: GatewayContext, job: Contract, draft: record.Draft) -> J
     await context.depths.check(job.queue)
     [accepted] = await context.records.enqueue([draft])
     if accepted.conflict:
-        raise Refusal(words.BUSY)
+        raise Refusal(answers.BUSY)
     if accepted.created:
         context.metrics.jobs.labels(draft.kind, draft.lane).inc()
     await context.ends.wait(draft.id, ANSWER_WITHIN)
     try:
         return await context.records.status(draft.id)
     except JobNotFound:
-        raise Refusal(words.BUSY) from None
+        raise Refusal(answers.BUSY) from None
 
 
 class ChangingCall:
@@ -336,16 +336,16 @@ class ChangingCall:
 
     async def answered(self) -> None:
         """Say that its answer has left; its client was there."""
-        answers = self._context.door_answers
-        answers.add(self._name)
+        pending = self._context.door_answers
+        pending.add(self._name)
         try:
             await self._end(self._grace_ms, answered=True)
         except BaseException:
             # Redis refuses the mark: this gateway knows it for as long as the name lives.
             lives = keys.DOOR_REQUEST_TTL_MS / 1000
-            asyncio.get_running_loop().call_later(lives, answers.discard, self._name)
+            asyncio.get_running_loop().call_later(lives, pending.discard, self._name)
             raise
-        answers.discard(self._name)
+        pending.discard(self._name)
 
     async def _end(self, ttl_ms: int, *, answered: bool = False) -> None:
         # Equal requests may see one end at different times: by then the name may be the next's.

@@ -16,16 +16,16 @@ from dingrelay_producers.store.scripts import Script
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.media_upload import LARGEST, MediaUpload
-from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in import answers
+from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal
 from dingrelay_workers.gateway.drop_in.incoming import UPLOAD, Incoming
 from dingrelay_workers.gateway.drop_in.job_call import Caller, run_change, verbatim
-from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.body_reader import read_bytes
 from dingrelay_workers.http.problems import TOO_LARGE, Problem
 
 WITHIN = 60.0
 """Seconds in which the file must have arrived."""
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds that a file waits to be received; until then it stays with its sender."""
 SMALLEST = 100_000
 """Bytes that the smallest file counts: files are counted one by one."""
@@ -52,11 +52,13 @@ async def upload(caller: Caller, call: Incoming, request: web.Request) -> DoorAn
         )
     except ContractError as error:
         wrong_type = error.field == "content_type"
-        meant = words.NO_MULTIPART if wrong_type else words.invalid(error.field, error.problem)
+        meant = answers.NO_MULTIPART if wrong_type else answers.invalid(error.field, error.problem)
         raise Refusal(meant) from None
     digest = await _received(caller, request)
     if digest is None:
-        return DoorAnswer(words.refused(words.BUSY, UPLOAD).content, HTTPStatus.SERVICE_UNAVAILABLE)
+        return DoorAnswer(
+            answers.refused(answers.BUSY, UPLOAD).content, HTTPStatus.SERVICE_UNAVAILABLE
+        )
     job = job.model_copy(update={"upload": digest})
     equal = ["POST", UPLOAD, digest, dict(call.query)]
     status = await run_change(caller, job, call, equal)
@@ -75,7 +77,7 @@ async def _received(caller: Caller, request: web.Request) -> str | None:
         ServiceUnavailable: Redis is away.
     """
     try:
-        await asyncio.wait_for(caller.context.upload_places.acquire(), PATIENCE)
+        await asyncio.wait_for(caller.context.upload_places.acquire(), TIMEOUT)
     except TimeoutError:
         await _discard(request)
         return None
@@ -85,7 +87,7 @@ async def _received(caller: Caller, request: web.Request) -> str | None:
     except Problem as problem:
         if problem.kind is not TOO_LARGE:
             raise
-        raise Refusal(words.FILE_TOO_LARGE) from None
+        raise Refusal(answers.FILE_TOO_LARGE) from None
     finally:
         caller.context.upload_places.release()
 

@@ -21,7 +21,8 @@ from dingrelay_tasks.context import SAME_CONTENT_CODE
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.message_result import NOBODY_REACHABLE
 from dingrelay_tasks.message_send import MessageSend
-from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in import answers
+from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal, RefusalTexts
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, structured
 from dingrelay_workers.gateway.drop_in.job_call import (
     Caller,
@@ -30,7 +31,6 @@ from dingrelay_workers.gateway.drop_in.job_call import (
     run_read,
     verbatim,
 )
-from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal, Words
 from dingrelay_workers.http.problems import member
 
 MOST_REPAIRS = 50
@@ -53,7 +53,7 @@ def message_send(to: Mapping[str, Any], message: Any) -> MessageSend:
         except ContractError as error:
             if not _repaired(job, error):
                 raise Refusal(_refusal(error)) from None
-    raise Refusal(words.invalid("msg"))
+    raise Refusal(answers.invalid("msg"))
 
 
 def _repaired(job: dict[str, Any], error: ContractError) -> bool:
@@ -78,18 +78,18 @@ def _repaired(job: dict[str, Any], error: ContractError) -> bool:
     return False
 
 
-def _refusal(error: ContractError) -> Words:
+def _refusal(error: ContractError) -> RefusalTexts:
     place = error.field
     if place == f"{MESSAGE}.msgtype":
-        return words.MESSAGE_TYPE
+        return answers.MESSAGE_TYPE
     if place.split(".")[0] == MESSAGE:
         place = "msg" + place.removeprefix(MESSAGE)
         if error.code == "string_too_long" or error.problem.startswith("more than"):
-            return words.Words(34_016, f"消息内容过长 {place}", 400, "invalidParameter")
+            return answers.RefusalTexts(34_016, f"消息内容过长 {place}", 400, "invalidParameter")
         if error.code in _ABSENT or error.problem.startswith("is required"):
-            return words.missing(place)
-        return words.Words(40_035, f"不合法的参数 {place}", 400, "invalidParameter")
-    return words.invalid(place.replace("to.users", "userid_list"), error.problem)
+            return answers.missing(place)
+        return answers.RefusalTexts(40_035, f"不合法的参数 {place}", 400, "invalidParameter")
+    return answers.invalid(place.replace("to.users", "userid_list"), error.problem)
 
 
 CONVERSATION = "/topapi/message/corpconversation"
@@ -104,7 +104,7 @@ MOST_DEPARTMENTS = 20
 LARGEST_TASK = 2**63
 FINISHED = {"progress_in_percent": 100, "status": 2}
 WAITING = {"progress_in_percent": 0, "status": 0}
-UNFINISHED = words.Words(41_052, "发送进度未完成，暂时不返回结果", 400, "invalidParameter")
+UNFINISHED = answers.RefusalTexts(41_052, "发送进度未完成，暂时不返回结果", 400, "invalidParameter")
 PER_DAY = 500
 """Messages of an app to one person (API §2.1)."""
 
@@ -177,7 +177,7 @@ async def _send(caller: Caller, call: Incoming) -> DoorAnswer:
     request_id = next((str(each["request_id"]) for each in made if each.get("request_id")), "")
     named = job.to.users if not (job.to.departments or job.to.everyone) else None
     task_id = await _note(caller, status.id, named)
-    return words.ok(task_id=task_id, request_id=request_id)
+    return answers.ok(task_id=task_id, request_id=request_id)
 
 
 def reaches_nobody(status: JobStatus) -> bool:
@@ -187,19 +187,19 @@ def reaches_nobody(status: JobStatus) -> bool:
 
 def _message(fields: Mapping[str, Any]) -> MessageSend:
     if not _text(fields, "agent_id"):
-        raise Refusal(words.missing("agent_id"))
+        raise Refusal(answers.missing("agent_id"))
     message = structured(fields.get("msg"))
     if message in (None, ""):
-        raise Refusal(words.missing("msg"))
+        raise Refusal(answers.missing("msg"))
     everyone = str(fields.get("to_all_user") or "").lower() in _TRUE
     users = [] if everyone else _parts(fields, "userid_list")
     departments = [] if everyone else _parts(fields, "dept_id_list")
     if not (everyone or users or departments):
-        raise Refusal(words.missing("userid_list,dept_id_list,to_all_user"))
+        raise Refusal(answers.missing("userid_list,dept_id_list,to_all_user"))
     if len(users) > MOST_USERS:
-        raise Refusal(words.invalid("userid_list", f"最多{MOST_USERS}个"))
+        raise Refusal(answers.invalid("userid_list", f"最多{MOST_USERS}个"))
     if len(departments) > MOST_DEPARTMENTS:
-        raise Refusal(words.invalid("dept_id_list", f"最多{MOST_DEPARTMENTS}个"))
+        raise Refusal(answers.invalid("dept_id_list", f"最多{MOST_DEPARTMENTS}个"))
     to = {
         "users": list(dict.fromkeys(users)),
         "departments": [_whole(each, "dept_id_list") for each in departments],
@@ -210,19 +210,19 @@ def _message(fields: Mapping[str, Any]) -> MessageSend:
 
 async def _progress(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
-        return words.ok(progress=WAITING)
+        return answers.ok(progress=WAITING)
     worst: Mapping[str, Any] = FINISHED
     for answer in await _ask(task, PROGRESS):
         progress: Mapping[str, Any] = answer.get("progress") or WAITING
         worst = min(worst, progress, key=lambda each: int(each.get("status", 0)))
-    return words.ok(progress=dict(worst))
+    return answers.ok(progress=dict(worst))
 
 
 async def _result(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
         raise Refusal(UNFINISHED)
-    answers = await _ask(task, RESULT)
-    results = [answer.get("send_result") or {} for answer in answers]
+    reports = await _ask(task, RESULT)
+    results = [answer.get("send_result") or {} for answer in reports]
     result: dict[str, Any] = {
         name: [user for each in results for user in each.get(name) or [] if _own(task, user)]
         for name in _LISTS
@@ -239,15 +239,15 @@ async def _result(task: Task) -> DoorAnswer:
     result["forbidden_list"] = [*forbidden, *task.left_out]
     result["invalid_user_id_list"] += task.invalid
     result["forbidden_user_id_list"] += [entry["userid"] for entry in task.left_out]
-    return words.ok(send_result=result)
+    return answers.ok(send_result=result)
 
 
 async def _recall(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
         # It has not left: cancel it, as there is nothing to recall.
         if await task.caller.context.records.cancel(task.status.id) == State.CANCELLED:
-            return words.ok()
-        raise Refusal(words.BUSY)
+            return answers.ok()
+        raise Refusal(answers.BUSY)
     await _check_own(task)
     kept = await _kept(task)
     await _ask(task, RECALL)
@@ -255,8 +255,8 @@ async def _recall(task: Task) -> DoorAnswer:
         problem = (
             f"{', '.join(kept)} keep the message: they have it by a call whose answer was lost"
         )
-        raise Refusal(words.invalid(task.parameter, problem))
-    return words.ok()
+        raise Refusal(answers.invalid(task.parameter, problem))
+    return answers.ok()
 
 
 async def _kept(task: Task) -> list[str]:
@@ -265,10 +265,10 @@ async def _kept(task: Task) -> list[str]:
     repeats = [bool(each.get("repeated")) for each in made]
     if not any(repeats):
         return []
-    answers = await _ask(task, RESULT)
+    reports = await _ask(task, RESULT)
     return [
         entry["userid"]
-        for repeated, answer in zip(repeats, answers, strict=True)
+        for repeated, answer in zip(repeats, reports, strict=True)
         if repeated
         for entry in (answer.get("send_result") or {}).get("forbidden_list") or []
         if str(entry.get("code")) == SAME_CONTENT_CODE and _own(task, entry.get("userid"))
@@ -281,7 +281,7 @@ async def _status_bar(task: Task) -> DoorAnswer:
     await _check_own(task)
     given = {name: value for name, value in task.call.fields.items() if name.startswith("status_")}
     await _ask(task, STATUS_BAR, given)
-    return words.ok()
+    return answers.ok()
 
 
 async def _check_own(task: Task) -> None:
@@ -293,7 +293,7 @@ async def _check_own(task: Task) -> None:
         reached = {user for name in _LISTS for user in result.get(name) or []}
         if not all(_own(task, user) for user in reached):
             problem = "the message shared its call with others, and can't be changed alone"
-            raise Refusal(words.invalid(task.parameter, problem))
+            raise Refusal(answers.invalid(task.parameter, problem))
 
 
 async def _ask(
@@ -356,19 +356,19 @@ async def _note(caller: Caller, job_id: str, users: Sequence[str] | None) -> int
 
 async def _find(caller: Caller, call: Incoming, name: str) -> Task:
     if not _text(call.fields, "agent_id"):
-        raise Refusal(words.missing("agent_id"))
+        raise Refusal(answers.missing("agent_id"))
     if call.fields.get(name) in (None, ""):
-        raise Refusal(words.missing(name))
+        raise Refusal(answers.missing(name))
     task_id = _whole(call.fields[name], name)
     async with asking():
         found = await caller.context.redis.get(keys.door_task(caller.id, str(task_id)))
     if found is None:
-        raise Refusal(words.invalid(name))
+        raise Refusal(answers.invalid(name))
     noted = json.loads(found)
     try:
         status = await caller.context.records.status(noted["job"])
     except JobNotFound:
-        raise Refusal(words.invalid(name)) from None
+        raise Refusal(answers.invalid(name)) from None
     calls = [int(each["task_id"]) for each in (status.result or {}).get("calls", [])]
     users = noted["users"]
     named = None if users is None else frozenset(users)
@@ -395,7 +395,7 @@ def _whole(value: object, name: str) -> int:
             raise ValueError  # noqa: TRY004, TRY301 - as a text that is no number
         number = int(value)
     except ValueError:
-        raise Refusal(words.invalid(name)) from None
+        raise Refusal(answers.invalid(name)) from None
     if abs(number) >= LARGEST_TASK:
-        raise Refusal(words.invalid(name))
+        raise Refusal(answers.invalid(name))
     return number

@@ -23,7 +23,8 @@ from dingrelay_tasks.contract import Json
 from dingrelay_tasks.robot_content import Mentions
 from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, ROBOTS, RobotPost, robot_digest
-from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in import answers
+from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
 from dingrelay_workers.gateway.drop_in.job_call import (
     Caller,
@@ -33,7 +34,6 @@ from dingrelay_workers.gateway.drop_in.job_call import (
     verbatim,
 )
 from dingrelay_workers.gateway.drop_in.tokens import count
-from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http import routes
 from dingrelay_workers.http.problems import TOO_LARGE, Problem
 from dingrelay_workers.http.routes import GatewayContext
@@ -66,13 +66,13 @@ async def post(
     """
     token = call.token
     if not token:
-        raise Refusal(words.missing("access_token"))
+        raise Refusal(answers.missing("access_token"))
     if named := _NAMED.fullmatch(token):
         return await _post_by_name(context, call, request, limit, named)
     if not context.settings.gateway_robots or len(token) > LONGEST_TOKEN:
-        raise Refusal(words.ROBOT_UNKNOWN)
+        raise Refusal(answers.ROBOT_UNKNOWN)
     if not token.isascii() or not token.isprintable():
-        raise Refusal(words.ROBOT_UNKNOWN)
+        raise Refusal(answers.ROBOT_UNKNOWN)
     robot = robot_digest(token)
     await _admit(context, robot, request.remote or "")
     call = await _message(call, request, limit, routes.BODY_SECONDS)
@@ -100,7 +100,7 @@ async def _post_by_name(
     name, presented = named.groups()
     key = await context.service(KeyService).verify(presented)
     if key is None:
-        raise Refusal(words.CREDENTIALS)
+        raise Refusal(answers.CREDENTIALS)
     await count(context, key)
     call = await _message(call, request, limit, routes.BODY_SECONDS)
     to = "group" if name in context.settings.groups else "robot"
@@ -114,7 +114,7 @@ async def _post_by_name(
     )
     context.settings.check_target(job)
     if not key.permits("robots:write") or not key.permits_target(job.to.name):
-        raise Refusal(words.FORBIDDEN)
+        raise Refusal(answers.FORBIDDEN)
     caller = caller_for(context, key, ROBOTS)
     if job.digest is not None:  # it waits for others, and its program need not
         await context.depths.check(job.queue)
@@ -123,7 +123,7 @@ async def _post_by_name(
     equal = ["POST", "robot", name, call.body]
     status = await run_change(caller, job, call, equal, grace=0)
     if status.state != State.DONE:
-        return words.refused(refusal_of(status), call.path)
+        return answers.refused(refusal_of(status), call.path)
     return DoorAnswer({"errcode": 0, "errmsg": "ok"})
 
 
@@ -143,11 +143,11 @@ async def _message(call: Incoming, request: web.Request, limit: int, within: flo
     except Problem as problem:
         if problem.kind is not TOO_LARGE:
             raise
-        raise Refusal(words.TOO_LONG) from None
+        raise Refusal(answers.TOO_LONG) from None
     if not isinstance(call.body, dict):
-        raise Refusal(words.NO_JSON)
+        raise Refusal(answers.NO_JSON)
     if len(canonical_json(call.body).encode()) > LARGEST:
-        raise Refusal(words.TOO_LONG)
+        raise Refusal(answers.TOO_LONG)
     return call
 
 
@@ -162,11 +162,11 @@ async def _admit(context: GatewayContext, robot: str, address: str) -> None:
     if known:
         return
     if known is not None:
-        raise Refusal(words.ROBOT_UNKNOWN)
+        raise Refusal(answers.ROBOT_UNKNOWN)
     entry = keys.robot_strangers(_neighbourhood(address))
     async with asking():
         if await _counted(context, entry) > MOST_STRANGERS:
-            raise Refusal(words.ROBOT_THROTTLED)
+            raise Refusal(answers.ROBOT_THROTTLED)
 
 
 def _neighbourhood(address: str) -> str:
@@ -187,7 +187,7 @@ async def _remember(context: GatewayContext, robot: str, token: str) -> None:
     async with asking():
         await context.redis.set(keys.robot(robot), token, px=keys.ROBOT_TTL_MS)
         if await _counted(context, keys.robot_posts(robot)) > MOST_A_MINUTE:
-            raise Refusal(words.ROBOT_THROTTLED)
+            raise Refusal(answers.ROBOT_THROTTLED)
 
 
 async def _counted(context: GatewayContext, entry: str) -> int:
@@ -208,4 +208,4 @@ async def _refuse_from_now_on(context: GatewayContext, robot: str, job_id: str) 
     async with asking():
         await context.redis.set(keys.robot(robot), "", px=keys.ROBOT_UNKNOWN_TTL_MS)
     await context.records.forget(job_id)
-    raise Refusal(words.ROBOT_UNKNOWN)
+    raise Refusal(answers.ROBOT_UNKNOWN)

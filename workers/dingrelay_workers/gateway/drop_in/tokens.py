@@ -11,9 +11,9 @@ from base64 import urlsafe_b64encode
 
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
-from dingrelay_workers.gateway.drop_in import words
+from dingrelay_workers.gateway.drop_in import answers
+from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal
 from dingrelay_workers.gateway.drop_in.incoming import Incoming
-from dingrelay_workers.gateway.drop_in.words import DoorAnswer, Refusal
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.routes import GatewayContext
 from dingrelay_workers.keys.service import KeyService
@@ -29,7 +29,7 @@ async def gettoken(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Doo
     ]
     key_id, secret = found[0] if found else ("", None)
     if not secret:
-        raise Refusal(words.missing("corpid or appkey"))
+        raise Refusal(answers.missing("corpid or appkey"))
     key, token = await _exchanged(context, key_id, secret)
     content = {
         "errcode": 0,
@@ -49,7 +49,7 @@ async def access_token(context: GatewayContext, call: Incoming) -> tuple[ApiKey,
 async def corporation_token(context: GatewayContext, call: Incoming) -> tuple[ApiKey, DoorAnswer]:
     """``POST /v1.0/oauth2/{corpId}/token``."""
     if _text(call, "grant_type") != "client_credentials":
-        raise Refusal(words.invalid("grant_type"))
+        raise Refusal(answers.invalid("grant_type"))
     key, token = await _exchanged(context, _text(call, "client_id"), _text(call, "client_secret"))
     return key, DoorAnswer({"access_token": token, "expires_in": LIVES_SECONDS})
 
@@ -62,7 +62,7 @@ async def caller(context: GatewayContext, call: Incoming) -> ApiKey:
         ServiceUnavailable: Redis or what keeps the keys is away.
     """
     if not call.token:
-        raise Refusal(words.TOKEN_MISSING)
+        raise Refusal(answers.TOKEN_MISSING)
     digest = _digest(call.token)
 
     async def holder() -> bytes | str | None:
@@ -73,7 +73,7 @@ async def caller(context: GatewayContext, call: Incoming) -> ApiKey:
     key_id, _, secret_digest = _decoded(found or b"").partition(" ")
     key = await context.service(KeyService).find(key_id, secret_digest) if found else None
     if key is None:
-        raise Refusal(words.TOKEN_INVALID)
+        raise Refusal(answers.TOKEN_INVALID)
     await count(context, key)
     return key
 
@@ -85,13 +85,13 @@ async def count(context: GatewayContext, key: ApiKey) -> None:
         Refusal: it is over its rate.
     """
     if await context.throttle(key) is not None:
-        raise Refusal(words.THROTTLED)
+        raise Refusal(answers.THROTTLED)
 
 
 async def _exchanged(context: GatewayContext, key_id: str, secret: str) -> tuple[ApiKey, str]:
     key = await context.service(KeyService).verify_pair(key_id, secret)
     if key is None:
-        raise Refusal(words.CREDENTIALS)
+        raise Refusal(answers.CREDENTIALS)
     await count(context, key)
     nonce, lives = keys.door_nonce(key.id), keys.DOOR_TOKEN_TTL_MS
     async with asking():
@@ -125,7 +125,7 @@ def _decoded(value: bytes | str) -> str:
 def _text(call: Incoming, name: str) -> str:
     value = call.fields.get(name)
     if value is None or value == "":
-        raise Refusal(words.missing(name))
+        raise Refusal(answers.missing(name))
     if not isinstance(value, str):
-        raise Refusal(words.invalid(name))
+        raise Refusal(answers.invalid(name))
     return value

@@ -31,15 +31,15 @@ local NOTED = 600000000        -- us between two notes in the index, and by whic
 local LONGEST = 1300000000     -- us that a pause can last: twice the longest in an answer
 
 local now, lane, ttl, waiters = microseconds(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
-local longest, patience = tonumber(ARGV[5]), tonumber(ARGV[6])
+local longest, probe_timeout = tonumber(ARGV[5]), tonumber(ARGV[6])
 local answers, slow = tonumber(ARGV[7]), tonumber(ARGV[8])
 local quiet, timeout, max_wait = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]) / 1000000
 local rules, cursor = #KEYS - 6, 12
-local index, api, host, app, turns, coming = unpack(KEYS, rules + 1)
+local index, api, host, app, turns, in_turn = unpack(KEYS, rules + 1)
 local parked = redis.call('ZCARD', turns)
 
 -- Breakers: an open one lets nothing leave but a probe at a time.
-local open, until_probe, sick, which, why = before_call(api, host, app, now, longest, patience)
+local open, until_probe, sick, which, why = before_call(api, host, app, now, longest, probe_timeout)
 if until_probe > 0 then
   return {{}, math.ceil(until_probe), 0, 0, parked, 0, why, sick, 0, which}
 end
@@ -58,8 +58,8 @@ local function bucket_of(key, burst, first, top, sibling)
     half_open = field[8] == '1', under_way = (tonumber(field[9]) or 0) - now,
     aged = tonumber(field[10]) or 0, noted = tonumber(field[11]) or 0,
     calls = tonumber(field[12]) or 0, climbs = tonumber(field[13]) or now, retry = tonumber(field[14]) or 0,
-    unheard = tonumber(field[15]) or 0, since = tonumber(field[16]) or 0,
-    hush = tonumber(field[17]) or 0, slowest = tonumber(field[18]) or 0,
+    unanswered = tonumber(field[15]) or 0, since = tonumber(field[16]) or 0,
+    quiet_until = tonumber(field[17]) or 0, slowest = tonumber(field[18]) or 0,
   }
 end
 
@@ -81,8 +81,8 @@ end
 -- Adaptation: calls that got no answer slow the next ones down.
 local calls = buckets[1]
 local hushed, silent = note_answers(calls, now, answers, slow, quiet, timeout)
-if hushed and calls.hush > now and waiters > 0 then
-  shut = math.max(shut, math.min(LISTEN, calls.hush - now))
+if hushed and calls.quiet_until > now and waiters > 0 then
+  shut = math.max(shut, math.min(LISTEN, calls.quiet_until - now))
 end
 if shut > 0 or waiters == 0 then
   if answers > 0 and not calls.new then redis.call('HSET', calls.key, answers_of_calls(calls)) end
@@ -153,7 +153,7 @@ for _ = 1, waiters do
   local weight = take_slot(costs, reserves, start)
   -- Turns: a job that was woken in its sender's has had it counted, and others count while jobs are parked.
   if woken ~= '' then
-    redis.call('ZREM', coming, woken)
+    redis.call('ZREM', in_turn, woken)
   elseif parked > 0 then
     charge(turns, sender, weight)
   end
@@ -163,7 +163,7 @@ end
 
 if #granted > 0 then
   note_calls(calls, now, #granted, hushed and silent)
-  note_probe(open, now, now + granted[1], patience)
+  note_probe(open, now, now + granted[1], probe_timeout)
 end
 
 local function write_bucket(bucket, ...)

@@ -32,21 +32,21 @@ local EASE = 0.1               -- by which that is forgotten, an answer
 -- when none was answered (us).
 local function note_answers(calls, us, answers, slow, quiet, timeout)
   if answers > 0 then
-    calls.unheard, calls.since, calls.hush = 0, 0, 0
+    calls.unanswered, calls.since, calls.quiet_until = 0, 0, 0
     calls.slowest = math.max(slow, calls.slowest + (slow - calls.slowest) * EASE)
   end
   local silent = us - calls.since
-  if calls.since > us or silent > timeout then calls.unheard = 0 end
-  return calls.unheard >= FEW and silent > math.max(quiet, SLOWER * calls.slowest), silent
+  if calls.since > us or silent > timeout then calls.unanswered = 0 end
+  return calls.unanswered >= FEW and silent > math.max(quiet, SLOWER * calls.slowest), silent
 end
 
 -- So many calls leave.
 local function note_calls(calls, us, count, silent)
-  if calls.unheard == 0 then calls.since = us end
-  calls.unheard = calls.unheard + count
-  if silent then calls.hush = us + silent end
+  if calls.unanswered == 0 then calls.since = us end
+  calls.unanswered = calls.unanswered + count
+  if silent then calls.quiet_until = us + silent end
 end
 
 local function answers_of_calls(calls)
-  return 'unheard', calls.unheard, 'since', calls.since, 'hush', calls.hush, 'slowest', calls.slowest
+  return 'unheard', calls.unanswered, 'since', calls.since, 'hush', calls.quiet_until, 'slowest', calls.slowest
 end

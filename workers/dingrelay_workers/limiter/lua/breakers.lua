@@ -16,7 +16,7 @@ local SHARE = 0.08           -- then this share of its length, so that its end i
 local LONG = 30              -- up to so many beats,
 local HOUR, RARE = 3600, 300 -- and beyond an hour (in beats) so many
 
-local function read_breaker(key, us, longest, patience)
+local function read_breaker(key, us, longest, probe_timeout)
   local field = redis.call('HMGET', key, 'sick', 'opened', 'next', 'probe', 'left', 'reason', 'closed',
     'level', 'called', 'ahead')
   local breaker = {
@@ -28,7 +28,7 @@ local function read_breaker(key, us, longest, patience)
   breaker.probed = breaker.probe > 0
   -- The server's clock may step back: what lies further ahead than it was ever set is over.
   if breaker.next > us + longest then breaker.next = us end
-  if breaker.probe > us + patience + (tonumber(field[10]) or 0) then breaker.probe = 0 end
+  if breaker.probe > us + probe_timeout + (tonumber(field[10]) or 0) then breaker.probe = 0 end
   if breaker.opened then breaker.opened = math.min(breaker.opened, us) end
   return breaker
 end
@@ -61,18 +61,18 @@ end
 
 -- The breakers that stand open before a call, the wait until one may probe (us; 0: now), 1 if a sane answer must
 -- be reported, which one it is, and why. While all is well none is there.
-local function before_call(api, host, app, us, longest, patience)
+local function before_call(api, host, app, us, longest, probe_timeout)
   if redis.call('EXISTS', api, host, app) == 0 then return {}, 0, 0, '', '' end
-  local own, of_host = read_breaker(api, us, longest, patience), read_breaker(host, us, longest, patience)
-  local hold = read_breaker(app, us, longest, patience)
+  local own, of_host = read_breaker(api, us, longest, probe_timeout), read_breaker(host, us, longest, probe_timeout)
+  local hold = read_breaker(app, us, longest, probe_timeout)
   local open, wait, what, reason = gate(us, own, of_host, hold)
   local ill = own.sick > 0 or of_host.sick > 0 or hold.sick > 0 or #open > 0 and wait == 0
   return open, wait, ill and 1 or 0, what, reason
 end
 
 -- A probe of these breakers leaves at a moment, and its answer is waited for.
-local function note_probe(open, us, leaves, patience)
+local function note_probe(open, us, leaves, probe_timeout)
   for _, breaker in ipairs(open) do
-    redis.call('HSET', breaker.key, 'probe', leaves + patience, 'left', leaves, 'ahead', leaves - us)
+    redis.call('HSET', breaker.key, 'probe', leaves + probe_timeout, 'left', leaves, 'ahead', leaves - us)
   end
 end

@@ -17,7 +17,7 @@ local CARRIED = 100  -- recipients of one call, where no rule allows fewer
 local lane, now, sender, ttl = ARGV[1], microseconds(ARGV[2]), ARGV[3], ARGV[4]
 local woken, recipients = ARGV[5], tonumber(ARGV[6])
 local rules = #KEYS - 4
-local turns, coming, parked, shared = unpack(KEYS, rules + 1)
+local turns, in_turn, parked, shared = unpack(KEYS, rules + 1)
 local end_of_lane = 'tail:' .. lane
 
 read_bucket(KEYS[1], now)
@@ -51,7 +51,7 @@ if woken == '' or tail <= now then
 end
 
 if woken ~= '' then
-  redis.call('ZREM', coming, woken)
+  redis.call('ZREM', in_turn, woken)
   if redis.call('ZSCORE', turns, sender) then redis.call('ZINCRBY', turns, -weight, sender) end
 end
 local round = math.max(1, redis.call('ZCARD', turns)) * seconds * 1000000

@@ -12,7 +12,7 @@ local LOOKED_AT = 500  -- jobs at a time, many of which may have ended since: a 
 local here, places, of_api, of_host, of_app = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local us = microseconds(ARGV[1])  -- `now`, in ms, is the server's, whatever time a test brings
 local place, most, beat = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local hold_gap, patience = tonumber(ARGV[5]), tonumber(ARGV[6])
+local hold_gap, probe_timeout = tonumber(ARGV[5]), tonumber(ARGV[6])
 local longest = math.max(RARE * beat, hold_gap)
 
 local waiting = redis.call('ZCARD', here)
@@ -29,9 +29,9 @@ local function wake(id)
   return true
 end
 
-local own = read_breaker(of_api, us, longest, patience)
-local host = read_breaker(of_host, us, longest, patience)
-local hold = read_breaker(of_app, us, longest, patience)
+local own = read_breaker(of_api, us, longest, probe_timeout)
+local host = read_breaker(of_host, us, longest, probe_timeout)
+local hold = read_breaker(of_app, us, longest, probe_timeout)
 local open, wait = gate(us, own, host, hold)
 local woken = 0
 

@@ -16,15 +16,15 @@
 
 local of_api, of_host, of_app, all_open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = microseconds(ARGV[1])
-local beat, hold_gap, patience = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local beat, hold_gap, probe_timeout = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local what, api, trial = ARGV[5], ARGV[6], ARGV[7] == '1'
 local api_needs, host_needs, host_apis = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local code, hold_apis = ARGV[11], tonumber(ARGV[12])
 local reason, remembered, kept = ARGV[13], ARGV[14], ARGV[15]
 local longest = math.max(RARE * beat, hold_gap)
-local own = read_breaker(of_api, now, longest, patience)
-local host = read_breaker(of_host, now, longest, patience)
-local hold = read_breaker(of_app, now, longest, patience)
+local own = read_breaker(of_api, now, longest, probe_timeout)
+local host = read_breaker(of_host, now, longest, probe_timeout)
+local hold = read_breaker(of_app, now, longest, probe_timeout)
 local news = {}
 
 local function open(breaker, name, gap)

@@ -26,7 +26,7 @@ local LOST = 60000       -- and after which none does
 local MOST = 100         -- calls to wake jobs for at a time,
 local LOOKED_AT = 500    -- and parked jobs to look at: some milliseconds
 
-local turns, coming, lanes = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+local turns, in_turn, lanes = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
 local us = microseconds(ARGV[1])  -- `now`, in ms, is the server's, whatever time a test brings
 local lane, name, prefix, ttl, carries = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
 local rules, slot, carried = {}, us, CARRIED
@@ -62,16 +62,16 @@ local function look(id, parked)
   return known[3], known[4], tonumber(known[5] or 1)
 end
 
-redis.call('ZREMRANGEBYSCORE', coming, '-inf', now - LOST)
-redis.call('ZREMRANGEBYSCORE', coming, now + LOST, '+inf')  -- the clock has stepped back
-local late = redis.call('ZRANGEBYSCORE', coming, '-inf', now - LATE, 'WITHSCORES', 'LIMIT', 0, MOST)
+redis.call('ZREMRANGEBYSCORE', in_turn, '-inf', now - LOST)
+redis.call('ZREMRANGEBYSCORE', in_turn, now + LOST, '+inf')  -- the clock has stepped back
+local late = redis.call('ZRANGEBYSCORE', in_turn, '-inf', now - LATE, 'WITHSCORES', 'LIMIT', 0, MOST)
 for index = 1, #late, 2 do
   local id, since = late[index], tonumber(late[index + 1])
   local known = redis.call('HMGET', JOB .. id, 'state', 'turn')
   local comes = known[1] == 'snoozed' or known[1] == 'running' and since > now - STUCK
-  if not comes or known[2] ~= coming then redis.call('ZREM', coming, id) end
+  if not comes or known[2] ~= in_turn then redis.call('ZREM', in_turn, id) end
 end
-local most = math.min(MOST, FEW + AHEAD / seconds_of(1) - redis.call('ZCARD', coming))
+local most = math.min(MOST, FEW + AHEAD / seconds_of(1) - redis.call('ZCARD', in_turn))
 local woken, looked = 0, 0
 
 -- The recipients of a call: those of a job, and of others like it of the same sender.
@@ -105,8 +105,8 @@ while slot < us + LEAD and woken < most and looked < LOOKED_AT do
     local queue, batch_key, recipients = look(id, parked)
     if queue then
       wake(id, queue, now - MOST + woken)  -- they stay in their order
-      redis.call('HSET', JOB .. id, 'turn', coming)
-      redis.call('ZADD', coming, now + woken / MOST, id)
+      redis.call('HSET', JOB .. id, 'turn', in_turn)
+      redis.call('ZADD', in_turn, now + woken / MOST, id)
       if carries and batch_key then recipients = take_along(batch_key, parked, recipients) end
       local seconds, weight = seconds_of(recipients)
       charge(turns, sender, weight)
@@ -117,7 +117,7 @@ while slot < us + LEAD and woken < most and looked < LOOKED_AT do
 end
 
 if woken > 0 then
-  redis.call('PEXPIRE', coming, LOST)
+  redis.call('PEXPIRE', in_turn, LOST)
   redis.call('HSET', KEYS[1], 'next:' .. lane, slot)
   keep_bucket(KEYS[1], ttl + math.max(0, math.floor((slot - us) / 1000)))
 end

@@ -24,7 +24,7 @@ Wrapped = Literal["always", "topapi", "never"]
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class RefusalTexts:
     """One refusal in both dialects.
 
     Attributes:
@@ -47,7 +47,7 @@ class Words:
 
 
 _DENIED = "Forbidden.AccessDenied"
-TOKEN_MISSING = Words(
+TOKEN_MISSING = RefusalTexts(
     40_000,
     "access_token is blank",
     400,
@@ -55,24 +55,24 @@ TOKEN_MISSING = Words(
     "缺少参数：x-acs-dingtalk-access-token",
     "always",
 )
-TOKEN_INVALID = Words(
+TOKEN_INVALID = RefusalTexts(
     40_014, "不合法的access_token", 400, "InvalidAuthentication", wrapped="always"
 )
-CREDENTIALS = Words(
+CREDENTIALS = RefusalTexts(
     40_096,
     "不合法的appKey或appSecret",
     400,
     "invalidClientIdOrSecret",
     "无效的clientId或者clientSecret",
 )
-FORBIDDEN = Words(
+FORBIDDEN = RefusalTexts(
     60_011,
     "没有调用该接口的权限",
     403,
     f"{_DENIED}.AccessTokenPermissionDenied",
     wrapped="always",
 )
-THROTTLED = Words(
+THROTTLED = RefusalTexts(
     90_018,
     "您的应用调用该接口触发了qps流控, 请求被暂时限制了",
     403,
@@ -80,19 +80,19 @@ THROTTLED = Words(
     "您的企业应用调用钉钉开放平台当前接口的所有请求都被暂时禁用了",
     "topapi",
 )
-QUOTA = Words(
+QUOTA = RefusalTexts(
     90_020,
     "您的企业调用钉钉开放平台接口的次数已超过当月上限",
     403,
     f"{_DENIED}.ApiCountLimitForOrg",
     wrapped="topapi",
 )
-ROBOT_THROTTLED = Words(410_100, "发送速度太快而限流", 403, "send.too.fast")
-ROBOT_UNKNOWN = Words(300_005, "token is not exist", 400, "robot.oto.notExist")
-TOO_LONG = Words(460_101, "message too long, exceed 20000 bytes", 400, "invalidParameter")
-BUSY = Words(-1, "系统繁忙", 503, "serviceBusy")
+ROBOT_THROTTLED = RefusalTexts(410_100, "发送速度太快而限流", 403, "send.too.fast")
+ROBOT_UNKNOWN = RefusalTexts(300_005, "token is not exist", 400, "robot.oto.notExist")
+TOO_LONG = RefusalTexts(460_101, "message too long, exceed 20000 bytes", 400, "invalidParameter")
+BUSY = RefusalTexts(-1, "系统繁忙", 503, "serviceBusy")
 """It is not known yet how the call ends: the same change again meets the same job."""
-STREAM = Words(
+STREAM = RefusalTexts(
     400_002,
     "Stream connections are DingTalk's own: the door carries no WebSocket",
     400,
@@ -100,55 +100,59 @@ STREAM = Words(
     "Stream is not behind this door, which carries no WebSocket: connect to https://api.dingtalk.com with"
     " the app's own key and secret, or let `dingrelay events` receive the events",
 )
-POST_ONLY = Words(43_002, "需要POST请求", 405, "invalidParameter")
-UNREADABLE = Words(400_002, "参数错误: 请求无法读取", 400, "invalidParameter")
-BODY_TOO_LARGE = Words(400_002, "参数错误: 请求体过大", 413, "invalidParameter.tooLarge")
-BODY_LATE = Words(-1, "系统繁忙: 请求体未按时到达", 408, "requestTimeout")
-AGENT = Words(40_056, "不合法的agentid", 400, "invalidAgentId", "无效的agentId")
-NO_API = Words(
+POST_ONLY = RefusalTexts(43_002, "需要POST请求", 405, "invalidParameter")
+UNREADABLE = RefusalTexts(400_002, "参数错误: 请求无法读取", 400, "invalidParameter")
+BODY_TOO_LARGE = RefusalTexts(400_002, "参数错误: 请求体过大", 413, "invalidParameter.tooLarge")
+BODY_LATE = RefusalTexts(-1, "系统繁忙: 请求体未按时到达", 408, "requestTimeout")
+AGENT = RefusalTexts(40_056, "不合法的agentid", 400, "invalidAgentId", "无效的agentId")
+NO_API = RefusalTexts(
     404, "请求的URI地址不存在", 404, "InvalidAction.NotFound", "Specified api is not found."
 )
-NO_METHOD = Words(22, "不合法ApiName", 404, NO_API.code, NO_API.message)
-CONTENT_TYPE = Words(
+NO_METHOD = RefusalTexts(22, "不合法ApiName", 404, NO_API.code, NO_API.message)
+CONTENT_TYPE = RefusalTexts(
     43_004,
     "无效的HTTP HEADER Content-Type",
     400,
     "Missingbody",
     "body is mandatory for this action.",
 )
-NO_JSON = Words(43_009, "post body必须是json格式", 400, "invalidParameter", "请求体不是JSON对象")
-NO_MULTIPART = Words(43_008, "需要multipart类型", 400, "invalidParameter")
-MESSAGE_TYPE = Words(40_008, "不合法的消息类型", 400, "invalidParameter")
-FILE_TOO_LARGE = Words(40_006, "不合法的文件大小", 400, "invalidParameter")
-NOT_FOUND = Words(60_121, "找不到该用户", 400, "invalidParameter")
-TEMPLATE = Words(820_001, "不合法的process_code", 400, "processCodeError")
-FORM = Words(810_003, "表单格式错误", 400, "formConverterError")
-PARAMETER = Words(400_002, "参数错误", 400, "invalidParameter")
+NO_JSON = RefusalTexts(
+    43_009, "post body必须是json格式", 400, "invalidParameter", "请求体不是JSON对象"
+)
+NO_MULTIPART = RefusalTexts(43_008, "需要multipart类型", 400, "invalidParameter")
+MESSAGE_TYPE = RefusalTexts(40_008, "不合法的消息类型", 400, "invalidParameter")
+FILE_TOO_LARGE = RefusalTexts(40_006, "不合法的文件大小", 400, "invalidParameter")
+NOT_FOUND = RefusalTexts(60_121, "找不到该用户", 400, "invalidParameter")
+TEMPLATE = RefusalTexts(820_001, "不合法的process_code", 400, "processCodeError")
+FORM = RefusalTexts(810_003, "表单格式错误", 400, "formConverterError")
+PARAMETER = RefusalTexts(400_002, "参数错误", 400, "invalidParameter")
 
 
-def missing(name: str) -> Words:
+def missing(name: str) -> RefusalTexts:
     """A parameter is not there."""
-    return Words(40_035, f"缺少参数 {name}", 400, "invalidParameter", f"缺少参数：{name}")
+    return RefusalTexts(40_035, f"缺少参数 {name}", 400, "invalidParameter", f"缺少参数：{name}")
 
 
-def invalid(name: str, problem: str = "") -> Words:
+def invalid(name: str, problem: str = "") -> RefusalTexts:
     """A parameter makes no sense."""
     tail = f"{name}: {problem}" if problem else name
-    return Words(400_002, f"参数错误 {tail}", 400, "invalidParameter", f"参数错误：{tail}")
+    return RefusalTexts(400_002, f"参数错误 {tail}", 400, "invalidParameter", f"参数错误：{tail}")
 
 
-def ambiguous(job_id: str) -> Words:
+def ambiguous(job_id: str) -> RefusalTexts:
     """The answer of a call was lost, so it may have been carried out: DingTalk's own form of that (API §12.15)."""
     message = f"远程服务调用超时, 可能已经执行; dingrelay job resolve {job_id}"
-    return Words(15, message, 504, "service.timeout", sub_code="isp.top-remote-connection-timeout")
+    return RefusalTexts(
+        15, message, 504, "service.timeout", sub_code="isp.top-remote-connection-timeout"
+    )
 
 
-def cancelled(job_id: str) -> Words:
+def cancelled(job_id: str) -> RefusalTexts:
     """A person does not want the call to be made."""
-    return Words(400_002, f"参数错误: 任务 {job_id} 已被取消", 400, "invalidParameter")
+    return RefusalTexts(400_002, f"参数错误: 任务 {job_id} 已被取消", 400, "invalidParameter")
 
 
-def no_such_api(path: str) -> Words:
+def no_such_api(path: str) -> RefusalTexts:
     """There is nothing at this path, or nothing for a job to call."""
     return NO_METHOD if path.startswith("/topapi/") else NO_API
 
@@ -156,7 +160,7 @@ def no_such_api(path: str) -> Words:
 class Refusal(Exception):
     """A call is not carried out, or it is not known yet whether it was."""
 
-    def __init__(self, words: Words) -> None:
+    def __init__(self, words: RefusalTexts) -> None:
         super().__init__(f"{words.errcode} {words.code}")
         self.words = words
 
@@ -197,7 +201,7 @@ def new_request_id(dialect: Dialect) -> str:
     return str(uuid.uuid4()).upper() if dialect == "rest" else secrets.token_hex(7)
 
 
-def refused(words: Words, path: str) -> DoorAnswer:
+def refused(words: RefusalTexts, path: str) -> DoorAnswer:
     """A refusal as the dialect of the path words it."""
     dialect = dialect_of(path)
     request_id = new_request_id(dialect)

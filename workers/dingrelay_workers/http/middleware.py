@@ -120,7 +120,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware
-async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def request_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Around every route, and around requests for which there is none."""
     request[REQUEST_ID] = request_id = _request_id(request)
     metrics = request.app[CONTEXT].metrics
