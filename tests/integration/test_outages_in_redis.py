@@ -34,7 +34,7 @@ from outages import (
 from outages import opened_fleets as fleets
 from thorough import either
 
-MANY = either(200, 3_000)
+MANY = either(300, 3_000)
 """Jobs that wait for one API."""
 PROBES = 2
 """So many while they wait."""
