@@ -31,6 +31,8 @@ log = logging.getLogger("dingrelay")
 logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_UNTRACED: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
+"""The block of a trace that is none, where none is current: attaching it would cost an HTTP request a tenth of its time."""
 
 
 def active() -> bool:
@@ -69,6 +71,8 @@ def fail(span: Span, error: str) -> None:
 
 def carried(parent: str) -> AbstractContextManager[Span]:
     """The block belongs to a trace that began elsewhere; empty for none."""
+    if not parent and trace.get_current_span() is INVALID_SPAN:
+        return _UNTRACED
     return _during(NonRecordingSpan(_context(parent)), end=False)
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -71,7 +72,7 @@ async def read_bytes(request: web.Request, *, limit: int, within: float) -> byte
     content = bytearray()
     try:
         # One that came with its head is not waited for.
-        async with asyncio.timeout(None if request.content.is_eof() else within):
+        async with nullcontext() if request.content.is_eof() else asyncio.timeout(within):
             while chunk := await request.content.readany():
                 content += chunk
                 if len(content) > limit:
