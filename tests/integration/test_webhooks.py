@@ -302,6 +302,8 @@ async def test_a_replay_sends_the_same_ids_once_more(at: Office, receiver: Recei
     assert (await at.store.resume(issued.id, since=datetime.now(UTC))).notices == 0
     with pytest.raises(EndpointConflict, match="some of these"):
         await at.store.resume(issued.id, numbers=[12345])
+    latest, *_ = await at.store.deliveries(issued.id, limit=9)
+    assert (await at.store.resume(issued.id, numbers=[latest.number] * 2)).notices == 1
 
 
 async def test_while_a_secret_is_rotated_both_sign(at: Office, receiver: Receiver) -> None:

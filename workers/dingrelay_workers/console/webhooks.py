@@ -14,7 +14,7 @@ from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.sentences import FAILING, OF_DELIVERY, OF_ENDPOINT, meaning
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.http import paging
-from dingrelay_workers.webhooks.documents import EndpointStatus
+from dingrelay_workers.webhooks.endpoints import Endpoint
 from dingrelay_workers.webhooks.routes import may_see_endpoint
 
 TEST_SECONDS = 8.0
@@ -37,7 +37,7 @@ async def webhooks(visit: Visit) -> web.Response:
 @at("/webhooks/{id}", scope="webhooks:read")
 async def webhook(visit: Visit) -> web.Response:
     """One endpoint, its health, and its deliveries."""
-    endpoint = await _found(visit)
+    endpoint = await visit.context.services.webhooks.get((await _found(visit)).id)
     state, after = visit.query("state"), visit.query("after")
     if state and state not in get_args(DeliveryStateName):
         raise BadFilter(tr("there is no state “{state}”", state=state))
@@ -66,7 +66,7 @@ async def _state(visit: Visit) -> Mapping[str, object]:
     return _state_of(await _found(visit))
 
 
-def _state_of(endpoint: EndpointStatus) -> Mapping[str, object]:
+def _state_of(endpoint: Endpoint) -> Mapping[str, object]:
     return {"state": meaning(OF_ENDPOINT, endpoint.state).words}
 
 
@@ -81,7 +81,7 @@ async def pause(visit: Visit, _: FormValues) -> web.Response:
 @at("/webhooks/{id}/skip", scope="webhooks:write")
 async def confirm_skip(visit: Visit) -> web.Response:
     """Ask before an endpoint is resumed without what it has missed."""
-    endpoint = await _found(visit)
+    endpoint = await visit.context.services.webhooks.get((await _found(visit)).id)
     return visit.confirmation(
         f"/webhooks/{endpoint.id}/resume",
         title=tr("Resume without the notices that wait?"),
@@ -132,14 +132,14 @@ async def replay(visit: Visit, form: FormValues) -> web.Response:
     )
 
 
-async def _found(visit: Visit) -> EndpointStatus:
+async def _found(visit: Visit) -> Endpoint:
     """The endpoint of the path.
 
     Raises:
         EndpointNotFound: there is none.
         NotHere: its notices hold what the person may not read.
     """
-    found = await visit.context.services.webhooks.get(visit.part("id"))
+    found = await visit.context.services.webhooks.find(visit.part("id"))
     if not may_see_endpoint(visit.grant, found):
         raise NotHere
     return found

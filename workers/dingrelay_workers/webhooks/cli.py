@@ -202,7 +202,7 @@ def delete(endpoint: EndpointArgument) -> None:
 async def _ask(
     question: "Callable[[WebhookService], Awaitable[Found]]", apps: Collection[str] = ()
 ) -> Found:
-    """Call the service, limited to endpoints for these apps."""
+    """Call the service of the cell that has these apps."""
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.database.schema import opened
     from dingrelay_workers.store.connections import impatient_redis

@@ -104,7 +104,7 @@ async def list_webhooks(call: HttpCall) -> BaseModel:
 @_one("GET /v1/webhooks/{id}", EndpointStatus, scope="webhooks:read")
 async def get_webhook(call: HttpCall) -> EndpointStatus:
     """Show an endpoint and its health."""
-    return await _found(call)
+    return await _service(call).get((await _found(call)).id)
 
 
 DeliveryPage = paging.page_of(
@@ -204,7 +204,7 @@ def _service(call: HttpCall) -> WebhookService:
     return call.context.service(WebhookService)
 
 
-async def _found(call: HttpCall) -> EndpointStatus:
+async def _found(call: HttpCall) -> Endpoint:
     """The endpoint that the path names.
 
     Raises:
@@ -212,7 +212,7 @@ async def _found(call: HttpCall) -> EndpointStatus:
             answer does not reveal which.
     """
     endpoint = call.path("id")
-    found = await _service(call).get(endpoint)
+    found = await _service(call).find(endpoint)
     if not may_see_endpoint(call.key, found):
         raise EndpointNotFound(endpoint)
     return found

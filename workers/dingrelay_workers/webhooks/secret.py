@@ -37,7 +37,7 @@ class Generation(BaseModel, frozen=True):
     number: int
     """1 for the first one."""
     made_from: str
-    """Fingerprint of the settings' key that it was made from (`fingerprint`)."""
+    """The `fingerprint` of the settings' key that it was made from."""
     until: datetime | None = None
     """From when on it does not sign any more; None for the present one."""
 

@@ -101,8 +101,13 @@ class WebhookService:
         async with answering(self._timeout), self._database.read() as connection:
             return [stored.document for stored in await endpoints.all_of(connection)]
 
+    async def find(self, endpoint: str) -> Endpoint:
+        """One of them, without its health."""
+        async with answering(self._timeout), self._database.read() as connection:
+            return (await _found(connection, endpoint)).document
+
     async def get(self, endpoint: str) -> EndpointStatus:
-        """One of them."""
+        """One of them, with its health."""
         async with answering(self._timeout), self._database.read() as connection:
             stored = await _found(connection, endpoint)
             now = datetime.now(UTC)
@@ -178,7 +183,7 @@ class WebhookService:
                     await endpoints.change(connection, endpoint, **endpoints.HEALTHY)
                 some, last = await deliveries.replay(connection, stored, behind, since, numbers)
                 count += some
-                if last is None and since is None and count < len(numbers):
+                if last is None and since is None and count < len(set(numbers)):
                     raise EndpointConflict(endpoint, en("has no delivery of some of these notices"))
             if last is None:
                 break
