@@ -174,7 +174,7 @@ def check_robot_message(
     for name in names:
         if name not in robots:
             raise ContractError(
-                "to.robot", en("there is no robot {}; there are {}", name, ", ".join(robots))
+                "to.robot", en("there is no robot {}; there are {}", name, ", ".join(robots) or "-")
             )
         kind = robots[name].kind
         if to.users is not None and kind == "webhook":

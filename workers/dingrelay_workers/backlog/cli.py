@@ -66,11 +66,11 @@ def queue(
     """Show how many jobs wait, for how long, and when they will be through."""
     from dingrelay_producers.settings import Settings
 
+    settings = Settings.load().of_app(value_of("app"))
     if by is By.WORKER:
-        found = asyncio.run(_read_workers(Settings.load()))
+        found = asyncio.run(_read_workers(settings))
         print_result(found.model_dump(mode="json"), lambda: _print_workers(found))
         return
-    settings = Settings.load().of_app(value_of("app"))
     _show(*asyncio.run(_read(settings)), value_of("app"), by)
 
 

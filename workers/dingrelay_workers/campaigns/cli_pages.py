@@ -109,8 +109,9 @@ def print_created(created: "CampaignStatus") -> None:
     )
     console().print(line, markup=False)
     err = console(stderr=True)
-    if created.preview:
-        err.print(*(line for line in _findings(created.preview) if line.style), sep="\n")
+    for finding in _findings(created.preview) if created.preview else ():
+        if finding.style:
+            err.print(finding)
     for row in created.skipped:
         err.print(translated(str(row)), style="yellow", markup=False)
     if created.malformed > len(created.skipped):

@@ -38,7 +38,7 @@ STOPPING = {
 """Classes of errors that every chunk would meet: they pause the campaign, which loses no chunk."""
 
 AT_ONCE = 500
-"""Records of one script call, so that no call holds up the server for long."""
+"""Records of one round trip, so that no call holds up the server for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,22 +146,31 @@ class ChunkQueue:
             pipe = self._redis.pipeline(transaction=False)
             for place in places:
                 pipe.hmget(place, *_LOOKED_AT)
+            ended: list[tuple[Release, str, State | None, Sequence[Any]]] = []
             for release, place, fields in zip(some, places, await pipe.execute(), strict=True):
                 state = State(fields[0].decode()) if fields[0] else None
                 if state is None or state.ended:
-                    touched = any(fields[3:]) or await self._may_repeat(place, state)
-                    error = from_parts(json.loads(fields[2] or b"{}"))
-                    result = json.loads(fields[1] or b"{}")
-                    found.append(Found(release, state, result, error, touched))
+                    ended.append((release, place, state, fields))
+            # An earlier job may have made the call of one that repeats it.
+            doubtful = [
+                place
+                for _, place, state, fields in ended
+                if state in {State.CANCELLED, State.DEAD} and not any(fields[3:])
+            ]
+            for place in doubtful:
+                pipe.hget(place, "payload")
+            # To decode them would take ten times as long. No text in them can hold quotes like these.
+            repeats = {
+                place
+                for place, payload in zip(doubtful, await pipe.execute(), strict=True)
+                if b'"repeated":true' in (payload or b"")
+            }
+            for release, place, state, fields in ended:
+                touched = any(fields[3:]) or place in repeats
+                error = from_parts(json.loads(fields[2] or b"{}"))
+                result = json.loads(fields[1] or b"{}")
+                found.append(Found(release, state, result, error, touched))
         return found
-
-    async def _may_repeat(self, place: str, state: State | None) -> bool:
-        """Whether an earlier job may have made the call of this one, which repeats it."""
-        if state not in {State.CANCELLED, State.DEAD}:
-            return False
-        # To decode it would take ten times as long. No text in it can hold quotes like these.
-        payload: Any = await self._redis.hget(place, "payload")
-        return b'"repeated":true' in (payload or b"")
 
     async def withdraw(self, campaign: CampaignRow, releases: Collection[Release]) -> None:
         """Cancel the jobs that do not run; those that do end before their next call."""

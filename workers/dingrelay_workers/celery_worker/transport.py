@@ -333,15 +333,17 @@ class _Taking:
             self.qos.restore_visible(num=100, interval=1)
 
     def _gather(self, queues: Sequence[str]) -> bool:
-        """Move what other clients have published with a priority into its queue; whether there was some."""
+        """Move what other clients have published with a priority into its queue; whether to look again at once."""
         lists = {f"{queue}{self.sep}{number}": queue for number in PRIORITIES for queue in queues}
         if not self._redis.exists(*lists):
             return False
-        with suppress(OutOfMemoryError):  # a move counts as a write
+        try:
             for name, queue in lists.items():
                 for _ in range(GATHERED):
                     if self._redis.lmove(name, queue, "RIGHT", "LEFT") is None:
                         break
+        except OutOfMemoryError:  # a move counts as a write
+            return False
         return True
 
     def _put_back(self) -> None:
