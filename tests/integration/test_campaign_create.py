@@ -336,6 +336,8 @@ async def test_the_rest_of_a_crashed_creation_is_hidden_and_deleted(
         assert await removal.hidden(connection) == []
         monkeypatch.setattr(removal, "ABANDONED", timedelta(0))
         assert await removal.hidden(connection) == [left["id"]], "the leader deletes it"
+    await removal.remove(campaigns.database, left["id"])
+    assert await rows_in_all(campaigns) == [1, 1, 0]
 
 
 async def test_a_draft_whose_commit_was_not_answered_is_none(

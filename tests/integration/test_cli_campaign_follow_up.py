@@ -241,8 +241,7 @@ def run_accepted(cli: Cli, answer: dict[str, Any], contract: type[Contract]) -> 
 
 
 def refreshed(cli: Cli, campaign: str, *options: str) -> dict[str, Any]:
-    """Queries of a report before it is shown. Nothing runs here that could answer. Nothing runs here that could
-    answer."""
+    """Queries of a report before it is shown. Nothing runs here that could answer."""
     command = ("campaign", "report", campaign, "--refresh", "--yes", "--timeout", "0", *options)
     found: dict[str, Any] = cli.json(*command, code=1)["refreshed"]
     return found
@@ -373,7 +372,7 @@ def test_a_report_is_no_formula_for_a_spreadsheet(cli: Cli, tmp_path: Path) -> N
     assert [line.split(",")[0] for line in text.splitlines()][3:5] == ["'=HYPERLINK(A1)", "'@x"]
 
 
-def test_forbidden_requests_are_refused(cli: Cli) -> None:
+def test_recall_while_running_and_a_sample_without_refresh_are_refused(cli: Cli) -> None:
     running = a_campaign(cli, state=State.RUNNING)
     assert "pause or cancel it first" in cli.refused("campaign", "recall", running, "--yes")
     assert "--refresh" in cli.refused("campaign", "report", "c", "--sample", "1")

@@ -48,10 +48,6 @@ def test_every_disagreement_is_named(wrong: dict[str, object]) -> None:
     assert len(verdict.disagreements) == 1
 
 
-def test_throttles_are_no_disagreement() -> None:
-    assert replace(VERDICT, counts={"throttling answers": 50}).agrees
-
-
 def test_the_table_shows_every_number() -> None:
     console = Console(width=100)
     with console.capture() as captured:
