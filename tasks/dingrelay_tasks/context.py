@@ -387,7 +387,7 @@ class Digests(Protocol):
         ...
 
     async def result(self, digest: str) -> Json | None:
-        """Outcome of a digest; None while it is open."""
+        """Outcome of a digest; None if it is not over."""
         ...
 
     async def messages(self, digest: str) -> list[Json]:

@@ -317,6 +317,8 @@ def too_deep(values: object, text: str) -> bool:
         return False
     level: list[Any] = [[values]]
     for _ in range(DEEPEST + 1):
+        if not level:
+            break
         inner = (each.values() if isinstance(each, dict) else each for each in level)
         level = [each for members in inner for each in members if isinstance(each, dict | list)]
     return bool(level)

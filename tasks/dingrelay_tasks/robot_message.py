@@ -315,7 +315,7 @@ async def run(job: RobotMessage, ctx: Context) -> Json:
 
 
 async def _confirmed(result: Json, ctx: Context) -> Json:
-    """Result with DingTalk's read state, once the message is delivered to all.
+    """DingTalk's read state, once the message is delivered to all or `LONGEST_DELIVERY` is over.
 
     Raises:
         Wait: DingTalk still delivers it.

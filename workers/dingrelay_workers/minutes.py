@@ -1,4 +1,4 @@
-"""Minutes of the fleet: counted in each process, which adds them up in Redis now and then.
+"""Work of the fleet in each of the last minutes: counted in each process, which adds it up in Redis now and then.
 
 So no message costs a round trip more. A process that dies loses what it has counted since its last report.
 """
@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from dingrelay_producers.store import keys
 
 SHOWN = 15
-"""Minutes."""
+"""Minutes that are shown."""
 
 
 class Minutes:
@@ -39,6 +39,7 @@ class Minutes:
             async with redis.pipeline(transaction=True) as pipe:
                 for (minute, name), number in counted.items():
                     pipe.hincrby(keys.minute(minute), name, number)
+                for minute in {minute for minute, _ in counted}:
                     pipe.pexpire(keys.minute(minute), keys.MINUTE_TTL_MS)
                 await pipe.execute()
         except (RedisError, OSError):

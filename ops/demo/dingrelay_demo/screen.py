@@ -1,4 +1,4 @@
-"""The terminal's view. Without a terminal the same, once it is final. Without a terminal the same, once it is final."""
+"""The terminal's view. Without a terminal the same, once it is final."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence

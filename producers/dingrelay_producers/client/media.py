@@ -45,7 +45,7 @@ class LocalFile:
 
     @property
     def digest(self) -> str:
-        """The digest of type and content: DingTalk treats files with the same one as equal. People see the name."""
+        """The digest of type, name and content, by which an uploaded file is recognised: people see the name."""
         head = f"{self.type}\n{self.name}\n".encode()
         return hashlib.sha256(head + self.content).hexdigest()
 

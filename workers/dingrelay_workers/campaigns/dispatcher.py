@@ -135,8 +135,7 @@ BUSY, IDLE = 0.1, 0.25
 SHOWN_EVERY = 5.0
 """Seconds between two looks at all campaigns for the metrics: one cheap query."""
 LOOK_BACK = timedelta(hours=1)
-"""Age of records of an ended campaign that are still looked for: a dispatcher that died was succeeded long ago.
-"""
+"""Age of an ended campaign whose records are still looked for: a dispatcher that died was succeeded long ago."""
 
 log = get_logger("dingrelay.campaigns")
 

@@ -21,9 +21,8 @@ from dingrelay_workers.campaigns.routes import (
     permitted_sender,
     refusing,
 )
-from dingrelay_workers.http import paging, problems
-from dingrelay_workers.http.authentication import may_see
-from dingrelay_workers.http.problems import Problem
+from dingrelay_workers.http import paging
+from dingrelay_workers.http.authentication import check_app, may_see
 from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, creates, links
 
 ROUTES = Routes(tag="campaigns", scope="campaigns:write")
@@ -187,8 +186,7 @@ async def match_people(call: HttpCall) -> PastedPeople:
     campaign is read. Nothing is stored.
     """
     asked = PastedText.parse(call.body, strict=True)
-    if not call.key.permits_app(asked.app):
-        raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
+    check_app(call.key, asked.app)
     async with asking_campaigns(call.context):
         return await call.context.service(Drafts).parse_pasted(asked.app, asked.text)
 

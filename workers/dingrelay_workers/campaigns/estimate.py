@@ -54,7 +54,7 @@ FIRST = 3
 ABSENT = 10
 """People who are in no directory and are named."""
 COUNTED = ("duplicates", "malformed", "excluded", "file_rows", "skipped")
-"""Counts that are known since the campaign's people were gathered."""
+"""Fields of a check that are known since the campaign's people were gathered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

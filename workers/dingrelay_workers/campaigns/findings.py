@@ -104,7 +104,7 @@ def _people(found: CampaignPreview) -> Iterator[Meaning]:
     if left:
         words = en("{:,} people have left the organisation.", left)
         yield Meaning("doubt", words, en("They are left out by themselves."))
-    yield from _strangers(found, unknown)
+    yield from _not_in_directory(found, unknown)
     if found.out_of_range:
         words = en("{:,} people are outside of what the app may reach.", found.out_of_range)
         yield Meaning("bad", words, en("An administrator of DingTalk can widen the app's range."))
@@ -127,7 +127,7 @@ def _people(found: CampaignPreview) -> Iterator[Meaning]:
         yield Meaning("good", en("{:,} people are left out, as you asked.", found.excluded))
 
 
-def _strangers(found: CampaignPreview, unknown: int) -> Iterator[Meaning]:
+def _not_in_directory(found: CampaignPreview, unknown: int) -> Iterator[Meaning]:
     """Findings about people who are not in the directory, as they were named."""
     words = en("{:,} people are not in the directory.", unknown)
     if unknown == found.recipients > 1:

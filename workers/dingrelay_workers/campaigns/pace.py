@@ -213,7 +213,7 @@ def may_send(campaign: CampaignRow, now: datetime) -> bool:
 
 
 def allowance(campaign: CampaignRow, now: datetime) -> Allowance:
-    """The chunks that the campaign's rate allows now, a rate being set."""
+    """The people that the campaign's rate allows now, a rate being set."""
     return Allowance(campaign.rate_credit, campaign.rate_at or now).later(campaign.rate or 0, now)
 
 

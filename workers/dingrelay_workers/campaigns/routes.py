@@ -43,7 +43,7 @@ from dingrelay_workers.campaigns.service import CampaignService, Verb
 from dingrelay_workers.campaigns.upload import FORM, arrived
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ApiKey, Grant
-from dingrelay_workers.http.authentication import may_see
+from dingrelay_workers.http.authentication import check_app, may_see
 from dingrelay_workers.http.job_routes import accepted, job_response, key_conflict
 from dingrelay_workers.http.problems import FieldError, Problem, wanted_language
 from dingrelay_workers.http.routes import (
@@ -490,8 +490,7 @@ def permitted_sender(call: HttpCall, asked: CampaignFields) -> str:
     Raises:
         Problem: the key is not for this app, lane or sender (403).
     """
-    if not call.key.permits_app(asked.app):
-        raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
+    check_app(call.key, asked.app)
     check_lane(call.key)
     if asked.sender and not call.key.permits_sender(asked.sender):
         raise Problem.at(problems.FORBIDDEN, "/sender", "the key has a sender of its own")

@@ -42,7 +42,7 @@ ASK_EVERY, ASK_FOR = 0.1, 10.0
 
 @dataclass(frozen=True, slots=True)
 class FormToken:
-    """The object, state and page that a form was made for.
+    """The state and page that a form was made for, and the number to be typed.
 
     Attributes:
         sent: forms that the session had sent by then, so that the next form differs.

@@ -262,7 +262,7 @@ class JobDigests:
         return digest.decode(), found
 
     async def result(self, digest: str) -> Json | None:
-        """Outcome of a digest; None while it is open."""
+        """Outcome of a digest; None if it is not over."""
         result = await self._redis.get(keys.digest_result(digest))
         return json.loads(result) if result else None
 
