@@ -76,6 +76,13 @@ def test_dingtalks_own_words_go_first() -> None:
     assert verbatim(status, "/v1.0/x") == DoorAnswer(body, 409)
 
 
+@pytest.mark.parametrize("words", [answers.CREDENTIALS, answers.NO_API])
+def test_what_dingtalk_refuses_without_a_request_id(words: answers.RefusalTexts) -> None:
+    """API §1, P1; API §5.2, P12."""
+    assert set(answers.refused(words, "/gettoken").content) == {"errcode", "errmsg"}
+    assert "requestid" in answers.refused(words, "/v1.0/x").content
+
+
 def incoming(**fields: Any) -> Incoming:
     return Incoming("POST", "/router/rest", {}, fields, "")
 

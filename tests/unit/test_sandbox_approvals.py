@@ -96,7 +96,9 @@ def test_lists_come_in_pages_by_template_time_and_originator(caller: Caller) -> 
     create(caller, originatorUserId="u2")
     create(caller, processCode="PROC-ANY")
     wanted = {"processCode": "PROC-LEAVE", "startTime": NOON_MS, "userIds": ["u1"]}
-    first = caller.post(QUERY, {**wanted, "nextToken": 0, "maxResults": 20}).body["result"]
+    answer = caller.post(QUERY, {**wanted, "nextToken": 0, "maxResults": 20}).body
+    assert answer["success"] is True
+    first = answer["result"]
     second = caller.post(QUERY, {**wanted, "nextToken": first["nextToken"], "maxResults": 20})
     assert first["list"] + second.body["result"]["list"] == ids
     assert "nextToken" not in second.body["result"]

@@ -206,6 +206,8 @@ def test_the_schema_has_labels_options_and_what_is_required(caller: Caller) -> N
         "NumberField",
         True,
     )
+    assert items["采购事由"]["props"]["placeholder"] == "请输入"
+    assert set(columns["数量"]["props"]) == {"id", "label", "required", "bizAlias"}
     controls = new_form(caller, create(caller, LEAST))
     assert {name: each["id"] for name, each in controls.items()} == {
         name: each["props"]["id"] for name, each in items.items()

@@ -228,7 +228,7 @@ def test_the_oldest_methods_wrap_their_result_once_more() -> None:
     [
         ({"msgParam": "{'content'"}, "invalidParameter.msgParam.invalid"),
         ({"robotCode": ""}, "invalidParameter.robotCode.empty"),
-        ({"robotCode": "other"}, "robot.oto.notExist"),
+        ({"robotCode": "other"}, "invalidParameter.robotCode.notExsit"),
         ({"userIds": []}, "invalidParameter.userIds.empty"),
         ({"userIds": ["u1"] * 21}, "invalidParameter.userIds.overMax"),
         ({"msgKey": "sampleNothing"}, "invalidParameter.msgKey.invalid"),

@@ -33,18 +33,6 @@ MESSAGES = {
     THROTTLED_REST: "您的企业应用调用钉钉开放平台当前接口的所有请求都被暂时禁用了",
 }
 
-NOT_HERE = (
-    *("/v1.0/todo/", "/v1.0/card/", "/v1.0/calendar/", "/v1.0/im/", "/v2.0/", "/attendance/"),
-    *(
-        "/topapi/role/",
-        "/topapi/attendance/",
-        "/topapi/im/",
-        "/topapi/report/",
-        "/topapi/smartwork/",
-    ),
-)
-"""Starts of paths of DingTalk's that the sandbox does not have."""
-
 BAN_PAGE = b"<!DOCTYPE html><html><script>location='/punish?x5secdata=1'</script></html>"
 """Page for an address that is banned: it names the guard and its verdict (API §6)."""
 GATEWAY_PAGE = (
@@ -248,20 +236,17 @@ class MethodUnknown(Refusal):
         )
 
 
-def path_unknown(dialect: Dialect, path: str) -> Refusal:
-    """There is no such API (API §5.2), or none here although DingTalk has it."""
-    missing = ""
-    if path.startswith(NOT_HERE):
-        missing = (
-            f"the sandbox does not have this API of DingTalk's; script its answer: POST /_sandbox/faults "
-            f'{{"kind": "error", "api": "{path}", "status": 200, "body": {{…}}}}'
-        )
+def path_unknown(dialect: Dialect, method: str, path: str) -> Refusal:
+    """The sandbox does not have this API; the answer has the shape of DingTalk's for an unknown path (API §5.2)."""
+    message = (
+        f"the sandbox does not have {method} {path}, which says nothing about DingTalk; script its answer: "
+        f'POST /_sandbox/faults {{"kind": "error", "api": {json.dumps(path)}, "status": 200, "body": {{…}}}}'
+    )
     if dialect == "rest":
-        code = "InvalidAction.NotFound"
-        return Refusal(code, missing or "Specified api is not found.", status=404)
+        return Refusal("InvalidAction.NotFound", message, status=404)
     if path.startswith("/topapi/"):
-        return MethodUnknown(22, missing or f"不合法ApiName，ApiName = {_api_name(path)}")
-    return Refusal(404, missing or "请求的URI地址不存在")
+        return MethodUnknown(22, message)
+    return Refusal(404, message, with_id=False)
 
 
 def success(dialect: Dialect, request_id: str, fields: Mapping[str, Any]) -> Answer:

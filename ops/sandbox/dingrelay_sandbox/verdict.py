@@ -83,7 +83,7 @@ def respond(state: SandboxState, call: Call) -> Outcome:
 def _execute(state: SandboxState, call: Call) -> Answer:
     endpoint = find(call.method, call.path)
     if endpoint is None:
-        raise answers.path_unknown(call.dialect, call.path)
+        raise answers.path_unknown(call.dialect, call.method, call.path)
     if endpoint.access == "token":
         _check_token(state, call)
         check_rate(state, call)

@@ -126,7 +126,7 @@ def list_ids(state: SandboxState, call: Call) -> Fields:
     result: dict[str, Any] = {"list": found[cursor:following]}
     if following < len(found):
         result |= {"next_cursor": following} if first else {"nextToken": str(following)}
-    return {"result": result} if first else {"result": result, "success": "true"}
+    return {"result": result} if first else {"result": result, "success": True}
 
 
 def _selected(parameters: Parameters, template: Template) -> list[Step]:
@@ -234,9 +234,13 @@ def _entry(template: Template) -> dict[str, str]:
 
 
 def _item(control: Control) -> dict[str, Any]:
-    item: dict[str, Any] = {"componentName": control.type, "props": _props(control)}
+    props = {**_props(control), "placeholder": "请输入"}
+    item: dict[str, Any] = {"componentName": control.type, "props": props}
     if control.columns:
-        item["children"] = [_item(column) for column in control.columns]
+        # A column has fewer properties than a control.
+        item["children"] = [
+            {"componentName": column.type, "props": _props(column)} for column in control.columns
+        ]
     return item
 
 
@@ -246,7 +250,6 @@ def _props(control: Control) -> dict[str, Any]:
         "label": control.label,
         "required": control.required,
         "bizAlias": control.biz_alias,
-        "placeholder": "请输入",
     }
     if control.options:
         # Each option is the JSON text of an object, in a list of texts.

@@ -108,7 +108,10 @@ def check_robot(call: Call, parameters: Parameters) -> None:
     if not parameters.has("robotCode"):
         raise Refusal("invalidParameter.robotCode.empty", "robotCode不能为空")
     if parameters.text("robotCode") != call.caller.robot:
-        raise Refusal("robot.oto.notExist", "机器人不存在")
+        raise Refusal(
+            "invalidParameter.robotCode.notExsit",  # sic (API §12.7)
+            "错误描述: robot 不存在；解决方案:请确认 robotCode 是否正确；",
+        )
 
 
 def read_message(parameters: Parameters) -> dict[str, str]:

@@ -35,6 +35,7 @@ class RefusalTexts:
         message: of the new one; that of the old one if empty.
         wrapped: where `errcode` is the sub_code of 88.
         sub_code: of the old one, where that is a text.
+        numbered: whether the old one names the call.
     """
 
     errcode: int
@@ -44,6 +45,7 @@ class RefusalTexts:
     message: str = ""
     wrapped: Wrapped = "never"
     sub_code: str = ""
+    numbered: bool = True
 
 
 _DENIED = "Forbidden.AccessDenied"
@@ -64,6 +66,7 @@ CREDENTIALS = RefusalTexts(
     400,
     "invalidClientIdOrSecret",
     "无效的clientId或者clientSecret",
+    numbered=False,
 )
 FORBIDDEN = RefusalTexts(
     60_011,
@@ -106,7 +109,12 @@ BODY_TOO_LARGE = RefusalTexts(400_002, "参数错误: 请求体过大", 413, "in
 BODY_LATE = RefusalTexts(-1, "系统繁忙: 请求体未按时到达", 408, "requestTimeout")
 AGENT = RefusalTexts(40_056, "不合法的agentid", 400, "invalidAgentId", "无效的agentId")
 NO_API = RefusalTexts(
-    404, "请求的URI地址不存在", 404, "InvalidAction.NotFound", "Specified api is not found."
+    404,
+    "请求的URI地址不存在",
+    404,
+    "InvalidAction.NotFound",
+    "Specified api is not found.",
+    numbered=False,
 )
 NO_METHOD = RefusalTexts(22, "不合法ApiName", 404, NO_API.code, NO_API.message)
 CONTENT_TYPE = RefusalTexts(
@@ -223,7 +231,8 @@ def refused(words: RefusalTexts, path: str) -> DoorAnswer:
                 "request_id": request_id,
             }
         )
-    return DoorAnswer({"errcode": words.errcode, "errmsg": words.errmsg, "request_id": request_id})
+    number = {"request_id": request_id} if words.numbered else {}
+    return DoorAnswer({"errcode": words.errcode, "errmsg": words.errmsg, **number})
 
 
 def ok(**fields: Any) -> DoorAnswer:
