@@ -12,6 +12,7 @@ from typing import Any, NoReturn, cast
 
 from dingrelay_tasks.contract import DEEPEST, ContractError, too_deep
 from dingrelay_tasks.event import LONGEST_EVENT_ID, Event, value
+from dingrelay_tasks.notice_types import ROBOT_MESSAGE
 from dingrelay_tasks.sentence import en
 
 COMMON = ("EventType", "EventTime", "CorpId", "eventId")
@@ -19,7 +20,6 @@ COMMON = ("EventType", "EventTime", "CorpId", "eventId")
 
 ROBOT_MESSAGES = "/v1.0/im/bot/messages/get"
 """Topic of the messages that people write to a robot (API §12.14)."""
-ROBOT_MESSAGE = "robot.message"
 SESSION = "sessionWebhook"
 
 FAILED_DATA = ("bpmsCallBackData", "callbackData", "roleLabelChange")

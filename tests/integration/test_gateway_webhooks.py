@@ -6,10 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from dingrelay_producers.settings import Settings
+from dingrelay_tasks import notice_types
+from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.outbox.models import EndpointRow
 from gateways import Ask, Reply, gateway_thread, stored_keys
 
 URL = "https://crm.example.com/dingrelay"
@@ -22,6 +26,7 @@ GRANTS = [
     Grant(name="team", scopes=BOTH | {"jobs:read"}, apps=frozenset({"hr"}), sender="team"),
     Grant(name="people", scopes=BOTH | {"directory:read"}),
     Grant(name="crm", scopes=BOTH | EVERYTHING, sender="crm"),
+    Grant(name="robots", scopes=BOTH | {"directory:read", "robots:write"}),
 ]
 
 
@@ -127,6 +132,7 @@ TOO_MUCH: list[tuple[str, dict[str, object], str]] = [
     ("people", {"types": ["job.*"]}, "/types"),
     ("people", {"types": ["dingtalk.user_add_org"]}, "/types"),
     ("people", {"types": ["approval.*"]}, "/types"),
+    ("people", {"types": ["robot.message"]}, "/types"),
     # A key with a sender of its own sees its own approvals only, and DingTalk's events have no sender.
     ("crm", {"types": ["*"]}, "/types"),
     ("crm", {"types": ["dingtalk.*"]}, "/types"),
@@ -140,6 +146,29 @@ def test_an_endpoint_needs_its_scopes(callers: dict[str, Ask]) -> None:
         refused = add(callers[name], **fields)
         assert refused.status == 403, (name, fields, refused.content)
         assert [error["pointer"] for error in refused.json["errors"]] == [pointer], (name, fields)
+
+
+def test_every_type_can_be_subscribed_to_and_is_listed(callers: dict[str, Ask], every: Ask) -> None:
+    families = [f"{name}.*" for name in notice_types.FAMILIES]
+    chosen = [*notice_types.TYPES, *families, "dingtalk.user_add_org", "*"]
+    for type_ in chosen:
+        made = add(every, types=[type_])
+        assert made.status == 201, (type_, made.content)
+    assert len(every("GET", "/v1/webhooks").json["webhooks"]) == len(chosen)
+    mine = callers["robots"]("GET", "/v1/webhooks")
+    assert mine.status == 200, mine.content
+    shown = {type_ for endpoint in mine.json["webhooks"] for type_ in endpoint["types"]}
+    assert shown == {t for t in chosen if t.startswith(("robot.", "directory."))}
+
+
+def test_an_endpoint_of_a_newer_release_is_listed_for_keys_that_may_do_all(
+    callers: dict[str, Ask], every: Ask, settings: Settings
+) -> None:
+    made = add(every).json["id"]
+    with sync_engine(settings.database).begin() as connection:
+        connection.execute(update(EndpointRow).values(types=["invoice.paid"]))
+    assert [each["id"] for each in every("GET", "/v1/webhooks").json["webhooks"]] == [made]
+    assert callers["people"]("GET", "/v1/webhooks").json["webhooks"] == []
 
 
 def test_an_endpoint_inherits_app_and_sender(callers: dict[str, Ask]) -> None:

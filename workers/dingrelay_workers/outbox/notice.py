@@ -66,8 +66,8 @@ class Subscription(BaseModel, frozen=True, json_schema_serialization_defaults_re
         of_job = subject.type.startswith("job.")
         if self.kinds and of_job and subject.kind not in self.kinds:
             return False
-        asked_for = of_job or subject.type.startswith(("campaign.", "approval."))
-        if self.senders and asked_for and subject.sender not in self.senders:
+        has_sender = notice_types.has_sender(subject.type)
+        if self.senders and has_sender and subject.sender not in self.senders:
             return False
         return any(notice_types.matches(pattern, subject.type) for pattern in self.types)
 

@@ -29,8 +29,6 @@ URL_PATTERN = r"^(?:https?|celery)://[\x21-\x7e]+$"
 OWN = (TASK_PREFIX, "celery.")
 """Prefixes that names of tasks may not have: a notice must not run a job of ours, or Celery's own."""
 
-FAMILIES = ("job", "approval", "directory", "campaign", "dingtalk")
-
 KIND_NAMES = tuple(sorted(reported_kinds()))
 """Kinds of jobs whose ends are reported."""
 
@@ -106,7 +104,7 @@ Type = Annotated[
     AfterValidator(_type),
     Field(
         json_schema_extra={
-            "pattern": rf"^(?:\*|(?:{'|'.join(FAMILIES)})\.(?:\*|[A-Za-z0-9_.:-]+))$",
+            "pattern": rf"^(?:\*|(?:{'|'.join(notice_types.FAMILIES)})\.(?:\*|[A-Za-z0-9_.:-]+))$",
             "examples": ["job.*"],
         }
     ),

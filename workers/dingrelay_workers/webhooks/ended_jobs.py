@@ -105,7 +105,8 @@ def _event(record: EndedRecord) -> Notice | None:
         return None
     job = json_object(record.fields.get(b"payload", b""))
     event_type = str(job.get("event_type", ""))
-    name = event_type if event_type in notice_types.ROBOT else notice_types.DINGTALK + event_type
+    passed_on = event_type != notice_types.ROBOT_MESSAGE
+    name = notice_types.DINGTALK + event_type if passed_on else event_type
     if not notice_types.is_type(name):
         log.warning(
             "event_notice_skipped",

@@ -1,9 +1,7 @@
 """``/v1/webhooks``: endpoints over HTTP. An endpoint receives no more than its key may read."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
@@ -29,20 +27,6 @@ from dingrelay_workers.webhooks.documents import (
 )
 from dingrelay_workers.webhooks.endpoints import Endpoint
 from dingrelay_workers.webhooks.service import WebhookService
-
-NEEDS: Mapping[str, tuple[str, ...]] = {
-    "job": ("jobs:read",),
-    "campaign": ("campaigns:read",),
-    "approval": ("approvals:read",),
-    "directory": ("directory:read",),
-    # DingTalk's own events hold people, departments and approvals.
-    "dingtalk": ("directory:read", "approvals:read"),
-}
-"""Family of types → the scopes that a key needs for it."""
-
-OF_THE_DIRECTORY = ("dingtalk.user_", "dingtalk.org_")
-"""DingTalk's events that hold no more than the directory, which a key with any sender may read. Others
-have no sender, so they would show a key the approvals of all."""
 
 ROUTES = Routes(tag="webhooks")
 _one = partial(
@@ -195,7 +179,9 @@ class TestWait(paging.Query):
 async def test_webhook(call: HttpCall) -> DeliveryDocument:
     """Send a test notice to an endpoint."""
     asked: TestWait = call.query
-    answer = await _service(call).test((await _found(call)).id, within=asked.wait)
+    answer = await _service(call).test(
+        (await _found(call)).id, within=asked.wait, stopping=call.context.stopping
+    )
     call.status = 200 if answer.state == "tested" else 202
     return answer
 
@@ -243,13 +229,14 @@ def _excess(wanted: Subscription, key: Grant) -> tuple[str, str] | None:
     if wanted.url.startswith("celery:") and ANY not in key.scopes:
         return "url", en("only a key with the scope * may have tasks published")
     for pattern in wanted.types:
-        families = list(NEEDS.values()) if pattern == ANY else [NEEDS[pattern.partition(".")[0]]]
-        for scope in chain.from_iterable(families):
-            if not key.permits(scope):
-                return "types", en("{} needs the scope {}", pattern, scope)
-        of_all = pattern == ANY or pattern.startswith(notice_types.DINGTALK)
-        if key.sender != ANY and of_all and not pattern.startswith(OF_THE_DIRECTORY):
-            return "types", en("{} needs a key whose sender is *", pattern)
+        for family in notice_types.families(pattern):
+            scopes = family.scopes if family else (ANY,)
+            for scope in scopes:
+                if not key.permits(scope):
+                    return "types", en("{} needs the scope {}", pattern, scope)
+            narrowed = family and (family.has_sender or pattern.startswith(family.shared))
+            if key.sender != ANY and not narrowed:
+                return "types", en("{} needs a key whose sender is *", pattern)
     if ANY not in key.apps and not (wanted.apps and wanted.apps <= key.apps):
         return "apps", en("the key is not for these apps")
     if key.sender != ANY and wanted.senders != frozenset({key.sender}):

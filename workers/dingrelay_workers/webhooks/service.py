@@ -228,8 +228,16 @@ class WebhookService:
             await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint))
             await connection.execute(delete(DeliveryRow).where(DeliveryRow.endpoint == endpoint))
 
-    async def test(self, endpoint: str, *, within: float) -> DeliveryDocument:
-        """Send it a test notice, and wait for what the leader writes down of its delivery."""
+    async def test(
+        self, endpoint: str, *, within: float, stopping: asyncio.Event | None = None
+    ) -> DeliveryDocument:
+        """Send it a test notice, and wait for what the leader writes down of its delivery.
+
+        Args:
+            endpoint: its id.
+            within: longest wait in seconds.
+            stopping: ends the wait.
+        """
         at = datetime.now(UTC)
         data = {"endpoint": endpoint}
         notice = Notice(type=notice_types.TEST, app="default", at=at, data=data)
@@ -242,7 +250,8 @@ class WebhookService:
         deadline = asyncio.get_running_loop().time() + within
         while True:
             (found,) = await self.deliveries(endpoint, behind=number + 1, limit=1)
-            if found.state == "tested" or asyncio.get_running_loop().time() >= deadline:
+            late = asyncio.get_running_loop().time() >= deadline or (stopping and stopping.is_set())
+            if found.state == "tested" or late:
                 return found
             await asyncio.sleep(ANSWER_PAUSE)
 
