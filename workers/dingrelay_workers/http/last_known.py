@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from dingrelay_producers.errors import ServiceUnavailable
 
-LIVES = 600.0
+LIVES = 3600.0
 """Seconds for which a key is known while the database is away; no key can be revoked then, either."""
 PAUSE = 2.0
 """Seconds between two tries, of one request each; the others don't wait. Longer than a try takes."""
