@@ -242,6 +242,17 @@ def test_a_stopping_gateway_ends_each_connection_with_an_answer(settings: Settin
         assert answer.read()
 
 
+def test_who_waits_for_a_job_is_answered_when_the_gateway_stops(settings: Settings) -> None:
+    with gateway_thread(settings) as gateway, ThreadPoolExecutor(10) as pool:
+        crm = gateway.by(gateway.backend.keys.add("crm"))
+        waiting = [pool.submit(crm, "POST", "/v1/messages?wait=60", MESSAGE) for _ in range(10)]
+        wait_until(lambda: len(crm("GET", "/v1/jobs").json["jobs"]) == 10)
+        gateway.stop()
+        replies = [each.result(timeout=30) for each in waiting]
+    assert [(each.status, each.json["state"]) for each in replies] == [(202, "queued")] * 10
+    assert len({each.headers["Location"] for each in replies}) == 10
+
+
 def test_metrics_are_not_where_strangers_ask(gateway: GatewayClient) -> None:
     # The drop-in door answers it as it does any path.
     assert b"dingrelay_" not in gateway.ask("GET", "/metrics").content

@@ -78,6 +78,16 @@ def upload(ask: Ask, rows: bytes, boundary: bytes, once: str) -> Reply:
     return ask("POST", "/v1/campaigns", body, **headers)
 
 
+def test_how_long_a_request_waits_is_no_part_of_what_it_asks_for(every: Ask) -> None:
+    once = {"Idempotency_Key": "k-1"}
+    first = every("POST", "/v1/messages?wait=1", MESSAGE, **once)
+    assert first.status == 202, first.content
+    for path in ("/v1/messages", "/v1/messages?wait=2"):
+        again = every("POST", path, MESSAGE, **once)
+        assert (again.status, again.json["id"]) == (202, first.json["id"]), again.content
+        assert again.headers["Idempotent-Replayed"] == "true"
+
+
 def count(ask: Ask, name: str) -> int:
     """How many of these there are."""
     return len(ask("GET", f"/v1/{name}").json[name])

@@ -40,7 +40,9 @@ def settings(valkey_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def gateway(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[GatewayClient]:
-    async def at_once(self: EndWatch, job_id: str, seconds: float) -> bool:
+    async def at_once(
+        self: EndWatch, job_id: str, seconds: float, *, until_stop: bool = False
+    ) -> bool:
         return False
 
     # No worker runs, so no job ends, and a minute's wait would be one.
@@ -48,7 +50,7 @@ def gateway(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gat
 
     test = WebhookService.test
 
-    async def no_answer(self: WebhookService, endpoint: str, *, within: float) -> object:
+    async def no_answer(self: WebhookService, endpoint: str, **_: object) -> object:
         return await test(self, endpoint, within=0)
 
     monkeypatch.setattr(WebhookService, "test", no_answer)

@@ -42,6 +42,7 @@ async def opened(
     cells: dict[str, GatewayContext] = {}
     across = settings.across_cells
     metrics = GatewayMetrics(receiver.apps)
+    stopping = asyncio.Event()
     # Shared by the contexts of all cells.
     shared = partial(
         GatewayContext,
@@ -49,7 +50,7 @@ async def opened(
         throttle=services.rates.take,
         metrics=metrics,
         door_tokens=LastKnown(),
-        stopping=asyncio.Event(),
+        stopping=stopping,
         upload_places=asyncio.Semaphore(settings.gateway_uploads // LARGEST),
         cells={},
     )
@@ -66,10 +67,10 @@ async def opened(
             for name, each in opened_services.items():
                 own = settings.of_cell(name)
                 cells[name] = await stack.enter_async_context(
-                    _context(own, own, each, common, shared)
+                    _context(own, own, each, common, stopping, shared)
                 )
         # Shared settings hold nothing of a cell.
-        front = _context(settings, settings.home, services, common, shared)
+        front = _context(settings, settings.home, services, common, stopping, shared)
         context = await stack.enter_async_context(front)
         context.cells = cells
         metrics.unpublished.set_function(
@@ -99,11 +100,12 @@ async def _context(
     servers: Settings,
     services: Services,
     common: Mapping[type, Any],
+    stopping: asyncio.Event,
     shared: Callable[..., GatewayContext],
 ) -> AsyncGenerator[GatewayContext]:
     redis = open_redis(servers)
     records = GatewayRecords(servers, redis)
-    ends = EndWatch(records)
+    ends = EndWatch(records, stopping)
     depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
     here = () if settings.across_cells else common[Receiver].apps
     missed = MissedReader(records, redis, filter(settings.serves, here))

@@ -32,6 +32,8 @@ from dingrelay_workers.http.routes import HttpCall, Route
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
+WAIT = "wait"
+"""Parameter of the query: seconds to wait for the answer."""
 
 LIFE = 86_400.0
 """Seconds for which a key is remembered: longer than a client repeats a request."""
@@ -95,11 +97,12 @@ async def once(
 
 
 def _digest(route: Route, call: HttpCall) -> str:
-    """Digest by which two requests are the same: operation, target, body and files.
+    """Digest by which two requests are the same: operation, path, query, body and files.
 
-    The lines of a streamed body are compared one by one: their jobs' ids follow from their numbers.
+    How long a request waits for its answer is no part of what it asks for. The lines of a streamed body are compared one by one: their jobs' ids follow from their numbers.
     """
-    parts = [route.operation, call.request.rel_url.raw_path, call.request.rel_url.raw_query_string]
+    query = [[name, value] for name, value in call.request.query.items() if name != WAIT]
+    parts = [route.operation, call.request.rel_url.raw_path, query]
     content = canonical_json([*parts, call.body, call.upload and call.upload.digests])
     return hashlib.sha256(content.encode()).hexdigest()
 

@@ -55,9 +55,10 @@ async def found(call: HttpCall, job_id: str) -> JobStatus:
 
 
 async def waited(call: HttpCall, status: JobStatus, *, pending: int) -> web.Response:
-    """The job as an answer, once it has ended or the query's `wait` is over."""
+    """The job as an answer, once it has ended, the query's `wait` is over or the gateway stops."""
     seconds = call.query.wait
-    if seconds and not status.state.ended and await call.context.ends.wait(status.id, seconds):
+    waits = seconds and not status.state.ended
+    if waits and await call.context.ends.wait(status.id, seconds, until_stop=True):
         status = await call.context.records.status(status.id)
     code = 200 if seconds and status.state.ended else pending
     return job_response(status, code=code)

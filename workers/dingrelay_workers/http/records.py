@@ -161,33 +161,53 @@ LOOK_SECONDS = 0.05
 
 
 class EndWatch:
-    """Polls the states of jobs for callers that wait for their ends."""
+    """Polls the states of jobs for callers that wait for their ends.
 
-    def __init__(self, records: GatewayRecords) -> None:
+    Args:
+        records: has the states.
+        stopping: set once the gateway stops.
+    """
+
+    def __init__(self, records: GatewayRecords, stopping: asyncio.Event) -> None:
         self._records = records
-        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._stopping = stopping
+        self._waiting: dict[str, set[asyncio.Future[bool]]] = {}
+        self._until_stop: set[asyncio.Future[bool]] = set()
         self._looking: asyncio.Task[None] | None = None
 
-    async def wait(self, job_id: str, seconds: float) -> bool:
-        """Whether the job has ended, or was forgotten, within so many seconds."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def wait(self, job_id: str, seconds: float, *, until_stop: bool = False) -> bool:
+        """Whether the job has ended, or was forgotten, within so many seconds.
+
+        Args:
+            job_id: of the job.
+            seconds: longest wait.
+            until_stop: whether the wait is over when the gateway stops. One that is longer than the time for
+                requests under way would be cut off without an answer.
+        """
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job_id, set()).add(future)
+        if until_stop:
+            self._until_stop.add(future)
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         try:
             async with asyncio.timeout(seconds):
-                await future
+                return await future
         except TimeoutError:
             return False
         finally:
+            self._until_stop.discard(future)
             waiters = self._waiting.get(job_id, set())
             waiters.discard(future)
             if not waiters:
                 self._waiting.pop(job_id, None)
-        return True
 
     async def _look(self) -> None:
         while self._waiting:
+            if self._stopping.is_set():
+                for future in self._until_stop:
+                    if not future.done():
+                        future.set_result(False)
             ids = list(self._waiting)
             # While Redis is away the states are unknown: callers wait on, and time out.
             with suppress(ServiceUnavailable):
@@ -196,7 +216,7 @@ class EndWatch:
                     if state is None or state.ended:
                         for future in self._waiting.pop(job_id, ()):
                             if not future.done():
-                                future.set_result(None)
+                                future.set_result(True)
             await asyncio.sleep(LOOK_SECONDS)
 
     def close(self) -> None:
