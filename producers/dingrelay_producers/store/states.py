@@ -29,9 +29,10 @@ class State(StrEnum):
 
 
 class CampaignState(StrEnum):
-    """State of a campaign.
+    """State of a campaign, in the words of 0.2.0.
 
-    One that is `creating` is hidden: not yet there or, where it has an end, no more.
+    ``draft → running ⇄ paused → done | cancelled``. One that is `creating` in one request, or `deleting`, is hidden.
+    `CampaignStage` has finer words for drafts and for what runs.
     """
 
     CREATING = "creating"
@@ -40,11 +41,28 @@ class CampaignState(StrEnum):
     PAUSED = "paused"
     DONE = "done"
     CANCELLED = "cancelled"
+    DELETING = "deleting"
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self in {CampaignState.DONE, CampaignState.CANCELLED}
+
+
+class CampaignStage(StrEnum):
+    """Position of a campaign in its life: `CampaignState`, with finer words.
+
+    ``draft ⇄ ready → scheduled → running ⇄ paused → done | cancelled``: a `draft` is written, a `ready` one is checked, and
+    its text, its people and its rules are frozen. A change makes it a draft again. A `scheduled` one runs from its time on.
+    """
+
+    DRAFT = "draft"
+    READY = "ready"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    CANCELLED = "cancelled"
 
 
 ENDS = frozenset(

@@ -4,14 +4,14 @@ A recipient is in exactly one chunk, and a chunk is one call. A recipient's outc
 unless an outcome row differs. So a broadcast to a million is ten thousand rows.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dingrelay_producers.store.states import CampaignState
+from dingrelay_producers.store.states import CampaignStage, CampaignState
 from dingrelay_tasks.sentence import from_parts
 from dingrelay_workers.database.base import Base, Said, Utc
 
@@ -54,9 +54,10 @@ LEFT_OUT = frozenset(
 
 
 class CampaignRow(Base):
-    """A campaign: what is sent, how, and how far it has come.
+    """A campaign, from its first word to its report: what is sent, how, and how far it has come.
 
     Attributes:
+        state: where it is `draft`, `stage` says whether it is still written.
         message: DingTalk's ``msg`` object; its texts may hold ``{name}`` fields.
         start_at: not before this moment.
         quiet: the hours of Beijing's day in which nothing is sent, such as ``22:00-08:00``; or "".
@@ -70,14 +71,21 @@ class CampaignRow(Base):
         malformed: rows of the source that were skipped.
         excluded: people who were named and taken out.
         checked: what its check found when it was made, in figures; None of one of 0.2.0, and where Redis was away.
-        people_digest: of them, and of what is filled in for each; "" of one of 0.2.0.
-        named: of a draft, the people that its check names, and the rows that name none.
+        named: until its start, the people that its check names, and the rows that name none.
+        chunks: how many it has, numbered from 0; 0 while it is written. Rows of a greater number are left over.
+        people_digest: of them, and of what is filled in for each; "" while it is written, and of one of 0.2.0.
+        content: a `DraftContent`, as it was written; None of one of 0.2.0.
+        file: the uploaded list of people, as it came.
+        version: one more with each change of `content` or `file`.
+        updated_by: who changed it last; "" of one of 0.2.0.
+        lease: of the process that writes its chunks; None for none.
+        lease_at: when that process was last alive, in seconds by the database's clock.
         settled: chunks that have ended. The counts of people below belong to these.
         accepted: people in calls that DingTalk took.
         left_out: people left out since DingTalk would silently have dropped the message.
         failed: people whose call was refused, or whose outcome is unknown.
         calls: calls that DingTalk took.
-        writers: who wrote it: none of them may approve it; None of one of 0.2.0.
+        writers: all who have changed it: none of them may approve it; None of one of 0.2.0.
         recent_people: of the latest people whose outcome is known, how many there are; see
             `pace.Latest`.
         recent_failed: how many of these failed.
@@ -125,6 +133,24 @@ class CampaignRow(Base):
     index_bits: Mapped[int | None]
     trace: Mapped[str] = mapped_column(String(600), server_default=text("''"))
     writers: Mapped[list[str] | None] = mapped_column(JSON)
+    content: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    file: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    file_name: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    version: Mapped[int] = mapped_column(server_default="1")
+    created_by: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    updated_by: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    updated_at: Mapped[datetime | None] = mapped_column(Utc)
+    lease: Mapped[str | None] = mapped_column(String(36))
+    lease_at: Mapped[int | None] = mapped_column(BigInteger)
+
+    @property
+    def stage(self) -> CampaignStage:
+        """Position in its life, at the present time."""
+        if self.state == State.DRAFT:
+            return CampaignStage.READY if self.chunks else CampaignStage.DRAFT
+        if self.state == State.RUNNING and self.start_at and self.start_at > datetime.now(UTC):
+            return CampaignStage.SCHEDULED
+        return CampaignStage(self.state)
 
     @property
     def preview(self) -> dict[str, Any] | None:

@@ -71,7 +71,7 @@ async def review_of(settings: Settings, store: CampaignStore, row: CampaignRow) 
     if found is None:
         return CampaignReview(needed=needed, state="none", writers=writers)
     state = found.decision or "asked"
-    if row.state == State.DRAFT and found.digest != _digest_of(row):
+    if row.state == State.DRAFT and found.digest != digest_of(row):
         state = "outdated"
     names = ("asked_by", "asked_at", "decided_by", "decided_at", "reason")
     fields = {name: getattr(found, name) for name in names}
@@ -123,7 +123,7 @@ async def ask(
     now = datetime.now(UTC)
     asked = {
         "campaign": campaign,
-        "digest": _digest_of(row),
+        "digest": digest_of(row),
         "asked_by": by,
         "asked_at": now,
         "decision": "",
@@ -149,7 +149,7 @@ async def decide(
         CampaignConflict: its approval was not asked for, or this person may not decide it.
     """
     row = await _draft(store, campaign)
-    digest = _digest_of(row)
+    digest = digest_of(row)
     async with store.database.write(f"campaign {campaign}") as connection:
         found = await _find(connection, campaign)
         if found is None or found.digest != digest:
@@ -190,12 +190,11 @@ async def problem_of(settings: Settings, store: CampaignStore, row: CampaignRow)
             return en("needs the approval of a second person: ask for it first")
 
 
-def _digest_of(row: CampaignRow) -> str:
-    """Digest of the approved content: equal for the same text to the same people at the same time."""
+def digest_of(row: CampaignRow) -> str:
+    """Digest of what is approved: a version of a campaign with its text, people, time, rate and app. A start leaves it as it is."""
     start_at = row.start_at and row.start_at.isoformat()
-    # Its people stay as they are, but for one who is erased: that makes another chunk, or settles one.
-    people = row.people_digest, row.chunks, row.settled
-    fields = [row.app, row.message, start_at, row.quiet, row.rate, *people]
+    people = row.people_digest
+    fields = [row.version, row.app, row.message, start_at, row.quiet, row.rate, people]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

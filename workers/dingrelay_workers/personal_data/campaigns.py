@@ -7,6 +7,7 @@ takes their place, so a report adds up as before.
 
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -177,6 +178,9 @@ async def _take_out(
     where = (ChunkRow.campaign == campaign, ChunkRow.number == chunk.number)
     others = [user for user in chunk.users.split(",") if user != erasing.user]
     counts: dict[str, Any] = {"settled": CampaignRow.settled + 1}
+    # Before its start: without the person it is not what was approved.
+    ready = CampaignRow.id == campaign, CampaignRow.state == State.DRAFT
+    await change_rows(connection, CampaignRow, *ready, people_digest=uuid4().hex)
     if others:
         left = {"users": ",".join(others), "size": len(others)}
         await change_rows(connection, ChunkRow, *where, **left)

@@ -69,6 +69,17 @@ def _campaigns() -> None:
     op.add_column("campaigns", sa.Column("people_digest", **_text(64)))
     op.add_column("campaigns", sa.Column("checked", sa.JSON))
     op.add_column("campaigns", sa.Column("named", sa.JSON))
+    # What is written of a campaign; one of 0.2.0 has no content but its message, and is of the first version.
+    op.add_column("campaigns", sa.Column("content", sa.JSON))
+    op.add_column("campaigns", sa.Column("file", sa.LargeBinary))
+    version = sa.Column("version", sa.Integer, nullable=False, server_default="1")
+    op.add_column("campaigns", version)
+    for name in ("file_name", "created_by", "updated_by"):
+        written = sa.Column(name, sa.Text, nullable=False, server_default=sa.text("''"))
+        op.add_column("campaigns", written)
+    op.add_column("campaigns", sa.Column("updated_at", MOMENT))
+    op.add_column("campaigns", sa.Column("lease", sa.String(36)))
+    op.add_column("campaigns", sa.Column("lease_at", sa.BigInteger))
     op.add_column("campaign_chunks", sa.Column("unread_users", sa.Text))
     kept = sa.text("unread_users is not null")
     op.create_index(
