@@ -1,15 +1,18 @@
 import csv
 import io
 import json
+import re
 import tracemalloc
 from collections.abc import Callable
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any, cast
+from zipfile import ZipFile
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openpyxl import Workbook
 
 from campaigns import xlsx
 from dingrelay_producers.client.campaign_documents import Malformed
@@ -297,7 +300,7 @@ def test_the_column_that_names_people_may_have_another_name() -> None:
     found = list(read(io.BytesIO(table), ["姓名", "工号"], "userid=工号"))
     assert found == [
         Recipient(2, "u1", {"姓名": "张三", "工号": "u1"}),
-        Malformed(3, "userid: is missing"),
+        Malformed(3, "userid: is missing", text="李四"),
     ]
     # It goes before the usual names.
     table = "userid,电话\nu1,13800000001\n".encode()
@@ -354,9 +357,65 @@ def test_an_excel_file_is_read_as_it_shows() -> None:
     assert found == [
         Recipient(3, "u1", {"name": "张三", "金额": "1234.5", "日期": "2026-11-24"}),
         Recipient(4, "1001", {"name": "李四", "金额": "13800000001", "日期": "2026-11-24 09:30"}),
-        Malformed(6, "userid: holds a comma, a blank or a control character"),
-        Malformed(7, "columns: 6 instead of 4"),
+        Malformed(6, "userid: holds a comma, a blank or a control character", text="u 2"),
+        Malformed(7, "columns: 6 instead of 4", text="u3, 赵六, TRUE, x, too, much"),
     ]
+
+
+def test_a_formula_without_its_value_is_a_malformed_row() -> None:
+    """Programs that write Excel files calculate nothing; only Excel stores the values."""
+    table: list[list[Any]] = [["工号"], ["=A9"], ["0012"], ['=TEXT(1,"0000")'], [], ["0013"]]
+    found = rows(xlsx(*table))
+    assert [row.line for row in found] == [2, 3, 4, 6]
+    assert [(row.line, row.text) for row in found if isinstance(row, Malformed)] == [
+        (2, "=A9"),
+        (4, '=TEXT(1,"0000")'),
+    ]
+    [_, (_, problem)] = problems(found)
+    assert problem == (
+        'the file has no value for the formula =TEXT(1,"0000"): open it in Excel or WPS, and save it'
+    )
+    named: list[list[Any]] = [["userid", "name", "other"], ["u1", "=A9", ""], ["u2", "x", "=A9"]]
+    [first, second] = rows(xlsx(*named), "name")
+    assert isinstance(first, Malformed)
+    assert second == Recipient(3, "u2", {"name": "x"})
+
+
+def test_a_formula_that_was_calculated_to_nothing_is_an_empty_cell() -> None:
+    file = io.BytesIO()
+    with ZipFile(io.BytesIO(xlsx(["userid"], ["=A9"], ["u1"]))) as plain, ZipFile(file, "w") as new:
+        for part in plain.namelist():
+            sheet = plain.read(part)
+            empty = b'<c r="A2" t="str"><f>A9</f><v></v></c>'
+            new.writestr(part, re.sub(rb'<c r="A2"><f>A9</f>.*?</c>', empty, sheet))
+    assert rows(file.getvalue()) == [Recipient(3, "u1")]
+
+
+def test_the_first_visible_sheet_is_read() -> None:
+    book = Workbook()
+    old = cast("Any", book.active)
+    old.append(["userid"])
+    old.append(["u9"])
+    old.sheet_state = "hidden"
+    shown = book.create_sheet()
+    shown.append(["userid"])
+    shown.append(["u1"])
+    file = io.BytesIO()
+    book.save(file)
+    assert rows(file.getvalue()) == [Recipient(2, "u1")]
+
+
+@pytest.mark.parametrize("error", ["#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!"])
+def test_errors_of_a_spreadsheet_are_empty(error: str) -> None:
+    table = [["userid", "name"], ["u1", error], [error, "x"]]
+    lines = "\n".join(json.dumps(dict(zip(table[0], row, strict=True))) for row in table[1:])
+    for content in (xlsx(*table), "\n".join(map(",".join, table)), lines):
+        valid, malformed = rows(content, "name")
+        assert isinstance(valid, Recipient)
+        assert valid.fields == {"name": ""}
+        assert isinstance(malformed, Malformed)
+        assert malformed.problem == "userid: is missing"
+        assert error in malformed.text
 
 
 def test_a_missing_column_is_named_with_those_that_are_there() -> None:

@@ -22,11 +22,13 @@ class Malformed(NamedTuple):
     Attributes:
         line: of the file, from 1, or the row's number in an iterable; 0 where it has none.
         pasted: it is a line of the pasted text.
+        text: what stands where the row should name a person; all of a row with nothing there.
     """
 
     line: int
     problem: str
     pasted: bool = False
+    text: str = ""
 
     def __str__(self) -> str:
         if not self.line:

@@ -316,7 +316,7 @@ class Gathered:
         # The directory stores userids as DingTalk returns them. One that no call can carry would
         # fail the whole call.
         if problem := problem_of(row.userid):
-            return Malformed(row.line, en("{!a}: {}", row.userid, problem))
+            return row.malformed(en("{!a}: {}", row.userid, problem))
         if not self._template.fields:
             return row.userid, None
         values: list[str] = []
@@ -326,14 +326,14 @@ class Gathered:
                 value = known.get(row.userid, {}).get(name, "")
             if name not in row.fields and row.userid not in known:
                 problem = en("{} is not in the directory: no value for {{{}}}", row.userid, name)
-                return Malformed(row.line, problem)
+                return row.malformed(problem)
             if not value.strip():
-                return Malformed(row.line, en("{} has no value for {{{}}}", row.userid, name))
+                return row.malformed(en("{} has no value for {{{}}}", row.userid, name))
             values.append(value)
         try:
             result = self._template.fill(tuple(values))
         except ContractError as error:
-            return Malformed(row.line, en("{}: {}", row.userid, error))
+            return row.malformed(en("{}: {}", row.userid, error))
         return row.userid, result
 
     async def _from_directory(
@@ -466,13 +466,13 @@ def _named_by(
                     '; "{}" is there: Excel drops the zeros of a number, not of a text',
                     whole[value],
                 )
-            return Malformed(row.line, problem)
+            return row.malformed(problem)
         case _:
             several = ", ".join(userids)
             problem = en(
                 'the {} "{}" is that of several people: {}', ADDRESS_WORDS[kind], value, several
             )
-            return Malformed(row.line, problem)
+            return row.malformed(problem)
 
 
 async def _is_there(database: Database, campaign: str) -> bool:

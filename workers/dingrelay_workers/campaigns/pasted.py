@@ -74,11 +74,11 @@ def _people(
             case [userid]:
                 yield Recipient(line, userid)
             case []:
-                yield Malformed(line, en("{} is no person in the directory", word))
+                yield Malformed(line, en("{} is no person in the directory", word), text=word)
             case several:
                 found = ", ".join(f"{each} {places.get(each, '')}".strip() for each in several)
                 problem = en("{} is the name of several people: {}", word, found)
-                yield Malformed(line, problem)
+                yield Malformed(line, problem, text=word)
 
 
 def _is_userid(word: str) -> bool:

@@ -8,6 +8,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -161,6 +162,12 @@ HEADERS: Mapping[str, Sequence[str]] = {
 """Other names of columns. The first kind that a table has names its people."""
 _ADDRESSES: Sequence[AddressKind] = ("job_number", "mobile", "email")
 
+_ERROR = re.compile(
+    r"\s*#(N/A|REF!|VALUE!|DIV/0!|NAME\?|NULL!|NUM!|SPILL!|CALC!|FIELD!|BLOCKED!|CONNECT!|BUSY!|UNKNOWN!"
+    r"|EXTERNAL!|PYTHON!|TIMEOUT!|GETTING_DATA)\s*",
+    re.IGNORECASE,
+)
+"""Errors of Excel and WPS, also as a CSV file holds them."""
 _INVISIBLE = dict.fromkeys(
     [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF]
 )
@@ -184,6 +191,10 @@ class Recipient(NamedTuple):
     userid: str
     fields: Mapping[str, str] = NO_FIELDS
     address: tuple[AddressKind, str] | None = None
+
+    def malformed(self, problem: str) -> Malformed:
+        """The row, of which something else turned out to be wrong."""
+        return Malformed(self.line, problem, text=self.address[1] if self.address else self.userid)
 
 
 class FileColumn(NamedTuple):
@@ -373,13 +384,29 @@ class _Table(NamedTuple):
 
     def recipient(self, line: int, row: Sequence[str]) -> Recipient | Malformed:
         """A row of it."""
+        person = self._recipient(line, row)
+        if isinstance(person, Malformed):
+            named = row[self.place].strip() if len(row) == self.width else ""
+            return person._replace(text=named or ", ".join(filter(None, row)))
+        return person
+
+    def _recipient(self, line: int, row: Sequence[str]) -> Recipient | Malformed:
         if len(row) != self.width:
             return Malformed(line, en("columns: {} instead of {}", len(row), self.width))
-        fields = {name: _unquoted(row[at]) for name, at in self.fields.items()} or NO_FIELDS
+        for at in (self.place, *self.fields.values()):
+            if isinstance(row[at], workbook.Uncalculated):
+                return Malformed(line, _uncalculated(row[at]))
+        fields = {name: _value(row[at]) for name, at in self.fields.items()} or NO_FIELDS
         named = _plain(row[self.place])
         if self.kind:
             return _addressed(line, self.kind, named, fields)
         return _recipient(line, named, fields)
+
+
+def _uncalculated(formula: str) -> str:
+    return en(
+        "the file has no value for the formula {}: open it in Excel or WPS, and save it", formula
+    )
 
 
 def _place(header: Sequence[str], name: str) -> int | None:
@@ -456,9 +483,9 @@ def _of_table(
         if not row:
             continue
         if lines.number > line and _swallows_rows(row, table.width, table.place):
-            yield (), Malformed(line, _runaway(lines.number))
+            yield (), Malformed(line, _runaway(lines.number), text=row[0])
         elif lines.broken and not _is_text("".join(row)):
-            yield (), Malformed(line, lines.problem)
+            yield (), Malformed(line, lines.problem, text=", ".join(row))
         else:
             yield row, table.recipient(line, row)
 
@@ -509,14 +536,18 @@ def _plain(userid: str) -> str:
     """A userid without the apostrophe that a report puts before what might be a formula."""
     if userid.startswith("'") and userid[1:2] in {*"=+-@"}:
         return userid[1:]
-    return _visible(_unquoted(userid))
+    return _visible(_value(userid))
 
 
-def _unquoted(value: str) -> str:
-    """A value without the formula in which Excel keeps the zeros of a number: ``="0012"``."""
-    return (
-        value[2:-1] if len(value) > 2 and value.startswith('="') and value.endswith('"') else value
-    )
+def _value(cell: str) -> str:
+    """The value of a cell.
+
+    An error of a spreadsheet is none, and the formula in which Excel keeps the zeros of a number (``="0012"``) is
+    taken off.
+    """
+    if _ERROR.fullmatch(cell):
+        return ""
+    return cell[2:-1] if len(cell) > 2 and cell.startswith('="') and cell.endswith('"') else cell
 
 
 def _visible(name: str) -> str:
@@ -538,17 +569,17 @@ def _of_json(
         if text.isspace():
             continue
         if lines.broken and not _is_text(text):
-            yield Malformed(lines.number, lines.problem)
+            yield Malformed(lines.number, lines.problem, text=text.strip())
             continue
         try:
             value = json.loads(text.rstrip("\n"), parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
-            yield Malformed(lines.number, not_json(error))
+            yield Malformed(lines.number, not_json(error), text=text.strip())
         else:
             if isinstance(value, dict):
                 yield _of_mapping(lines.number, cast("dict[str, Any]", value), wanted, column)
             else:
-                yield Malformed(lines.number, "must be a JSON object")
+                yield Malformed(lines.number, "must be a JSON object", text=text.strip())
 
 
 def _of_values(
@@ -558,7 +589,7 @@ def _of_values(
         if isinstance(value, Mapping):
             yield _of_mapping(number, cast("Mapping[str, Any]", value), wanted, column)
         elif problem := problem_of(value):
-            yield Malformed(number, problem)
+            yield Malformed(number, problem, text=str(value))
         else:
             yield Recipient(number, cast("str", value))
 
@@ -566,12 +597,21 @@ def _of_values(
 def _of_mapping(
     line: int, row: Mapping[str, Any], wanted: Collection[str], column: FileColumn | None
 ) -> Recipient | Malformed:
+    person = _named_in(line, row, wanted, column)
+    if isinstance(person, Malformed):
+        return person._replace(text=", ".join(str(value) for value in row.values() if value))
+    return person
+
+
+def _named_in(
+    line: int, row: Mapping[str, Any], wanted: Collection[str], column: FileColumn | None
+) -> Recipient | Malformed:
     userid: Any = row.get(column.name if column else USERID, "")
     kind: AddressKind | None = column.kind if column else None
     if column is None and USERID not in row:
         kind = next((each for each in _ADDRESSES if each in row), None)
     if isinstance(userid, str):
-        userid = _visible(userid)
+        userid = _visible(_value(userid))
     if not kind and (problem := problem_of(userid)):
         return Malformed(line, problem)
     fields: dict[str, str] = {}
@@ -580,13 +620,13 @@ def _of_mapping(
             value = row[name]
             if isinstance(value, bool) or not isinstance(value, str | int | float | None):
                 return Malformed(line, en("{}: must be text or a number", name))
-            fields[name] = "" if value is None else str(value)
+            fields[name] = "" if value is None else _value(str(value))
     if nul := _nul_in(fields):
         return Malformed(line, nul)
     if kind:
         text = row.get(column.name if column else kind)
         named = str(text) if isinstance(text, str | int) and not isinstance(text, bool) else ""
-        return _addressed(line, kind, named, fields)
+        return _addressed(line, kind, _value(named), fields)
     return Recipient(line, userid, fields)
 
 

@@ -8,8 +8,9 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time
+from itertools import repeat
 from typing import Any, BinaryIO
 from zipfile import ZipFile, ZipInfo
 
@@ -26,10 +27,21 @@ LARGEST_PART = 256 << 20
 LONGEST_ROW = 4 << 20
 """Bytes of a row in XML: some 250 for each of Excel's 16,384 columns. A whole row is in memory, at many times that size."""
 _ROW = re.compile(rb"<(?:\w+:)?row\b")
+_FORMULA = re.compile(rb"<(?:\w+:)?f[\s>/]")
+_TAG = 64
+"""Bytes of a tag of which a piece of a sheet may hold the first half."""
+
+
+class Uncalculated(str):
+    """The formula of a cell that the file stores without its value, as programs write it that can't calculate."""
+
+    __slots__ = ()
 
 
 def rows(head: bytes, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
-    """The rows of the first sheet that are not empty, each with its number.
+    """The rows of the first visible sheet that are not empty, each with its number.
+
+    A cell without its value is `Uncalculated`.
 
     Args:
         head: the bytes that were read already.
@@ -60,39 +72,55 @@ def rows(head: bytes, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
 def _sheet(file: Any, load_workbook: Callable[..., Any]) -> Iterator[tuple[int, list[str]]]:
     # For parts that no table needs, such as fonts.
     warnings.filterwarnings("ignore", module=r"openpyxl\.")
+    formulas = False
     with ZipFile(file) as archive:
         for part in archive.infolist():
             if part.filename.startswith("xl/worksheets/"):
-                _check_rows(archive, part)
+                formulas |= _scan(archive, part)
             elif part.file_size > LARGEST_PART:
                 raise ValueError(part.filename)
-    book = load_workbook(file, read_only=True, data_only=True)
-    sheet = book.worksheets[0]
-    # Some programs write a wrong size.
-    sheet.reset_dimensions()
-    for number, values in enumerate(sheet.iter_rows(max_row=MOST_ROWS, values_only=True), 1):
-        row = [_text(value) for value in values]
+    values = _cells(load_workbook(file, read_only=True, data_only=True))
+    # What a formula without a value says is only in the sheet's other reading.
+    sources = (
+        _cells(load_workbook(file, read_only=True, data_only=False)) if formulas else repeat(())
+    )
+    for number, (cells, written) in enumerate(zip(values, sources, strict=False), 1):
+        row = [_text(cell.value) for cell in cells]
+        for at, source in enumerate(written):
+            # A text that was calculated to nothing says that it is a text.
+            if source.data_type == "f" and not row[at] and cells[at].data_type == "n":
+                row[at] = Uncalculated(getattr(source.value, "text", source.value))
         while row and not row[-1]:
             row.pop()
         if row:
             yield number, row
 
 
-def _check_rows(archive: ZipFile, part: ZipInfo) -> None:
-    """Refuse a sheet with a row that would fill the memory: some kilobytes can hold one of gigabytes.
+def _cells(book: Any) -> Iterator[Sequence[Any]]:
+    """The rows of its first visible sheet, with the cells that are stored."""
+    sheet = next(sheet for sheet in book.worksheets if sheet.sheet_state == "visible")
+    # Some programs write a wrong size.
+    sheet.reset_dimensions()
+    rows: Iterator[Sequence[Any]] = sheet.iter_rows(max_row=MOST_ROWS)
+    return rows
+
+
+def _scan(archive: ZipFile, part: ZipInfo) -> bool:
+    """Whether a sheet holds formulas.
 
     Raises:
-        ValueError: it has one.
+        ValueError: it has a row that would fill the memory: some kilobytes can hold one of gigabytes.
     """
-    if part.file_size <= LONGEST_ROW:
-        return
+    formulas, length, tail = False, 0, b""
     with archive.open(part) as sheet:
-        length = 0
         while piece := sheet.read(1 << 18):
-            begins = [found.start() for found in _ROW.finditer(piece)]
+            formulas = formulas or _FORMULA.search(tail + piece) is not None
+            begins = [match.start() for match in _ROW.finditer(piece)]
             if length + (begins[0] if begins else len(piece)) > LONGEST_ROW:
                 raise ValueError(part.filename)
             length = len(piece) - begins[-1] if begins else length + len(piece)
+            tail = piece[-_TAG:]
+    return formulas
 
 
 def _text(value: Any) -> str:
