@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import processes
+import rows
 from databases import on_sqlite
 from dingrelay_producers.client.campaign_documents import (
     Malformed,
@@ -28,8 +29,14 @@ from dingrelay_tasks.organisation import Member
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns import store as stores
 from dingrelay_workers.campaigns.audience import CreationProgress
-from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeRow, State
-from dingrelay_workers.campaigns.report import Report
+from dingrelay_workers.campaigns.models import (
+    CampaignRow,
+    ChunkRow,
+    MalformedRow,
+    OutcomeRow,
+    State,
+)
+from dingrelay_workers.campaigns.report import Report, Result
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from organisations import organise
@@ -113,6 +120,37 @@ async def test_a_campaign_has_a_digest_of_its_people_and_of_what_each_gets(
         await digest("hello {name}", "u1,Ann\nu2,Tom\n"),
     ]
     assert len({first, *others}) == 4
+
+
+async def test_malformed_rows_are_people_of_the_report(campaigns: CampaignStore) -> None:
+    """They are named with what was written for as long as the campaign is there."""
+    lines = ["userid,name", "u1,Ann", *(f",left {number}" for number in range(60)), "u 2,Bob"]
+    asked = plan("hello {name}", recipients=file("\n".join(lines)), pasted="zhou wu")
+    created = await campaigns.create({**asked, "malformed": "skip"})
+    await rows.change(campaigns.database, CampaignRow, state=State.DONE, named=None)
+    report = Report(campaigns.database)
+    assert (await report.summary(created.id)).outcomes["malformed"] == 63
+    [[only], named] = [page async for page in report.results(created.id)]
+    assert (only.userid, only.outcome) == ("u1", "pending")
+    assert {each.outcome for each in named} == {"malformed"}
+    assert [each.name for each in named[:2]] == ["left 0", "left 1"]
+    assert [(each.name, each.reason) for each in named[60:]] == [
+        ("u 2", "line 63: userid: holds a comma, a blank or a control character"),
+        (
+            "zhou",
+            "line 1 of the pasted text: zhou is not in the directory: no value for {name}",
+        ),
+        ("wu", "line 1 of the pasted text: wu is not in the directory: no value for {name}"),
+    ]
+    assert [page async for page in report.results(created.id, "malformed")] == [named]
+    place, people = None, list[Result]()
+    while place is not None or not people:
+        page, place = await report.people(created.id, behind=place, limit=25)
+        people += page
+    assert people == [only, *named]
+    await removal.hide(campaigns.database, created.id)
+    await removal.remove(campaigns.database, created.id)
+    assert await count(campaigns.database, MalformedRow) == 0
 
 
 async def test_a_draft_has_everybody_once_in_chunks_of_a_hundred(campaigns: CampaignStore) -> None:

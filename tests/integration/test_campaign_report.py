@@ -73,7 +73,7 @@ async def results(database: Database, campaign: str) -> list[tuple[Any, ...]]:
 async def counts(database: Database, campaign: str) -> dict[str, int]:
     """Outcomes that anybody has, in the summary."""
     outcomes = (await Report(database).summary(campaign)).outcomes
-    assert outcomes.keys() == {*OutcomeKind, "accepted", "pending"}
+    assert outcomes.keys() == {*OutcomeKind, "accepted", "pending", "malformed"}
     return {outcome: people for outcome, people in outcomes.items() if people}
 
 

@@ -87,6 +87,12 @@ def test_malformed_rows_are_named_with_their_lines(cli: Cli, tmp_path: Path) -> 
     assert "people: 1, calls: 1, duplicates: 1, excluded: 0, malformed: 2" in created.stdout
     assert "line 5: columns: 1 instead of 2" in created.stderr
     assert (tmp_path / "bad-lines.csv").read_text().splitlines()[2] == "5,columns: 1 instead of 2"
+    [made] = cli.json("campaign", "list")
+    cli.json("campaign", "start", made["id"])
+    named = cli.json("campaign", "report", made["id"], "--outcome", "malformed")["people"]
+    assert [(row["name"], row["reason"]) for row in named][1:] == [
+        ("u3", "line 5: columns: 1 instead of 2")
+    ]
 
 
 def test_a_preview_shows_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path) -> None:

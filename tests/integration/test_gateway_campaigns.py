@@ -88,6 +88,22 @@ def test_each_verb_moves_the_campaign(crm: Ask, callers: dict[str, Ask]) -> None
     assert listed(crm) == [other.rpartition("/")[2]]
 
 
+def test_malformed_rows_are_named_after_the_start(crm: Ask) -> None:
+    """Also to a key that may not read the directory: it is what was written in the file."""
+    fields = {"name": "Party", "message": PLAIN, "malformed": "skip"}
+    made = upload(crm, fields, recipients=b"userid,name\nu1,a\nu 2,b\n")
+    place = made.headers["Location"]
+    assert crm("POST", f"{place}/start").status == 200
+    assert crm("GET", f"{place}/report").json["outcomes"]["malformed"] == 1
+    first = crm("GET", f"{place}/people?limit=1").json
+    [row] = crm("GET", f"{place}/people?cursor={first['next']}").json["people"]
+    problem = "line 3: userid: holds a comma, a blank or a control character"
+    assert (row["userid"], row["name"], row["outcome"]) == ("", "u 2", "malformed")
+    assert row["reason"] == problem
+    table = crm("GET", f"{place}/people.csv?outcome=malformed").content.decode("utf-8-sig")
+    assert table.splitlines()[1:] == [f',u 2,,,,left out,"{problem}",malformed,']
+
+
 def test_the_encoding_of_a_file_may_be_named(crm: Ask) -> None:
     rows = "userid,name\ru1,小伟\ru2,张三\r".encode("gbk")
 

@@ -42,8 +42,9 @@ CampaignOutcome = Literal[
     "unknown",
     "cancelled",
     "pending",
+    "malformed",
 ]
-"""Outcomes of a recipient of a campaign."""
+"""Outcomes of a recipient of a campaign, or of a row that should have named one."""
 CampaignSought = Literal[CampaignOutcome, "unread"]
 """The recipients of a list: those of an outcome, or accepted ones that had not read it when DingTalk was asked."""
 ApprovalStateName = Literal["running", "approved", "refused", "terminated", "deleted"]

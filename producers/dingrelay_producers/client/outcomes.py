@@ -96,6 +96,12 @@ OUTCOMES: Mapping[str, OutcomeWords] = {
         en("Ask the person, or say at the job whether it arrived."),
     ),
     "kept": OutcomeWords("good", en("received, and not recalled")),
+    "malformed": OutcomeWords(
+        "bad",
+        en("left out"),
+        en("names no person"),
+        en("Correct the row in the file, and send it to these people alone."),
+    ),
     "pending": OutcomeWords("wait", en("not sent yet")),
 }
 """Outcome → its words."""

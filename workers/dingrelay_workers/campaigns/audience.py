@@ -19,8 +19,9 @@ from dingrelay_producers.client.campaign_documents import (
 )
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError, batched
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, from_text, to_text
 from dingrelay_workers.campaigns import pasted
+from dingrelay_workers.campaigns.chunks import storable
 from dingrelay_workers.campaigns.documents import CampaignSpec, FilledTemplate
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, State
 from dingrelay_workers.campaigns.recipients import (
@@ -57,6 +58,13 @@ CREATE TABLE people (
     userid TEXT NOT NULL UNIQUE,
     result INTEGER
 );
+CREATE TABLE malformed (
+    number INTEGER PRIMARY KEY,
+    line INTEGER NOT NULL,
+    pasted INTEGER NOT NULL,
+    written TEXT NOT NULL,
+    problem TEXT NOT NULL
+);
 BEGIN;
 """
 _ADD_RESULT = "INSERT OR IGNORE INTO results (digest, message) VALUES (?, ?)"
@@ -65,6 +73,8 @@ _ADD = """
 INSERT OR IGNORE INTO people (userid, result)
 VALUES (?, (SELECT id FROM results WHERE digest = ?))
 """
+_ADD_MALFORMED = "INSERT INTO malformed (line, pasted, written, problem) VALUES (?, ?, ?, ?)"
+_MALFORMED = "SELECT number, line, pasted, written, problem FROM malformed ORDER BY number"
 _REMOVE = "DELETE FROM people WHERE userid = ?"
 _READ = "SELECT result, userid FROM people ORDER BY position"
 _READ_BY_RESULT = "SELECT result, userid FROM people ORDER BY result, position"
@@ -102,6 +112,18 @@ class Staging:
     def remove(self, userids: Iterable[str]) -> int:
         """Take people out; how many were there."""
         return self._write(_REMOVE, ((userid,) for userid in userids))
+
+    def complain(self, row: Malformed) -> None:
+        """Keep a row that names no person, as the campaign's table has it."""
+        written = storable(row.text)[:LONGEST_WRITTEN]
+        problem = to_text(storable(row.problem))
+        self._connection.execute(_ADD_MALFORMED, (row.line, row.pasted, written, problem))
+
+    def malformed(self) -> Iterator[dict[str, Any]]:
+        """The rows that name no person, in their order."""
+        for number, line, in_text, written, problem in self._connection.execute(_MALFORMED):
+            row = {"number": number, "line": line, "pasted": bool(in_text), "written": written}
+            yield row | {"problem": from_text(problem)}
 
     def count(self) -> int:
         """How many people are there."""
@@ -146,6 +168,8 @@ BATCH = 2_000
 CHUNKS = 500
 """Chunks of a campaign whose people are read at once."""
 
+LONGEST_WRITTEN = 200
+"""Characters that are kept of a malformed row."""
 LISTED = 20
 """Malformed rows that are listed in full."""
 
@@ -357,6 +381,7 @@ class Gathered:
 
     def _complain(self, malformed: Malformed) -> None:
         self.malformed += 1
+        self.staging.complain(malformed)
         if len(self.first_malformed) < LISTED:
             self.first_malformed.append(malformed)
         self._progress.malformed(malformed)

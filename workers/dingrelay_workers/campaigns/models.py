@@ -246,6 +246,26 @@ class OutcomeRow(Base):
     reason: Mapped[str] = mapped_column(Said)
 
 
+class MalformedRow(Base):
+    """A row of the source that named no person, and was skipped; see `Malformed`.
+
+    Attributes:
+        number: from 1, in the order in which they were read.
+        written: what stands where the row should name a person.
+    """
+
+    __tablename__ = "campaign_malformed"
+
+    campaign: Mapped[str] = mapped_column(
+        ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    line: Mapped[int]
+    pasted: Mapped[bool]
+    written: Mapped[str] = mapped_column(Text)
+    problem: Mapped[str] = mapped_column(Said)
+
+
 class IndexRow(Base):
     """Some of a campaign's people, and in which chunk each of them is; see `people_index`.
 

@@ -21,6 +21,7 @@ from dingrelay_workers.campaigns.models import (
     ChunkRow,
     ChunkState,
     IndexRow,
+    MalformedRow,
     OutcomeRow,
     State,
 )
@@ -38,6 +39,7 @@ _PARTS = (
     (ChunkRow, ChunkRow.number),
     (OutcomeRow, OutcomeRow.userid),
     (IndexRow, IndexRow.bucket),
+    (MalformedRow, MalformedRow.number),
 )
 """Tables with rows of campaigns, in the order in which they are emptied, and the column that
 identifies a row."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_producers.client.filters import CampaignOutcome, CampaignSought
 from dingrelay_producers.client.history_documents import Message
 from dingrelay_producers.errors import CampaignNotFound
@@ -24,6 +25,7 @@ from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
     ChunkState,
+    MalformedRow,
     OutcomeKind,
     OutcomeRow,
     State,
@@ -36,6 +38,7 @@ from dingrelay_workers.directory.models import UserRow
 
 ACCEPTED = "accepted"
 PENDING = "pending"
+MALFORMED = "malformed"
 EVERY: tuple[str, ...] = (ACCEPTED, *OutcomeKind, PENDING)
 """Everything that can have become of a person, each in one of them."""
 
@@ -50,19 +53,24 @@ RECALLED = en("recalled since")
 
 PAGE = 100
 """Chunks read at once: up to 10,000 people."""
+MALFORMED_PAGE = 10_000
 FEW = 20
 """Chunks read at once for one page of a list."""
 MOST_REASONS = 100
 
+MOST_CHUNKS = 2**31 - 1
+
 Place = tuple[int, int]
-"""Position of a person in a campaign: the number of their chunk, and their own in it, from 1 on."""
+"""Position of a person in a campaign: the number of their chunk, and their own in it, from 1 on. That of a malformed row
+is behind all chunks: `MOST_CHUNKS` and its number."""
 
 
 class Result(NamedTuple):
-    """The outcome of one person.
+    """The outcome of one person, or of a row that named none.
 
     Attributes:
-        outcome: one of `EVERY`.
+        userid: "" of a malformed row, whose `name` is what was written there.
+        outcome: one of `EVERY`, or `MALFORMED`.
         task_id: DingTalk's id of the call that was for them; None if it took none.
         reason: why, where there is more to say.
         name: as the directory has it, like the fields below; "" where it does not.
@@ -79,16 +87,18 @@ class Result(NamedTuple):
 
 
 class CampaignPerson(BaseModel):
-    """A recipient of a campaign, and what became of them."""
+    """A recipient of a campaign, and what became of them; or a row of its source that named no person."""
 
     userid: str
+    """Empty for a row that named no person."""
     outcome: CampaignOutcome
     reason: Kept
     """Why, where there is more to say."""
     task_id: int | None
     """DingTalk's id of the call that was for them; null if it took none."""
     name: str
-    """Name in the directory, as are the fields below; empty where it has none."""
+    """Name in the directory, as are the fields below; empty where it has none. Of a row that named no person, what was
+    written there."""
     job_number: str
     mobile: str
     departments: str
@@ -143,7 +153,7 @@ class CampaignReport(BaseModel):
     state: CampaignState
     recipients: int
     outcomes: dict[str, int]
-    """Outcome → people; together they are the recipients."""
+    """Outcome → people; together they are the recipients. `malformed` are the rows beside them that named no person."""
     calls: int
     """Calls that DingTalk took."""
     ambiguous: CallSums
@@ -192,6 +202,7 @@ class Report:
         outcomes[PENDING] = sums["pending"]
         others = sum(people for outcome, people in outcomes.items() if outcome != ACCEPTED)
         outcomes[ACCEPTED] = max(0, row.recipients - others)
+        outcomes[MALFORMED] = row.malformed
         return CampaignReport(
             id=row.id,
             name=row.name,
@@ -225,14 +236,23 @@ class Report:
     async def results(
         self, campaign: str, outcome: CampaignSought | None = None
     ) -> AsyncIterator[Sequence[Result]]:
-        """Every recipient, or those with an outcome, in pages of up to 10,000; no transaction stays open between pages."""
+        """Every recipient, and then every malformed row, or those with an outcome, in pages of up to 10,000.
+
+        No transaction stays open between pages.
+        """
         last: int | None = -1
-        while last is not None:
+        while last is not None and outcome != MALFORMED:
             async with self._database.read() as connection:
                 found, last = await _some(connection, campaign, outcome, last + 1, PAGE)
                 results = await _named(connection, campaign, [each for _, each in found])
             if results:
                 yield results
+        number: int | None = 0
+        while number is not None and outcome in {None, MALFORMED}:
+            async with self._database.read() as connection:
+                rows, number = await _malformed(connection, campaign, number, MALFORMED_PAGE)
+            if rows:
+                yield [row for _, row in rows]
 
     async def people(
         self,
@@ -245,11 +265,15 @@ class Report:
         """Recipients in their order, behind a place; and the last one's place, None where there are no more."""
         first, seen = behind or (0, 0)
         people: list[tuple[Place, Result]] = []
-        last: int | None = first - 1
+        last: int | None = None if outcome == MALFORMED or first == MOST_CHUNKS else first - 1
         async with self._database.read() as connection:
             while last is not None and len(people) <= limit:
                 found, last = await _some(connection, campaign, outcome, last + 1, FEW)
                 people += [each for each in found if each[0] > (first, seen)]
+            if len(people) <= limit and outcome in {None, MALFORMED}:
+                number = seen if first == MOST_CHUNKS else 0
+                rows, _ = await _malformed(connection, campaign, number, limit + 1 - len(people))
+                people += rows
             results = await _named(connection, campaign, [each for _, each in people[:limit]])
         return results, people[limit - 1][0] if len(people) > limit else None
 
@@ -280,6 +304,30 @@ async def _some(
         or (outcome == "unread" and result.userid in _unread(chunk))
     ]
     return found, rows[-1].number if len(rows) == most else None
+
+
+async def _malformed(
+    connection: AsyncConnection, campaign: str, behind: int, most: int
+) -> tuple[list[tuple[Place, Result]], int | None]:
+    """Malformed rows behind one, and the last one's number; None: there are no more."""
+    row = MalformedRow
+    query = select(row.number, row.line, row.pasted, row.written, row.problem)
+    query = query.where(row.campaign == campaign, row.number > behind).order_by(row.number)
+    rows = (await connection.execute(query.limit(most))).all()
+    results = [
+        (
+            (MOST_CHUNKS, each.number),
+            Result(
+                userid="",
+                outcome=MALFORMED,
+                task_id=None,
+                reason=str(Malformed(each.line, each.problem, each.pasted)),
+                name=each.written,
+            ),
+        )
+        for each in rows
+    ]
+    return results, rows[-1].number if len(rows) == most else None
 
 
 def _may_hold(campaign: str, outcome: CampaignSought) -> ColumnElement[bool]:

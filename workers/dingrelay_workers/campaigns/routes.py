@@ -204,7 +204,7 @@ async def list_people_of_campaign(call: HttpCall) -> CampaignPeople:
         )
     people = list(found)
     if not call.key.permits(PERSONAL):
-        people = [each.model_copy(update=UNNAMED) for each in people]
+        people = [each.model_copy(update=UNNAMED) if each.userid else each for each in people]
     return CampaignPeople(people=people, next=paging.encode(*last) if last else None)
 
 
@@ -227,7 +227,10 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/csv; charset=utf-8"})
     await response.prepare(call.request)
     if not call.key.permits(PERSONAL):
-        pages = ([each._replace(**UNNAMED) for each in page] async for page in pages)
+        pages = (
+            [each._replace(**UNNAMED) if each.userid else each for each in page]
+            async for page in pages
+        )
     with spoken(wanted_language(call.request)):
         async for lines in people_csv(pages):
             await response.write(lines)

@@ -36,6 +36,7 @@ from dingrelay_workers.campaigns.models import (
     ChunkRow,
     ChunkState,
     IndexRow,
+    MalformedRow,
     State,
 )
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
@@ -266,6 +267,9 @@ def _pages(
         if index.full:
             yield from _index_pages(index)
     yield from _index_pages(index)
+    malformed = ({"campaign": campaign, **row} for row in gathered.staging.malformed())
+    for page in batched(malformed, PAGE):
+        yield MalformedRow, page
 
 
 def _index_pages(index: PeopleIndex) -> Pages:

@@ -5,11 +5,12 @@ to stays for as long as the day's limits, a recall and delivery reports need it;
 takes their place, so a report adds up as before.
 """
 
+import re
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.sentence import en
@@ -18,6 +19,7 @@ from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
     ChunkState,
+    MalformedRow,
     OutcomeRow,
     State,
 )
@@ -33,6 +35,9 @@ ERASED = {
     "hint": "",
 }
 """The error of a chunk whose person is not sent to any more."""
+EMPTIED = en("named a person whose data was erased")
+"""The problem of a malformed row that did."""
+_BETWEEN_WORDS = re.compile(r"[\s,;:\"']+")
 
 
 async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict[str, Any]]:
@@ -74,6 +79,7 @@ async def erase(database: Database, erasing: Erasing) -> None:
             CampaignRow.created_at <= erasing.since, CampaignRow.named.is_not(None)
         )
         await connection.execute(erasing.among(named, CampaignRow.app).values(named=None))
+        await _erase_malformed(connection, erasing)
     async with database.read() as connection:
         for campaign in await removal.hidden(connection):
             erasing.leave(
@@ -96,6 +102,18 @@ async def erase(database: Database, erasing: Erasing) -> None:
             chunk = await _chunk(connection, campaign.id, erasing.user)
             if chunk is not None:
                 await _erase_from(connection, campaign, chunk, erasing)
+
+
+async def _erase_malformed(connection: AsyncConnection, erasing: Erasing) -> None:
+    """Empty the malformed rows that name the person among several of one name."""
+    row = MalformedRow
+    named = (text.contains(erasing.user, autoescape=True) for text in (row.written, row.problem))
+    query = select(row.campaign, row.number, row.written, row.problem).join(CampaignRow)
+    query = query.where(CampaignRow.created_at <= erasing.since, or_(*named))
+    for found in (await connection.execute(erasing.among(query, CampaignRow.app))).all():
+        if erasing.user in _BETWEEN_WORDS.split(f"{found.written} {found.problem}"):
+            ours = row.campaign == found.campaign, row.number == found.number
+            await change_rows(connection, row, *ours, written="", problem=EMPTIED)
 
 
 async def _campaigns(

@@ -107,6 +107,22 @@ def _campaigns() -> None:
     )
     op.create_index("ix_campaign_drafts_updated_at", "campaign_drafts", ["updated_at"])
     op.create_table(
+        "campaign_malformed",
+        sa.Column("campaign", sa.String(36), nullable=False),
+        sa.Column("number", sa.Integer, autoincrement=False, nullable=False),
+        sa.Column("line", sa.Integer, nullable=False),
+        sa.Column("pasted", sa.Boolean, nullable=False),
+        sa.Column("written", sa.Text, nullable=False),
+        sa.Column("problem", sa.Text, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["campaign"],
+            ["campaigns.id"],
+            name="fk_campaign_malformed_campaign",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("campaign", "number", name="pk_campaign_malformed"),
+    )
+    op.create_table(
         "campaign_reviews",
         sa.Column("campaign", sa.String(36), nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
