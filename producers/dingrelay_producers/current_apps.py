@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import SecretStr
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.settings import AppSettings, Settings, SettingsError
-from dingrelay_producers.settings.apps import check_apps, complete_app, read_secret
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.settings.apps import App, at_start, check_apps, complete_app, read_secret
 from dingrelay_producers.settings.robots import RobotSettings, check_robots, secret_files
 
 Place = tuple[str, str, str]
@@ -25,14 +25,14 @@ log = get_logger("dingrelay.secrets")
 
 
 class CurrentApps:
-    """The apps and robots of the settings, with what their secret files hold by now.
+    """The apps and robots of the settings, with what their secret files hold by now: no other object has their secrets.
 
     What stands in a variable itself, and an agent id, stay as they were when the process started.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._apps: Mapping[str, AppSettings] = settings.apps
+        self._apps: Mapping[str, App] = at_start(settings.apps)
         self.robots: Mapping[str, RobotSettings] = settings.robots
         self._files = {
             place: found
@@ -45,11 +45,11 @@ class CurrentApps:
         self._renewed = asyncio.Event()
 
     @property
-    def all(self) -> Mapping[str, AppSettings]:
+    def all(self) -> Mapping[str, App]:
         """The apps by name. What this answers never changes; ask again for what is new."""
         return self._apps
 
-    def app(self, name: str) -> AppSettings:
+    def app(self, name: str) -> App:
         """The app of that name, with its key and secret.
 
         Raises:
@@ -90,8 +90,8 @@ class CurrentApps:
         if not settled or found == self._refused:
             return
         apps, robots = dict(self._apps), dict(self.robots)
-        sections: dict[str, tuple[dict[str, Any], type[AppSettings | RobotSettings]]] = {
-            "apps": (apps, AppSettings),
+        sections: dict[str, tuple[dict[str, Any], type[App | RobotSettings]]] = {
+            "apps": (apps, App),
             "robots": (robots, RobotSettings),
         }
         renewed = dict[tuple[str, str], list[str]]()

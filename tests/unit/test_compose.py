@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import image_tags
 import manifests
 from dingrelay_producers import Settings, cli
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.stream.listener import StreamMetrics
 from dingrelay_producers.tracing.export import ENDPOINTS, wanted
 from dingrelay_tasks.contract import Json
@@ -133,8 +134,8 @@ def test_its_variables_make_a_production_configuration(
         assert settings.flower_password.get_secret_value() == values["flower"]
     else:
         assert settings.database == values["database_url"]
-        assert settings.app("default").app_secret.get_secret_value() == values["app_secret"]
-        assert settings.app("default").agent_id == "4242"
+        app = CurrentApps(settings).app("default")
+        assert (app.agent_id, app.app_secret.get_secret_value()) == ("4242", values["app_secret"])
         assert settings.sync.every
         assert settings.metrics_port == (0 if service == "console" else 9464)
 

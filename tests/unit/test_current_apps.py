@@ -1,12 +1,16 @@
 """Keys and secrets in files are taken while the process runs, whole, right, and without being shown."""
 
+import re
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from dingrelay_producers.current_apps import CurrentApps
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import AppSettings, Settings
+from dingrelay_producers.settings.apps import App
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -50,6 +54,22 @@ def test_a_new_secret_is_taken_once_two_looks_have_found_it(apps: CurrentApps) -
     assert after.credentials != before
     assert apps.credentials("default") == after.credentials
     assert "secret-2" not in f"{lines}{after!r}{apps.all}"
+
+
+def test_no_other_object_has_an_apps_secrets(apps: CurrentApps) -> None:
+    settings = Settings.load(env="test")
+    for app in (settings.app("hr"), settings.apps["hr"], settings.of_cell("").apps["hr"]):
+        assert app.has_callback
+        assert not {*App.model_fields} - {*AppSettings.model_fields} & {*dir(app)}
+        assert "hr" not in f"{app!r}{app.model_dump()}"
+        assert app != settings.app("default"), "another secret is another app"
+    users = {
+        path.name
+        for package in ("producers", "workers")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"\b(?:at_start|_at_start)\b", path.read_text())
+    }
+    assert users == {"apps.py", "settings.py", "current_apps.py"}
 
 
 def test_a_key_and_its_secret_are_taken_together(apps: CurrentApps) -> None:

@@ -3,7 +3,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from dingrelay_producers.settings import AppSettings, Settings, SettingsError
 from dingrelay_workers.calls.tokens import CREDENTIALS_HINT
@@ -86,7 +85,7 @@ def test_wherever_it_stands(around: str, name: str, secret: str) -> None:
 
 @pytest.mark.parametrize("name", ["default", "hr"])
 def test_the_name_of_a_secret_that_is_missing_is_not_hidden(name: str) -> None:
-    settings = Settings(env="sandbox", apps={name: AppSettings(app_key=SecretStr("k"))})
+    settings = Settings(env="sandbox", apps={name: AppSettings.model_validate({"app_key": "k"})})
     with pytest.raises(SettingsError) as missing:
         settings.app(name)
     assert redact(str(missing.value)) == str(missing.value)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from dingrelay_producers import Settings, SettingsError
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import sources
 from dingrelay_workers import preflight
 from dingrelay_workers.flower.server import management_api
@@ -30,7 +31,7 @@ def test_the_environment_is_enough_for_one_app(monkeypatch: pytest.MonkeyPatch) 
     given(monkeypatch, **PRODUCTION)
     settings = Settings.load()
     assert settings.env == "production"
-    app = settings.app("default")
+    app = CurrentApps(settings).app("default")
     assert (app.app_key.get_secret_value(), app.agent_id) == ("key", "42")
     assert settings.broker == settings.redis == PRODUCTION["DINGRELAY_REDIS_URL"]
     assert settings.oapi_url == "https://oapi.dingtalk.com"
@@ -107,7 +108,7 @@ def test_secrets_may_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         DINGRELAY_REDIS_URL_FILE=str(tmp_path / "redis"),
     )
     settings = Settings.load()
-    assert settings.app("default").app_secret.get_secret_value() == "from-a-file"
+    assert CurrentApps(settings).app("default").app_secret.get_secret_value() == "from-a-file"
     assert settings.redis == "redis://elsewhere:6379/1"
 
 
@@ -137,7 +138,7 @@ def test_a_file_has_apps_and_env_secrets(monkeypatch: pytest.MonkeyPatch, tmp_pa
     )
     settings = Settings.load()
     assert settings.app("default").agent_id == "42", "the environment goes first"
-    sales = settings.app("sales")
+    sales = CurrentApps(settings).app("sales")
     assert (sales.agent_id, sales.app_secret.get_secret_value()) == ("4343", "sales-secret")
     assert settings.rules == {"message.send": {"recipients": "3000/60s"}}
     assert settings.quota.monthly_calls == 5000

@@ -119,8 +119,14 @@ REDIS = SecretStr("redis://127.0.0.1:6379/0")
     ("apps", "error"),
     [
         ({}, "no DingTalk application is configured"),
-        ({"default": AppSettings(app_key=SecretStr("k"))}, "DINGTALK_APP_SECRET is required"),
-        ({"hr": AppSettings(app_secret=SecretStr("s"))}, "DINGTALK_APP_KEY_HR is required"),
+        (
+            {"default": AppSettings.model_validate({"app_key": "k"})},
+            "DINGTALK_APP_SECRET is required",
+        ),
+        (
+            {"hr": AppSettings.model_validate({"app_secret": "s"})},
+            "DINGTALK_APP_KEY_HR is required",
+        ),
     ],
 )
 def test_production_names_what_is_missing(apps: dict[str, AppSettings], error: str) -> None:
@@ -131,5 +137,5 @@ def test_production_names_what_is_missing(apps: dict[str, AppSettings], error: s
 
 
 def test_a_worker_with_all_of_it_starts() -> None:
-    app = AppSettings(app_key=SecretStr("k"), app_secret=SecretStr("s"))
+    app = AppSettings.model_validate({"app_key": "k", "app_secret": "s"})
     preflight.check_apps(Settings(env="production", redis_url=REDIS, apps={"default": app}))

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dingrelay_producers.current_apps import CurrentApps
-from dingrelay_producers.settings import AppSettings
+from dingrelay_producers.settings.apps import App
 from dingrelay_tasks import event_payload
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import Event, value
@@ -260,7 +260,7 @@ class Receiver:
     def __init__(self, apps: CurrentApps, clock: Callable[[], float] = time.time) -> None:
         self._apps = apps
         self._clock = clock
-        self._cryptos: dict[str, tuple[AppSettings, CallbackCrypto]] = {}
+        self._cryptos: dict[str, tuple[App, CallbackCrypto]] = {}
 
     @property
     def apps(self) -> Sequence[str]:

@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self, cast
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, ModelWrapValidatorHandler, PrivateAttr, SecretStr, model_validator
 
 from dingrelay_tasks.contract import APP_NAME
 from dingrelay_tasks.sentence import en
 
 DEFAULT_APP = ORGANISATION = "default"
+_TEXT = (str, SecretStr)
 APP_SECRETS = ("app_secret", "callback_token", "callback_aes_key")
 """Fields of an app that come from the environment only."""
 APP_VARIABLE = re.compile(
@@ -44,8 +46,16 @@ def read_secret(variable: str, path: str) -> str:
         raise SettingsError(en("{}: must be text in UTF-8", variable)) from None
 
 
-class AppSettings(BaseModel, extra="forbid", frozen=True):
-    """One DingTalk application.
+class _App(BaseModel, extra="forbid", frozen=True):
+    agent_id: str = ""
+    organisation: str = ORGANISATION
+    """Apps of one organisation share its monthly quota."""
+    corp_id: str = ""
+    """The organisation's id at DingTalk; callbacks that were registered through its API end with it."""
+
+
+class App(_App, frozen=True):
+    """One DingTalk application with its key and secrets, as `CurrentApps` hands it out.
 
     Secrets come from the environment only: ``DINGTALK_APP_SECRET`` for the app ``default``,
     ``DINGTALK_APP_SECRET_<NAME>`` for another, or either with ``_FILE`` for a file that holds it.
@@ -53,11 +63,6 @@ class AppSettings(BaseModel, extra="forbid", frozen=True):
 
     app_key: SecretStr = SecretStr("")
     app_secret: SecretStr = SecretStr("")
-    agent_id: str = ""
-    organisation: str = ORGANISATION
-    """Apps of one organisation share its monthly quota."""
-    corp_id: str = ""
-    """The organisation's id at DingTalk; callbacks that were registered through its API end with it."""
     callback_token: SecretStr = SecretStr("")
     """Signs the events that DingTalk pushes over HTTP; empty: none are taken."""
     callback_aes_key: SecretStr = SecretStr("")
@@ -75,7 +80,44 @@ class AppSettings(BaseModel, extra="forbid", frozen=True):
         return hashlib.sha256(pair.encode()).hexdigest()[:16]
 
 
-def complete_app(apps: Mapping[str, AppSettings], name: str) -> AppSettings:
+_ROTATED = App.model_fields.keys() - _App.model_fields.keys()
+
+
+class AppSettings(_App, frozen=True):
+    """One DingTalk application, without its key and secrets.
+
+    Those are taken as well, and are in no field: they are rotated while a process runs, and only
+    `CurrentApps` has the present ones.
+    """
+
+    _at_start: App = PrivateAttr(default_factory=App)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_apart(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(given, Mapping):
+            return handler(given)
+        fields = cast("Mapping[str, Any]", given)
+        rotated = {name: fields[name] for name in fields.keys() & _ROTATED}
+        if wrong := [name for name, text in rotated.items() if not isinstance(text, _TEXT)]:
+            raise ValueError(en("{}: must be a text", wrong[0]))
+        app = handler({name: fields[name] for name in fields if name not in rotated})
+        # pyright takes a private attribute for a field, which is frozen.
+        app._at_start = App.model_validate({**app.model_dump(), **rotated})  # pyright: ignore[reportAttributeAccessIssue]  # noqa: SLF001
+        return app
+
+    @property
+    def has_callback(self) -> bool:
+        """Whether events over HTTP are taken."""
+        return self._at_start.has_callback
+
+
+def at_start(apps: Mapping[str, AppSettings]) -> dict[str, App]:
+    """The apps with the keys and secrets that they had when the process started: for `CurrentApps`."""
+    return {name: app._at_start for name, app in apps.items()}  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def complete_app(apps: Mapping[str, App], name: str) -> App:
     """The app of that name.
 
     Raises:
@@ -92,7 +134,7 @@ def complete_app(apps: Mapping[str, AppSettings], name: str) -> AppSettings:
     return found
 
 
-def check_apps(apps: Mapping[str, AppSettings]) -> None:
+def check_apps(apps: Mapping[str, App]) -> None:
     """Whether the apps' keys and callbacks make sense together.
 
     Raises:
@@ -105,7 +147,7 @@ def check_apps(apps: Mapping[str, AppSettings]) -> None:
         _check_callback(name, app)
 
 
-def _check_app_keys(apps: Mapping[str, AppSettings]) -> None:
+def _check_app_keys(apps: Mapping[str, App]) -> None:
     """DingTalk counts by app key, and limits, daily limits and token are kept by the app's name."""
     names: dict[str, str] = {}
     for name, app in sorted(apps.items()):
@@ -117,7 +159,7 @@ def _check_app_keys(apps: Mapping[str, AppSettings]) -> None:
         names[key] = name
 
 
-def _check_callback(name: str, app: AppSettings) -> None:
+def _check_callback(name: str, app: App) -> None:
     """Events over HTTP need both secrets and the app's key."""
     token, aes_key = app.callback_token.get_secret_value(), app.callback_aes_key.get_secret_value()
     suffix = _suffix(name)

@@ -24,6 +24,7 @@ from dingrelay_producers.settings.apps import (
     ORGANISATION,
     AppSettings,
     SettingsError,
+    at_start,
     check_apps,
     complete_app,
 )
@@ -275,7 +276,7 @@ class Settings(BaseSettings):
         check_management_api(
             "DINGRELAY_FLOWER_BROKER_API", self.flower_broker_api.get_secret_value()
         )
-        check_apps(self.apps)
+        check_apps(at_start(self.apps))
         check_robots(self.robots, self.groups, self.oapi_url)
         self._check_webhooks()
         return self
@@ -506,7 +507,8 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: there is none, or its key or secret is missing.
         """
-        return complete_app(self.apps, name)
+        complete_app(at_start(self.apps), name)
+        return self.apps[name]
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from aiohttp import WSMsgType
 from structlog.stdlib import get_logger
 from yarl import URL
 
-from dingrelay_producers.settings import LOOPBACK, AppSettings, Settings
+from dingrelay_producers.settings import LOOPBACK, Settings
 from dingrelay_producers.settings.addresses import proxy_for
+from dingrelay_producers.settings.apps import App
 from dingrelay_producers.tls_trouble import cause
 from dingrelay_tasks.event_payload import ROBOT_MESSAGES
 
@@ -48,7 +49,7 @@ class Ticket:
 
 
 async def open_ticket(
-    session: aiohttp.ClientSession, settings: Settings, app: AppSettings, *, robot: bool = False
+    session: aiohttp.ClientSession, settings: Settings, app: App, *, robot: bool = False
 ) -> Ticket:
     """A new ticket of an app, with its key and secret; of its robot's messages too if it has a `robot`.
 

@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from dingrelay_producers.current_apps import CurrentApps
-from dingrelay_producers.settings import AppSettings, Settings
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.apps import App
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_tasks.sentence import en
@@ -243,7 +244,7 @@ class Tokens:
         """
         return await self._request(self._apps.app(app))
 
-    async def _request(self, configured: AppSettings) -> tuple[str, float]:
+    async def _request(self, configured: App) -> tuple[str, float]:
         key = configured.app_key.get_secret_value()
         secret = configured.app_secret.get_secret_value()
         if self._api is apis.TOKEN:
@@ -255,7 +256,7 @@ class Tokens:
         return _read(answer, "accessToken", "expireIn")
 
 
-def _keys(app: str, configured: AppSettings) -> tuple[str, str]:
+def _keys(app: str, configured: App) -> tuple[str, str]:
     return keys.token(app), keys.token_failure(app, configured.credentials)
 
 

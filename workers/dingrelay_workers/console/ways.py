@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.language import tr
-from dingrelay_producers.settings import AppSettings
+from dingrelay_producers.settings.apps import App
 from dingrelay_workers.dingtalk.errors import DingTalkError
 from dingrelay_workers.dingtalk.sign_in import sign_in_url, signed_in
 from dingrelay_workers.dingtalk.transport import Transport
@@ -114,7 +114,7 @@ class DingTalkWay(SignInWay):
         self._transport = transport
 
     @property
-    def _app(self) -> AppSettings:
+    def _app(self) -> App:
         return self._apps.app(self.app)
 
     @property

@@ -6,7 +6,7 @@ and the token is asked whose it is. Only the app's key and secret are needed, no
 
 from urllib.parse import urlencode
 
-from dingrelay_producers.settings import AppSettings
+from dingrelay_producers.settings.apps import App
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import Permanent
@@ -19,7 +19,7 @@ USER_TOKEN = Api(
 ME = Api("sign_in.me", "rest", "GET", "/v1.0/contact/users/me", counted=False, access="own")
 
 
-def sign_in_url(login_url: str, app: AppSettings, back: str, state: str) -> str:
+def sign_in_url(login_url: str, app: App, back: str, state: str) -> str:
     """URL of DingTalk's sign-in page, which leads back with a code."""
     query = {
         "client_id": app.app_key.get_secret_value(),
@@ -32,7 +32,7 @@ def sign_in_url(login_url: str, app: AppSettings, back: str, state: str) -> str:
     return f"{login_url.rstrip('/')}/oauth2/auth?{urlencode(query)}"
 
 
-async def signed_in(transport: Transport, app: AppSettings, code: str) -> tuple[str, str]:
+async def signed_in(transport: Transport, app: App, code: str) -> tuple[str, str]:
     """Exchange the code of a sign-in for the person's unionid and nickname.
 
     Raises:

@@ -12,7 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.settings import AppSettings, Settings, SettingsError
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.settings.apps import App
 from dingrelay_producers.tracing import export
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
@@ -73,7 +74,7 @@ def check_spelling() -> list[CheckResult]:
     """A warning of each variable that is no setting, but nearly the name of one."""
     fields = Settings.model_fields.items()
     known = {str(field.validation_alias or f"DINGRELAY_{name.upper()}") for name, field in fields}
-    known |= {f"DINGTALK_{name.upper()}" for name in AppSettings.model_fields}
+    known |= {f"DINGTALK_{name.upper()}" for name in App.model_fields}
     known |= {"DINGRELAY_CONFIG", "DINGTALK_ROBOT"}
     results: list[CheckResult] = []
     for name in sorted(os.environ.keys() | dotenv_values(".env").keys()):

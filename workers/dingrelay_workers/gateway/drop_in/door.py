@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_tasks.api_call import ROBOT, ApiCall
 from dingrelay_tasks.contract import ContractError
@@ -62,7 +63,7 @@ async def pass_through(caller: Caller, asked: Incoming) -> DoorAnswer:
     Raises:
         Refusal: no job can make it, or its end is not known yet.
     """
-    app = caller.context.settings.apps.get(caller.app)
+    app = caller.context.service(CurrentApps).all.get(caller.app)
     if app is not None:
         asked = _addressed(asked, caller.id, app.app_key.get_secret_value())
     try:
