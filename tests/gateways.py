@@ -112,7 +112,10 @@ class MemoryBackend(Services):
         rules = PublishedRules(workers=0, differences=[])
         return FleetLimits(rules=rules, buckets=buckets, outages=[], quota=[])
 
-    async def start(self) -> None:
+    def begin(self) -> None:
+        pass
+
+    async def settle(self) -> None:
         pass
 
     async def check(self) -> None:

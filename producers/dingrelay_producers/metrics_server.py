@@ -1,10 +1,13 @@
-"""A process's port for Prometheus and for probes, on all interfaces: its metrics, and whether its loop runs."""
+"""A process's port for Prometheus and for probes, on all interfaces: its metrics, whether its loop runs, what it reaches.
+
+It opens before any server is asked, so that an outage of Redis or of the database ends no process that is starting.
+"""
 
 import asyncio
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -17,13 +20,20 @@ from prometheus_client import (
 )
 from structlog.stdlib import get_logger
 
+from dingrelay_producers import readiness
+
 AGAIN = 5.0
 """Seconds between two tries for a port that is taken, such as by a process that ends its last jobs."""
 LOOP_SECONDS = 3.0
 """How long `/healthz` waits for the loop. Probes wait longer."""
+READY_SECONDS = LOOP_SECONDS + readiness.CHECK_SECONDS
+"""How long `/readyz` waits for it."""
 
 # When each series was made would nearly double what Prometheus reads and keeps.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has no types there
+
+Away = Callable[[], Awaitable[Mapping[str, str]]]
+"""Returns the servers that the process can't use, and why: see `readiness.away`."""
 
 log = get_logger("dingrelay.metrics")
 
@@ -36,38 +46,57 @@ def new_registry() -> CollectorRegistry:
 
 
 def serve(
-    port: int, loop: asyncio.AbstractEventLoop, registry: CollectorRegistry = REGISTRY
+    port: int,
+    loop: asyncio.AbstractEventLoop,
+    registry: CollectorRegistry = REGISTRY,
+    away: Away | None = None,
 ) -> Callable[[], None]:
-    """Serve `/healthz`, and the metrics on all other paths; the port 0 serves nothing.
+    """Serve `/healthz`, `/readyz`, and the metrics on all other paths; the port 0 serves nothing.
 
     Nothing stands still because a port is taken: that is one line in the log, and the metrics are
     served as soon as the port is free.
 
     Args:
         port: of all interfaces, IPv4 and IPv6.
-        loop: what `/healthz` asks.
+        loop: what `/healthz` asks, and where the servers are asked.
         registry: the metrics.
+        away: what `/readyz` asks.
 
     Returns:
         A function that ends it, so that other metrics can be served afterwards.
     """
-    serving = _Serving(port, _app(loop, registry))
+    serving = _Serving(port, _app(loop, registry, away))
     if port:
         serving.begin()
     return serving.end
 
 
-def _app(loop: asyncio.AbstractEventLoop, registry: CollectorRegistry) -> Callable[..., Any]:
+def _app(
+    loop: asyncio.AbstractEventLoop, registry: CollectorRegistry, away: Away | None
+) -> Callable[..., Any]:
     metrics = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/healthz":
+        path = environ["PATH_INFO"]
+        if path not in {"/healthz", "/readyz"}:
             return metrics(environ, start_response)  # type: ignore[no-any-return]
-        status = "200 OK" if _runs(loop) else "503 Service Unavailable"
-        start_response(status, [("Content-Type", "text/plain")])
-        return [f"{status[4:]}\n".encode()]
+        lines = [] if _runs(loop) else ["its event loop stands still"]
+        if path == "/readyz" and away is not None and not lines:
+            lines = [f"{server}: {reason}" for server, reason in _asked(loop, away).items()]
+        status = "503 Service Unavailable" if lines else "200 OK"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{line}\n".encode() for line in (status[4:], *lines)]
 
     return app
+
+
+def _asked(loop: asyncio.AbstractEventLoop, away: Away) -> Mapping[str, str]:
+    """What `away` returns on the loop; from another thread."""
+
+    async def ask() -> Mapping[str, str]:
+        return await away()
+
+    return asyncio.run_coroutine_threadsafe(ask(), loop).result(READY_SECONDS)
 
 
 def _runs(loop: asyncio.AbstractEventLoop) -> bool:

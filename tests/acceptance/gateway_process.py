@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,8 +41,7 @@ class GatewayProcess:
     def ready(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5):
-                return True
+            return self.ask("GET", "/readyz", timeout=5).status == 200
         except OSError:
             return False
 
@@ -56,7 +54,7 @@ class GatewayProcess:
         self.process.kill()
         self.process.wait(10)
         self.process = self._start()
-        wait_until(self.ready, timeout=60, what="the next gateway listens")
+        wait_until(self.ready, timeout=60, what="the next gateway is ready")
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)

@@ -11,6 +11,7 @@ from conftest import wait_until_async
 from dingrelay_producers.enqueuing import connections
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.database import migration
 from dingrelay_workers.gateway import health, services
 from dingrelay_workers.http.api_keys import Grant, Rate
 from dingrelay_workers.http.routes import HttpCall
@@ -21,7 +22,8 @@ async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, databas
     found = services.Services(
         Settings.load(env="sandbox", redis_url=valkey_url, database_url=database_url)
     )
-    await found.start()
+    found.begin()
+    await found.settle()
     await found.check()
     grant = Grant(name="crm", scopes=frozenset({"messages:write"}), rate=Rate(50, 1))
     issued = await found.keys.create(grant)
@@ -46,13 +48,14 @@ async def test_limits_time_out_as_others(valkey_url: str, monkeypatch: pytest.Mo
 
 
 async def test_it_starts_without_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "START_TIMEOUT", 0.05)
-    monkeypatch.setattr(services, "TRY_AGAIN", 0.05)
+    monkeypatch.setattr(migration, "WAIT", 0.05)
+    monkeypatch.setattr(migration, "TRY_AGAIN", 0.05)
     folder = tmp_path / "later"
     found = services.Services(
         Settings.load(env="sandbox", database_url=f"sqlite:///{folder}/keys.db")
     )
-    await found.start()
+    found.begin()
+    await found.settle()
     with pytest.raises(ServiceUnavailable, match="has no tables yet"):
         await found.check()
     with pytest.raises(ServiceUnavailable):

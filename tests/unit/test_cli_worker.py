@@ -7,7 +7,6 @@ import pytest
 
 from cli_runner import Cli, in_folder
 from dingrelay_workers import commands as worker
-from dingrelay_workers.database.schema import newest_revision, revision
 
 
 @pytest.fixture
@@ -39,23 +38,9 @@ def test_a_worker_serves_its_lanes_and_no_others(cli: Cli, executed: list[list[s
     assert command[-2] == "--loglevel=INFO"
 
 
-def test_tables_precede_the_worker(cli: Cli, executed: list[list[str]], tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'directory.db'}"
-    assert cli("worker", DINGRELAY_DATABASE_URL=url).exit_code == 0
-    assert revision(url) == newest_revision()
-    assert executed
-
-
 def test_metrics_get_their_port(cli: Cli, executed: list[list[str]]) -> None:
     assert cli("worker", "--metrics-port", "9301").exit_code == 0
     assert executed[0][-1] == "9301"
-
-
-def test_a_database_away_is_unreachable(cli: Cli, executed: list[list[str]]) -> None:
-    refused = cli("worker", DINGRELAY_DATABASE_URL="sqlite:////nowhere/at/all/directory.db")
-    assert refused.exit_code == 3
-    assert refused.stderr.startswith("DINGRELAY_DATABASE_URL: the database can't be used")
-    assert not executed
 
 
 @pytest.mark.parametrize(

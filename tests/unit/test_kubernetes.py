@@ -95,14 +95,16 @@ def test_its_probes_ask_a_port_that_it_has(name: str) -> None:
     ports = {each["name"]: each["containerPort"] for each in container(name)["ports"]}
     probes = {key: value for key, value in container(name).items() if key.endswith("Probe")}
     assert probes.keys() >= {"startupProbe", "livenessProbe"}
+    if "flower" not in name:
+        # What ends a pod asks the process alone; what sends it requests, or goes on with an update, asks its servers.
+        paths = {key: probe["httpGet"]["path"] for key, probe in probes.items()}
+        alive = dict.fromkeys(("startupProbe", "livenessProbe"), "/healthz")
+        assert paths == {**alive, "readinessProbe": "/readyz"}
     for probe in probes.values():
         (port,) = (probe[kind]["port"] for kind in ("httpGet", "tcpSocket") if kind in probe)
         assert port in ports
     if "metrics" in ports:
         assert int(variables(name)["DINGRELAY_METRICS_PORT"]) == ports["metrics"]
-    if "metrics" in ports:
-        # It asks the loop, and no other service.
-        assert probes["livenessProbe"]["httpGet"]["path"] == "/healthz"
         assert probes["livenessProbe"]["timeoutSeconds"] > metrics_server.LOOP_SECONDS
     if "http" in ports and container(name)["args"][0] == "gateway":
         assert ports["http"] == PORT

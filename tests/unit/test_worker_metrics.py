@@ -129,6 +129,35 @@ def test_health_is_the_loop_s_own_answer(monkeypatch: pytest.MonkeyPatch) -> Non
     end()
 
 
+def test_readiness_names_what_is_away_and_is_asked_on_the_loop() -> None:
+    port, missing, where = (
+        free_port(),
+        {"redis": "does not answer"},
+        set[asyncio.AbstractEventLoop](),
+    )
+
+    async def away() -> dict[str, str]:
+        where.add(asyncio.get_running_loop())
+        return missing
+
+    with looping() as loop:
+        end = metrics_server.serve(port, loop, CollectorRegistry(), away)
+        url = f"http://127.0.0.1:{port}"
+        with pytest.raises(HTTPError) as refused:
+            urlopen(f"{url}/readyz")
+        with refused.value as answer:
+            assert (answer.code, answer.read()) == (
+                503,
+                b"Service Unavailable\nredis: does not answer\n",
+            )
+        assert status(f"{url}/healthz") == 200
+        missing.clear()
+        assert status(f"{url}/readyz") == 200
+        assert where == {loop}
+    assert status(f"{url}/readyz") == 503
+    end()
+
+
 def test_a_taken_port_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_server, "AGAIN", 0.01)
     registry = CollectorRegistry()

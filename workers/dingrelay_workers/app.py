@@ -5,7 +5,6 @@ from typing import Any
 
 from celery import Celery
 from celery.bootsteps import StartStopStep
-from celery.exceptions import WorkerShutdown
 from celery.signals import (
     celeryd_after_setup,
     celeryd_init,
@@ -13,13 +12,13 @@ from celery.signals import (
     worker_ready,
     worker_shutdown,
 )
+from celery.worker.state import maybe_shutdown
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import metrics_server, running
 from dingrelay_producers.celery_config import QUEUES, celery_config
-from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import export
 from dingrelay_tasks.contract import EVENTS_QUEUE, WEBHOOKS_QUEUE
 from dingrelay_tasks.kinds import KINDS, Kind
@@ -35,6 +34,7 @@ from dingrelay_workers import logs, metrics
 from dingrelay_workers.celery_worker import controls, transport
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.celery_worker.pool import JobTask, NewerKindTask
+from dingrelay_workers.celery_worker.servers import Servers
 from dingrelay_workers.celery_worker.watchdog import Watchdog
 from dingrelay_workers.resources import Resources
 
@@ -64,6 +64,8 @@ class _Worker:
 
     concurrency = 8
     queues: tuple[str, ...] = QUEUES
+    consumer: Any = None
+    servers: Servers
 
 
 def _open_engine() -> Resources:
@@ -114,7 +116,8 @@ def _set_up_logging(**_: Any) -> None:
     logs.configure(settings)
 
 
-def _learn_about_the_worker(instance: Any, **_: Any) -> None:
+def _begin(instance: Any, **_: Any) -> None:
+    """Answer probes before any server is asked: Celery waits for the broker from here on."""
     _Worker.concurrency = instance.concurrency
     preflight.raise_descriptor_limit(instance.concurrency)
     _Worker.queues = tuple(instance.app.amqp.queues.consume_from)
@@ -122,14 +125,22 @@ def _learn_about_the_worker(instance: Any, **_: Any) -> None:
         if queue not in QUEUES:
             log.warning("queue_of_no_lane", queue=queue, lanes=list(QUEUES))
     watchdog.start()
-
-
-def _start(**_: Any) -> None:
     export.start("dingrelay-worker")
-    _migrate()
-    resources = runtime.start().resources
     metrics.begin(_Worker.queues, settings.apps)
-    metrics_server.serve(settings.metrics_port, runtime.loop)
+    needs_tables = not {DIRECTORY_QUEUE, EVENTS_QUEUE, WEBHOOKS_QUEUE}.isdisjoint(_Worker.queues)
+    _Worker.servers = Servers(
+        settings, runtime, lambda: _Worker.consumer, needs_tables=needs_tables
+    )
+    runtime.begin()
+    metrics_server.serve(settings.metrics_port, runtime.loop, away=_Worker.servers.away)
+    runtime.run(_Worker.servers.begin)
+
+
+def _start(sender: Any, **_: Any) -> None:
+    runtime.run(_Worker.servers.settle)
+    maybe_shutdown()
+    resources = runtime.start().resources
+    _Worker.consumer = sender
     _leave_out_of_collections()
     running.notify_ready()
     log.info("worker_ready", worker=resources.worker, queues=list(_Worker.queues))
@@ -143,25 +154,6 @@ def _leave_out_of_collections() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECTED_AFTER)
-
-
-def _migrate() -> None:
-    """Bring the directory's tables up to date, where there are jobs that need them.
-
-    A worker whose database is away goes on: its other jobs do not need it.
-    """
-    if not {DIRECTORY_QUEUE, EVENTS_QUEUE, WEBHOOKS_QUEUE}.intersection(_Worker.queues):
-        return
-    from dingrelay_workers.database.schema import migrate  # noqa: PLC0415 - SQLAlchemy is large
-
-    try:
-        migrate(settings)
-    except ServiceUnavailable as error:
-        log.error("directory_unavailable", reason=str(error))  # noqa: TRY400
-    except SettingsError as error:
-        # Half of its jobs would fail, one by one.
-        log.error("worker_refused", reason=str(error))  # noqa: TRY400
-        raise WorkerShutdown(2) from None
 
 
 class _Closing(StartStopStep):  # type: ignore[misc]  # celery ships no types
@@ -181,6 +173,6 @@ _steps: Any = app.steps
 _steps["worker"].add(_Closing)
 celeryd_init.connect(_check_options, weak=False)
 setup_logging.connect(_set_up_logging, weak=False)
-celeryd_after_setup.connect(_learn_about_the_worker, weak=False)
+celeryd_after_setup.connect(_begin, weak=False)
 worker_ready.connect(_start, weak=False)
 worker_shutdown.connect(_stop, weak=False)

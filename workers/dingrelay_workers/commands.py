@@ -89,10 +89,6 @@ def worker(
     preflight.check_cell(settings)
     if metrics_port is not None:
         os.environ["DINGRELAY_METRICS_PORT"] = str(metrics_port)
-    if not {"directory", "events", "webhooks"}.isdisjoint(chosen):
-        from dingrelay_workers.database.schema import migrate
-
-        migrate(settings)
     run_celery(celery_options(chosen, concurrency, context.args))
 
 

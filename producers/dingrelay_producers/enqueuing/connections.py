@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.redis_address import PRODUCER_TIMEOUT, RedisAddress
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import connections
+from dingrelay_producers.store import connections, keys
 from dingrelay_producers.store.breaker import Breaker
 from dingrelay_producers.tls_trouble import cause
 from dingrelay_tasks.sentence import en
@@ -61,6 +61,16 @@ async def asking() -> AsyncGenerator[None]:
             yield
     except (RedisError, OSError, TimeoutError) as error:
         raise unavailable(error) from error
+
+
+async def check_writes(redis: aio.Redis) -> None:
+    """See that Redis is there and takes writes.
+
+    Raises:
+        ServiceUnavailable: as `asking`.
+    """
+    async with asking():
+        await redis.set(keys.PROBE, "", px=keys.PROBE_TTL_MS)
 
 
 def unavailable(error: Exception) -> ServiceUnavailable:

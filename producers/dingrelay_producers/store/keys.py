@@ -40,7 +40,7 @@ FORM_SCHEMA_TTL_MS = 600_000
 """A template is edited now and then; a form that contradicts it has it read again sooner."""
 FORM_SCHEMA_READER_TTL_MS = 20_000
 """Longer than a call takes."""
-GATEWAY_PROBE_TTL_MS = 10_000
+PROBE_TTL_MS = 10_000
 DOOR_TOKEN_TTL_MS = 7_200_000
 """Lifetime of a token of DingTalk's (API §1)."""
 DOOR_REQUEST_TTL_MS = 600_000
@@ -125,8 +125,8 @@ BACKLOG_READER = PREFIX + "backlog-reader"
 """String: a process counts, or has counted just now. TTL: 15 s; longer where counting takes long."""
 DOCTOR = PREFIX + "doctor"
 """String: what the doctor writes to try Redis. TTL: 10 s."""
-GATEWAY_PROBE = PREFIX + "gateway-probe"
-"""String: shows that Redis takes writes. TTL: GATEWAY_PROBE_TTL_MS."""
+PROBE = PREFIX + "gateway-probe"
+"""String: shows that Redis takes writes, to whom a probe asks. TTL: PROBE_TTL_MS."""
 TAKEN = PREFIX + "taken"
 """At the broker. Sorted set: lists of taken messages → until when their workers have them (ms). As the messages, it has no TTL."""
 DISPATCHER = PREFIX + "dispatcher"

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import get_args
 
 import aiohttp
@@ -13,14 +14,16 @@ from prometheus_client import Counter, Gauge
 from redis.asyncio import Redis
 from structlog.stdlib import get_logger
 
-from dingrelay_producers import logs, metrics_server, running
+from dingrelay_producers import logs, metrics_server, readiness
 from dingrelay_producers.cells import Cells
 from dingrelay_producers.current_apps import CurrentApps
-from dingrelay_producers.enqueuing.connections import open_redis
+from dingrelay_producers.enqueuing.connections import check_writes, open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.events.receiver import EventMetrics
 from dingrelay_producers.metrics_server import new_registry
+from dingrelay_producers.readiness import Check
+from dingrelay_producers.running import notify_ready
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.addresses import proxy_for
 from dingrelay_producers.store import record
@@ -141,6 +144,11 @@ class Listener:
         self._running: set[asyncio.Task[object]] = set()
         self._failures = 0
         metrics.know(app)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection is open."""
+        return bool(self._running)
 
     async def run(self) -> None:
         """Stay connected until cancelled; then what was taken is answered, and all is closed."""
@@ -268,16 +276,28 @@ async def _run(settings: Settings, apps: Sequence[str]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    metrics = StreamMetrics()
-    metrics_server.serve(settings.metrics_port, loop, metrics.registry)
-    running.notify_ready()
-    log.info("events_ready", apps=list(apps))
-    await listen(settings, apps, metrics, stopping)
+    await listen(settings, apps, StreamMetrics(), stopping)
 
 
 def _opened(settings: Settings) -> tuple[Enqueuer, Redis]:
     redis = open_redis(settings)
     return Enqueuer(settings, redis), redis
+
+
+def _checks(
+    cells: Cells[tuple[Enqueuer, Redis]], listeners: Sequence[Listener]
+) -> dict[str, Check]:
+    """The servers that events need: Redis of each app's cell, and DingTalk's stream."""
+
+    async def check_redis() -> None:
+        await asyncio.gather(*(check_writes(redis) for _, redis in cells.made))
+
+    async def check_stream() -> None:
+        apps = [listener.app for listener in listeners if not listener.is_connected]
+        if apps:
+            raise ServiceUnavailable(en("not connected: {}", ", ".join(apps)))
+
+    return {"redis": check_redis, "stream": check_stream}
 
 
 async def listen(
@@ -294,6 +314,14 @@ async def listen(
         listeners = [
             Listener(settings, current, app, session, enqueuers[app], metrics) for app in apps
         ]
+        metrics_server.serve(
+            settings.metrics_port,
+            asyncio.get_running_loop(),
+            metrics.registry,
+            partial(readiness.away, _checks(cells, listeners)),
+        )
+        notify_ready()
+        log.info("events_ready", apps=list(apps))
         running = [asyncio.create_task(listener.run()) for listener in listeners]
         if current.has_files:
             running.append(asyncio.create_task(current.watch()))

@@ -37,6 +37,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
             if not step.endswith(":DelayedDelivery")
         ]
 
+    connected = False
+    """Whether messages are taken from the broker; read by other threads."""
     app: Any
     event_dispatcher: Any
     hub: Any
@@ -51,6 +53,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
         """
         handle = super().create_task_handler(*args, **kwargs)
         self._send_events()
+        self.connected = True
 
         def handle_or_refuse(message: Any) -> None:
             try:
@@ -80,6 +83,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Let go of a connection that broke, or over which the broker refused to serve us."""
+        self.connected = False
         try:
             with warnings.catch_warnings():
                 # Each time it would say what may change in Celery 6.

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import uvloop
@@ -23,11 +24,11 @@ log = get_logger("dingrelay.runtime")
 class Runtime:
     """Runs coroutines on one loop, with one `Resources` and the executor of its jobs.
 
-    Started by the first use.
+    The loop runs from `begin` on, and has the executor from `start` on, which the first job does otherwise.
 
     Attributes:
         events: notified of each run.
-        loop: the loop, after `start`.
+        loop: the loop, after `begin`.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -37,29 +38,42 @@ class Runtime:
         self._open_engine = open_engine
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._begun: Future[None] = Future()
+        self._opening = asyncio.Event()
         self._ready: Future[Executor] = Future()
         self._executor: Executor | None = None  # once it is ready
         self._stopping = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
 
-    def start(self) -> Executor:
-        """Start the loop unless it runs; its executor.
-
-        Raises:
-            Exception: whatever its resources raised while they were opened.
-        """
+    def begin(self) -> None:
+        """Start the loop unless it runs."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._main, name="dingrelay-loop", daemon=True
                 )
                 self._thread.start()
+        self._begun.result(START_TIMEOUT)
+
+    def start(self) -> Executor:
+        """Open the resources unless they are; the executor.
+
+        Raises:
+            Exception: whatever the resources raised while they were opened.
+        """
+        self.begin()
+        self.loop.call_soon_threadsafe(self._opening.set)
         return self._ready.result(START_TIMEOUT)
 
     def submit(self, work: Callable[[Executor], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Run a coroutine on the loop; from any thread."""
+        """Run a coroutine on the loop, with the executor; from any thread."""
         executor = self._executor or self.start()
         return asyncio.run_coroutine_threadsafe(work(executor), self.loop)
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The result of a coroutine on the loop, which needs no executor; from any other thread."""
+        self.begin()
+        return asyncio.run_coroutine_threadsafe(work(), self.loop).result()
 
     def carry(self, work: Callable[[Executor], Coroutine[Any, Any, None]]) -> None:
         """Run a job on the loop; from any thread. It returns no result, unlike `submit`.
@@ -80,6 +94,11 @@ class Runtime:
             wait([self.submit(ended)], timeout=timeout)
 
     @property
+    def resources(self) -> Resources | None:
+        """Those that the loop has; None before they are open."""
+        return None if self._executor is None else self._executor.resources
+
+    @property
     def running(self) -> int:
         """How many jobs run; from any thread."""
         return 0 if self._executor is None else self._executor.resources.leases.count
@@ -91,8 +110,10 @@ class Runtime:
 
     def stop(self, timeout: float) -> None:
         """Close the resources and end the loop, within `timeout` seconds."""
-        if self._thread is not None and self._executor is not None:
-            self.loop.call_soon_threadsafe(self._stopping.set)
+        if self._thread is not None:
+            with suppress(RuntimeError):  # it has ended
+                for event in (self._stopping, self._opening):
+                    self.loop.call_soon_threadsafe(event.set)
             self._thread.join(timeout)
 
     def _begin(self, job: Coroutine[Any, Any, None]) -> None:
@@ -116,7 +137,12 @@ class Runtime:
                     log.exception("loop_ended")
 
     async def _live(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._begun.set_result(None)
+        await self._opening.wait()
+        if self._stopping.is_set():
+            return
         async with self._open_engine() as resources, Executor(resources, self.events) as executor:
-            self.loop, self._executor = asyncio.get_running_loop(), executor
+            self._executor = executor
             self._ready.set_result(executor)
             await self._stopping.wait()

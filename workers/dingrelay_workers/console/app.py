@@ -19,6 +19,7 @@ from dingrelay_producers.language import (
     translated,
 )
 from dingrelay_producers.logs import places
+from dingrelay_producers.readiness import away
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, ConsoleContext
@@ -82,6 +83,7 @@ def create_app(context: ConsoleContext) -> web.Application:
     prefix = context.prefix
     app.router.add_get(f"{prefix}/static/{{digest}}/{{name}}", _static)
     app.router.add_get(f"{prefix}/healthz", _healthz)
+    app.router.add_get(f"{prefix}/readyz", _readyz)
     app.router.add_get(f"{prefix}/sign-in", sign_in_page)
     app.router.add_post(f"{prefix}/sign-in", sign_in_by_link)
     app.router.add_get(f"{prefix}/sign-in/{{way}}", leave)
@@ -263,6 +265,14 @@ async def _home(request: web.Request) -> web.Response:
 
 async def _healthz(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    context = request.app[CONTEXT]
+    missing = await away({"redis": context.records.ping, "database": context.services.check})
+    lines = [f"{server}: {reason}" for server, reason in missing.items()] or ["ok"]
+    text = "".join(f"{line}\n" for line in lines)
+    return web.Response(text=text, status=503 if missing else 200)
 
 
 @act("/sign-out", scope="")

@@ -102,7 +102,7 @@ async def listening(
     database = Database(settings.home.database, busy_timeout_ms=BUSY_TIMEOUT_MS)
     redis = open_redis(settings.home)
     records = GatewayRecords(settings.home, redis)
-    await services.start()
+    services.begin()
     try:
         sessions, forms = Sessions(database), Forms(database)
         async with sign_in_ways(settings, services.directory) as ways:
@@ -115,6 +115,7 @@ async def listening(
             await runner.setup()
             try:
                 await listen(runner, host, port)
+                await services.settle()
                 yield url_of(runner) + prefix
             finally:
                 await runner.cleanup()

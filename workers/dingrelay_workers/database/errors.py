@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +14,9 @@ from dingrelay_producers.settings import Settings
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.database import Database, async_url
+
+CHECK_SECONDS = 1.5
+"""A database that takes longer to answer a probe is silent; within `readiness.CHECK_SECONDS`."""
 
 
 def refuse_missing(url: str) -> None:
@@ -53,6 +57,16 @@ async def answering(within: float | None) -> AsyncGenerator[None]:
         raise unusable(error) from None
     except TimeoutError:
         raise ServiceUnavailable("DINGRELAY_DATABASE_URL: the database does not answer") from None
+
+
+async def check_answers(database: Database) -> None:
+    """Ask the database for nothing.
+
+    Raises:
+        ServiceUnavailable: as `answering`.
+    """
+    async with answering(CHECK_SECONDS), database.read() as connection:
+        await connection.execute(text("select 1"))
 
 
 @asynccontextmanager

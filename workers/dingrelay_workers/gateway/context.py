@@ -10,11 +10,12 @@ from typing import Any
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.events.receiver import Receiver
+from dingrelay_producers.readiness import Check
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.cells import HOME
 from dingrelay_tasks.media_upload import LARGEST
 from dingrelay_workers.gateway.callbacks import MissedReader
-from dingrelay_workers.gateway.health import Check, ServerWatch
+from dingrelay_workers.gateway.health import ServerWatch, servers_of
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.http.metrics import GatewayMetrics
@@ -63,8 +64,8 @@ async def opened(
             opened_services = {name: make(settings.of_cell(name)) for name in settings.cells}
             for each in opened_services.values():
                 stack.push_async_callback(each.close)
-            await asyncio.gather(*(each.start() for each in opened_services.values()))
             for name, each in opened_services.items():
+                each.begin()
                 own = settings.of_cell(name)
                 cells[name] = await stack.enter_async_context(
                     _context(own, own, each, common, stopping, shared)
@@ -87,10 +88,7 @@ def _checks(context: GatewayContext) -> dict[tuple[str, str], Check]:
     return {
         (cell, server): check
         for cell, each in everywhere.items()
-        for server, check in (
-            ("redis", each.records.ping),
-            ("database", each.service(Services).check),
-        )
+        for server, check in servers_of(each).items()
     }
 
 

@@ -1,7 +1,7 @@
 """``/healthz`` and ``/readyz``, for load balancers and orchestrators, and ``/v1/limits``."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from aiohttp import web
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.readiness import Check, away, problem_of
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import problems
@@ -21,33 +21,10 @@ from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits
 
-CHECK_SECONDS = 1.8
-"""A server that takes longer to answer counts as away."""
 EVERY = 10.0
 """Seconds between two looks: as often as Prometheus asks."""
 
-Check = Callable[[], Awaitable[None]]
-
 log = get_logger("dingrelay.gateway.servers")
-
-
-async def problem_of(check: Awaitable[None]) -> str:
-    """The error of a server; empty for none."""
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            await check
-    except ServiceUnavailable as error:
-        return str(error)
-    except TimeoutError:
-        return en("does not answer")
-    return ""
-
-
-async def _answer(check: Check) -> str:
-    try:
-        return await problem_of(check())
-    except Exception as error:  # noqa: BLE001 - the watch goes on, and reports a server that can't be reached
-        return type(error).__name__
 
 
 class ServerWatch:
@@ -73,7 +50,7 @@ class ServerWatch:
 
     async def look(self) -> None:
         """Ask all servers at the same time, and keep which are away; the log has what changes."""
-        answers = await asyncio.gather(*map(_answer, self._checks.values()))
+        answers = await asyncio.gather(*map(problem_of, self._checks.values()))
         for place, reason in zip(self._checks, answers, strict=True):
             server = " ".join(filter(None, place))
             self._away.labels(*place).set(bool(reason))
@@ -123,26 +100,30 @@ async def get_readiness(call: HttpCall) -> web.StreamResponse:
     context = call.context
     if context.stopping.is_set():
         raise problems.unavailable("this gateway is stopping")
-    found = await asyncio.gather(*map(_away, context.each))
-    # As long as the servers of some apps are there, these need a gateway.
-    away = min(found, key=len)
-    if [error.pointer for error in away] == ["/database"] and context.service(KeyService).any_known:
+    missing = await missing_servers(context)
+    if [*missing] == ["database"] and context.service(KeyService).any_known:
         return web.json_response({**dict(Health()), "database": "away"})
-    if away:
-        names = " and ".join(error.pointer[1:] for error in away)
-        refusal = problems.unavailable(en("away: {}", names))
-        raise Problem(problems.UNAVAILABLE, refusal.detail, errors=away, headers=refusal.headers)
+    if missing:
+        errors = [
+            FieldError(pointer=f"/{server}", detail=reason) for server, reason in missing.items()
+        ]
+        refusal = problems.unavailable(en("away: {}", " and ".join(missing)))
+        raise Problem(problems.UNAVAILABLE, refusal.detail, errors=errors, headers=refusal.headers)
     return web.json_response(dict(Health()))
 
 
-async def _away(context: GatewayContext) -> list[FieldError]:
-    checks = {"redis": context.records.ping(), "database": context.service(Services).check()}
-    answers = await asyncio.gather(*map(problem_of, checks.values()))
-    return [
-        FieldError(pointer=f"/{name}", detail=detail)
-        for name, detail in zip(checks, answers, strict=True)
-        if detail
-    ]
+async def missing_servers(context: GatewayContext) -> dict[str, str]:
+    """The servers that can't be used, and why; with cells those of the cell that has most of its own.
+
+    As long as the servers of some apps are there, these need a gateway.
+    """
+    cells = await asyncio.gather(*(away(servers_of(cell)) for cell in context.each))
+    return min(cells, key=len)
+
+
+def servers_of(context: GatewayContext) -> dict[str, Check]:
+    """The servers of a cell, by name."""
+    return {"redis": context.records.ping, "database": context.service(Services).check}
 
 
 @ROUTES("GET /v1/limits", FleetLimits, scope="limits:read")

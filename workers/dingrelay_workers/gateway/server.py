@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from aiohttp import web
 
@@ -23,6 +24,7 @@ from dingrelay_workers.directory import routes as directory
 from dingrelay_workers.gateway import callbacks, health, jobs, openapi
 from dingrelay_workers.gateway.context import opened
 from dingrelay_workers.gateway.drop_in.door import drop_in_beside
+from dingrelay_workers.gateway.health import missing_servers
 from dingrelay_workers.gateway.openapi import DOCUMENT
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.history import routes as history_routes
@@ -154,7 +156,7 @@ async def listening(
     Raises:
         SettingsError: as `run`.
     """
-    await services.start()
+    services.begin()
     try:
         async with opened(settings, services) as context:
             runner = web.AppRunner(
@@ -175,8 +177,13 @@ async def listening(
                 await listen(runner, host, port)
                 # The API comes first: metrics that have no port keep nothing from its work.
                 end_metrics = metrics_server.serve(
-                    settings.metrics_port, asyncio.get_running_loop(), context.metrics.registry
+                    settings.metrics_port,
+                    asyncio.get_running_loop(),
+                    context.metrics.registry,
+                    partial(missing_servers, context),
                 )
+                settling = {services, *(each.service(Services) for each in context.each)}
+                await asyncio.gather(*(each.settle() for each in settling))
                 yield url_of(runner)
                 await _drain(runner, context)
             finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import asyncio as aio
 
-from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.enqueuing.connections import asking, check_writes
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.errors import CannotResolve, JobNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
@@ -133,8 +133,7 @@ class GatewayRecords:
 
     async def ping(self) -> None:
         """Ask whether Redis is there and takes writes."""
-        async with asking():
-            await self._redis.set(keys.GATEWAY_PROBE, "", px=keys.GATEWAY_PROBE_TTL_MS)
+        await check_writes(self._redis)
 
     async def _state(self, job_id: str, call: Call) -> State:
         state = await self.run(call)
