@@ -35,6 +35,7 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 ROBOT = "/robot/send"
+ROBOT_SESSION = "/robot/sendBySession"
 """Path of robots of groups: the token names the robot, and belongs to no app."""
 
 
@@ -109,7 +110,7 @@ def checked_path(path: str) -> str:
         raise ValueError("must not ask for a token: the workers have one")
     if plain.startswith(_MESSAGES):
         raise ValueError("must not send a work notification: that is a job of kind message-send")
-    if plain == ROBOT:
+    if plain in {ROBOT, ROBOT_SESSION}:
         raise ValueError("must not post to a robot: its token is none of an app")
     return path
 

@@ -467,12 +467,13 @@ class Robots(Protocol):
         ...
 
     async def post_by_token(
-        self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]
+        self, robot: str, *, session: bool, query: Mapping[str, str], body: Mapping[str, Any]
     ) -> Json:
         """DingTalk's answer to a message, whole.
 
         Args:
-            robot: digest of the token of a robot that is in no settings.
+            robot: digest of the token of a robot that is in no settings, or of a session.
+            session: whether it is a session's.
             query: timestamp and signature, where the robot asks for them.
             body: DingTalk's message.
 

@@ -471,6 +471,21 @@ def test_a_robot_of_the_settings_is_posted_to_by_its_name_and_a_key(system: Syst
     assert len(system.sandbox.robot_posts()) == 2
 
 
+def test_a_reply_is_posted_by_its_session(system: System) -> None:
+    system.sandbox.call(
+        "POST", "robot-messages", {"app": "sandbox-key", "text": "status?", "group": "cid-ops"}
+    )
+    reply = {"msgtype": "text", "text": {"content": "all well"}}
+    path = "/robot/sendBySession"
+    answer = system.ask("POST", path, query={"session": "session1"}, body=reply)
+    assert answer == (200, {"errcode": 0, "errmsg": "ok"})
+    [posted] = system.sandbox.robot_posts()
+    assert (posted["message"], posted["group"]) == (reply, "cid-ops")
+    for _ in range(2):
+        over = system.ask("POST", path, query={"session": "session-that-is-over"}, body=reply)
+        assert over[1]["errcode"] == 300_001
+
+
 def test_a_robot_that_is_posted_to_too_fast(system: System) -> None:
     digest = hashlib.sha256(ROBOT.encode()).hexdigest()[:32]
     system.redis.set(keys.robot_posts(digest), "60", px=60_000)

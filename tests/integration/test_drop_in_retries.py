@@ -22,6 +22,7 @@ OTHER = "/topapi/role/deleterole"
 TODO = "/v1.0/todo/users/union/tasks/task"
 READ = "/topapi/v2/user/get"
 ROBOT = "/robot/send"
+OPS = "token-of-the-ops-robot"
 BODY = {"roleName": "值班"}
 ALERT = {"msgtype": "text", "text": {"content": "磁盘 93 %"}}
 MULTIPART = "multipart/form-data; boundary=b"
@@ -35,7 +36,12 @@ DELETED = ("POST", OTHER, {"role_id": 7})
 
 @pytest.fixture(scope="module")
 def served(shared_url: str) -> Iterator[GatewayClient]:
-    settings = Settings.load(env="sandbox", redis_url=shared_url)
+    settings = Settings.load(
+        env="sandbox",
+        redis_url=shared_url,
+        gateway_proxies="127.0.0.0/8",
+        robots={"ops": {"webhook": f"https://oapi.dingtalk.com/robot/send?access_token={OPS}"}},
+    )
     with body_seconds(0.3), gateway_thread(settings) as client:
         yield client
 
@@ -51,9 +57,14 @@ class Door:
         self._pool = ThreadPoolExecutor(8)
 
     def call(
-        self, body: Any = BODY, path: str = CHANGE, method: str = "POST", token: str = ""
+        self,
+        body: Any = BODY,
+        path: str = CHANGE,
+        method: str = "POST",
+        token: str = "",
+        **query: str,
     ) -> Future[dict[str, Any]]:
-        how = {"token": token or self.token, "body": body}
+        how = {"token": token or self.token, "body": body, "query": query}
         return self._pool.submit(lambda: self._ask(method, path, **how)[1])
 
     def upload(self) -> Future[dict[str, Any]]:
@@ -280,10 +291,39 @@ def test_no_robot_means_no_job(door: Door, store: Redis, monkeypatch: pytest.Mon
         assert door.call(ALERT, ROBOT, token="made-up").result()["errcode"] == 300_005
     assert door.jobs() == set()
     assert not store.exists("dingrelay:dead"), "no dead letter"
-    known = door.answered("POST", ROBOT, ALERT, "known")
-    assert door.call(ALERT, ROBOT, token="another").result()["errcode"] == 410_100
-    assert door.jobs() == {known}, "too many new ones from this address"
-    assert door.answered("POST", ROBOT, ALERT, "known")
+    real = [door.answered("POST", ROBOT, ALERT, f"real-{number}") for number in range(3)]
+    waiting = door.call(ALERT, ROBOT, token="another")
+    last = door.only_job(but={*real})
+    assert door.call(ALERT, ROBOT, token="one-more").result()["errcode"] == 410_100
+    assert door.jobs() == {*real, last}, "too many of this address that DingTalk has not taken"
+    assert door.answered("POST", ROBOT, ALERT, "real-1")
+    assert door.answered("POST", ROBOT, ALERT, OPS), "a robot of the settings"
+    door.done(last)
+    assert waiting.result()["errcode"] == 0
+
+
+def test_a_proxy_names_whose_tokens_they_are(
+    door: Door, store: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.delete(*store.keys("dingrelay:robot*"), "none")
+    monkeypatch.setattr(robots, "MOST_STRANGERS", 0)
+    for hops in ("203.0.113.7", "evil, 198.51.100.1, 203.0.113.7", "203.0.113.7:5000, 127.0.0.1"):
+        reply = door.gateway.ask(
+            "POST", f"{ROBOT}?access_token=made-up", ALERT, X_Forwarded_For=hops
+        )
+        assert reply.json["errcode"] == 410_100
+    assert store.get("dingrelay:robot-strangers:203.0.113.7") == b"3"
+
+
+def test_a_reply_is_taken_by_its_session(door: Door, store: Redis) -> None:
+    call = door.call(ALERT, "/robot/sendBySession", session="session-of-the-group")
+    job = door.only_job()
+    assert json.loads(store.hget(job, "payload") or b"")["session"] is True
+    assert b"session-of-the-group" not in b"".join(store.hvals(job))
+    door.done(job)
+    assert call.result()["errcode"] == 0
+    none = door.call(ALERT, "/robot/sendBySession").result()
+    assert (none["errcode"], "session" in none["errmsg"]) == (40_035, True)
 
 
 def test_every_refusal_has_dingtalks_shape(door: Door) -> None:

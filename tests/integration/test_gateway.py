@@ -182,6 +182,7 @@ def test_a_probe_that_is_spelled_wrong_finds_nothing(gateway: GatewayClient) -> 
         *("/readyz/", "/readyz/x", "//readyz", "/readyz//", "/READYZ", "/readyz;x", "/ready"),
         *("/healthz/", "/healthz/x", "/health", "/livez"),
         *("/openapi.json/", "/metrics/x", "/docs2"),
+        *("/-/ready", "/-/healthy", "/actuator/health", "/actuator/health/readiness", "/ping/x"),
     ):
         for method in ("GET", "HEAD", "POST"):
             reply = gateway.ask(method, near)

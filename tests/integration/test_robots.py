@@ -14,6 +14,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ContractError, RobotMessage
 from dingrelay_tasks.event import Event
+from dingrelay_tasks.robot_post import RobotPost, robot_digest
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import Writer
 from one_worker import OneWorker, OpenWorker
@@ -237,6 +238,19 @@ async def test_a_lost_answer_of_a_pool_makes_no_second_post(
     sandbox.add_fault(lost, api=PATH, count=1, **more)
     await done(worker, message(group="pool"))
     assert len(sandbox.robot_posts()) == 1
+
+
+async def test_a_lost_reply_is_unknown_and_posted_once(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sandbox.call("POST", "robot-messages", {"app": "sandbox-key", "text": "?", "group": GROUP})
+    sandbox.add_fault("lost_answer", api="/robot/sendBySession", count=1)
+    session = robot_digest("session1")
+    await worker.redis.set(keys.robot(session), "session1", px=60_000)
+    body = {"msgtype": "text", "text": {"content": "all well"}}
+    job = await worker.send(RobotPost.parse({"robot": session, "session": True, "body": body}))
+    assert await worker.finish(job) == State.UNKNOWN
+    assert [post["message"] for post in sandbox.robot_posts()] == [body]
 
 
 async def test_a_lost_robot_answer_is_unknown(worker: OneWorker, sandbox: SandboxAdmin) -> None:

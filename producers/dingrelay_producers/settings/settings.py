@@ -68,6 +68,7 @@ DEFAULT_DATABASE = "sqlite:///dingrelay.db"
 SHORTEST_WEBHOOK_KEY = 32
 SANDBOX_WEBHOOK_KEY = "the-webhook-key-of-sandboxes-and-tests"
 """Outside production a webhook needs no setting; its secrets are then no secrets."""
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 DEAD_TTL = 30 * 86_400
 """Seconds: a person is to look at dead jobs, who may be on holiday."""
 
@@ -166,6 +167,9 @@ class Settings(BaseSettings):
     """Seconds a settled job's record is kept; that of a dead one for `DEAD_TTL` at least."""
     gateway_robots: bool = True
     """Whether the drop-in door posts to robots of groups, for holders of a robot's token."""
+    gateway_proxies: str = ""
+    """Networks of the proxies before the gateway whose ``X-Forwarded-For`` names the client, such as ``10.0.0.0/8``,
+    comma-separated."""
     gateway_queue_limit: Annotated[int, Field(ge=0)] = 200_000
     """Jobs that wait in a lane's queue, beyond which HTTP accepts no more of it; 0 for no limit."""
     gateway_uploads: Annotated[int, Field(ge=LARGEST)] = 200_000_000
@@ -287,13 +291,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 en("DINGRELAY_WEBHOOK_KEY: must be {} characters or more", SHORTEST_WEBHOOK_KEY)
             )
-        for network in _listed(self.webhook_networks):
-            try:
-                ipaddress.ip_network(network)
-            except ValueError:
-                raise ValueError(
-                    "DINGRELAY_WEBHOOK_NETWORKS: must be networks such as 10.0.0.0/8, comma-separated"
-                ) from None
+        _networks("DINGRELAY_WEBHOOK_NETWORKS", self.webhook_networks)
+        _networks("DINGRELAY_GATEWAY_PROXIES", self.gateway_proxies)
         if self.call_timeout >= self.job_timeout:
             raise ValueError("DINGRELAY_CALL_TIMEOUT: must be shorter than DINGRELAY_JOB_TIMEOUT")
 
@@ -479,6 +478,11 @@ class Settings(BaseSettings):
             "DINGRELAY_WEBHOOK_KEY: required for webhooks; make one with `openssl rand -hex 32`"
         )
 
+    @cached_property
+    def trusted_proxies(self) -> tuple[Network, ...]:
+        """The networks of `gateway_proxies`."""
+        return _networks("DINGRELAY_GATEWAY_PROXIES", self.gateway_proxies)
+
     def check_target(self, job: Contract) -> None:
         """Refuse a message that the robot or group which it names can't have, where these settings know any.
 
@@ -509,6 +513,15 @@ class Settings(BaseSettings):
         """
         complete_app(at_start(self.apps), name)
         return self.apps[name]
+
+
+def _networks(variable: str, text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(map(ipaddress.ip_network, _listed(text)))
+    except ValueError:
+        raise ValueError(
+            en("{}: must be networks such as 10.0.0.0/8, comma-separated", variable)
+        ) from None
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from dingrelay_tasks.api_call import ROBOT_SESSION as ROBOT_REPLY
 from dingrelay_tasks.api_call import is_rest
 
 Dialect = Literal["oapi", "rest"]
@@ -90,7 +91,7 @@ ROBOT_SESSION = Api(
     "robot.session",
     "oapi",
     "POST",
-    "/robot/sendBySession",
+    ROBOT_REPLY,
     counted=False,
     changes=True,
     access="own",

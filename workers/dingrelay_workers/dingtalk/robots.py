@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dingrelay_tasks.api_call import ROBOT
@@ -72,9 +73,17 @@ async def post(
         raise stale from None
 
 
-async def reply(calls: Calls, session: str, message: Json) -> None:
-    """Reply to a message within its 90 minutes; raises what `Calls.send` raises, `NotFound` if they are over."""
-    await calls.send(Request(apis.ROBOT_SESSION, query={"session": session}, body=message))
+async def reply(
+    calls: Calls, session: str, message: Mapping[str, Any], *, verbatim: bool = False
+) -> Json:
+    """DingTalk's answer to a reply; raises what `Calls.send` raises, `NotFound` if its 90 minutes are over.
+
+    With `verbatim` the caller gets a refusal in DingTalk's own words, and the call falls under no app's limits.
+    """
+    api = (
+        replace(apis.ROBOT_SESSION, owner=ROBOTS, verbatim=True) if verbatim else apis.ROBOT_SESSION
+    )
+    return await calls.send(Request(api, query={"session": session}, body=message))
 
 
 async def send(

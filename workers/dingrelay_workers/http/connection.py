@@ -12,6 +12,7 @@ from typing import cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from dingrelay_producers.language import ENGLISH
 from dingrelay_producers.settings import SettingsError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
@@ -24,6 +25,14 @@ PORT = 8610
 """Default port of a gateway."""
 SHUTDOWN_SECONDS = 10.0
 """Time for the requests under way when a gateway stops; containers are killed after 30."""
+DINGTALKS = {
+    "errcode": 400_002,
+    "errmsg": "参数错误: 请求无法读取",
+    "code": "invalidParameter",
+    "message": "参数错误: 请求无法读取",
+}
+"""Members beside those of a problem, for programs that call DingTalk in either dialect: of a request that can't be read
+the path is not known."""
 UNREAD_SECONDS = 75.0
 """After which the connection of a client that does not read its answer is closed."""
 
@@ -63,7 +72,10 @@ class HttpConnection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         kind = problems.MALFORMED if status == 400 else problems.INTERNAL
-        response = Problem(kind, "the request is no HTTP that can be read").response(request_id)
+        problem = Problem(kind, "the request is no HTTP that can be read")
+        document = {**problem.fields(ENGLISH), "request_id": request_id, **DINGTALKS}
+        response = problems.json_response(document, status=kind.status)
+        response.content_type = problems.MEDIA_TYPE
         response.headers[REQUEST_ID_HEADER] = request_id
         response.force_close()
         return response

@@ -153,7 +153,6 @@ async def request_middleware(request: web.Request, handler: Handler) -> web.Stre
 
 async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
     try:
-        _check_target(request)
         return await handler(request)
     except Problem as problem:
         return problem.response(request_id, wanted_language(request))
@@ -181,20 +180,17 @@ def _template(request: web.Request) -> str:
     return resource.canonical if resource else ""
 
 
-def _check_target(request: web.Request) -> None:
-    """Refuse targets that are no plain path: absolute forms, ``//host``, ``..``."""
+def check_head(request: web.Request) -> None:
+    """Refuse targets and headers that two programs on the way may read differently.
+
+    Raises:
+        Problem: the target is no plain path, but an absolute form, ``//host`` or one with ``..``; or a header is there
+            twice, or contradicts another.
+    """
     target = request.raw_path
     path = target.partition("?")[0]
     if not _TARGET.fullmatch(target) or _AMBIGUOUS.search(path):
         raise Problem(problems.MALFORMED, "the target must be a plain, normalised path")
-
-
-def check_headers(request: web.Request) -> None:
-    """Refuse headers that two programs on the way may read differently.
-
-    Raises:
-        Problem: there are such.
-    """
     for name in ONCE_ONLY:
         if len(request.headers.getall(name, ())) > 1:
             raise Problem(problems.MALFORMED, en("{}: is given more than once", name))

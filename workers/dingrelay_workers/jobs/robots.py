@@ -169,13 +169,15 @@ class JobRobots:
         return await robots.recall(calls, own.code, query_keys, conversation)
 
     async def post_by_token(
-        self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]
+        self, robot: str, *, session: bool, query: Mapping[str, str], body: Mapping[str, Any]
     ) -> Json:
-        """DingTalk's answer to a message; the robot's token is apart from the record."""
+        """DingTalk's answer to a message; the robot's token or session is apart from the record."""
         token: Any = await self._resources.redis.get(keys.robot(robot))
         if not token:
             reason = en("the robot's token is not known any more")
             raise Refused(FORGOTTEN, reason, "Post the message again.")
+        if session:
+            return await robots.reply(self._calls, token.decode(), body, verbatim=True)
         answer = await robots.post(
             self._calls, token.decode(), query=query, body=body, verbatim=True
         )

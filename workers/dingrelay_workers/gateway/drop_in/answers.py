@@ -92,6 +92,7 @@ QUOTA = RefusalTexts(
 )
 ROBOT_THROTTLED = RefusalTexts(410_100, "发送速度太快而限流", 403, "send.too.fast")
 ROBOT_UNKNOWN = RefusalTexts(300_005, "token is not exist", 400, "robot.oto.notExist")
+SESSION_UNKNOWN = RefusalTexts(300_001, "session 不存在", 400, "session.notExisted")
 TOO_LONG = RefusalTexts(460_101, "message too long, exceed 20000 bytes", 400, "invalidParameter")
 BUSY = RefusalTexts(-1, "系统繁忙", 503, "serviceBusy")
 """It is not known yet how the call ends: the same change again meets the same job."""

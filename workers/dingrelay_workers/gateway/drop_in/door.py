@@ -17,7 +17,7 @@ from aiohttp.typedefs import Middleware
 
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.errors import DingrelayError
-from dingrelay_tasks.api_call import ROBOT, ApiCall
+from dingrelay_tasks.api_call import ApiCall, is_rest
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.gateway.drop_in import (
@@ -49,7 +49,7 @@ from dingrelay_workers.gateway.drop_in.job_call import (
 )
 from dingrelay_workers.http import problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.middleware import check_headers
+from dingrelay_workers.http.middleware import check_head
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import BODY_LIMIT, CALLER, CONTEXT, ROUTE, GatewayContext
 
@@ -116,7 +116,14 @@ METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _BROWSERS = frozenset({"", "metrics", "favicon.ico", "robots.txt"})
 _ALONE = frozenset({"gettoken", "get_jsapi_ticket"})
 """Paths of one segment that DingTalk has; other ones carry a token."""
+_FAMILIES = frozenset(
+    ["attendance", "auth", "call_back", "chat", "checkin", "cspace", "department", "encryption", "ext", "media", "message", "microapp", "process", "robot", "role", "router", "service", "sns", "sso", "topapi", "user"]
+)
+"""First segments of DingTalk's old paths; other ones carry a token."""
 _CORPORATION_TOKEN = re.compile(r"/v1\.0/oauth2/[^/]+/token")
+
+_NO_STEPS = frozenset({"", ".", ".."})
+"""Segments in refused targets that lead nowhere."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TokenHandler = Callable[[GatewayContext, Incoming], Awaitable[tuple[ApiKey, DoorAnswer]]]
@@ -147,8 +154,9 @@ _MEANT: dict[str, answers.RefusalTexts] = {
 def drop_in_beside(ours: Collection[str]) -> Middleware:
     """Around every route: where there is none, the call is DingTalk's.
 
-    DingTalk's old dialect refuses with a 200, which a probe of ``/readyz/`` or ``/health`` would take for
-    readiness, and a scraper for metrics. So what lies below a route of ours is none of DingTalk's.
+    DingTalk's old dialect refuses with a 200, which a probe of ``/readyz/`` or ``/actuator/health`` would take for
+    readiness, and a scraper for metrics. So what lies below a route of ours is none of DingTalk's, nor is what shows no
+    token and has no name of DingTalk's.
 
     Args:
         ours: first segments of the routes' paths.
@@ -158,11 +166,12 @@ def drop_in_beside(ours: Collection[str]) -> Middleware:
     @web.middleware
     async def drop_in(request: web.Request, handler: Handler) -> web.StreamResponse:
         missing = isinstance(request.match_info.http_exception, web.HTTPNotFound)
-        first, *more = request.path.lstrip("/").split("/")
-        if not more and first not in _ALONE and TOKEN_PARAMETER not in request.query:
+        first, *more = [step for step in request.path.split("/") if step not in _NO_STEPS] or [""]
+        theirs = first in (_FAMILIES if more else _ALONE) or is_rest(f"/{first}/")
+        if not theirs and TOKEN_PARAMETER not in request.query:
             missing = False
         if not missing or first in taken or request.method not in METHODS:
-            check_headers(request)
+            check_head(request)
             return await handler(request)
         request[ROUTE] = DROP_IN
         return await _answered(request, request.app[CONTEXT])
@@ -174,7 +183,7 @@ async def _answered(request: web.Request, context: GatewayContext) -> web.Respon
     path, changes = request.rel_url.raw_path, list[ChangingCall]()
     headers: Mapping[str, str] = {}
     try:
-        check_headers(request)
+        check_head(request)
         head = replace(head_of(request), changes=changes)
         answer = await _answer(request, context, head)
     except Refusal as refusal:
@@ -211,7 +220,7 @@ async def _answer(request: web.Request, context: GatewayContext, head: Incoming)
             return passage.envelope(await _dispatch(context, key, passage.call))
         except Refusal as refusal:
             return passage.envelope(answers.refused(refusal.words, passage.call.path))
-    if head.path == ROBOT:
+    if head.path in robots.PATHS:
         request[CALLER] = "robot"
         if head.method != "POST":
             raise Refusal(answers.POST_ONLY)

@@ -1,15 +1,15 @@
-"""``/robot/send`` at the door: the webhook of a group's robot (API §2.8).
+"""``/robot/send`` at the door, the webhook of a group's robot, and ``/robot/sendBySession``, a reply (API §2.8, §12.5).
 
-The token in its URL is the robot's own: its holder may post to that group, through DingTalk or
-through here, so no API key is required. Jobs hold a digest of it. ``NAME@KEY`` in its place is a robot or a group of the
+The token or session in its URL is the robot's own: its holder may post to that group, through DingTalk or
+through here, so no API key is required. Jobs hold a digest of it. ``NAME@KEY`` in place of a token is a robot or a group of the
 settings, for the holder of an API key.
 
 A token that DingTalk has once refused as unknown is refused without a job, and an address may try only a
-few tokens that were never seen before.
+few tokens that DingTalk has not taken yet.
 """
 
 import re
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import cast
 
 from aiohttp import web
@@ -19,12 +19,13 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.api_call import ROBOT, ROBOT_SESSION
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.robot_content import Mentions
 from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, ROBOTS, RobotPost, robot_digest
 from dingrelay_workers.gateway.drop_in import answers
-from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal
+from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal, RefusalTexts
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
 from dingrelay_workers.gateway.drop_in.job_call import (
     Caller,
@@ -35,15 +36,17 @@ from dingrelay_workers.gateway.drop_in.job_call import (
 )
 from dingrelay_workers.gateway.drop_in.tokens import count
 from dingrelay_workers.http import routes
+from dingrelay_workers.http.client_address import client_address
 from dingrelay_workers.http.problems import TOO_LARGE, Problem
 from dingrelay_workers.http.routes import GatewayContext
 from dingrelay_workers.keys.service import KeyService
 
+PATHS = frozenset({ROBOT, ROBOT_SESSION})
 LONGEST_TOKEN = 256
 MOST_A_MINUTE = 60
 """Messages to one robot that are taken: three times what DingTalk takes, so that a burst may wait."""
 MOST_STRANGERS = 20
-"""Tokens never seen before that are taken from one address in a minute: each may cost a call."""
+"""Tokens that DingTalk has not taken, from one address in a minute: each costs a call."""
 SIGNATURE = ("timestamp", "sign")
 _NAMED = re.compile(r"([A-Za-z0-9_-]{1,64})@(drk_[a-z0-9]{12}\.[A-Za-z0-9_-]+)")
 """A name instead of a token: that of a robot or group, and an API key."""
@@ -64,27 +67,32 @@ async def post(
         Refusal: DingTalk does not know the robot, it is no message, or too many wait for the robot.
         Problem: the body is late or badly framed.
     """
-    token = call.token
+    session = call.path == ROBOT_SESSION
+    token = call.query.get("session", "") if session else call.token
     if not token:
-        raise Refusal(answers.missing("access_token"))
-    if named := _NAMED.fullmatch(token):
+        raise Refusal(answers.missing("session" if session else "access_token"))
+    if not session and (named := _NAMED.fullmatch(token)):
         return await _post_by_name(context, call, request, limit, named)
+    unknown = answers.SESSION_UNKNOWN if session else answers.ROBOT_UNKNOWN
     if not context.settings.gateway_robots or len(token) > LONGEST_TOKEN:
-        raise Refusal(answers.ROBOT_UNKNOWN)
+        raise Refusal(unknown)
     if not token.isascii() or not token.isprintable():
-        raise Refusal(answers.ROBOT_UNKNOWN)
+        raise Refusal(unknown)
     robot = robot_digest(token)
-    await _admit(context, robot, request.remote or "")
+    stranger = await _admit(context, robot, token, request, unknown)
     call = await _message(call, request, limit, routes.BODY_SECONDS)
     query = {name: call.query[name] for name in SIGNATURE if name in call.query}
-    job = RobotPost.parse({"robot": robot, "query": query, "body": call.body})
+    job = RobotPost.parse({"robot": robot, "session": session, "query": query, "body": call.body})
     await _remember(context, robot, token)
     caller = Caller(context, f"robot:{robot}", ROBOTS, "normal", robot[:12])
     equal = ["POST", "robot", robot, call.body]
     # An alert that comes three times is three: no SDK repeats one that was answered.
     status = await run_change(caller, job, call, equal, grace=0)
     if is_unknown(status):
-        await _refuse_from_now_on(context, robot, status.id)
+        await _note_unknown(context, robot, status.id)
+        raise Refusal(unknown)
+    if stranger and status.state == State.DONE:
+        await _give_back(context, stranger)
     return verbatim(status, call.path)
 
 
@@ -151,30 +159,38 @@ async def _message(call: Incoming, request: web.Request, limit: int, within: flo
     return call
 
 
-async def _admit(context: GatewayContext, robot: str, address: str) -> None:
+async def _admit(
+    context: GatewayContext, robot: str, token: str, request: web.Request, unknown: RefusalTexts
+) -> str:
     """Let a robot's message in, whose token DingTalk may know.
 
+    Returns:
+        The count of its address, which holds it until DingTalk has taken the message; empty for a known robot.
+
     Raises:
-        Refusal: it does not, or its address has tried many.
+        Refusal: it does not (`unknown`), or its address has tried many.
     """
+    if any(token == own.token for own in context.settings.robots.values()):
+        return ""
     async with asking():
         known = await context.redis.get(keys.robot(robot))
     if known:
-        return
+        return ""
     if known is not None:
-        raise Refusal(answers.ROBOT_UNKNOWN)
+        raise Refusal(unknown)
+    address = client_address(request, context.settings.trusted_proxies)
     entry = keys.robot_strangers(_neighbourhood(address))
     async with asking():
         if await _counted(context, entry) > MOST_STRANGERS:
             raise Refusal(answers.ROBOT_THROTTLED)
+    return entry
 
 
-def _neighbourhood(address: str) -> str:
+def _neighbourhood(address: IPv4Address | IPv6Address | None) -> str:
     """The network of one person: an IPv4 address, or the prefix of an IPv6 one."""
-    try:
-        network = ip_network(f"{address}/{64 if ':' in address else 32}", strict=False)
-    except ValueError:
+    if address is None:
         return "none"
+    network = ip_network((address, 64 if address.version == 6 else 32), strict=False)
     return str(network.network_address)
 
 
@@ -199,13 +215,17 @@ async def _counted(context: GatewayContext, entry: str) -> int:
     return int(count)
 
 
-async def _refuse_from_now_on(context: GatewayContext, robot: str, job_id: str) -> None:
-    """Note that DingTalk does not know a robot; that is no dead letter, since nothing can mend it.
+async def _give_back(context: GatewayContext, entry: str) -> None:
+    """Count one message less in this minute."""
+    async with asking():
+        pipe = context.redis.pipeline(transaction=True)
+        pipe.decr(entry)
+        pipe.pexpire(entry, keys.ROBOT_POSTS_TTL_MS, nx=True)  # it may have ended since
+        await pipe.execute()
 
-    Raises:
-        Refusal: always.
-    """
+
+async def _note_unknown(context: GatewayContext, robot: str, job_id: str) -> None:
+    """Note that DingTalk does not know a robot; that is no dead letter, since nothing can mend it."""
     async with asking():
         await context.redis.set(keys.robot(robot), "", px=keys.ROBOT_UNKNOWN_TTL_MS)
     await context.records.forget(job_id)
-    raise Refusal(answers.ROBOT_UNKNOWN)
