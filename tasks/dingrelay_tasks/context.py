@@ -619,6 +619,10 @@ class Context(Protocol):
         """
         ...
 
+    def note_step(self, step: str, result: Json) -> None:
+        """Store a step's result, in place of an earlier one, for the attempts that follow."""
+        ...
+
     async def step_result(self, step: str) -> Json | None:
         """The result that `once` has stored for this job's step, if it was ever carried out."""
         ...

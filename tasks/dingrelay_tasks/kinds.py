@@ -60,6 +60,7 @@ class Kind:
         resolved_by: what a person states to resolve an `unknown` job.
         changing_step: the step whose call must not be repeated, and can be looked for, where a
             failover of Redis may have lost the intent.
+        awaited: much waits for one answer that it asks for, so an attempt that fails is repeated soon.
         reported: an internal kind that applications ask for by a method or a route of its own, so
             that the history and subscribers get its end.
         ephemeral: its record is deleted once it has been settled elsewhere, so a wake-up
@@ -85,6 +86,7 @@ class Kind:
     forget: Forget | None = None
     resolved_by: ResolvedBy = "nothing"
     changing_step: str = ""
+    awaited: bool = False
     reported: bool = False
     ephemeral: bool = False
     run: Body = _no_body

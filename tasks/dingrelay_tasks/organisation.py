@@ -44,8 +44,14 @@ class Contacts(Protocol):
         """The direct sub-departments."""
         ...
 
-    def members(self, department: int) -> AsyncIterator[list[Member]]:
+    def members(
+        self, department: int, cursor: int = 0
+    ) -> AsyncIterator[tuple[list[Member], int | None]]:
         """The direct members, a page of at most 100 at a time.
+
+        Args:
+            department: whose members.
+            cursor: where to begin; each page comes with the one of the next page, None after the last.
 
         Raises:
             LookupError: the department does not exist.
@@ -98,7 +104,12 @@ class Directory(Protocol):
     overwritten, and it was to be read for what a job is enqueued for. `unmet` and `close_run` raise
     `Refused` where the run is not complete, or more people are gone than the safety share allows and
     `confirm_removals` is not set.
+
+    Attributes:
+        read_at: a moment before all was read that is written now, in ms of Redis's clock.
     """
+
+    read_at: int
 
     async def open_run(
         self, run: str, *, scope: str, roots: Sequence[Department], calls: int
@@ -110,20 +121,24 @@ class Directory(Protocol):
         run: str,
         department: Department,
         *,
-        children: Sequence[Department],
+        children: Sequence[Department] | None,
         members: Sequence[Member],
         calls: int,
+        since: int | None = None,
+        complete: bool = True,
     ) -> list[int]:
-        """Write one department and note its children as pending; the children's ids.
+        """Write one department, or a part of it, and note its children as pending; the children's ids.
 
-        Writing the same department of the same run twice changes nothing the second time.
+        Once it is complete, a further call in the same run changes nothing.
 
         Args:
             run: the run that read the department.
             department: its known fields; its parent may have supplied more already.
-            children: all its direct sub-departments.
-            members: all its direct members.
-            calls: calls that it took to read them.
+            children: all its direct sub-departments; None: they are written already.
+            members: its direct members, or some of them.
+            calls: calls that it took to read all that is written of it.
+            since: `read_at` of the first part; None: this is the first.
+            complete: whether the last part is written; members that were in no part are in it no longer.
 
         Raises:
             Refused: there is no such run.

@@ -2,13 +2,14 @@
 
 A walk is one parent job and one child job a department. A child reads its department, writes it
 and enqueues the departments below, so that any worker takes any department and a crash costs one
-department's calls at most. The parent waits until no department is pending, then closes the run.
+department's calls at most, a limit or a failure none of them. The parent waits until no department
+is pending, then closes the run.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal, Self, TypeVar
 
@@ -34,6 +35,9 @@ LOOKED_AT = 500
 
 ASKED_AT_ONCE = 100
 """People or departments that one run of a parent asks for: some 5 s at 20 calls a second."""
+
+READ_FOR = timedelta(minutes=10)
+"""After this the members of a department are read from the first page on again: pages of another time do not fit."""
 
 READ_TOO_EARLY = en("a department that the answer names was deleted after it was read")
 
@@ -120,6 +124,7 @@ class DepartmentSync(Contract):
     scope="syncs:write",
     operation="syncUsers",
     api="contacts.members",
+    awaited=True,
 )
 async def run(job: UserSync, ctx: Context) -> Json:
     """Walk the organisation or a part of it, or read one user; a `UserSyncResult` as JSON.
@@ -151,11 +156,11 @@ async def abandon_department(job: DepartmentSync, ctx: Context) -> None:
     queue=DIRECTORY_QUEUE,
     api="contacts.members",
     abandon=abandon_department,
+    awaited=True,
 )
 async def run_department(job: DepartmentSync, ctx: Context) -> Json:
     """Read and write one department, and enqueue the departments below it."""
     walked = await ctx.once("walk", lambda: _walk(job, ctx))
-    await spawn_walks(job, job.run, walked["children"], ctx)
     await _wake_parent_after_the_last(job, ctx)
     return walked
 
@@ -314,22 +319,60 @@ async def look_up_each(
 
 
 async def _walk(job: DepartmentSync, ctx: Context) -> Json:
-    """One department: a call for the departments below it, a call for each page of members."""
-    calls = 1
-    children = await ctx.contacts.children(job.department)
-    if children is None:
-        return await _vanish(job, ctx, calls)
-    members: list[Member] = []
+    """One department: a call for the departments below it, a call for each page of members.
+
+    Each answer is written at once, and a later attempt goes on behind it.
+    """
+    read = await ctx.step_result("read")
+    if read is None or ctx.now() - datetime.fromisoformat(read["begun"]) > READ_FOR:
+        read = await _read_children(job, ctx)
+    if read is None:
+        return await _vanish(job, ctx, 1)
+    await spawn_walks(job, job.run, read["children"], ctx)
+    return await _read_members(job, ctx, read)
+
+
+async def _read_members(job: DepartmentSync, ctx: Context, read: Json) -> Json:
+    """Write the pages of members that follow on what was read; the result of the department's job."""
+    calls: int = read["calls"]
     try:
-        async for page in ctx.contacts.members(job.department):
+        async for page, cursor in ctx.contacts.members(job.department, read["cursor"]):
             calls += 1
-            members += page
+            await ctx.directory.fill(
+                job.run,
+                Department(job.department, {}),
+                children=None,
+                members=page,
+                calls=calls,
+                since=read["since"],
+                complete=cursor is None,
+            )
+            users = read["users"] + len(page)
+            read = {**read, "cursor": cursor, "users": users, "calls": calls}
+            ctx.note_step("read", read)
     except LookupError:
         return await _vanish(job, ctx, calls + 1)
+    return {name: read[name] for name in ("users", "children", "calls")}
+
+
+async def _read_children(job: DepartmentSync, ctx: Context) -> Json | None:
+    """Write the departments below; what was read by then, None if the department does not exist."""
+    begun = ctx.now()
+    children = await ctx.contacts.children(job.department)
+    if children is None:
+        return None
     below = await ctx.directory.fill(
-        job.run, Department(job.department, {}), children=children, members=members, calls=calls
+        job.run,
+        Department(job.department, {}),
+        children=children,
+        members=[],
+        calls=1,
+        complete=False,
     )
-    return {"users": len(members), "children": below, "calls": calls}
+    read = {"begun": begun.isoformat(), "since": ctx.directory.read_at, "children": below}
+    read |= {"cursor": 0, "users": 0, "calls": 1}
+    ctx.note_step("read", read)
+    return read
 
 
 async def _vanish(job: DepartmentSync, ctx: Context, calls: int) -> Json:

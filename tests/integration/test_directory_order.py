@@ -20,7 +20,7 @@ Write = Callable[[AppDirectory], Awaitable[Any]]
 def answered(*departments: int, userid: str = "ann", **fields: Any) -> Write:
     """A user's own answer."""
     member = Member(userid, {"dept_id_list": list(departments), **fields})
-    return lambda found: found.put_user(f"{userid}{found._read_at}", member, calls=1)
+    return lambda found: found.put_user(f"{userid}{found.read_at}", member, calls=1)
 
 
 def person(userid: str, unionid: str, **fields: Any) -> Write:
@@ -30,14 +30,14 @@ def person(userid: str, unionid: str, **fields: Any) -> Write:
 
 def unknown(userid: str = "ann") -> Write:
     """DingTalk does not know the user."""
-    return lambda found: found.drop_user(f"drop-{userid}{found._read_at}", userid, calls=1)
+    return lambda found: found.drop_user(f"drop-{userid}{found.read_at}", userid, calls=1)
 
 
 def listed(department: int, *members: Member, below: tuple[int, ...] = ()) -> Write:
     """A walk's read of a department."""
 
     async def write(directory: AppDirectory) -> None:
-        run = f"walk{directory._read_at}"
+        run = f"walk{directory.read_at}"
         children = [Department(child, {"name": f"d{child}"}) for child in below]
         await directory.open_run(run, scope="department", roots=[], calls=0)
         await directory.fill(
@@ -51,7 +51,7 @@ def department(number: int, *, gone: bool = False, **fields: Any) -> Write:
     """A department's own answer."""
 
     async def write(directory: AppDirectory) -> None:
-        run = f"event{directory._read_at}"
+        run = f"event{directory.read_at}"
         await directory.open_run(run, scope="event", roots=[], calls=0)
         met = [] if gone else [Department(number, fields)]
         await directory.note_departments(run, met=met, hidden=[], gone=[number] if gone else [])

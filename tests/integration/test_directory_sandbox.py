@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -77,6 +78,15 @@ class FamilyContext:
         if step not in self.remembered:
             self.remembered[step] = await act()
         return self.remembered[step]
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def note_step(self, step: str, result: Json) -> None:
+        self.remembered[step] = result
+
+    async def step_result(self, step: str) -> Json | None:
+        return self.remembered.get(step)
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         self.family.update(zip(keys, children, strict=True))

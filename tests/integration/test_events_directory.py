@@ -136,6 +136,9 @@ class Job:
             self.remembered[step] = json.loads(json.dumps(await act()))
         return self.remembered[step]
 
+    def note_step(self, step: str, result: Json) -> None:
+        self.remembered[step] = json.loads(json.dumps(result))
+
     async def step_result(self, step: str) -> Json | None:
         return self.remembered.get(step)
 
@@ -167,6 +170,10 @@ class SlowDirectory:
     """The directory, which is written to a while after it was decided to."""
 
     job: Job
+
+    @property
+    def read_at(self) -> int:
+        return self.job.claimed_at
 
     def __getattr__(self, name: str) -> Any:
         database, read_at = self.job.simulation.database, self.job.claimed_at
@@ -204,7 +211,9 @@ class Contacts:
                 for child in organisation.children(number)
             ]
 
-    async def members(self, number: int) -> AsyncIterator[list[Member]]:
+    async def members(
+        self, number: int, cursor: int = 0
+    ) -> AsyncIterator[tuple[list[Member], int | None]]:
         async with self._there() as organisation:
             if number not in organisation.departments:
                 raise LookupError(number)
@@ -212,7 +221,7 @@ class Contacts:
                 apis.member_fields(organisation, organisation.people[user], number, (), old=False)
                 for user in organisation.members(number)
             ]
-        yield [contact_fields.member(each) for each in found]
+        yield [contact_fields.member(each) for each in found], None
 
     @asynccontextmanager
     async def _there(self) -> AsyncGenerator[Organisation]:

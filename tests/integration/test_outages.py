@@ -43,6 +43,7 @@ from outages import (
 
 LIST = "/v1.0/workflow/processes/instanceIds/query"
 BELOW = "/topapi/v2/department/listsub"
+PEOPLE = "/topapi/v2/user/list"
 LISTED = "/topapi/v2/department/listsubid"
 MEMBERS = "/topapi/user/listid"
 """Paths that no rule names."""
@@ -167,6 +168,19 @@ async def test_one_job_alone_outlives_what_passes(
     audit = sandbox.audit()
     assert audit["approvals"] == isinstance(job, ApprovalCreate)
     assert audit["duplicates"]["approvals"] == 0
+
+
+async def test_a_department_is_not_read_anew_at_each_retry(
+    fleet: Fleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome, "RETRY_BASE", 0.02)
+    sandbox.add_fault("error", api=PEOPLE, count=6)
+    drafts = await fleet.enqueue(ONE_DEPARTMENT)
+    await fleet.done(drafts, first=False)
+    result = (await fleet.status(drafts[0])).result
+    assert result
+    assert sandbox.audit()["calls"][BELOW] == {"ok": result["departments"]}
+    assert met(sandbox)[PEOPLE] == 6
 
 
 async def test_a_job_whose_own_fault_it_is_holds_up_the_others_for_a_probe(

@@ -227,6 +227,9 @@ class FakeContext:
             self.remembered[step] = json.loads(json.dumps(await act()))
         return self.remembered[step]
 
+    def note_step(self, step: str, result: Json) -> None:
+        self.remembered[step] = json.loads(json.dumps(result))
+
     async def step_result(self, step: str) -> Json | None:
         return self.remembered.get(step)
 

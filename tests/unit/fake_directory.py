@@ -14,6 +14,8 @@ NOTHING = Progress(
 class FakeDirectory:
     """Notes what it gets, and counts pending departments."""
 
+    read_at = 0
+
     def __init__(self) -> None:
         self.writes: list[tuple[Any, ...]] = []
         self.open: set[int] = set()
@@ -37,16 +39,23 @@ class FakeDirectory:
         run: str,
         department: Department,
         *,
-        children: Sequence[Department],
+        children: Sequence[Department] | None,
         members: Sequence[Member],
         calls: int,
+        since: int | None = None,
+        complete: bool = True,
     ) -> list[int]:
         if self.failing:
             raise ConnectionError
+        if children is not None:
+            below = [child.id for child in children]
+            self.writes.append(("below", department.id, below))
+            self.open |= set(below)
+            return below
         self.writes.append(("fill", department.id, [member.userid for member in members], calls))
-        self.open |= {child.id for child in children}
-        self._settle(department.id, calls, departments=1)
-        return [child.id for child in children]
+        if complete:
+            self._settle(department.id, calls, departments=1)
+        return []
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
         self.writes.append(("vanish", department, calls))

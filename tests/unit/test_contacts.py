@@ -34,7 +34,7 @@ def v1(*answers: Any) -> ContactsV1:
 
 
 async def members(contacts: ContactsV2) -> list[Member]:
-    return [member async for page in contacts.members(5) for member in page]
+    return [member async for page, _ in contacts.members(5) for member in page]
 
 
 def gone() -> NotFound:

@@ -5,8 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
@@ -161,16 +159,43 @@ def test_a_bug_shows_no_secret() -> None:
     assert "abcdef123456" not in str(found)
 
 
-@given(st.floats(min_value=0, max_value=1e9))
-def test_the_backoff_grows_to_ten_minutes_and_no_further(retried: float) -> None:
-    assert 0.5 <= outcome.backoff(retried) <= 600
-    assert outcome.backoff(retried) <= 1 + 3 * retried
+@pytest.mark.parametrize(
+    ("failures", "pause"),
+    [(0, 1), (1, 2), (2, 4), (3, 8), (5, 32), (9, 512), (10, 600), (10_000, 600)],
+)
+def test_a_pause_is_twice_as_long_as_the_one_before(failures: int, pause: float) -> None:
+    delays = [
+        led_to(Transient("-1", "busy"), failures=failures, retried=failures).delay
+        for _ in range(50)
+    ]
+    assert all(0.75 * pause <= delay <= pause for delay in delays)
+    assert len(set(delays)) > 1, "jobs that failed together come apart"
+
+
+def test_eight_failures_in_a_row_cost_some_two_minutes() -> None:
+    waited = sum(outcome.backoff(failures) for failures in range(7))
+    assert 90 <= waited <= 130
+
+
+ABOUT_ONE = Transient("-1", "busy")
+
+
+@pytest.mark.parametrize("kind", ["user-sync", "user-sync-department"])
+def test_a_read_that_much_waits_for_is_repeated_within_half_a_minute(kind: str) -> None:
+    assert led_to(ABOUT_ONE, kind=kind, failures=40).delay <= 30
+    assert led_to(ZeroDivisionError("a bug"), kind=kind, failures=40).delay > 30
+
+
+def test_the_look_up_of_a_lost_approval_is_repeated_within_half_a_minute() -> None:
+    assert led_to(ABOUT_ONE, kind="approval-create", failures=40).delay > 30
+    assert led_to(ABOUT_ONE, kind="approval-create", failures=40, open_call=True).delay <= 30
+    assert led_to(ABOUT_ONE, kind="message-send", failures=40, open_call=True).delay > 30
 
 
 def test_a_job_that_fails_alone_is_tried_some_fifty_times_in_six_hours() -> None:
     attempts, retried = 0, 0.0
     while retried < SETTINGS.retry_for:
-        retried += outcome.backoff(retried)
+        retried += outcome.backoff(attempts)
         attempts += 1
     assert 40 <= attempts <= 80
 

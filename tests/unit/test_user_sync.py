@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ class FakeContacts:
     tree: dict[int, tuple[list[int], list[list[str]]]]
     users: set[str] = field(default_factory=set)
     calls: int = 0
+    fails_after: int = 1_000
     fails_at: str = ""
 
     async def department(self, department: int) -> Department | None:
@@ -38,12 +40,18 @@ class FakeContacts:
             return None
         return [Department(child, {}) for child in self.tree[department][0]]
 
-    async def members(self, department: int) -> AsyncIterator[list[Member]]:
-        for page in self.tree[department][1]:
+    async def members(
+        self, department: int, cursor: int = 0
+    ) -> AsyncIterator[tuple[list[Member], int | None]]:
+        pages = self.tree[department][1]
+        for number in range(cursor, len(pages)):
+            if self.calls >= self.fails_after:
+                raise ConnectionError
             self.calls += 1
-            if page == ["gone"]:
+            if pages[number] == ["gone"]:
                 raise LookupError(department)
-            yield [Member(userid, {}) for userid in page]
+            after = number + 1 if number + 1 < len(pages) else None
+            yield [Member(userid, {}) for userid in pages[number]], after
 
     async def user(self, userid: str) -> Member | None:
         self.calls += 1
@@ -145,7 +153,37 @@ async def test_a_department_without_children_spawns_nothing() -> None:
     ctx = SyncContext(organisation())
     await run_department(DepartmentSync(run="r", department=3), ctx.child())
     assert not ctx.spawned
-    assert ctx.directory.writes == [("fill", 3, [], 2)]
+    assert ctx.directory.writes == [("below", 3, []), ("fill", 3, [], 2)]
+
+
+async def test_an_answer_that_was_read_before_a_failure_is_not_read_again() -> None:
+    ctx = SyncContext(organisation())
+    child, job = ctx.child(), DepartmentSync(run="r", department=2)
+    for answers in (1, 2):
+        ctx.contacts.fails_after = answers
+        with pytest.raises(ConnectionError):
+            await run_department(job, child)
+        assert ctx.spawned.keys() == {"4"}, "those below need not wait for its members"
+    ctx.contacts.fails_after = 1_000
+    assert await run_department(job, child) == {"users": 2, "children": [4], "calls": 3}
+    assert ctx.contacts.calls == 3
+    assert ctx.directory.writes == [
+        ("below", 2, [4]),
+        ("fill", 2, ["ann"], 2),
+        ("fill", 2, ["bob"], 3),
+    ]
+
+
+async def test_members_that_were_read_long_ago_are_read_from_the_first_page_on() -> None:
+    ctx = SyncContext(organisation())
+    child, job = ctx.child(), DepartmentSync(run="r", department=2)
+    ctx.contacts.fails_after = 2
+    with pytest.raises(ConnectionError):
+        await run_department(job, child)
+    child.clock += timedelta(minutes=11)
+    ctx.contacts.fails_after = 1_000
+    await run_department(job, child)
+    assert ctx.contacts.calls == 2 + 3
 
 
 @pytest.mark.parametrize(("pages", "calls"), [(None, 1), ([["ann"], ["gone"]], 3)])
@@ -153,7 +191,7 @@ async def test_a_vanished_department_is_settled(pages: list[list[str]] | None, c
     ctx = SyncContext(FakeContacts({} if pages is None else {2: ([], pages)}))
     ctx.directory.open = {2}
     result = await run_department(DepartmentSync(run="r", department=2), ctx.child())
-    assert ctx.directory.writes == [("vanish", 2, calls)]
+    assert ctx.directory.writes[-1] == ("vanish", 2, calls)
     assert result == {"users": 0, "children": [], "calls": calls}
     assert ctx.contacts.calls == calls
     assert ctx.woken == ["r"]

@@ -30,7 +30,7 @@ from dingrelay_workers.store.records import RedisTime
 
 REREAD_MS = 60_000
 """A schema that a form contradicts is read again, but not more often: it may have been edited."""
-FAILURE_TTL_MS = 60_000
+FAILURE_TTL_MS = 30_000
 """A schema that could not be read for a passing reason is tried again after this."""
 TIMEOUT = 3.0
 """Seconds that a job waits for another one's reading; then it goes on without."""

@@ -60,19 +60,21 @@ class ContactsV2:
             return None
         return [child for child in map(fields.department, items) if child.id != department]
 
-    async def members(self, department: int) -> AsyncIterator[list[Member]]:
-        """The direct members, a page of at most `PAGE_SIZE` at a time.
+    async def members(
+        self, department: int, cursor: int = 0
+    ) -> AsyncIterator[tuple[list[Member], int | None]]:
+        """The direct members, a page of at most `PAGE_SIZE` at a time with the cursor of the next, None after the last.
 
         Raises:
             LookupError: the department does not exist.
         """
-        cursor: int | None = 0
-        paging = AnswerPages(cursor)
-        while cursor is not None:
-            page, cursor = await self._page(department, cursor)
-            if cursor is not None:
-                paging.took((member.userid for member in page), cursor)
-            yield page
+        after: int | None = cursor
+        paging = AnswerPages(after)
+        while after is not None:
+            page, after = await self._page(department, after)
+            if after is not None:
+                paging.took((member.userid for member in page), after)
+            yield page, after
 
     async def by_mobile(self, number: str) -> str | None:
         """The userid for a Chinese mobile number; None: not in the organisation.

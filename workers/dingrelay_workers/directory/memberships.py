@@ -1,11 +1,13 @@
 """The members of departments, and their positions."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, exists, select, tuple_
+from sqlalchemy import ColumnElement, RowMapping, and_, exists, not_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_tasks.contract import batched
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import CHUNK, chunks, rows_among, upsert
 from dingrelay_workers.directory.models import (
@@ -17,7 +19,7 @@ from dingrelay_workers.directory.models import (
     RunDepartmentRow,
     UserRow,
 )
-from dingrelay_workers.directory.order import is_newer
+from dingrelay_workers.directory.order import is_newer, is_not_newer
 from dingrelay_workers.directory.runs import Run, gone_users
 
 Key = tuple[int, str]
@@ -61,11 +63,22 @@ def _place(member: Member, department: int, leader: bool | None, order: int | No
     return place | {"leader": leader, "dept_order": order}
 
 
-async def replace_department(run: Run, department: int, given: Sequence[Place]) -> Changes:
-    """Make these the only people in the department; returns changes within it."""
-    elsewhere = await _elsewhere(run, given)
-    here = MembershipRow.department == department
-    return await _replace(run, here, given, without=elsewhere)
+async def put_members(run: Run, department: int, given: Sequence[Place]) -> Changes:
+    """Write people of the department; returns changes within it."""
+    changes: Changes = {}
+    for some in batched(given, CHUNK):
+        elsewhere = await _elsewhere(run, some)
+        people = MembershipRow.userid.in_([place["userid"] for place in some])
+        here = and_(MembershipRow.department == department, people)
+        changes |= await _replace(run, here, some, without=elsewhere)
+    return changes
+
+
+async def drop_others(run: Run, department: int, *, since: int) -> None:
+    """Delete the memberships of a department that the run has not written from `since` on, except those read later."""
+    written = and_(MembershipRow.met_in == run.number, MembershipRow.read_at >= since)
+    older = is_not_newer(MembershipRow.read_at, replace(run, read_at=since))
+    await run.delete(MembershipRow, MembershipRow.department == department, older, not_(written))
 
 
 async def replace_user(run: Run, userid: str, given: Sequence[Place]) -> Changes:

@@ -52,7 +52,7 @@ class AppDirectory:
     ) -> None:
         self._database = database
         self._app = app
-        self._read_at = read_at
+        self.read_at = read_at
         self._on_complete = on_complete
 
     async def open_run(
@@ -70,23 +70,29 @@ class AppDirectory:
         run: str,
         department: Department,
         *,
-        children: Sequence[Department],
+        children: Sequence[Department] | None,
         members: Sequence[Member],
         calls: int,
+        since: int | None = None,
+        complete: bool = True,
     ) -> list[int]:
-        """Write one department and note its children as pending; the children's ids."""
+        """Write one department, or a part of it, and note its children as pending; the children's ids."""
         async with self._writing(run) as found:
             if await runs.state(found, department.id) != DepartmentState.DONE:
-                await departments.put_children(found, department, children)
                 now = _now()
+                if children is not None:
+                    await departments.put_children(found, department, children)
+                    below = [child.id for child in children]
+                    await runs.note(found, below, parent=department.id)
                 places = memberships.in_department(department.id, members)
                 changes, _ = await people.meet(found, members, now, listed=True)
                 await people.record(found, changes, now)
-                moved = await memberships.replace_department(found, department.id, places)
+                moved = await memberships.put_members(found, department.id, places)
                 await people.record(found, moved, now)
-                below = [child.id for child in children]
-                await runs.note(found, below, parent=department.id)
-                await runs.settle(found, department.id, DepartmentState.DONE, calls=calls)
+                if complete:
+                    first = self.read_at if since is None else since
+                    await memberships.drop_others(found, department.id, since=first)
+                    await runs.settle(found, department.id, DepartmentState.DONE, calls=calls)
             return await runs.children(found, department.id)
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
@@ -217,18 +223,18 @@ class AppDirectory:
         """The run of that id, for a transaction; a new one if there is none."""
         async with self._database.write(self._app) as connection:
             yield await runs.open_(
-                connection, self._app, run, scope, calls=calls, read_at=self._read_at
+                connection, self._app, run, scope, calls=calls, read_at=self.read_at
             )
 
     @asynccontextmanager
     async def _writing(self, run: str) -> AsyncGenerator[Run]:
         async with self._database.write(self._app) as connection:
-            yield await runs.find(connection, self._app, run, read_at=self._read_at)
+            yield await runs.find(connection, self._app, run, read_at=self.read_at)
 
     @asynccontextmanager
     async def _reading(self, run: str) -> AsyncGenerator[Run]:
         async with self._database.read() as connection:
-            yield await runs.find(connection, self._app, run, read_at=self._read_at)
+            yield await runs.find(connection, self._app, run, read_at=self.read_at)
 
     async def _gone(self, run: Run, *, confirmed: bool) -> list[str]:
         """The people that leave with this run, if they are not too many.

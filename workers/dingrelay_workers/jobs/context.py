@@ -225,6 +225,10 @@ class JobContext:
         self.intents.finish(step, outcome)
         return outcome
 
+    def note_step(self, step: str, result: Json) -> None:
+        """Store a step's result for the runs that follow."""
+        self.intents.finish(step, result)
+
     async def step_result(self, step: str) -> Json | None:
         """The stored result of this step (`once`)."""
         return self.intents.finished.get(step) or self.claim.steps.get(step)

@@ -12,6 +12,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store.record import CANCELLED_TOO_LATE
 from dingrelay_producers.store.states import OwnershipLost, State
 from dingrelay_tasks.contract import ContractError, Json
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait, Withdrawn
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.batch import BatchSplit
@@ -39,13 +40,13 @@ QUOTA_PAUSE = 60.0
 OUTAGE_DELAY = 3600.0
 """Seconds after which a job that waits for the end of an outage is looked at in any case."""
 RETRY_BASE = 1.0
-"""Seconds before the second attempt at most."""
-RETRY_GROWTH = 3
-"""Factor by which the pauses grow."""
+"""Seconds before the second attempt."""
 RETRY_CAP = 600.0
 """Seconds before any attempt at most."""
-RETRY_MEAN = 0.75
-"""Share of the longest pause; the rest is random, so that jobs that failed together come apart."""
+AWAITED_CAP = 30.0
+"""The same where much waits for one answer of DingTalk's."""
+RETRY_JITTER = 0.25
+"""Share of a pause that is random, so that jobs that failed together come apart."""
 OUTAGE_HINT = en("Requeue it once DingTalk answers again.")
 GIVEN_UP_HINT = en("Requeue it once the cause has passed.")
 
@@ -140,7 +141,7 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
     led_to = (
         _ended_by_body(error)
         or _ended_by_machinery(error, claim, settings)
-        or _ended_by_call(error, claim, settings)
+        or _ended_by_call(error, claim, settings, open_call=open_call)
     )
     if open_call and isinstance(error, QuotaExhausted) and claim.age < settings.max_age:
         # The body knows until when the call may be repeated or looked for, and calls may be bought.
@@ -230,7 +231,9 @@ def _is_database_away(error: Exception) -> bool:
     )
 
 
-def _ended_by_call(error: Exception, claim: Claim, settings: Settings) -> Outcome:
+def _ended_by_call(
+    error: Exception, claim: Claim, settings: Settings, *, open_call: bool
+) -> Outcome:
     if isinstance(error, DingTalkError) and error.outage:
         return _waits(error, error.outage, claim, settings)
     match error:
@@ -240,7 +243,7 @@ def _ended_by_call(error: Exception, claim: Claim, settings: Settings) -> Outcom
                 return _given_up(error, throttles=1)
             return _throttled(error)
         case Ambiguous() | Transient():
-            return _tried(error, claim, settings)
+            return _tried(error, claim, settings, cap=_cap(claim, open_call=open_call))
         case Held() if error.verbatim:
             # Only this call is refused, as far as is known; a hold is waited for (above).
             return _given_up(error)
@@ -271,7 +274,9 @@ def _throttled(error: Throttled) -> Outcome:
     )
 
 
-def _tried(error: DingTalkError, claim: Claim, settings: Settings) -> Outcome:
+def _tried(
+    error: DingTalkError, claim: Claim, settings: Settings, *, cap: float = RETRY_CAP
+) -> Outcome:
     """The job is tried again, unless that has gone on for too long."""
     left = settings.retry_for - claim.retried
     if left <= 0:
@@ -281,20 +286,34 @@ def _tried(error: DingTalkError, claim: Claim, settings: Settings) -> Outcome:
     return Outcome(
         State.RETRYING,
         reason=str(error),
-        delay=min(left, backoff(claim.retried)),
+        delay=min(left, backoff(claim.failures, cap)),
         attempts=1,
         error=_error(error),
     )
 
 
-def backoff(retried: float) -> float:
-    """Seconds before the next attempt: exponential with jitter, at most ten minutes.
+def _cap(claim: Claim, *, open_call: bool) -> float:
+    """The longest pause before the next attempt.
+
+    A breaker opens at five sick answers without a sane one in between, and then probes pace the attempts. So
+    where none is open the API answers others, or did within the ten minutes for which such answers are counted.
+    """
+    kind = KINDS.get(claim.kind)
+    looks_up = open_call and kind is not None and bool(kind.changing_step)
+    return AWAITED_CAP if looks_up or (kind is not None and kind.awaited) else RETRY_CAP
+
+
+# 1, 2, 4, 8, 16, 32, 64, 128, 256, 512 s, then 10 min each; up to a quarter less by chance. The eighth failure in a
+# row comes about two minutes after the first. Where much waits for the answer: 1, 2, 4, 8, 16 s, then 30 s each.
+def backoff(failures: int, cap: float = RETRY_CAP) -> float:
+    """Seconds before the next attempt.
 
     Args:
-        retried: seconds that the job has waited for attempts so far.
+        failures: attempts that failed in a row before this one.
+        cap: seconds at most.
     """
-    longest = min(RETRY_CAP, RETRY_BASE + (RETRY_GROWTH - 1) * retried / RETRY_MEAN)
-    return random.uniform((2 * RETRY_MEAN - 1) * longest, longest)
+    pause = min(cap, RETRY_BASE * 2.0 ** min(failures, 10))
+    return pause * random.uniform(1 - RETRY_JITTER, 1)
 
 
 def _waits(error: DingTalkError, outage: str, claim: Claim, settings: Settings) -> Outcome:

@@ -74,6 +74,7 @@ class Claim:
         time: Redis's clock, since the claim.
         started: when a worker first had it, in ms; 0 if that is not known.
         retried: seconds that it has waited for attempts since the first failure, or the last outage.
+        failures: attempts that failed since then.
         batch_key: where jobs wait with which it may share a call; empty if it goes alone.
         recipients: how many recipients it adds to such a call.
         summary: one line, free of the job's text.
@@ -104,6 +105,7 @@ class Claim:
     queue: str = ""
     started: int = 0
     retried: float = 0.0
+    failures: int = 0
     batch_key: str = ""
     recipients: int = 0
     summary: str = ""
@@ -178,6 +180,7 @@ def claim_of(job_id: str, now: int, pairs: Sequence[bytes]) -> Claim:
         queue=fields["queue"],
         started=int(fields.get("started", 0)),
         retried=int(fields.get("retried", 0)) / 1000,
+        failures=int(fields.get("failures", 0)),
         batch_key=fields.get("batch_key", ""),
         recipients=int(fields.get("recipients", 0)),
         summary=fields.get("summary", ""),
