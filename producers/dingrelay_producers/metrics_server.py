@@ -91,7 +91,7 @@ def _app(
 
 
 def _asked(loop: asyncio.AbstractEventLoop, away: Away) -> Mapping[str, str]:
-    """What `away` returns on the loop; from another thread."""
+    """Await `away` on the loop; from another thread."""
 
     async def ask() -> Mapping[str, str]:
         return await away()

@@ -1,4 +1,4 @@
-"""What a process reaches: its servers, asked on its loop at the moment of the question."""
+"""Readiness of a process: its servers, asked on its loop when a probe comes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

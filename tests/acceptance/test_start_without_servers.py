@@ -57,7 +57,7 @@ def server() -> Iterator[Postgres]:
 
 @pytest.fixture
 def port() -> int:
-    """Where Redis will be."""
+    """Port of Redis, on which nothing listens yet."""
     return free_port()
 
 

@@ -95,7 +95,7 @@ class Runtime:
 
     @property
     def resources(self) -> Resources | None:
-        """Those that the loop has; None before they are open."""
+        """The resources of the loop; None before they are open."""
         return None if self._executor is None else self._executor.resources
 
     @property

@@ -64,7 +64,7 @@ class Servers:
             await self._migration.settle()
 
     async def away(self) -> dict[str, str]:
-        """Those that can't be used, and why."""
+        """The servers that can't be used, and why."""
         checks: dict[str, Check] = {"broker": self._check_broker, "redis": self._check_redis}
         if self._needs_tables:
             checks["database"] = self._check_database
