@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 
 import campaigns
 import rows
+from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import State
 from dingrelay_workers.approvals.models import ApprovalRow
@@ -44,7 +45,9 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     await KeyService(database).create(Grant(name=HTML, scopes=frozenset({"jobs:read"})))
     campaign = await campaigns.put(database, name=HTML)
     draft = await campaigns.put(database, name=HTML, state="draft")
-    await CampaignService(settings, database).request_review(draft, HTML)
+    before = ACTOR.set(Actor("console", HTML, person=HTML))
+    await CampaignService(settings, database).request_review(draft)
+    ACTOR.reset(before)
     done = await campaigns.put(database, people=2, name=HTML, state="done", calls=1)
     taken = ChunkEnding(Release(0, 1), task_id=1, called_at=NOW, accepted=2)
     await campaigns.end(database, done, taken)

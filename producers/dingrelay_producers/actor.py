@@ -1,6 +1,6 @@
 """The actor of a change and its door: set where a request comes in, read where the change is audited."""
 
-import getpass
+import os
 import socket
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
@@ -14,6 +14,7 @@ class Actor(NamedTuple):
     Attributes:
         door: through which the change is asked for.
         id: a person's userid, the id of an API key, or a user of the operating system with its host.
+        person: userid of the person who signed in, or who owns the key; "" of a shell, whose users the settings map to people.
         name: of the person or the key; "" if not known.
         role: of the person; "" without roles.
         request: id of the request; "" for none.
@@ -26,6 +27,7 @@ class Actor(NamedTuple):
     role: str = ""
     request: str = ""
     reason: str = ""
+    person: str = ""
 
 
 ACTOR: ContextVar[Actor | None] = ContextVar("actor", default=None)
@@ -38,8 +40,15 @@ def current_actor() -> Actor:
 
 
 def system_user() -> str:
-    """The user of the operating system, with its host."""
+    """The user of the operating system, with its host.
+
+    It is the one that the process runs as, whatever its environment says; a container's may have a number only.
+    """
+    import pwd  # noqa: PLC0415 - clients run where there is none
+
+    user = os.getuid()
     try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # a container's user may have no name
-        return socket.gethostname()
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:
+        name = f"uid:{user}"
+    return f"{name}@{socket.gethostname()}"

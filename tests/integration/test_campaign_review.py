@@ -1,5 +1,6 @@
 """A second person approves a campaign before it starts, on each database."""
 
+import socket
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from redis.asyncio import Redis
 from campaigns import put
 from cli_runner import Cli
 from databases import on_sqlite, rows
+from dingrelay_producers.actor import ACTOR, Actor, system_user
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.campaigns.models import CampaignRow, State
@@ -39,6 +41,12 @@ def service(valkey_url: str, database_url: str, database: Database) -> Service:
     return of
 
 
+def by(person: str, campaigns: CampaignService) -> CampaignService:
+    """The campaigns as a person who is signed in uses them."""
+    ACTOR.set(Actor("console", person, person=person))
+    return campaigns
+
+
 async def draft(database: Database, **fields: Any) -> str:
     return await put(database, state=State.DRAFT, writers=["ann"], **fields)
 
@@ -50,40 +58,40 @@ async def test_a_draft_starts_once_another_person_approved_it(
     with pytest.raises(CampaignConflict, match="needs the approval of a second person"):
         await campaigns.move(campaign, "start")
     with pytest.raises(CampaignConflict, match="was not submitted"):
-        await campaigns.approve(campaign, "bob")
-    await campaigns.request_review(campaign, "cho")
+        await by("bob", campaigns).approve(campaign)
+    await by("cho", campaigns).request_review(campaign)
     with pytest.raises(CampaignConflict, match="waits for the approval that cho asked for"):
         await campaigns.move(campaign, "start")
-    for same in ("ann", "cho", ""):
+    for same in ("ann", "cho"):
         with pytest.raises(CampaignConflict, match="neither wrote nor submitted"):
-            await campaigns.approve(campaign, same)
-    await campaigns.approve(campaign, "bob")
+            await by(same, campaigns).approve(campaign)
+    await by("bob", campaigns).approve(campaign)
     found = await campaigns.review(campaign)
     assert (found.state, found.asked_by, found.decided_by) == ("approved", "cho", "bob")
     await campaigns.move(campaign, "start")
     await campaigns.move(campaign, "start")  # its own state changes nothing
     assert (await campaigns.status(campaign)).state == State.RUNNING
     with pytest.raises(CampaignConflict, match="only a draft"):
-        await campaigns.request_review(campaign, "ann")
+        await by("ann", campaigns).request_review(campaign)
 
 
 async def test_a_rejected_draft_stays_with_its_reason(database: Database, service: Service) -> None:
     campaigns, campaign = service(), await draft(database)
-    await campaigns.request_review(campaign, "ann")
-    await campaigns.reject(campaign, "bob", "wrong date")
+    await by("ann", campaigns).request_review(campaign)
+    await by("bob", campaigns).reject(campaign, "wrong date")
     with pytest.raises(CampaignConflict, match="was rejected by bob: wrong date"):
         await campaigns.move(campaign, "start")
     with pytest.raises(CampaignConflict, match="bob decided it already"):
-        await campaigns.approve(campaign, "dan")
-    await campaigns.request_review(campaign, "ann")
-    await campaigns.approve(campaign, "dan")
+        await by("dan", campaigns).approve(campaign)
+    await by("ann", campaigns).request_review(campaign)
+    await by("dan", campaigns).approve(campaign)
     await campaigns.move(campaign, "start")
 
 
 async def test_an_approval_is_of_these_people(database: Database, service: Service) -> None:
     campaigns, campaign = service(), await draft(database, first=7)
-    await campaigns.request_review(campaign, "ann")
-    await campaigns.approve(campaign, "bob")
+    await by("ann", campaigns).request_review(campaign)
+    await by("bob", campaigns).approve(campaign)
     now = datetime.now(UTC)
     await erase(database, Erasing("u8", since=now, tombstone="gone-1", now=now))
     assert (await campaigns.review(campaign)).state == "outdated"
@@ -101,13 +109,13 @@ async def test_a_change_voids_the_approval(
     campaigns = service()
     for changed in changes:
         campaign = await draft(database)
-        await campaigns.request_review(campaign, "ann")
+        await by("ann", campaigns).request_review(campaign)
         if not before:
-            await campaigns.approve(campaign, "bob")
+            await by("bob", campaigns).approve(campaign)
         await change(database, CampaignRow, CampaignRow.id == campaign, **changed)
         assert (await campaigns.review(campaign)).state == "outdated", changed
         with pytest.raises(CampaignConflict, match="was not submitted for approval as it is now"):
-            await campaigns.approve(campaign, "dan")
+            await by("dan", campaigns).approve(campaign)
         with pytest.raises(CampaignConflict, match="was changed since"):
             await campaigns.move(campaign, "start")
 
@@ -122,9 +130,9 @@ async def test_the_settings_say_which_need_one(database: Database, service: Serv
 
 async def test_reviewers_get_a_link(database: Database, service: Service) -> None:
     campaign = await draft(database)
-    assert await service().request_review(campaign, "ann") is None
+    assert await by("ann", service()).request_review(campaign) is None
     console = {"console_url": "https://relay.test/", "language": "zh"}
-    job = await service(reviewers=("bob", "ann"), **console).request_review(campaign, "ann")
+    job = await by("ann", service(reviewers=("bob", "ann"), **console)).request_review(campaign)
     assert job is not None
     asked = job.wire()
     assert (asked["lane"], asked["sender"]) == ("urgent", "dingrelay")
@@ -140,7 +148,7 @@ async def test_without_reviewers_people_with_the_role_get_it(
     for subject, apps in (("bob", ["*"]), ("ann", ["*"]), ("dan", ["hr"]), ("department:1", ["*"])):
         role = {"directory": "default", "subject": subject, "role": "approve", "apps": apps}
         await put_rows(database, RoleRow, {**role, "lanes": ["bulk"]})
-    job = await service().request_review(await draft(database), "cho")
+    job = await by("cho", service()).request_review(await draft(database))
     assert job is not None
     assert job.wire()["to"] == {"users": ["bob"]}
 
@@ -163,7 +171,13 @@ def test_keys_approve_what_other_keys_wrote(
     reviewed = Settings.load(env="test", campaigns=campaigns, **on)
     scopes = frozenset({"campaigns:write", "campaigns:read", "campaigns:approve"})
     names = {"writer": scopes, "reviewer": scopes, "other": scopes - {"campaigns:approve"}}
-    keys = stored_keys(reviewed, [Grant(name=name, scopes=held) for name, held in names.items()])
+    owners = {"writer": "ann", "reviewer": "bob"}
+    grants = [
+        Grant(name=name, scopes=held, owner=owners.get(name, "")) for name, held in names.items()
+    ]
+    second = Grant(name="second", scopes=scopes, owner="ann")
+    unowned = Grant(name="unowned", scopes=scopes)
+    keys = stored_keys(reviewed, [*grants, second, unowned])
     with gateway_thread(reviewed, Services(reviewed)) as gateway:
 
         def ask(verb: str, key: str, body: object = None, method: str = "POST") -> Reply:
@@ -177,10 +191,12 @@ def test_keys_approve_what_other_keys_wrote(
         assert "approval" in ask("", "writer", method="GET").json["waits"]
         assert ask("/review", "other").json["state"] == "asked"
         assert ask("/approve", "other").status == 403
-        assert ask("/approve", "writer").status == 409
+        for same in ("writer", "second"):
+            assert "neither wrote nor submitted" in ask("/approve", same).json["detail"]
+        assert "has no owner" in ask("/approve", "unowned").json["detail"]
         assert ask("/reject", "reviewer", {}).status == 422
         assert ask("/reject", "reviewer", {"reason": "no"}).json["state"] == "rejected"
-        assert ask("/review", "writer").json["asked_by"].startswith("drk_")
+        assert ask("/review", "writer").json["asked_by"] == "ann"
         assert ask("/approve", "reviewer").json["state"] == "approved"
         assert ask("/start", "writer").json["state"] == "running"
     jobs = rows(sqlite_url, "select action from audit where kind = 'campaign' order by number")
@@ -188,16 +204,34 @@ def test_keys_approve_what_other_keys_wrote(
     assert [row["action"] for row in jobs] == actions
 
 
-def test_a_command_approves_what_another_user_wrote(
+def test_a_command_approves_as_the_person_whom_the_settings_name(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "settings.toml").write_text('[campaigns]\napprove = "always"\n')
-    cli.variables["DINGRELAY_CONFIG"] = str(tmp_path / "settings.toml")
+    """The user of the shell is that of the process: its environment can say anything."""
+    me = system_user()
+    settings = tmp_path / "settings.toml"
+    cli.variables["DINGRELAY_CONFIG"] = str(settings)
+
+    def say(**people: str) -> None:
+        named = "".join(f'"{user}" = "{person}"\n' for user, person in people.items())
+        rule = '[campaigns]\napprove = "always"\n'
+        settings.write_text(f"{rule}[campaigns.shell_users]\n{named}")
+
+    say()
     draft = cli.json("campaign", "create", "n", "--text", "hello", "--to", "u1,u2")["id"]
     refused = cli("campaign", "start", draft)
     assert (refused.exit_code, "needs the approval" in refused.stderr) == (2, True)
-    assert cli.json("campaign", "review", draft)["state"] == "asked"
-    own = cli("campaign", "review", draft, "--approve")
+    assert cli.json("campaign", "review", draft)["asked_by"] == me
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "bob")
+        cli.variables[name] = "bob"
+    say(bob="u8")
+    other = cli("campaign", "review", draft, "--approve")
+    assert (other.exit_code, f"does not say who {me} is" in other.stderr) == (2, True)
+    say(**{me: "u7"})
+    mine = cli.json("campaign", "create", "mine", "--text", "hello", "--to", "u1")["id"]
+    assert cli.json("campaign", "review", mine)["asked_by"] == "u7"
+    own = cli("campaign", "review", mine, "--approve")
     assert (own.exit_code, "neither wrote nor submitted" in own.stderr) == (2, True)
     rest = cli.json(
         *("campaign", "create", "rest", "--text", "x", "--to", "u1,u3"),
@@ -206,6 +240,12 @@ def test_a_command_approves_what_another_user_wrote(
     assert (rest["recipients"], rest["excluded"]) == (1, 1)
     unknown = cli("campaign", "create", "n", "--text", "x", "--to", "u1", "--except", "campaign=x")
     assert (unknown.exit_code, "no campaign x" in unknown.stderr) == (2, True)
-    monkeypatch.setattr("dingrelay_producers.cli.group.system_user", lambda: "bob@office")
-    assert "approved" in cli("campaign", "review", draft, "--approve").stdout
-    assert cli.json("campaign", "start", draft)["state"] == "running"
+    say(**{me.partition("@")[0]: "u8"})
+    assert "approved" in cli("campaign", "review", mine, "--approve").stdout
+    assert cli.json("campaign", "start", mine)["state"] == "running"
+
+
+def test_a_user_without_a_name_is_named_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like the user of a container that runs as a number."""
+    monkeypatch.setattr("os.getuid", lambda: 54_321)
+    assert system_user() == f"uid:54321@{socket.gethostname()}"

@@ -47,6 +47,7 @@ def test_a_star_stands_for_all() -> None:
         ({"lanes": frozenset({"urgent"})}, "lanes"),
         ({"sender": "other"}, "sender"),
         ({"sender": "*"}, "sender"),
+        ({"owner": "u2"}, "owner"),
         ({"rate": Rate(61, 60)}, "rate"),
         ({"rate": None}, "rate"),
         ({"expires_at": NOW + timedelta(seconds=1)}, "expires"),
@@ -111,7 +112,8 @@ def test_a_request_says_what_a_key_may_do() -> None:
         ({"rate": "01/1s"}, "rate"),
         ({"expires": "1w"}, "expires"),
         ({"expires": "١d"}, "expires"),
-        ({"owner": "x"}, "owner"),
+        ({"owner": "a b"}, "owner"),
+        ({"keeper": "x"}, "keeper"),
     ],
 )
 def test_a_request_that_can_not_be_is_refused(more: dict[str, object], field: str) -> None:

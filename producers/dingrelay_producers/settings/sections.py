@@ -96,6 +96,9 @@ class CampaignSettings(BaseModel, extra="forbid", frozen=True):
     people than that) or ``always``."""
     reviewers: tuple[str, ...] = ()
     """Userids of those who get a link to a campaign that is to be approved; empty: people with the role ``approve``."""
+    shell_users: dict[str, str] = {}
+    """Users of the operating system, such as ``alice`` or ``alice@host``, who are people: their userids. Others
+    approve nothing on the command line."""
     unread_days: Annotated[int, Field(ge=0, le=365)] = 30
     """Days for which the names of those are kept who had not read it when DingTalk was asked; 0: not at all."""
 
@@ -104,6 +107,10 @@ class CampaignSettings(BaseModel, extra="forbid", frozen=True):
         """The number of people above which a campaign needs an approval."""
         named = {"off": inf, "always": -1}
         return named[self.approve] if self.approve in named else int(self.approve.split()[1])
+
+    def shell_person(self, user: str) -> str:
+        """The userid of a user with a host, as `actor.system_user` names it; "" for one who is no person."""
+        return self.shell_users.get(user) or self.shell_users.get(user.partition("@")[0], "")
 
     @field_validator("approve")
     @classmethod

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dingrelay_producers.actor import current_actor
 from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import OTHERWISE, USAGE, as_json, console, note, print_result
@@ -200,12 +199,12 @@ def review(
         raise typer.BadParameter(tr("give exactly one of them"), param_hint="--approve, --reject")
     from dingrelay_workers.campaigns.review import WORDS
 
-    actor = current_actor().id
+    campaigns = _campaigns()
     if approve:
-        asyncio.run(_campaigns().approve(campaign, actor))
+        asyncio.run(campaigns.approve(campaign))
     elif reject is not None:
-        asyncio.run(_campaigns().reject(campaign, actor, reject))
-    elif job := asyncio.run(_campaigns().request_review(campaign, actor)):
+        asyncio.run(campaigns.reject(campaign, reject))
+    elif job := asyncio.run(campaigns.request_review(campaign)):
         from dingrelay_producers.client.client import Client
 
         with Client() as client:

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus
 from dingrelay_producers.errors import DraftNotFound
 from dingrelay_tasks.contract import AppName, Document
 from dingrelay_workers.campaigns.documents import DraftContent, Pasted
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts, PastedPeople
+from dingrelay_workers.campaigns.people import author
 from dingrelay_workers.campaigns.routes import (
     asking_campaigns,
     check_lane,
@@ -88,7 +88,9 @@ async def create_draft(call: HttpCall) -> CampaignDraft:
         if named is not None:  # the answer to an earlier request may have been lost
             with suppress(DraftNotFound):
                 made = await drafts.get(named)
-        made = made or await drafts.create(content.model_dump(), current_actor().id, named)
+        made = made or await drafts.create(
+            content.model_dump(), author(call.context.settings), named
+        )
     call.headers["Location"] = f"/v1/campaign-drafts/{made.id}"
     return made
 
@@ -128,7 +130,7 @@ async def save_draft(call: HttpCall) -> CampaignDraft:
     async with asking_campaigns(call.context) as campaigns:
         await check_left_out(campaigns, call.key, asked.without_campaigns)
         drafts = call.context.service(Drafts)
-        return await drafts.save(draft.id, asked.version, changes, current_actor().id)
+        return await drafts.save(draft.id, asked.version, changes, author(call.context.settings))
 
 
 @_change("DELETE /v1/campaign-drafts/{id}", {204: RouteAnswer(description="It is deleted.")})
@@ -166,7 +168,7 @@ async def freeze_draft(call: HttpCall) -> CampaignStatus:
     draft = await _found(call)
     with refusing(call):
         drafts = call.context.service(Drafts)
-        made = await drafts.freeze(draft.id, asked.version, current_actor().id)
+        made = await drafts.freeze(draft.id, asked.version, author(call.context.settings))
     call.headers["Location"] = f"/v1/campaigns/{made.id}"
     return made
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, BinaryIO
 from aiohttp import web
 from pydantic import BaseModel
 
-from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
@@ -357,7 +356,7 @@ async def request_review(call: HttpCall) -> CampaignReview:
     The reviewers of the settings get a link to it. Any change of the campaign voids the approval.
     """
     async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
-        job = await campaigns.request_review(campaign.id, current_actor().id)
+        job = await campaigns.request_review(campaign.id)
         if job is not None:
             await call.context.records.enqueue([record.draft(job)])
         return await campaigns.review(campaign.id)
@@ -367,7 +366,7 @@ async def request_review(call: HttpCall) -> CampaignReview:
 async def approve_campaign(call: HttpCall) -> CampaignReview:
     """Approve a campaign that another key or person wrote and submitted."""
     async with _found(call, within=COUNTING) as (campaigns, campaign):
-        await campaigns.approve(campaign.id, current_actor().id)
+        await campaigns.approve(campaign.id)
         return await campaigns.review(campaign.id)
 
 
@@ -376,7 +375,7 @@ async def reject_campaign(call: HttpCall) -> CampaignReview:
     """Reject a campaign that was submitted; it does not start."""
     asked = RejectRequest.parse(call.body, strict=True)
     async with _found(call, within=COUNTING) as (campaigns, campaign):
-        await campaigns.reject(campaign.id, current_actor().id, asked.reason)
+        await campaigns.reject(campaign.id, asked.reason)
         return await campaigns.review(campaign.id)
 
 

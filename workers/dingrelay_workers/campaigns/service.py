@@ -38,6 +38,7 @@ from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.estimate import Month
 from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.campaigns.people import approver, author
 from dingrelay_workers.campaigns.report import (
     CampaignPerson,
     CampaignReport,
@@ -91,7 +92,8 @@ class CampaignService:
 
         async def create(store: CampaignStore) -> CampaignStatus:
             check = estimate.check(self._settings, store.database)
-            return await store.create(plan, campaign, progress, check=check)
+            by = author(self._settings)
+            return await store.create(plan, campaign, progress, writers=[by], check=check)
 
         return await self._readers.run(create)
 
@@ -161,18 +163,20 @@ class CampaignService:
         async with self._opened() as store:
             return await review.waiting(store, user, apps)
 
-    async def request_review(self, campaign: str, by: str) -> MessageSend | None:
+    async def request_review(self, campaign: str) -> MessageSend | None:
         """Ask for its approval; the job that sends a link to the reviewers, if there are some."""
         async with self._opened() as store:
-            return await review.ask(self._settings, store, campaign, by)
+            return await review.ask(self._settings, store, campaign, author(self._settings))
 
-    async def approve(self, campaign: str, by: str) -> None:
+    async def approve(self, campaign: str) -> None:
         """Approve it, as a person who did not write it."""
+        by = approver(self._settings, campaign)
         async with self._opened() as store:
             await review.decide(store, campaign, "approved", by)
 
-    async def reject(self, campaign: str, by: str, reason: str) -> None:
+    async def reject(self, campaign: str, reason: str) -> None:
         """Reject it; it does not start."""
+        by = approver(self._settings, campaign)
         async with self._opened() as store:
             await review.decide(store, campaign, "rejected", by, reason)
 

@@ -219,7 +219,8 @@ def _act_as(session: Session, **about: str) -> None:
     """Set the actor of the changes that follow."""
     held = {grant.scopes for grant in session.grants}
     role = " ".join(name for name, scopes in ROLES.items() if scopes in held)
-    ACTOR.set(Actor("console", session.user, session.name, role, **about))
+    user = session.user
+    ACTOR.set(Actor("console", user, session.name, role, person=user, **about))
 
 
 async def _first(

@@ -225,7 +225,7 @@ async def request_review(visit: Visit, _: FormValues) -> web.Response:
 
 async def ask(visit: Visit, campaign: str) -> web.Response:
     """Ask for the approval of a broadcast, and lead to its page."""
-    job = await visit.context.services.campaigns.request_review(campaign, visit.session.user)
+    job = await visit.context.services.campaigns.request_review(campaign)
     if job is not None:
         await visit.context.records.enqueue([record.draft(job)])
     return visit.redirect(f"/campaigns/{campaign}", en("The approval is asked for."))
@@ -235,7 +235,7 @@ async def ask(visit: Visit, campaign: str) -> web.Response:
 async def approve_campaign(visit: Visit, _: FormValues) -> web.Response:
     """Approve it, as the second person."""
     found = await _found(visit)
-    await visit.context.services.campaigns.approve(found.id, visit.session.user)
+    await visit.context.services.campaigns.approve(found.id)
     return visit.redirect(f"/campaigns/{found.id}", en("It is approved."))
 
 
@@ -249,7 +249,7 @@ async def reject_page(visit: Visit) -> web.Response:
 async def reject_campaign(visit: Visit, form: FormValues) -> web.Response:
     """Reject it, with a reason."""
     found, reason = await _found(visit), text_of(form, "reason")[:LONGEST_REASON]
-    await visit.context.services.campaigns.reject(found.id, visit.session.user, reason)
+    await visit.context.services.campaigns.reject(found.id, reason)
     return visit.redirect(f"/campaigns/{found.id}", en("It is rejected."))
 
 

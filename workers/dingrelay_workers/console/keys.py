@@ -9,7 +9,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.sentences import OF_KEY, meaning
 from dingrelay_workers.console.visit import Visit, text_of, texts_of
-from dingrelay_workers.http.api_keys import SCOPES
+from dingrelay_workers.http.api_keys import SCOPES, Grant
 from dingrelay_workers.keys.documents import DEFAULT_OVERLAP, IssuedKey, KeyRequest, RotationRequest
 from dingrelay_workers.keys.service import StoredKey
 
@@ -39,9 +39,10 @@ async def create(visit: Visit, form: FormValues) -> web.Response:
         "sender": text_of(form, "sender"),
         "rate": text_of(form, "rate") or None,
         "expires": text_of(form, "expires") or None,
+        "owner": text_of(form, "owner") or None,
     }
     grant = KeyRequest.parse(asked).grant()
-    if not visit.grant.covers(grant):
+    if not _held(visit).covers(grant):
         raise web.HTTPForbidden(reason=tr("Your own role does not include all of this."))
     return _issued(visit, await visit.context.services.keys.create(grant, seed=visit.once))
 
@@ -97,4 +98,9 @@ async def _key(visit: Visit) -> StoredKey:
 
 
 def _is_below(visit: Visit, stored: StoredKey) -> bool:
-    return visit.grant.covers(stored.key)
+    return _held(visit).covers(stored.key)
+
+
+def _held(visit: Visit) -> Grant:
+    """The permissions that the person may give: to keys without an owner, and to their own."""
+    return visit.grant.model_copy(update={"owner": visit.session.user})

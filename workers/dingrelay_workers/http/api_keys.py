@@ -114,6 +114,8 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
     ] = None
     """Requests over all gateways, such as `50/1s`; null for no limit."""
     expires_at: datetime | None = None
+    owner: str = ""
+    """Userid of the person who answers for it, in whose name it approves and tests campaigns; empty for none."""
 
     def permits(self, scope: str) -> bool:
         """Whether it may use the routes of this scope."""
@@ -191,6 +193,8 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
                 return name, en("this key does not hold {}, so it can't give it", beyond)
         if self.sender not in {ANY, wanted.sender} and ANY not in self.scopes:
             return "sender", en("this key's sender is {}, so it can't give another", self.sender)
+        if wanted.owner not in {"", self.owner} and ANY not in self.scopes:
+            return "owner", en("this key is not {}'s, so it can't give one that is", wanted.owner)
         return None
 
 

@@ -135,7 +135,8 @@ async def _admit(route: Route, call: HttpCall) -> None:
         return
     key = call.caller = await authentication.caller(call.request, call.context)
     call.request[CALLER] = f"{key.id} {key.name}"
-    ACTOR.set(Actor("http", key.id, key.name, request=call.request.get(REQUEST_ID, "")))
+    request = call.request.get(REQUEST_ID, "")
+    ACTOR.set(Actor("http", key.id, key.name, request=request, person=key.owner))
     if route.scope and not key.permits(route.scope):
         raise Problem(problems.FORBIDDEN, en("this needs the scope {}", route.scope))
     if (wait := await call.context.throttle(key)) is not None:

@@ -57,6 +57,10 @@ def create(
         str | None, typer.Option(help="Requests over all gateways, such as 50/1s.")
     ] = None,
     expires: Annotated[str | None, typer.Option(help="After how long, such as 90d.")] = None,
+    owner: Annotated[
+        str,
+        typer.Option(help="Userid of its person, in whose name it approves and tests campaigns."),
+    ] = "",
 ) -> None:
     """Make a key, and show it: this once only.
 
@@ -72,6 +76,7 @@ def create(
         "sender": sender,
         "rate": rate,
         "expires": expires,
+        "owner": owner or None,
     }
     with errors_of_options(_OPTIONS, asked):
         grant = KeyRequest.parse(asked).grant()
@@ -158,6 +163,7 @@ def _print_table(found: "Sequence[KeyDocument]") -> None:
         Column("lanes", lambda key: " ".join(key.lanes), rank=7),
         Column("sender", lambda key: key.sender, rank=3),
         Column("rate", lambda key: str(key.rate or tr("none")), rank=8),
+        Column("owner", lambda key: key.owner, rank=9),
         Column("name", lambda key: key.name, rank=1, cut=True),
     )
 

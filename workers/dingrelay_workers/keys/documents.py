@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from dingrelay_producers.settings.sections import duration
-from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane
+from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane, UserId
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http.api_keys import (
     ANY,
@@ -109,6 +109,7 @@ class KeyRequest(Document):
         sender: who its jobs come from. Empty: the key's own name. ``*``: each job says.
         rate: requests over all gateways, such as ``50/1s``; none for no limit.
         expires: after how long it is refused, such as ``90d``; none for never.
+        owner: userid of the person who answers for it, in whose name it approves and tests campaigns; none for no one in particular.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(printable)]
@@ -136,6 +137,7 @@ class KeyRequest(Document):
         ]
         | None
     ) = None
+    owner: UserId | None = None
 
     def grant(self, now: datetime | None = None) -> Grant:
         """The key's permissions, from now on."""
@@ -148,6 +150,7 @@ class KeyRequest(Document):
             sender=self.sender,
             rate=Rate.parse(self.rate) if self.rate else None,
             expires_at=begins + duration(self.expires) if self.expires else None,
+            owner=self.owner or "",
         )
 
 

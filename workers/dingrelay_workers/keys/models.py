@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import JSON, String, Text
+from sqlalchemy import JSON, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, Utc
@@ -14,6 +14,7 @@ class ApiKeyRow(Base):
     Attributes:
         digest: of its secret, as `secret.digest` makes it.
         old_secrets: the digests of the secrets before it → until when each is taken, ISO 8601.
+        owner: the userid of its person; "" for none.
     """
 
     __tablename__ = "api_keys"
@@ -31,3 +32,4 @@ class ApiKeyRow(Base):
     expires_at: Mapped[datetime | None] = mapped_column(Utc)
     revoked_at: Mapped[datetime | None] = mapped_column(Utc)
     used_at: Mapped[datetime | None] = mapped_column(Utc)
+    owner: Mapped[str] = mapped_column(String(64), server_default=text("''"))

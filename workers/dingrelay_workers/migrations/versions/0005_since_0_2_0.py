@@ -238,6 +238,7 @@ def _keys() -> None:
         sa.Column("expires_at", MOMENT),
         sa.Column("revoked_at", MOMENT),
         sa.Column("used_at", MOMENT),
+        sa.Column("owner", **_text(64)),
         sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
     )
 
