@@ -14,11 +14,12 @@ class Actor(NamedTuple):
     Attributes:
         door: through which the change is asked for.
         id: a person's userid, the id of an API key, or a user of the operating system with its host.
-        person: userid of the person who signed in, or who owns the key; "" of a shell, whose users the settings map to people.
         name: of the person or the key; "" if not known.
         role: of the person; "" without roles.
         request: id of the request; "" for none.
         reason: that the person gives; "" for none.
+        person: userid of the person who signed in, or who owns the key; "" of a shell, whose users the settings map to people.
+        reads_directory: whether people's data may be shown to the actor: a key needs a scope for it.
     """
 
     door: Door
@@ -28,6 +29,7 @@ class Actor(NamedTuple):
     request: str = ""
     reason: str = ""
     person: str = ""
+    reads_directory: bool = True
 
 
 ACTOR: ContextVar[Actor | None] = ContextVar("actor", default=None)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
+from redis.asyncio import Redis
 
 import campaigns
 from databases import in_database
@@ -17,10 +18,11 @@ from dingrelay_workers.campaigns import upload as campaign_upload
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
 from forms import CONTENT_TYPE, form
 from gateways import Ask, GatewayClient, Reply
-from rows import change
+from rows import change, put
 
 TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 GIFT = {"msgtype": "text", "text": {"content": "your {gift}"}}
@@ -102,6 +104,37 @@ def test_malformed_rows_are_named_after_the_start(crm: Ask) -> None:
     assert row["reason"] == problem
     table = crm("GET", f"{place}/people.csv?outcome=malformed").content.decode("utf-8-sig")
     assert table.splitlines()[1:] == [f',u 2,,,,left out,"{problem}",malformed,']
+
+
+def test_fields_of_the_directory_need_its_scope(
+    callers: dict[str, Ask], settings: Settings, redis: Redis
+) -> None:
+    """A preview, a campaign or a test of its own must not show a key what `directory:read` would."""
+
+    async def fill(database: Database) -> None:
+        data = {"name": "王芳", "mobile": "13800000001"}
+        await put(database, UserRow, {"userid": "u1", "fields": data})
+
+    in_database(settings.database, fill)
+    reader, crm = callers["all"], callers["crm"]
+    text = {"msgtype": "text", "text": {"content": "{name}: {mobile}"}}
+    plan = {"name": "n", "message": text, "users": ["u1"], "sender": "crm"}
+    for path in ("/v1/campaign-previews", "/v1/campaigns"):
+        refused = crm("POST", path, plan)
+        assert (refused.status, pointer(refused)) == (422, "/message")
+        assert "needs the scope directory:read" in refused.json["errors"][0]["detail"]
+        assert reader("POST", path, plan).status < 300
+    [made] = crm("GET", "/v1/campaigns").json["campaigns"]
+    place = f"/v1/campaigns/{made['id']}"
+    [first] = crm("GET", f"{place}/preview").json["first"]
+    assert (first["name"], first["message"]) == ("", text)
+    [shown] = reader("GET", f"{place}/preview").json["first"]
+    assert shown["message"]["text"]["content"] == "王芳: 13800000001"
+    own = upload(crm, {"name": "n", "message": TEXT}, "/v1/campaign-previews", recipients=GUESTS)
+    assert own.json["first"][0]["message"]["text"]["content"] == "hello a"
+    mixed = {**plan, "message": TEXT, "recipients": [{"userid": "u2", "name": "b"}]}
+    refused = crm("POST", "/v1/campaigns", mixed)
+    assert "u1 has no value for {name}" in refused.json["errors"][0]["detail"]
 
 
 def test_the_encoding_of_a_file_may_be_named(crm: Ask) -> None:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal, TypeVar, cast
 
 from sqlalchemy import select
 
+from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import (
     Malformed,
     MalformedRecipients,
@@ -38,6 +39,7 @@ from dingrelay_workers.dingtalk.contact_fields import USER_FIELDS
 from dingrelay_workers.dingtalk.lenient import text
 from dingrelay_workers.directory import addresses
 from dingrelay_workers.directory import audience as directory
+from dingrelay_workers.http.api_keys import PERSONAL
 
 CACHE_KIB = 8 * 1024
 """Cache for finding people that are there already. Reading them in order needs little."""
@@ -232,6 +234,9 @@ class Gathered:
         self._app = spec.app
         self._template = spec.template
         self._plan = cast("Mapping[str, Any]", plan)
+        self._directory_fields = (
+            DIRECTORY_FIELDS if current_actor().reads_directory else frozenset[str]()
+        )
         self._progress = progress
         self.staging = staging
         self.rows = self.file_rows = 0
@@ -348,7 +353,7 @@ class Gathered:
             value = row.userid if name == USERID else row.fields.get(name)
             if value is None:
                 value = known.get(row.userid, {}).get(name, "")
-            if name not in row.fields and row.userid not in known:
+            if name not in row.fields and row.userid not in known and self._directory_fields:
                 problem = en("{} is not in the directory: no value for {{{}}}", row.userid, name)
                 return row.malformed(problem)
             if not value.strip():
@@ -365,7 +370,7 @@ class Gathered:
     ) -> dict[str, dict[str, str]]:
         """Fields from the directory for rows that lack some."""
         wanted = {name: _FIELD_OF.get(name, name) for name in self._template.fields}
-        wanted = {name: field for name, field in wanted.items() if field in DIRECTORY_FIELDS}
+        wanted = {name: field for name, field in wanted.items() if field in self._directory_fields}
         if not wanted:
             return {}
         asked = [row.userid for row in _sound(rows) if not wanted.keys() <= row.fields.keys()]
@@ -397,12 +402,18 @@ class Gathered:
             return  # any object may have any field
         for name in self._template.fields:
             named = _FIELD_OF.get(name, name)
-            if name not in columns | {USERID} and named not in DIRECTORY_FIELDS:
-                places = en("the directory (name, job_number, title, mobile, email, …)")
-                if rows is not None:
-                    header = ", ".join(sorted(filter(None, rows.header)))
-                    places = en("the file ({}) or {}", header, places)
-                raise ContractError("message", en("{{{}}} is no field of {}", name, places))
+            if name in columns | {USERID} or named in self._directory_fields:
+                continue
+            if named in DIRECTORY_FIELDS:
+                problem = en(
+                    "{{{}}} is a field of the directory, which needs the scope {}", name, PERSONAL
+                )
+                raise ContractError("message", problem)
+            places = en("the directory (name, job_number, title, mobile, email, …)")
+            if rows is not None:
+                header = ", ".join(sorted(filter(None, rows.header)))
+                places = en("the file ({}) or {}", header, places)
+            raise ContractError("message", en("{{{}}} is no field of {}", name, places))
 
 
 async def resolved(

@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from sqlalchemy import func, select
 
+from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     FirstRecipient,
@@ -197,6 +198,8 @@ async def _preview(
     start = max(now, campaign.start_at or now)
     quiet = QuietHours.parse(campaign.quiet)
     month = await month_of(settings, app, calls)
+    # Of a plan they are filled in from its own file, where the directory may not be read.
+    first = staged() if isinstance(people, Gathered) else as_shown(staged())
     return CampaignPreview(
         recipients=recipients,
         calls=calls,
@@ -210,7 +213,7 @@ async def _preview(
         quota_limit=month.limit,
         quota_share=month.share,
         fits=month.fits,
-        first=await _first(database, app, staged(), message),
+        first=await _first(database, app, first, message),
         checked_at=now,
         **found,
         **{name: getattr(people, name) for name in COUNTED},
@@ -340,7 +343,14 @@ async def first_recipients(store: CampaignStore, campaign: str) -> list[FirstRec
             for chunk in page:
                 yield chunk.users.split(","), chunk.message
 
-    return await _first(store.database, row.app, staged(), row.message)
+    return await _first(store.database, row.app, as_shown(staged()), row.message)
+
+
+async def as_shown(staged: AsyncIterable[StagedChunk]) -> AsyncIterator[StagedChunk]:
+    """The chunks of a stored campaign; without what the directory may have filled in, for those who may not read it."""
+    shown = current_actor().reads_directory
+    async for users, own in staged:
+        yield users, own if shown else None
 
 
 async def _first(
@@ -352,7 +362,8 @@ async def _first(
         first += [(user, own or message) for user in users]
         if len(first) >= FIRST:
             break
-    known = await directory.fields(database, app, [user for user, _ in first[:FIRST]])
+    named = [user for user, _ in first[:FIRST]] if current_actor().reads_directory else []
+    known = await directory.fields(database, app, named)
     return [
         FirstRecipient(
             userid=user, name=str(known.get(user, {}).get("name") or ""), message=dict(content)

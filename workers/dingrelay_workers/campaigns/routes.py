@@ -41,7 +41,7 @@ from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.service import CampaignService, Verb
 from dingrelay_workers.campaigns.upload import FORM, arrived
 from dingrelay_workers.http import paging, problems
-from dingrelay_workers.http.api_keys import ApiKey, Grant
+from dingrelay_workers.http.api_keys import PERSONAL, ApiKey, Grant
 from dingrelay_workers.http.authentication import check_app, may_see
 from dingrelay_workers.http.job_routes import accepted, job_response, key_conflict
 from dingrelay_workers.http.problems import FieldError, Problem, wanted_language
@@ -59,8 +59,6 @@ TIMEOUT = 1.8
 """Seconds for the database; after that it counts as away."""
 COUNTING = 20.0
 """Seconds for what counts over all of a campaign's people."""
-PERSONAL = "directory:read"
-"""The scope that people's data needs."""
 UNNAMED: dict[str, Any] = dict.fromkeys(("name", "job_number", "mobile", "departments"), "")
 NAMED_IDS = 100
 """Ids of accepted jobs in an answer."""

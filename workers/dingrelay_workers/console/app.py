@@ -215,12 +215,12 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
     return response
 
 
-def _act_as(session: Session, **about: str) -> None:
+def _act_as(session: Session, *, request: str = "", reason: str = "") -> None:
     """Set the actor of the changes that follow."""
     held = {grant.scopes for grant in session.grants}
     role = " ".join(name for name, scopes in ROLES.items() if scopes in held)
     user = session.user
-    ACTOR.set(Actor("console", user, session.name, role, person=user, **about))
+    ACTOR.set(Actor("console", user, session.name, role, request, reason, person=user))
 
 
 async def _first(

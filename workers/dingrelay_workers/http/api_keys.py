@@ -33,6 +33,9 @@ SCOPES = (
 ANY = "*"
 """All there are, in a key's scopes, apps or sender: also those that come later."""
 
+PERSONAL = "directory:read"
+"""Scope of people's data."""
+
 TARGET = re.compile(r"^(?:robot|group):")
 """Prefix of one robot or one group in a key's apps."""
 

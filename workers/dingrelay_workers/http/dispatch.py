@@ -14,7 +14,7 @@ from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_tasks.contract import ContractError, sentence
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
-from dingrelay_workers.http.api_keys import ANY
+from dingrelay_workers.http.api_keys import ANY, PERSONAL
 from dingrelay_workers.http.body_reader import read_json
 from dingrelay_workers.http.middleware import REQUEST_ID
 from dingrelay_workers.http.problems import Problem
@@ -136,7 +136,8 @@ async def _admit(route: Route, call: HttpCall) -> None:
     key = call.caller = await authentication.caller(call.request, call.context)
     call.request[CALLER] = f"{key.id} {key.name}"
     request = call.request.get(REQUEST_ID, "")
-    ACTOR.set(Actor("http", key.id, key.name, request=request, person=key.owner))
+    actor = Actor("http", key.id, key.name, request=request, person=key.owner)
+    ACTOR.set(actor._replace(reads_directory=key.permits(PERSONAL)))
     if route.scope and not key.permits(route.scope):
         raise Problem(problems.FORBIDDEN, en("this needs the scope {}", route.scope))
     if (wait := await call.context.throttle(key)) is not None:

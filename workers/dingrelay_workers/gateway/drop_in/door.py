@@ -117,7 +117,29 @@ _BROWSERS = frozenset({"", "metrics", "favicon.ico", "robots.txt"})
 _ALONE = frozenset({"gettoken", "get_jsapi_ticket"})
 """Paths of one segment that DingTalk has; other ones carry a token."""
 _FAMILIES = frozenset(
-    ["attendance", "auth", "call_back", "chat", "checkin", "cspace", "department", "encryption", "ext", "media", "message", "microapp", "process", "robot", "role", "router", "service", "sns", "sso", "topapi", "user"]
+    [
+        "attendance",
+        "auth",
+        "call_back",
+        "chat",
+        "checkin",
+        "cspace",
+        "department",
+        "encryption",
+        "ext",
+        "media",
+        "message",
+        "microapp",
+        "process",
+        "robot",
+        "role",
+        "router",
+        "service",
+        "sns",
+        "sso",
+        "topapi",
+        "user",
+    ]
 )
 """First segments of DingTalk's old paths; other ones carry a token."""
 _CORPORATION_TOKEN = re.compile(r"/v1\.0/oauth2/[^/]+/token")
