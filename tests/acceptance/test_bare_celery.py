@@ -1,5 +1,7 @@
 """A Celery client that knows the wire and nothing of ours, in any language."""
 
+import json
+import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ from acceptance import traffic
 from acceptance.fleet import Fleet
 from conftest import wait_until
 from dingrelay_producers import Client, JobNotFound, JobStatus, State
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 
 Send = Callable[..., str]
@@ -23,11 +26,16 @@ def send(valkey_url: str) -> Send:
     """Enqueue a message by the task's name; the Celery task id."""
 
     def send(
-        content: str, user: str = "u1", *, expires: datetime | None = None, **fields: Any
+        content: str,
+        user: str = "u1",
+        *,
+        expires: datetime | None = None,
+        countdown: float | None = None,
+        **fields: Any,
     ) -> str:
         text = {"msgtype": "text", "text": {"content": content}}
         job = {"to": {"users": [user]}, "message": text, **fields}
-        return traffic.send_bare(valkey_url, [job], expires=expires)[0]
+        return traffic.send_bare(valkey_url, [job], expires=expires, countdown=countdown)[0]
 
     return send
 
@@ -133,3 +141,42 @@ def test_python_values_of_a_bare_celery_client_are_texts(
         refused = ended(client, job_id)
         assert (refused.state, refused.error.code) == (State.DEAD, field)
     assert len(contents(sandbox, "u1")) == 1
+
+
+def test_a_countdown_waits_in_the_record_and_not_in_the_worker(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, send: Send, valkey_url: str
+) -> None:
+    soon = send("一会儿", countdown=4)
+    later = send("以后", countdown=3_600)
+    latest = send("更晚", countdown=3_600, send_at=iso(7_200))
+    cancelled = send("算了", countdown=3_600)
+    (worker,) = fleet.spawn(1, concurrency=2)
+    waiting = (soon, later, latest, cancelled)
+    wait_until(lambda: all(known(client, job) for job in waiting), what="each has its record")
+    with Redis.from_url(valkey_url) as redis:
+        wait_until(lambda: not traffic.taken(redis), what="each message is acknowledged")
+        due = [int(redis.hget(keys.job(job), "due") or 0) for job in (later, latest)]
+    assert 3_500_000 < due[1] - due[0] < 3_700_000
+    # Two messages fill this worker, if it has them in its memory.
+    assert ended(client, send("现在")).state == State.DONE
+    assert client.cancel(cancelled)
+    assert ended(client, soon).state == State.DONE
+    assert contents(sandbox, "u1") == ["现在", "一会儿"]
+    assert worker.alive
+
+
+def test_another_celery_apps_tasks_run_once(
+    fleet: Fleet, client: Client, send: Send, valkey_url: str
+) -> None:
+    """They are held for hours by an app with a visibility timeout of a day, on the same database."""
+    held = json.dumps([{"body": "", "properties": {}}, "", "another-app"])
+    with Redis.from_url(valkey_url) as redis:
+        redis.hset("unacked", "theirs", held)
+        redis.zadd("unacked_index", {"theirs": time.time() - 7_200})
+        try:
+            fleet.spawn(2, concurrency=2)
+            assert ended(client, send("你好")).state == State.DONE
+            assert redis.hget("unacked", "theirs") == held.encode()
+            assert not redis.exists("another-app")
+        finally:
+            redis.delete("unacked", "unacked_index")

@@ -17,6 +17,7 @@ from acceptance.malformed import GOOD, LONE_SURROGATE, Malformed, malformed_jobs
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_producers.celery_config import QUEUES
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from jobs import message
 from thorough import either
@@ -40,6 +41,7 @@ class Raw:
     wrong: str = ""
     id: Any = field(default_factory=lambda: str(uuid.uuid4()))
     headers: dict[str, Any] = field(default_factory=dict)
+    embed: dict[str, Any] = field(default_factory=dict)
     body: bytes | None = None
     content_type: Any = "application/json"
     encoding: Any = "utf-8"
@@ -48,7 +50,8 @@ class Raw:
         """The text that a Celery client would push to the queue's list in Redis."""
         body = self.body
         if body is None:
-            embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+            usual = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+            embed = usual | self.embed
             body = json.dumps([list(self.args), self.kwargs, embed]).encode()
         return json.dumps(
             {
@@ -142,8 +145,6 @@ def undecodable() -> list[Raw]:
 def refused_headers() -> list[Raw]:
     """Headers for which Celery finds no meaning: refused, without a record."""
     odd: list[dict[str, Any]] = [
-        {"eta": "tomorrow"},
-        {"eta": 5},
         {"expires": "yesterday"},
         {"expires": []},
         {"timelimit": "long"},
@@ -169,6 +170,47 @@ def odd_headers() -> list[Raw]:
     return [Raw(kwargs={"job": {"to": 1}}, wrong="to", headers=headers) for headers in odd]
 
 
+def not_carried_out() -> list[Raw]:
+    """Good jobs with options of Celery's that make no sense, or of which nothing would follow."""
+    other = {"task": "tasks.after", "args": [], "kwargs": {}, "options": {}}
+    embeds = {"callbacks": [other], "errbacks": [other], "chain": [other], "chord": other}
+    names = ("link", "link_error", "chain", "chord")
+    job = {"job": GOOD_JOB}
+    follow = [
+        Raw(kwargs=job, wrong=name, embed={key: value})
+        for name, (key, value) in zip(names, embeds.items(), strict=True)
+    ]
+    first = {"task": "dingrelay.message-send", "id": str(uuid.uuid4()), "args": [], "kwargs": job}
+    later = {**first, "id": str(uuid.uuid4())}
+    return [
+        *follow,
+        *(Raw(kwargs=job, wrong="eta", headers={"eta": eta}) for eta in ("tomorrow", 5, [])),
+        FirstVersion(id=first["id"], wrong="link", content={**first, "callbacks": [other]}),
+        FirstVersion(id=later["id"], wrong="eta", content={**later, "eta": "tomorrow"}),
+    ]
+
+
+@dataclass(frozen=True)
+class FirstVersion(Raw):
+    """A message of the first version of Celery's protocol, which is all in its body."""
+
+    content: dict[str, Any] = field(default_factory=dict)
+
+    def on_broker(self) -> str:
+        document: dict[str, Any] = json.loads(Raw(id=self.id).on_broker())
+        body = base64.b64encode(json.dumps(self.content).encode()).decode()
+        return json.dumps({**document, "headers": {}, "body": body})
+
+
+POISON = (
+    "[" * 100_000,
+    '{"__type__": "decimal", "__value__": "x"}',
+    '{"properties": {"__type__": "datetime", "__value__": 7}}',
+    "\x00",
+)
+"""Texts that raise what is no ValueError while they are opened."""
+
+
 def odd_sizes() -> list[Raw]:
     """Jobs that are far too large or too deep."""
     text = {"msgtype": "text", "text": {"content": "字" * 2_000_000}}
@@ -189,7 +231,7 @@ def odd_sizes() -> list[Raw]:
 
 def malformed_messages() -> list[Raw]:
     """Malformed Celery messages of every sort."""
-    fixed = [*undecodable(), *refused_headers(), *odd_headers(), *odd_sizes()]
+    fixed = [*undecodable(), *refused_headers(), *odd_headers(), *not_carried_out(), *odd_sizes()]
     drawn = [*collected(ENVELOPES, 100), *collected(ODD_IDS, 100)]
     rest = AMOUNT - len(fixed) - len(drawn)
     return [*fixed, *drawn, *collected(malformed_jobs().map(of), rest)]
@@ -203,13 +245,19 @@ def test_a_worker_outlives_malformed_messages_and_names_what_is_wrong(
     with Redis.from_url(valkey_url) as redis:
         for raw in messages:
             redis.lpush(QUEUE, raw.on_broker())
+        for text in POISON:
+            redis.lpush(QUEUE, text)
+            redis.publish("/0.celery.pidbox", text)
         # Nothing may stay behind: it would come back, or keep its place in the worker for ever.
         wait_until(
             lambda: not redis.llen(QUEUE) and not traffic.taken(redis),
             timeout=60,
             what="every message is dealt with",
         )
+        kept = {text.split(b"\n", 1)[1].decode() for text in redis.lrange(keys.REFUSED, 0, -1)}
+        assert {text[: keys.REFUSED_BYTES] for text in POISON} <= kept
     assert worker.alive
+    assert "control_command_refused" in fleet.logs()
     assert sandbox.audit()["calls"] == {}
 
     dead = {status.id: status.error for status in client.dead(2 * AMOUNT)}

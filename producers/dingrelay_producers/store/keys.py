@@ -66,6 +66,11 @@ ENDINGS_TTL_MS = 7 * 86_400_000
 """Default lifetime of an ended record: the job's record is gone then."""
 MOST_ENDINGS = 200_000
 """Ends that are kept for readers which are away: about 25 MB, and an hour of 55 jobs a second."""
+REFUSED_TTL_MS = 7 * 86_400_000
+"""Time to look at what an application publishes by mistake."""
+REFUSED_TEXTS = 100
+REFUSED_BYTES = 65_536
+"""Bytes of a refused text that are kept: with its others 6.5 MB at most."""
 SIGNAL_TTL_MS = 3_600_000
 """The leader renews it; where it is lost, the database is queried a few seconds later."""
 SYNC_MARGIN_MS = 86_400_000
@@ -128,7 +133,10 @@ DOCTOR = PREFIX + "doctor"
 PROBE = PREFIX + "gateway-probe"
 """String: written by readiness probes, to see that Redis takes writes. TTL: PROBE_TTL_MS."""
 TAKEN = PREFIX + "taken"
-"""At the broker. Sorted set: lists of taken messages → until when their workers have them (ms). As the messages, it has no TTL."""
+"""At the broker. Sorted set: marks and lists of taken messages → until when their workers have them (ms). As the messages, it has no TTL."""
+REFUSED = PREFIX + "refused"
+"""At the broker. List: texts in our queues that are no message for us, the newest first: a line with the moment (s)
+and the queue, then the text. TTL: REFUSED_TTL_MS after the latest."""
 DISPATCHER = PREFIX + "dispatcher"
 """String: the worker that carries campaigns on, writes the history, enqueues syncs on a schedule and deletes people
 who left. Its lease is its TTL. Named as in 0.2.0, whose workers carry campaigns on by it."""
@@ -159,10 +167,18 @@ def tombstone(job_id: str) -> str:
     return f"{PREFIX}tombstone:{job_id}"
 
 
-def taken(owner: str, queue_name: str) -> str:
-    """At the broker. List: messages of a queue that one connection of a worker has taken.
+def taken_marks(owner: str) -> str:
+    """At the broker. Hash: number and queue → message of another client that a connection of a worker has taken.
 
     As in their queue, they have no TTL: they are acknowledged, or go back.
+    """
+    return f"{TAKEN}:{owner}"
+
+
+def taken(owner: str, queue_name: str) -> str:
+    """At the broker. List: the message for which one connection of a worker has waited, until it is marked.
+
+    As in its queue, it has no TTL.
     """
     return f"{TAKEN}:{owner}:{queue_name}"
 

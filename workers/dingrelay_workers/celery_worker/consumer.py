@@ -13,7 +13,7 @@ from structlog.stdlib import get_logger
 from dingrelay_tasks.kinds import TASK_PREFIX
 from dingrelay_workers.celery_worker.pool import JobTask, NewerKindTask
 from dingrelay_workers.celery_worker.task_events import MOST_EVENTS
-from dingrelay_workers.store.wakeup import is_wakeup
+from dingrelay_workers.store.wakeup import ETA_HEADER, NOT_CARRIED_OUT_HEADER, is_wakeup
 
 EVENTS_PAUSE = 0.2
 """Seconds for which events are collected: Flower needs no single ones."""
@@ -21,6 +21,14 @@ RECONNECT_PAUSE = 2
 """Seconds between two tries to reach the broker, at most."""
 REFUSAL_PAUSE = 1.0
 """Seconds before a broker that refused, being read-only for instance, is asked again."""
+
+NOT_CARRIED_OUT = {
+    "callbacks": "link",
+    "errbacks": "link_error",
+    "chain": "chain",
+    "chord": "chord",
+}
+"""Field of a message → Celery's name of what its client wants to follow."""
 
 log = get_logger("dingrelay.worker")
 
@@ -54,20 +62,21 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
         handle = super().create_task_handler(*args, **kwargs)
         self._send_events()
         self.connected = True
+        connection_errors: tuple[type[Exception], ...] = self.connection.connection_errors
 
         def handle_or_refuse(message: Any) -> None:
             try:
-                _check(message.payload)
-                if _is_of_newer_kind(message.headers, self.strategies):
-                    task = message.headers["task"]
-                    # Celery shows it by its shadow.
-                    message.headers |= {"shadow": task, "task": NewerKindTask.name}
+                self._open(message)
+            except Exception as error:  # noqa: BLE001 - nothing that a text can raise may end a worker
+                self._refuse(message, error, connection_errors)
+                return
+            try:
                 handle(message)
             except Exception as error:
                 # On Redis a KeyError counts as a lost connection; here it is a missing header.
-                if isinstance(error, self.connection_errors) and not isinstance(error, KeyError):
+                if isinstance(error, connection_errors) and not isinstance(error, KeyError):
                     raise
-                self._refuse(message, error)
+                self._refuse(message, error, connection_errors)
 
         return handle_or_refuse
 
@@ -84,6 +93,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Let go of a connection that broke, or over which the broker refused to serve us."""
         self.connected = False
+        connection_errors = self.connection.connection_errors
         try:
             with warnings.catch_warnings():
                 # Each time it would say what may change in Celery 6.
@@ -91,7 +101,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
                 super().on_connection_error_after_connected(exc)
         except Exception as error:  # noqa: BLE001 - nothing is left of the connection to use
             log.warning("connection_not_closed", reason=type(error).__name__)
-        if not isinstance(exc, self.connection_errors):
+        if not isinstance(exc, connection_errors):
             # It answers, so the next connection would be made, and refused, at once.
             sleep(REFUSAL_PAUSE)
 
@@ -106,7 +116,25 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
             events.send_through(self.event_dispatcher)
             self.hub.call_repeatedly(EVENTS_PAUSE, events.flush)
 
-    def _refuse(self, message: Any, error: Exception) -> None:
+    def _open(self, message: Any) -> None:
+        """Look into a message, and leave to the job's record what Celery would keep in this worker's memory.
+
+        Raises:
+            Exception: whatever its text makes Python and Celery raise.
+        """
+        payload, headers = message.payload, message.headers
+        _check(payload)
+        if _is_of_newer_kind(headers, self.strategies):
+            # Celery shows it by its shadow.
+            message.headers |= {"shadow": headers["task"], "task": NewerKindTask.name}
+        elif not is_wakeup(headers):
+            fields = payload if isinstance(payload, dict) else headers
+            if isinstance(self.app.tasks.get(fields.get("task")), JobTask):
+                _leave_to_record(fields, headers, payload)
+
+    def _refuse(
+        self, message: Any, error: Exception, connection_errors: tuple[type[Exception], ...]
+    ) -> None:
         headers = message.headers if isinstance(message.headers, dict) else {}
         log.error(
             "message_refused",
@@ -114,7 +142,23 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
             task=ascii(headers.get("task")),
             reason=type(error).__name__,
         )
-        message.reject_log_error(log, self.connection_errors)
+        message.reject_log_error(log, connection_errors)
+
+
+def _leave_to_record(fields: dict[str, Any], headers: dict[str, Any], payload: Any) -> None:
+    """Let a job's message carry its eta, and what is not carried out of it, under names that Celery does not know.
+
+    Args:
+        fields: of the message: its headers, or its body in the first version of Celery's protocol.
+        headers: of the message.
+        payload: its body.
+    """
+    embed = fields if payload is fields else payload[2] or {}
+    names = [name for field, name in NOT_CARRIED_OUT.items() if embed.get(field)]
+    kept = {ETA_HEADER: fields.get("eta"), NOT_CARRIED_OUT_HEADER: names[0] if names else None}
+    fields["eta"] = None
+    fields |= kept
+    headers |= kept
 
 
 def _is_of_newer_kind(headers: Any, known: Mapping[str, object]) -> bool:

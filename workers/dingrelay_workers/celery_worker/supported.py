@@ -22,6 +22,7 @@ NAMES: Mapping[str, Sequence[str]] = {
         "Channel.pool",
         "SentinelChannel._connparams",
         "SentinelChannel._sentinel_managed_pool",
+        "Transport.on_readable",
     ],
     "kombu.transport.virtual": [
         "Transport.on_message_ready",
@@ -37,7 +38,6 @@ NAMES: Mapping[str, Sequence[str]] = {
         "Consumer.Blueprint",
         "Consumer.create_task_handler",
         "Consumer.ensure_connected",
-        "Consumer().connection_errors",
         "Consumer.on_connection_error_after_connected",
         "Consumer().strategies",
     ],

@@ -1,32 +1,27 @@
-"""How a worker takes messages from a broker that is a Redis: none of them is ever in a socket only.
+"""How a worker's messages come from a broker that is a Redis to Celery: kombu's transport, with another way to take them.
 
-kombu pops a message, and marks it as taken by a second command: what is popped into a dying connection is
-lost. Here Redis does both in one step. What waits already is taken by a script, several messages at a time.
-Where nothing waits, one ``BLMOVE`` a queue moves the next message to the list of those that this worker has taken.
-A worker renews its lists; those of one that is gone go back to their queues. What is published, and control
-commands, stay kombu's: by its own transport any Celery client writes to the same lists.
-
-A wake-up needs no mark, since its job has a record and is on the schedule: taking it costs no write but the pop.
+What is taken, and that none of it is lost, is in `taking.py`. What is published, and control commands, stay kombu's:
+by its own transport any Celery client writes to the same lists.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
-from uuid import uuid4
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from kombu.utils.json import loads
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import sentinel_transport
-from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_producers.redis_address import SOCKET_TIMEOUT
-from dingrelay_producers.store import keys, scripts
+from dingrelay_producers.store import scripts
+from dingrelay_workers.celery_worker.taking import WAIT, Becomes, Taken, Taking
+from dingrelay_workers.metrics import MESSAGES_REFUSED
 
 SEVERAL = 20
 """Messages that are taken in one round trip at most."""
@@ -34,105 +29,86 @@ ENOUGH = 6
 """Free places for which messages are taken at once; for fewer, others may become free within `PAUSE`."""
 PAUSE = 0.003
 """Seconds between two round trips for fewer messages: a busy worker would ask for every message alone."""
-WAIT = 1
-"""Seconds that Redis waits for a message at most."""
 RENEW = 5.0
 """Seconds between two renewals of what this worker has taken."""
-LEASE_MS = 30_000
-"""How long it belongs to this worker without renewal."""
 FULL_PAUSE = 1.0
 """Seconds before a Redis that is full is asked again to wait."""
-PRIORITIES = range(1, 10)
-"""Priorities of Celery's messages."""
-GATHERED = 100
-"""Messages of one such list that are moved at once."""
-OLD_MESSAGES = 300.0
-"""Seconds between two looks for what kombu's own transport marked as taken, in 0.2.0 for instance."""
-
-WAKEUP = f'"{WOKEN_HEADER}"'.encode()
-"""Marker of wake-ups, which no other message holds: in a text the quotes would be escaped."""
-
-_TAKE = scripts.Script.load("dingrelay_workers.celery_worker", "take_messages")
-_KEEP = scripts.Script.load("dingrelay_workers.celery_worker", "keep_taken")
+PRIORITIES_PAUSE = 0.1
+"""Seconds between two looks for messages with a priority, where none has had one yet."""
+OLD_PAUSE = 30.0
+"""Seconds between two looks through kombu's own marks."""
+SILENT = (RedisConnectionError, RedisTimeoutError, OSError)
+"""Errors of a Redis that is gone or silent."""
 
 log = get_logger("dingrelay.worker")
 
 
 @dataclass(slots=True)
-class Taken:
-    """A message that was taken: as it was in its queue, and whether Redis has it marked as such."""
-
-    queue: str
-    text: bytes
-    marked: bool
-
-
-@dataclass(slots=True)
 class QueueWait:
-    """A connection over which one queue is waited for; `since` is when that began, if it is."""
+    """A connection over which one list is waited for; `since` is when that began, if it is."""
 
-    queue: str
+    source: str
     connection: Any
     socket: int
     since: float | None = None
 
 
-class QoS(redis.QoS):
-    """The messages that were handed out and not acknowledged.
+class Message(virtual.Message):
+    """A message that can be read as such."""
 
-    Attributes:
-        arriving: the message that is being handed out, until it is here.
-        held: the messages by their delivery tags.
-    """
+    def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
+        """Open it.
+
+        Raises:
+            Exception: whatever its text makes Python and kombu raise; also what kombu would keep for later.
+        """
+        super().__init__(payload, channel, **options)  # type: ignore[no-untyped-call]
+        if self.errors:
+            raise ValueError("its body can't be unpacked") from self.errors[0][1]
+
+
+class QoS(redis.QoS):
+    """The messages that were handed out and not acknowledged, by the tags that this worker gave them."""
 
     channel: Any
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
-        self.arriving: Taken | None = None
-        self.held: dict[str, Taken] = {}
+    appended = ""
+    """Tag of the latest message."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """A message was handed out."""
-        if self.arriving is None:
+        self.appended = delivery_tag
+        if delivery_tag in self.channel.taking.held:
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
-            return
-        self.held[delivery_tag], self.arriving = self.arriving, None
-        virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """A message was acknowledged."""
-        if taken := self.held.pop(delivery_tag, None):
-            virtual.QoS.ack(self, delivery_tag)
-            self.channel.forget(taken)
-        elif not self.channel.closed:
+        if not self._finish(delivery_tag, "done"):
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """A message was refused; with `requeue` it goes back to the head of its queue."""
-        if taken := self.held.pop(delivery_tag, None):
-            virtual.QoS.ack(self, delivery_tag)
-            (self.channel.give_back if requeue else self.channel.forget)(taken)
-        elif not self.channel.closed:
+        """A message was refused; with `requeue` it is the next of its queue again."""
+        if not self._finish(delivery_tag, "back" if requeue else "refused"):
             super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
-        """Put back what kombu's own transport marked and a dead worker left; a Redis that is full lets it wait."""
-        with suppress(ResponseError):
-            super().restore_visible(*args, **options)  # type: ignore[no-untyped-call]
+        """Put back nothing: it would be another Celery app's, too."""
 
-    def release(self) -> list[Taken]:
-        """Forget all that is held; what Redis has no mark of, the newest first."""
-        held, self.held = self.held, {}
-        for tag in held:
-            virtual.QoS.ack(self, tag)
-        return [taken for taken in reversed(held.values()) if not taken.marked]
+    def _finish(self, delivery_tag: str, becomes: Becomes) -> bool:
+        """Whether the message was this channel's; there is nothing to do for one that is closed."""
+        if delivery_tag in self.channel.taking.held:
+            virtual.QoS.ack(self, delivery_tag)
+            self.channel.finish(delivery_tag, becomes)
+            return True
+        return bool(self.channel.closed)
 
 
 class _Taking:
     """How a channel takes messages, once its transport is on Celery's event loop."""
 
     QoS: Any = QoS
+    Message: Any = Message
     connection: Any
     qos: Any
     pool: Any
@@ -141,15 +117,14 @@ class _Taking:
     socket_timeout: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._owner = uuid4().hex
+        self.taking = Taking(self.sep)
         self._commands: Redis | None = None
-        self._lists: dict[str, str] = {}
         self._waits: dict[str, QueueWait] = {}
-        self._unmark: list[Taken] = []
         # Whether messages may wait: unknown at first.
         self._more = True
         self._pausing = False
-        self._renew_at = self._take_at = self._wait_at = self._old_at = 0.0
+        self._silent = False
+        self._renew_at = self._take_at = self._wait_at = self._old_at = self._priorities_at = 0.0
         super().__init__(*args, **options)
 
     @property
@@ -160,17 +135,17 @@ class _Taking:
     @property
     def queues(self) -> Sequence[str]:
         """The queues that are consumed, the most urgent first."""
-        found: Sequence[str] = super().active_queues  # type: ignore[misc]
-        return found
+        queues: Sequence[str] = super().active_queues  # type: ignore[misc]
+        return queues
 
     def fill(self) -> None:
         """Take messages as far as there is room; where none wait, have Redis wait for them."""
         queues, now = self.queues, monotonic()
+        self._check_waits(now)
+        if now >= self._renew_at and (queues or self.taking.held):
+            self._renew(queues, now)
         if not queues:
             return
-        self._check_waits(now)
-        if now >= self._renew_at:
-            self._renew(queues, now)
         while self._more and (room := self._room()):
             if room < ENOUGH and now < self._take_at:
                 self._pause()
@@ -178,40 +153,38 @@ class _Taking:
             self._more = self._take(queues, room)
             self._take_at = monotonic() + PAUSE
         if self._room() and now >= self._wait_at:
-            for queue in queues:
-                self._wait_for(queue)
+            self._wait_for([*queues, *self.taking.priorities])
 
     def basic_cancel(self, consumer_tag: str) -> Any:
-        """A queue is consumed no longer."""
+        """A queue is consumed no longer. What is waited for there ends by itself, and its answer is read."""
         answer = super().basic_cancel(consumer_tag)  # type: ignore[misc]
-        for queue in set(self._waits).difference(self.queues):
-            self._end(self._waits[queue])
+        for wait in list(self._waits.values()):
+            if wait.since is None:
+                self._end_unused(wait)
         return answer
 
     def close(self) -> None:
         """Put back what is not acknowledged. kombu closes a channel more than once."""
-        if not self.closed and self._hub:
-            for wait in list(self._waits.values()):
-                self._end(wait)
+        if not self.closed and self._hub and (self._waits or self.taking.held):
+            sources = [*self._waits]
+            for source in sources:
+                self._end(self._waits[source])
+            for tag in self.taking.held:
+                virtual.QoS.ack(self.qos, tag)
             try:
-                self._put_back()
+                self._run(self.taking.close(sources))
+                self._redis.connection_pool.disconnect()
             except (RedisError, OSError) as error:
                 # Marked messages go back when the marks run out, and wake-ups are published again.
                 log.warning("messages_not_put_back", reason=type(error).__name__)
         super().close()  # type: ignore[misc]
 
-    def forget(self, taken: Taken) -> None:
-        """A message is done with."""
-        if taken.marked:
-            self._redis.lrem(self._list(taken.queue), -1, taken.text)  # type: ignore[arg-type]
-
-    def give_back(self, taken: Taken) -> None:
-        """Put a message back, as the next one of its queue."""
-        with self._redis.pipeline() as pipe:
-            if taken.marked:
-                pipe.lrem(self._list(taken.queue), -1, taken.text)  # type: ignore[arg-type]
-            pipe.rpush(taken.queue, taken.text)
-            pipe.execute()
+    def finish(self, tag: str, becomes: Becomes) -> None:
+        """End what this worker has to do with a message."""
+        if becomes == "refused":
+            MESSAGES_REFUSED.inc()
+        if call := self.taking.finish(tag, becomes):
+            self._run(call)
 
     @property
     def _hub(self) -> Any:
@@ -224,9 +197,20 @@ class _Taking:
             self._commands = Redis(connection_pool=self.pool)
         return self._commands
 
-    def _list(self, queue: str) -> str:
-        """Key of the list of a queue's messages that this worker has taken."""
-        return self._lists.setdefault(queue, keys.taken(self._owner, queue))
+    def _run(self, call: scripts.Call) -> Any:
+        """Run a script, unless Redis has been silent: the next silence would take as long.
+
+        Raises:
+            RedisError: Redis refused it, or is silent.
+            OSError: the same.
+        """
+        if self._silent:
+            raise RedisConnectionError("Redis does not answer")
+        try:
+            return scripts.run(self._redis, call)
+        except SILENT:
+            self._silent = True
+            raise
 
     def _room(self) -> int:
         if not self.qos.can_consume():
@@ -236,16 +220,14 @@ class _Taking:
 
     def _take(self, queues: Sequence[str], room: int) -> bool:
         """Take what waits; whether that was as much as there is room for."""
-        lists = [self._list(queue) for queue in queues]
-        unmark, self._unmark = self._unmark, []
-        done = [part for each in unmark for part in (self._list(each.queue), each.text)]
-        call = _TAKE.call([*queues, *lists], [room, WAKEUP, *done])
-        found = scripts.run(self._redis, call)
-        for each in unmark:
-            each.marked = False
-        for index, text in zip(found[::2], found[1::2], strict=True):
-            self._deliver(Taken(queues[int(index) - 1], text, WAKEUP not in text))
-        return len(found) == 2 * room
+        priorities = (now := monotonic()) >= self._priorities_at
+        if priorities:
+            self._priorities_at = now + PRIORITIES_PAUSE
+        answer = self._run(self.taking.take(queues, room, priorities=priorities))
+        messages = self.taking.taken(queues, answer)
+        for taken in messages:
+            self._deliver(taken)
+        return len(messages) == room
 
     def _pause(self) -> None:
         """Have `fill` called again when more places may be free."""
@@ -259,28 +241,44 @@ class _Taking:
             self._hub.call_later(PAUSE, end)
 
     def _deliver(self, taken: Taken) -> None:
-        """Hand a message out. What is no message of kombu's is refused, and gone."""
-        self.qos.arriving = taken
+        """Hand a message out; a text that can't be opened is refused, whatever is wrong with it."""
+        if taken.queue not in self.queues:  # no longer
+            self.finish(taken.tag, "back")
+            return
         try:
-            self.connection.on_message_ready(self, loads(taken.text.decode()), taken.queue)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            log.error("message_refused", reason=f"no message: {type(error).__name__}")  # noqa: TRY400
-        if self.qos.arriving is taken:
-            self.qos.arriving = None
-            self.forget(taken)
-
-    def _wait_for(self, queue: str) -> None:
-        wait = self._waits.get(queue)
-        if wait is None:
-            connection = self.pool.get_connection()
-            socket = connection._sock.fileno()  # noqa: SLF001 - redis-py has no other name for it
-            wait = self._waits[queue] = QueueWait(queue, connection, socket)
-            self._hub.add_reader(wait.socket, self._answered, wait)
-        if wait.since is None:
-            wait.connection.send_command(
-                "BLMOVE", queue, self._list(queue), "RIGHT", "LEFT", WAIT, check_health=False
+            payload = loads(taken.text.decode())
+            payload["properties"]["delivery_tag"] = taken.tag
+            self.connection.on_message_ready(self, payload, taken.queue)
+            if self.qos.appended != taken.tag:  # its consumer acknowledges nothing
+                self.finish(taken.tag, "done")
+        except (RedisError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - nothing that a text can raise may end a worker
+            log.error(  # noqa: TRY400
+                "message_refused",
+                queue=taken.queue,
+                bytes=len(taken.text),
+                reason=f"no message: {type(error).__name__}",
             )
-            wait.since = monotonic()
+            if self.qos.appended == taken.tag:
+                self.qos.reject(taken.tag)
+            else:
+                self.finish(taken.tag, "refused")
+
+    def _wait_for(self, sources: Sequence[str]) -> None:
+        """Have Redis wait for messages in each of these lists."""
+        if unknown := [source for source in sources if source not in self._waits]:
+            for source in unknown:
+                connection = self.pool.get_connection()
+                socket = connection._sock.fileno()  # noqa: SLF001 - redis-py has no other name for it
+                self._waits[source] = QueueWait(source, connection, socket)
+                self._hub.add_reader(socket, self._answered, self._waits[source])
+            self._run(self.taking.renew(self._waits))
+        for source in sources:
+            wait = self._waits[source]
+            if wait.since is None:
+                wait.connection.send_command(*self.taking.wait(source), check_health=False)
+                wait.since = monotonic()
 
     def _answered(self, wait: QueueWait) -> None:
         """Redis has moved a message, or waited in vain."""
@@ -298,16 +296,15 @@ class _Taking:
             if since is not None:
                 raise
             return  # an idle connection that Redis has closed
-        if text is None:
-            return
-        taken = Taken(wait.queue, text, marked=True)
+        # Where none came, one with a priority may have.
         self._more = True
-        if not self._room() or wait.queue not in self.queues:
-            self.give_back(taken)
-            return
-        self._deliver(taken)
-        if WAKEUP in text:
-            self._unmark.append(taken)
+        if text is not None:
+            taken = self.taking.landed(wait.source, text)
+            if self._room():
+                self._deliver(taken)
+            else:
+                self.finish(taken.tag, "back")
+        self._end_unused(wait)
 
     def _check_waits(self, now: float) -> None:
         """Notice a connection that is silent, for which the event loop has no time-out."""
@@ -315,46 +312,25 @@ class _Taking:
         for wait in list(self._waits.values()):
             if wait.since is not None and now - wait.since > silence:
                 if not wait.connection.can_read(timeout=0):
+                    self._silent = True
                     raise RedisConnectionError("Redis does not answer")
                 self._answered(wait)
 
+    def _end_unused(self, wait: QueueWait) -> None:
+        """Close a connection whose queue is consumed no longer."""
+        if wait.source.partition(self.sep)[0] not in self.queues:
+            self._end(wait)
+
     def _end(self, wait: QueueWait) -> None:
-        del self._waits[wait.queue]
+        del self._waits[wait.source]
         self._hub.remove_reader(wait.socket)
         wait.connection.disconnect()
 
     def _renew(self, queues: Sequence[str], now: float) -> None:
-        for queue in queues:
-            self._list(queue)
-        scripts.run(self._redis, self._kept())
-        self._renew_at = now if self._gather(queues) else now + RENEW
-        if now >= self._old_at:
-            self._old_at = now + OLD_MESSAGES
-            self.qos.restore_visible(num=100, interval=1)
-
-    def _gather(self, queues: Sequence[str]) -> bool:
-        """Move what other clients have published with a priority into its queue; whether to look again at once."""
-        lists = {f"{queue}{self.sep}{number}": queue for number in PRIORITIES for queue in queues}
-        if not self._redis.exists(*lists):
-            return False
-        try:
-            for name, queue in lists.items():
-                for _ in range(GATHERED):
-                    if self._redis.lmove(name, queue, "RIGHT", "LEFT") is None:
-                        break
-        except OutOfMemoryError:  # a move counts as a write
-            return False
-        return True
-
-    def _put_back(self) -> None:
-        unmarked = self.qos.release()
-        scripts.run(self._redis, self._kept(closes=True))
-        for taken in unmarked:
-            self._redis.rpush(taken.queue, taken.text)
-        self._redis.connection_pool.disconnect()
-
-    def _kept(self, *, closes: bool = False) -> scripts.Call:
-        return _KEEP.call([keys.TAKEN, *self._lists.values()], [LEASE_MS, int(closes)])
+        self._run(self.taking.renew(self._waits))
+        self._renew_at = now + RENEW
+        if now >= self._old_at and self.taking.restored(self._run(self.taking.restore_old(queues))):
+            self._old_at = now + OLD_PAUSE
 
 
 class _OnLoop:
@@ -379,6 +355,15 @@ class _OnLoop:
         if self.hub:
             self.hub.on_tick.discard(self._fill)
         super().close_connection(connection)  # type: ignore[misc]
+
+    def on_readable(self, *arguments: Any) -> None:
+        """A control command has come, or an event; one that can't be opened is left."""
+        try:
+            super().on_readable(*arguments)  # type: ignore[misc]
+        except (RedisError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - nothing that a text can raise may end a worker
+            log.error("control_command_refused", reason=type(error).__name__)  # noqa: TRY400
 
     def _fill(self) -> None:
         self._turns += 1

@@ -1,6 +1,7 @@
 """Celery's broker, and the workers behind it."""
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 from amqp.exceptions import PreconditionFailed
 from celery import Celery
@@ -10,6 +11,8 @@ from redis.exceptions import RedisError
 
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.connections import open_sync
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.doctor.causes import CheckResult, cause
 
@@ -79,6 +82,29 @@ def check_workers(settings: Settings) -> CheckResult:
         en("{}, none serves {}", found, lanes),
         en("start one: dingrelay worker --lanes {}", lanes),
     )
+
+
+def check_refused(settings: Settings) -> CheckResult | None:
+    """How many texts workers refused, for as long as these are kept; None if there were none."""
+    address = settings.broker_address
+    if address is None:
+        return None
+    with open_sync(address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT) as redis:
+        try:
+            count = redis.llen(keys.REFUSED)
+            latest = cast("bytes | None", redis.lindex(keys.REFUSED, 0))
+        except (RedisError, OSError):
+            return None  # the broker's own line says what is wrong with it
+    if not latest:
+        return None
+    moment, queue = latest.split(b"\n")[0].split(b" ", 1)
+    at = datetime.fromtimestamp(int(moment), UTC).isoformat()
+    found = en("{} texts were no messages; the latest came at {} in {}", count, at, queue.decode())
+    advice = en(
+        "see message_refused in the logs of the workers; the broker has the texts: LRANGE {} 0 -1",
+        keys.REFUSED,
+    )
+    return CheckResult("refused messages", "warning", found, advice)
 
 
 def _answers(celery: Celery) -> dict[str, Any]:

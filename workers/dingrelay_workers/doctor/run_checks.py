@@ -21,7 +21,7 @@ from dingrelay_workers.database.database import async_url
 from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.database.schema import newest_revision, revision, sync_engine
 from dingrelay_workers.doctor.backups import check_backups
-from dingrelay_workers.doctor.broker import check_broker, check_workers
+from dingrelay_workers.doctor.broker import check_broker, check_refused, check_workers
 from dingrelay_workers.doctor.causes import CheckResult, cause
 from dingrelay_workers.doctor.dingtalk import check_dingtalk
 from dingrelay_workers.doctor.redis_server import check_redis
@@ -62,6 +62,8 @@ async def _check_servers(
         results.append(broker)
         if broker.verdict == "ok":
             results.append(await asyncio.to_thread(check_workers, settings))
+            if refused := await asyncio.to_thread(check_refused, settings):
+                results.append(refused)
     database = await asyncio.to_thread(check_database, settings)
     results.append(database)
     # Also where its tables are old: a backup may be of the release before.

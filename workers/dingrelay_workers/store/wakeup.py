@@ -26,9 +26,17 @@ from dingrelay_tasks.contract import (
 from dingrelay_tasks.kinds import Kind
 from dingrelay_tasks.sentence import en
 
+ETA_HEADER = "dingrelay-eta"
+"""Field of a Celery request: the `eta` of a bare client's message, which the worker has renamed."""
+NOT_CARRIED_OUT_HEADER = "dingrelay-not-carried-out"
+"""Field of a Celery request: the first thing that its client wants to follow, such as `link`."""
 LONGEST_ID = 255
 LATEST = 2**53
 """Later milliseconds are alike in Lua."""
+NOTHING_FOLLOWS = en(
+    "nothing follows a job here: enqueue it once a webhook or `wait` says that the job has ended"
+)
+
 BAD_ID_NAMESPACE = uuid.UUID("0f0b7b3a-98d5-4f39-8f8c-6b1c1c1d5a10")
 
 
@@ -43,6 +51,7 @@ class ReceivedWakeup:
         nonce: distinguishes this wake-up from every other.
         expires: when the client's message expires, in ms; None for never. It is the job's
             `expires_at` where that has none.
+        eta: when the client's message is due, in ms; 0 for now.
         problem: what is wrong with the message around the job, if anything.
         newer: it is of a newer release, and says no more to this one than which job to look at.
         trace: that a foreign client names; a job of ours has its own in its record.
@@ -57,6 +66,7 @@ class ReceivedWakeup:
     problem: ContractError | None = None
     newer: bool = False
     expires: int | None = None
+    eta: int = 0
     trace: str = ""
 
     @classmethod
@@ -67,6 +77,12 @@ class ReceivedWakeup:
         info = request.get("delivery_info") or {}
         kwargs: Mapping[str, Any] = request["kwargs"]
         job, problem = kwargs.get("job"), _envelope_problem(request["args"], kwargs)
+        eta = request.get(ETA_HEADER)
+        due = None if eta is None else _moment_of(eta)
+        if eta is not None and due is None:
+            problem = problem or ContractError("eta", "must be a moment, as Celery writes it")
+        if follows := request.get(NOT_CARRIED_OUT_HEADER):
+            problem = problem or ContractError(str(follows), NOTHING_FOLLOWS)
         trace = ""
         if not (
             woken or newer
@@ -83,7 +99,8 @@ class ReceivedWakeup:
             nonce=uuid.uuid4().hex,
             problem=None if newer else problem,
             newer=newer,
-            expires=_expiry(request.get("expires")),
+            expires=_moment_of(request.get("expires")),
+            eta=due or 0,
             trace=trace,
         )
         return wakeup._bounded() if wakeup.bare else wakeup
@@ -131,6 +148,7 @@ class ReceivedWakeup:
         with suppress(ContractError):
             contract = self.contract()
         times = contract if isinstance(contract, Deliverable) else None
+        send_at = (record.milliseconds(times.send_at) if times else None) or 0
         expires = record.milliseconds(times.expires_at) if times else None
         return Draft(
             id=self.id,
@@ -140,7 +158,8 @@ class ReceivedWakeup:
             queue=self.queue,
             job=self.job,
             summary=self.kind.name,
-            due=(record.milliseconds(times.send_at) if times else None) or 0,
+            # A job that is wrong ends at once.
+            due=max(send_at, self.eta) if contract else 0,
             expires=self.expires if expires is None else expires,
             bare=True,
             batch_key=record.batch_key(contract) if contract else "",
@@ -174,8 +193,8 @@ def is_wakeup(headers: object) -> bool:
     )
 
 
-def _expiry(header: object) -> int | None:
-    """When Celery's message expires, in ms; None where the header is no moment."""
+def _moment_of(header: object) -> int | None:
+    """A moment of Celery's message, in ms; None where the header is none."""
     try:
         moment = datetime.fromisoformat(header) if isinstance(header, str) else header
         if not isinstance(moment, datetime):

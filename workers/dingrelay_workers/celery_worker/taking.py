@@ -1,0 +1,182 @@
+"""What a worker takes from a broker that is a Redis, and how none of it is lost: scripts, marks and renewals.
+
+kombu pops a message, and marks it as taken by a second command: what is popped into a dying connection is
+lost. Here Redis does both in one step. What waits already is taken by a script, several messages at a time.
+Where nothing waits, one ``BLMOVE`` a queue moves the next message to a list of this worker, and the next script from
+there to its marks. A worker renews its marks and names what it holds; all else goes back to its queue.
+
+A wake-up needs no mark, since its job has a record and is on the schedule: taking it costs no write but the pop.
+
+Nothing here does any I/O: each method returns what Redis is to run, so that a blocking connection and an event
+loop share it. How messages are handed to Celery is in `transport.py`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import uuid4
+
+from dingrelay_producers.publisher import WOKEN_HEADER
+from dingrelay_producers.store import keys, scripts
+
+LEASE_MS = 30_000
+"""How long marks belong to this worker without renewal."""
+WAIT = 1
+"""Seconds that Redis waits for a message at most."""
+GATHERED = 100
+"""Messages of a list of one priority that are moved at once."""
+OLD_SECONDS = 30
+"""Seconds that kombu's marks are left to workers of 0.2.0: what these hold longer has a record, or is a wake-up."""
+OLD_MARKS = 100
+"""Marks of kombu's that are looked at in one script."""
+KOMBUS_MARKS = ("unacked", "unacked_index")
+"""Keys where kombu's transport has its marks."""
+
+WAKEUP = f'"{WOKEN_HEADER}"'.encode()
+"""Marker of wake-ups, which no other message holds: in a text the quotes would be escaped."""
+
+Becomes = Literal["done", "back", "refused"]
+
+_PACKAGE = "dingrelay_workers.celery_worker"
+_TAKE = scripts.Script.load(_PACKAGE, "take_messages")
+_KEEP = scripts.Script.load(_PACKAGE, "put_back", "keep_taken")
+_CLOSE = scripts.Script.load(_PACKAGE, "put_back", "close_taken")
+_FINISH = scripts.Script.load(_PACKAGE, "finish_message")
+_RESTORE = scripts.Script.load(_PACKAGE, "restore_unacked")
+
+
+@dataclass(slots=True)
+class Taken:
+    """A message that was taken and is not done with.
+
+    Attributes:
+        tag: its name, which no other message has, whatever its client calls it.
+        queue: where it was.
+        text: as it was there.
+        place: key where Redis has it: the marks, or a list to which a wait moved it; empty for a wake-up.
+    """
+
+    tag: str
+    queue: str
+    text: bytes
+    place: str = ""
+
+
+class Taking:
+    """The messages that one connection to the broker has taken.
+
+    Args:
+        separator: what the name of a list for one priority has between queue and number.
+
+    Attributes:
+        held: the messages by their tags.
+        priorities: lists for one priority that have held messages.
+    """
+
+    def __init__(self, separator: str) -> None:
+        self.held: dict[str, Taken] = {}
+        self.priorities: set[str] = set()
+        self._separator = separator
+        self._owner = uuid4().hex
+        self._marks = keys.taken_marks(self._owner)
+        self._landed: list[Taken] = []
+        self._number = self._first = 0
+        self._old_marks = 0
+
+    def take(self, queues: Sequence[str], room: int, *, priorities: bool = False) -> scripts.Call:
+        """Take what waits, of the first queue first; `taken` reads the answer before the next is asked for.
+
+        Args:
+            queues: where messages are.
+            room: how many at most.
+            priorities: whether what other clients publish with a priority is looked for.
+        """
+        landed, self._landed = self._landed, []
+        self._first, self._number = self._number, self._number + room
+        values: list[scripts.Value] = [room, WAKEUP, LEASE_MS, self._first]
+        values += (self._separator, GATHERED if priorities else 0)
+        for taken in landed:
+            list_key, taken.place = taken.place, self._place(taken.text)
+            values += (list_key, taken.tag if taken.place else "")
+        return _TAKE.call([keys.TAKEN, self._marks, *queues], values)
+
+    def taken(self, queues: Sequence[str], answer: Sequence[Any]) -> list[Taken]:
+        """The messages that `take` took, in order; they are held from now on."""
+        lists, *rest = answer
+        self.priorities.update(name.decode() for name in lists)
+        messages: list[Taken] = []
+        for index, text in zip(rest[::2], rest[1::2], strict=True):
+            number, queue = self._first + len(messages), queues[index - 1]
+            messages.append(self._hold(number, queue, text, self._place(text)))
+        return messages
+
+    def wait(self, source: str) -> tuple[str | int, ...]:
+        """The command that waits for a message: in a queue, or in one of `priorities`.
+
+        `renew` must have named the source before: else the message would be in a list that nobody puts back.
+        """
+        return ("BLMOVE", source, self._list(source), "RIGHT", "LEFT", WAIT)
+
+    def landed(self, source: str, text: bytes) -> Taken:
+        """The message for which a wait has ended; the next `take` marks it."""
+        queue = source.partition(self._separator)[0]
+        taken = self._hold(self._number, queue, text, self._list(source))
+        self._number += 1
+        self._landed.append(taken)
+        return taken
+
+    def finish(self, tag: str, becomes: Becomes) -> scripts.Call | None:
+        """End what this worker has to do with a message; None if Redis need not know.
+
+        Args:
+            tag: of the message.
+            becomes: ``done``, ``back`` as the next of its queue, or ``refused``, for an operator to look at.
+        """
+        taken = self.held.pop(tag)
+        if not taken.place and becomes == "done":
+            return None
+        waited = taken in self._landed
+        if waited:
+            self._landed.remove(taken)
+        where = [self._marks, taken.place if waited else taken.queue, taken.queue, keys.REFUSED]
+        values: list[scripts.Value] = [becomes, tag, "" if becomes == "done" else taken.text]
+        if becomes == "refused":
+            values += (keys.REFUSED_TEXTS, keys.REFUSED_BYTES, keys.REFUSED_TTL_MS)
+        return _FINISH.call(where, values)
+
+    def renew(self, sources: Iterable[str]) -> scripts.Call:
+        """Renew what is held and the lists of these waits; all else of this and of dead workers goes back."""
+        held = [taken.tag for taken in self.held.values() if taken.place == self._marks]
+        places = [self._list(source) for source in sources]
+        return _KEEP.call([keys.TAKEN, self._marks, *places], [LEASE_MS, *held])
+
+    def restore_old(self, queues: Sequence[str]) -> scripts.Call:
+        """Put back what workers of 0.2.0 had taken from these queues; `restored` reads the answer."""
+        values: list[scripts.Value] = [OLD_SECONDS, self._old_marks, OLD_MARKS, *queues]
+        return _RESTORE.call(KOMBUS_MARKS, values)
+
+    def restored(self, passed: int) -> bool:
+        """Whether `restore_old` has seen all marks of kombu's."""
+        self._old_marks = passed
+        return not passed
+
+    def close(self, sources: Iterable[str]) -> scripts.Call:
+        """Put back all that is held, and what these waits have moved meanwhile."""
+        unmarked = [taken for taken in self.held.values() if not taken.place]
+        places = {self._list(source) for source in sources} | {each.place for each in self._landed}
+        self.held, self._landed = {}, []
+        back = [part for taken in reversed(unmarked) for part in (taken.queue, taken.text)]
+        return _CLOSE.call([self._marks, *places], back)
+
+    def _hold(self, number: int, queue: str, text: bytes, place: str) -> Taken:
+        # The script that takes messages makes the tags of their marks in the same way.
+        taken = Taken(f"{number}:{queue}", queue, text, place)
+        self.held[taken.tag] = taken
+        return taken
+
+    def _place(self, text: bytes) -> str:
+        """Where a message is while this worker has it."""
+        return "" if WAKEUP in text else self._marks
+
+    def _list(self, source: str) -> str:
+        return keys.taken(self._owner, source)
