@@ -125,7 +125,7 @@ class RobotMessage(Deliverable):
     Attributes:
         app: none; the settings say which app's robot it is.
         digest: how often messages to its robot or group are posted at most; those that wait until then are
-            merged. Urgent ones are posted at once, alone.
+            merged. Urgent ones, and those that can't be merged, are posted at once, alone.
         confirm: ask DingTalk which users have got and read it, or of a group who has read it; for enterprise robots.
     """
 
@@ -145,8 +145,6 @@ class RobotMessage(Deliverable):
             raise ContractError("confirm", "is for single messages to users or groups")
         if self.digest is not None and (self.to.users is not None or self.to.session is not None):
             raise ContractError("digest", "is for groups")
-        if self.digest is not None and self.message.msgtype not in MERGEABLE:
-            raise ContractError("digest", "is for messages of type text and markdown")
         for piece in split(self.body, LARGEST):
             if size_of(piece) > LARGEST:
                 raise ContractError("message", en("may have {:,} bytes at most", LARGEST))
@@ -156,6 +154,12 @@ class RobotMessage(Deliverable):
     def body(self) -> Json:
         """The message as DingTalk spells it for a webhook."""
         return self.message.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def merged_by(self) -> Digest | None:
+        """The digest that it joins; None for one that is posted by itself."""
+        is_merged = self.lane != "urgent" and self.message.msgtype in MERGEABLE
+        return self.digest if is_merged else None
 
     @property
     def recipients(self) -> int:
@@ -304,8 +308,8 @@ async def run(job: RobotMessage, ctx: Context) -> Json:
     Raises:
         Unknown: an enterprise robot's call left without an answer, and it must not be repeated.
     """
-    if job.digest is not None and job.lane != "urgent":
-        return await _merged(job, job.digest, ctx)
+    if digest := job.merged_by:
+        return await _merged(job, digest, ctx)
     limit = LARGEST if ctx.robots.kind(job.to) == "webhook" else LARGEST_PARAM
     result = await deliver(job.to, split(job.body, limit), ctx)
     if not job.confirm:

@@ -471,6 +471,31 @@ def test_a_robot_of_the_settings_is_posted_to_by_its_name_and_a_key(system: Syst
     assert len(system.sandbox.robot_posts()) == 2
 
 
+@pytest.mark.parametrize("name", ["link", "actionCard"])
+def test_what_grafana_posts_is_taken_with_a_digest(system: System, name: str) -> None:
+    system.sandbox.add_robot(NAMED, "")
+    key = ".".join(system.key("alerts", "robots:write"))
+    content = {
+        "link": {"title": "alert", "text": "disk", "messageUrl": "https://x.example"},
+        "actionCard": {
+            "title": "alert",
+            "text": "disk",
+            "singleTitle": "More",
+            "singleURL": "https://x.example",
+        },
+    }[name]
+    answer = system.ask(
+        "POST",
+        "/robot/send",
+        token=f"named@{key}",
+        query={"digest": "5m"},
+        body={"msgtype": name, name: content},
+    )
+    assert answer == (200, {"errcode": 0, "errmsg": "ok"})
+    [posted] = system.sandbox.robot_posts()
+    assert posted["message"][name].items() >= content.items()
+
+
 def test_a_reply_is_posted_by_its_session(system: System) -> None:
     system.sandbox.call(
         "POST", "robot-messages", {"app": "sandbox-key", "text": "status?", "group": "cid-ops"}

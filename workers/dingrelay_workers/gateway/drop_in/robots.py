@@ -124,9 +124,10 @@ async def _post_by_name(
     if not key.permits("robots:write") or not key.permits_target(job.to.name):
         raise Refusal(answers.FORBIDDEN)
     caller = caller_for(context, key, ROBOTS)
-    if job.digest is not None:  # it waits for others, and its program need not
+    job = job.model_copy(update=caller.names)
+    if job.merged_by:  # it waits for others, and its program need not
         await context.depths.check(job.queue)
-        await context.records.enqueue([record.draft(job.model_copy(update=caller.names))])
+        await context.records.enqueue([record.draft(job)])
         return DoorAnswer({"errcode": 0, "errmsg": "ok"})
     equal = ["POST", "robot", name, call.body]
     status = await run_change(caller, job, call, equal, grace=0)
