@@ -8,11 +8,13 @@ import pytest
 
 from dingrelay_producers import Settings
 from dingrelay_producers.settings import SettingsError
+from dingrelay_producers.settings.robots import missing_webhooks
 from dingrelay_tasks import ContractError, RobotMessage
 from dingrelay_tasks.robot_content import enterprise
 from dingrelay_tasks.robot_message import forget, outcomes, split
 from dingrelay_workers.dingtalk.robots import signature
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.preflight import check_webhooks
 
 TEXT = {"msgtype": "text", "text": {"content": "disk full"}}
 MARKDOWN = {"msgtype": "markdown", "markdown": {"title": "disk", "text": "#### full"}}
@@ -183,8 +185,6 @@ def test_robots_come_from_the_environment_and_their_groups_from_the_file(environ
     settings.check_target(message(TEXT, group="oncall"))
     settings.check_target(message(TEXT, robot="bot", users=["u1"]))
     for to, content, field in (
-        ({"group": "none"}, TEXT, "to.group"),
-        ({"robot": "none"}, TEXT, "to.robot"),
         ({"robot": "ops", "users": ["u1"]}, TEXT, "to.robot"),
         ({"robot": "bot"}, TEXT, "to.robot"),
         ({"group": "hr"}, {**TEXT, "at": {"isAtAll": True}}, "message.at"),
@@ -218,7 +218,6 @@ def test_a_webhook_elsewhere_is_refused_without_its_token(
     [
         ('[robots.x]\nwebhook = "https://x"', r"robots\.x\.webhook"),
         ('[robots.x]\napp = "default"', r"robots\.x"),
-        ('[groups.g]\nrobots = ["none"]', r"groups\.g\.robots"),
         ('[groups.g]\nrobots = ["ops"]\nconversation = "c"', r"groups\.g"),
     ],
 )
@@ -226,3 +225,24 @@ def test_senseless_robots_are_refused(environment: Path, toml: str, named: str) 
     environment.write_text(toml)
     with pytest.raises(SettingsError, match=named):
         Settings.load(env="test")
+
+
+def test_only_workers_need_the_webhooks(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DINGTALK_ROBOT_OPS_WEBHOOK")
+    monkeypatch.delenv("DINGTALK_ROBOT_OPS_SECRET_FILE")
+    environment.write_text(
+        '[robots.ops]\ncalls = "10/60s"\n[groups.oncall]\nrobots = ["ops", "ops2"]\n'
+    )
+    settings = Settings.load(env="test")
+    settings.check_target(message(TEXT, group="oncall"))
+    settings.check_target(message(TEXT, robot="elsewhere"))
+    assert settings.limits == {}
+    assert missing_webhooks(settings.robots, settings.groups) == [
+        "DINGTALK_ROBOT_OPS_WEBHOOK",
+        "DINGTALK_ROBOT_OPS2_WEBHOOK",
+    ]
+    with pytest.raises(SettingsError, match="DINGTALK_ROBOT_OPS_WEBHOOK"):
+        check_webhooks(settings)
+    monkeypatch.setenv("DINGTALK_ROBOT_OPS_WEBHOOK", WEBHOOK)
+    monkeypatch.setenv("DINGTALK_ROBOT_OPS2_WEBHOOK", WEBHOOK + "2")
+    check_webhooks(Settings.load(env="test"))

@@ -20,7 +20,7 @@ from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import export
-from dingrelay_tasks.contract import EVENTS_QUEUE, WEBHOOKS_QUEUE
+from dingrelay_tasks.contract import EVENTS_QUEUE, LANES, WEBHOOKS_QUEUE
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers import preflight
@@ -43,6 +43,9 @@ FORCED_AFTER = 4.0
 COLLECTED_AFTER = 5_000
 """New objects before Python's garbage collector looks at them. At its own 700 it would find little
 but jobs that run, again and again."""
+
+ROBOT_QUEUES = frozenset(f"dingrelay.{lane}" for lane in LANES)
+"""Queues with messages to robots: only a worker of these needs webhooks."""
 
 log = get_logger("dingrelay.worker")
 
@@ -121,6 +124,9 @@ def _begin(instance: Any, **_: Any) -> None:
     _Worker.concurrency = instance.concurrency
     preflight.raise_descriptor_limit(instance.concurrency)
     _Worker.queues = tuple(instance.app.amqp.queues.consume_from)
+    if not set(_Worker.queues).isdisjoint(ROBOT_QUEUES):
+        with preflight.refusing():
+            preflight.check_webhooks(settings)
     for queue in _Worker.queues:
         if queue not in QUEUES:
             log.warning("queue_of_no_lane", queue=queue, lanes=list(QUEUES))

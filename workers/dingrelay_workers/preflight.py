@@ -11,6 +11,7 @@ from dingrelay_producers.language import spoken, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.addresses import proxy_for
 from dingrelay_producers.settings.apps import refuse_empty_agent_ids
+from dingrelay_producers.settings.robots import missing_webhooks
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.classify import Classifier
@@ -64,6 +65,16 @@ def check_apps(settings: Settings) -> None:
     for name in sorted({*settings.apps, *settings.sync.apps, *settings.named_apps} - {ROBOTS}):
         settings.app(name)
     refuse_empty_agent_ids()
+
+
+def check_webhooks(settings: Settings) -> None:
+    """Whether a worker has the webhook of each robot of the settings, which only workers need.
+
+    Raises:
+        SettingsError: names the variable that is missing.
+    """
+    for variable in missing_webhooks(settings.robots, settings.groups):
+        raise SettingsError(en("{} is required", variable))
 
 
 RESERVED = 100

@@ -116,7 +116,7 @@ def refuse_secrets(content: Mapping[str, Any]) -> None:
 def check_robots(
     robots: Mapping[str, RobotSettings], groups: Mapping[str, GroupSettings], oapi_url: str
 ) -> None:
-    """Whether robots and groups make sense together.
+    """Whether robots and groups make sense together, as far as this process has their secrets.
 
     Raises:
         ValueError: names the setting that is wrong, and never a webhook.
@@ -126,19 +126,33 @@ def check_robots(
             raise ValueError(en("robots.{}: must be letters, digits, - and _", name))
         if bool(robot.app) != bool(robot.code):
             raise ValueError(en("robots.{}: app and code are given together", name))
-        if robot.code and robot.webhook.get_secret_value():
-            raise ValueError(en("robots.{}: has either a webhook, or app and code", name))
-        if not robot.code:
-            _check_webhook(f"DINGTALK_ROBOT_{name.upper()}_WEBHOOK", robot, oapi_url)
+        if robot.webhook.get_secret_value():
+            if robot.code:
+                raise ValueError(en("robots.{}: has either a webhook, or app and code", name))
+            _check_webhook(webhook_variable(name), robot, oapi_url)
     for name, group in groups.items():
-        missing = [robot for robot in group.robots if robot not in robots]
-        if missing:
-            raise ValueError(en("groups.{}.robots: there is no robot {}", name, missing[0]))
-        enterprise = [robot for robot in group.robots if robots[robot].code]
+        enterprise = [robot for robot in group.robots if robot in robots and robots[robot].code]
         if group.conversation and (len(group.robots), len(enterprise)) != (1, 1):
             raise ValueError(en("groups.{}: a conversation has one enterprise robot", name))
         if not group.conversation and enterprise:
             raise ValueError(en("groups.{}: {} needs the conversation's id", name, enterprise[0]))
+
+
+def missing_webhooks(
+    robots: Mapping[str, RobotSettings], groups: Mapping[str, GroupSettings]
+) -> list[str]:
+    """The variables of the webhooks that the process which posts needs and does not have."""
+    names = {*robots, *(robot for group in groups.values() for robot in group.robots)}
+    return [
+        webhook_variable(name)
+        for name in sorted(names)
+        if name not in robots or not (robots[name].code or robots[name].token)
+    ]
+
+
+def webhook_variable(robot: str) -> str:
+    """The variable of a robot's webhook."""
+    return f"DINGTALK_ROBOT_{robot.upper()}_WEBHOOK"
 
 
 def _check_webhook(variable: str, robot: RobotSettings, oapi_url: str) -> None:
@@ -147,8 +161,6 @@ def _check_webhook(variable: str, robot: RobotSettings, oapi_url: str) -> None:
         host, own = url.hostname or "", urlsplit(oapi_url).hostname
     except ValueError:
         raise ValueError(en("{}: must be a URL", variable)) from None
-    if not robot.webhook.get_secret_value():
-        raise ValueError(en("{} is required", variable))
     if url.path != WEBHOOK_PATH or not robot.token:
         raise ValueError(en("{}: must be the URL that DingTalk shows for the robot", variable))
     if host != own and not DINGTALK_HOST.fullmatch(host):
@@ -158,24 +170,19 @@ def _check_webhook(variable: str, robot: RobotSettings, oapi_url: str) -> None:
 def check_robot_message(
     job: RobotMessage, robots: Mapping[str, RobotSettings], groups: Mapping[str, GroupSettings]
 ) -> None:
-    """Refuse a message that its target can't have.
+    """Refuse a message that its target can't have, as far as these settings know the target.
 
     Raises:
         ContractError: names the field.
     """
     to = job.to
-    if to.session is not None:
-        return
-    if to.group is not None and to.group not in groups:
-        raise ContractError(
-            "to.group", en("there is no group {}; there are {}", to.group, ", ".join(groups) or "-")
-        )
-    names = groups[to.group].robots if to.group is not None else [to.robot or ""]
+    if to.group is not None:
+        names = groups[to.group].robots if to.group in groups else ()
+    else:
+        names = [to.robot or ""]
     for name in names:
         if name not in robots:
-            raise ContractError(
-                "to.robot", en("there is no robot {}; there are {}", name, ", ".join(robots) or "-")
-            )
+            continue  # the workers may know it
         kind = robots[name].kind
         if to.users is not None and kind == "webhook":
             raise ContractError("to.robot", "a webhook can't reach single people")

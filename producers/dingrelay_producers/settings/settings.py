@@ -484,12 +484,12 @@ class Settings(BaseSettings):
         return _networks("DINGRELAY_GATEWAY_PROXIES", self.gateway_proxies)
 
     def check_target(self, job: Contract) -> None:
-        """Refuse a message that the robot or group which it names can't have, where these settings know any.
+        """Refuse a message that the robot or group which it names can't have, as far as these settings know them.
 
         Raises:
             ContractError: names the field.
         """
-        if isinstance(job, RobotMessage) and self.robots:
+        if isinstance(job, RobotMessage):
             check_robot_message(job, self.robots, self.groups)
 
     @property
@@ -502,7 +502,8 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> dict[str, dict[str, str]]:
         """`rules`, with the limits of single robots."""
-        own = {each.rule: {"calls": each.calls} for each in self.robots.values() if each.calls}
+        limited = [robot for robot in self.robots.values() if robot.calls and robot.token]
+        own = {robot.rule: {"calls": robot.calls} for robot in limited}
         return {**self.rules, **own}
 
     def app(self, name: str) -> AppSettings:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.apps import App
+from dingrelay_producers.settings.robots import missing_webhooks
 from dingrelay_producers.tracing import export
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
@@ -39,7 +40,7 @@ async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
     except SettingsError as error:
         return [*results, CheckResult("settings", "failed", str(error), "set or correct it")]
     results.append(_check_settings(settings))
-    if settings.robots:
+    if settings.robots or settings.groups:
         results.append(_robots(settings))
     servers, redis_writes = await _check_servers(settings, settle_ended=settle_ended)
     results += servers
@@ -112,6 +113,9 @@ def _robots(settings: Settings) -> CheckResult:
     """The robots of the settings, and the groups that they post to."""
     groups = [f"{name} ({', '.join(each.robots)})" for name, each in settings.groups.items()]
     robots = ", ".join(sorted(settings.robots))
+    if missing := missing_webhooks(settings.robots, settings.groups):
+        found = en("not set here: {}", ", ".join(missing))
+        return CheckResult("robots", "warning", found, "the workers need it: set it there")
     return CheckResult("robots", "ok", en("{}; groups: {}", robots, ", ".join(groups) or "-"))
 
 
