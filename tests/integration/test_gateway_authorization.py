@@ -497,4 +497,5 @@ def test_strangers_learn_nothing(deployment: Deployment) -> None:
 
 
 def test_every_route_is_in_the_matrix() -> None:
-    assert {route.operation for route in ROUTES if not route.scope} == FREE
+    # Which scope a call of DingTalk's APIs needs depends on its path.
+    assert {route.operation for route in ROUTES if not route.scope} == FREE | {"callApi"}

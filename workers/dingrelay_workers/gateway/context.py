@@ -118,6 +118,7 @@ async def _context(
                 **common,
                 MissedReader: missed,
             },
+            find_approval=services.approvals.get,
             ends=ends,
             depths=depths,
         )

@@ -7,7 +7,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Annotated, Any, Literal, cast
 
@@ -27,6 +27,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import LANES, Contract, ContractError, Document, Part
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
 from dingrelay_tasks.sentence import en
@@ -37,6 +38,7 @@ from dingrelay_workers.http import authentication, paging, problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.authentication import check_lane_of, permitted
 from dingrelay_workers.http.body_reader import Line, batches, parse_json, require_type
+from dingrelay_workers.http.dingtalk_permissions import check_visible
 from dingrelay_workers.http.job_routes import (
     JOB_LINKS,
     WaitQuery,
@@ -70,11 +72,13 @@ class _Prepared:
 
     Attributes:
         lines: number of each line, and its job's place in `drafts` or what is wrong with it.
+        calls: calls of DingTalk's APIs by their places in `drafts`.
     """
 
     lines: list[tuple[int, int | Problem]]
     drafts: list[Draft]
     written: list[Written]
+    calls: dict[int, ApiCall] = field(default_factory=dict[int, ApiCall])
 
 
 ROUTES = Routes(tag="jobs")
@@ -170,7 +174,10 @@ async def _enqueue(
             await context.depths.check(queue)
         except Problem as problem:
             full[queue] = problem
-    chosen = [place for place in places if batch.drafts[place].queue not in full]
+    unseen = await _unseen(context, places, batch, key)
+    chosen = [
+        place for place in places if batch.drafts[place].queue not in full and place not in unseen
+    ]
     answers = await context.records.enqueue(
         [batch.drafts[place] for place in chosen], [batch.written[place] for place in chosen]
     )
@@ -183,11 +190,27 @@ async def _enqueue(
     for place, sender in zip(met, senders, strict=True):
         if not key.permits_sender(sender):
             by_place[place] = key_conflict()
-    return by_place | {
+    by_place |= {
         place: full[batch.drafts[place].queue]
         for place in places
         if batch.drafts[place].queue in full
     }
+    return by_place | unseen
+
+
+async def _unseen(
+    context: GatewayContext, places: Sequence[int], batch: _Prepared, key: ApiKey
+) -> dict[int, Problem]:
+    """Calls at these places for what the key may not see at DingTalk."""
+    refusals: dict[int, Problem] = {}
+    for place in places:
+        if (call := batch.calls.get(place)) is None:
+            continue
+        try:
+            await check_visible(context, key, call)
+        except Problem as problem:
+            refusals[place] = problem
+    return refusals
 
 
 def _answers(
@@ -248,6 +271,8 @@ def _drafted(
         written = context.of(draft.app).records.enqueuer.written(draft)
     except ContractError as error:
         return problems.invalid(error, draft.job)
+    if isinstance(job, ApiCall):
+        batch.calls[len(batch.drafts)] = job
     batch.drafts.append(draft)
     batch.written.append(written)
     return len(batch.drafts) - 1

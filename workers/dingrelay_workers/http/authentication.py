@@ -10,11 +10,11 @@ from typing import Any
 from aiohttp import web
 
 from dingrelay_tasks.contract import Contract
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ApiKey, Grant
+from dingrelay_workers.http.dingtalk_permissions import missing_scope
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import GatewayContext, HttpCall
 
@@ -83,10 +83,8 @@ def permitted(
     if fields.get("sender") in (None, ""):
         fields = {**fields, "sender": default_sender}
     job = contract.parse(fields, strict=True)
-    scope = KINDS[job.kind].scope
-    if not key.permits(scope):
-        detail = en("this needs the scope {}", scope)
-        raise Problem(problems.FORBIDDEN, detail)
+    if scope := missing_scope(key, job):
+        raise Problem(problems.FORBIDDEN, en("this needs the scope {}", scope))
     check_asked(job, key, default_sender)
     return job
 

@@ -9,10 +9,12 @@ from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued, moment_of
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.authentication import may_see, permitted
+from dingrelay_workers.http.dingtalk_permissions import check_visible
 from dingrelay_workers.http.paging import Query
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Body, Declare, HttpCall, RouteAnswer, Routes, links
@@ -81,6 +83,7 @@ async def send(call: HttpCall, contract: type[Contract]) -> JobStatus:
         ServiceUnavailable: Redis is away; nothing was accepted, unless its answer alone was lost.
     """
     job = permitted(contract, call.body, call.key, call.context.sender_of(call.key))
+    await check_visible(call.context, call.key, job)
     return await accept(call, job, once=call.once)
 
 
@@ -137,8 +140,15 @@ def makes_job(routes: Routes, target: str, **fields: Any) -> Declare:
 ROUTES = Routes(tag="jobs")
 
 
+_BY_PATH = (
+    "The scope depends on the method and the path: `calls:write`, unless the guide's table of keys names"
+    " another one, such as `directory:read` for people."
+)
+
+
 def _declare(kind: Kind) -> None:
     """Declare the route of a public kind; its summary is the first sentence of the contract."""
+    by_path = kind.contract is ApiCall
 
     async def handle(call: HttpCall) -> web.StreamResponse:
         status = await send(call, kind.contract)
@@ -149,7 +159,8 @@ def _declare(kind: Kind) -> None:
         f"POST {kind.path or f'/v1/{kind.name}s'}",
         operation=kind.operation or "create" + "".join(map(str.capitalize, kind.name.split("-"))),
         summary=(kind.contract.__doc__ or kind.name).partition("\n")[0].removesuffix("."),
-        scope=kind.scope,
+        scope="" if by_path else kind.scope,
+        description=_BY_PATH if by_path else "",
         body=Body(model=kind.contract),
         problems=frozenset({403, 409, 422, 429, 503}),
     )(handle)

@@ -15,6 +15,7 @@ from aiohttp import web
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
+from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.errors import CellUnavailable, DingrelayError, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.api_keys import ApiKey
@@ -279,6 +280,7 @@ class GatewayContext:
         records: job records, over `redis`.
         services: class → the noun's service of that class; see `service`.
         verify: finds the live API key with this text; None if it is wrong, expired or revoked.
+        find_approval: finds the state of an app's approval by its instance; None if it is not followed.
         throttle: counts a request of a key; the seconds to wait where the key is over its rate.
         metrics: counters of this process.
         ends: waits for the ends of jobs.
@@ -297,6 +299,7 @@ class GatewayContext:
     services: Mapping[type, Any]
     verify: Callable[[str], Awaitable[ApiKey | None]]
     throttle: Callable[[ApiKey], Awaitable[float | None]]
+    find_approval: Callable[[str, str], Awaitable[ApprovalStatus | None]]
     metrics: GatewayMetrics
     ends: EndWatch
     depths: QueueDepths

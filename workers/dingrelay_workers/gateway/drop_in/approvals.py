@@ -9,17 +9,13 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.gateway.drop_in import answers
 from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, structured
 from dingrelay_workers.gateway.drop_in.job_call import Caller, refusal_of, run_change, verbatim
-from dingrelay_workers.http.api_keys import ANY, ApiKey
-from dingrelay_workers.http.authentication import may_see
 
 CREATE = "/v1.0/workflow/processInstances"
 CREATE_TOPAPI = "/topapi/processinstance/create"
-GET_TOPAPI = "/topapi/processinstance/get"
 PATHS = frozenset({CREATE, CREATE_TOPAPI})
 """Paths for keys that create approvals."""
 
@@ -36,7 +32,6 @@ _NAMES = {"oapi": _OAPI, "rest": {field: to_camel(name) for field, name in _OAPI
 """The job's fields → what each dialect calls them."""
 _AGENTS = {"agent_id", "microappAgentId"}
 _PEOPLE = "approvers_v2"
-_INSTANCE = "process_instance_id"
 
 
 async def create(caller: Caller, call: Incoming) -> DoorAnswer:
@@ -65,23 +60,6 @@ async def create(caller: Caller, call: Incoming) -> DoorAnswer:
     if call.dialect == "rest":
         return DoorAnswer({"instanceId": instance})
     return answers.ok(process_instance_id=instance)
-
-
-async def check_visible(caller: Caller, key: ApiKey, call: Incoming) -> None:
-    """Let a key read an approval at DingTalk only if it may read it over HTTP.
-
-    Raises:
-        Refusal: the key has a sender of its own, which did not create it.
-        ServiceUnavailable: the database is away.
-    """
-    if key.sender == ANY:
-        return
-    if _INSTANCE in call.query:  # DingTalk might read it there
-        raise Refusal(answers.invalid(_INSTANCE, "is given twice"))
-    instance = str(call.fields.get(_INSTANCE, ""))
-    status = await caller.context.service(ApprovalService).get(caller.app, instance)
-    if status is None or not may_see(key, sender=status.sender, app=caller.app):
-        raise Refusal(answers.FORBIDDEN)
 
 
 def _plain(fields: Mapping[str, Any], call: Incoming) -> dict[str, Any] | None:

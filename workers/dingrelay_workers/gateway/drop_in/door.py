@@ -49,6 +49,11 @@ from dingrelay_workers.gateway.drop_in.job_call import (
 )
 from dingrelay_workers.http import problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
+from dingrelay_workers.http.dingtalk_permissions import (
+    check_visible,
+    missing_of,
+    permission_of,
+)
 from dingrelay_workers.http.middleware import check_head
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import BODY_LIMIT, CALLER, CONTEXT, ROUTE, GatewayContext
@@ -57,11 +62,12 @@ _REPEATABLE = re.compile(r"(?:batch)?(?:update|delete|remove|recall)(?![a-z])", 
 """How the last part of a path begins whose call makes things what it says, once or twice."""
 
 
-async def pass_through(caller: Caller, asked: Incoming) -> DoorAnswer:
+async def pass_through(caller: Caller, key: ApiKey, asked: Incoming) -> DoorAnswer:
     """Make the call.
 
     Raises:
         Refusal: no job can make it, or its end is not known yet.
+        Problem: the key may not see or change what it names.
     """
     app = caller.context.service(CurrentApps).all.get(caller.app)
     if app is not None:
@@ -73,12 +79,14 @@ async def pass_through(caller: Caller, asked: Incoming) -> DoorAnswer:
                 "path": asked.path,
                 "query": dict(asked.query),
                 "body": asked.body,
+                "app": caller.app,
             }
         )
     except ContractError as error:
         if error.field in {"path", "method"}:
             raise Refusal(answers.no_such_api(asked.path)) from None
         raise
+    await check_visible(caller.context, key, job)
     if job.effect == "none":
         return verbatim(await run_read(caller, job), asked.path)
     repeatable = is_repeatable(asked.method, asked.path)
@@ -150,11 +158,11 @@ _NO_STEPS = frozenset({"", ".", ".."})
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TokenHandler = Callable[[GatewayContext, Incoming], Awaitable[tuple[ApiKey, DoorAnswer]]]
 
-_JOBS: Mapping[str, tuple[str, Callable[[Caller, Incoming], Awaitable[DoorAnswer]]]] = {
-    **dict.fromkeys(messages.PATHS, ("messages:write", messages.answer)),
-    **dict.fromkeys(approvals.PATHS, ("approvals:write", approvals.create)),
+_JOBS: Mapping[str, Callable[[Caller, Incoming], Awaitable[DoorAnswer]]] = {
+    **dict.fromkeys(messages.PATHS, messages.answer),
+    **dict.fromkeys(approvals.PATHS, approvals.create),
 }
-"""Path → what a key must hold, and what answers a POST there, whose agent id may choose the app."""
+"""Path → what answers a POST there: of the caller's own, and for the app that an agent id may choose."""
 
 _TOKENS: dict[tuple[str, str], TokenHandler] = {
     ("GET", "/gettoken"): tokens.gettoken,
@@ -271,29 +279,20 @@ async def _caller(request: web.Request, context: GatewayContext, call: Incoming)
     """
     key = await tokens.caller(context, call)
     request[CALLER] = f"{key.id} {key.name}"
-    if not key.permits(scope_of(call)):
+    if missing_of(key, permission_of(call.method, call.path)):
         raise Refusal(answers.FORBIDDEN)
     return key
 
 
 async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> DoorAnswer:
     agent = call.fields.get("agent_id") or call.fields.get("microappAgentId")
-    _, answer = _JOBS.get(call.path, ("", None)) if call.method == "POST" else ("", None)
+    answer = _JOBS.get(call.path) if call.method == "POST" else None
     try:
         caller = caller_of(context, key, agent if answer else None)
         if answer:
             return await answer(caller, call)
-        if call.path == approvals.GET_TOPAPI:
-            await approvals.check_visible(caller, key, call)
-        return await pass_through(caller, call)
+        return await pass_through(caller, key, call)
     except messages.Answered as ended:
         return ended.answer
     except ContractError as error:
         raise Refusal(answers.invalid(error.field, error.problem)) from None
-
-
-def scope_of(call: Incoming) -> str:
-    """The scope that a key needs for a call."""
-    if call.path == approvals.GET_TOPAPI:
-        return "approvals:read"
-    return _JOBS.get(call.path, ("calls:write",))[0]

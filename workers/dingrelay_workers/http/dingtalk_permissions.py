@@ -1,0 +1,183 @@
+"""What an API key may do at DingTalk: one table from (method, path) to scopes and visibility.
+
+The drop-in door asks it, and so does every route that takes `api-call` jobs. A call is looked up under all spellings
+that DingTalk may read alike: escapes decoded, in any letters. What the table does not list is `DEFAULT`.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple, cast
+from urllib.parse import unquote
+
+from dingrelay_tasks.api_call import ApiCall, reads
+from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.http import problems
+from dingrelay_workers.http.api_keys import ANY, ApiKey
+from dingrelay_workers.http.problems import Problem
+from dingrelay_workers.http.routes import GatewayContext
+
+Visibility = Literal["approval", "all senders", "robots"]
+"""What of an app a call is about, where that is not open to each of the app's keys. ``approval``: approvals
+that it names; a key with a sender of its own sees its sender's only. ``all senders``: what every sender has
+done; for keys whose sender is ``*``. ``robots``: any robot and group; for keys that may post to all."""
+
+
+class Permission(NamedTuple):
+    """What a key needs for a call: all of the scopes, and to see all that the call is about."""
+
+    scopes: tuple[str, ...]
+    visibility: tuple[Visibility, ...] = ()
+
+
+class Row(NamedTuple):
+    """Some of DingTalk's APIs.
+
+    Attributes:
+        calls: method and path of each, in any letters.
+        reading: what calls need that surely change nothing (`api_call.reads`).
+        changing: what the others need.
+    """
+
+    calls: str
+    reading: Permission
+    changing: Permission
+
+
+def _alike(calls: str, scope: str, *visibility: Visibility) -> Row:
+    """Calls that need the same whether they read or change."""
+    permission = Permission((scope,), visibility)
+    return Row(calls, permission, permission)
+
+
+TABLE: tuple[Row, ...] = (
+    # Work notifications. The door gives task ids of its own, which lead to the caller's jobs only.
+    _alike(r"POST /topapi/message/corpconversation/asyncsend_v2", "messages:write"),
+    _alike(r"\w+ (/topapi)?/message/.*", "messages:write", "all senders"),
+    # Approvals: creating one; templates; ids of all; whatever else is about some that are named.
+    _alike(r"POST /topapi/processinstance/create", "approvals:write"),
+    _alike(r"POST /v\d+\.\d+/workflow/processInstances", "approvals:write"),
+    _alike(r"GET /v\d+\.\d+/workflow/forms/schemas/processCodes", "approvals:read"),
+    _alike(r"POST /v\d+\.\d+/workflow/processes/forecast", "approvals:read"),
+    _alike(
+        r"GET /v\d+\.\d+/workflow/processes/userVisibilities/templates|POST /topapi/process/listbyuserid",
+        "approvals:read",
+    ),
+    _alike(
+        r"POST /topapi/processinstance/listids|POST /v\d+\.\d+/workflow/processes/instanceIds/query",
+        "approvals:read",
+        "all senders",
+    ),
+    _alike(
+        r"POST /v\d+\.\d+/workflow/processInstances/spaces/.*|POST /topapi/processinstance/(file|cspace)/.*",
+        "approvals:read",
+        "approval",
+    ),
+    Row(
+        r"\w+ /topapi/process(instance)?/.*|\w+ /v\d+\.\d+/workflow/.*",
+        Permission(("approvals:read",), ("approval",)),
+        Permission(("approvals:write",), ("approval",)),
+    ),
+    # People and departments. No scope is for changes of the organisation alone, and a change may show people, too.
+    Row(
+        r"\w+ (/topapi)?(/v\d+)?/(user|department|role|org|inactive|extcontact|sns|auth)/.*"
+        r"|\w+ /topapi/smartwork/hrm/.*|\w+ /v\d+\.\d+/(contact|hrm)/.*",
+        Permission(("directory:read",)),
+        Permission(("directory:read", "calls:write")),
+    ),
+    # Robots of apps; those with a token of their own need no key.
+    _alike(r"POST (/v\d+\.\d+)?/robot/(.*/)?(batch)?send", "robots:write", "robots"),
+    _alike(r"\w+ (/v\d+\.\d+)?/robot/.*", "robots:write", "robots", "all senders"),
+    # Where DingTalk sends events, and those that it could not send; what names its API elsewhere.
+    _alike(r"\w+ (/topapi)?/call_back/.*|\w+ /router/.*", ANY),
+)
+"""The first row that fits counts."""
+
+DEFAULT = Permission(("calls:write",))
+
+_ROWS = [(re.compile(row.calls, re.IGNORECASE), row) for row in TABLE]
+_INSTANCES = frozenset(
+    {"processinstanceid", "processinstanceids", "instanceid", "instanceids", "procinstid"}
+)
+"""Names of fields and parameters with ids of approvals, in small letters and without ``_``."""
+
+
+def permission_of(method: str, path: str) -> Permission:
+    """What a key needs for a call of DingTalk's."""
+    call = f"{method} {unquote(path)}"
+    for pattern, row in _ROWS:
+        if pattern.fullmatch(call):
+            return row.reading if reads(method, path) else row.changing
+    return DEFAULT
+
+
+def missing_scope(key: ApiKey, job: Contract) -> str | None:
+    """The scope for which a key may not ask for a job; None if it has all."""
+    if isinstance(job, ApiCall):
+        return missing_of(key, permission_of(job.method, job.path))
+    return missing_of(key, Permission((KINDS[job.kind].scope,)))
+
+
+def missing_of(key: ApiKey, permission: Permission) -> str | None:
+    """The scope of a permission that a key lacks; None if it has all."""
+    return next((scope for scope in permission.scopes if not key.permits(scope)), None)
+
+
+async def check_visible(context: GatewayContext, key: ApiKey, job: Contract) -> None:
+    """Let a key call DingTalk for what it may see and change there only.
+
+    Args:
+        context: of the cell that has the job's app.
+        key: the caller's.
+        job: of any kind; only an `ApiCall` is looked at.
+
+    Raises:
+        Problem: it may not (403).
+        ServiceUnavailable: the database is away.
+    """
+    if not isinstance(job, ApiCall):
+        return
+    for visibility in permission_of(job.method, job.path).visibility:
+        match visibility:
+            case "all senders":
+                permitted = key.sender == ANY
+                needed = en("this covers all senders, and the key has a sender of its own")
+            case "robots":
+                permitted = key.permits_target(ROBOTS)
+                needed = en("the key is not for all robots and groups; ask for a robot-message")
+            case "approval":
+                permitted = key.sender == ANY or await _sees_instances(context, key, job)
+                needed = en("the key has a sender of its own, which did not create this approval")
+        if not permitted:
+            raise Problem(problems.FORBIDDEN, needed)
+
+
+async def _sees_instances(context: GatewayContext, key: ApiKey, job: ApiCall) -> bool:
+    """Whether a call names approvals, wherever DingTalk may read them, and all of them are the key's sender's."""
+    instances = {*_instances(job.query), *_instances(job.body)}
+    for instance in instances:
+        status = await context.find_approval(job.app, instance)
+        if status is None or not key.permits_sender(status.sender):
+            return False
+    return bool(instances)
+
+
+def _instances(value: Any, named: bool = False) -> Iterator[str]:
+    """The ids of approvals in a query or a body, also where a value is JSON in a text."""
+    if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    if isinstance(value, Mapping):
+        for name, part in cast("Mapping[str, Any]", value).items():
+            alike = name.replace("_", "").lower()
+            yield from _instances(part, named or alike in _INSTANCES)
+    elif isinstance(value, list):
+        parts: list[Any] = value
+        for part in parts:
+            yield from _instances(part, named)
+    elif named and value is not None:
+        yield from str(value).split(",")
