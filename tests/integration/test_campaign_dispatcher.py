@@ -463,6 +463,19 @@ async def test_two_campaigns_share_by_weight(fleet: Fleet) -> None:
     assert sum(ours) / len(ours) == pytest.approx(0.75, abs=0.02)
 
 
+async def test_senders_share_evenly_however_many_campaigns_they_have(fleet: Fleet) -> None:
+    for _ in range(9):
+        await fleet.put(people=400, size=2, sender="hr")
+    alone = await fleet.put(people=2_000, size=2, sender="it")
+    dispatcher = await fleet.dispatcher()
+    for _ in range(5):
+        await dispatcher.tick()
+        await fleet.run()
+        fleet.clock += 0.5
+    ours = [payload["campaign"] == alone for payload in fleet.payloads]
+    assert sum(ours) / len(ours) == pytest.approx(0.5, abs=0.02)
+
+
 async def test_a_campaign_that_starts_is_carried_on_by_one_worker_at_once(fleet: Fleet) -> None:
     one, two = fleet.leader(), fleet.leader()
     await lead_once(one)

@@ -12,9 +12,14 @@ from dingrelay_workers.campaigns.pace import (
     LARGEST,
     SMALLEST,
     Allowance,
+    ShareRequest,
     Stride,
     Window,
 )
+
+
+def wants(weight: int, most: int, sender: str = "") -> ShareRequest:
+    return ShareRequest(("default", sender), weight, most)
 
 
 def test_a_window_follows_the_pace_within_its_bounds() -> None:
@@ -34,7 +39,7 @@ def test_a_window_follows_the_pace_within_its_bounds() -> None:
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 60))
 def test_shares_are_those_of_the_weights(weights: list[int], free: int) -> None:
     stride, got = Stride(), dict.fromkeys(map(str, range(len(weights))), 0)
-    wanted = {str(index): (weight, 1_000) for index, weight in enumerate(weights)}
+    wanted = {str(index): wants(weight, 1_000) for index, weight in enumerate(weights)}
     for _ in range(20):
         for name, chunks in stride.share(free, wanted).items():
             got[name] += chunks
@@ -46,14 +51,23 @@ def test_shares_are_those_of_the_weights(weights: list[int], free: int) -> None:
 
 
 def test_unused_shares_go_to_the_others() -> None:
-    got = Stride().share(10, {"a": (9, 2), "b": (1, 100), "c": (1, 0)})
+    got = Stride().share(10, {"a": wants(9, 2), "b": wants(1, 100), "c": wants(1, 0)})
     assert got == {"a": 2, "b": 8}
 
 
 def test_a_later_campaign_gains_nothing_by_being_late() -> None:
     stride = Stride()
-    stride.share(100, {"a": (1, 1_000)})
-    assert stride.share(10, {"a": (1, 1_000), "b": (1, 1_000)}) == {"a": 5, "b": 5}
+    stride.share(100, {"a": wants(1, 1_000)})
+    assert stride.share(10, {"a": wants(1, 1_000), "b": wants(1, 1_000)}) == {"a": 5, "b": 5}
+    late = {"a": wants(1, 1_000), "b": wants(1, 1_000), "c": wants(1, 1_000, sender="late")}
+    assert stride.share(20, late) == {"a": 5, "b": 5, "c": 10}
+
+
+def test_senders_share_evenly_however_many_campaigns_they_have() -> None:
+    many = {str(number): wants(1, 1_000) for number in range(19)}
+    got = Stride().share(190, {**many, "one": wants(1, 1_000, sender="other")})
+    assert (got.pop("one"), set(got.values())) == (95, {5})
+    assert Stride().share(190, {**many, "one": wants(1, 10, sender="other")})["one"] == 10
 
 
 @given(st.integers(60, 6_000), st.integers(1, 100), st.lists(st.floats(0.01, 5), max_size=200))

@@ -83,7 +83,7 @@ class Plan(TypedDict, total=False):
         start_at: not before this moment, which has a zone.
         quiet: hours of Beijing's day without calls, such as ``22:00-08:00``.
         rate: recipients a minute at most; None for DingTalk's limits only.
-        weight: its share beside other campaigns that run.
+        weight: its share beside its sender's other campaigns that run.
         error_share: share of failed recipients at which it pauses itself.
         encoding: of the files, such as ``gb18030``; empty for UTF-8 or GB18030, by their bytes.
         column: of the recipients, which names people: ``NAME`` if it holds userids, or ``KIND=NAME``, such as
@@ -221,7 +221,7 @@ class CampaignStatus(
     rate: int | None
     """Recipients a minute at most; null for DingTalk's limits only."""
     weight: int
-    """Share of the limits beside other campaigns that run."""
+    """Share of the limits beside its sender's other campaigns that run; senders share them evenly."""
     error_share: float
     """Share of failed recipients at which it pauses itself."""
     recipients: int

@@ -67,7 +67,9 @@ def create(
     ] = None,
     quiet: given.Quiet = "",
     rate: given.Rate = None,
-    weight: Annotated[int, typer.Option(help="Share beside other campaigns that run.")] = 1,
+    weight: Annotated[
+        int, typer.Option(help="Share beside its sender's other campaigns that run.")
+    ] = 1,
     error_share: Annotated[
         float, typer.Option(help="Share of failed recipients at which it pauses itself.")
     ] = 0.1,

@@ -44,7 +44,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import chunks, notices, pace, removal
 from dingrelay_workers.campaigns.chunks import CANCELLED, Chunk, ChunkEnding, Counts, Release
 from dingrelay_workers.campaigns.models import CampaignRow, State
-from dingrelay_workers.campaigns.pace import Latest, Stride, Window
+from dingrelay_workers.campaigns.pace import Latest, ShareRequest, Stride, Window
 from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance.leader import Work
@@ -212,7 +212,8 @@ class Dispatcher(Work):
             if tick.changes:
                 await self._write(tick)
             self._step()
-        self._stride.keep(tick.campaign.id for tick in ticks)
+        running = [tick.campaign for tick in ticks]
+        self._stride.keep({each.id for each in running}, {_sender(each) for each in running})
         CAMPAIGN_CHUNKS.set(sum(tick.under_way + tick.free for tick in ticks))
         return BUSY if any(tick.goes and (tick.queued or tick.free) for tick in ticks) else IDLE
 
@@ -286,8 +287,13 @@ class Dispatcher(Work):
             window = self._windows.setdefault(app, Window())
             window.settled(sum(len(tick.endings) for tick in ours), clock)
             free = window.size - sum(tick.under_way for tick in ours)
-            asked = {tick.campaign.id: (tick.campaign.weight, self._most(tick)) for tick in ours}
-            got = self._stride.share(free, asked)
+            requests = {
+                tick.campaign.id: ShareRequest(
+                    _sender(tick.campaign), tick.campaign.weight, self._most(tick)
+                )
+                for tick in ours
+            }
+            got = self._stride.share(free, requests)
             for tick in ours:
                 tick.free = got.get(tick.campaign.id, 0)
 
@@ -403,6 +409,11 @@ class Dispatcher(Work):
                 log.info(
                     "campaign_state_changed", campaign=row.id, state=row.state, reason=row.reason
                 )
+
+
+def _sender(campaign: CampaignRow) -> tuple[str, str]:
+    """The sender that a campaign shares its app's limits as."""
+    return campaign.app, campaign.sender
 
 
 def _report(campaign: CampaignRow, endings: list[ChunkEnding], counts: Counts) -> None:

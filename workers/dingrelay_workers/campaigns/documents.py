@@ -232,7 +232,7 @@ class CampaignFields(Document):
         start_at: not before this moment.
         quiet: hours of Beijing's day without calls, such as ``22:00-08:00``.
         rate: recipients a minute at most; null for DingTalk's limits only.
-        weight: its share beside other campaigns that run.
+        weight: its share beside its sender's other campaigns that run.
         error_share: share of failed recipients at which it pauses itself.
     """
 

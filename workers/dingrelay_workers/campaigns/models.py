@@ -62,7 +62,7 @@ class CampaignRow(Base):
         start_at: not before this moment.
         quiet: the hours of Beijing's day in which nothing is sent, such as ``22:00-08:00``; or "".
         rate: recipients a minute at most; None for DingTalk's limit only.
-        weight: its share beside other campaigns that run.
+        weight: its share beside its sender's other campaigns that run.
         error_share: share of failed recipients at which it pauses itself.
         sender: as for a job; "" if not given.
         reason: for the pause, in one sentence.

@@ -1,11 +1,11 @@
 """When a campaign may send, and how many chunks its rate lets go."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self, TypeVar
 
 from dingrelay_tasks.beijing import BEIJING
 from dingrelay_tasks.sentence import en
@@ -102,38 +102,68 @@ class Window:
         self._at = now
 
 
-class Stride:
-    """Shares chunks among campaigns by weight: each goes further by 1 / weight with each chunk.
+class ShareRequest(NamedTuple):
+    """The chunks that a campaign could release now.
 
-    Who has had nothing to ask for a while gains nothing by it.
+    Attributes:
+        sender: of the campaign, with its app.
+        weight: beside the sender's other campaigns.
+        most: chunks that it can use.
+    """
+
+    sender: tuple[str, str]
+    weight: int
+    most: int
+
+
+class Stride:
+    """Shares chunks evenly among senders, and each sender's among its campaigns by weight.
+
+    With each chunk a sender goes further by 1, and the campaign by 1 / weight; the one that is least far is next. Who
+    has had nothing to ask for a while gains nothing by it.
     """
 
     def __init__(self) -> None:
-        self._passed: dict[str, float] = {}
+        self._senders: dict[tuple[str, str], float] = {}
+        self._campaigns: dict[str, float] = {}
 
-    def share(self, free: int, asked: dict[str, tuple[int, int]]) -> dict[str, int]:
-        """How many of the free chunks each campaign gets, by its weight and how many it can use now."""
-        wanting = {name: (weight, most) for name, (weight, most) in asked.items() if most > 0}
-        start = self._start(wanting)
+    def share(self, free: int, requests: Mapping[str, ShareRequest]) -> dict[str, int]:
+        """How many of the free chunks each campaign of an app gets."""
+        wanting = {name: request for name, request in requests.items() if request.most > 0}
         got = dict.fromkeys(wanting, 0)
-        for name in wanting:
-            self._passed[name] = max(self._passed.get(name, start), start)
+        campaigns: dict[tuple[str, str], list[str]] = {}
+        for name, request in wanting.items():
+            campaigns.setdefault(request.sender, []).append(name)
+        _catch_up(self._senders, campaigns)
+        for names in campaigns.values():
+            _catch_up(self._campaigns, names)
         for _ in range(free):
-            hungry = [name for name, (_, most) in wanting.items() if got[name] < most]
-            if not hungry:
+            if not campaigns:
                 break
-            name = min(hungry, key=self._passed.__getitem__)
+            sender = min(campaigns, key=self._senders.__getitem__)
+            name = min(campaigns[sender], key=self._campaigns.__getitem__)
             got[name] += 1
-            self._passed[name] += 1 / max(1, wanting[name][0])
+            self._senders[sender] += 1
+            self._campaigns[name] += 1 / max(1, wanting[name].weight)
+            if got[name] == wanting[name].most:
+                campaigns[sender].remove(name)
+                if not campaigns[sender]:
+                    del campaigns[sender]
         return got
 
-    def keep(self, names: Iterable[str]) -> None:
-        """Forget the campaigns that are not among these."""
-        self._passed = {name: self._passed[name] for name in names if name in self._passed}
+    def keep(self, campaigns: Collection[str], senders: Collection[tuple[str, str]]) -> None:
+        """Forget all that are not among these."""
+        self._campaigns = {name: far for name, far in self._campaigns.items() if name in campaigns}
+        self._senders = {name: far for name, far in self._senders.items() if name in senders}
 
-    def _start(self, wanting: Iterable[str]) -> float:
-        """Start of a newcomer: level with the one that is least far."""
-        return min((self._passed[name] for name in wanting if name in self._passed), default=0.0)
+
+_Name = TypeVar("_Name")
+
+
+def _catch_up(far: dict[_Name, float], wanting: Iterable[_Name]) -> None:
+    """Bring those who ask level with the one of them that is least far, of those who asked before."""
+    start = min((far[name] for name in wanting if name in far), default=0.0)
+    far.update({name: max(far.get(name, start), start) for name in wanting})
 
 
 @dataclass(frozen=True, slots=True)
