@@ -24,7 +24,6 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers import resources
 from dingrelay_workers.calls.tokens import Token
 from dingrelay_workers.dingtalk.request import Request
-from dingrelay_workers.dingtalk.transport import DingTalkClock
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.maintenance.scheduler import LEASE
@@ -182,7 +181,6 @@ class SimulatedDingTalk:
     """Takes every call, and remembers when it came and of which sender."""
 
     def __init__(self, loop: VirtualLoop, seed: int) -> None:
-        self.clock = DingTalkClock()
         self.calls: list[Moment] = []
         self._loop = loop
         self._random = random.Random(seed)

@@ -103,9 +103,10 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
         Refused: it is more than a call may be by now, and made none. The dispatcher splits it.
     """
     intent = ctx.intent
-    if intent is not None and ctx.day(intent.since) != ctx.day(ctx.now()):
+    if intent is not None and await ctx.day(intent.since) != await ctx.day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
-    if job.repeated and job.released and ctx.day(job.released) != ctx.day(ctx.now()):
+    lost_on = await ctx.day(job.released) if job.repeated and job.released else ""
+    if lost_on and lost_on != await ctx.day(ctx.now()):
         raise Unknown("an earlier job was lost, and a repeat on another day could arrive twice")
     return await ctx.once(STEP, partial(_call, job, ctx, lost=intent is not None))
 

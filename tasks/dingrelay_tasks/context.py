@@ -508,7 +508,7 @@ class Context(Protocol):
         """The time of Redis's clock, which all workers share, with its zone."""
         ...
 
-    def day(self, moment: datetime) -> str:
+    async def day(self, moment: datetime) -> str:
         """The Beijing day that DingTalk has at a moment of Redis's clock, such as ``2026-11-24``."""
         ...
 

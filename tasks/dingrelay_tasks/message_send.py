@@ -267,7 +267,7 @@ async def run(job: MessageSend, ctx: Context) -> Json:
     intent = None if ctx.intent and ctx.intent.requeued else ctx.intent
     if intent is not None and job.on_unknown == "stop":
         raise Unknown("a call left and its answer did not come; it may have been delivered")
-    if intent is not None and ctx.day(intent.since) != ctx.day(ctx.now()):
+    if intent is not None and await ctx.day(intent.since) != await ctx.day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
     found = await _resolved(job, ctx)
     users = list(dict.fromkeys([*job.users, *found["users"]]))

@@ -15,7 +15,6 @@ from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.dingtalk.apis import APPROVAL_CREATE, APPROVAL_LIST, APPROVAL_READ
 from dingrelay_workers.dingtalk.errors import Ambiguous
 from dingrelay_workers.dingtalk.request import Request
-from dingrelay_workers.dingtalk.transport import DingTalkClock
 from dingrelay_workers.jobs.context import JobApprovals
 from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.records import RedisTime
@@ -98,6 +97,9 @@ class DingTalk:
                 made = {"originatorUserId": "u1", "createTime": "2026-11-24T08:00Z"}
                 return {"result": {**made, "formComponentValues": form}}
 
+    async def ahead(self) -> None:
+        """Its answers show no time."""
+
     async def search_from(self, since: int) -> None:
         self.searches.append(since)
 
@@ -107,8 +109,7 @@ class Job:
 
     def __init__(self, redis: Redis, job_id: str, calls: DingTalk) -> None:
         holds: Any = {"redis": redis, "settings": SETTINGS, "form_checks": FormChecks(redis)}
-        transport = SimpleNamespace(clock=DingTalkClock())
-        resources: Any = SimpleNamespace(**holds, transport=transport)
+        resources: Any = SimpleNamespace(**holds)
         claim: Any = SimpleNamespace(app="default", id=job_id, time=RedisTime(0))
         of_job: Any = calls
         self._approvals = JobApprovals(claim, of_job, resources)

@@ -267,7 +267,7 @@ async def send(redis: Redis, user: str, message: dict[str, Any]) -> None:
     records = Records(redis, Settings.load(env="test"))
     claim = await claimed(records, await queued(redis))
     call = MessageCall("call", [user])
-    await DailyLimits(redis).reserve("default", claim.ownership, call, message)
+    await DailyLimits(redis).reserve("default", claim.ownership, call, message, ahead=0)
     assert await records.settle(
         claim, JobState.DONE, usage=Usage(answered=True, steps={"call": {}})
     )

@@ -73,6 +73,7 @@ class Office:
     ) -> tuple[DailyVerdict, int]:
         """The answer to a run of the job, and until when the call may leave."""
         run = await self.job(job)
+        options = {"ahead": 0, **options}
         return await self.daily_limits.reserve(app, run, call, text(content), **options)
 
     async def reserve(
@@ -180,7 +181,7 @@ async def test_every_end_without_a_call_gives_back_the_message_of_the_day(
 ) -> None:
     records = Records(redis, Settings.load(env="test"))
     draft, claim = await running(redis, records)
-    await office.daily_limits.reserve("a", claim.ownership, ONE_USER, text("hi"))
+    await office.daily_limits.reserve("a", claim.ownership, ONE_USER, text("hi"), ahead=0)
     if end == State.CANCELLED:  # while it runs
         assert await cancel(redis, draft.id) == b"running"
         parked = await records.park(claim, State.SNOOZED, delay=9, usage=Usage())
@@ -256,7 +257,7 @@ async def test_a_run_that_lost_its_job_reserves_nothing(
     before = await redis.hgetall(keys.job("job"))
     for call in (ONE_USER, ONE_DEPARTMENT, EVERYONE):
         with pytest.raises(OwnershipLost):
-            await office.daily_limits.reserve("a", run, call, text("hi"))
+            await office.daily_limits.reserve("a", run, call, text("hi"), ahead=0)
     assert await redis.hgetall(keys.job("job")) == before
     assert await redis.keys("dingrelay:*") == ([keys.job("job").encode()] if before else [])
 
@@ -344,7 +345,7 @@ async def test_the_day_is_that_of_redis(
     now = datetime.fromtimestamp(seconds, UTC)
     monkeypatch.setattr(beijing, "now", lambda: now - timedelta(days=1))
     run = await office.job("job")
-    verdict, _ = await DailyLimits(redis).reserve("a", run, ONE_USER, text("hi"))
+    verdict, _ = await DailyLimits(redis).reserve("a", run, ONE_USER, text("hi"), ahead=0)
     assert verdict.users == ["u1"]
     assert await days.received(redis, "a", beijing.day(now)) == {"u1": 1}
 
@@ -409,7 +410,7 @@ async def call_for(office: Office, *users: str) -> None:
     records = Records(office.redis, Settings.load(env="test"))
     _, claim = await running(office.redis, records)
     call = MessageCall("call", users)
-    verdict, _ = await office.daily_limits.reserve("a", claim.ownership, call, text("hi"))
+    verdict, _ = await office.daily_limits.reserve("a", claim.ownership, call, text("hi"), ahead=0)
     assert verdict == DailyVerdict(list(users))
     usage = Usage(answered=True, steps={"call": {}})
     assert await records.settle(claim, State.DONE, usage=usage)

@@ -25,6 +25,9 @@ class Clock:
     moment: datetime = NOVEMBER
     seconds: float = 0
 
+    async def now(self) -> datetime:
+        return self.moment
+
 
 Process = Callable[[str], Quota]
 
@@ -41,8 +44,7 @@ async def process(redis: Redis, clock: Clock) -> AsyncIterator[Process]:
 
     def make(edition: str) -> Quota:
         settings = Settings.load(env="sandbox", quota=QuotaSettings(edition=edition))
-        now, seconds = (lambda: clock.moment), (lambda: clock.seconds)
-        made.append(Quota(redis, settings, now=now, clock=seconds))
+        made.append(Quota(redis, settings, now=clock.now, clock=lambda: clock.seconds))
         return made[-1]
 
     yield make
@@ -132,6 +134,8 @@ async def test_the_month_turns_in_beijing(clock: Clock, process: Process) -> Non
     quota.count("acme")
     with pytest.raises(QuotaExhausted):
         await quota.check("acme", "urgent")
+    assert quota._flusher is not None
+    await quota._flusher
     clock.moment = DECEMBER
     await quota.check("acme", "urgent")
     assert await quota.used("acme") == 0

@@ -123,6 +123,9 @@ async def test_the_day_of_a_message_is_that_of_dingtalks_clock(
     noon = datetime.now(beijing.BEIJING).replace(hour=12) + timedelta(days=2)
     sandbox.set_clock((noon - datetime.now(UTC)).total_seconds())
     async with open_worker() as worker:
-        for user in ("u1", "u2"):  # the answer to the first shows what time it is there
+        for user in (
+            "u1",
+            "u2",
+        ):  # a token that is fetched before the first shows what time it is there
             assert await worker.finish(await worker.send(message(user, text=user))) == State.DONE
-        assert await days.received(redis, "default", beijing.day(noon)) == {"u2": 1}
+        assert await days.received(redis, "default", beijing.day(noon)) == {"u1": 1, "u2": 1}

@@ -21,6 +21,7 @@ from dingrelay_tasks import ApiCall, ApprovalCreate, UserSync, user_sync
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, TOKEN_V1, USER, Api, of_path
 from dingrelay_workers.dingtalk.apis import TOKEN as TOKEN_API
 from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Permanent, Transient
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import TOO_LARGE, Transport
@@ -81,7 +82,7 @@ def message_to(user: str) -> Request:
 
 @pytest.mark.parametrize("manner", SANE)
 async def test_an_answer_that_can_be_read_is(
-    dingtalk: RawDingTalk, transport: Transport, manner: str
+    dingtalk: RawDingTalk, transport: Transport, redis: Redis, manner: str
 ) -> None:
     dingtalk.manner = lambda _: manner
     for number in range(1, 5):
@@ -145,23 +146,25 @@ async def test_changing_requests_are_not_sent_again(
 
 @pytest.mark.parametrize("date", DATES)
 async def test_whatever_date_an_answer_tells_it_is_an_answer(
-    dingtalk: RawDingTalk, transport: Transport, date: Any
+    dingtalk: RawDingTalk, transport: Transport, redis: Redis, date: Any
 ) -> None:
     dingtalk.date = date
+    clock = transport.clock = DingTalkClock(redis)
     assert await transport.request(message_to("u1"), TOKEN)
-    shown = transport.clock.now()
-    assert (shown is not None) == (date is DATES[0])
+    assert (await clock.ahead() is not None) == (date is DATES[0])
+    assert clock.undated == (date is not DATES[0])
 
 
 @pytest.mark.parametrize("manner", ["a gateway", "a policy", "an empty body"])
 async def test_only_dingtalk_tells_its_time(
-    dingtalk: RawDingTalk, transport: Transport, manner: str
+    dingtalk: RawDingTalk, transport: Transport, redis: Redis, manner: str
 ) -> None:
     """A proxy's clock may be an hour ahead, and an approval be looked for after it was made."""
     dingtalk.manner, dingtalk.date = lambda _: manner, lambda: "Thu, 01 Jan 2099 00:00:00 GMT"
+    clock = transport.clock = DingTalkClock(redis)
     with pytest.raises(DingTalkError):
         await transport.request(message_to("u1"), TOKEN)
-    assert transport.clock.now() is None
+    assert await clock.ahead() is None
 
 
 def approval(number: int) -> ApprovalCreate:

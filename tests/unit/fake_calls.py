@@ -67,6 +67,7 @@ def job_calls(*, turn: str = "", **parts: Any) -> JobCalls:
         "quota": SimpleNamespace(check=AsyncMock(), count=Mock()),
         "tokens": AsyncMock(),
         "transport": AsyncMock(),
+        "clock": SimpleNamespace(ahead=AsyncMock(return_value=0)),
         "batches": SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None),
         "intents": SimpleNamespace(open=False, write=AsyncMock(), call=nullcontext),
     }

@@ -211,7 +211,7 @@ class FakeContext:
     def now(self) -> datetime:
         return self.clock
 
-    def day(self, moment: datetime) -> str:
+    async def day(self, moment: datetime) -> str:
         return beijing.day(moment + self.ahead)
 
     def leaves(self) -> None:

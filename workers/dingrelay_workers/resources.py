@@ -30,6 +30,7 @@ from dingrelay_workers.calls.batch import BatchRegistry
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.limiter import fleet_rules
 from dingrelay_workers.limiter.breakers import Breakers
@@ -121,7 +122,8 @@ class Resources:
             breakers=Breakers.from_settings(self.redis, self.rules, settings, self.apps),
         )
         self.batches = BatchRegistry(self.records)
-        self.quota = Quota(self.redis, settings)
+        self.clock = DingTalkClock(self.redis)
+        self.quota = Quota(self.redis, settings, now=self.clock.now)
         self.daily_limits = DailyLimits(self.redis)
         self.form_checks = FormChecks(self.redis)
         self.recipient_checks = RecipientChecks(self.redis, settings, lambda: self.known_people)
@@ -161,7 +163,7 @@ class Resources:
     async def __aenter__(self) -> Self:
         self._session = Transport.open_session(self.settings)
         classifier = Classifier(self.settings.codes, on_unknown=_warn_of_unknown_code)
-        self._transport = Transport(self._session, classifier, self.settings)
+        self._transport = Transport(self._session, classifier, self.settings, self.clock)
         self._tokens = Tokens(
             self.redis,
             self._transport,
@@ -265,6 +267,7 @@ class Resources:
             sender=sender,
             store=lambda: ApprovalStore(self.jobs_database, app, self.settings.approvals.looks),
             redis=self.redis,
+            clock=self.clock,
             settings=self.settings,
             enqueue=self.enqueue,
             wake=self.records.wake,

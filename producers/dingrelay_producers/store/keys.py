@@ -76,6 +76,8 @@ SIGNAL_TTL_MS = 3_600_000
 SYNC_MARGIN_MS = 86_400_000
 """After a period plus this without a known sync, the next one is due at once."""
 MEMBER_COUNT_TTL_MS = 3_600_000
+DINGTALK_CLOCK_TTL_MS = 600_000
+"""Clocks that are not set drift by less than a second in this time; a second around midnight is left out."""
 RULES_TTL_MS = 60_000
 """How long a worker's rules are shown without renewal."""
 MINUTE_TTL_MS = 1_200_000
@@ -120,6 +122,9 @@ ENDINGS = PREFIX + "endings"
 ENDINGS_TTL_MS, renewed by each."""
 ENDINGS_READ = PREFIX + "endings-read"
 """Hash: reader → up to where it has read ENDINGS. TTL: ENDINGS_TTL_MS, renewed by each reading."""
+DINGTALK_CLOCK = PREFIX + "dingtalk-clock"
+"""Hash: how far DingTalk's clock is ahead of this server's (ms), between two bounds, and when that was read. TTL:
+DINGTALK_CLOCK_TTL_MS, renewed by each reading."""
 CAMPAIGNS = PREFIX + "campaigns"
 """String: another value whenever a campaign was started, paused, resumed, cancelled or deleted, so that
 the database is asked at once. TTL: SIGNAL_TTL_MS."""

@@ -18,6 +18,7 @@ from dingrelay_tasks.context import ApprovalChange, Followed
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.approvals.merge import is_ended
 from dingrelay_workers.approvals.store import ApprovalStore
+from dingrelay_workers.dingtalk.clock import DingTalkClock
 
 LOOKS_FIELD = "looks"
 """Calls of the month that asked how approvals stand, beside the count of all."""
@@ -36,6 +37,7 @@ class JobApprovalStates:
         sender: who asked for it.
         store: the table.
         redis: where jobs and marks are.
+        clock: DingTalk's.
         settings: what is followed.
         enqueue: accepts jobs and wakes them.
         wake: has a waiting job looked at.
@@ -49,6 +51,7 @@ class JobApprovalStates:
         sender: str,
         store: Callable[[], ApprovalStore],
         redis: Redis,
+        clock: DingTalkClock,
         settings: Settings,
         enqueue: Callable[[Sequence[Draft]], Awaitable[None]],
         wake: Callable[[str], Awaitable[object]],
@@ -58,6 +61,7 @@ class JobApprovalStates:
         self._sender = sender
         self._store = store
         self._redis = redis
+        self._clock = clock
         self._settings = settings
         self._enqueue = enqueue
         self._wake = wake
@@ -104,7 +108,7 @@ class JobApprovalStates:
             yield
             return
         organisation = self._settings.app(self._app).organisation
-        key = keys.quota(organisation, beijing.month(beijing.now()))
+        key = keys.quota(organisation, beijing.month(await self._clock.now()))
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hincrby(key, LOOKS_FIELD, 1)
             pipe.pexpire(key, keys.QUOTA_TTL_MS)

@@ -11,8 +11,8 @@ from dingrelay_tasks.context import Intent
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.calls.batch import BatchClosed, BatchSplit
+from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError
-from dingrelay_workers.dingtalk.transport import DingTalkClock
 from dingrelay_workers.limiter.slot import Draining, Parked
 from dingrelay_workers.store.records import Claim, Records, Usage
 
@@ -57,7 +57,7 @@ class IntentLog:
         Args:
             claim: the job.
             records: where its record is.
-            clock: what is known of DingTalk's clock.
+            clock: DingTalk's.
             settle_delay: seconds after which what can't be found is known not to exist.
         """
         self.finished: dict[str, Json] = {}
@@ -74,6 +74,7 @@ class IntentLog:
         self._open_at: int = known.get("at", 0)
         self._open_since: int = known.get("since") or self._open_at
         self._offset: int | None = known.get("offset")
+        self._offset_now: int | None = None
         self._ruled_out = False
 
     @property
@@ -99,11 +100,13 @@ class IntentLog:
         """When the first call left that has no remembered outcome, in ms; 0 if there is none."""
         return self._open_since
 
-    @property
-    def ahead(self) -> int:
-        """DingTalk's clock minus Redis's in ms, as far as this or the last run knows."""
-        measured = self._offset_now()
-        return (self._offset or 0) if measured is None else measured
+    async def read_clock(self) -> None:
+        """Learn how far Redis's clock is from DingTalk's by now, before the open intent is looked at.
+
+        Raises:
+            RedisError: Redis cannot be reached.
+        """
+        self._offset_now = await self._clock.ahead()
 
     def confirm_not_executed(self) -> None:
         """The call that has no answer is known to have done nothing.
@@ -165,8 +168,8 @@ class IntentLog:
         leave_by = time.monotonic() + self._settle_delay * LEAVES_WITHIN
         at = self._claim.time.now()
         written: Json = {"step": self._step, "attempt": self._claim.attempts + 1}
-        offset = self._offset_now()
-        if offset is not None:
+        await self.read_clock()
+        if (offset := self._offset_now) is not None:
             written["offset"] = offset
         # An intent that is still open stays as old as it is: the search for the effect begins there.
         if self._open_since:
@@ -198,12 +201,7 @@ class IntentLog:
 
         The intent holds how far it was from DingTalk's then.
         """
-        offset = self._offset_now()
-        if offset is None or self._offset is None:
+        if self._offset_now is None or self._offset is None:
             return 0
-        moved = self._offset - offset
+        moved = self._offset - self._offset_now
         return moved if abs(moved) > CLOCKS_AGREE_MS else 0
-
-    def _offset_now(self) -> int | None:
-        """DingTalk's clock less Redis's, in ms; None before any answer of DingTalk's."""
-        return self._clock.less(self._claim.time.now())

@@ -24,6 +24,7 @@ from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import (
     Credentials,
     DingTalkError,
+    Final,
     Held,
     Permanent,
     Permission,
@@ -233,6 +234,29 @@ class Tokens:
     @property
     def _api(self) -> Api:
         return apis.TOKEN if self._settings.token_api == "oapi" else apis.TOKEN_V1  # noqa: S105
+
+    async def read_clock(self, app: str) -> None:
+        """Have DingTalk's clock read off the answer to a request for a token, which costs nothing of the month.
+
+        DingTalk gives the token that there is. Of an app that is not configured the request names no key.
+
+        Raises:
+            Outage: a breaker before the token's API stands open.
+            Parked: the API is paused.
+            DingTalkError: DingTalk did not answer sanely.
+        """
+        slot = await self._limiter.trial(app, self._api.name, self._api.dialect)
+        slot.sent = True
+        try:
+            if app in self._settings.apps:
+                await self._request(self._apps.app(app))
+            else:
+                with suppress(Final, Held):
+                    await self._transport.request(Request(apis.TOKEN))
+        except BaseException as error:
+            await self._limiter.report(slot, error)
+            raise
+        await self._limiter.report(slot)
 
     async def request(self, app: str) -> tuple[str, float]:
         """A token straight from DingTalk, past the shared one: its value and validity in seconds.

@@ -12,8 +12,6 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +29,7 @@ from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.apis import Api, without_ids
 from dingrelay_workers.dingtalk.classify import Classifier, request_id_of
+from dingrelay_workers.dingtalk.clock import DingTalkClock, moment
 from dingrelay_workers.dingtalk.errors import (
     UNREACHABLE,
     Ambiguous,
@@ -39,72 +38,6 @@ from dingrelay_workers.dingtalk.errors import (
     Transient,
 )
 from dingrelay_workers.dingtalk.request import FileForm, Request
-
-EVERY = 5.0
-"""Seconds between two readings of a host: clocks hardly move apart in that time."""
-RESOLUTION = 1.0
-"""Seconds of ``Date``: the answer was made within this time after it."""
-DRIFT = 1e-3
-"""Seconds a second by which two clocks may move apart; a poor quartz has a tenth of it."""
-
-
-@lru_cache(maxsize=4)  # answers of one second tell one moment
-def moment(date: str) -> datetime | None:
-    """Parse a ``Date``; None if it is invalid."""
-    try:
-        read = parsedate_to_datetime(date)
-    except (ValueError, OverflowError):
-        return None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """DingTalk's time less the monotonic clock, in seconds, between two bounds."""
-
-    low: float
-    high: float
-    at: float
-
-
-class DingTalkClock:
-    """The clock of each of DingTalk's hosts, against this process's monotonic clock.
-
-    An answer was made between the moments at which its request left and it came, and within a
-    second after its ``Date``. What one answer leaves open, the next ones narrow down.
-    """
-
-    def __init__(self) -> None:
-        self._readings: dict[str, _Reading] = {}
-
-    def observe(self, host: str, date: str | None, *, sent: float, came: float) -> None:
-        """Take note of an answer's ``Date``; `sent` and `came` are of the monotonic clock."""
-        known = self._readings.get(host)
-        if not date or (known and came - known.at < EVERY):
-            return
-        read = moment(date)
-        if read is None:
-            return
-        shown = read.timestamp()
-        low, high = shown - came, shown + RESOLUTION - sent
-        if known:
-            drift = (came - known.at) * DRIFT
-            narrowed = max(low, known.low - drift), min(high, known.high + drift)
-            if narrowed[0] <= narrowed[1]:  # otherwise a clock was set
-                low, high = narrowed
-        self._readings[host] = _Reading(low, high, came)
-
-    def now(self) -> int | None:
-        """The time there at the earliest, in ms since the epoch; None before any answer."""
-        if not self._readings:
-            return None
-        return int((min(known.low for known in self._readings.values()) + time.monotonic()) * 1000)
-
-    def less(self, other: int) -> int | None:
-        """This clock less another one that shows `other` now, in ms; None before any answer."""
-        now = self.now()
-        return None if now is None else now - other
-
 
 REQUEST_ID = "dingtalk.request_id"
 _NONE: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
@@ -280,9 +213,14 @@ class Transport:
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, classifier: Classifier, settings: Settings
+        self,
+        session: aiohttp.ClientSession,
+        classifier: Classifier,
+        settings: Settings,
+        clock: DingTalkClock | None = None,
     ) -> None:
-        self.clock = DingTalkClock()
+        """Sends nothing yet; `clock` takes note of the time that answers show."""
+        self.clock = clock
         self._session = session
         self._classifier = classifier
         self._hosts = {
@@ -358,7 +296,7 @@ class Transport:
             ) as response:
                 came, date = time.monotonic(), response.headers.get("Date", "")
                 content = await _content(api, response.content)
-                if content.startswith(b"{"):  # a proxy's page has the proxy's time
+                if self.clock and content.startswith(b"{"):  # a proxy's page has the proxy's time
                     self.clock.observe(api.dialect, date, sent=left, came=came)
                 return response.status, content, date
         except _BEFORE_SENDING as error:

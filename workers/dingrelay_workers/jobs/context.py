@@ -1,7 +1,6 @@
 """The services for one job's body: `dingrelay_tasks.context`, bound to one claim."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,7 +35,7 @@ from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, MESSAGE_SEND, of_path
 from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
 from dingrelay_workers.dingtalk.contacts import ROOT_DEPARTMENT, ContactsV1, ContactsV2
-from dingrelay_workers.dingtalk.errors import Ambiguous, Final, NotFound, Throttled, Transient
+from dingrelay_workers.dingtalk.errors import Ambiguous, NotFound, Throttled, Transient
 from dingrelay_workers.dingtalk.messages import WorkNotifications
 from dingrelay_workers.dingtalk.request import FileForm, Request
 from dingrelay_workers.jobs.robots import JobRobots
@@ -86,7 +85,7 @@ class JobContext:
         self.intents = IntentLog(
             claim,
             records=resources.records,
-            clock=resources.transport.clock,
+            clock=resources.clock,
             settle_delay=resources.settings.settle_delay,
         )
         self._resources = resources
@@ -98,6 +97,7 @@ class JobContext:
             quota=resources.quota,
             tokens=resources.tokens,
             transport=resources.transport,
+            clock=resources.clock,
             batches=resources.batches,
             intents=self.intents,
             member=member,
@@ -126,9 +126,9 @@ class JobContext:
         """The time of Redis's clock, which all workers share, with its zone."""
         return moment_of(self.claim.time.now())
 
-    def day(self, moment: datetime) -> str:
+    async def day(self, moment: datetime) -> str:
         """The Beijing day that DingTalk has at a moment of Redis's clock, such as ``2026-11-24``."""
-        return beijing.day(moment + timedelta(milliseconds=self.intents.ahead))
+        return beijing.day(moment + timedelta(milliseconds=await self._calls.ahead() or 0))
 
     @property
     def messages(self) -> Messages:
@@ -267,6 +267,7 @@ class JobMessages(WorkNotifications):
     ) -> None:
         super().__init__(calls)
         self._claim = claim
+        self._job_calls = calls
         self._intents = calls.intents
         self._contacts = contacts
         self._resources = resources
@@ -293,7 +294,8 @@ class JobMessages(WorkNotifications):
         self, call: MessageCall, message: Mapping[str, Any], *, anyway: bool
     ) -> DailyVerdict:
         """Reserve today's limits for a call."""
-        app, run, ahead = self._claim.app, self._claim.ownership, self._intents.ahead
+        app, run = self._claim.app, self._claim.ownership
+        ahead = await self._job_calls.ahead() or 0
         verdict, self._intents.leaves_until = await self._resources.daily_limits.reserve(
             app, run, call, message, anyway=anyway, ahead=ahead
         )
@@ -334,7 +336,6 @@ class JobApprovals:
         self._intents = calls.intents
         self._time = claim.time
         self._form_checks = resources.form_checks
-        self._clock = resources.transport.clock
         self._approval_claims = ApprovalClaims(resources.redis, resources.settings, job_id=claim.id)
         topapi = resources.settings.approval_api == "topapi"
         self._approvals = ApprovalsTopapi(calls) if topapi else ApprovalsV1(calls)
@@ -408,11 +409,7 @@ class JobApprovals:
 
     async def _listed(self, job: ApprovalCreate, since: int) -> list[str]:
         """The ids of the instances that were made from `since` (ms of Redis's clock) on."""
-        if self._clock.now() is None:
-            # Any answer carries the time, also where this moment is still to come there.
-            with suppress(Final):
-                await self._approvals.page(job.process_code, job.originator, since, None, "0")
-        offset = self._clock.less(self._time.now())
+        offset = await self._calls.ahead()
         if offset is None:
             begin = since - LOOK_BACK_UNMEASURED_MS
         else:

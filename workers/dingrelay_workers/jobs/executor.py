@@ -205,6 +205,8 @@ class Executor:
         resources, claim = self.resources, run.claim
         try:
             run.contract = _contract(run, problem)
+            if claim.intent:
+                await run.intents.read_clock()
             if outcome.is_poison(claim):
                 return outcome.poison(claim, open_call=run.intents.open)
             # The effect of a call in time may still be read; none leaves now (`IntentLog.write`).

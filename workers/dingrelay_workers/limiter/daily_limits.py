@@ -31,6 +31,7 @@ from dingrelay_tasks.contract import batched
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.dingtalk.clock import DingTalkClock
 
 _HAD_TODAY = transition("dingrelay_workers.limiter", "had_today", preludes=["reservations"])
 RESERVE = transition(
@@ -109,7 +110,7 @@ class DailyLimits:
         message: Mapping[str, Any],
         *,
         anyway: bool = False,
-        ahead: int = 0,
+        ahead: int,
     ) -> tuple[DailyVerdict, int]:
         """Reserve today's limits for those recipients of a call who would get the message.
 
@@ -211,7 +212,7 @@ async def had_today(
         app: the app that would send.
         messages: a user, and the digest of the content for them.
     """
-    day, codes = beijing.day(beijing.now()), ""
+    day, codes = beijing.day(await DingTalkClock(redis).now()), ""
     fixed = [keys.received(app, day), keys.content(app, day, ""), str(DAILY_MESSAGES)]
     for some in batched(messages, LOOKED_UP):
         named = chain.from_iterable(some)

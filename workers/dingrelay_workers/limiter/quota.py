@@ -6,7 +6,7 @@ Webhook & Stream messages are counted apart from them: what robots post by webho
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ from dingrelay_producers.store.keys import quota as quota_key
 from dingrelay_tasks import beijing
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import QuotaExhausted
 
 SHARES: Mapping[Lane, float] = {"bulk": 0.90, "normal": 0.98, "urgent": 1.0}
@@ -62,7 +63,7 @@ class Quota:
         redis: Redis,
         settings: Settings,
         *,
-        now: Callable[[], datetime] = beijing.now,
+        now: Callable[[], Awaitable[datetime]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Sends nothing to Redis yet.
@@ -70,15 +71,15 @@ class Quota:
         Args:
             redis: where the counters are.
             settings: the edition, and with it the calls of a month.
-            now: the present, which decides the month.
+            now: DingTalk's time, whose month it is; that of the fleet's readings if not given.
             clock: seconds that only grow.
         """
         self._redis = redis
         self._settings = settings
         self._monthly = settings.quota.monthly_calls
-        self._now = now
+        self._now = now or DingTalkClock(redis).now
         self._clock = clock
-        self._pending: Counter[tuple[str, str, str]] = Counter()
+        self._pending: Counter[tuple[str, str]] = Counter()
         # The fleet's count, its month, and when it was read.
         self._readings: dict[tuple[str, str], tuple[int, str, float]] = {}
         self._reading = asyncio.Lock()
@@ -122,15 +123,15 @@ class Quota:
     def count(self, organisation: str, *counts: str) -> None:
         """Note one of each of these, calls if none is named. It reaches the fleet within `FLUSH_EVERY`."""
         for each in counts or (CALLS,):
-            self._pending[organisation, beijing.day(self._now()), each] += 1
+            self._pending[organisation, each] += 1
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self._keep_flushing())
 
     async def used(self, organisation: str, counts: str = CALLS) -> int:
         """The count of this month, of the whole fleet."""
-        month = beijing.month(self._now())
+        month = beijing.month(await self._now())
         count = await self._redis.hget(quota_key(organisation, month), counts)
-        return int(count or 0) + self._not_reported(organisation, month, counts)
+        return int(count or 0) + self._pending[organisation, counts]
 
     async def months(self) -> list["MonthCount"]:
         """Usage of the organisations of the settings, and of robots that have a limit of their own."""
@@ -141,14 +142,14 @@ class Quota:
         for name, robot in settings.robots.items():
             if robot.month:
                 found[robot.organisation, robot_share(name)] = robot.month
-        now = self._now()
+        now = await self._now()
         month, fleet = beijing.month(now), dict[str, dict[str, int]]()
         for of in {organisation for organisation, _ in found}:
             kept: dict[Any, Any] = await self._redis.hgetall(quota_key(of, month))
             fleet[of] = {name.decode(): int(count) for name, count in kept.items()}
         months: list[MonthCount] = []
         for (of, what), limit in found.items():
-            used = fleet[of].get(what, 0) + self._not_reported(of, month, what)
+            used = fleet[of].get(what, 0) + self._pending[of, what]
             days = {
                 name.removeprefix(f"{what}:"): count
                 for name, count in sorted(fleet[of].items())
@@ -167,13 +168,6 @@ class Quota:
             )
         return months
 
-    def _not_reported(self, organisation: str, month: str, counts: str) -> int:
-        return sum(
-            number
-            for (of, day, what), number in self._pending.items()
-            if (of, what) == (organisation, counts) and day.startswith(month)
-        )
-
     async def close(self) -> None:
         """Report to the fleet what is still counted here only.
 
@@ -186,14 +180,14 @@ class Quota:
         await self._flush()
 
     async def _about(self, organisation: str, counts: str) -> int:
-        month = beijing.month(self._now())
+        month = beijing.month(await self._now())
         async with self._reading:
             count, read_month, at = self._readings.get((organisation, counts), (0, "", 0.0))
             if read_month != month or self._clock() - at > FRESH:
                 found = await self._redis.hget(quota_key(organisation, month), counts)
                 count = int(found or 0)
                 self._readings[organisation, counts] = count, month, self._clock()
-        return count + self._not_reported(organisation, month, counts)
+        return count + self._pending[organisation, counts]
 
     async def _keep_flushing(self) -> None:
         while self._pending and not self._closing.is_set():
@@ -205,13 +199,15 @@ class Quota:
                 await self._flush()
 
     async def _flush(self) -> None:
-        pending, self._pending = self._pending, Counter()
-        if not pending:
+        if not self._pending:
             return
+        day = beijing.day(await self._now())
+        month = day[:MONTH]
+        pending, self._pending = self._pending, Counter()
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
-                for (organisation, day, counts), number in pending.items():
-                    key = quota_key(organisation, day[:MONTH])
+                for (organisation, counts), number in pending.items():
+                    key = quota_key(organisation, month)
                     pipe.hincrby(key, counts, number)
                     pipe.hincrby(key, f"{counts}:{day}", number)
                     pipe.pexpire(key, QUOTA_TTL_MS)
@@ -220,7 +216,7 @@ class Quota:
             # An answer that was lost counts twice: better than a call too many.
             self._pending.update(pending)
             raise
-        for (organisation, day, counts), number in pending.items():
-            count, month, at = self._readings.get((organisation, counts), (0, "", 0.0))
-            if month and day.startswith(month):
+        for (organisation, counts), number in pending.items():
+            count, read_month, at = self._readings.get((organisation, counts), (0, "", 0.0))
+            if read_month == month:
                 self._readings[organisation, counts] = count + number, month, at

@@ -1,0 +1,149 @@
+"""DingTalk's clock: one reading for the fleet, and what is counted by it where the clocks are apart."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.states import State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import beijing
+from dingrelay_tasks.message import digest
+from dingrelay_workers.dingtalk import clock as clock_module
+from dingrelay_workers.dingtalk.clock import DingTalkClock
+from dingrelay_workers.limiter.daily_limits import had_today
+from dingrelay_workers.limiter.quota import Quota
+from jobs import message
+from one_worker import one_worker
+
+DAY = 86_400.0
+
+
+async def redis_time(redis: Redis) -> float:
+    seconds, micros = await redis.time()
+    return seconds + micros / 1e6
+
+
+async def reading(redis: Redis, ahead: float, *, ago: float = 0.0) -> DingTalkClock:
+    """The clock of a process that gets an answer, made so many seconds ago by a clock so far ahead of Redis's."""
+    clock, came = DingTalkClock(redis), time.monotonic() - ago
+    shown = datetime.fromtimestamp(await redis_time(redis) + ahead - ago, UTC)
+    clock.observe("oapi", format_datetime(shown, usegmt=True), sent=came, came=came)
+    return clock
+
+
+def is_about(ahead: int | None, seconds: float) -> bool:
+    """Whether this is the offset; a ``Date`` shows whole seconds, and what is known is the least."""
+    return ahead is not None and -1.5 <= ahead / 1000 - seconds <= 0.5
+
+
+@pytest.mark.parametrize("ahead", [0.0, 40.0, -3_600.0, DAY])
+async def test_a_process_without_an_answer_has_the_reading_of_the_fleet(
+    redis: Redis, ahead: float
+) -> None:
+    other = DingTalkClock(redis)
+    assert await other.ahead() is None
+    assert is_about(await (await reading(redis, ahead)).ahead(), ahead)
+    new = DingTalkClock(redis)
+    assert is_about(await new.ahead(), ahead)
+    there = (await new.now()).timestamp() - await redis_time(redis)
+    assert -2 <= there - ahead <= 1
+
+
+async def test_answers_of_all_processes_narrow_the_reading_down(redis: Redis) -> None:
+    now = await redis_time(redis)
+    for part in (0.0, 0.2, 0.4, 0.6, 0.8):
+        clock, came = DingTalkClock(redis), time.monotonic()
+        # Its answer was made at the very end of the second that it shows, or in its midst.
+        shown = datetime.fromtimestamp(int(now) + 1_000, UTC)
+        sent = came - (now + 1_000 - int(now + 1_000)) - part
+        clock.observe("oapi", format_datetime(shown, usegmt=True), sent=sent, came=came)
+        await clock.ahead()
+    low, high = await redis.hmget(keys.DINGTALK_CLOCK, "low", "high")
+    assert float(high or 0) - float(low or 0) <= 2_000
+
+
+async def test_where_two_readings_contradict_the_newer_one_counts(redis: Redis) -> None:
+    """A clock was set: by an hour here, and a worker still has an answer from before."""
+    assert is_about(await (await reading(redis, 0)).ahead(), 0)
+    assert is_about(await (await reading(redis, 3_600)).ahead(), 3_600)
+    assert is_about(await (await reading(redis, 0, ago=30)).ahead(), 3_600)
+    assert is_about(await DingTalkClock(redis).ahead(), 3_600)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("at", "1"), ("at", "99999999999999"), ("history", "that of another server")],
+)
+async def test_a_reading_of_another_time_or_server_is_none(
+    redis: Redis, field: str, value: str
+) -> None:
+    await (await reading(redis, 40)).ahead()
+    await redis.hset(keys.DINGTALK_CLOCK, field, value)
+    assert await DingTalkClock(redis).ahead() is None
+    assert is_about(await (await reading(redis, 80)).ahead(), 80)
+
+
+async def test_a_reading_costs_few_round_trips_and_lives_ten_minutes(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = await reading(redis, 40)
+    ahead = await clock.ahead()
+    assert 0 < await redis.pttl(keys.DINGTALK_CLOCK) <= 600_000
+    await redis.delete(keys.DINGTALK_CLOCK)
+    assert await clock.ahead() == ahead
+    monkeypatch.setattr(clock_module, "EVERY", 0.0)
+    assert await clock.ahead() is None
+
+
+async def to_midnight(redis: Redis) -> int:
+    """Seconds from Redis's time to a minute of DingTalk's next day."""
+    now = datetime.fromtimestamp(await redis_time(redis), UTC).astimezone(beijing.BEIJING)
+    midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return round((midnight - now).total_seconds()) + 60
+
+
+async def test_no_copy_is_sent_where_dingtalk_is_in_another_day_than_redis(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> None:
+    """It drops a second copy in silence, and the job would be done."""
+    sandbox.set_clock(await to_midnight(redis))
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    for folder in folders:
+        folder.mkdir()
+    async with one_worker(sandbox, valkey_url, redis, folders[0]) as one:
+        # It has had no answer when it reserves for the first one.
+        assert await one.finish(await one.send(message(text="one"))) == State.DONE
+        assert await one.finish(await one.send(message(text="one"))) == State.DUPLICATE
+        async with one_worker(sandbox, valkey_url, redis, folders[1]) as two:
+            assert await two.finish(await two.send(message(text="one"))) == State.DUPLICATE
+            assert await two.finish(await two.send(message(text="two"))) == State.DONE
+        assert await one.finish(await one.send(message(text="two"))) == State.DUPLICATE
+    # The token is there, and no reading: one is taken before anything is reserved.
+    await redis.delete(keys.DINGTALK_CLOCK)
+    async with one_worker(sandbox, valkey_url, redis, folders[2]) as three:
+        assert await three.finish(await three.send(message(text="two"))) == State.DUPLICATE
+    assert await redis.exists(keys.DINGTALK_CLOCK)
+    assert sandbox.dropped() == []
+    assert len(sandbox.inbox("u1")["delivered"]) == 2
+
+
+async def test_months_and_previews_are_of_dingtalks_day(redis: Redis) -> None:
+    ahead = 40 * DAY
+    await (await reading(redis, ahead)).ahead()
+    there = datetime.fromtimestamp(await redis_time(redis) + ahead, UTC)
+    quota = Quota(redis, Settings.load(env="sandbox"))
+    quota.count("acme")
+    await quota.close()
+    assert await redis.hget(keys.quota("acme", beijing.month(there)), "calls") == b"1"
+    assert await quota.used("acme") == 1
+    had = keys.everyone("a", beijing.day(there))
+    content = digest({"msgtype": "text"})
+    await redis.hset(had, "job", content)
+    await redis.expire(had, 60)
+    assert await had_today(redis, "a", [("u1", content)]) == ({"u1"}, set())

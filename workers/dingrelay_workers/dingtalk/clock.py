@@ -1,0 +1,167 @@
+"""DingTalk's clock: what the ``Date`` of its answers shows of it, shared by the fleet through Redis.
+
+DingTalk counts messages by its own days, so nothing that depends on them is decided by another clock.
+Each process reads the time off DingTalk's answers. How far that is from Redis's clock is one value of
+the fleet: a worker that has no answer yet uses what others have measured.
+"""
+
+import time
+from asyncio import Lock
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import moment_of, transition
+from dingrelay_producers.store.scripts import run_async
+
+EVERY = 5.0
+"""Seconds between two readings of a host, and for which a process uses what it has read of the fleet's
+offset: clocks hardly move apart in that time."""
+RESOLUTION = 1.0
+"""Seconds of ``Date``: the answer was made within this time after it."""
+DRIFT = 1e-3
+"""Seconds a second by which two clocks may move apart; a poor quartz has a tenth of it."""
+
+_SHARE = transition("dingrelay_workers.dingtalk", "share_clock")
+
+
+@lru_cache(maxsize=4)  # answers of one second tell one moment
+def moment(date: str) -> datetime | None:
+    """Parse a ``Date``; None if it is invalid."""
+    try:
+        read = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """DingTalk's time less the monotonic clock, in seconds, between two bounds.
+
+    Attributes:
+        at: when the latest answer came that it follows from, by the monotonic clock.
+    """
+
+    low: float
+    high: float
+    at: float
+
+    def narrowed(self, known: "_Reading | None") -> "_Reading":
+        """This reading within an earlier one; itself where they contradict, since a clock was set."""
+        if known is None:
+            return self
+        drift = (self.at - known.at) * DRIFT
+        low, high = max(self.low, known.low - drift), min(self.high, known.high + drift)
+        return _Reading(low, high, self.at) if low <= high else self
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What Redis has told.
+
+    Attributes:
+        now: its time, in ms since the epoch.
+        sent: when it was asked, by the monotonic clock.
+        came: when the answer came.
+        ahead: how far DingTalk's clock is ahead of its own at least, in ms; None: no worker has a reading.
+    """
+
+    now: int
+    sent: float
+    came: float
+    ahead: int | None
+
+
+class DingTalkClock:
+    """The one way to DingTalk's time, seen from one process.
+
+    An answer was made between the moments at which its request left and it came, and within a
+    second after its ``Date``. What one answer leaves open, the next ones narrow down, whichever process got
+    them; where two contradict, the newer one counts. A reading is used for ten minutes, and only with
+    the Redis that it was made with: after a failover another clock shows the time.
+
+    Attributes:
+        measuring: held by who takes a reading where there is none.
+        undated: an answer of DingTalk's showed no time.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        """Sends nothing yet."""
+        self._redis = redis
+        self._readings: dict[str, _Reading] = {}
+        self._shared: _Shared | None = None
+        self._shared_reading = 0.0
+        self.measuring = Lock()
+        self.undated = False
+
+    def observe(self, host: str, date: str | None, *, sent: float, came: float) -> None:
+        """Take note of an answer's ``Date``; `sent` and `came` are of the monotonic clock."""
+        known = self._readings.get(host)
+        if known and came - known.at < EVERY:
+            return
+        read = moment(date) if date else None
+        if read is None:
+            self.undated = True
+            return
+        shown = read.timestamp()
+        reading = _Reading(shown - came, shown + RESOLUTION - sent, came)
+        self._readings[host] = reading.narrowed(known)
+
+    async def ahead(self) -> int | None:
+        """DingTalk's clock less Redis's in ms, at least, by the fleet's readings of the last ten minutes.
+
+        Returns:
+            None where there is none (`JobCalls.ahead` takes one).
+
+        Raises:
+            RedisError: Redis cannot be reached.
+        """
+        return (await self._current()).ahead
+
+    async def now(self) -> datetime:
+        """DingTalk's time; that of Redis where there is no reading.
+
+        Raises:
+            RedisError: Redis cannot be reached.
+        """
+        shared = await self._current()
+        gone = int((time.monotonic() - shared.came) * 1000)
+        return moment_of(shared.now + gone + (shared.ahead or 0))
+
+    async def _current(self) -> _Shared:
+        shared, own = self._shared, self._own()
+        unshared = own is not None and own.at > self._shared_reading
+        first = unshared and shared is not None and shared.ahead is None
+        if shared is None or first or time.monotonic() - shared.came > EVERY:
+            shared = self._shared = await self._exchanged(own if unshared else None)
+        return shared
+
+    def _own(self) -> _Reading | None:
+        """The reading of this process: that of the host whose clock is behind."""
+        return min(self._readings.values(), key=lambda reading: reading.low, default=None)
+
+    async def _exchanged(self, own: _Reading | None) -> _Shared:
+        """Read the fleet's offset, and share a reading of this process."""
+        shared = await self._run()
+        if own is None:
+            return shared
+        self._shared_reading = own.at
+        # Redis made its answer between the moments at which it was asked and came.
+        low = own.low * 1000 - (shared.now - shared.sent * 1000)
+        high = own.high * 1000 - (shared.now - shared.came * 1000)
+        return await self._run(low, high, (time.monotonic() - own.at) * 1000)
+
+    async def _run(self, *reading: float) -> _Shared:
+        sent = time.monotonic()
+        call = _SHARE.call(
+            [keys.DINGTALK_CLOCK], [keys.DINGTALK_CLOCK_TTL_MS, DRIFT, *map(repr, reading)]
+        )
+        answer: list[Any] = await run_async(self._redis, call)
+        now, *ahead = map(int, answer)
+        return _Shared(now, sent, time.monotonic(), ahead[0] if ahead else None)
