@@ -216,7 +216,7 @@ class DispatcherRun:
             await self._move(campaign, "cancel")
 
     async def _move(self, campaign: str, verb: Verb) -> None:
-        await move(self._database, self.resources.redis, campaign, verb)
+        await move(self.resources.settings, self._database, self.resources.redis, campaign, verb)
 
     async def _take_over(self, *, gated: bool = True) -> GatedDispatcher:
         """Another dispatcher has the lease; the others only seem to be gone."""

@@ -41,7 +41,7 @@ SEARCHES = (
     "/jobs?q=app:app1+since:9d",
     "/jobs?q=kind:robot-message+sender:sender3",
     "/dead/requeue?state=dead&code=60121",
-    f"/campaigns/drafts/{DRAFT}/check",
+    f"/campaigns/{DRAFT}/check",
 )
 _UNSHARED = """
 import runpy

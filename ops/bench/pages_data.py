@@ -11,8 +11,10 @@ from sqlalchemy import Connection, insert, text
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_tasks import MessageSend
 from dingrelay_workers.campaigns.documents import DraftContent
-from dingrelay_workers.campaigns.models import CampaignRow, DraftRow, IndexRow, ReviewRow
+from dingrelay_workers.campaigns.models import CampaignRow, IndexRow, ReviewRow
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
+from dingrelay_workers.campaigns.sources import Written
+from dingrelay_workers.campaigns.store import empty_row
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
@@ -161,29 +163,20 @@ def _directory(connection: Connection, people: int) -> None:
 
 
 def _draft(connection: Connection, number: int, people: int) -> None:
-    """A draft, and the broadcast that was made of it and waits for its approval."""
-    campaign = _broadcast(connection, number, people, "draft")
-    now = datetime.now(UTC)
+    """A draft, and a broadcast like it that is ready and waits for its approval."""
     text = {"msgtype": "text", "text": {"content": "x"}}
     content = {"name": "draft", "app": "app1", "message": text, "everyone": True}
-    draft = {
-        "id": DRAFT,
-        "app": "app1",
-        "name": "draft",
-        "document": DraftContent.parse(content).model_dump(mode="json"),
-        "file_name": "",
-        "version": 1,
-        "writers": ["u1"],
-        "campaign": campaign,
-        **dict.fromkeys(("created_by", "updated_by"), "u1"),
-        "updated_at": now,
-    }
-    _add(connection, DraftRow, draft)
+    draft = empty_row(DRAFT, Written(DraftContent.parse(content)), "u1")
+    _add(connection, CampaignRow, draft)
+    campaign = _broadcast(connection, number, people, "draft", content=draft["content"])
+    now = datetime.now(UTC)
     asked = {"campaign": campaign, "digest": "", "asked_by": "u1", "asked_at": now}
     _add(connection, ReviewRow, asked | {"decision": "", "decided_by": "", "reason": ""})
 
 
-def _broadcast(connection: Connection, number: int, people: int, state: str = "") -> str:
+def _broadcast(
+    connection: Connection, number: int, people: int, state: str = "", **fields: Any
+) -> str:
     campaign = f"{number:08x}-0000-4000-8000-{number:012x}"
     chunks, bits = people // SIZE, bits_for(people)
     row = {
@@ -201,6 +194,7 @@ def _broadcast(connection: Connection, number: int, people: int, state: str = ""
         **dict.fromkeys(("recipients", "accepted"), people),
         **dict.fromkeys(("chunks", "settled", "calls"), chunks),
         **dict.fromkeys(("duplicates", "malformed", "left_out", "failed"), 0),
+        **fields,
     }
     _add(connection, CampaignRow, row)
     _run(connection, CHUNKS, chunks, campaign=campaign)

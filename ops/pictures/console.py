@@ -77,7 +77,7 @@ def _fill() -> dict[str, str]:
     return {
         "console": "/",
         "console-person": "/people/u1",
-        "console-write": f"/campaigns/drafts/{asyncio.run(_draft())}/write",
+        "console-write": f"/campaigns/{asyncio.run(_draft())}/write",
         "console-broadcast": f"/campaigns/{made['id']}",
     }
 

@@ -199,12 +199,6 @@ class CampaignConflict(Conflict):
         self.campaign = campaign
 
 
-class DraftNotFound(ObjectNotFound):
-    """There is no draft of a campaign with this id."""
-
-    problem, withheld = en("no draft {:.40}"), en("no such draft")
-
-
 class DraftConflict(Conflict):
     """The draft of a campaign is not what it was when it was read.
 

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -23,10 +23,10 @@ from dingrelay_producers.client.campaign_documents import (
     Plan,
     SkippedRow,
 )
-from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Member
-from dingrelay_workers.campaigns import removal
+from dingrelay_workers.campaigns import lease, removal
 from dingrelay_workers.campaigns import store as stores
 from dingrelay_workers.campaigns.audience import CreationProgress
 from dingrelay_workers.campaigns.models import (
@@ -356,7 +356,7 @@ asyncio.run(creating)
 
 
 async def test_the_rest_of_a_crashed_creation_is_hidden_and_deleted(
-    campaigns: CampaignStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+    campaigns: CampaignStore, database_url: str
 ) -> None:
     command = [sys.executable, "-c", _KILLED, database_url]
     killed = await asyncio.to_thread(processes.run, command, capture_output=True)
@@ -371,11 +371,52 @@ async def test_the_rest_of_a_crashed_creation_is_hidden_and_deleted(
     assert await people(campaigns, users=["u1"]) == ["u1"]
     assert await rows_in_all(campaigns) == [2, 21, 0]
     async with campaigns.database.read() as connection:
-        assert await removal.hidden(connection) == []
-        monkeypatch.setattr(removal, "ABANDONED", timedelta(0))
-        assert await removal.hidden(connection) == [left["id"]], "the leader deletes it"
+        assert await removal.leftovers(connection) == []
+    await lose_lease(campaigns, left["id"])
+    async with campaigns.database.read() as connection:
+        assert await removal.leftovers(connection) == [left["id"]], "the leader deletes it"
     await removal.remove(campaigns.database, left["id"])
     assert await rows_in_all(campaigns) == [1, 1, 0]
+
+
+async def lose_lease(campaigns: CampaignStore, campaign: str) -> None:
+    """The process that writes a campaign was last alive a while ago."""
+    async with campaigns.database.read() as connection:
+        died_at = await lease.now(connection) - lease.SECONDS - 1
+    where = CampaignRow.id == campaign
+    await rows.change(campaigns.database, CampaignRow, where, lease_at=died_at)
+
+
+async def test_the_request_of_a_process_that_died_is_made_anew(campaigns: CampaignStore) -> None:
+    """Within a minute, and by the same request; what the first process had written is gone."""
+    made = (await campaigns.create(plan(users=[f"u{number}" for number in range(250)]))).id
+    died = {"state": State.CREATING, "chunks": 0, "recipients": 0}
+    async with campaigns.database.read() as connection:
+        alive = await lease.now(connection)
+    await rows.change(campaigns.database, CampaignRow, **died, lease="x", lease_at=alive)
+    with pytest.raises(CampaignConflict, match="is being created"):
+        await campaigns.create(plan(users=["u1"]), made)
+    await lose_lease(campaigns, made)
+    again = await campaigns.create(plan(users=["u1", "u2"]), made)
+    assert (again.id, again.stage, again.recipients) == (made, "ready", 2)
+    assert await rows_in_all(campaigns) == [1, 1, 0]
+    with pytest.raises(CampaignConflict, match="is being created"):
+        await campaigns.create(plan(users=["u1"]), made)
+
+
+async def test_what_0_2_0_left_while_it_created_or_deleted_goes(campaigns: CampaignStore) -> None:
+    made = (await campaigns.create(plan(users=["u1"]))).id
+    hour = timedelta(hours=1, seconds=1)
+    now = datetime.now(UTC)
+    for fields, gone in (
+        ({"created_at": now}, []),
+        ({"created_at": now, "ended_at": now}, [made]),
+        ({"created_at": now - hour, "ended_at": None}, [made]),
+    ):
+        of_0_2_0 = {"state": State.CREATING, "lease": None, "lease_at": None, **fields}
+        await rows.change(campaigns.database, CampaignRow, **of_0_2_0)
+        async with campaigns.database.read() as connection:
+            assert await removal.leftovers(connection) == gone, fields
 
 
 async def test_a_draft_whose_commit_was_not_answered_is_none(

@@ -86,7 +86,7 @@ async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None
 @on_sqlite
 async def test_a_campaign_that_has_not_ended_stays(database: Database) -> None:
     for state, chunk, error in (
-        (State.DRAFT, ChunkState.PENDING, "is draft: cancel it first, or wait for its end"),
+        (State.DRAFT, ChunkState.PENDING, "is ready: cancel it first, or wait for its end"),
         (State.RUNNING, ChunkState.PENDING, "is running: cancel it first"),
         (State.PAUSED, ChunkState.PENDING, "is paused: cancel it first"),
         (State.CANCELLED, ChunkState.QUEUED, "has calls under way: delete it once they have ended"),
@@ -125,7 +125,7 @@ async def test_a_deletion_that_was_broken_off_is_finished(
     assert campaign not in [row.id for row in await store.list(limit=9)]
     await store.database.dispose()
     with pytest.raises(CampaignNotFound):
-        await move(database, redis, campaign, "cancel")
+        await move(Settings.load(env="test"), database, redis, campaign, "cancel")
     # What is left of it may name a person.
     now = datetime.now(UTC)
     erasing = Erasing("u7", None, since=now + timedelta(hours=1), tombstone="x", now=now)

@@ -51,6 +51,7 @@ class Fleet:
     def __init__(self, redis: Redis, database: Database, settings: Settings) -> None:
         self.redis = redis
         self.database = database
+        self.settings = settings
         self.records = Records(redis, settings)
         self.now = NOON
         self.clock = 0.0
@@ -74,7 +75,7 @@ class Fleet:
         return campaign, dispatcher
 
     async def move(self, campaign: str, verb: Verb) -> None:
-        await move(self.database, self.redis, campaign, verb)
+        await move(self.settings, self.database, self.redis, campaign, verb)
 
     def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
         self.published += wakeups

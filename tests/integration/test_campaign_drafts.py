@@ -1,6 +1,7 @@
 """Drafts of campaigns: saved half-filled, by several editors; and people that they would not reach, on each database."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from redis.asyncio import Redis
 
 from campaigns import chunks, put, read
 from databases import on_sqlite, rows
+from dingrelay_producers.actor import ACTOR, Actor
+from dingrelay_producers.client.campaign_documents import CampaignPreview
 from dingrelay_producers.client.filters import CampaignFilter
-from dingrelay_producers.errors import CampaignConflict, DraftConflict, DraftNotFound
+from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, DraftConflict
 from dingrelay_producers.language import CHINESE, translated
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
@@ -18,17 +21,22 @@ from dingrelay_tasks import beijing
 from dingrelay_tasks.context import MessageCall
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Member
-from dingrelay_workers.campaigns.audience import people_of
-from dingrelay_workers.campaigns.drafts import LARGEST_FILE, Drafts
+from dingrelay_workers.campaigns import drafts as writing
+from dingrelay_workers.campaigns import estimate, removal
+from dingrelay_workers.campaigns.audience import Gathered, people_of
+from dingrelay_workers.campaigns.documents import CampaignSpec
+from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.findings import findings_of
-from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, IndexRow, State
 from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.campaigns.sources import LARGEST_FILE
+from dingrelay_workers.campaigns.store import Check
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage
 from jobs import claimed, queued
 from organisations import organise
-from rows import change
+from rows import change, count
 
 
 @pytest.fixture
@@ -70,20 +78,38 @@ async def test_a_file_is_kept_beside_the_text(drafts: Drafts) -> None:
         await drafts.put_file(made.id, 3, "people.csv", b"x" * (LARGEST_FILE + 1), "ann")
 
 
-async def test_the_latest_drafts_of_some_apps_are_listed(drafts: Drafts) -> None:
+@pytest.fixture
+def campaigns(each_settings: Settings, database: Database) -> CampaignService:
+    return CampaignService(each_settings, database)
+
+
+async def test_drafts_are_campaigns_of_the_list(
+    drafts: Drafts, campaigns: CampaignService, database: Database
+) -> None:
     for app in ("hr", "it", "hr"):
-        await drafts.create({"app": app}, "ann")
-    ours = await drafts.list({"hr"})
-    assert [draft.content.app for draft in ours] == ["hr", "hr"]
-    assert ours[0].updated_at >= ours[1].updated_at
-    assert len(await drafts.list(limit=2)) == 2
-    await drafts.delete(ours[0].id)
-    assert [draft.id for draft in await drafts.list({"hr"})] == [ours[1].id]
-    with pytest.raises(DraftNotFound):
+        await drafts.create({"app": app, "pasted": "u1 " * 10_000, "message": TEXT}, "ann")
+    listed = await campaigns.list(CampaignFilter(apps={"hr"}), limit=9)
+    assert [(row.app, row.state, row.stage) for row in listed] == [("hr", "draft", "draft")] * 2
+    assert listed[0].created_at >= listed[1].created_at
+    assert [len(row.model_dump_json()) < 2_000 for row in listed] == [True, True]
+    assert (await campaigns.show(listed[0].id)).message == TEXT
+    await campaigns.delete(listed[0].id, wait=True)
+    assert [row.id for row in await campaigns.list(CampaignFilter(apps={"hr"}), limit=9)] == [
+        listed[1].id
+    ]
+    for ask in (drafts.get, campaigns.status, campaigns.preview, campaigns.report):
+        with pytest.raises(CampaignNotFound):
+            await ask(listed[0].id)
+    with pytest.raises(CampaignNotFound):
         await drafts.freeze("nothing", 1, "ann")
-    for ask in (drafts.get, drafts.delete, drafts.check):
-        with pytest.raises(DraftNotFound):
-            await ask(ours[0].id)
+
+
+async def test_a_draft_that_is_left_alone_is_deleted(drafts: Drafts, database: Database) -> None:
+    made = await drafts.create({"name": "party"}, "ann")
+    for ago, state in ((writing.KEPT - DAY, "draft"), (writing.KEPT + DAY, "deleting")):
+        await change(database, CampaignRow, updated_at=datetime.now(UTC) - ago)
+        await writing.delete_before(database, datetime.now(UTC) - writing.KEPT)
+        assert (await read(database, made.id)).state == state
 
 
 @on_sqlite
@@ -117,6 +143,7 @@ async def organisation(database: Database) -> None:
     await organise(database, {1: [], 2: two, 3: three}, {1: (2, 3)})
 
 
+DAY = timedelta(days=1)
 TEXT = {"msgtype": "text", "text": {"content": "{姓名}，明天放假"}}
 
 
@@ -147,43 +174,149 @@ async def test_people_of_one_name_differ_by_their_departments(drafts: Drafts) ->
 
 
 @pytest.mark.usefixtures("organisation")
-async def test_a_frozen_draft_is_one_campaign(drafts: Drafts, database: Database) -> None:
+async def test_a_draft_is_the_campaign_that_it_becomes(
+    drafts: Drafts, campaigns: CampaignService, database: Database
+) -> None:
     made = await drafts.create({"name": "party", "message": TEXT, "departments": [1]}, "ann")
     put, _ = await drafts.put_file(made.id, 1, "more.csv", "工号,姓名\n,x\n".encode(), "bob")
-    first = await drafts.freeze(made.id, put.version, "cho")
-    assert (await drafts.freeze(made.id, put.version, "cho")).id == first.id
-    row = await read(database, first.id)
-    assert (row.state, row.recipients, row.malformed) == ("draft", 4, 1)
+    for _ in range(2):
+        frozen = await drafts.freeze(made.id, put.version, "cho")
+        assert (frozen.id, frozen.state, frozen.stage) == (made.id, "draft", "ready")
+    row = await read(database, made.id)
+    assert (row.recipients, row.malformed) == (4, 1)
     assert row.writers == ["ann", "bob", "cho"]
-    texts = [each.message["text"]["content"] for each in await chunks(database, first.id)]
+    texts = [each.message["text"]["content"] for each in await chunks(database, made.id)]
     assert "安娜，明天放假" in texts
     fewer = {"without_pasted": "Bob Lee", "without_departments": [3]}
     saved = await drafts.save(made.id, put.version, fewer, "ann")
-    second = await drafts.freeze(made.id, saved.version, "ann")
-    assert await users_of(database, second.id) == ["a1"]
-    assert (await drafts.get(made.id)).campaign == second.id
-    assert (await read(database, first.id)).state == "creating"  # hidden until it is deleted
-    others = {"name": "rest", "departments": [1], "without_campaigns": [second.id]}
+    assert (saved.stage, saved.version) == ("draft", put.version + 1)
+    assert await users_of(database, made.id) == []
+    report = await campaigns.report(made.id)
+    assert (report.recipients, set(report.outcomes.values())) == (0, {0})
+    assert (await campaigns.people(made.id, limit=9))[0] == []
+    with pytest.raises(CampaignConflict, match="is a draft: make it ready first"):
+        await campaigns.move(made.id, "start")
+    await drafts.freeze(made.id, saved.version, "ann")
+    assert await users_of(database, made.id) == ["a1"]
+    assert len(await campaigns.list(CampaignFilter(), limit=9)) == 1
+    others = {"name": "rest", "departments": [1], "without_campaigns": [made.id]}
     rest = await drafts.create({**others, "message": TEXT}, "ann")
-    frozen = await drafts.freeze(rest.id, 1, "ann")
-    assert await users_of(database, frozen.id) == ["b1", "c1", "c2"]
+    await drafts.freeze(rest.id, 1, "ann")
+    assert await users_of(database, rest.id) == ["b1", "c1", "c2"]
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_what_is_left_of_an_earlier_version_goes(drafts: Drafts, database: Database) -> None:
+    made = await drafts.create({"name": "party", "message": TEXT, "departments": [1]}, "ann")
+    await drafts.freeze(made.id, 1, "ann")
+    await drafts.save(made.id, 1, {"name": "picnic"}, "ann")
+    assert [await count(database, table) for table in (ChunkRow, IndexRow)] == [3, 1]
+    await removal.remove(database, made.id)
+    assert [await count(database, table) for table in (ChunkRow, IndexRow)] == [0, 0]
+    assert (await drafts.get(made.id)).content.name == "picnic"
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_a_correction_voids_the_approval_and_loses_no_one(
+    drafts: Drafts, campaigns: CampaignService, database: Database
+) -> None:
+    """A wrong field shows in the next check; the draft stays with its people, and the old text is gone."""
+    made = await drafts.create({"name": "party", "message": TEXT, "departments": [1]}, "ann")
+    await drafts.freeze(made.id, 1, "ann")
+    ACTOR.set(Actor("console", "ann", person="ann"))
+    await campaigns.request_review(made.id)
+    ACTOR.set(Actor("console", "bob", person="bob"))
+    await campaigns.approve(made.id)
+    wrong = {"msgtype": "text", "text": {"content": "{没有}，明天上班"}}
+    saved = await drafts.save(made.id, 1, {"message": wrong}, "ann")
+    assert (await campaigns.review(made.id)).state == "none"
+    assert await campaigns.waiting_reviews("bob", None) == []
+    with pytest.raises(CampaignConflict, match="is a draft"):
+        await campaigns.move(made.id, "start")
+    with pytest.raises(ContractError, match="is no field of"):
+        await drafts.freeze(made.id, saved.version, "ann")
+    (listed,) = await campaigns.list(CampaignFilter(), limit=9)
+    assert (listed.id, listed.stage) == (made.id, "draft")
+    back = await drafts.save(made.id, saved.version, {"message": TEXT}, "ann")
+    frozen = await drafts.freeze(made.id, back.version, "ann")
+    assert (frozen.recipients, (await campaigns.review(made.id)).state) == (4, "none")
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_a_copy_keeps_the_text_as_written_and_the_people(
+    drafts: Drafts, campaigns: CampaignService, database: Database
+) -> None:
+    text = {"msgtype": "text", "text": {"content": "写 {{姓名}} 的地方"}}
+    content = {"name": "party", "message": text, "departments": [3], "pasted": "a1"}
+    made = await drafts.create({**content, "start_at": "2026-12-24T09:00:00+08:00"}, "ann")
+    put, _ = await drafts.put_file(made.id, 1, "x.csv", b"userid\nb1\n", "ann")
+    await drafts.freeze(made.id, put.version, "ann")
+    await campaigns.move(made.id, "cancel")
+    copy = await drafts.copy(made.id, "bob")
+    assert copy.content == put.content.model_copy(update={"start_at": None})
+    assert (copy.file_name, copy.file_bytes, copy.created_by) == ("x.csv", 10, "bob")
+    frozen = await drafts.freeze(copy.id, 1, "bob")
+    assert frozen.message["text"]["content"] == "写 {姓名} 的地方"
+    assert await users_of(database, copy.id) == ["b1", "a1", "c1", "c2"]
+
+
+@pytest.mark.usefixtures("organisation")
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_campaign_made_in_one_request_is_changed_and_copied(
+    drafts: Drafts, campaigns: CampaignService, database: Database, kept: bool
+) -> None:
+    """Campaigns of 0.2.0, and of people that no draft could name, have them in a file of userids."""
+    text = {"msgtype": "text", "text": {"content": "{{姓名}}"}}
+    plan: Any = {"name": "party", "message": text, "users": ["a1", "b1", "c1"]}
+    if not kept:
+        plan |= {"everyone": True, "without_users": ["c2"]}
+    made = await campaigns.create(plan)
+    if not kept:
+        await change(database, CampaignRow, content=None)
+    copy = await drafts.copy(made.id, "bob")
+    saved = await drafts.save(made.id, 1, {"name": "picnic"}, "ann")
+    for draft in (copy, saved):
+        frozen = await drafts.freeze(draft.id, draft.version, "ann")
+        assert frozen.message["text"]["content"] == "{姓名}"
+        assert await users_of(database, draft.id) == ["a1", "b1", "c1"]
+
+
+async def test_a_lease_is_lost_to_an_editor(
+    drafts: Drafts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await drafts.create({"name": "party", "message": PLAIN, "pasted": "u1"}, "ann")
+    check = estimate.check
+
+    def slow(settings: Settings, database: Database) -> Check:
+        found = check(settings, database)
+
+        async def then_save(spec: CampaignSpec, gathered: Gathered) -> CampaignPreview | None:
+            await drafts.save(made.id, 1, {"name": "picnic"}, "bob")
+            return await found(spec, gathered)
+
+        return then_save
+
+    monkeypatch.setattr(estimate, "check", slow)
+    with pytest.raises(CampaignConflict, match="was changed just now"):
+        await drafts.freeze(made.id, 1, "ann")
+    monkeypatch.undo()
+    assert (await drafts.freeze(made.id, 2, "ann")).name == "picnic"
 
 
 @pytest.mark.usefixtures("organisation")
 async def test_the_check_is_stored_with_the_campaign(
-    drafts: Drafts, each_settings: Settings, database: Database
+    drafts: Drafts, campaigns: CampaignService
 ) -> None:
-    campaigns = CampaignService(each_settings, database)
     content = {"pasted": "a1 b1 c1 没有", "without_pasted": "b1"}
     made = await drafts.create({"name": "party", "message": TEXT, **content}, "ann")
-    checked = await drafts.check(made.id)
+    checked = await campaigns.preview(made.id)
     found = (await drafts.freeze(made.id, 1, "ann")).preview
     assert found
     moments = ("checked_at", "starts_at", "ends_at")
     varies = {name: getattr(found, name) for name in moments}
     assert found == checked.model_copy(update={"first": [], **varies})
     assert (found.recipients, found.excluded, len(found.skipped)) == (2, 1, 1)
-    frozen = await campaigns.status(str((await drafts.get(made.id)).campaign))
+    frozen = await campaigns.status(made.id)
     assert (frozen.excluded, frozen.skipped, frozen.preview) == (1, found.skipped, found)
     words = translated(frozen.skipped[0].problem, CHINESE), translated(found.limit, CHINESE)
     assert words == ("通讯录中没有 没有", "每秒 20 次调用")
@@ -207,18 +340,22 @@ async def test_a_draft_is_frozen_while_redis_is_away(database_url: str, database
 
 
 @pytest.mark.usefixtures("organisation")
-async def test_a_started_campaign_leaves_its_draft_as_it_is(
+async def test_a_started_campaign_is_copied_and_not_changed(
     drafts: Drafts, database: Database
 ) -> None:
     made = await drafts.create({"name": "party", "message": TEXT, "pasted": "a1"}, "ann")
     with pytest.raises(DraftConflict):
         await drafts.freeze(made.id, 2, "ann")
-    frozen = await drafts.freeze(made.id, 1, "ann")
+    await drafts.freeze(made.id, 1, "ann")
     await change(database, CampaignRow, state=State.RUNNING)
-    saved = await drafts.save(made.id, 1, {"pasted": "b1"}, "ann")
-    with pytest.raises(CampaignConflict, match="is running: write another draft"):
-        await drafts.freeze(made.id, saved.version, "ann")
-    assert await users_of(database, frozen.id) == ["a1"]
+    for ask in (
+        drafts.save(made.id, 1, {"pasted": "b1"}, "ann"),
+        drafts.put_file(made.id, 1, "", None, "ann"),
+        drafts.freeze(made.id, 1, "ann"),
+    ):
+        with pytest.raises(CampaignConflict, match="is running: copy it, and change the copy"):
+            await ask
+    assert await users_of(database, made.id) == ["a1"]
 
 
 @on_sqlite
@@ -237,7 +374,7 @@ async def test_incomplete_drafts_are_not_frozen(drafts: Drafts) -> None:
         with pytest.raises(ContractError) as caught:
             await drafts.freeze(made.id, 1, "ann")
         assert caught.value.field == field
-        assert (await drafts.get(made.id)).campaign is None, content
+        assert (await drafts.get(made.id)).stage == "draft", content
 
 
 PLAIN = {"msgtype": "text", "text": {"content": "明天放假"}}
@@ -287,25 +424,27 @@ async def drafted(drafts: Drafts, pasted: str, **fields: Any) -> str:
 
 @pytest.mark.usefixtures("staff")
 async def test_unreachable_people_are_counted(
-    drafts: Drafts, redis: Redis, database_url: str
+    drafts: Drafts, campaigns: CampaignService, redis: Redis, database_url: str
 ) -> None:
     await see(redis, departments=[2], users=[])
     await send(redis, "u1", PLAIN)
     await fill_day(redis, "u2")
-    found = await drafts.check(await drafted(drafts, "u1 u2 u3 u4 u5 u1 没有"))
+    found = await campaigns.preview(await drafted(drafts, "u1 u2 u3 u4 u5 u1 没有"))
     assert (found.recipients, found.duplicates, found.malformed) == (5, 1, 1)
     assert (found.not_in_directory, found.left, found.out_of_range) == (1, 1, 1)
     assert found.absent == []
     assert (found.had_it_today, found.at_daily_limit) == (1, 1)
     assert [row.line for row in found.skipped] == [1]
-    assert rows(database_url, "select count(*) as n from campaigns") == [{"n": 0}]
+    assert rows(database_url, "select count(*) as n from campaign_chunks") == [{"n": 0}]
 
 
 @pytest.mark.usefixtures("staff")
-async def test_a_pasted_word_that_the_directory_does_not_know_is_no_person(drafts: Drafts) -> None:
+async def test_a_pasted_word_that_the_directory_does_not_know_is_no_person(
+    drafts: Drafts, campaigns: CampaignService
+) -> None:
     pasted, problem = "u1\n1390000，u2", "1390000 is no person in the directory"
     for message in (PLAIN, TEXT):
-        found = await drafts.check(await drafted(drafts, pasted, message=message))
+        found = await campaigns.preview(await drafted(drafts, pasted, message=message))
         skipped = [(row.line, row.problem, row.pasted) for row in found.skipped]
         assert (found.recipients, skipped) == (2, [(2, problem, True)])
     parsed = await drafts.parse_pasted("default", pasted)
@@ -313,12 +452,14 @@ async def test_a_pasted_word_that_the_directory_does_not_know_is_no_person(draft
 
 
 @pytest.mark.usefixtures("staff")
-async def test_a_file_may_name_people_that_only_dingtalk_knows(drafts: Drafts) -> None:
+async def test_a_file_may_name_people_that_only_dingtalk_knows(
+    drafts: Drafts, campaigns: CampaignService
+) -> None:
     name = await drafted(drafts, "")
     users = ["u1", "u5", *(f"x{number:02}" for number in range(12))]
     file = "\n".join(["userid", *users, "a b"]).encode()
     await drafts.put_file(name, 1, "people.csv", file, "ann")
-    found = await drafts.check(name)
+    found = await campaigns.preview(name)
     assert (found.recipients, found.not_in_directory, found.left) == (14, 13, 1)
     assert found.absent == users[2:12]
     (words,) = [each.words for each in findings_of(found) if "x00" in each.words]
@@ -328,10 +469,12 @@ async def test_a_file_may_name_people_that_only_dingtalk_knows(drafts: Drafts) -
 
 
 @pytest.mark.usefixtures("staff")
-async def test_each_gets_a_text_of_their_own(drafts: Drafts, redis: Redis) -> None:
+async def test_each_gets_a_text_of_their_own(
+    drafts: Drafts, campaigns: CampaignService, redis: Redis
+) -> None:
     await send(redis, "u2", {"msgtype": "text", "text": {"content": "员工2，明天放假"}})
     await send(redis, "u1", PLAIN)
-    found = await drafts.check(await drafted(drafts, "u1 u2 u3 u4", message=TEXT))
+    found = await campaigns.preview(await drafted(drafts, "u1 u2 u3 u4", message=TEXT))
     assert (found.calls, found.plain_calls, found.had_it_today) == (4, 1, 1)
     names = [(f"u{number}", f"员工{number}") for number in (1, 2, 3)]
     assert [(one.userid, one.name) for one in found.first] == names
@@ -340,7 +483,9 @@ async def test_each_gets_a_text_of_their_own(drafts: Drafts, redis: Redis) -> No
 
 @on_sqlite
 @pytest.mark.usefixtures("staff")
-async def test_the_range_of_the_app_is_the_last_one_read(drafts: Drafts, redis: Redis) -> None:
+async def test_the_range_of_the_app_is_the_last_one_read(
+    drafts: Drafts, campaigns: CampaignService, redis: Redis
+) -> None:
     draft = await drafted(drafts, "", departments=[1])
     ranges: tuple[tuple[dict[str, Any] | None, int | None], ...] = (
         (None, None),
@@ -352,24 +497,27 @@ async def test_the_range_of_the_app_is_the_last_one_read(drafts: Drafts, redis: 
     for seen, outside in ranges:
         if seen is not None:
             await see(redis, **seen)
-        found = await drafts.check(draft)
+        found = await campaigns.preview(draft)
         assert (found.recipients, found.out_of_range) == (4, outside), seen
 
 
-async def test_without_a_directory_nothing_of_it_is_counted(drafts: Drafts) -> None:
-    found = await drafts.check(await drafted(drafts, "u1 u2"))
+async def test_without_a_directory_nothing_of_it_is_counted(
+    drafts: Drafts, campaigns: CampaignService
+) -> None:
+    found = await campaigns.preview(await drafted(drafts, "u1 u2"))
     assert (found.not_in_directory, found.left, found.out_of_range) == (None, None, None)
     assert (found.had_it_today, found.at_daily_limit) == (0, 0)
 
 
 async def test_campaigns_that_run_already_take_their_time(
-    drafts: Drafts, database: Database
+    drafts: Drafts, campaigns: CampaignService, database: Database
 ) -> None:
     await put(database, app="other", people=2)
     name = await drafted(drafts, "u1 u2")
-    assert (await drafts.check(name)).waiting_minutes == 0
+    assert (await campaigns.preview(name)).waiting_minutes == 0
     await put(database, people=2)
-    await change(database, CampaignRow, recipients=1_000_000, chunks=10_000)
-    found = await drafts.check(name)
+    running = CampaignRow.state == State.RUNNING
+    await change(database, CampaignRow, running, recipients=1_000_000, chunks=10_000)
+    found = await campaigns.preview(name)
     assert found.waiting_minutes == pytest.approx(205.8, abs=0.1)
     assert (found.ends_at - found.starts_at).total_seconds() / 60 == pytest.approx(205.8, abs=0.1)

@@ -62,7 +62,7 @@ class Fleet:
 
     async def move(self, campaign: str, verb: Verb) -> None:
         """A person moves it, and the dispatcher does its work."""
-        await move(self.database, self.redis, campaign, verb)
+        await move(Settings.load(), self.database, self.redis, campaign, verb)
         await self.tick()
 
     async def work(self, wakeups: Iterable[Wakeup]) -> None:
@@ -129,7 +129,7 @@ async def test_sql_decides_after_a_restore(fleet: Fleet, sandbox: SandboxAdmin, 
     assert (audit["delivered"], audit["dropped"]) == (calls, {})
 
     if since == "paused":
-        await move(fleet.database, fleet.redis, campaign, "resume")
+        await move(Settings.load(), fleet.database, fleet.redis, campaign, "resume")
     if since in {"paused", "released again"}:
         await fleet.tick()
         await fleet.work(fleet.wakeups[-2:])

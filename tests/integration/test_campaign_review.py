@@ -71,7 +71,7 @@ async def test_a_draft_starts_once_another_person_approved_it(
     await campaigns.move(campaign, "start")
     await campaigns.move(campaign, "start")  # its own state changes nothing
     assert (await campaigns.status(campaign)).state == State.RUNNING
-    with pytest.raises(CampaignConflict, match="only a draft"):
+    with pytest.raises(CampaignConflict, match="only one that is ready"):
         await by("ann", campaigns).request_review(campaign)
 
 

@@ -97,7 +97,7 @@ async def test_asyncio_has_the_same(settings: Settings) -> None:
         await campaign.cancel()
         assert (await campaign.wait()).state.ended
         assert (await campaign.preview()).calls == 1
-        with pytest.raises(CampaignConflict, match="is draft: cancel it first"):
+        with pytest.raises(CampaignConflict, match="is ready: cancel it first"):
             await (await plan.create()).delete()
         # As in a notebook: the synchronous client where a loop runs already.
         assert client.client.campaign_ref(campaign.id).status().id == campaign.id

@@ -89,8 +89,8 @@ async def stored(settings: Settings, draft: str) -> CampaignDraft:
 
 
 async def made(writer: Browser, draft: str, then: str = "send") -> str:
-    """The path of the broadcast that is made of a draft."""
-    assert await writer.submit(f"{draft}/review", f"{draft}/made", then=then) == 303
+    """The path of the broadcast once its draft is ready."""
+    assert await writer.submit(f"{draft}/review", f"{draft}/freeze", then=then) == 303
     return writer.location.partition("?")[0]
 
 
@@ -127,7 +127,7 @@ async def test_a_broadcast_goes_out_through_a_second_person(
     assert "<td>wang</td>" in await writer.text("/people/u20")
     status = await CampaignService(settings).status(campaign.rpartition("/")[2])
     assert (status.state, status.recipients) == ("running", 6)
-    assert draft not in await writer.text("/campaigns")
+    assert "a draft" not in await writer.text("/campaigns")
     assert f"What {escape(HOSTILE)}20 gets" in await writer.text(campaign)
     for verb, state in (("pause", "paused"), ("resume", "running")):
         assert await writer.submit(campaign, f"{campaign}/{verb}") == 303
@@ -163,8 +163,8 @@ async def test_a_double_click_makes_and_starts_one_broadcast(
     writer: Browser, settings: Settings
 ) -> None:
     draft = await written(writer)
-    form = (await writer.forms(f"{draft}/review"))[f"{draft}/made"] | {"then": "send"}
-    made_at = [writer.post(f"{draft}/made", form) for _ in range(3)]
+    form = (await writer.forms(f"{draft}/review"))[f"{draft}/freeze"] | {"then": "send"}
+    made_at = [writer.post(f"{draft}/freeze", form) for _ in range(3)]
     assert set(await asyncio.gather(*made_at)) == {303}
     (found,) = await CampaignService(settings).list(CampaignFilter(), limit=9)
     start = f"/campaigns/{found.id}/start"
@@ -173,22 +173,36 @@ async def test_a_double_click_makes_and_starts_one_broadcast(
     assert set(await asyncio.gather(*starts)) == {303}
 
 
-async def test_a_change_after_the_approval_makes_another_broadcast(
+async def test_a_change_after_the_approval_makes_it_a_draft_again(
     writer: Browser, settings: Settings
 ) -> None:
     draft = await written(writer, everyone="1")
-    campaign = await made(writer, draft, then="ask")
+    assert await made(writer, draft, then="ask") == draft
+    async with writer.another("li", "approve") as reviewer:
+        assert await reviewer.submit(draft, f"{draft}/approve") == 303
+    assert "voids its approval" in await writer.text(f"{draft}/choose")
+    form = (await writer.forms(f"{draft}/start"))[f"{draft}/start"]
     await writer.submit(f"{draft}/choose", pasted="u99", everyone="1")
-    changed = await made(writer, draft)
-    assert changed != campaign
-    assert await writer.status(campaign) == 404
-    former, later = (each.rpartition("/")[2] for each in (campaign, changed))
-    [row] = await AuditService(settings).list(AuditFilter(action="replace"), limit=9)
-    assert (row.object, row.after) == (former, {"replaced_by": later})
+    assert await writer.post(f"{draft}/start", form) == 409
+    assert "a draft" in await writer.text("/campaigns")
+    assert await writer.status(draft) == 303
+    assert await made(writer, draft) == draft
+    assert (await CampaignService(settings).review(draft.rpartition("/")[2])).holds
     await writer.sign_in("wang", "admin")
-    page = await writer.text("/settings/audit")
-    assert (f'{campaign}"' in page, f'{changed}"' in page) == (False, True)
-    assert (await CampaignService(settings).review(changed.split("/")[-1])).holds
+    assert f'{draft}"' in await writer.text("/settings/audit")
+
+
+async def test_a_scheduled_broadcast_is_shown_as_that(writer: Browser) -> None:
+    draft = await written(writer)
+    time = {"start_at": "2099-01-01T09:00", "error_share": "10"}
+    assert await writer.submit(f"{draft}/review", **time) == 303
+    await made(writer, draft)
+    assert "ready, not sent yet" in await writer.text("/campaigns")
+    assert await writer.submit(f"{draft}/start") == 303
+    for page in (draft, "/campaigns"):
+        text = await writer.text(page)
+        assert ("scheduled" in text, "is being sent" in text) == (True, False)
+    assert await writer.status(f"{draft}/write") == 409
 
 
 async def test_the_second_person_sees_which_people_were_chosen(
@@ -200,7 +214,7 @@ async def test_the_second_person_sees_which_people_were_chosen(
     assert (await upload(writer, draft, b"userid\nu30\nu31\n", "list.csv"))[0] == 303
     campaign = await made(writer, draft, then="ask")
     # The page is renewed every few seconds: it shows what the one check found.
-    for check in ("of_draft", "of_plan"):
+    for check in ("of_ready", "of_plan"):
         monkeypatch.delattr(estimate, check)
     async with writer.another("li", "approve") as reviewer:
         page = await reviewer.text(campaign)
@@ -304,7 +318,13 @@ async def test_a_draft_of_an_app_of_others_is_not_there(
     async with writer.another("chen", "view") as viewer:
         assert await viewer.status(f"{draft}/write") == 403
         page = await viewer.text("/campaigns")
-        assert ("/campaigns/new" in page, draft in page) == (False, False)
+        assert ("/campaigns/new" in page, draft in page) == (False, True)
+        assert f"{draft}/" not in (await viewer.text(draft)).replace(f"{draft}/people", "")
+    await rows.put(writer.database, UserRow, {"userid": "clerk", "name": "clerk"})
+    await writer.give("clerk", "write", apps=["hr"])
+    await writer.come_in("clerk")
+    assert await writer.status(f"{draft}/write") == 404
+    assert draft not in await writer.text("/campaigns")
 
 
 async def test_people_of_a_broadcast_of_others_are_not_left_out(
@@ -353,7 +373,6 @@ async def test_no_page_waits_for_a_check(writer: Browser, monkeypatch: pytest.Mo
 
     draft = await written(writer, pasted="u20,u21")
     campaign = await made(writer, draft)
-    held(Drafts, "check")
     held(CampaignService, "preview")
     pages = [f"{draft}/check", f"{campaign}/start"]
     for page in pages:
@@ -363,7 +382,7 @@ async def test_no_page_waits_for_a_check(writer: Browser, monkeypatch: pytest.Mo
     may_end.set()
     for page in pages * 2:
         assert "2 people in 2 calls" in await writer.text(page)
-    assert asked == [each.split("/")[3 if "drafts" in each else 2] for each in (draft, campaign)]
+    assert asked == [draft.split("/")[2]] * 2
     changed = {"name": "party", "app": "default", "msgtype": "text", "text.content": "another text"}
     assert await writer.submit(f"{draft}/write", **changed) == 303
     await writer.text(f"{draft}/check")

@@ -40,7 +40,9 @@ async def test_a_waiting_writer_reads_anew(postgres_url: str, redis: Redis, isol
 
     campaign = await campaigns.put(database)
     async with database.write(f"campaign {campaign}") as connection:
-        pausing = asyncio.create_task(move(database, redis, campaign, "pause"))
+        pausing = asyncio.create_task(
+            move(Settings.load(env="test"), database, redis, campaign, "pause")
+        )
         await wait_until_async(waits, what="the other writer waits")
         await connection.execute(update(CampaignRow).values(weight=7))
     await pausing

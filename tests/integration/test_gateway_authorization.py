@@ -59,8 +59,9 @@ BODIES: Mapping[str, dict[str, Any]] = {
     "freezeDraft": {"version": 1},
 }
 """Operations on what is there → what they ask for."""
+DRAFTING = {"createDraft", "getDraft", "saveDraft", "freezeDraft", "copyCampaign"}
+"""Operations on campaigns that are written."""
 NOUNS = {
-    "campaign-drafts": "campaigns",
     "campaign-previews": "campaigns",
     "dead": "jobs",
     "people": "directory",
@@ -156,7 +157,7 @@ class Deployment:
 
     def add_draft(self, body: Mapping[str, Any]) -> str:
         """A draft; its id."""
-        made = self.gateway.ask("POST", "/v1/campaign-drafts", body, key=self.admin)
+        made = self.gateway.ask("POST", "/v1/campaigns/drafts", body, key=self.admin)
         assert made.status == 201, made.content
         return str(made.json["id"])
 
@@ -319,13 +320,11 @@ def request_of(  # noqa: C901, PLR0912 - a table of operations
         permitted = held.names(**names | {"lane": "bulk"})
         del names["lane"]
         return Request(path, {"name": "n", "message": TEXT, "users": ["u1"], **names}, permitted)
-    if path.startswith("/v1/campaign-drafts"):
+    if operation in DRAFTING:
         names = {"app": app, "sender": sender or SENDERS[0]}
         content = {"name": "n", "message": TEXT, "pasted": "u1", **names}
         if operation == "createDraft":
             return Request(path, content, held.names(**names, lane="bulk"))
-        if operation == "listDrafts":
-            return Request(path)
         path = path.replace("{id}", deployment.add_draft(content))
         seen = held.sees(names["sender"], app) and "bulk" in held.grant.lanes
         return Request(path, BODIES.get(operation), seen)

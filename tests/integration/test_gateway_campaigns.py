@@ -82,7 +82,7 @@ def test_each_verb_moves_the_campaign(crm: Ask, callers: dict[str, Ask]) -> None
     other = crm("POST", "/v1/campaigns", NEWS).headers["Location"]
     for refused, why in (
         (crm("POST", f"{place}/start"), "is cancelled"),
-        (crm("DELETE", other), "is draft: cancel it first"),
+        (crm("DELETE", other), "is ready: cancel it first"),
     ):
         assert (refused.status, refused.json["type"]) == (409, "urn:dingrelay:problem:conflict")
         assert why in refused.json["detail"]

@@ -107,7 +107,7 @@ def test_a_request_goes_to_the_cell_that_it_names(
     campaign = {"name": "n", "app": "shop", "message": TEXT, "users": ["u1"]}
     place = every("POST", "/v1/campaigns", campaign).headers["Location"]
     assert every("GET", place).json["app"] == "shop"
-    place = every("POST", "/v1/campaign-drafts", {"app": "shop"}).headers["Location"]
+    place = every("POST", "/v1/campaigns/drafts", {"app": "shop"}).headers["Location"]
     assert every("PATCH", place, {"version": 1, "name": "n"}).json["version"] == 2
     endpoint = {"name": "n", "url": "https://example.com/hook", "types": ["job.*"]}
     both = {**endpoint, "apps": ["default", "shop"]}

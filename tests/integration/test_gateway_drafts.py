@@ -1,6 +1,7 @@
-"""``/v1/campaign-drafts`` on a real socket, database and Valkey."""
+"""``/v1/campaigns`` before their start, on a real socket, database and Valkey."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from databases import in_database
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
 from gateways import Ask, GatewayClient
 from organisations import organise
 
-DRAFTS = "/v1/campaign-drafts"
+CAMPAIGNS = "/v1/campaigns"
+DRAFTS = f"{CAMPAIGNS}/drafts"
 TEXT = {"msgtype": "text", "text": {"content": "{name}, come!"}}
 WRITE = frozenset({"campaigns:write", "campaigns:read"})
 PEOPLE = {"a1": ("Ann", "13800000001"), "b1": ("Bob Lee", "13800000002"), "b2": ("Bob Lee", "")}
@@ -44,45 +47,64 @@ def directory(gateway: GatewayClient, settings: Settings) -> None:
 def made(ask: Ask, **content: Any) -> dict[str, Any]:
     reply = ask("POST", DRAFTS, {"name": "party", "message": TEXT, **content})
     assert reply.status == 201, reply.content
-    assert reply.headers["Location"] == f"{DRAFTS}/{reply.json['id']}"
+    assert reply.headers["Location"] == f"{CAMPAIGNS}/{reply.json['id']}"
     found: dict[str, Any] = reply.json
     return found
 
 
 def test_a_draft_becomes_a_campaign(crm: Ask) -> None:
     draft = made(crm, name="", pasted="Ann, Zed")
-    place = f"{DRAFTS}/{draft['id']}"
-    assert (draft["version"], draft["content"]["sender"]) == (1, "crm")
-    refused = crm("GET", f"{place}/check")
+    place = f"{CAMPAIGNS}/{draft['id']}"
+    assert (draft["version"], draft["stage"], draft["content"]["sender"]) == (1, "draft", "crm")
+    refused = crm("GET", f"{place}/preview")
     assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/name")
     saved = crm("PATCH", place, {"version": 1, "name": "party", "rate": 60}).json
     assert (saved["version"], saved["content"]["pasted"]) == (2, "Ann, Zed")
     stale = crm("PATCH", place, {"version": 1, "name": "picnic"})
     assert (stale.status, stale.json["type"]) == (409, "urn:dingrelay:problem:conflict")
     assert crm("PATCH", place, {"version": 2, "rate": None}).json["version"] == 3
-    check = crm("GET", f"{place}/check").json
+    check = crm("GET", f"{place}/preview").json
     assert (check["recipients"], [row["line"] for row in check["skipped"]]) == (1, [1])
     assert check["first"][0]["message"]["text"]["content"] == "Ann, come!"
+    assert crm("POST", f"{place}/start").status == 409
     assert crm("POST", f"{place}/freeze", {"version": 2}).status == 409
-    frozen = [crm("POST", f"{place}/freeze", {"version": 3}) for _ in range(2)]
-    assert [reply.status for reply in frozen] == [201, 201]
-    first, again = (reply.json for reply in frozen)
-    assert (first["id"], first["sender"], first["recipients"]) == (again["id"], "crm", 1)
-    assert first["preview"] == {**check, **first["preview"], "absent": check["absent"]}
-    assert crm("GET", place).json["campaign"] == first["id"]
-    started = crm("POST", f"{frozen[0].headers['Location']}/start")
-    assert started.json["state"] == "running"
-    assert crm("GET", DRAFTS).json == {"drafts": [], "next": None}
-    assert crm("DELETE", place).status == 204
-    assert crm("GET", place).status == 404
+    for _ in range(2):
+        frozen = crm("POST", f"{place}/freeze", {"version": 3})
+        assert (frozen.status, frozen.json["id"]) == (200, draft["id"])
+        assert (frozen.json["stage"], frozen.json["sender"]) == ("ready", "crm")
+    assert frozen.json["preview"] == {
+        **check,
+        **frozen.json["preview"],
+        "absent": check["absent"],
+    }
+    assert crm("PATCH", place, {"version": 3, "rate": 9}).json["stage"] == "draft"
+    assert crm("POST", f"{place}/freeze", {"version": 4}).json["stage"] == "ready"
+    assert crm("POST", f"{place}/start").json["stage"] == "running"
+    assert crm("PATCH", place, {"version": 4, "rate": 8}).status == 409
+    assert crm("DELETE", place).status == 409
+    copied = crm("POST", f"{place}/copy")
+    assert copied.headers["Location"] == f"{CAMPAIGNS}/{copied.json['id']}"
+    assert copied.json["content"] == crm("GET", f"{place}/draft").json["content"]
+    copy = copied.headers["Location"]
+    assert crm("DELETE", copy).status == 204
+    assert crm("GET", copy).status == 404
 
 
-def test_drafts_come_in_pages(crm: Ask, callers: dict[str, Ask]) -> None:
-    ids = [made(crm, name=str(number))["id"] for number in range(3)]
-    made(callers["shop"])
-    first = crm("GET", f"{DRAFTS}?limit=2").json
-    rest = crm("GET", f"{DRAFTS}?limit=2&cursor={first['next']}").json
-    assert [each["id"] for each in first["drafts"] + rest["drafts"]] == ids[::-1]
+def test_lists_hold_no_content_and_cursors_nothing_of_others(
+    crm: Ask, callers: dict[str, Ask]
+) -> None:
+    long = "a1 " * 100_000
+    ids = [made(crm, name=str(number), pasted=long)["id"] for number in range(3)]
+    theirs = made(callers["shop"])["id"]
+    ids.append(made(crm)["id"])
+    first = crm("GET", f"{CAMPAIGNS}?limit=2")
+    assert len(first.content) < 5_000
+    rest = crm("GET", f"{CAMPAIGNS}?limit=2&cursor={first.json['next']}").json
+    listed = first.json["campaigns"] + rest["campaigns"]
+    assert [each["id"] for each in listed] == ids[::-1]
+    assert {(each["state"], each["stage"]) for each in listed} == {("draft", "draft")}
+    cursors = [crm("GET", f"{CAMPAIGNS}?limit={most}").json["next"] for most in (1, 2, 3)]
+    assert not [each for each in cursors if theirs in str(paging.decode(each, datetime, str))]
 
 
 def test_a_draft_whose_answer_was_lost_is_made_once(crm: Ask) -> None:
@@ -92,14 +114,17 @@ def test_a_draft_whose_answer_was_lost_is_made_once(crm: Ask) -> None:
 
 
 WRONG: list[tuple[str, str, str, dict[str, Any] | None, int, str | None]] = [
-    ("reader", "POST", "", {}, 403, None),
-    ("normal", "POST", "", {}, 403, None),
-    ("hr", "POST", "", {}, 403, "/app"),
-    ("crm", "POST", "", {"sender": "shop"}, 403, "/sender"),
-    ("crm", "POST", "", {"rate": 0}, 422, "/rate"),
-    ("crm", "POST", "", {"departments": ["1"]}, 422, "/departments/0"),
-    ("crm", "POST", "", {"without_campaigns": ["a" * 36]}, 422, "/without_campaigns/0"),
+    ("reader", "POST", "/drafts", {}, 403, None),
+    ("normal", "POST", "/drafts", {}, 403, None),
+    ("hr", "POST", "/drafts", {}, 403, "/app"),
+    ("crm", "POST", "/drafts", {"sender": "shop"}, 403, "/sender"),
+    ("crm", "POST", "/drafts", {"rate": 0}, 422, "/rate"),
+    ("crm", "POST", "/drafts", {"departments": ["1"]}, 422, "/departments/0"),
+    ("crm", "POST", "/drafts", {"without_campaigns": ["a" * 36]}, 422, "/without_campaigns/0"),
     ("shop", "GET", "/{id}", None, 404, None),
+    ("shop", "GET", "/{id}/draft", None, 404, None),
+    ("reader", "GET", "/{id}/draft", None, 403, None),
+    ("shop", "POST", "/{id}/copy", None, 404, None),
     ("hr", "PATCH", "/{id}", {"version": 1}, 404, None),
     ("crm", "PATCH", "/{id}", {"version": 1, "app": "hr", "sender": "x"}, 403, "/sender"),
     ("crm", "PATCH", "/{id}", {"version": 1, "quiet": "9"}, 422, "/quiet"),
@@ -113,10 +138,10 @@ WRONG: list[tuple[str, str, str, dict[str, Any] | None, int, str | None]] = [
 def test_errors_of_a_draft_name_the_field(crm: Ask, callers: dict[str, Ask]) -> None:
     draft = made(crm, message={}, pasted="a1")
     for key, method, path, body, status, pointer in WRONG:
-        reply = callers[key](method, DRAFTS + path.format(id=draft["id"]), body)
+        reply = callers[key](method, CAMPAIGNS + path.format(id=draft["id"]), body)
         found = [each["pointer"] for each in reply.json.get("errors", [])]
         assert (reply.status, found) == (status, [pointer] * bool(pointer)), (key, path, body)
-        assert crm("GET", f"{DRAFTS}/{draft['id']}").json == draft
+        assert crm("GET", f"{CAMPAIGNS}/{draft['id']}/draft").json == draft
 
 
 def test_pasted_people_are_looked_up(crm: Ask, callers: dict[str, Ask]) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
+from dingrelay_producers.settings import Settings
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.models import State
@@ -173,12 +174,14 @@ async def test_departments_that_come_change_and_go_are_notices(database: Databas
     ]
 
 
-async def test_each_move_of_a_campaign_is_one_notice(database: Database, redis: Redis) -> None:
+async def test_each_move_of_a_campaign_is_one_notice(
+    settings: Settings, database: Database, redis: Redis
+) -> None:
     await subscribe(database)
     campaign = await campaigns.put(database, state=State.DRAFT, sender="crm")
     for verb in get_args(Verb):
         for _ in range(2):
-            await move(database, redis, campaign, verb)
+            await move(settings, database, redis, campaign, verb)
     notices = await taken(database)
     verbs = [event.removeprefix("campaign.") for event, _ in notices]
     assert verbs == ["started", "paused", "resumed", "cancelled"]

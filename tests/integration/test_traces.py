@@ -212,7 +212,7 @@ async def test_chunk_traces_link_the_campaign(worker: OneWorker, spans: Spans) -
     assert place(made.trace) == create.place
     assert "trace" not in CampaignStatus.model_validate(made).model_dump()
 
-    await move(store.database, worker.redis, made.id, "start")
+    await move(worker.client.settings, store.database, worker.redis, made.id, "start")
     publisher: Any = Published()
     records = worker.executor.resources.records
     dispatcher = Dispatcher(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Required, Self
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from dingrelay_producers.store.states import CampaignState
+from dingrelay_producers.store.states import CampaignStage, CampaignState
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import Kept, en, joined, writable
 
@@ -210,12 +210,17 @@ class CampaignStatus(
     app: str
     sender: str = ""
     state: CampaignState
+    """In the words of 0.2.0: `draft` until it is started, whether it is ready or not."""
+    stage: CampaignStage
+    """Position in its life; of a draft the `state` says the same until it is `ready`, and of a `scheduled` one `running`."""
+    version: int = 1
+    """One more with each change of what is written of it; 1 of one of 0.2.0."""
     reason: Kept
     """Why it is paused, in one sentence."""
     waits: Kept = ""
     """Why none of its calls leaves now, or why they leave slowly, in one sentence; only where one campaign is looked at."""
     message: dict[str, Any]
-    """DingTalk's own `msg` object; its texts may hold `{name}` fields."""
+    """DingTalk's own `msg` object; its texts may hold `{name}` fields. Empty of a draft in a list."""
     quiet: str
     """Hours of Beijing's day without calls, such as `22:00-08:00`; empty for none."""
     rate: int | None
@@ -245,12 +250,15 @@ class CampaignStatus(
     failed: int
     """People whose call was refused, or whose outcome is unknown."""
     created_at: datetime
+    updated_at: datetime | None = None
+    """When its text, people or rules were changed last; null of one of 0.2.0."""
+    updated_by: str = ""
     start_at: datetime | None
     """Not before this moment."""
     started_at: datetime | None
     ended_at: datetime | None
     skipped: list[SkippedRow] = []
-    """Some of the rows that were skipped; only of a draft, where one campaign is looked at."""
+    """Some of the rows that were skipped; only until its start, where one campaign is looked at."""
     preview: CampaignPreview | None = None
     """Result of the check when the campaign was made, without `first`; only where one campaign is looked at. Null of
     one of 0.2.0, and where Redis could not be used."""

@@ -59,7 +59,7 @@ class CampaignPlan:
             return found
 
     def create(self) -> "CampaignRef":
-        """Store a draft with its recipients: all of it or, whatever happens, nothing.
+        """Store a campaign that is ready, with its recipients: all of it or, whatever happens, nothing.
 
         Raises:
             ContractError: the plan is wrong; it names the field, or the lines.
@@ -96,7 +96,7 @@ class CampaignRef:
         return found
 
     def start(self) -> None:
-        """Let a draft run."""
+        """Let it run; it must be ready."""
         run(self._service.move(self.id, "start"))
 
     def pause(self) -> None:
@@ -112,13 +112,13 @@ class CampaignRef:
         run(self._service.move(self.id, "cancel"))
 
     def delete(self) -> None:
-        """Delete a campaign that has ended, with its people and its report.
+        """Delete a draft, or a campaign that has ended, with its people and its report.
 
         Returns once all rows are gone: seconds, some 15 for a million people with a text each. The campaign
         is hidden at once; if the process dies, the workers delete the rest, or a repeat of the call does.
 
         Raises:
-            CampaignConflict: it has not ended, or calls of it are under way.
+            CampaignConflict: it is ready or has not ended, or calls of it are under way.
         """
         run(self._service.delete(self.id, wait=True))
 

@@ -24,7 +24,7 @@ from dingrelay_tasks.sentence import en, from_text, to_text
 from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.chunks import storable
 from dingrelay_workers.campaigns.documents import CampaignSpec, FilledTemplate
-from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, State
+from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.recipients import (
     ADDRESS_WORDS,
     HEADERS,
@@ -514,12 +514,12 @@ def _named_by(
 async def _is_there(database: Database, campaign: str) -> bool:
     async with database.read() as connection:
         query = select(CampaignRow.state).where(CampaignRow.id == campaign)
-        return await connection.scalar(query) not in {None, State.CREATING}
+        return await connection.scalar(query) not in {None, *HIDDEN}
 
 
 async def people_of(database: Database, campaign: str) -> AsyncIterator[list[str]]:
     """The userids of a campaign, in pages; no transaction stays open between pages."""
-    query = select(ChunkRow.number, ChunkRow.users).where(ChunkRow.campaign == campaign)
+    query = select(ChunkRow.number, ChunkRow.users).where(ChunkRow.of(campaign))
     async for rows in database.pages(query, ChunkRow.number, CHUNKS):
         yield [user for row in rows for user in row.users.split(",")]
 

@@ -26,6 +26,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.chunks import Release, outcome_row
 from dingrelay_workers.campaigns.documents import FollowUpCost, Template
 from dingrelay_workers.campaigns.models import (
+    HIDDEN,
     CampaignRow,
     ChunkRow,
     ChunkState,
@@ -243,7 +244,7 @@ class CampaignCalls:
             state = await connection.scalar(
                 select(CampaignRow.state).where(CampaignRow.id == campaign)
             )
-            if state in {None, State.CREATING}:
+            if state in {None, *HIDDEN}:
                 raise CampaignDeleted
             rows = await connection.execute(
                 select(

@@ -1,5 +1,6 @@
 """The chunks of campaigns in SQL: released, settled and given back, many in one transaction."""
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,7 +34,7 @@ from dingrelay_workers.campaigns.models import (
 )
 from dingrelay_workers.campaigns.people_index import PeopleIndex
 from dingrelay_workers.database import database
-from dingrelay_workers.database.database import insert_missing
+from dingrelay_workers.database.database import change_rows, insert_missing
 from dingrelay_workers.metrics import Series
 
 CANCELLED = {
@@ -113,12 +114,17 @@ class Counts:
 
 
 async def active(connection: AsyncConnection) -> list[CampaignRow]:
-    """The campaigns that run, and those that are paused or cancelled with chunks still queued."""
-    queued = exists().where(
-        ChunkRow.campaign == CampaignRow.id, ChunkRow.state == ChunkState.QUEUED
+    """The campaigns that run, and those that are paused or cancelled with chunks still queued, or cancelled with pending ones."""
+
+    def has(*states: ChunkState) -> ColumnElement[bool]:
+        ours = ChunkRow.campaign == CampaignRow.id
+        return exists().where(ours, ChunkRow.state.in_(states))
+
+    wanted = or_(
+        CampaignRow.state == State.RUNNING,
+        and_(CampaignRow.state == State.PAUSED, has(ChunkState.QUEUED)),
+        and_(CampaignRow.state == State.CANCELLED, has(ChunkState.QUEUED, ChunkState.PENDING)),
     )
-    halted = CampaignRow.state.in_([State.PAUSED, State.CANCELLED])
-    wanted = or_(CampaignRow.state == State.RUNNING, and_(halted, queued))
     return await _campaigns(connection, wanted)
 
 
@@ -303,19 +309,22 @@ async def give_back(
         )
 
 
-async def cancel_pending(connection: AsyncConnection, campaign: str) -> int:
-    """End the chunks that have no job; how many people are in them."""
-    pending = (ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.PENDING)
-    number, people = (
-        await connection.execute(
-            select(func.count(), func.coalesce(func.sum(ChunkRow.size), 0)).where(*pending)
-        )
-    ).one()
-    await connection.execute(
-        update(ChunkRow).where(*pending).values(state=ChunkState.SETTLED, error=CANCELLED)
+async def cancel_pending(connection: AsyncConnection, campaign: str, seconds: float) -> bool:
+    """End chunks that have no job, pages of them for so long; whether there may be more."""
+    began = time.monotonic()
+    query = select(ChunkRow.number, ChunkRow.size).where(
+        ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.PENDING
     )
-    await _count(connection, campaign, Counts(number, 0, 0, 0, people, 0))
-    return people
+    while rows := (
+        await connection.execute(query.order_by(ChunkRow.number).limit(database.CHUNK))
+    ).all():
+        some = ChunkRow.campaign == campaign, ChunkRow.number.in_([row.number for row in rows])
+        await change_rows(connection, ChunkRow, *some, state=ChunkState.SETTLED, error=CANCELLED)
+        people = sum(row.size for row in rows)
+        await _count(connection, campaign, Counts(len(rows), 0, 0, 0, people, 0))
+        if time.monotonic() - began >= seconds:
+            return True
+    return False
 
 
 async def release(

@@ -23,9 +23,7 @@ from dingrelay_workers.campaigns import cli_pages as pages
 from dingrelay_workers.campaigns.cli_pages import watch
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.campaign_documents import (
-        Plan,
-    )
+    from dingrelay_producers.client.campaign_documents import CampaignStatus, Plan
     from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.estimate import Month
     from dingrelay_workers.campaigns.recipients import Rows
@@ -78,7 +76,7 @@ def create(
         typer.Option("--dry-run", help="Store nothing; show what it takes: calls, time, quota."),
     ] = False,
 ) -> None:
-    """Make a draft: its recipients are read, checked and stored; nothing is sent.
+    """Make a campaign that is ready: its recipients are read, checked and stored; nothing is sent.
 
     dingrelay campaign create "Spring party" --text "Dear {name}, ..." --file guests.csv
     """
@@ -139,7 +137,7 @@ def _campaigns(app: str | None = None) -> "CampaignService":
 @takes("app")
 @common.filtered_by(CampaignFilter)
 def list_(chosen: CampaignFilter, limit: common.Limit = 50) -> None:
-    """List campaigns, latest first."""
+    """List campaigns, latest first, from drafts to those that have ended."""
     found = asyncio.run(_campaigns(chosen.app).list(chosen, limit=limit))
     print_result(
         [each.model_dump(mode="json") for each in found], lambda: pages.campaigns_table(found)
@@ -173,13 +171,45 @@ def start(
         bool, typer.Option("--dry-run", help="Only show what it takes and would send.")
     ] = False,
 ) -> None:
-    """Let a draft run."""
+    """Let a campaign run that is ready."""
     if not dry_run:
         _move(campaign, "start", "running")
         return
     found = asyncio.run(_campaigns().preview(campaign))
     document = {"id": campaign, **found.model_dump(mode="json")}
     print_result(document, lambda: pages.cost_page(found))
+
+
+@app.command()
+def freeze(campaign: Id) -> None:
+    """Make a draft ready: its people are read, checked and stored, and it stays as it is; nothing is sent."""
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns.drafts import Drafts
+    from dingrelay_workers.campaigns.people import author
+
+    async def freeze() -> "CampaignStatus":
+        settings = Settings.load()
+        drafts = Drafts(settings)
+        version = (await drafts.get(campaign)).version
+        return await drafts.freeze(campaign, version, author(settings))
+
+    made = asyncio.run(freeze())
+    print_result(made.model_dump(mode="json"), partial(pages.print_created, made))
+
+
+@app.command()
+def copy(campaign: Id) -> None:
+    """Make a draft with the text, the rules and the people of a campaign, which the console shows; without its time."""
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns.drafts import Drafts
+    from dingrelay_workers.campaigns.people import author
+
+    settings = Settings.load()
+    made = asyncio.run(Drafts(settings).copy(campaign, author(settings)))
+    print_result(
+        made.model_dump(mode="json"),
+        lambda: tr("draft {id} of {campaign}", id=made.id, campaign=campaign),
+    )
 
 
 @app.command()
@@ -193,7 +223,7 @@ def review(
         typer.Option(metavar="REASON", help="Reject it: it does not start. The writers read why."),
     ] = None,
 ) -> None:
-    """Submit a draft for the approval of a second person, or approve or reject it as that person.
+    """Submit a campaign that is ready for the approval of a second person, or approve or reject it as that person.
 
     Reviewers of the settings get a link to what is submitted.
     """
@@ -487,7 +517,7 @@ def _fields(pairs: list[str] | None) -> dict[str, str]:
 
 @app.command()
 def delete(campaign: Id, yes: Yes = False) -> None:
-    """Delete a campaign that has ended, with its people and its report. It can't be undone.
+    """Delete a draft, or a campaign that has ended, with its people and its report. It can't be undone.
 
     What DingTalk's limits of the day need stays. If it is broken off, the workers finish it.
     """

@@ -48,7 +48,7 @@ def campaigns_table(found: "Sequence[CampaignStatus]") -> None:
     """Campaigns, one a line."""
     print_table(
         found,
-        Column("state", lambda row: row.state),
+        Column("state", lambda row: row.stage),
         Column("id", lambda row: row.id),
         Column("app", lambda row: row.app, rank=4),
         Column(tr("created"), lambda row: local(row.created_at), rank=3),
@@ -66,7 +66,7 @@ def campaign_page(row: "CampaignStatus") -> Table:
         rate = tr("{rate:,} recipients a minute at most", rate=row.rate)
     quiet = tr(", quiet {quiet} in Beijing", quiet=row.quiet) if row.quiet else ""
     return page_of(
-        (tr("state"), f"{row.state} {translated(row.reason)}".strip()),
+        (tr("state"), f"{row.stage} {translated(row.reason)}".strip()),
         (tr("waits"), translated(row.waits) if row.waits != row.reason else ""),
         (tr("id"), row.id),
         (tr("name"), row.name),
@@ -101,7 +101,7 @@ def campaign_page(row: "CampaignStatus") -> Table:
 
 
 def print_created(created: "CampaignStatus") -> None:
-    """A new draft, and on standard error what is missing in it."""
+    """A new campaign, and on standard error what is missing in it."""
     line = tr(
         "draft {id}  people: {recipients:,}, calls: {planned:,}, duplicates: {duplicates:,}, "
         "excluded: {excluded:,}, malformed: {malformed:,}",

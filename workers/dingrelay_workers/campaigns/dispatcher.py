@@ -91,6 +91,12 @@ class CampaignTick:
         return len(self.queued) - len(self.endings) - len(self.back)
 
     @property
+    def busy(self) -> bool:
+        """Whether it has more to do at once."""
+        cancelled = self.campaign.state == State.CANCELLED and not self.queued
+        return cancelled or (self.goes and bool(self.queued or self.free))
+
+    @property
     def over(self) -> list[Release]:
         """The releases whose records are of no use once SQL knows."""
         return [*(ending.release for ending in self.endings), *self.back]
@@ -99,6 +105,7 @@ class CampaignTick:
     def changes(self) -> bool:
         """Whether SQL has to be written or read."""
         done = self.campaign.settled >= self.campaign.chunks and self.goes
+        done = done or self.campaign.state == State.CANCELLED
         found = self.over or self.lost or self.revived
         return bool(found or self.stop or self.free or self.clock_stepped or done)
 
@@ -132,6 +139,8 @@ class CampaignTick:
 
 BUSY, IDLE = 0.1, 0.25
 """Seconds between ticks, while chunks are under way and otherwise."""
+CANCELLING = 0.1
+"""Seconds for which one transaction ends chunks of a cancelled campaign, about: the other campaigns wait for it."""
 SHOWN_EVERY = 5.0
 """Seconds between two looks at all campaigns for the metrics: one cheap query."""
 LOOK_BACK = timedelta(hours=1)
@@ -215,7 +224,7 @@ class Dispatcher(Work):
         running = [tick.campaign for tick in ticks]
         self._stride.keep({each.id for each in running}, {_sender(each) for each in running})
         CAMPAIGN_CHUNKS.set(sum(tick.under_way + tick.free for tick in ticks))
-        return BUSY if any(tick.goes and (tick.queued or tick.free) for tick in ticks) else IDLE
+        return BUSY if any(tick.busy for tick in ticks) else IDLE
 
     async def _show(self) -> None:
         """Keep what the metrics show of campaigns current."""
@@ -256,12 +265,12 @@ class Dispatcher(Work):
         self._looked_back = True
 
     async def _remove_some(self) -> bool:
-        """Delete one page of a deleted campaign that has rows left; whether there was one.
+        """Delete one page of what is left of a campaign; whether there was one.
 
         Only one: running campaigns wait for it.
         """
         async with self._database.read() as connection:
-            left = await removal.hidden(connection)
+            left = await removal.leftovers(connection)
         if left:
             await removal.remove_some(self._database, left[0], seconds=0.0)
             self._step()
@@ -327,7 +336,7 @@ class Dispatcher(Work):
             if now is None:  # ended by a later dispatcher, and deleted
                 return
             if now.state == State.CANCELLED:
-                await chunks.cancel_pending(connection, campaign.id)
+                await chunks.cancel_pending(connection, campaign.id, CANCELLING)
             goes = await self._goes_on(connection, tick, now, counts)
             released = await self._release(connection, tick, now) if goes else []
         _report(campaign, tick.endings, counts)

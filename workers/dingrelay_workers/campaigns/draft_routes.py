@@ -1,29 +1,28 @@
-"""``/v1/campaign-drafts``: what is to become a campaign, written by several people and programs."""
+"""``/v1/campaigns`` before they are sent: written by several people and programs, checked and made ready."""
 
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus
-from dingrelay_producers.errors import DraftNotFound
+from dingrelay_producers.client.campaign_documents import CampaignStatus
+from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_tasks.contract import AppName, Document
 from dingrelay_workers.campaigns.documents import DraftContent, Pasted
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts, PastedPeople
 from dingrelay_workers.campaigns.people import author
 from dingrelay_workers.campaigns.routes import (
+    COUNTING,
     asking_campaigns,
-    check_lane,
     check_left_out,
+    found_campaign,
     id_of,
     permitted_sender,
     refusing,
 )
-from dingrelay_workers.http import paging
-from dingrelay_workers.http.authentication import check_app, may_see
-from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, creates, links
+from dingrelay_workers.http.authentication import check_app
+from dingrelay_workers.http.routes import Body, HttpCall, Routes, creates, links
 
 ROUTES = Routes(tag="campaigns", scope="campaigns:write")
 _one = partial(ROUTES, path_parameters={"id": {"type": "string", "pattern": "^[0-9a-f-]{36}$"}})
@@ -33,17 +32,17 @@ Version = Annotated[int, Field(ge=1)]
 
 
 class DraftChange(DraftContent):
-    """A change of a draft. What is left out stays as it is; null is a field's default.
+    """A change of a campaign before its start. What is left out stays as it is; null is a field's default.
 
     Attributes:
-        version: of the draft, from which the change was made.
+        version: of the campaign, from which the change was made.
     """
 
     version: Version
 
 
 class DraftVersion(Document):
-    """The version of a draft that becomes a campaign."""
+    """The version of a draft that becomes ready."""
 
     version: Version
 
@@ -55,122 +54,93 @@ class PastedText(Document):
     text: Pasted
 
 
-class DraftPaging(paging.Paging):
-    """Page of the list of drafts."""
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    """Drafts at most."""
-    cursor: Annotated[Any, paging.Behind(datetime, str)] = None
-
-
-DraftPage = paging.page_of(
-    "DraftPage",
-    "Some drafts, the one that was changed last first.\n\nA page may hold fewer than asked for although there are more.",
-    drafts=CampaignDraft,
-)
-
-
 @ROUTES(
-    "POST /v1/campaign-drafts",
-    creates("The draft.", CampaignDraft, "Where the draft can be looked at."),
+    "POST /v1/campaigns/drafts",
+    creates("The draft.", CampaignDraft, "Where the campaign can be looked at."),
     body=Body(model=DraftContent),
     problems=frozenset({422}),
-    links={201: links("getDraft", "saveDraft", "checkDraft", "freezeDraft")},
+    links={201: links("getCampaign", "getDraft", "saveDraft", "previewCampaign", "freezeDraft")},
 )
 async def create_draft(call: HttpCall) -> CampaignDraft:
-    """Make a draft, which may be half-filled."""
+    """Begin a campaign as a draft, which may be half-filled."""
     content = DraftContent.parse(call.body, strict=True)
     content = content.model_copy(update={"sender": permitted_sender(call, content)})
-    named = id_of(call)
+    drafts, named = call.context.service(Drafts), id_of(call)
     async with asking_campaigns(call.context) as campaigns:
         await check_left_out(campaigns, call.key, content.without_campaigns)
-        drafts, made = call.context.service(Drafts), None
-        if named is not None:  # the answer to an earlier request may have been lost
-            with suppress(DraftNotFound):
-                made = await drafts.get(named)
+        made = await _made_before(drafts, named)
         made = made or await drafts.create(
             content.model_dump(), author(call.context.settings), named
         )
-    call.headers["Location"] = f"/v1/campaign-drafts/{made.id}"
+    call.headers["Location"] = f"/v1/campaigns/{made.id}"
     return made
 
 
-@ROUTES("GET /v1/campaign-drafts", DraftPage, query=DraftPaging)
-async def list_drafts(call: HttpCall) -> BaseModel:
-    """List the drafts whose campaigns were not started."""
-    asked: DraftPaging = call.query
-    async with asking_campaigns(call.context):
-        found = await call.context.service(Drafts).list(
-            call.key.sees["apps"], limit=asked.limit, behind=asked.cursor
-        )
-    seen = [each for each in found if _is_seen(call, each)]
-    return DraftPage(drafts=seen, next=paging.behind(found, asked.limit, "updated_at", "id"))
-
-
-@_one("GET /v1/campaign-drafts/{id}", CampaignDraft)
+@_one("GET /v1/campaigns/{id}/draft", CampaignDraft)
 async def get_draft(call: HttpCall) -> CampaignDraft:
-    """A draft as it is stored."""
-    return await _found(call)
+    """Content of a campaign as it is written: its text, its people, its rules."""
+    async with found_campaign(call, changed=True) as (_, campaign):
+        return await call.context.service(Drafts).get(campaign.id)
 
 
-@_change("PATCH /v1/campaign-drafts/{id}", CampaignDraft, body=Body(model=DraftChange))
+@_change("PATCH /v1/campaigns/{id}", CampaignDraft, body=Body(model=DraftChange))
 async def save_draft(call: HttpCall) -> CampaignDraft:
-    """Change some fields of a draft.
+    """Change the content of a campaign that was not started.
 
-    Refused where another change was saved since `version` (409): read the draft again.
+    One that is ready becomes a draft again, and its approval is void. Refused where another change was saved since
+    `version` (409): read it again.
     """
     asked = DraftChange.parse(call.body, strict=True)
     changes: dict[str, Any] = {
         name: getattr(asked, name) for name in call.body if name != "version"
     }
-    draft = await _found(call)
-    content = draft.content.model_copy(update=changes)
-    if changes.keys() & {"app", "sender"}:
-        changes["sender"] = permitted_sender(call, content)
-    async with asking_campaigns(call.context) as campaigns:
+    drafts = call.context.service(Drafts)
+    async with found_campaign(call, within=COUNTING, changed=True) as (campaigns, campaign):
+        if changes.keys() & {"app", "sender"}:
+            content = (await drafts.get(campaign.id)).content.model_copy(update=changes)
+            changes["sender"] = permitted_sender(call, content)
         await check_left_out(campaigns, call.key, asked.without_campaigns)
-        drafts = call.context.service(Drafts)
-        return await drafts.save(draft.id, asked.version, changes, author(call.context.settings))
+        return await drafts.save(campaign.id, asked.version, changes, author(call.context.settings))
 
 
-@_change("DELETE /v1/campaign-drafts/{id}", {204: RouteAnswer(description="It is deleted.")})
-async def delete_draft(call: HttpCall) -> None:
-    """Delete a draft; a campaign that was made of it stays."""
-    draft = await _found(call)
-    async with asking_campaigns(call.context):
-        await call.context.service(Drafts).delete(draft.id)
+@_change("POST /v1/campaigns/{id}/freeze", CampaignStatus, body=Body(model=DraftVersion))
+async def freeze_draft(call: HttpCall) -> CampaignStatus:
+    """Make a draft ready: it is checked, and its people and text stay as they are.
 
-
-@_one("GET /v1/campaign-drafts/{id}/check", CampaignPreview, problems=frozenset({404, 422}))
-async def check_draft(call: HttpCall) -> CampaignPreview:
-    """Check a draft: its cost, and the people that it would not reach.
-
-    It only reads. What the draft lacks as a campaign is named.
+    Nothing is sent before it is started. Once more changes nothing. Rows and words that name no person are skipped.
     """
-    draft = await _found(call)
+    asked = DraftVersion.parse(call.body, strict=True)
+    async with found_campaign(call, changed=True) as (_, campaign):
+        pass
     with refusing(call):
-        return await call.context.service(Drafts).check(draft.id)
+        drafts = call.context.service(Drafts)
+        return await drafts.freeze(campaign.id, asked.version, author(call.context.settings))
 
 
 @_change(
-    "POST /v1/campaign-drafts/{id}/freeze",
-    creates("The campaign.", CampaignStatus, "Where the campaign can be looked at."),
-    body=Body(model=DraftVersion),
-    links={201: links("getCampaign", "requestReview", "startCampaign", "cancelCampaign")},
+    "POST /v1/campaigns/{id}/copy",
+    creates("The draft.", CampaignDraft, "Where the campaign can be looked at."),
+    links={201: links("getCampaign", "getDraft", "saveDraft", "freezeDraft")},
 )
-async def freeze_draft(call: HttpCall) -> CampaignStatus:
-    """Make a campaign of a draft, whose people and text stay as they are.
+async def copy_campaign(call: HttpCall) -> CampaignDraft:
+    """Make a draft with the text, the rules and the people of a campaign, whatever became of that.
 
-    Nothing is sent before it is started. The same version makes one campaign, however often; one that was made of an
-    earlier version, and was not started, is deleted. Rows and words that name no person are skipped.
+    Its time is left out.
     """
-    asked = DraftVersion.parse(call.body, strict=True)
-    draft = await _found(call)
-    with refusing(call):
-        drafts = call.context.service(Drafts)
-        made = await drafts.freeze(draft.id, asked.version, author(call.context.settings))
+    drafts, named = call.context.service(Drafts), id_of(call)
+    async with found_campaign(call, within=COUNTING, changed=True) as (_, campaign):
+        made = await _made_before(drafts, named)
+        made = made or await drafts.copy(campaign.id, author(call.context.settings), named)
     call.headers["Location"] = f"/v1/campaigns/{made.id}"
     return made
+
+
+async def _made_before(drafts: Drafts, named: str | None) -> CampaignDraft | None:
+    """The draft that this request made before its answer was lost."""
+    if named is not None:
+        with suppress(CampaignNotFound):
+            return await drafts.get(named)
+    return None
 
 
 @ROUTES(
@@ -191,22 +161,3 @@ async def match_people(call: HttpCall) -> PastedPeople:
     check_app(call.key, asked.app)
     async with asking_campaigns(call.context):
         return await call.context.service(Drafts).parse_pasted(asked.app, asked.text)
-
-
-async def _found(call: HttpCall) -> CampaignDraft:
-    """The draft that the path names.
-
-    Raises:
-        DraftNotFound: there is none, or the key may not see it; the answer does not reveal which.
-        Problem: the key is not for campaigns.
-    """
-    async with asking_campaigns(call.context):
-        found = await call.context.service(Drafts).get(call.path("id"))
-    if not _is_seen(call, found):
-        raise DraftNotFound(found.id)
-    check_lane(call.key)
-    return found
-
-
-def _is_seen(call: HttpCall, draft: CampaignDraft) -> bool:
-    return may_see(call.key, sender=draft.content.sender, app=draft.content.app)

@@ -114,8 +114,8 @@ def share_of_month(calls: int, *, used: int, limit: int | None) -> Month:
     return Month(used=used, limit=limit, share=share, fits=fits)
 
 
-async def of_draft(settings: Settings, store: CampaignStore, campaign: str) -> CampaignPreview:
-    """Check a stored campaign.
+async def of_ready(settings: Settings, store: CampaignStore, campaign: str) -> CampaignPreview:
+    """Check a campaign whose people are stored.
 
     Raises:
         CampaignNotFound: there is none with this id.
@@ -141,7 +141,7 @@ async def of_plan(
 
     Raises:
         ContractError: as `gather`.
-        ServiceUnavailable: as `of_draft`, and so is SettingsError.
+        ServiceUnavailable: as `of_ready`, and so is SettingsError.
     """
     spec = CampaignSpec.of(plan)
     async with gather(database, spec, plan, progress) as gathered:

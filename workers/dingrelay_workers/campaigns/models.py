@@ -8,7 +8,20 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, String, Text, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    Float,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    and_,
+    select,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_producers.store.states import CampaignStage, CampaignState
@@ -16,6 +29,8 @@ from dingrelay_tasks.sentence import from_parts
 from dingrelay_workers.database.base import Base, Said, Utc
 
 State = CampaignState
+HIDDEN = frozenset({State.CREATING, State.DELETING})
+"""States of campaigns that are not there yet, or no more."""
 
 
 class ChunkState(StrEnum):
@@ -230,6 +245,12 @@ class ChunkRow(Base):
     unread: Mapped[int | None]
     unread_users: Mapped[str | None] = mapped_column(Text)
 
+    @classmethod
+    def of(cls, campaign: str) -> ColumnElement[bool]:
+        """The condition of a campaign's chunks; a row of a greater number is left over of an earlier version."""
+        count = select(CampaignRow.chunks).where(CampaignRow.id == campaign).scalar_subquery()
+        return and_(cls.campaign == campaign, cls.number < count)
+
 
 class OutcomeRow(Base):
     """A recipient whose chunk's call was not accepted or not delivered, and why."""
@@ -265,6 +286,12 @@ class MalformedRow(Base):
     written: Mapped[str] = mapped_column(Text)
     problem: Mapped[str] = mapped_column(Said)
 
+    @classmethod
+    def of(cls, campaign: str) -> ColumnElement[bool]:
+        """The condition of a campaign's rows; one of a greater number is left over of an earlier version."""
+        count = select(CampaignRow.malformed).where(CampaignRow.id == campaign).scalar_subquery()
+        return and_(cls.campaign == campaign, cls.number <= count)
+
 
 class IndexRow(Base):
     """Some of a campaign's people, and in which chunk each of them is; see `people_index`.
@@ -283,34 +310,6 @@ class IndexRow(Base):
     bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     part: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     entries: Mapped[bytes] = mapped_column(LargeBinary)
-
-
-class DraftRow(Base):
-    """A campaign that is still being written.
-
-    Attributes:
-        document: a `DraftContent`.
-        file: the uploaded list of people, as it came.
-        version: one more with each change.
-        writers: all who have changed it: none of them may approve it.
-        campaign: the one that was made of it last.
-    """
-
-    __tablename__ = "campaign_drafts"
-    __table_args__ = (Index(None, "updated_at"),)
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    app: Mapped[str] = mapped_column(String(64))
-    name: Mapped[str] = mapped_column(Text)
-    document: Mapped[dict[str, Any]] = mapped_column(JSON)
-    file: Mapped[bytes | None] = mapped_column(LargeBinary)
-    file_name: Mapped[str] = mapped_column(Text)
-    version: Mapped[int]
-    writers: Mapped[list[str]] = mapped_column(JSON)
-    created_by: Mapped[str] = mapped_column(Text)
-    updated_by: Mapped[str] = mapped_column(Text)
-    updated_at: Mapped[datetime] = mapped_column(Utc)
-    campaign: Mapped[str | None] = mapped_column(String(36))
 
 
 class ReviewRow(Base):

@@ -1,21 +1,23 @@
 """Deletes campaigns with all their rows, in transactions that are short.
 
-A deleted campaign is hidden first: it is `creating`, a state that is never listed, and it has an
-end, unlike one that is being made. Then its rows go, page by page: chunks first, since outcomes of their
-people are written only while they exist. The deleting process may die at any time: the leader of
-campaigns deletes the rest (`dispatcher.py`), and so does a repeated deletion.
+A deleted campaign is hidden first: it is `deleting`, a state that is never listed. Then its rows go, page by page:
+chunks first, since outcomes of their people are written only while they exist. The deleting process may die at any
+time: the leader of campaigns deletes the rest (`dispatcher.py`), and so does a repeated deletion. So it does with what
+is left over of a process that died while it wrote a campaign, and of a campaign that became a draft again.
 """
 
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, or_, select, tuple_, update
+from sqlalchemy import and_, delete, exists, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
+from dingrelay_workers.campaigns import lease
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -32,8 +34,10 @@ PAGE = 500
 HELD = 0.4
 """Seconds for which one transaction keeps SQLite's other writers waiting, about."""
 ABANDONED = timedelta(hours=1)
-"""After which a campaign that is still being created is that of a process that died: writing the
-largest one takes minutes, and no clocks differ by so much."""
+"""After which a campaign that 0.2.0 is still creating, without a lease, is that of a process that died."""
+
+DELETABLE = frozenset({CampaignStage.DRAFT, CampaignStage.DONE, CampaignStage.CANCELLED})
+"""Stages in which a campaign may be deleted."""
 
 _PARTS = (
     (ChunkRow, ChunkRow.number),
@@ -50,7 +54,7 @@ async def look(database: Database, campaign: str) -> CampaignRow:
 
     Raises:
         CampaignNotFound: there is none with this id.
-        CampaignConflict: it has not ended.
+        CampaignConflict: it was made ready, and has not ended.
     """
     async with database.read() as connection:
         return await _look(connection, campaign)
@@ -61,48 +65,31 @@ async def hide(database: Database, campaign: str) -> None:
 
     Raises:
         CampaignNotFound: there is none with this id.
-        CampaignConflict: it has not ended.
+        CampaignConflict: it was made ready, and has not ended.
     """
     async with database.write(f"campaign {campaign}") as connection:
         found = await _look(connection, campaign)
-        hidden = await connection.execute(
-            update(CampaignRow)
-            .where(CampaignRow.id == campaign, CampaignRow.state != State.CREATING)
-            .values(state=State.CREATING, ended_at=datetime.now(UTC))
-        )
-        if hidden.rowcount:
-            before = {"name": found.name, "state": found.state, "people": found.recipients}
+        ours = CampaignRow.id == campaign, CampaignRow.state != State.DELETING
+        if await change_rows(connection, CampaignRow, *ours, state=State.DELETING):
+            before = {"name": found.name, "state": found.stage, "people": found.recipients}
             await audit.record(
                 connection, "delete", "campaign", campaign, app=found.app, before=before
             )
 
 
-async def replace(database: Database, campaign: str, by: str) -> None:
-    """Hide a campaign that was never started, if there is one, for a newer one; the leader deletes its rows.
-
-    Raises:
-        CampaignConflict: it was started.
-    """
-    async with database.write(f"campaign {campaign}") as connection:
-        query = select(CampaignRow.state, CampaignRow.app).where(CampaignRow.id == campaign)
-        row = (await connection.execute(query)).one_or_none()
-        if row is None or row.state in {State.CREATING, State.CANCELLED}:
-            return
-        if row.state != State.DRAFT:
-            raise CampaignConflict(campaign, en("is {}: write another draft", State(row.state)))
-        values = {"state": State.CREATING, "ended_at": datetime.now(UTC)}
-        await connection.execute(
-            update(CampaignRow).where(CampaignRow.id == campaign).values(values)
-        )
-        after = {"replaced_by": by}
-        await audit.record(connection, "replace", "campaign", campaign, app=row.app, after=after)
-
-
-async def hidden(connection: AsyncConnection) -> list[str]:
-    """The campaigns that were deleted and have rows left, and those whose processes died while they made them."""
-    died = CampaignRow.created_at < datetime.now(UTC) - ABANDONED
-    gone = or_(CampaignRow.ended_at.is_not(None), died)
-    query = select(CampaignRow.id).where(CampaignRow.state == State.CREATING, gone)
+async def leftovers(connection: AsyncConnection, campaign: str | None = None) -> list[str]:
+    """Campaigns, or this one, with rows left: deleted, drafts again, or of a process that died while it wrote them."""
+    at = await lease.now(connection)
+    state = CampaignRow.state
+    # 0.2.0 deletes a campaign by an end while it is `creating`.
+    abandoned = CampaignRow.created_at < datetime.now(UTC) - ABANDONED
+    of_0_2_0 = and_(CampaignRow.lease.is_(None), or_(CampaignRow.ended_at.is_not(None), abandoned))
+    died = and_(state == State.CREATING, or_(lease.expired(at), of_0_2_0))
+    rows_left = or_(*(exists().where(table.campaign == CampaignRow.id) for table, _ in _PARTS))
+    unfrozen = and_(state == State.DRAFT, CampaignRow.chunks == 0, lease.free(at), rows_left)
+    query = select(CampaignRow.id).where(or_(state == State.DELETING, died, unfrozen))
+    if campaign is not None:
+        query = query.where(CampaignRow.id == campaign)
     return list(await connection.scalars(query))
 
 
@@ -119,22 +106,42 @@ async def remove(
 
 
 async def remove_some(database: Database, campaign: str, *, seconds: float) -> int | None:
-    """Delete pages of it in one transaction for so long, one at least.
+    """Delete pages of what is left of it in one transaction for so long, one at least.
 
     Returns:
         How many rows are gone; None once nothing is left of it.
     """
     async with database.write(f"campaign {campaign}") as connection:
-        state = await connection.scalar(select(CampaignRow.state).where(CampaignRow.id == campaign))
-        if state != State.CREATING:
+        # Another process may have taken it up since.
+        if not await leftovers(connection, campaign):
             return None
-        began, gone = time.monotonic(), 0
-        while rows := await _remove_page(connection, campaign):
-            gone += rows
-            if time.monotonic() - began >= seconds:
-                return gone
-        await connection.execute(delete(CampaignRow).where(CampaignRow.id == campaign))
+        ours = CampaignRow.id == campaign
+        await change_rows(
+            connection, CampaignRow, ours, CampaignRow.state == State.CREATING, state=State.DELETING
+        )
+        gone, more = await _remove_pages(connection, campaign, seconds)
+        if more:
+            return gone
+        gone_for_good = delete(CampaignRow).where(ours, CampaignRow.state == State.DELETING)
+        await connection.execute(gone_for_good)
         return None
+
+
+async def remove_people(connection: AsyncConnection, campaign: str, *, seconds: float) -> bool:
+    """Delete pages of the people of a campaign for so long, one at least; whether there may be more."""
+    _, more = await _remove_pages(connection, campaign, seconds)
+    return more
+
+
+async def _remove_pages(
+    connection: AsyncConnection, campaign: str, seconds: float
+) -> tuple[int, bool]:
+    began, gone = time.monotonic(), 0
+    while rows := await _remove_page(connection, campaign):
+        gone += rows
+        if time.monotonic() - began >= seconds:
+            return gone, True
+    return gone, False
 
 
 async def forget_unread(database: Database, before: datetime) -> int:
@@ -152,11 +159,12 @@ async def forget_unread(database: Database, before: datetime) -> int:
 async def _look(connection: AsyncConnection, campaign: str) -> CampaignRow:
     async with AsyncSession(connection) as session:
         row = await session.get(CampaignRow, campaign)
-    if row is None or (row.state == State.CREATING and row.ended_at is None):
+    if row is None or row.state == State.CREATING:
         raise CampaignNotFound(campaign)
-    state = State(row.state)
-    if state != State.CREATING and not state.ended:
-        raise CampaignConflict(campaign, en("is {}: cancel it first, or wait for its end", state))
+    if row.state != State.DELETING and row.stage not in DELETABLE:
+        raise CampaignConflict(
+            campaign, en("is {}: cancel it first, or wait for its end", row.stage)
+        )
     under_way = select(ChunkRow.number).where(
         ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
     )

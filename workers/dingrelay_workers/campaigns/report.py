@@ -5,7 +5,7 @@ command line prints it and a Python API returns it.
 """
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -20,7 +20,9 @@ from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.addresses import CHINA
 from dingrelay_tasks.sentence import MADE_OF, Kept, en, from_parts, joined
+from dingrelay_workers.campaigns.chunks import CANCELLED
 from dingrelay_workers.campaigns.models import (
+    HIDDEN,
     LEFT_OUT,
     CampaignRow,
     ChunkRow,
@@ -188,18 +190,20 @@ class Report:
         async with self._database.snapshot() as connection:
             async with AsyncSession(connection) as session:
                 row = await session.get(CampaignRow, campaign)
-            if row is None or row.state == State.CREATING:
+            if row is None or row.state in HIDDEN:
                 raise CampaignNotFound(campaign)
             sums = await _sums(connection, campaign)
-            reasons = [
-                *await _single(connection, campaign),
-                *await _whole_chunks(connection, campaign),
-            ]
+            whole = await _whole_chunks(connection, campaign)
+            if row.state == State.CANCELLED:
+                whole = _with_waiting(whole, int(sums["waiting"]))
+            reasons = [*await _single(connection, campaign), *whole]
         outcomes = dict.fromkeys(EVERY, 0)
         for reason in reasons:
             outcomes[reason.outcome] += reason.people
         # A call is accepted before its report shows people that it did not reach.
-        outcomes[PENDING] = sums["pending"]
+        outcomes[PENDING] = sums["queued"]
+        if row.state != State.CANCELLED:
+            outcomes[PENDING] += sums["waiting"]
         others = sum(people for outcome, people in outcomes.items() if outcome != ACCEPTED)
         outcomes[ACCEPTED] = max(0, row.recipients - others)
         outcomes[MALFORMED] = row.malformed
@@ -288,17 +292,18 @@ async def _some(
     """The people with an outcome in some chunks from a number on, and the last one's number; None: there are no more."""
     names = ("number", "state", "users", "task_id", "ambiguous", "error", "recalled_at")
     columns = [getattr(ChunkRow, name) for name in (*names, "unread_users")]
-    query = select(*columns).where(ChunkRow.campaign == campaign, ChunkRow.number >= first)
+    query = select(*columns).where(ChunkRow.of(campaign), ChunkRow.number >= first)
     if outcome is not None:
         query = query.where(_may_hold(campaign, outcome))
     rows = (await connection.execute(query.order_by(ChunkRow.number).limit(most))).all()
     if not rows:
         return [], None
     special = await _special(connection, campaign, first, rows[-1].number)
+    cancelled = campaign in await _cancelled(connection, [campaign])
     found = [
         ((chunk.number, place), result)
         for chunk in rows
-        for place, result in enumerate(_results(chunk, special), start=1)
+        for place, result in enumerate(_results(chunk, special, cancelled=cancelled), start=1)
         if outcome in {None, result.outcome}
         # The reason covers messages that were taken back since, or sent twice.
         or (outcome == "unread" and result.userid in _unread(chunk))
@@ -312,7 +317,7 @@ async def _malformed(
     """Malformed rows behind one, and the last one's number; None: there are no more."""
     row = MalformedRow
     query = select(row.number, row.line, row.pasted, row.written, row.problem)
-    query = query.where(row.campaign == campaign, row.number > behind).order_by(row.number)
+    query = query.where(row.of(campaign), row.number > behind).order_by(row.number)
     rows = (await connection.execute(query.limit(most))).all()
     results = [
         (
@@ -340,6 +345,9 @@ def _may_hold(campaign: str, outcome: CampaignSought) -> ColumnElement[bool]:
             return func.coalesce(ChunkRow.unread_users, "") != ""
         case "accepted":
             return and_(ChunkRow.state == ChunkState.SETTLED, error.is_(None))
+        case "cancelled":
+            waits = ChunkRow.state == ChunkState.PENDING
+            return or_(waits, error.is_not(None))
         case _:
             single = select(OutcomeRow.chunk).where(
                 OutcomeRow.campaign == campaign, OutcomeRow.outcome == outcome
@@ -373,13 +381,24 @@ async def result_of(
 ) -> Result | None:
     """The outcome of one person of a chunk; None if they are not in it."""
     special = await _special(connection, campaign, chunk.number, chunk.number)
-    return next((each for each in _results(chunk, special) if each.userid == user), None)
+    cancelled = campaign in await _cancelled(connection, [campaign])
+    results = _results(chunk, special, cancelled=cancelled)
+    return next((each for each in results if each.userid == user), None)
 
 
-def _results(chunk: Any, special: Mapping[str, tuple[str, str]]) -> Iterator[Result]:
-    """The people of a chunk. `special`: userid → outcome and reason, where they differ from it."""
-    if chunk.error:
-        common = (outcome_of(chunk.error).value, _reason_of(chunk.error))
+def _results(
+    chunk: Any, special: Mapping[str, tuple[str, str]], *, cancelled: bool
+) -> Iterator[Result]:
+    """The people of a chunk.
+
+    Args:
+        chunk: with the columns of `ChunkRow`.
+        special: userid → outcome and reason, where they differ from it.
+        cancelled: its campaign is cancelled.
+    """
+    error = CANCELLED if cancelled and chunk.state == ChunkState.PENDING else chunk.error
+    if error:
+        common = (outcome_of(error).value, _reason_of(error))
     elif chunk.state != ChunkState.SETTLED:
         common = (PENDING, "")
     elif chunk.recalled_at:
@@ -434,11 +453,12 @@ async def _named(
 
 
 async def _sums(connection: AsyncConnection, campaign: str) -> dict[str, Any]:
-    settled = ChunkRow.state == ChunkState.SETTLED
+    queued, waiting = (ChunkRow.state == state for state in (ChunkState.QUEUED, ChunkState.PENDING))
     ambiguous = and_(ChunkRow.ambiguous, ChunkRow.task_id.is_not(None))
     recalled, confirmed = ChunkRow.recalled_at.is_not(None), ChunkRow.confirmed_at.is_not(None)
     sums = {
-        "pending": case((settled, 0), else_=ChunkRow.size),
+        "queued": case((queued, ChunkRow.size), else_=0),
+        "waiting": case((waiting, ChunkRow.size), else_=0),
         "ambiguous_calls": case((ambiguous, 1), else_=0),
         "ambiguous_people": case((ambiguous, ChunkRow.accepted), else_=0),
         "recalled_calls": case((recalled, 1), else_=0),
@@ -450,7 +470,7 @@ async def _sums(connection: AsyncConnection, campaign: str) -> dict[str, Any]:
         "unread": ChunkRow.unread,
     }
     columns = [func.coalesce(func.sum(value), 0).label(name) for name, value in sums.items()]
-    found = await connection.execute(select(*columns).where(ChunkRow.campaign == campaign))
+    found = await connection.execute(select(*columns).where(ChunkRow.of(campaign)))
     return dict(found.mappings().one())
 
 
@@ -472,7 +492,7 @@ async def _whole_chunks(connection: AsyncConnection, campaign: str) -> list[Reas
     columns.append(ChunkRow.error[MADE_OF, "message"].as_string().label(MADE_OF))
     errors = (
         select(*columns, ChunkRow.size)
-        .where(ChunkRow.campaign == campaign, ChunkRow.error.is_not(None))
+        .where(ChunkRow.of(campaign), ChunkRow.error.is_not(None))
         .subquery()
     )
     fields = [errors.c[name] for name in (*names, MADE_OF)]
@@ -487,6 +507,24 @@ async def _whole_chunks(connection: AsyncConnection, campaign: str) -> list[Reas
         error[MADE_OF] = {"message": json.loads(error[MADE_OF] or "null")}
         found.append(Reason(outcome=outcome_of(error), reason=_reason_of(error), people=people))
     return found
+
+
+def _with_waiting(reasons: Sequence[Reason], people: int) -> list[Reason]:
+    """The reasons with the people of a cancelled campaign whose chunks the leader has still to end."""
+    cancelled = OutcomeKind.CANCELLED, _reason_of(CANCELLED)
+    alike = [each for each in reasons if (each.outcome, each.reason) == cancelled]
+    others = [each for each in reasons if each not in alike]
+    people += sum(each.people for each in alike)
+    if not people:
+        return others
+    return [*others, Reason(outcome=cancelled[0], reason=cancelled[1], people=people)]
+
+
+async def _cancelled(connection: AsyncConnection, campaigns: Collection[str]) -> set[str]:
+    """The cancelled ones among campaigns: their chunks which wait get no call."""
+    query = select(CampaignRow.id).where(CampaignRow.state == State.CANCELLED)
+    rows = await database.rows_among(connection, query, CampaignRow.id, campaigns)
+    return {row.id for row in rows}
 
 
 def _seconds(row: CampaignRow) -> float | None:
@@ -510,7 +548,7 @@ async def campaigns_of(
     A campaign in which they are not costs the read of one page. Those made after `before` are left out.
     """
     latest_first = CampaignRow.created_at.desc(), CampaignRow.id
-    query = select(CampaignRow.id).where(CampaignRow.state.not_in([State.CREATING, State.DRAFT]))
+    query = select(CampaignRow.id).where(CampaignRow.state.not_in([*HIDDEN, State.DRAFT]))
     if app is not None:
         query = query.where(CampaignRow.app == app)
     if before is not None:
@@ -563,10 +601,11 @@ async def _in_campaigns(
     query = query.where(OutcomeRow.campaign.in_(list(known)), OutcomeRow.userid == user)
     special = {row[0]: (row[1], row[2]) for row in await connection.execute(query)}
     found: dict[str, tuple[datetime | None, Result]] = {}
+    cancelled = await _cancelled(connection, known)
     for each in which:
         for chunk in await connection.execute(select(ChunkRow.__table__).where(each)):
             own = {user: special[chunk.campaign]} if chunk.campaign in special else {}
-            for result in _results(chunk, own):
+            for result in _results(chunk, own, cancelled=chunk.campaign in cancelled):
                 if result.userid == user:
                     found[chunk.campaign] = chunk.called_at, result
     return found

@@ -11,17 +11,18 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.language import CHINESE, language_of, spoken, tr
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
-from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.campaigns.store import CampaignStore, find
 from dingrelay_workers.database.database import upsert
 from dingrelay_workers.roles.service import approvers
 
@@ -62,12 +63,13 @@ class CampaignReview(BaseModel):
         return self.needed and self.state != "approved"
 
 
-async def review_of(settings: Settings, store: CampaignStore, row: CampaignRow) -> CampaignReview:
+async def review_of(
+    settings: Settings, connection: AsyncConnection, row: CampaignRow
+) -> CampaignReview:
     """How the approval of a campaign stands."""
     needed = row.recipients > settings.campaigns.approved_above
     writers = list(row.writers or ())
-    async with store.database.read() as connection:
-        found = await _find(connection, row.id)
+    found = await _find(connection, row.id)
     if found is None:
         return CampaignReview(needed=needed, state="none", writers=writers)
     state = found.decision or "asked"
@@ -90,12 +92,15 @@ async def states(store: CampaignStore, campaigns: Collection[str]) -> dict[str, 
 async def waiting(
     store: CampaignStore, user: str, apps: Collection[str] | None = None
 ) -> Sequence[str]:
-    """The drafts of these apps, or of any, that wait for an approval and that this person may approve; latest first."""
+    """Campaigns of these apps, or of any, that wait for an approval and that this person may approve; latest first."""
     query = (
         select(CampaignRow.id, CampaignRow.writers)
         .join(ReviewRow, ReviewRow.campaign == CampaignRow.id)
         .where(
-            CampaignRow.state == State.DRAFT, ReviewRow.decision == "", ReviewRow.asked_by != user
+            CampaignRow.state == State.DRAFT,
+            CampaignRow.chunks > 0,
+            ReviewRow.decision == "",
+            ReviewRow.asked_by != user,
         )
         .order_by(ReviewRow.asked_at.desc())
     )
@@ -109,7 +114,7 @@ async def waiting(
 async def ask(
     settings: Settings, store: CampaignStore, campaign: str, by: str
 ) -> MessageSend | None:
-    """Ask for the approval of a draft; once more asks again.
+    """Ask for the approval of a campaign that is ready; once more asks again.
 
     Returns:
         The job that sends a link to the reviewers of the settings, or to people with the role of those who approve in the
@@ -117,21 +122,21 @@ async def ask(
 
     Raises:
         CampaignNotFound: there is none with this id.
-        CampaignConflict: it is no draft.
+        CampaignConflict: it is not ready, or was started.
     """
-    row = await _draft(store, campaign)
     now = datetime.now(UTC)
-    asked = {
-        "campaign": campaign,
-        "digest": digest_of(row),
-        "asked_by": by,
-        "asked_at": now,
-        "decision": "",
-        "decided_by": "",
-        "decided_at": None,
-        "reason": "",
-    }
     async with store.database.write(f"campaign {campaign}") as connection:
+        row = await _ready(connection, campaign)
+        asked = {
+            "campaign": campaign,
+            "digest": digest_of(row),
+            "asked_by": by,
+            "asked_at": now,
+            "decision": "",
+            "decided_by": "",
+            "decided_at": None,
+            "reason": "",
+        }
         await upsert(connection, ReviewRow, [asked])
         await audit.record(connection, "ask", "campaign", campaign, app=row.app)
         named = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
@@ -142,17 +147,16 @@ async def ask(
 async def decide(
     store: CampaignStore, campaign: str, decision: Decision, by: str, reason: str = ""
 ) -> None:
-    """Approve a draft, or reject it.
+    """Approve a campaign that is ready, or reject it.
 
     Raises:
         CampaignNotFound: there is none with this id.
         CampaignConflict: its approval was not asked for, or this person may not decide it.
     """
-    row = await _draft(store, campaign)
-    digest = digest_of(row)
     async with store.database.write(f"campaign {campaign}") as connection:
+        row = await _ready(connection, campaign)
         found = await _find(connection, campaign)
-        if found is None or found.digest != digest:
+        if found is None or found.digest != digest_of(row):
             raise CampaignConflict(campaign, "was not submitted for approval as it is now")
         if found.decision:
             raise CampaignConflict(
@@ -172,11 +176,13 @@ async def decide(
         await audit.record(connection, decision, "campaign", campaign, app=row.app, after=after)
 
 
-async def problem_of(settings: Settings, store: CampaignStore, row: CampaignRow) -> str | None:
-    """Why a draft must not start; None if it may, or is no draft."""
-    if row.state != State.DRAFT:
+async def problem_of(
+    settings: Settings, connection: AsyncConnection, row: CampaignRow
+) -> str | None:
+    """Why a campaign that is ready must not start; None if it may, or is not ready."""
+    if row.stage != CampaignStage.READY:
         return None
-    review = await review_of(settings, store, row)
+    review = await review_of(settings, connection, row)
     if not review.holds:
         return None
     match review.state:
@@ -190,6 +196,11 @@ async def problem_of(settings: Settings, store: CampaignStore, row: CampaignRow)
             return en("needs the approval of a second person: ask for it first")
 
 
+async def void(connection: AsyncConnection, campaign: str) -> None:
+    """Forget the approval of a campaign that becomes a draft again."""
+    await connection.execute(delete(ReviewRow).where(ReviewRow.campaign == campaign))
+
+
 def digest_of(row: CampaignRow) -> str:
     """Digest of what is approved: a version of a campaign with its text, people, time, rate and app. A start leaves it as it is."""
     start_at = row.start_at and row.start_at.isoformat()
@@ -198,10 +209,10 @@ def digest_of(row: CampaignRow) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-async def _draft(store: CampaignStore, campaign: str) -> CampaignRow:
-    row = await store.get(campaign)
-    if row.state != State.DRAFT:
-        raise CampaignConflict(campaign, en("is {}: only a draft is approved", State(row.state)))
+async def _ready(connection: AsyncConnection, campaign: str) -> CampaignRow:
+    row = await find(connection, campaign)
+    if row.stage != CampaignStage.READY:
+        raise CampaignConflict(campaign, en("is {}: only one that is ready is approved", row.stage))
     return row
 
 

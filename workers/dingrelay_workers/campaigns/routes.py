@@ -92,14 +92,14 @@ class CampaignPaging(paging.Paging):
 
 @ROUTES(
     "POST /v1/campaigns",
-    creates("The draft.", CampaignStatus, "Where the campaign can be looked at."),
+    creates("The campaign.", CampaignStatus, "Where the campaign can be looked at."),
     scope="campaigns:write",
     body=_UPLOAD,
     description=f"Nothing is sent before it is started.\n\n{_FILES}",
     links={201: links("getCampaign", "startCampaign", "cancelCampaign", "reportCampaign")},
 )
 async def create_campaign(call: HttpCall) -> CampaignStatus:
-    """Make a draft of a campaign with its recipients."""
+    """Make a campaign with its recipients that is ready."""
     created = await _made_before(call)
     if created is None:
         with refusing(call):
@@ -115,7 +115,7 @@ def id_of(call: HttpCall) -> str | None:
 
 
 async def _made_before(call: HttpCall) -> CampaignStatus | None:
-    """The draft that this request made before its answer was lost."""
+    """The campaign that this request made before its answer was lost."""
     if (campaign := id_of(call)) is None:
         return None
     async with asking_campaigns(call.context) as campaigns:
@@ -145,7 +145,7 @@ async def preview_plan(call: HttpCall) -> CampaignPreview:
     query=paging.query_of(CampaignFilter, CampaignPaging),
 )
 async def list_campaigns(call: HttpCall) -> BaseModel:
-    """List the campaigns, latest first."""
+    """List the campaigns, latest first, without what is written of drafts."""
     asked: CampaignPaging = call.query
     chosen = CampaignFilter(**call.key.sees, **asked.filters())
     async with asking_campaigns(call.context) as campaigns:
@@ -157,21 +157,26 @@ async def list_campaigns(call: HttpCall) -> BaseModel:
 @_read("GET /v1/campaigns/{id}", CampaignStatus)
 async def get_campaign(call: HttpCall) -> CampaignStatus:
     """How a campaign stands."""
-    async with _found(call) as (campaigns, campaign):
+    async with found_campaign(call) as (campaigns, campaign):
         return await campaigns.show(campaign.id)
 
 
-@_read("GET /v1/campaigns/{id}/preview", CampaignPreview)
+@_read("GET /v1/campaigns/{id}/preview", CampaignPreview, problems=frozenset({404, 422}))
 async def preview_campaign(call: HttpCall) -> CampaignPreview:
-    """Check a whole stored campaign."""
-    async with _found(call) as (campaigns, campaign):
+    """Check a campaign: its cost, and the people that it would not reach.
+
+    It only reads. What a draft lacks as a campaign is named.
+    """
+    async with found_campaign(call) as (campaigns, campaign):
+        pass
+    with refusing(call):
         return await campaigns.preview(campaign.id)
 
 
 @_read("GET /v1/campaigns/{id}/report", CampaignReport)
 async def report_campaign(call: HttpCall) -> CampaignReport:
     """Outcomes of a campaign's people."""
-    async with _found(call, within=COUNTING) as (campaigns, campaign):
+    async with found_campaign(call, within=COUNTING) as (campaigns, campaign):
         return await campaigns.report(campaign.id)
 
 
@@ -195,7 +200,7 @@ async def list_people_of_campaign(call: HttpCall) -> CampaignPeople:
     Names, numbers and departments need the scope `directory:read`, and are empty without it.
     """
     asked: PeoplePaging = call.query
-    async with _found(call, within=COUNTING) as (campaigns, campaign):
+    async with found_campaign(call, within=COUNTING) as (campaigns, campaign):
         found, last = await campaigns.people(
             campaign.id, asked.outcome, behind=asked.cursor, limit=asked.limit
         )
@@ -219,7 +224,7 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
 
     In the language of `Accept-Language`; see `listPeopleOfCampaign`.
     """
-    async with _found(call) as (campaigns, campaign):
+    async with found_campaign(call) as (campaigns, campaign):
         pages = campaigns.results(campaign.id, call.query.outcome)
     response = web.StreamResponse(headers={"Content-Type": "text/csv; charset=utf-8"})
     await response.prepare(call.request)
@@ -237,11 +242,9 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
 
 def _moving(verb: Verb, what: str) -> None:
     """Declare the route that moves a campaign to another state."""
-    # The whole campaign is compared with the approved content.
-    within = COUNTING if verb == "start" else TIMEOUT
 
     async def handle(call: HttpCall) -> CampaignStatus:
-        async with _found(call, within=within, changed=True) as (campaigns, campaign):
+        async with found_campaign(call, changed=True) as (campaigns, campaign):
             await campaigns.move(campaign.id, verb)
             return await campaigns.status(campaign.id)
 
@@ -254,7 +257,7 @@ def _moving(verb: Verb, what: str) -> None:
     )(handle)
 
 
-_moving("start", "Let a draft run")
+_moving("start", "Let a campaign run that is ready")
 _moving("pause", "Hold a campaign")
 _moving("resume", "Let a paused campaign run on")
 _moving("cancel", "End a campaign for good")
@@ -262,11 +265,11 @@ _moving("cancel", "End a campaign for good")
 
 @_change("DELETE /v1/campaigns/{id}", {204: RouteAnswer(description="The campaign is deleted.")})
 async def delete_campaign(call: HttpCall) -> None:
-    """Delete a campaign that has ended.
+    """Delete a draft, or a campaign that has ended.
 
     It is gone at once; the workers delete its people, page by page.
     """
-    async with _found(call, changed=True) as (campaigns, campaign):
+    async with found_campaign(call, changed=True) as (campaigns, campaign):
         await campaigns.delete(campaign.id, wait=False)
 
 
@@ -282,7 +285,7 @@ async def test_campaign(call: HttpCall) -> web.Response:
     a voice message can't be marked, and such a tester is left out of the campaign that day.
     """
     asked = TestRequest.parse(call.body, strict=True)
-    async with _found(call, changed=True) as (campaigns, campaign):
+    async with found_campaign(call, changed=True) as (campaigns, campaign):
         job = await campaigns.test(campaign.id, asked.users, asked.fields, call.once)
     lane = next(lane for lane in LANES if call.key.permits_lane(lane))
     job = _signed(call, job.model_copy(update={"lane": lane}))
@@ -303,7 +306,7 @@ async def recall_campaign(call: HttpCall) -> JobsDocument:
 
     One call for each of its calls. It must not run.
     """
-    async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
+    async with found_campaign(call, within=COUNTING, changed=True) as (campaigns, campaign):
         plan = await campaigns.recall(campaign.id)
         await campaigns.note(campaign.id, "recall", plan)
     return await _enqueued(call, plan.jobs)
@@ -320,7 +323,7 @@ async def confirm_campaign(call: HttpCall) -> JobsDocument:
     Two calls for each that is asked about. The report shows the answer.
     """
     asked = ConfirmRequest.parse(call.body, strict=True)
-    async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
+    async with found_campaign(call, within=COUNTING, changed=True) as (campaigns, campaign):
         plan = await campaigns.confirm(campaign.id, sample=asked.sample)
         await campaigns.note(campaign.id, "confirm", plan)
     return await _enqueued(call, plan.jobs)
@@ -329,31 +332,31 @@ async def confirm_campaign(call: HttpCall) -> JobsDocument:
 @_read("GET /v1/campaigns/{id}/recall", FollowUpCost, problems=frozenset({404, 409}))
 async def preview_recall(call: HttpCall) -> FollowUpCost:
     """Reach and cost of a recall."""
-    async with _found(call, within=COUNTING) as (campaigns, campaign):
+    async with found_campaign(call, within=COUNTING) as (campaigns, campaign):
         return await campaigns.recall(campaign.id)
 
 
 @_read("GET /v1/campaigns/{id}/confirm", FollowUpCost)
 async def preview_confirm(call: HttpCall) -> FollowUpCost:
     """Reach and cost of a delivery query."""
-    async with _found(call, within=COUNTING) as (campaigns, campaign):
+    async with found_campaign(call, within=COUNTING) as (campaigns, campaign):
         return await campaigns.confirm(campaign.id, sample=None)
 
 
 @_read("GET /v1/campaigns/{id}/review", CampaignReview)
 async def get_review(call: HttpCall) -> CampaignReview:
     """How the approval of a campaign stands."""
-    async with _found(call, within=COUNTING) as (campaigns, campaign):
+    async with found_campaign(call, within=COUNTING) as (campaigns, campaign):
         return await campaigns.review(campaign.id)
 
 
 @_change("POST /v1/campaigns/{id}/review", CampaignReview)
 async def request_review(call: HttpCall) -> CampaignReview:
-    """Submit a draft for the approval of a second person.
+    """Submit a campaign that is ready for the approval of a second person.
 
     The reviewers of the settings get a link to it. Any change of the campaign voids the approval.
     """
-    async with _found(call, within=COUNTING, changed=True) as (campaigns, campaign):
+    async with found_campaign(call, within=COUNTING, changed=True) as (campaigns, campaign):
         job = await campaigns.request_review(campaign.id)
         if job is not None:
             await call.context.records.enqueue([record.draft(job)])
@@ -363,7 +366,7 @@ async def request_review(call: HttpCall) -> CampaignReview:
 @_decide("POST /v1/campaigns/{id}/approve", CampaignReview)
 async def approve_campaign(call: HttpCall) -> CampaignReview:
     """Approve a campaign that another key or person wrote and submitted."""
-    async with _found(call, within=COUNTING) as (campaigns, campaign):
+    async with found_campaign(call, within=COUNTING) as (campaigns, campaign):
         await campaigns.approve(campaign.id)
         return await campaigns.review(campaign.id)
 
@@ -372,7 +375,7 @@ async def approve_campaign(call: HttpCall) -> CampaignReview:
 async def reject_campaign(call: HttpCall) -> CampaignReview:
     """Reject a campaign that was submitted; it does not start."""
     asked = RejectRequest.parse(call.body, strict=True)
-    async with _found(call, within=COUNTING) as (campaigns, campaign):
+    async with found_campaign(call, within=COUNTING) as (campaigns, campaign):
         await campaigns.reject(campaign.id, asked.reason)
         return await campaigns.review(campaign.id)
 
@@ -394,7 +397,7 @@ async def asking_campaigns(
 
 
 @asynccontextmanager
-async def _found(
+async def found_campaign(
     call: HttpCall, *, within: float | None = None, changed: bool = False
 ) -> AsyncGenerator[tuple[CampaignService, CampaignStatus]]:
     """The campaigns, for so many seconds, and the one that the path names.

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 from redis.asyncio import Redis
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.client.campaign_documents import (
@@ -26,18 +26,19 @@ from dingrelay_producers.client.campaign_documents import (
     Plan,
 )
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
-from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
+from dingrelay_producers.errors import CampaignConflict, ServiceUnavailable
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.audit.models import AuditRow
-from dingrelay_workers.campaigns import chunks, estimate, notices, removal, review
+from dingrelay_workers.campaigns import estimate, notices, removal, review, sources
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.estimate import Month
-from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, State
 from dingrelay_workers.campaigns.people import approver, author
 from dingrelay_workers.campaigns.report import (
     CampaignPerson,
@@ -47,9 +48,9 @@ from dingrelay_workers.campaigns.report import (
     Result,
 )
 from dingrelay_workers.campaigns.review import CampaignReview
-from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.campaigns.store import CampaignStore, find
 from dingrelay_workers.campaigns.waiting import why_it_waits
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.database.errors import unusable
 from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.maintenance.leader import WORK
@@ -60,13 +61,17 @@ READERS = 2
 _T = TypeVar("_T")
 Verb = Literal["start", "pause", "resume", "cancel"]
 
-_MOVES: Mapping[Verb, tuple[State, frozenset[State]]] = {
-    "start": (State.RUNNING, frozenset({State.DRAFT})),
-    "pause": (State.PAUSED, frozenset({State.RUNNING})),
-    "resume": (State.RUNNING, frozenset({State.PAUSED})),
-    "cancel": (State.CANCELLED, frozenset({State.DRAFT, State.RUNNING, State.PAUSED})),
+_RUNNING = frozenset({CampaignStage.SCHEDULED, CampaignStage.RUNNING})
+_MOVES: Mapping[Verb, tuple[State, frozenset[CampaignStage]]] = {
+    "start": (State.RUNNING, frozenset({CampaignStage.READY})),
+    "pause": (State.PAUSED, _RUNNING),
+    "resume": (State.RUNNING, frozenset({CampaignStage.PAUSED})),
+    "cancel": (
+        State.CANCELLED,
+        frozenset({CampaignStage.READY, CampaignStage.PAUSED}) | _RUNNING,
+    ),
 }
-"""Verb → the state that it leads to, and those from which it does."""
+"""Verb → the state that it leads to, and the stages from which it does."""
 
 
 class CampaignService:
@@ -88,7 +93,7 @@ class CampaignService:
     async def create(
         self, plan: Plan, campaign: str | None = None, progress: CreationProgress = UNWATCHED
     ) -> CampaignStatus:
-        """Store a draft with what its check finds, under this id if one is given."""
+        """Store a campaign that is ready with what its check finds, under this id if one is given."""
 
         async def create(store: CampaignStore) -> CampaignStatus:
             check = estimate.check(self._settings, store.database)
@@ -100,13 +105,16 @@ class CampaignService:
     async def preview(
         self, plan: Plan | str, progress: CreationProgress = UNWATCHED
     ) -> CampaignPreview:
-        """The estimated cost of a plan, or of the campaign with this id."""
-        if isinstance(plan, str):
-            async with self._opened() as store:
-                return await estimate.of_draft(self._settings, store, plan)
+        """The estimated cost of a plan, or of the campaign with this id: of its people, or of those that its draft names."""
 
         async def preview(store: CampaignStore) -> CampaignPreview:
-            return await estimate.of_plan(self._settings, store.database, plan, progress)
+            asked = plan
+            if isinstance(asked, str):
+                row, written = await sources.read(store.database, asked)
+                if row.stage != CampaignStage.DRAFT:
+                    return await estimate.of_ready(self._settings, store, asked)
+                asked = written.plan
+            return await estimate.of_plan(self._settings, store.database, asked, progress)
 
         return await self._readers.run(preview)
 
@@ -116,15 +124,21 @@ class CampaignService:
             return CampaignStatus.model_validate(await store.get(campaign))
 
     async def show(self, campaign: str) -> CampaignStatus:
-        """How a campaign stands, and why it waits; without a reason where Redis is away."""
+        """How a campaign stands, and why it waits; without a reason where Redis is away. Of a draft also its message."""
         async with self._opened() as store:
             row = await store.get(campaign)
             status = CampaignStatus.model_validate(row)
-            if (held := await review.problem_of(self._settings, store, row)) is None:
+            async with store.database.read() as connection:
+                held = await review.problem_of(self._settings, connection, row)
+            if held is None:
                 with suppress(ServiceUnavailable):
                     async with impatient_redis(self._settings) as redis:
                         held = await why_it_waits(self._settings, redis, row, datetime.now(UTC))
-            return status.model_copy(update={"waits": held or ""})
+            shown: dict[str, Any] = {"waits": held or ""}
+            if row.stage == CampaignStage.DRAFT:
+                _, written = await sources.read(store.database, campaign, file=False)
+                shown["message"] = written.content.message
+            return status.model_copy(update=shown)
 
     async def list(
         self,
@@ -133,25 +147,22 @@ class CampaignService:
         limit: int,
         after: tuple[datetime, str] | None = None,
     ) -> Sequence[CampaignStatus]:
-        """The latest campaigns, latest first; see `CampaignStore.list`."""
+        """The latest campaigns, latest first, without what drafts say; see `CampaignStore.list`."""
         async with self._opened() as store:
             rows = await store.list(chosen, limit=limit, after=after)
             alone: dict[str, Any] = {"preview": None, "skipped": []}
             return [CampaignStatus.model_validate(row).model_copy(update=alone) for row in rows]
 
     async def move(self, campaign: str, verb: Verb) -> None:
-        """Let a draft run, which may have to be approved before; hold a campaign, let it run on, or end it for good."""
+        """Let a campaign run that is ready, and may have to be approved; hold one, let it run on, or end it for good."""
         async with self._opened() as store, impatient_redis(self._settings) as redis:
-            if verb == "start":
-                row = await store.get(campaign)
-                if problem := await review.problem_of(self._settings, store, row):
-                    raise CampaignConflict(campaign, problem)
-            await move(store.database, redis, campaign, verb)
+            await move(self._settings, store.database, redis, campaign, verb)
 
     async def review(self, campaign: str) -> CampaignReview:
         """How its approval stands."""
-        async with self._opened() as store:
-            return await review.review_of(self._settings, store, await store.get(campaign))
+        async with self._opened() as store, store.database.read() as connection:
+            row = await find(connection, campaign)
+            return await review.review_of(self._settings, connection, row)
 
     async def reviews(self, campaigns: Collection[str]) -> Mapping[str, str]:
         """How the approvals of campaigns stand that were asked for: ``asked``, ``approved`` or ``rejected``."""
@@ -188,7 +199,7 @@ class CampaignService:
     async def delete(
         self, campaign: str, *, wait: bool, on_rows: Callable[[int], None] | None = None
     ) -> None:
-        """Delete one that has ended; without `wait` the fleet deletes its rows."""
+        """Delete a draft, or one that has ended; without `wait` the fleet deletes its rows."""
         async with self._opened() as store:
             await removal.hide(store.database, campaign)
             if wait:
@@ -278,7 +289,7 @@ class CampaignService:
     async def writers(self, campaigns: Collection[str]) -> Mapping[str, Sequence[str]]:
         """Writers of those of these campaigns that exist."""
         query = select(CampaignRow.id, CampaignRow.writers).where(
-            CampaignRow.id.in_(campaigns), CampaignRow.state != State.CREATING
+            CampaignRow.id.in_(campaigns), CampaignRow.state.not_in(HIDDEN)
         )
         async with self._opened() as store, store.database.read() as connection:
             return {row.id: row.writers or () for row in await connection.execute(query)}
@@ -361,26 +372,29 @@ class FileReaders:
             return await work(store)
 
 
-async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> None:
-    """Move a campaign to another state, in SQL, and signal the fleet. Asking for its own state changes nothing.
+async def move(
+    settings: Settings, database: Database, redis: Redis, campaign: str, verb: Verb
+) -> None:
+    """Move a campaign to another state: its row only. Asking for its own state changes nothing.
+
+    What follows from it is done by the leader of campaigns, which is signalled.
 
     Raises:
         CampaignNotFound: there is none with this id.
-        CampaignConflict: it can't come there from the state it is in.
+        CampaignConflict: it can't come there from the stage it is in, or needs an approval.
         SQLAlchemyError: the database is away, and nothing has changed.
         RedisError: the state has changed, and the fleet finds out by itself within seconds.
     """
     to, sources = _MOVES[verb]
     now = datetime.now(UTC)
     async with database.write(f"campaign {campaign}") as connection:
-        query = select(CampaignRow.state, CampaignRow.app).where(CampaignRow.id == campaign)
-        row = (await connection.execute(query)).one_or_none()
-        if row is None or row.state == State.CREATING:
-            raise CampaignNotFound(campaign)
-        found = row.state
-        if found != to and found not in sources:
-            raise CampaignConflict(campaign, en("is {}, so it can't become {}", State(found), to))
-        if found != to:
+        row = await find(connection, campaign)
+        before, stage = State(row.state), row.stage
+        if before != to:
+            if stage not in sources:
+                raise CampaignConflict(campaign, _refusal(stage, to))
+            if verb == "start" and (problem := await review.problem_of(settings, connection, row)):
+                raise CampaignConflict(campaign, problem)
             values: dict[str, Any] = {"state": to, "reason": ""}
             match verb:
                 case "start":
@@ -391,20 +405,21 @@ async def move(database: Database, redis: Redis, campaign: str, verb: Verb) -> N
                     values["reason"] = en("asked for")
                 case "cancel":
                     values |= {"reason": en("asked for"), "ended_at": now, "named": None}
-            await connection.execute(
-                update(CampaignRow).where(CampaignRow.id == campaign).values(values)
-            )
-        if to == State.CANCELLED:
-            await chunks.cancel_pending(connection, campaign)
-        if found != to:
-            await notices.write(connection, campaign, State(found), now)
+            await change_rows(connection, CampaignRow, CampaignRow.id == campaign, **values)
+            await notices.write(connection, campaign, before, now)
             await audit.record(
                 connection,
                 verb,
                 "campaign",
                 campaign,
                 app=row.app,
-                before={"state": found},
+                before={"state": before},
                 after={"state": to},
             )
     await WORK.announce(redis)
+
+
+def _refusal(stage: CampaignStage, to: State) -> str:
+    if stage == CampaignStage.DRAFT:
+        return en("is a draft: make it ready first, which checks it and freezes its people")
+    return en("is {}, so it can't become {}", stage, to)

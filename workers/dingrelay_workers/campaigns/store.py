@@ -5,24 +5,33 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from sqlalchemy import Select, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import ColumnElement, Select, insert, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus, Plan
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import batched
 from dingrelay_tasks.sentence import with_parts
 from dingrelay_workers.audit import service as audit
-from dingrelay_workers.campaigns import removal
+from dingrelay_workers.campaigns import lease, removal, sources
 from dingrelay_workers.campaigns.audience import (
     UNWATCHED,
     CreationProgress,
@@ -30,8 +39,9 @@ from dingrelay_workers.campaigns.audience import (
     gather,
 )
 from dingrelay_workers.campaigns.chunks import storable
-from dingrelay_workers.campaigns.documents import CampaignSpec
+from dingrelay_workers.campaigns.documents import CampaignSpec, DraftContent
 from dingrelay_workers.campaigns.models import (
+    HIDDEN,
     CampaignRow,
     ChunkRow,
     ChunkState,
@@ -40,8 +50,9 @@ from dingrelay_workers.campaigns.models import (
     State,
 )
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
+from dingrelay_workers.campaigns.sources import Written
 from dingrelay_workers.database.base import Base
-from dingrelay_workers.database.database import Database, latest_first, narrowed
+from dingrelay_workers.database.database import Database, change_rows, latest_first, narrowed
 
 ALL = CampaignFilter()
 PAGE = 500
@@ -52,8 +63,26 @@ Pages = Iterator[tuple[type[Base], list[dict[str, Any]]]]
 """Rows to insert, by their table."""
 Check = Callable[[CampaignSpec, Gathered], Awaitable[CampaignPreview | None]]
 """Finds out what a campaign will take while it is made."""
-_STORED = {"app", "name", "start_at", "quiet", "rate", "weight", "error_share", "sender"}
+STORED = {"app", "name", "start_at", "quiet", "rate", "weight", "error_share", "sender"}
 """Fields of a campaign's specification that are columns."""
+UNCHECKED: Mapping[str, Any] = {
+    "message": {},
+    **dict.fromkeys(("recipients", "duplicates", "malformed", "excluded", "chunks", "settled"), 0),
+    "checked": None,
+    "named": None,
+    "people_digest": "",
+    "index_bits": None,
+    "lease": None,
+    "lease_at": None,
+}
+"""Columns of a draft, whose people are not known yet."""
+
+
+class Claim(NamedTuple):
+    """The right to write a campaign's people."""
+
+    campaign: str
+    lease: str
 
 
 class CampaignStore:
@@ -71,7 +100,9 @@ class CampaignStore:
         writers: Sequence[str] = (),
         check: Check | None = None,
     ) -> CampaignStatus:
-        """Make a draft with its recipients: all of it or, whatever happens, nothing.
+        """Make a campaign with its recipients that is ready: all of it or, whatever happens, nothing.
+
+        One with this id whose process died is written again.
 
         Args:
             plan: what is sent, and how, and to which people.
@@ -86,13 +117,51 @@ class CampaignStore:
             CampaignConflict: one with this id is being made.
         """
         spec = CampaignSpec.of(plan)
-        campaign = campaign or str(uuid.uuid4())
-        async with gather(self.database, spec, plan, progress) as gathered:
-            with spans.span("create campaign", "INTERNAL") as span:
-                found = await check(spec, gathered) if check else None
-                row = await self._write(campaign, spec, gathered, progress, writers, found)
-                span.set_attributes({"dingrelay.app": spec.app, "dingrelay.campaign": campaign})
-            return CampaignStatus.model_validate(row)
+        plan, written = sources.kept(plan)
+        names = list(dict.fromkeys(writers or [current_actor().id]))
+        row = {
+            **empty_row(campaign or str(uuid.uuid4()), written, names[0]),
+            "state": State.CREATING,
+            "writers": names,
+        }
+        async with self._gathered(spec, plan, progress, check) as (gathered, found):
+            claim = Claim(row["id"], lease.new())
+            await self._insert(row, claim)
+            try:
+                return await self._write(claim, spec, gathered, progress, found)
+            except BaseException:
+                # The leader deletes later what can't be deleted now; it is hidden.
+                with suppress(SQLAlchemyError):
+                    await self._give_up(claim)
+                raise
+
+    async def freeze(
+        self, row: CampaignRow, plan: Plan, by: str, *, check: Check | None = None
+    ) -> CampaignStatus:
+        """Make a draft ready as it was read: its people become rows, and all of it stays as it is.
+
+        Raises:
+            MalformedRecipients, ContractError: as `create`.
+            CampaignConflict: it was changed since, or is being made ready.
+        """
+        spec = CampaignSpec.of(plan)
+        async with self._gathered(spec, plan, UNWATCHED, check) as (gathered, found):
+            claim = Claim(row.id, lease.new())
+            async with self._writing(row.id) as connection:
+                at = await lease.now(connection)
+                same = row_of(row.id, stage=CampaignStage.DRAFT, version=row.version)
+                values: dict[str, Any] = {"lease": claim.lease, "lease_at": at}
+                values["writers"] = list(dict.fromkeys([*(row.writers or ()), by]))
+                if not await change_rows(connection, CampaignRow, *same, lease.free(at), **values):
+                    raise CampaignConflict(row.id, "is being made ready, or was changed just now")
+            try:
+                return await self._write(claim, spec, gathered, UNWATCHED, found)
+            except BaseException:
+                with suppress(SQLAlchemyError):
+                    async with self._writing(row.id) as connection:
+                        ours = CampaignRow.id == row.id, CampaignRow.lease == claim.lease
+                        await change_rows(connection, CampaignRow, *ours, lease_at=None)
+                raise
 
     async def get(self, campaign: str) -> CampaignRow:
         """The campaign with this id.
@@ -101,7 +170,7 @@ class CampaignStore:
             CampaignNotFound: there is none.
         """
         async with self.database.read() as connection:
-            return await _find(connection, campaign)
+            return await find(connection, campaign)
 
     async def list(
         self,
@@ -112,7 +181,7 @@ class CampaignStore:
     ) -> Sequence[CampaignRow]:
         """The latest campaigns, latest first: at most `limit`, after one with this moment of creation and this id."""
         row = CampaignRow
-        query = narrowed(select(row).where(row.state != State.CREATING), row, chosen)
+        query = narrowed(select(row).where(row.state.not_in(HIDDEN)), row, chosen)
         page = latest_first(query, row.created_at, row.id, behind=after, limit=limit)
         return await self._page(page)
 
@@ -124,19 +193,49 @@ class CampaignStore:
             yield page
             last = page[-1].number
 
+    @asynccontextmanager
+    async def _gathered(
+        self, spec: CampaignSpec, plan: Plan, progress: CreationProgress, check: Check | None
+    ) -> AsyncGenerator[tuple[Gathered, CampaignPreview | None]]:
+        """The people of a plan, and what its check finds, while the block runs."""
+        async with gather(self.database, spec, plan, progress) as gathered:
+            with spans.span("create campaign", "INTERNAL") as span:
+                span.set_attributes({"dingrelay.app": spec.app})
+                yield gathered, await check(spec, gathered) if check else None
+
+    def _writing(self, campaign: str) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction with the lock of a campaign: on PostgreSQL no other writer waits for it."""
+        return self.database.write(f"campaign {campaign}")
+
+    async def _insert(self, row: Mapping[str, Any], claim: Claim) -> None:
+        """Insert a campaign that is being made, or take over one whose process died."""
+        async with self._writing(claim.campaign) as connection:
+            at = await lease.now(connection)
+            values = {**row, "lease": claim.lease, "lease_at": at}
+            died = CampaignRow.state == State.CREATING, lease.expired(at)
+            ours = CampaignRow.id == claim.campaign
+            if await change_rows(connection, CampaignRow, ours, *died, **values):
+                return
+            if await connection.scalar(select(CampaignRow.id).where(ours)) is not None:
+                raise CampaignConflict(claim.campaign, "is being created")
+            await connection.execute(insert(CampaignRow), values)
+
     async def _write(
         self,
-        campaign: str,
+        claim: Claim,
         spec: CampaignSpec,
         gathered: Gathered,
         progress: CreationProgress,
-        writers: Sequence[str],
         found: CampaignPreview | None,
-    ) -> CampaignRow:
-        """Write it in transactions that are short, and make it a draft in the last one."""
-        size = spec.users_per_call
-        people = gathered.recipients
-        bits = bits_for(people)
+    ) -> CampaignStatus:
+        """Write its people in transactions that are short, and make it ready in the last one."""
+        campaign, people = claim.campaign, gathered.recipients
+        bits, digest = bits_for(people), hashlib.sha256()
+        pages = _pages(campaign, spec, gathered, PeopleIndex(campaign, bits), digest.update)
+        while await self._clear_some(claim):
+            await self.database.let_others_write()
+        while await self._write_some(claim, pages, people, progress):
+            await self.database.let_others_write()
         named = {
             "skipped": [
                 with_parts({**dict(each), "problem": storable(each.problem)})
@@ -144,57 +243,45 @@ class CampaignStore:
             ],
             "absent": found.absent if found else [],
         }
-        row = {
-            **spec.model_dump(include=_STORED),
-            "id": campaign,
-            "state": State.CREATING,
-            "reason": "",
+        values = {
+            **spec.model_dump(include=STORED),
             "message": spec.template.message,
-            "created_at": datetime.now(UTC),
             "recipients": people,
             "duplicates": gathered.duplicates,
             "malformed": gathered.malformed,
             "excluded": gathered.excluded,
             "checked": found and _figures(found),
             "named": named if any(named.values()) else None,
-            "chunks": gathered.staging.count_chunks(size),
-            **dict.fromkeys(("settled", "accepted", "left_out", "failed", "calls"), 0),
+            "chunks": gathered.staging.count_chunks(spec.users_per_call),
+            "people_digest": digest.hexdigest(),
             "index_bits": bits,
             "trace": spans.current(),
-            "writers": list(dict.fromkeys(writers or [current_actor().id])),
+            "lease_at": None,
         }
-        index = PeopleIndex(campaign, bits)
-        digest = hashlib.sha256()
-        pages = _pages(campaign, spec, gathered, index, digest.update)
-        try:
-            async with self.database.write(f"campaign {campaign}") as connection:
-                await connection.execute(insert(CampaignRow), row)
-        except IntegrityError:
-            raise CampaignConflict(campaign, "is being created") from None
-        try:
-            while await self._write_some(campaign, pages, people, progress):
-                await self.database.let_others_write()
-            async with self.database.write(f"campaign {campaign}") as connection:
-                await _publish(connection, campaign, digest.hexdigest())
-                made = {"name": spec.name, "people": people}
-                await audit.record(
-                    connection, "create", "campaign", campaign, app=spec.app, after=made
-                )
-                return await _find(connection, campaign)
-        except BaseException:
-            # The leader deletes later what can't be deleted now; it is hidden.
-            with suppress(SQLAlchemyError):
-                await self._remove(campaign)
-            raise
+        async with self._writing(campaign) as connection:
+            await lease.renew(connection, campaign, claim.lease)
+            row = await find(connection, campaign, hidden=True)
+            action = "freeze"
+            if row.state == State.CREATING:
+                action = "create"
+                values |= {"state": State.DRAFT, "created_at": datetime.now(UTC)}
+            await change_rows(connection, CampaignRow, CampaignRow.id == campaign, **values)
+            made = {"name": spec.name, "people": people}
+            await audit.record(connection, action, "campaign", campaign, app=spec.app, after=made)
+            return CampaignStatus.model_validate(await find(connection, campaign))
+
+    async def _clear_some(self, claim: Claim) -> bool:
+        """Delete some rows that were left over of an earlier time; whether there may be more."""
+        async with self._writing(claim.campaign) as connection:
+            await lease.renew(connection, claim.campaign, claim.lease)
+            return await removal.remove_people(connection, claim.campaign, seconds=removal.HELD)
 
     async def _write_some(
-        self, campaign: str, pages: Pages, people: int, progress: CreationProgress
+        self, claim: Claim, pages: Pages, people: int, progress: CreationProgress
     ) -> bool:
-        """Write pages in one transaction for a while; whether there are more.
-
-        A lock of its own: on PostgreSQL no writer waits for a campaign that is still being made.
-        """
-        async with self.database.write(f"campaign {campaign}") as connection:
+        """Write pages in one transaction for a while; whether there are more."""
+        async with self._writing(claim.campaign) as connection:
+            await lease.renew(connection, claim.campaign, claim.lease)
             began = time.monotonic()
             for table, page in pages:
                 await connection.execute(insert(table), page)
@@ -205,16 +292,14 @@ class CampaignStore:
                     return True
         return False
 
-    async def _remove(self, campaign: str) -> None:
+    async def _give_up(self, claim: Claim) -> None:
         """Delete a campaign that could not be made."""
-        async with self.database.write(f"campaign {campaign}") as connection:
-            # Perhaps it was made a draft, and only the answer of the database was lost.
-            await connection.execute(
-                update(CampaignRow)
-                .where(CampaignRow.id == campaign, CampaignRow.state == State.DRAFT)
-                .values(state=State.CREATING)
-            )
-        await removal.remove(self.database, campaign)
+        async with self._writing(claim.campaign) as connection:
+            # Perhaps it is ready, and only the answer of the database was lost.
+            states = CampaignRow.state.in_([State.CREATING, State.DRAFT])
+            ours = CampaignRow.id == claim.campaign, CampaignRow.lease == claim.lease, states
+            await change_rows(connection, CampaignRow, *ours, state=State.DELETING)
+        await removal.remove(self.database, claim.campaign)
 
     async def _page(self, query: Select[_Row]) -> Sequence[_Row]:
         async with self.database.read() as connection, AsyncSession(connection) as session:
@@ -234,20 +319,57 @@ def _heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
-async def _find(connection: AsyncConnection, campaign: str) -> CampaignRow:
+async def find(connection: AsyncConnection, campaign: str, *, hidden: bool = False) -> CampaignRow:
+    """The campaign with this id.
+
+    Raises:
+        CampaignNotFound: there is none, or only one that is being created or deleted, which are `hidden`.
+    """
     async with AsyncSession(connection) as session:
-        found = await session.get(CampaignRow, campaign)
-    if found is None or found.state == State.CREATING:
+        row = await session.get(CampaignRow, campaign)
+    if row is None or (row.state in HIDDEN and not hidden):
         raise CampaignNotFound(campaign)
-    return found
+    return row
 
 
-async def _publish(connection: AsyncConnection, campaign: str, digest: str) -> None:
-    """Make a draft of what has been written."""
-    await connection.execute(
-        update(CampaignRow)
-        .where(CampaignRow.id == campaign, CampaignRow.state == State.CREATING)
-        .values(state=State.DRAFT, created_at=datetime.now(UTC), people_digest=digest)
+def empty_row(campaign: str, written: Written, by: str) -> dict[str, Any]:
+    """The row of a campaign without people, as it was written."""
+    now = datetime.now(UTC)
+    return {
+        **columns_of(written.content),
+        **UNCHECKED,
+        "id": campaign,
+        "state": State.DRAFT,
+        "reason": "",
+        "created_at": now,
+        **dict.fromkeys(("accepted", "left_out", "failed", "calls"), 0),
+        "trace": "",
+        "writers": [by],
+        "file": written.file,
+        "file_name": written.file_name,
+        "version": 1,
+        "created_by": by,
+        "updated_by": by,
+        "updated_at": now,
+    }
+
+
+def columns_of(content: DraftContent) -> dict[str, Any]:
+    """The columns that say what is written of a campaign."""
+    document = content.model_dump(mode="json", exclude_defaults=True)
+    return {**content.model_dump(include=STORED), "content": document}
+
+
+def row_of(
+    campaign: str, *, stage: Literal[CampaignStage.DRAFT, CampaignStage.READY], version: int
+) -> tuple[ColumnElement[bool], ...]:
+    """The condition of a campaign that was not started and is in this stage, in this version."""
+    frozen = CampaignRow.chunks > 0
+    return (
+        CampaignRow.id == campaign,
+        CampaignRow.state == State.DRAFT,
+        frozen if stage == CampaignStage.READY else ~frozen,
+        CampaignRow.version == version,
     )
 
 

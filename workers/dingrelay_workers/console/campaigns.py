@@ -1,4 +1,4 @@
-"""The pages of a broadcast that is made: approved, sent, watched, and taken back."""
+"""The pages of a broadcast that is ready: approved, sent, watched, and taken back."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,11 +17,12 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.cli_pages import plan_text
-from dingrelay_workers.campaigns.drafts import CampaignDraft, campaign_of
+from dingrelay_workers.campaigns.drafts import CampaignDraft
 from dingrelay_workers.campaigns.findings import choices_of, findings_of
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
 from dingrelay_workers.campaigns.service import Verb
 from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.drafts import ask, next_step
 from dingrelay_workers.console.sentences import OF_CAMPAIGN, OF_REVIEW, OUTCOMES, meaning
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
 from dingrelay_workers.http import paging
@@ -45,7 +46,7 @@ _READS, _WRITES, _APPROVES = "campaigns:read", "campaigns:write", "campaigns:app
 
 @at("/campaigns", scope=_READS)
 async def campaigns(visit: Visit) -> web.Response:
-    """The drafts, and the latest broadcasts."""
+    """The latest broadcasts, from drafts to those that have ended."""
     after = visit.query("after")
     place = decoded(after, datetime, str) if after else None
     services, apps = visit.context.services, visit.grant.sees["apps"]
@@ -54,23 +55,20 @@ async def campaigns(visit: Visit) -> web.Response:
     )
     last = found[PAGE - 1] if len(found) > PAGE else None
     cursor = paging.encode(last.created_at, last.id) if last else ""
-    made = [each.id for each in found[:PAGE] if each.state == "draft"]
-    reviews = await services.campaigns.reviews(made) if made else {}
+    ready = [each.id for each in found[:PAGE] if each.stage == "ready"]
+    reviews = await services.campaigns.reviews(ready) if ready else {}
     sent = [each.id for each in found[:PAGE] if each.calls]
     asked = await services.campaigns.follow_ups(sent) if sent else {}
     shown: list[tuple[CampaignStatus, Meaning]] = []
     for each in found[:PAGE]:
-        state = meaning(OF_CAMPAIGN, each.state)
+        state = meaning(OF_CAMPAIGN, each.stage)
         if each.id in reviews:
             state = meaning(OF_REVIEW, reviews[each.id])
         elif (each.id, "recall") in asked:
             state = Meaning("doubt", en("{}, taking back was asked for", state.words))
         shown.append((each, state))
-    drafts = await services.drafts.list(apps) if visit.may(_WRITES) and not after else []
-    # One that a broadcast was made of is changed from that broadcast's page.
-    drafts = [each for each in drafts if not each.campaign]
-    await visit.know(*(each.updated_by for each in drafts))
-    return visit.page("campaigns.html", campaigns=shown, cursor=cursor, drafts=drafts)
+    await visit.know(*(each.updated_by for each in found[:PAGE] if each.stage == "draft"))
+    return visit.page("campaigns.html", campaigns=shown, cursor=cursor)
 
 
 @at(_ONE, scope=_READS)
@@ -78,7 +76,9 @@ async def campaign(visit: Visit) -> web.Response:
     """One broadcast: what it says, whether it may be sent, how far it is, and who did not get it, by reason."""
     services = visit.context.services.campaigns
     status = await _found(visit)
-    if status.state != "draft":  # why a draft waits is that of its review
+    if status.stage == "draft" and visit.may(_WRITES):
+        return await next_step(visit)
+    if status.state != "draft":  # why one that is ready waits is that of its review
         status = await services.show(status.id)
     if status.state == "running":
         # Many watch it, and to add up the calls of a million people takes long.
@@ -93,11 +93,9 @@ async def campaign(visit: Visit) -> web.Response:
         for outcome, people in report.outcomes.items()
         if people
     ]
-    draft, check = None, status.preview
-    choices: list[Meaning] = []
-    if status.state == "draft":
-        draft = await visit.context.services.drafts.of_campaign(status.id)
-    if draft and campaign_of(draft.id, draft.version) == status.id:
+    check, choices = status.preview, list[Meaning]()
+    if status.stage == "ready":
+        draft = await visit.context.services.drafts.get(status.id)
         choices = await _choices(visit, draft, rows=check.file_rows if check else 0)
     asked = review.state == "asked"
     follow_ups = await services.follow_ups([status.id]) if status.calls else {}
@@ -118,7 +116,6 @@ async def campaign(visit: Visit) -> web.Response:
         report=report,
         outcomes=outcomes,
         reasons=[(meaning(OUTCOMES, each.outcome), each) for each in report.reasons[:PAGE]],
-        draft=draft,
         choices=choices,
         check=check,
         review=review,
@@ -134,7 +131,7 @@ async def campaign(visit: Visit) -> web.Response:
 
 def _standing(status: CampaignStatus, report: CampaignReport) -> Meaning:
     """The campaign's state, and how much of it was taken back."""
-    state = meaning(OF_CAMPAIGN, status.state)
+    state = meaning(OF_CAMPAIGN, status.stage)
     if not report.recalled.calls:
         return state
     if report.recalled.calls < report.calls:
@@ -223,14 +220,6 @@ async def request_review(visit: Visit, _: FormValues) -> web.Response:
     return await ask(visit, (await _found(visit)).id)
 
 
-async def ask(visit: Visit, campaign: str) -> web.Response:
-    """Ask for the approval of a broadcast, and lead to its page."""
-    job = await visit.context.services.campaigns.request_review(campaign)
-    if job is not None:
-        await visit.context.records.enqueue([record.draft(job)])
-    return visit.redirect(f"/campaigns/{campaign}", en("The approval is asked for."))
-
-
 @act(f"{_ONE}/approve", scope=_APPROVES, state=_review_state)
 async def approve_campaign(visit: Visit, _: FormValues) -> web.Response:
     """Approve it, as the second person."""
@@ -292,12 +281,10 @@ async def recall_campaign(visit: Visit, _: FormValues) -> web.Response:
 
 @act(f"{_ONE}/copy", scope=_WRITES)
 async def copy_campaign(visit: Visit, _: FormValues) -> web.Response:
-    """A new draft with the message of this one."""
+    """A new draft with the text and the people of this one."""
     found = await _found(visit)
-    names = ("app", "message", "quiet", "rate", "weight", "error_share")
-    content = {name: getattr(found, name) for name in names} | {"name": found.name}
-    draft = await visit.context.services.drafts.create(content, visit.session.user)
-    return visit.redirect(f"/campaigns/drafts/{draft.id}/write")
+    draft = await visit.context.services.drafts.copy(found.id, visit.session.user)
+    return visit.redirect(f"/campaigns/{draft.id}/write")
 
 
 @at(f"{_ONE}/unread", scope=_WRITES)

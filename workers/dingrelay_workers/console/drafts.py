@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -17,25 +16,18 @@ from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.errors import (
-    CampaignNotFound,
-    DingrelayError,
-    DraftConflict,
-)
+from dingrelay_producers.errors import CampaignConflict, DingrelayError, DraftConflict
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import TYPE_FIELD, ContractError
 from dingrelay_tasks.media_upload import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import marked
 from dingrelay_workers.campaigns.documents import MOST_WITHOUT, DraftContent, TestRequest
-from dingrelay_workers.campaigns.drafts import (
-    LARGEST_FILE,
-    CampaignDraft,
-    campaign_of,
-)
+from dingrelay_workers.campaigns.drafts import CampaignDraft
 from dingrelay_workers.campaigns.findings import findings_of
 from dingrelay_workers.campaigns.recipients import (
     ADDRESS_WORDS,
@@ -43,7 +35,7 @@ from dingrelay_workers.campaigns.recipients import (
     FileColumn,
 )
 from dingrelay_workers.campaigns.routes import check_left_out
-from dingrelay_workers.console.campaigns import ask
+from dingrelay_workers.campaigns.sources import LARGEST_FILE
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.draft_words import differences, problem_of, words_of
 from dingrelay_workers.console.message_form import (
@@ -82,7 +74,7 @@ _LACKS: Mapping[str, Meaning] = {
     "write": Meaning("bad", en("The message is not complete."), en("Go back to “Write”.")),
     "choose": Meaning("bad", en("No recipient is chosen yet."), en("Go back to “Choose people”.")),
 }
-_DRAFT = "/campaigns/drafts/{id}"
+_DRAFT = "/campaigns/{id}"
 _ENDS = ("from", "to")
 _LOCAL = "%Y-%m-%dT%H:%M"
 _WRITES = "campaigns:write"
@@ -99,12 +91,11 @@ async def create_draft(visit: Visit, form: FormValues) -> web.Response:
     """Make a draft with a name."""
     content = {"name": text_of(form, "name"), "app": _app(visit, form)}
     draft = await visit.context.services.drafts.create(content, visit.session.user)
-    return visit.redirect(f"/campaigns/drafts/{draft.id}/write")
+    return visit.redirect(_way(draft, "write"))
 
 
-@at(_DRAFT, scope=_WRITES)
-async def draft_of(visit: Visit) -> web.Response:
-    """The step that comes next."""
+async def next_step(visit: Visit) -> web.Response:
+    """Lead to the step of a draft that comes next."""
     draft = await _found(visit)
     step = next((each for each in STEPS if each not in _done(draft)), "check")
     return visit.redirect(_way(draft, step))
@@ -210,7 +201,7 @@ async def check_step(visit: Visit) -> web.Response:
     if not problems:
         try:
             check = await visit.context.checks.soon(
-                key, lambda: visit.context.services.drafts.check(draft.id)
+                key, lambda: visit.context.services.campaigns.preview(draft.id)
             )
         except ContractError as error:
             problems = [Meaning("bad", words_of(error))]
@@ -269,9 +260,9 @@ async def save_time(visit: Visit, form: FormValues) -> web.Response:
     return await _save(visit, form, "review", changes)
 
 
-@act(f"{_DRAFT}/made", scope=_WRITES)
-async def make_campaign(visit: Visit, form: FormValues) -> web.Response:
-    """Make the broadcast of the draft, and ask for its approval or go on to send it."""
+@act(f"{_DRAFT}/freeze", scope=_WRITES)
+async def freeze_draft(visit: Visit, form: FormValues) -> web.Response:
+    """Make the draft ready, and ask for its approval or go on to send it."""
     draft = await _found(visit)
     try:
         made = await _made(visit, draft, form)
@@ -284,11 +275,11 @@ async def make_campaign(visit: Visit, form: FormValues) -> web.Response:
 
 @at(f"{_DRAFT}/send", scope=_WRITES)
 async def send_step(visit: Visit) -> web.Response:
-    """The last step stands on the page of the broadcast, once it is made."""
+    """The last step stands on the page of the broadcast, once it is ready."""
     draft = await _found(visit)
-    if draft.campaign == campaign_of(draft.id, draft.version):
-        return visit.redirect(f"/campaigns/{draft.campaign}")
-    return visit.redirect(_way(draft, "review"))
+    if draft.stage == CampaignStage.DRAFT:
+        return visit.redirect(_way(draft, "review"))
+    return visit.redirect(f"/campaigns/{draft.id}")
 
 
 @at(f"{_DRAFT}/delete", scope=_WRITES)
@@ -313,8 +304,16 @@ async def confirm_delete(visit: Visit) -> web.Response:
 async def delete_draft(visit: Visit, _: FormValues) -> web.Response:
     """Throw a draft away."""
     draft = await _found(visit)
-    await visit.context.services.drafts.delete(draft.id)
+    await visit.context.services.campaigns.delete(draft.id, wait=False)
     return visit.redirect("/campaigns", en("The draft is deleted."))
+
+
+async def ask(visit: Visit, campaign: str) -> web.Response:
+    """Ask for the approval of a broadcast, and lead to its page."""
+    job = await visit.context.services.campaigns.request_review(campaign)
+    if job is not None:
+        await visit.context.records.enqueue([record.draft(job)])
+    return visit.redirect(f"/campaigns/{campaign}", en("The approval is asked for."))
 
 
 async def _made(visit: Visit, draft: CampaignDraft, form: FormValues) -> CampaignStatus:
@@ -502,12 +501,10 @@ def _opened(form: FormValues) -> str:
 
 async def _common(visit: Visit, draft: CampaignDraft, step: str, problem: str) -> dict[str, Any]:
     """Variables that all steps share."""
-    review, done = None, _done(draft)
-    if draft.campaign:
-        with suppress(CampaignNotFound):
-            review = await visit.context.services.campaigns.review(draft.campaign)
-            await visit.know(review.asked_by, review.decided_by)
-    if review and review.state in {"asked", "approved"} and "test" in done:
+    done = _done(draft)
+    review = await visit.context.services.campaigns.review(draft.id)
+    await visit.know(review.asked_by, review.decided_by)
+    if review.state in {"asked", "approved"} and "test" in done:
         done.add("review")
     common = {"draft": draft, "step": step, "steps": STEPS, "problem": problem}
     return common | {"done": done, "review": review}
@@ -521,21 +518,24 @@ def _done(draft: CampaignDraft) -> set[str]:
         done.add("write")
     if content.everyone or content.departments or content.pasted or draft.file_name:
         done.add("choose")
-    if draft.campaign == campaign_of(draft.id, draft.version):
+    if draft.stage == CampaignStage.READY:
         done |= {"check", "test"}
     return done
 
 
 async def _found(visit: Visit) -> CampaignDraft:
-    """The draft that the path names.
+    """Content of the broadcast that the path names.
 
     Raises:
-        DraftNotFound: there is none.
+        CampaignNotFound: there is none.
         NotHere: it is of an app that is not this person's.
+        CampaignConflict: it was started, so it can't be written any more.
     """
     found: CampaignDraft = await visit.context.services.drafts.get(visit.part("id"))
     if not visit.grant.permits_app(found.content.app):
         raise NotHere
+    if found.stage not in {CampaignStage.DRAFT, CampaignStage.READY}:
+        raise CampaignConflict(found.id, en("is {}: copy it, and change the copy", found.stage))
     await visit.know(found.updated_by)
     return found
 
@@ -563,4 +563,4 @@ def _version(form: FormValues) -> int:
 
 
 def _way(draft: CampaignDraft, step: str) -> str:
-    return f"/campaigns/drafts/{draft.id}/{step}"
+    return f"/campaigns/{draft.id}/{step}"

@@ -31,6 +31,8 @@ STATES: Mapping[str, Meaning] = {
 }
 OF_CAMPAIGN: Mapping[str, Meaning] = {
     "draft": Meaning("wait", en("a draft")),
+    "ready": Meaning("wait", en("ready, not sent yet")),
+    "scheduled": Meaning("wait", en("scheduled, not sent yet")),
     "running": Meaning("wait", en("is being sent")),
     "paused": Meaning("doubt", en("paused")),
     "done": Meaning("good", en("done")),

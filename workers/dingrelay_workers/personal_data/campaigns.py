@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import people_index, removal
 from dingrelay_workers.campaigns.models import (
+    HIDDEN,
     CampaignRow,
     ChunkRow,
     ChunkState,
@@ -81,11 +82,11 @@ async def erase(database: Database, erasing: Erasing) -> None:
         await connection.execute(erasing.among(named, CampaignRow.app).values(named=None))
         await _erase_malformed(connection, erasing)
     async with database.read() as connection:
-        for campaign in await removal.hidden(connection):
+        for campaign in await removal.leftovers(connection):
             erasing.leave(
                 "campaigns",
                 campaign,
-                en("a deleted campaign, which may have them, is not gone yet"),
+                en("rows of a deleted or changed campaign, which may have them, are not gone yet"),
             )
         campaigns = await _campaigns(connection, erasing, until=erasing.since)
         concerned = [
@@ -122,7 +123,7 @@ async def _campaigns(
     """The campaigns made until then; those still being made are not visible yet."""
     names = ("id", "app", "name", "sender", "state", "created_at", "message")
     query = select(*(getattr(CampaignRow, name) for name in names)).where(
-        CampaignRow.state != State.CREATING
+        CampaignRow.state.not_in(HIDDEN)
     )
     if until is not None:
         query = query.where(CampaignRow.created_at <= until)

@@ -1,6 +1,6 @@
-"""A person in drafts of campaigns: among the pasted people or in an uploaded list.
+"""A person in what is written of campaigns: among the pasted people or in an uploaded list.
 
-Who wrote a draft stays, as in the audit.
+The writer stays, as in the audit.
 """
 
 import io
@@ -14,17 +14,17 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.audience import batches, resolved
-from dingrelay_workers.campaigns.drafts import WRITER
-from dingrelay_workers.campaigns.models import DraftRow
+from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, State
 from dingrelay_workers.campaigns.recipients import Recipient, read
 from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.personal_data.subject import DataSubject, Erasing
 
 _PASTED = ("pasted", "without_pasted")
+_COLUMNS = ("id", "app", "name", "state", "chunks", "content", "file", "version", "updated_at")
 
 
 async def export(database: Database, subject: DataSubject) -> list[dict[str, Any]]:
-    """Every draft that names them."""
+    """Every campaign whose text of people, or whose file, names them."""
     return [
         {"draft": row.id, "app": row.app, "name": row.name, "updated_at": row.updated_at}
         async for row in _rows(database, subject)
@@ -33,16 +33,17 @@ async def export(database: Database, subject: DataSubject) -> list[dict[str, Any
 
 
 async def erase(database: Database, erasing: Erasing) -> None:
-    """Take the person out of drafts; a file with them goes as a whole."""
+    """Take the person out of what is written; a file with them goes as a whole."""
     async for row in _rows(database, erasing):
         if row.updated_at > erasing.since:
             continue
         if not (values := await _without(database, row, erasing.user)):
             continue
-        async with database.write(WRITER) as connection:
-            same = (DraftRow.id == row.id, DraftRow.version == row.version)
-            values["version"] = row.version + 1
-            changed = await change_rows(connection, DraftRow, *same, **values)
+        async with database.write(f"campaign {row.id}") as connection:
+            same = (CampaignRow.id == row.id, CampaignRow.version == row.version)
+            if row.state == State.DRAFT and not row.chunks:
+                values |= {"version": row.version + 1, "lease_at": None}
+            changed = await change_rows(connection, CampaignRow, *same, **values)
         if changed:
             erasing.changed["campaigns"] += 1
         else:
@@ -50,24 +51,27 @@ async def erase(database: Database, erasing: Erasing) -> None:
 
 
 async def _rows(database: Database, subject: DataSubject) -> AsyncIterator[Any]:
-    """The drafts one by one: each may have a file."""
+    """The campaigns with content one by one: each may have a file."""
+    written = select(CampaignRow.id).where(
+        CampaignRow.state.not_in(HIDDEN), CampaignRow.content.is_not(None)
+    )
     async with database.read() as connection:
-        names = list(await connection.scalars(subject.among(select(DraftRow.id), DraftRow.app)))
+        names = list(await connection.scalars(subject.among(written, CampaignRow.app)))
     for name in names:
         async with database.read() as connection:
-            one = select(DraftRow.__table__).where(DraftRow.id == name)
-            row = (await connection.execute(one)).one_or_none()
+            one = select(*(getattr(CampaignRow, column) for column in _COLUMNS))
+            row = (await connection.execute(one.where(CampaignRow.id == name))).one_or_none()
         if row is not None:
             yield row
 
 
 async def _without(database: Database, row: Any, user: str) -> dict[str, Any]:
-    """The columns of a draft that change without the person."""
-    document = dict(row.document)
+    """The columns of a campaign that change without the person."""
+    content = dict(row.content)
     for name in _PASTED:
-        if text := document.get(name, ""):
-            document[name] = await pasted.without(database, row.app, text, user)
-    values: dict[str, Any] = {} if document == row.document else {"document": document}
+        if text := content.get(name, ""):
+            content[name] = await pasted.without(database, row.app, text, user)
+    values: dict[str, Any] = {} if content == row.content else {"content": content}
     if row.file is not None and await _lists(database, row, user):
         values |= {"file": None, "file_name": ""}
     return values
@@ -75,7 +79,7 @@ async def _without(database: Database, row: Any, user: str) -> dict[str, Any]:
 
 async def _lists(database: Database, row: Any, user: str) -> bool:
     """Whether the uploaded list names the person; one that can't be read may."""
-    column, encoding = row.document.get("column", ""), row.document.get("encoding", "")
+    column, encoding = row.content.get("column", ""), row.content.get("encoding", "")
     try:
         for batch in batches(read(io.BytesIO(row.file), (), column, encoding)):
             people = await resolved(database, row.app, batch)

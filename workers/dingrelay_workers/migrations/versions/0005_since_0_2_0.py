@@ -90,23 +90,6 @@ def _campaigns() -> None:
         postgresql_where=kept,
     )
     op.create_table(
-        "campaign_drafts",
-        sa.Column("id", sa.String(36), nullable=False),
-        sa.Column("app", sa.String(64), nullable=False),
-        sa.Column("name", sa.Text, nullable=False),
-        sa.Column("document", sa.JSON, nullable=False),
-        sa.Column("file", sa.LargeBinary),
-        sa.Column("file_name", sa.Text, nullable=False),
-        sa.Column("version", sa.Integer, nullable=False),
-        sa.Column("writers", sa.JSON, nullable=False),
-        sa.Column("created_by", sa.Text, nullable=False),
-        sa.Column("updated_by", sa.Text, nullable=False),
-        sa.Column("updated_at", MOMENT, nullable=False),
-        sa.Column("campaign", sa.String(36)),
-        sa.PrimaryKeyConstraint("id", name="pk_campaign_drafts"),
-    )
-    op.create_index("ix_campaign_drafts_updated_at", "campaign_drafts", ["updated_at"])
-    op.create_table(
         "campaign_malformed",
         sa.Column("campaign", sa.String(36), nullable=False),
         sa.Column("number", sa.Integer, autoincrement=False, nullable=False),
