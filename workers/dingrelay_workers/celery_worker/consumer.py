@@ -48,6 +48,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
     connected = False
     """Whether messages are taken from the broker; read by other threads."""
     app: Any
+    connection: Any
     event_dispatcher: Any
     hub: Any
     strategies: Mapping[str, object]

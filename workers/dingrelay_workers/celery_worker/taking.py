@@ -106,7 +106,7 @@ class Taking:
         self.priorities.update(name.decode() for name in lists)
         messages: list[Taken] = []
         for index, text in zip(rest[::2], rest[1::2], strict=True):
-            number, queue = self._first + len(messages), queues[index - 1]
+            number, queue = self._first + len(messages), queues[int(index) - 1]
             messages.append(self._hold(number, queue, text, self._place(text)))
         return messages
 

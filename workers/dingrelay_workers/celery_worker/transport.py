@@ -356,10 +356,10 @@ class _OnLoop:
             self.hub.on_tick.discard(self._fill)
         super().close_connection(connection)  # type: ignore[misc]
 
-    def on_readable(self, *arguments: Any) -> None:
+    def on_readable(self, fileno: Any) -> Any:
         """A control command has come, or an event; one that can't be opened is left."""
         try:
-            super().on_readable(*arguments)  # type: ignore[misc]
+            super().on_readable(fileno)  # type: ignore[misc]
         except (RedisError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - nothing that a text can raise may end a worker
@@ -377,7 +377,7 @@ class TakingChannel(_Taking, redis.Channel):  # pyright: ignore[reportIncompatib
     """A channel to Redis."""
 
 
-class TakingTransport(_OnLoop, redis.Transport):
+class TakingTransport(_OnLoop, redis.Transport):  # type: ignore[misc]
     """Redis with these channels."""
 
     Channel = TakingChannel
@@ -387,7 +387,7 @@ class SentinelTakingChannel(_Taking, sentinel_transport.SentinelChannel):  # pyr
     """The same behind Sentinel."""
 
 
-class SentinelTakingTransport(_OnLoop, sentinel_transport.SentinelTransport):
+class SentinelTakingTransport(_OnLoop, sentinel_transport.SentinelTransport):  # type: ignore[misc]
     """The same behind Sentinel."""
 
     Channel = SentinelTakingChannel
