@@ -39,6 +39,8 @@ class End(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         hole, answers = self._wire.hole, self._on_made is None
+        if self._wire.silent and not answers:
+            hole.unanswered += len(data)
         if self._wire.silent or (answers and hole.mute):
             return
         for other in self._others():
@@ -60,10 +62,15 @@ class BlackHole:
 
     What is swallowed stays open on both sides and forwards nothing any more, as when a firewall
     forgets a connection. New connections are forwarded.
+
+    Attributes:
+        port: where it listens.
+        unanswered: bytes that came over connections after they had gone silent.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
+        self.unanswered = 0
         self.mute = False
         self.last_answer = b""
         self._target = target

@@ -3,12 +3,14 @@
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from celery import Celery
 from redis import Redis
 
 from acceptance import traffic
@@ -180,3 +182,54 @@ def test_another_celery_apps_tasks_run_once(
             assert not redis.exists("another-app")
         finally:
             redis.delete("unacked", "unacked_index")
+
+
+@pytest.fixture
+def celery(valkey_url: str) -> Iterator[Celery]:
+    """A Celery app that knows the broker and nothing of ours, as Flower's."""
+    with Celery("bare", broker=valkey_url, set_as_current=False) as celery:
+        yield celery
+
+
+def texts(first: int, count: int) -> list[Any]:
+    """Jobs of messages with texts of their own."""
+    return [traffic.message(number).wire() for number in range(first, first + count)]
+
+
+def test_a_worker_killed_just_after_a_queue_was_added_loses_none_of_its_messages(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, celery: Celery, valkey_url: str
+) -> None:
+    (killed,) = fleet.spawn(1, concurrency=20, queues=["dingrelay.normal"])
+    sandbox.add_fault("latency", api=traffic.SEND, min_ms=3_000, max_ms=3_000)
+    ids = traffic.send_bare(valkey_url, texts(0, 40), queue="dingrelay.bulk")
+    celery.control.add_consumer("dingrelay.bulk")
+    with Redis.from_url(valkey_url) as redis:
+        wait_until(lambda: traffic.taken(redis) == 20, what="it holds some", pause=0.01)
+        killed.kill()
+        sandbox.clear_faults()
+        for place in redis.zrange(keys.TAKEN, 0, -1):
+            redis.zadd(keys.TAKEN, {place: 1}, xx=True)
+    fleet.spawn(1, queues=["dingrelay.bulk"])
+    for job in ids:
+        assert ended(client, job).state == State.DONE
+    traffic.assert_each_arrived_once(sandbox, range(40))
+
+
+def test_what_a_cancelled_queue_has_left_goes_to_others_at_once(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, celery: Celery, valkey_url: str
+) -> None:
+    fleet.spawn(2, concurrency=8, queues=["dingrelay.bulk"])
+    ids: list[str] = []
+    with ExitStack() as stack, Redis.from_url(valkey_url) as redis:
+        stack.callback(celery.control.add_consumer, "dingrelay.bulk")
+        for turn in range(6):
+            ids += traffic.send_bare(valkey_url, texts(40 * turn, 20), queue="dingrelay.bulk")
+            celery.control.cancel_consumer("dingrelay.bulk")
+            ids += traffic.send_bare(valkey_url, texts(40 * turn + 20, 20), queue="dingrelay.bulk")
+            celery.control.add_consumer("dingrelay.bulk")
+        celery.control.cancel_consumer("dingrelay.bulk", reply=True, timeout=5)
+        wait_until(lambda: not traffic.taken(redis), what="they hold none of it")
+    fleet.spawn(1, concurrency=8, queues=["dingrelay.bulk"])
+    for job in ids:
+        assert ended(client, job).state == State.DONE
+    traffic.assert_each_arrived_once(sandbox, range(240))

@@ -410,6 +410,27 @@ def test_a_message_whose_answer_is_lost_is_not(
         other.until(lambda: "it" in other.bodies)
 
 
+def test_nothing_more_is_asked_of_a_redis_that_was_silent(
+    store: Redis, valkey_server: ValkeyServer, valkey_url: str
+) -> None:
+    publish(valkey_url, "1", "2", headers=BARE)
+    with BlackHole(valkey_server.port) as proxy:
+        worker = Worker(valkey_url.replace(f":{valkey_server.port}", f":{proxy.port}"), room=2)
+        first, second = worker.take(2)
+        proxy.swallow()
+        with pytest.raises((RedisError, OSError)):
+            first.ack()
+        asked = proxy.unanswered
+        assert asked
+        with pytest.raises((RedisError, OSError)):
+            second.ack()
+        with suppress(RedisError, OSError):
+            worker.until(lambda: False)
+        worker.close()
+        assert proxy.unanswered == asked
+    assert marked(store) == 2, "they go back once the marks run out"
+
+
 @KINDS
 def test_what_a_dead_worker_of_0_2_0_had_returns_and_what_is_another_apps_stays(
     store: Redis, valkey_url: str, headers: dict[str, Any]
