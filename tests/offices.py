@@ -1,89 +1,115 @@
-"""A worker that sends notices to endpoints, in quick time, and ways to write notices."""
+"""Places where something of people is kept, for tests of exports and erasures."""
 
-from collections.abc import Iterable
+import json
+import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-from sqlalchemy import func, select
+from redis.asyncio import Redis
+from sqlalchemy import select
 
+from dingrelay_producers import State
+from dingrelay_producers.client.personal_data import new_tombstone
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.outbox import outbox
-from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
-from dingrelay_workers.outbox.notice import Notice, Subscription
-from dingrelay_workers.webhooks import deliveries, dispatcher, endpoints
-from dingrelay_workers.webhooks.documents import IssuedEndpoint
-from dingrelay_workers.webhooks.service import WebhookService
-from outages import Fleet, eventually
-from receivers import Receiver
+from dingrelay_workers.personal_data.service import Passes
+from dingrelay_workers.store.records import Records, Usage
+from dingrelay_workers.subjects import NEEDED, Erasing
+from jobs import claimed, queued
+from rows import LONG_AGO, all_of, change, put
 
-
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second is as long as a minute."""
-    monkeypatch.setattr(endpoints, "FIRST_PAUSE", timedelta(seconds=0.1))
-    monkeypatch.setattr(endpoints, "LONGEST_PAUSE", timedelta(seconds=0.5))
-    monkeypatch.setattr(deliveries, "BASE", 0.1)
-    monkeypatch.setattr(deliveries, "CAP", 2.0)
-    for name, seconds in (("IDLE", 0.05), ("BEAT", 0.1), ("BUSY", 0.02)):
-        monkeypatch.setattr(dispatcher, name, seconds)
+SUBJECT = "zhang-san"
+"""The person whose data is exported and erased. `OTHER` must keep theirs, although it looks alike."""
+OTHER = "zhang-san2"
+MOBILE = "13800000000"
+TEXT = {"msgtype": "text", "text": {"content": "hi"}}
 
 
 class Office:
-    """A worker, its endpoints, and what happens."""
+    """Places where something of people is kept, and passes over them."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self.fleet = fleet
-        self.resources = fleet.resources
-        self.store = WebhookService(
-            self.database, self.resources.redis, self.resources.settings, timeout=30
-        )
+    def __init__(self, redis: Redis, database: Database, settings: Settings) -> None:
+        self.redis = redis
+        self.database = database
+        self.settings = settings
+        self.passes = Passes(database, redis)
+        self.records = Records(redis, settings)
+        self.tombstone = new_tombstone()
 
-    @property
-    def database(self) -> Database:
-        return self.resources.database
+    async def put(self, table: type[Base], *rows: dict[str, Any]) -> None:
+        for row in rows:
+            await put(self.database, table, row)
 
-    async def add(self, url: str, *types: str, **fields: Any) -> IssuedEndpoint:
-        return await self.store.add(
-            Subscription(name="test", url=url, types=types or ("*",), **fields)
-        )
+    async def update(self, table: type[Base], **values: Any) -> None:
+        await change(self.database, table, **values)
 
-    async def people_left(self, userids: Iterable[str], *, app: str = "default") -> list[str]:
-        """Write the notices that these people left; their ids."""
-        at = datetime.now(UTC)
-        notices = [
-            Notice(type="directory.user.left", app=app, at=at, data={"userid": userid})
-            for userid in userids
-        ]
-        async with self.database.write("tests") as connection:
-            await outbox.write(connection, notices)
-        return [notice.id for notice in notices]
+    async def rows(self, table: type[Base]) -> list[dict[str, Any]]:
+        return await all_of(self.database, table)
 
-    async def close(self) -> None:
-        """End what runs, as a worker does before it closes its connections."""
-        await self.fleet.wakeups.end()
+    async def payload(self, job: str) -> Any:
+        return json.loads(await self.redis.hget(keys.job(job), "payload") or b"")
 
-    async def disabled(self, endpoint: str) -> None:
-        """Return once the endpoint is disabled."""
+    async def age(self, job: str, ago: timedelta = NEEDED) -> None:
+        """Backdate the job's end."""
+        settled = int((datetime.now(UTC) - ago).timestamp() * 1000)
+        await self.redis.hset(keys.job(job), "settled", str(settled))
 
-        async def is_disabled() -> bool:
-            return (await self.store.get(endpoint)).state == "disabled"
+    async def ended(
+        self, state: State = State.DONE, *, ago: timedelta = NEEDED, **fields: Any
+    ) -> str:
+        """A job that ended some time ago, with what it remembers."""
+        steps, result = fields.pop("steps", {}), fields.pop("result", None)
+        draft = await queued(self.redis, **fields)
+        claim = await claimed(self.records, draft)
+        usage = Usage(attempts=1, steps=steps)
+        assert await self.records.settle(claim, state, usage=usage, result=result)
+        await self.age(draft.id, ago)
+        return draft.id
 
-        await eventually(is_disabled)
+    async def erase(self, *, app: str | None = None, since: datetime | None = None) -> Erasing:
+        since = since or await self.passes.now()
+        return await self.passes.erase(SUBJECT, app=app, since=since, tombstone=self.tombstone)
 
-    async def under_way(self) -> int:
-        """Deliveries that have not ended."""
-        async with self.database.read() as connection:
-            query = select(func.count(DeliveryRow.notice)).join_from(
-                DeliveryRow, EndpointRow, EndpointRow.id == DeliveryRow.endpoint
-            )
-            found = await connection.scalar(query.where(DeliveryRow.state == "pending"))
-        return found or 0
+    async def places(self, text: str = SUBJECT) -> set[str]:
+        """Tables and keys in which the person, or another text, is named, wherever and however."""
+        found: set[str] = set()
+        for table in Base.metadata.tables.values():
+            async with self.database.read() as connection:
+                for row in await connection.execute(select(table)):
+                    if text in repr(tuple(row)).replace(OTHER, ""):
+                        found.add(table.name)
+        async for key in self.redis.scan_iter("*"):
+            if text in repr(await self._value(key)).replace(OTHER, ""):
+                found.add(key.decode().split(":")[1])
+        return found
 
-    async def arrived(self, receiver: Receiver, ids: Iterable[str], *, within: float = 60) -> None:
-        """Return once a receiver has taken all of these, and nothing is under way."""
-        wanted = set(ids)
+    async def _value(self, key: bytes) -> Any:
+        match (await self.redis.type(key)).decode():
+            case "hash":
+                return await self.redis.hgetall(key)
+            case "string":
+                return await self.redis.get(key)
+            case "zset":
+                return await self.redis.zrange(key, 0, -1)
+            case "stream":
+                return await self.redis.xrange(key)
+            case _:
+                return await self.redis.smembers(key)
 
-        async def all_of_them() -> bool:
-            return wanted <= set(receiver.ids) and not await self.under_way()
 
-        await eventually(all_of_them, within=within)
+def a_person(userid: str = SUBJECT, **fields: Any) -> dict[str, Any]:
+    row = {"userid": userid, "name": userid.upper(), "read_at": 1}
+    return {**row, "fields": {"userid": userid, "mobile": "138"}, **fields}
+
+
+def an_approval(instance: str, state: str = "approved", **fields: Any) -> dict[str, Any]:
+    row = {"instance": instance, "state": state, "originator": SUBJECT}
+    due = LONG_AGO if state == "running" else None
+    return {**row, "title": f"{SUBJECT}提交的请假", "look_at": due, **fields}
+
+
+def a_notice(data: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    id_ = f"msg_{zlib.crc32(repr((data, fields)).encode())}"
+    return {"id": id_, "type": "job.done", "data": data, **fields}

@@ -13,6 +13,7 @@ from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Deliverable, Json, Part
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Unknown
+from dingrelay_tasks.person_fields import DINGTALK_FIELDS, DINGTALK_PATH
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Effect = Literal["none", "repeatable", "once"]
@@ -174,11 +175,14 @@ class ApiCall(Deliverable):
     """
 
     method: Method
-    path: ApiPath
-    query: Annotated[dict[Name, Value], Field(max_length=64)] = Field(default_factory=dict)
+    path: Annotated[ApiPath, DINGTALK_PATH]
+    query: Annotated[dict[Name, Value], Field(max_length=64), DINGTALK_FIELDS] = Field(
+        default_factory=dict
+    )
     body: Annotated[
         dict[str, JsonValue] | list[JsonValue] | None,
         AfterValidator(sendable),
+        DINGTALK_FIELDS,
     ] = None
     effect: Effect = Field(default_factory=default_effect)
 
@@ -200,18 +204,12 @@ class ApiCall(Deliverable):
 class ApiCallResult(Part):
     """DingTalk's answer: its JSON object, whole."""
 
-    answer: dict[str, JsonValue]
+    answer: Annotated[dict[str, JsonValue], DINGTALK_FIELDS]
 
 
 def is_token(name: object) -> bool:
     """Whether a parameter of this name carries a token."""
     return isinstance(name, str) and name.strip().lower() in TOKENS
-
-
-def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str) -> None:
-    """Drop DingTalk's answer: about a person it holds more than their userid."""
-    if "result" in record:
-        record["result"]["answer"] = {}
 
 
 @kind(
@@ -223,7 +221,6 @@ def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str
     path="/v1/calls",
     operation="callApi",
     api="call.oapi",
-    forget=forget,
     resolved_by="sent",
 )
 async def run(job: ApiCall, ctx: Context) -> Json:

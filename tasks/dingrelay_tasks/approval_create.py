@@ -174,16 +174,6 @@ class ApprovalCreateResult(Part):
     instance_id: str
 
 
-def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str) -> None:
-    """Drop the form of the erased person's approval, and the titles that name them."""
-    job = record.get("payload", {})
-    if job.get("originator") != tombstone:
-        return
-    job["form"] = []
-    for candidate in record.get("error", {}).get("candidates", ()):
-        candidate["title"] = tombstone
-
-
 @kind(
     "approval-create",
     ApprovalCreate,
@@ -192,7 +182,6 @@ def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str
     path="/v1/approvals",
     operation="createApproval",
     api="approval.create",
-    forget=forget,
     resolved_by="instance or not_created",
     changing_step=STEP,
 )

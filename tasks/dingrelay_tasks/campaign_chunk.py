@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 from pydantic import Field
 
 from dingrelay_tasks.context import Context, DailyVerdict, MessageCall
-from dingrelay_tasks.contract import Contract, Json, Lane, Part, UserId
+from dingrelay_tasks.contract import Contract, Json, Lane, Part, UserId, UserIdText
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message import Message, payload
 from dingrelay_tasks.message_result import SentMessage
@@ -72,11 +72,11 @@ class CampaignChunkResult(Part, extra="ignore"):
 
     call: SentMessage | None = None
     called_at: str | None = None
-    duplicate: list[str] = Field(default_factory=list)
-    daily_cap: list[str] = Field(default_factory=list)
-    unknown_user: list[str] = _UNLESS_EMPTY
-    out_of_scope: list[str] = _UNLESS_EMPTY
-    unverified: list[str] = _UNLESS_EMPTY
+    duplicate: list[UserIdText] = Field(default_factory=list)
+    daily_cap: list[UserIdText] = Field(default_factory=list)
+    unknown_user: list[UserIdText] = _UNLESS_EMPTY
+    out_of_scope: list[UserIdText] = _UNLESS_EMPTY
+    unverified: list[UserIdText] = _UNLESS_EMPTY
     ambiguous: bool = False
 
 

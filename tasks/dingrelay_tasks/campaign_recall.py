@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from dingrelay_tasks.context import CampaignCall, Context
-from dingrelay_tasks.contract import Contract, Json
+from dingrelay_tasks.contract import Contract, Json, Part, UserIdText
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import CallForgotten, Wait
 from dingrelay_tasks.sentence import en
@@ -39,24 +39,36 @@ class CampaignRecall(Contract):
         return f"{super().summary()} {self.campaign} {len(self.numbers)} calls"
 
 
-@kind("campaign-recall", CampaignRecall, api="message.recall")
+class CampaignRecallResult(Part):
+    """Outcome of a recall.
+
+    Attributes:
+        recalled: the chunks whose message was taken back.
+        refused: those whose call DingTalk doesn't take back: too old, or unknown to it.
+        kept: people of the former who keep the message. They have it by a call whose answer was lost, so its id is
+            unknown; DingTalk dropped the repeat for them.
+    """
+
+    recalled: list[int] = Field(default_factory=list[int])
+    refused: list[int] = Field(default_factory=list[int])
+    kept: list[UserIdText] = Field(default_factory=list[str])
+
+
+@kind("campaign-recall", CampaignRecall, result=CampaignRecallResult, api="message.recall")
 async def run(job: CampaignRecall, ctx: Context) -> Json:
     """Recall one call after the other.
 
     A recall whose answer was lost is repeated: the second one changes nothing.
 
     Returns:
-        The chunks whose message this run took back (`recalled`; SQL has them all), those whose call
-        DingTalk doesn't take back (`refused`: too old, or unknown to it), and the people of the former
-        who keep the message (`kept`). They have it by a call whose answer was lost, so its id is
-        unknown; DingTalk dropped the repeat for them.
+        A `CampaignRecallResult` as JSON values, with the chunks that this run took back; SQL has them all.
 
     Raises:
         Wait: some of the chunks may still be called, or DingTalk still delivers one that was repeated.
     """
     # Asked before the calls are read: a chunk that ends between them is among these.
     under_way = await ctx.campaigns.under_way(job.campaign, job.numbers)
-    result: dict[str, list[Any]] = {"recalled": [], "refused": [], "kept": []}
+    result = CampaignRecallResult()
     delivering = 0
     for call in await ctx.campaigns.recallable(job.campaign, job.numbers):
         try:
@@ -67,11 +79,11 @@ async def run(job: CampaignRecall, ctx: Context) -> Json:
         kept: list[str] = outcome.get("kept", [])  # 0.2.0 remembers none
         if outcome["recalled"]:
             await ctx.campaigns.note_recall(job.campaign, call.number, kept)
-        result["recalled" if outcome["recalled"] else "refused"].append(call.number)
-        result["kept"].extend(kept)
+        (result.recalled if outcome["recalled"] else result.refused).append(call.number)
+        result.kept.extend(kept)
     if waits := len(under_way) + delivering:
         raise Wait(UNDER_WAY_PAUSE, en("{} calls are under way", waits))
-    return result
+    return result.model_dump()
 
 
 async def _recall(ctx: Context, call: CampaignCall) -> Json:

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from dingrelay_tasks.person_fields import DINGTALK_FIELDS, USERID
 from dingrelay_tasks.sentence import Sentence, en
 
 if TYPE_CHECKING:
@@ -45,8 +46,12 @@ _SENDER = r"^[A-Za-z0-9_-]{0,64}$"
 SenderName = Annotated[str, Field(pattern=_SENDER)]
 """The sender of a job; senders share a lane's rate evenly. Empty: unnamed."""
 _USER_ID = r"^[^,\s\x00-\x1f]{1,64}$"
-UserId = Annotated[str, Field(pattern=_USER_ID)]
+UserId = Annotated[str, Field(pattern=_USER_ID), USERID]
 """A DingTalk userid. Commas and blanks are refused: ids travel comma-separated (API §2.1)."""
+UserIdText = Annotated[str, USERID]
+"""A userid in an answer, as DingTalk or an older record spells it."""
+DingTalkJson = Annotated[dict[str, Any], DINGTALK_FIELDS]
+"""An object of DingTalk's, which names people in fields that are called as DingTalk calls them."""
 
 
 def _not_zero(department: int) -> int:

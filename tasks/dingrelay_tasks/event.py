@@ -16,7 +16,15 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from dingrelay_tasks.approval_event import APPROVAL_EVENTS, change_of
 from dingrelay_tasks.context import Context, remember, since
-from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Json, Part, UserId
+from dingrelay_tasks.contract import (
+    EVENTS_QUEUE,
+    Contract,
+    DepartmentId,
+    DingTalkJson,
+    Json,
+    Part,
+    UserId,
+)
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.organisation import Department
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
@@ -34,27 +42,6 @@ _Id = TypeVar("_Id", int, str)
 
 LONGEST_EVENT_ID = 256
 """Characters; DingTalk's ids are UUIDs and the like."""
-
-_KEPT = frozenset(
-    {
-        "bizcategoryid",
-        "businessid",
-        "businesstype",
-        "createtime",
-        "deptid",
-        "finishtime",
-        "processcode",
-        "processinstanceid",
-        "result",
-        "staffid",
-        "taskid",
-        "timestamp",
-        "type",
-        "userid",
-    }
-)
-"""Fields of events, in small letters, that hold ids, moments and verdicts (API §7.3). The others hold
-names, addresses and texts."""
 
 EXEMPT = ("user_", "org_", "label_")
 """Begins the types of contact events, which are no part of the month's Webhook & Stream messages (API §6)."""
@@ -89,7 +76,7 @@ class Event(Contract):
     event_id: Annotated[str, Field(max_length=LONGEST_EVENT_ID)] = ""
     corp_id: Annotated[str, Field(max_length=128)] = ""
     born_at: Annotated[int, Field(ge=0, lt=2**53)] | None = None
-    data: dict[str, Any] = Field(default_factory=dict[str, Any])
+    data: DingTalkJson = Field(default_factory=dict[str, Any])
 
     @property
     def identity(self) -> str:
@@ -122,20 +109,13 @@ class EventResult(Part):
     left: int = 0
 
 
-def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str) -> None:
-    """Drop what may describe people: names, addresses and texts."""
-    job = record.get("payload", {})
-    if isinstance(data := job.get("data"), dict):
-        job["data"] = without_descriptions(cast("Json", data))
-
-
-def without_descriptions(data: Mapping[str, Any]) -> Json:
-    """The fields of an event that hold ids, moments and verdicts."""
-    return {name: value for name, value in data.items() if name.lower() in _KEPT}
-
-
 @kind(
-    "event", Event, summary="{0.event_type}", queue=EVENTS_QUEUE, api="contacts.user", forget=forget
+    "event",
+    Event,
+    summary="{0.event_type}",
+    queue=EVENTS_QUEUE,
+    api="contacts.user",
+    steps=("user:", "again:", "leader:", "departments.leaders", "again.leaders"),
 )
 async def run(job: Event, ctx: Context) -> Json:
     """Do what follows from the event; an `EventResult` as JSON."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Contract, ContractError, Json, Part
+from dingrelay_tasks.person_fields import Path, paths_of, people_in
 from dingrelay_tasks.sentence import en
 
 TASK_PREFIX = "dingrelay."
@@ -25,7 +26,6 @@ Steps = Mapping[str, Json]
 """Results of a job's steps (`Context.once`)."""
 SoFar = Callable[[Steps], Json | None]
 Outcomes = Callable[[Json, Steps], dict[str, str]]
-Forget = Callable[[Mapping[str, Json], Steps, str], None]
 ResolvedBy = Literal["nothing", "sent", "instance or not_created"]
 
 
@@ -50,13 +50,14 @@ class Kind:
         result: the model of its result, for the schemas.
         api: the API of DingTalk that most of its calls are of; empty if no limit is known beforehand.
         rules: limits of what it calls, as in the settings: API or path → unit → limit.
-        users: paths of the fields that name the users it is for, such as ``to.users``.
+        users: paths of the fields that name the users it is for, such as ``to.users``. That the contract names a
+            person elsewhere, too, its types say (`person_fields`).
         outcomes: what became of each of these users, by the job and its steps. By default
             ``accepted`` once there is a step, ``not_sent`` before.
         so_far: the result of a job that ended before all was done, by its steps.
         abandon: records elsewhere that the job ended without being carried out.
-        forget: removes in place what describes a person beyond their userid, which the tombstone
-            has replaced already; called with the record's JSON fields, the steps and the tombstone.
+        steps: people in steps that neither contract nor result names: a path that begins with the
+            step's name, or the beginning of the names of steps that go on with a userid, such as ``user:``.
         resolved_by: what a person states to resolve an `unknown` job.
         changing_step: the step whose call must not be repeated, and can be looked for, where a
             failover of Redis may have lost the intent.
@@ -83,7 +84,7 @@ class Kind:
     outcomes: Outcomes | None = None
     so_far: SoFar | None = None
     abandon: Abandon | None = None
-    forget: Forget | None = None
+    steps: Sequence[Path] = ()
     resolved_by: ResolvedBy = "nothing"
     changing_step: str = ""
     awaited: bool = False
@@ -114,6 +115,21 @@ class Kind:
     def is_reported(self) -> bool:
         """Whether its end is reported to subscribers: it was requested from outside."""
         return self.is_public or self.reported
+
+    def people(self, job: Json, result: Json, steps: Steps) -> set[str]:
+        """The userids in the fields of a job that hold some, of its result and of its steps.
+
+        Args:
+            job: the contract as JSON values, of whatever shape.
+            result: its result; empty if it has none.
+            steps: its steps.
+        """
+        people = people_in(job, paths_of(self.contract))
+        if self.result is not None:
+            people |= people_in(result, paths_of(self.result))
+        people |= people_in(steps, (path for path in self.steps if not path.endswith(":")))
+        begins = tuple(path for path in self.steps if path.endswith(":"))
+        return people | {name.partition(":")[2] for name in steps if name.startswith(begins)}
 
     @property
     def task(self) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import Contract, Json, Part, UserId
+from dingrelay_tasks.contract import Contract, Json, Part, UserId, UserIdText
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import CallForgotten, Refused, Wait
 from dingrelay_tasks.sentence import Sentence, en, joined
@@ -75,7 +75,7 @@ class MessageRecallResult(Part):
     recalled: list[int] = Field(default_factory=list[int])
     refused: list[int] = Field(default_factory=list[int])
     shared: list[int] = Field(default_factory=list[int])
-    kept: list[str] = Field(default_factory=list[str])
+    kept: list[UserIdText] = Field(default_factory=list[str])
     unknown: int = 0
 
 
@@ -85,7 +85,14 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
     return _result(outcomes, 0).model_dump() if outcomes else None
 
 
-@kind("message-recall", MessageRecall, api="message.recall", so_far=so_far, reported=True)
+@kind(
+    "message-recall",
+    MessageRecall,
+    result=MessageRecallResult,
+    api="message.recall",
+    so_far=so_far,
+    reported=True,
+)
 async def run(job: MessageRecall, ctx: Context) -> Json:
     """Recall one call after the other; a `MessageRecallResult` as JSON.
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dingrelay_tasks.context import SAME_CONTENT_CODE, Context, DeliveryReport
-from dingrelay_tasks.contract import Json, Part
+from dingrelay_tasks.contract import DingTalkJson, Json, Part, UserIdText
 from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.person_fields import PersonField
 from dingrelay_tasks.sentence import Sentence, en, joined
 
 STEP = "call:"
@@ -63,17 +64,19 @@ class MessageSendResult(Part):
 
     calls: list[SentMessage] = Field(default_factory=list[SentMessage])
     accepted: int = 0
-    duplicate: list[str] = Field(default_factory=list)
-    daily_cap: list[str] = Field(default_factory=list)
-    unknown_user: list[str] = Field(default_factory=list)
-    out_of_scope: list[str] = Field(default_factory=list)
-    unresolved: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    duplicate: list[UserIdText] = Field(default_factory=list)
+    daily_cap: list[UserIdText] = Field(default_factory=list)
+    unknown_user: list[UserIdText] = Field(default_factory=list)
+    out_of_scope: list[UserIdText] = Field(default_factory=list)
+    unresolved: list[Annotated[dict[str, Any], PersonField("users")]] = Field(
+        default_factory=list[dict[str, Any]]
+    )
     duplicate_departments: list[int] = Field(default_factory=list[int])
-    perhaps_duplicate: list[str] = Field(default_factory=list)
-    unverified: list[str] = Field(default_factory=list)
-    invalid: list[str] = Field(default_factory=list)
-    forbidden: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
-    failed: list[str] = Field(default_factory=list)
+    perhaps_duplicate: list[UserIdText] = Field(default_factory=list)
+    unverified: list[UserIdText] = Field(default_factory=list)
+    invalid: list[UserIdText] = Field(default_factory=list)
+    forbidden: list[DingTalkJson] = Field(default_factory=list[dict[str, Any]])
+    failed: list[UserIdText] = Field(default_factory=list)
 
 
 def result_of(outcomes: Sequence[Json], unresolved: Sequence[Json]) -> MessageSendResult:

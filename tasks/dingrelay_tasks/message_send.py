@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -35,8 +35,6 @@ SIZE = "users_per_call"
 """The step that remembers how many users a call has, where the limits allow fewer than usual."""
 USERS_PER_CALL = 100
 DEPARTMENTS_PER_CALL = 20
-_BY_ADDRESS = ("mobiles", "emails", "job_numbers")
-"""Fields of the recipients that name people otherwise than by their userids."""
 
 
 class Recipients(Part):
@@ -207,33 +205,6 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
     return by_user
 
 
-def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str) -> None:
-    """Name people by their userids only: an address is personal. A text for the erased person goes.
-
-    Args:
-        record: the JSON fields of the job's record.
-        steps: what the job remembers.
-        tombstone: what stands for the erased person.
-    """
-    job = record.get("payload", {})
-    to = job.get("to")
-    if not isinstance(to, dict):
-        return
-    given = cast("Json", to)
-    if any(given.get(name) for name in _BY_ADDRESS):
-        found = steps.get(ADDRESSES, {})
-        # A bare Celery client may write null for its default, and a malformed job anything.
-        users = given.get("users")
-        named = [user for user in users if isinstance(user, str)] if isinstance(users, list) else []
-        given = {name: value for name, value in given.items() if name not in _BY_ADDRESS}
-        given["users"] = list(dict.fromkeys([*named, *found.get("users", [])]))
-        job["to"] = given
-        if found:
-            found.update(users=[], unresolved=[])
-    if {name: value for name, value in given.items() if value} == {"users": [tombstone]}:
-        job["message"] = {"msgtype": "text", "text": {"content": tombstone}}
-
-
 @kind(
     "message-send",
     MessageSend,
@@ -245,7 +216,6 @@ def forget(record: Mapping[str, Json], steps: Mapping[str, Json], tombstone: str
     rules={"message.send": {"recipients": "5000/60s"}},
     outcomes=outcomes,
     so_far=so_far,
-    forget=forget,
     resolved_by="sent",
 )
 async def run(job: MessageSend, ctx: Context) -> Json:

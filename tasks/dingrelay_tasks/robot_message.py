@@ -22,6 +22,7 @@ from dingrelay_tasks.contract import (
     Json,
     Part,
     UserId,
+    UserIdText,
 )
 from dingrelay_tasks.kinds import Steps, kind
 from dingrelay_tasks.outcomes import Refused, Unknown, Wait
@@ -204,7 +205,7 @@ class RobotPosted(Part):
 
     robot: str
     query_key: str = ""
-    users: list[str] = Field(default_factory=list[str])
+    users: list[UserIdText] = Field(default_factory=list[str])
     group: str = ""
 
 
@@ -221,11 +222,11 @@ class RobotMessageResult(Part):
     """
 
     posts: list[RobotPosted] = Field(default_factory=list[RobotPosted])
-    invalid: list[str] = Field(default_factory=list[str])
-    flow_controlled: list[str] = Field(default_factory=list[str])
+    invalid: list[UserIdText] = Field(default_factory=list[str])
+    flow_controlled: list[UserIdText] = Field(default_factory=list[str])
     digest: str = ""
-    delivered: list[str] = Field(default_factory=list[str])
-    read: list[str] = Field(default_factory=list[str])
+    delivered: list[UserIdText] = Field(default_factory=list[str])
+    read: list[UserIdText] = Field(default_factory=list[str])
 
 
 def split(message: Json, limit: int) -> list[Json]:
@@ -280,12 +281,6 @@ def outcomes(job: Json, steps: Steps) -> dict[str, str]:
     return found | dict.fromkeys(result["flow_controlled"], "flow_controlled")
 
 
-def forget(record: Any, steps: Steps, tombstone: str) -> None:
-    """Drop the mentions: mobiles describe a person beyond their userid."""
-    message = record.get("payload", {}).get("message", {})
-    message.pop("at", None)
-
-
 @kind(
     "robot-message",
     RobotMessage,
@@ -296,7 +291,6 @@ def forget(record: Any, steps: Steps, tombstone: str) -> None:
     users=("to.users",),
     outcomes=outcomes,
     so_far=result_of,
-    forget=forget,
     resolved_by="sent",
 )
 async def run(job: RobotMessage, ctx: Context) -> Json:

@@ -11,6 +11,7 @@ from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import AppName, Deliverable, Json
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Unknown
+from dingrelay_tasks.person_fields import DINGTALK_FIELDS
 
 STEP = "post"
 ROBOTS = "robots"
@@ -45,7 +46,7 @@ class RobotPost(Deliverable):
     robot: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     session: bool = False
     query: Annotated[dict[Name, Value], Field(max_length=8)] = Field(default_factory=dict)
-    body: Annotated[dict[str, JsonValue], AfterValidator(sendable)]
+    body: Annotated[dict[str, JsonValue], AfterValidator(sendable), DINGTALK_FIELDS]
 
 
 @kind(

@@ -8,8 +8,8 @@ from playwright.async_api import Page, expect
 from sqlalchemy import delete, func, select
 
 from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.console.models import ConsoleSessionRow
 from dingrelay_workers.console.sessions import Sessions
+from dingrelay_workers.sessions.models import ConsoleSessionRow
 from jobs import queued
 from serving import all_to, serving
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,14 +20,14 @@ from dingrelay_producers.client.filters import AuditFilter
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import CampaignState as State
 from dingrelay_tasks import MessageSend
+from dingrelay_workers.audit import personal_data
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
-from dingrelay_workers.personal_data import audit as personal_data
-from dingrelay_workers.personal_data.subject import DataSubject, Erasing
+from dingrelay_workers.subjects import DataSubject, Erasing, Stores
 from gateways import GatewayClient
 from plans import SCANS, plans_of
 from rows import all_of
@@ -209,7 +210,8 @@ async def test_the_console_shows_changes_and_is_their_door(browser: Browser) -> 
     assert (await browser.get("/settings/audit"))[0] == 403
 
 
-async def test_a_person_is_handed_out_and_erased(database: Database) -> None:
+async def test_a_person_is_handed_out_and_erased(database: Database, redis: Redis) -> None:
+    stores = Stores(database, redis)
     changes = (("u7", "campaign", "c1"), ("admin", "role", "u7"), ("admin", "campaign", "c2"))
     for actor, kind, name in changes:
         token = ACTOR.set(Actor("console", actor, "王芳" if actor == "u7" else ""))
@@ -217,11 +219,11 @@ async def test_a_person_is_handed_out_and_erased(database: Database) -> None:
             after = {"subject": name, "role": "view"}
             await audit.record(connection, "grant", kind, name, after=after)
         ACTOR.reset(token)
-    async with database.read() as connection:
-        found = await personal_data.export(connection, DataSubject("u7"))
+    found = await personal_data.export(stores, DataSubject("u7"))
     assert [each["object"] for each in found] == ["u7", "c1"]
-    erasing = Erasing("u7", since=NOW, tombstone="gone-1", now=NOW)
-    await personal_data.erase(database, erasing)
+    now = datetime.now(UTC)
+    erasing = Erasing("u7", since=now, tombstone="gone-1", now=now)
+    await personal_data.erase(stores, erasing)
     assert erasing.changed["audit"] == 2
     kept = await all_of(database, AuditRow)
     assert [each in str(kept) for each in ("u7", "王芳")] == [False, False]

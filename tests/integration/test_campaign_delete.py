@@ -12,9 +12,9 @@ import campaigns
 from databases import on_sqlite
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.outcomes import CampaignDeleted
+from dingrelay_workers.campaigns import personal_data as erasures
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.calls import CampaignCalls
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
@@ -30,9 +30,8 @@ from dingrelay_workers.campaigns.models import (
 from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.personal_data import campaigns as erasures
-from dingrelay_workers.personal_data.subject import Erasing
 from dingrelay_workers.store.records import Records
+from dingrelay_workers.subjects import Erasing, Stores
 from rows import change, count, put
 from tables import prepare
 
@@ -64,7 +63,6 @@ def dispatcher(redis: Redis, database: Database) -> Dispatcher:
         Records(redis, Settings.load(env="test", redis_url="redis://127.0.0.1:1/0")),
         nothing,
         database,
-        settings=CampaignSettings(),
         users_per_call=lambda _: 100,
         now=lambda: datetime.now(UTC),
     )
@@ -131,7 +129,7 @@ async def test_a_deletion_that_was_broken_off_is_finished(
     # What is left of it may name a person.
     now = datetime.now(UTC)
     erasing = Erasing("u7", None, since=now + timedelta(hours=1), tombstone="x", now=now)
-    await erasures.erase(database, erasing)
+    await erasures.erase(Stores(database, redis), erasing)
     assert [left.id for left in erasing.left] == [campaign]
     if again:
         await removal.hide(database, campaign)

@@ -16,13 +16,13 @@ from dingrelay_producers.actor import ACTOR, Actor, system_user
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.campaigns.personal_data import erase
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
-from dingrelay_workers.personal_data.campaigns import erase
-from dingrelay_workers.personal_data.subject import Erasing
 from dingrelay_workers.roles.models import RoleRow
+from dingrelay_workers.subjects import Erasing, Stores
 from gateways import Reply, gateway_thread, stored_keys
 from rows import change
 from rows import put as put_rows
@@ -88,12 +88,14 @@ async def test_a_rejected_draft_stays_with_its_reason(database: Database, servic
     await campaigns.move(campaign, "start")
 
 
-async def test_an_approval_is_of_these_people(database: Database, service: Service) -> None:
+async def test_an_approval_is_of_these_people(
+    database: Database, redis: Redis, service: Service
+) -> None:
     campaigns, campaign = service(), await draft(database, first=7)
     await by("ann", campaigns).request_review(campaign)
     await by("bob", campaigns).approve(campaign)
     now = datetime.now(UTC)
-    await erase(database, Erasing("u8", since=now, tombstone="gone-1", now=now))
+    await erase(Stores(database, redis), Erasing("u8", since=now, tombstone="gone-1", now=now))
     assert (await campaigns.review(campaign)).state == "outdated"
 
 

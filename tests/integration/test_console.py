@@ -12,9 +12,9 @@ from consoles import Browser
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.console import sessions
 from dingrelay_workers.console.declared import DECLARED
-from dingrelay_workers.console.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.http import paging
+from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
 
 NOW = datetime.now(UTC)
 PAGES = [each.path for each in DECLARED if each.method == "GET"]

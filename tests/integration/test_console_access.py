@@ -11,11 +11,11 @@ from consoles import Browser
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, act, at
 from dingrelay_workers.console.forms import FormToken
-from dingrelay_workers.console.models import ConsoleFormRow
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.visit import Visit, text_of
 from dingrelay_workers.http.api_keys import ANY, SCOPES, Grant
 from dingrelay_workers.roles.scopes import ROLES, permitted
+from dingrelay_workers.sessions.models import ConsoleFormRow
 
 EVERY = list(DECLARED)
 

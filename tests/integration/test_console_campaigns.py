@@ -27,9 +27,9 @@ from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.service import CampaignService
-from dingrelay_workers.console.models import ConsoleFormRow
 from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.directory.models import DepartmentRow, UserRow
+from dingrelay_workers.sessions.models import ConsoleFormRow
 from organisations import organise
 
 HOSTILE = "<script>alert(1)</script>"

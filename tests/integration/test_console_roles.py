@@ -16,10 +16,10 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.console.forms import FormToken
-from dingrelay_workers.console.models import ConsoleSessionRow
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.personal_data.service import PersonalDataService
 from dingrelay_workers.roles.service import RoleRequest, RoleService
+from dingrelay_workers.sessions.models import ConsoleSessionRow
 
 KEY = re.compile(r"drk_[a-z0-9]{12}\.[\w-]{43}")
 
@@ -117,8 +117,8 @@ async def test_roles_of_a_person_are_handed_out_and_erased(
 ) -> None:
     await browser.give("clerk", "operate")
     service = PersonalDataService(settings)
-    (found,) = (await service.export("clerk", app=None))["directory"]
-    assert found["roles"] == ["operate"]
+    (found,) = (await service.export("clerk", app=None))["roles"]
+    assert found["role"] == "operate"
     await service.erase("clerk", app=None, tombstone="erased-1")
     assert [each.subject for each in await RoleService(browser.database).list()] == []
 

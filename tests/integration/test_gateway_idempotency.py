@@ -62,7 +62,7 @@ def test_objects_of_a_key_keep_one_name_until_the_key_ends(store: Redis) -> None
     end(store, "second", "refused")
     assert begin(store, "another", "third") == [b"other"]
     assert begin(store, "request", "third") == [b"begun", b"first"]
-    end(store, "third", "answered", 200, "{}", "answer")
+    end(store, "third", "answered", 200, "{}", "answer", "[]")
     assert begin(store, "request", "fourth") == [b"done", b"first", b"200", b"{}", b"answer"]
     store.delete(ENTRY)
     begin(store, "wrong", "fifth")

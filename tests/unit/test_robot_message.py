@@ -11,7 +11,7 @@ from dingrelay_producers.settings import SettingsError
 from dingrelay_producers.settings.robots import missing_webhooks
 from dingrelay_tasks import ContractError, RobotMessage
 from dingrelay_tasks.robot_content import enterprise
-from dingrelay_tasks.robot_message import forget, outcomes, split
+from dingrelay_tasks.robot_message import outcomes, split
 from dingrelay_workers.dingtalk.robots import signature
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.preflight import check_webhooks
@@ -138,12 +138,6 @@ def test_each_user_has_an_outcome() -> None:
     job = {"to": {"users": ["u1", "u2", "u3", "u4"]}}
     expected = {"u1": "accepted", "u2": "invalid", "u3": "flow_controlled", "u4": "not_sent"}
     assert outcomes(job, steps) == expected
-
-
-def test_an_erasure_drops_the_mentions() -> None:
-    record = {"payload": message({**TEXT, "at": {"atMobiles": ["13800000000"]}}).wire()}
-    forget(record, {}, "erased-1")
-    assert "138" not in json.dumps(record)
 
 
 def test_the_sign_is_made_of_time_and_secret() -> None:

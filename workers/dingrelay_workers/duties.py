@@ -14,7 +14,6 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_workers.maintenance.leader import Duty
 from dingrelay_workers.store.records import Records
 
@@ -29,7 +28,6 @@ def campaigns(
     records: Records,
     publisher: Publisher,
     database: OpenDatabase,
-    settings: CampaignSettings,
     *,
     users_per_call: Callable[[str], int],
 ) -> Duty:
@@ -37,10 +35,7 @@ def campaigns(
 
     async def open_(now: Now) -> Any:
         make = await _loaded("campaigns.dispatcher", "Dispatcher")
-        per_call = users_per_call
-        return make(
-            records, publisher, database(), settings=settings, users_per_call=per_call, now=now
-        )
+        return make(records, publisher, database(), users_per_call=users_per_call, now=now)
 
     return Duty("campaigns", open_)
 

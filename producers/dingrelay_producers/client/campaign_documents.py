@@ -8,7 +8,7 @@ from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Required, Self
 from pydantic import AliasChoices, BaseModel, Field
 
 from dingrelay_producers.store.states import CampaignStage, CampaignState
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import ContractError, UserIdText
 from dingrelay_tasks.sentence import Kept, en, joined, writable
 
 Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
@@ -23,12 +23,14 @@ class Malformed(NamedTuple):
         line: of the file, from 1, or the row's number in an iterable; 0 where it has none.
         pasted: it is a line of the pasted text.
         text: what stands where the row should name a person; all of a row with nothing there.
+        users: people that the problem names.
     """
 
     line: int
     problem: str
     pasted: bool = False
     text: str = ""
+    users: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.line:
@@ -121,11 +123,15 @@ class SkippedRow(BaseModel, frozen=True):
     problem: Kept
     pasted: bool = False
     """Whether it is a line of the pasted text, not of the file."""
+    users: list[UserIdText] = Field(default_factory=list[str], exclude_if=lambda users: not users)
+    """People that the problem names."""
 
     @classmethod
     def of(cls, row: Malformed) -> Self:
         """The row as JSON can spell it: what it quotes may be no Unicode."""
-        return cls(line=row.line, problem=writable(row.problem), pasted=row.pasted)
+        return cls(
+            line=row.line, problem=writable(row.problem), pasted=row.pasted, users=[*row.users]
+        )
 
     def __str__(self) -> str:
         return str(Malformed(self.line, self.problem, self.pasted))

@@ -14,17 +14,19 @@ class Remaining:
     """Something of a person that can't be erased yet.
 
     Attributes:
-        place: ``jobs``, ``daily_limits``, ``answers``, ``campaigns``, ``approvals``, ``webhooks`` or
+        place: ``jobs``, ``daily_limits``, ``answers``, ``campaigns``, ``drafts``, ``approvals``, ``webhooks`` or
             ``directory``.
         id: of the job, the campaign, the approval …
         reason: why it has to stay, in one sentence.
         until: until when at most; None where that is not known.
+        hint: what can be done about it; "" where it goes by itself.
     """
 
     place: str
     id: str
     reason: str
     until: datetime | None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,10 @@
-"""Every Redis key of dingrelay, with the time it lives. Nothing is kept for ever: each has a TTL."""
+"""Every Redis key of dingrelay, with the time it lives. Nothing is kept for ever: each has a TTL.
+
+Where people stand in each key is declared below: `PEOPLE` or `IMPERSONAL` names it.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 PREFIX = "dingrelay:"
 
@@ -518,3 +524,107 @@ def robot_query(query_key: str) -> str:
 def robot_session(name: str) -> str:
     """String: where a message to a robot can be replied to, as JSON. TTL: ROBOT_SESSION_TTL_MS."""
     return f"{PREFIX}robot-session:{name}"
+
+
+class PersonKey(NamedTuple):
+    """The place of people in a key.
+
+    Attributes:
+        where: in which part of its value.
+        kept: how long it is there at most, as the guide says it.
+    """
+
+    where: str
+    kept: str
+
+
+PEOPLE: Mapping[str, PersonKey] = {
+    "job": PersonKey("what the types of its contract, its result and its steps say", "7 days"),
+    "digest": PersonKey("mentions of its messages, whose jobs wait until it is over", "3 days"),
+    "content": PersonKey("names of fields", "36 hours"),
+    "received": PersonKey("names of fields: digests of userids", "36 hours"),
+    "idempotency": PersonKey("`people`, as the types of its answer say", "24 hours"),
+    "visible_range": PersonKey("`range.users`", "1 day"),
+    "robot_session": PersonKey("`senderStaffId`", "30 days"),
+    "upload": PersonKey("the file itself, which nothing searches", "15 minutes"),
+    "REFUSED": PersonKey("texts that no worker can read, and nothing searches", "7 days"),
+}
+"""Name of a key here → where people stand in it."""
+IMPERSONAL = frozenset(
+    {
+        "BACKLOG",
+        "BACKLOG_READER",
+        "BREAKERS",
+        "BUCKETS",
+        "CAMPAIGNS",
+        "CAMPAIGNS_SETTLED",
+        "DEAD",
+        "DINGTALK_CLOCK",
+        "DISPATCHER",
+        "DOCTOR",
+        "ENDINGS",
+        "ENDINGS_READ",
+        "HISTORY_WRITTEN",
+        "KEY_BUCKETS",
+        "LANES",
+        "OUTAGES",
+        "PRESENCE",
+        "PROBE",
+        "QUEUES",
+        "RECENT",
+        "RUNNING",
+        "SCHEDULE",
+        "SCHEDULER",
+        "TAKEN",
+        "UNPUBLISHED",
+        "UPLOADS",
+        "WEBHOOKS",
+        "WEBHOOK_LEADER",
+        "alive",
+        "approval_missed",
+        "approval_owner",
+        "breaker",
+        "bucket",
+        "content_departments",
+        "digest_of",
+        "digest_result",
+        "digests",
+        "door_latest",
+        "door_nonce",
+        "door_request",
+        "door_task",
+        "door_token",
+        "everyone",
+        "form_schema",
+        "form_schema_reader",
+        "hold",
+        "in_turn",
+        "job_approval",
+        "media",
+        "member_count",
+        "minute",
+        "outage",
+        "parked",
+        "parked_content",
+        "progress",
+        "quota",
+        "revoked",
+        "robot",
+        "robot_posts",
+        "robot_query",
+        "robot_strangers",
+        "rules",
+        "scheduled_sync",
+        "synced",
+        "taken",
+        "taken_marks",
+        "token",
+        "token_failure",
+        "tombstone",
+        "turns",
+        "visible_range_readings",
+        "waiting",
+        "woken",
+    }
+)
+"""Keys that name no person: they hold numbers, digests, ids of jobs, and names of ours."""

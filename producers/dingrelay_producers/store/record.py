@@ -398,14 +398,16 @@ def requeue(job_id: str) -> Call:
     return _REQUEUE.call([keys.job(job_id), keys.DEAD], [job_id])
 
 
-def discard(job_id: str, *, ended: bool = False) -> Call:
+def discard(job_id: str, *, ended: bool = False, settled: str = "") -> Call:
     """Delete a dead or unknown job for good. Answers 1 if it was there.
 
     No message makes it again, however late it comes; enqueueing it by its key does.
 
-    `ended` forgets one that has ended in whatever way and was not made by a bare message.
+    `ended` forgets one that has ended in whatever way; `settled` one that ended at this moment, as its record has it,
+    and has had no other life since.
     """
-    return _DISCARD.call([keys.job(job_id), keys.DEAD, keys.RECENT], [job_id, int(ended)])
+    which: list[str | int] = [job_id, int(ended or bool(settled)), settled]
+    return _DISCARD.call([keys.job(job_id), keys.DEAD, keys.RECENT], which)
 
 
 def read(job_id: str) -> Call:

@@ -6,6 +6,7 @@ from sqlalchemy import ForeignKeyConstraint, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, JobId, Utc
+from dingrelay_workers.database.person_columns import PersonColumns
 
 
 class ApprovalRow(Base):
@@ -28,6 +29,12 @@ class ApprovalRow(Base):
     """
 
     __tablename__ = "approvals"
+    __people__ = PersonColumns(
+        user="originator",
+        about="title",
+        others="app instance job sender template business_id link state source",
+        kept="90 days",
+    )
     __table_args__ = (
         Index(None, "app", "state", "known_at"),
         Index(None, "app", "known_at"),
@@ -64,6 +71,7 @@ class ApprovalTaskRow(Base):
     """
 
     __tablename__ = "approval_tasks"
+    __people__ = PersonColumns(user="user", others="app instance task state", kept="90 days")
     __table_args__ = (
         ForeignKeyConstraint(
             ["app", "instance"], ["approvals.app", "approvals.instance"], ondelete="CASCADE"

@@ -65,7 +65,8 @@ CREATE TABLE malformed (
     line INTEGER NOT NULL,
     pasted INTEGER NOT NULL,
     written TEXT NOT NULL,
-    problem TEXT NOT NULL
+    problem TEXT NOT NULL,
+    users TEXT NOT NULL
 );
 BEGIN;
 """
@@ -75,8 +76,10 @@ _ADD = """
 INSERT OR IGNORE INTO people (userid, result)
 VALUES (?, (SELECT id FROM results WHERE digest = ?))
 """
-_ADD_MALFORMED = "INSERT INTO malformed (line, pasted, written, problem) VALUES (?, ?, ?, ?)"
-_MALFORMED = "SELECT number, line, pasted, written, problem FROM malformed ORDER BY number"
+_ADD_MALFORMED = """
+INSERT INTO malformed (line, pasted, written, problem, users) VALUES (?, ?, ?, ?, ?)
+"""
+_MALFORMED = "SELECT number, line, pasted, written, problem, users FROM malformed ORDER BY number"
 _REMOVE = "DELETE FROM people WHERE userid = ?"
 _READ = "SELECT result, userid FROM people ORDER BY position"
 _READ_BY_RESULT = "SELECT result, userid FROM people ORDER BY result, position"
@@ -119,13 +122,15 @@ class Staging:
         """Keep a row that names no person, as the campaign's table has it."""
         written = storable(row.text)[:LONGEST_WRITTEN]
         problem = to_text(storable(row.problem))
-        self._connection.execute(_ADD_MALFORMED, (row.line, row.pasted, written, problem))
+        values = row.line, row.pasted, written, problem, storable(",".join(row.users))
+        self._connection.execute(_ADD_MALFORMED, values)
 
     def malformed(self) -> Iterator[dict[str, Any]]:
         """The rows that name no person, in their order."""
-        for number, line, in_text, written, problem in self._connection.execute(_MALFORMED):
+        for number, line, in_text, *texts in self._connection.execute(_MALFORMED):
+            written, problem, users = texts
             row = {"number": number, "line": line, "pasted": bool(in_text), "written": written}
-            yield row | {"problem": from_text(problem)}
+            yield row | {"problem": from_text(problem), "users": users}
 
     def count(self) -> int:
         """How many people are there."""
@@ -508,7 +513,7 @@ def _named_by(
             problem = en(
                 'the {} "{}" is that of several people: {}', ADDRESS_WORDS[kind], value, several
             )
-            return row.malformed(problem)
+            return row.malformed(problem, userids)
 
 
 async def _is_there(database: Database, campaign: str) -> bool:

@@ -27,6 +27,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from dingrelay_producers.store.states import CampaignStage, CampaignState
 from dingrelay_tasks.sentence import from_parts
 from dingrelay_workers.database.base import Base, Said, Utc
+from dingrelay_workers.database.person_columns import PersonColumns
 
 State = CampaignState
 HIDDEN = frozenset({State.CREATING, State.DELETING})
@@ -95,7 +96,6 @@ class CampaignRow(Base):
         updated_by: who changed it last; "" of one of 0.2.0.
         lease: of the process that writes its chunks; None for none.
         lease_at: when that process was last alive, in seconds by the database's clock.
-        admitted_at: when the leader found that it may send, by Redis's clock: None before its first call.
         settled: chunks that have ended. The counts of people below belong to these.
         accepted: people in calls that DingTalk took.
         left_out: people left out since DingTalk would silently have dropped the message.
@@ -112,6 +112,13 @@ class CampaignRow(Base):
     """
 
     __tablename__ = "campaigns"
+    __people__ = PersonColumns(
+        user="created_by updated_by",
+        users="writers",
+        within={"named": ("absent", "skipped.*.users")},
+        about="content file file_name",
+        others="id app name state reason message quiet sender people_digest checked trace lease",
+    )
     __table_args__ = (Index(None, "state"),)
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -158,7 +165,6 @@ class CampaignRow(Base):
     updated_at: Mapped[datetime | None] = mapped_column(Utc)
     lease: Mapped[str | None] = mapped_column(String(36))
     lease_at: Mapped[int | None] = mapped_column(BigInteger)
-    admitted_at: Mapped[datetime | None] = mapped_column(Utc)
 
     @property
     def stage(self) -> CampaignStage:
@@ -216,6 +222,9 @@ class ChunkRow(Base):
     """
 
     __tablename__ = "campaign_chunks"
+    __people__ = PersonColumns(
+        users="users unread_users", about="message", others="campaign state error"
+    )
     __table_args__ = (
         Index(None, "campaign", "state", "number"),
         Index(
@@ -258,6 +267,7 @@ class OutcomeRow(Base):
     """A recipient whose chunk's call was not accepted or not delivered, and why."""
 
     __tablename__ = "campaign_outcomes"
+    __people__ = PersonColumns(user="userid", others="campaign outcome reason")
     __table_args__ = (Index(None, "campaign", "chunk"),)
 
     campaign: Mapped[str] = mapped_column(
@@ -275,9 +285,11 @@ class MalformedRow(Base):
     Attributes:
         number: from 1, in the order in which they were read.
         written: what stands where the row should name a person.
+        users: people that it may mean, or that the problem names, separated by commas.
     """
 
     __tablename__ = "campaign_malformed"
+    __people__ = PersonColumns(users="users", about="written problem", others="campaign")
 
     campaign: Mapped[str] = mapped_column(
         ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True
@@ -287,6 +299,7 @@ class MalformedRow(Base):
     pasted: Mapped[bool]
     written: Mapped[str] = mapped_column(Text)
     problem: Mapped[str] = mapped_column(Said)
+    users: Mapped[str] = mapped_column(Text)
 
     @classmethod
     def of(cls, campaign: str) -> ColumnElement[bool]:
@@ -305,6 +318,7 @@ class IndexRow(Base):
     """
 
     __tablename__ = "campaign_index"
+    __people__ = PersonColumns(about="entries", others="campaign")
 
     campaign: Mapped[str] = mapped_column(
         ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True
@@ -323,6 +337,7 @@ class ReviewRow(Base):
     """
 
     __tablename__ = "campaign_reviews"
+    __people__ = PersonColumns(user="asked_by decided_by", others="campaign digest decision reason")
 
     campaign: Mapped[str] = mapped_column(
         ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True

@@ -49,8 +49,10 @@ async def without(database: Database, app: str, text: str, user: str) -> str:
     """The text without what names a person; of several in one entry the others stay by their userids."""
     pasted = list(entries(text))
     known = await _known(database, app, pasted)
-    if user in known:
-        known[user] = frozenset({user})  # also of one who is in no directory any more
+    if known.get(user) == frozenset():
+        known[user] = frozenset(
+            {user}
+        )  # who is in no directory any more, unless the word means another person
     kept: list[str] = []
     for line, named in pasted:
         people = _people((line, named), known, {})
@@ -78,7 +80,7 @@ def _people(
             case several:
                 found = ", ".join(f"{each} {places.get(each, '')}".strip() for each in several)
                 problem = en("{} is the name of several people: {}", word, found)
-                yield Malformed(line, problem, text=word)
+                yield Malformed(line, problem, text=word, users=tuple(several))
 
 
 def _is_userid(word: str) -> bool:

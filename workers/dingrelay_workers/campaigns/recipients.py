@@ -192,9 +192,11 @@ class Recipient(NamedTuple):
     fields: Mapping[str, str] = NO_FIELDS
     address: tuple[AddressKind, str] | None = None
 
-    def malformed(self, problem: str) -> Malformed:
-        """The row, of which something else turned out to be wrong."""
-        return Malformed(self.line, problem, text=self.address[1] if self.address else self.userid)
+    def malformed(self, problem: str, users: Collection[str] = ()) -> Malformed:
+        """The row, of which something else turned out to be wrong; `users` are people that it may mean."""
+        text = self.address[1] if self.address else self.userid
+        people = (self.userid,) if self.userid else ()
+        return Malformed(self.line, problem, text=text, users=(*people, *users))
 
 
 class FileColumn(NamedTuple):

@@ -16,13 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_workers.audit import service as audit
-from dingrelay_workers.console.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.roles.scopes import ROLES, permitted
 from dingrelay_workers.roles.service import grants_of
+from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
 
 LINK_LIVES = timedelta(minutes=10)
 SESSION_LIVES = timedelta(hours=12)

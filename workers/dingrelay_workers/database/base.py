@@ -1,11 +1,13 @@
 """The base of every table."""
 
 from datetime import UTC, datetime
+from typing import ClassVar
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, String, Text, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase
 
 from dingrelay_tasks.sentence import from_text, to_text
+from dingrelay_workers.database.person_columns import PersonColumns
 
 
 class Utc(TypeDecorator[datetime]):
@@ -33,7 +35,13 @@ tables are as they were made."""
 
 
 class Base(DeclarativeBase):
-    """Base of the tables."""
+    """Base of the tables.
+
+    Attributes:
+        __people__: where people stand in the table.
+    """
+
+    __people__: ClassVar[PersonColumns]
 
     metadata = MetaData(
         naming_convention={

@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 
 from sqlalchemy import (
+    URL,
     Connection,
     Engine,
     String,
@@ -37,6 +38,7 @@ from dingrelay_workers.database.database import (
     prepare_sqlite,
 )
 from dingrelay_workers.database.errors import answering, unusable
+from dingrelay_workers.database.person_columns import PersonColumns
 
 VERSIONS = "schema_version"
 """The table with the revision."""
@@ -203,7 +205,7 @@ def sync_engine(database_url: str) -> Engine:
     """
     url = async_url(database_url)
     if url.get_backend_name() != "sqlite":
-        connect_args = {**_connect_timeout(), **arguments(database_url)}
+        connect_args = {**_connect_timeout(url), **arguments(database_url)}
         engine = create_engine(url, connect_args=connect_args, isolation_level=ISOLATION)
         event.listen(engine, "connect", notice_pooler)
         return engine
@@ -212,8 +214,10 @@ def sync_engine(database_url: str) -> Engine:
     return engine
 
 
-def _connect_timeout() -> dict[str, int]:
-    return {} if "PGCONNECT_TIMEOUT" in os.environ else {"connect_timeout": CONNECT_SECONDS}
+def _connect_timeout(url: URL) -> dict[str, int]:
+    if "connect_timeout" in url.query or "PGCONNECT_TIMEOUT" in os.environ:
+        return {}
+    return {"connect_timeout": CONNECT_SECONDS}
 
 
 def _wait_for_our_turn(connection: Connection) -> None:
@@ -234,5 +238,6 @@ class SchemaReaders(Base):
     """
 
     __tablename__ = "schema_readers"
+    __people__ = PersonColumns(others="oldest")
 
     oldest: Mapped[str] = mapped_column(String(32), primary_key=True)

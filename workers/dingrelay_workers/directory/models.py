@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, JobId, Utc
+from dingrelay_workers.database.person_columns import PersonColumns
 
 
 class ChangeEvent(StrEnum):
@@ -65,6 +66,7 @@ class DepartmentRow(Base):
     """
 
     __tablename__ = "departments"
+    __people__ = PersonColumns(within={"fields": ("**",)}, others="app name")
     __table_args__ = (Index(None, "app", "parent"),)
 
     app: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -87,6 +89,12 @@ class UserRow(Base):
     """
 
     __tablename__ = "users"
+    __people__ = PersonColumns(
+        user="userid",
+        within={"fields": ("**",)},
+        about="unionid name mobile email org_email job_number",
+        others="app",
+    )
     __table_args__ = (
         Index(None, "app", "mobile"),
         Index(None, "app", "email"),
@@ -119,6 +127,7 @@ class OmittedFieldRow(Base):
     """
 
     __tablename__ = "omitted_fields"
+    __people__ = PersonColumns(user="userid", others="app field")
     __table_args__ = (
         ForeignKeyConstraint(["app", "userid"], ["users.app", "users.userid"], ondelete="CASCADE"),
         Index(None, "app", "field", "listed", "read_at"),
@@ -138,6 +147,7 @@ class MembershipRow(Base):
     """
 
     __tablename__ = "memberships"
+    __people__ = PersonColumns(user="userid", others="app")
     __table_args__ = (
         ForeignKeyConstraint(
             ["app", "department"], ["departments.app", "departments.id"], ondelete="CASCADE"
@@ -159,6 +169,7 @@ class RunRow(Base):
     """A user-sync. `number` orders runs by when they were opened."""
 
     __tablename__ = "runs"
+    __people__ = PersonColumns(others="app run scope")
     __table_args__ = (UniqueConstraint("app", "run"), {"sqlite_autoincrement": True})
 
     number: Mapped[int] = mapped_column(Integer, primary_key=True)
@@ -176,6 +187,7 @@ class RunDepartmentRow(Base):
     """A department that a run has to read. `parent` is the department that lists it."""
 
     __tablename__ = "run_departments"
+    __people__ = PersonColumns(others="state")
     __table_args__ = (Index(None, "number", "parent"),)
 
     number: Mapped[int] = mapped_column(
@@ -194,6 +206,7 @@ class ChangeRow(Base):
     """
 
     __tablename__ = "changes"
+    __people__ = PersonColumns(user="userid", others="app event fields", kept="90 days")
     __table_args__ = (Index(None, "app", "userid"),)
 
     number: Mapped[int] = mapped_column(

@@ -6,6 +6,7 @@ from sqlalchemy import JSON, ForeignKeyConstraint, Index, Integer, String, Text,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, JobId, Utc
+from dingrelay_workers.database.person_columns import PersonColumns
 
 
 def _of_some(name: str, column: str, some: str) -> Index:
@@ -25,6 +26,11 @@ class JobRow(Base):
     """
 
     __tablename__ = "job_history"
+    __people__ = PersonColumns(
+        about="key summary content",
+        others="job kind app sender lane state error_class error_code ids",
+        kept="90 days",
+    )
     __table_args__ = (
         Index("ix_job_history_created_at", "created_at", "job"),
         Index("ix_job_history_app", "app", "created_at", "job"),
@@ -58,6 +64,7 @@ class RecipientRow(Base):
     """The outcome of a job for one person."""
 
     __tablename__ = "job_recipients"
+    __people__ = PersonColumns(user="user", others="job outcome", kept="90 days")
     __table_args__ = (
         ForeignKeyConstraint(["job"], ["job_history.job"], ondelete="CASCADE"),
         Index("ix_job_recipients_user", "user", "at", "job"),

@@ -25,6 +25,7 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script
+from dingrelay_tasks.person_fields import paths_of, people_in
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, problems
 from dingrelay_workers.http.problems import Problem
@@ -37,6 +38,8 @@ WAIT = "wait"
 
 LIFE = 86_400.0
 """Seconds for which a key is remembered: longer than a client repeats a request."""
+PEOPLE = "people"
+"""Field of an entry: people in the userid fields of its answer, as a JSON list."""
 LEASE_SECONDS = 3.0
 """How long a request counts as under way after its gateway died."""
 RENEWAL_SECONDS = 1.0
@@ -78,7 +81,7 @@ async def once(
     name = key_of(call.request)
     if name is None:
         return await handle()
-    attempt = _Attempt(call, name, sealed=route.shows_secret)
+    attempt = _Attempt(route, call, name)
     verdict, *found = await attempt.begin(_digest(route, call))
     match verdict:
         case b"begun":
@@ -110,17 +113,18 @@ def _digest(route: Route, call: HttpCall) -> str:
 class _Attempt:
     """One try of a request that has a key.
 
+    Redis gets an answer that shows a secret encrypted: only the API key that asked opens it.
+
     Args:
+        route: of the request.
         call: the request.
         name: its key.
-        sealed: whether Redis gets the answer encrypted, since it shows a secret. Only the API key that
-            asked opens it.
     """
 
-    def __init__(self, call: HttpCall, name: str, *, sealed: bool) -> None:
-        self._call = call
+    def __init__(self, route: Route, call: HttpCall, name: str) -> None:
+        self._route, self._call = route, call
         self._entry = keys.idempotency(call.key.id, hashlib.sha256(name.encode()).hexdigest()[:32])
-        self._sealed = sealed
+        self._sealed = route.shows_secret
         self._name = uuid.uuid4().hex
 
     async def begin(self, digest: str) -> list[bytes]:
@@ -155,7 +159,8 @@ class _Attempt:
                     if each in response.headers
                 }
                 body = self._seal(_content(response))
-                await self._end("answered", response.status, json.dumps(kept), body)
+                people = json.dumps(self._people(response))
+                await self._end("answered", response.status, json.dumps(kept), body, people)
             else:
                 await self._end("failed")  # a stream is not kept
         return response
@@ -172,6 +177,13 @@ class _Attempt:
             body=self._open(body) or None,
             headers={**json.loads(headers), REPLAYED: "true"},
         )
+
+    def _people(self, response: web.Response) -> list[str]:
+        answer = self._route.answers.get(response.status)
+        model = answer.model if answer else None
+        if not (isinstance(model, type) and response.body):
+            return []
+        return sorted(people_in(json.loads(_content(response)), paths_of(model)))
 
     def _seal(self, content: bytes) -> bytes:
         if not self._sealed:

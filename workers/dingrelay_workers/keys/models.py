@@ -6,6 +6,7 @@ from sqlalchemy import JSON, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, Utc
+from dingrelay_workers.database.person_columns import PersonColumns
 
 
 class ApiKeyRow(Base):
@@ -18,6 +19,9 @@ class ApiKeyRow(Base):
     """
 
     __tablename__ = "api_keys"
+    __people__ = PersonColumns(
+        user="owner", others="id name scopes apps lanes sender rate digest old_secrets"
+    )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     name: Mapped[str] = mapped_column(Text)

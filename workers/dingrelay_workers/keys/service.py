@@ -54,7 +54,7 @@ _SECRET_BYTES = 32
 
 log = get_logger("dingrelay.api_keys")
 
-_WRITER = "api keys"
+WRITER = "api keys"
 _STATES: Mapping[str, Literal["live", "expired", "revoked"]] = {
     "": "live",
     "has expired": "expired",
@@ -228,7 +228,7 @@ class KeyService:
             "old_secrets": {},
             "created_at": datetime.now(UTC),
         }
-        async with answering(self._timeout), self._database.write(_WRITER) as connection:
+        async with answering(self._timeout), self._database.write(WRITER) as connection:
             query = select(ApiKeyRow.id).where(ApiKeyRow.id == key_id)
             if seed is None or (await connection.scalar(query)) is None:
                 await connection.execute(insert(ApiKeyRow).values(**row))
@@ -256,7 +256,7 @@ class KeyService:
         """
         text, now = new_secret(seed), datetime.now(UTC)
         digest, until = digest_of(key_id, text), now + overlap
-        async with answering(self._timeout), self._database.write(_WRITER) as connection:
+        async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _stored(connection, key_id)
             if end := stored.end(now):
                 raise KeyConflict(key_id, en("{}; create another", end))
@@ -283,7 +283,7 @@ class KeyService:
     async def revoke(self, key_id: str) -> StoredKey:
         """Refuse it from now on."""
         now = datetime.now(UTC)
-        async with answering(self._timeout), self._database.write(_WRITER) as connection:
+        async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _stored(connection, key_id)
             if stored.revoked_at is None:
                 await _change(connection, key_id, revoked_at=now)
@@ -308,7 +308,7 @@ class KeyService:
             return None
 
     async def _write_uses(self, used: Mapping[str, datetime]) -> None:
-        async with answering(self._timeout), self._database.write(_WRITER) as connection:
+        async with answering(self._timeout), self._database.write(WRITER) as connection:
             for key_id, used_at in used.items():
                 await _change(connection, key_id, used_at=used_at)
 

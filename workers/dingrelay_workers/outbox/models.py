@@ -7,6 +7,7 @@ from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Tex
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, Number, Said, Utc
+from dingrelay_workers.database.person_columns import PersonColumns
 
 
 class EndpointRow(Base):
@@ -27,6 +28,9 @@ class EndpointRow(Base):
     """
 
     __tablename__ = "webhook_endpoints"
+    __people__ = PersonColumns(
+        others="id name url types apps senders kinds state reason secrets last_failure"
+    )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     name: Mapped[str] = mapped_column(Text)
@@ -58,6 +62,11 @@ class NoticeRow(Base):
     """
 
     __tablename__ = "notices"
+    __people__ = PersonColumns(
+        within={"data": ("userid", "originator", "task.user", "event.**")},
+        others="id type app sender kind trace",
+        kept="7 days",
+    )
     __table_args__ = (Index(None, "recorded_at"), {"sqlite_autoincrement": True})
 
     number: Mapped[int] = mapped_column(Number, primary_key=True)
@@ -90,6 +99,7 @@ class DeliveryRow(Base):
     """
 
     __tablename__ = "webhook_deliveries"
+    __people__ = PersonColumns(others="endpoint state code reason")
     __table_args__ = (
         Index(None, "notice"),
         # One for each question of the leader, of what is not over only.

@@ -248,6 +248,7 @@ def _print_remaining(erasure: "Erasure") -> None:
         Column("what", lambda left: left.id),
         Column("why", lambda left: translated(left.reason), rank=1, cut=True),
         Column("until", lambda left: local(left.until) if left.until else "", rank=2),
+        Column("what to do", lambda left: translated(left.hint), rank=1, cut=True),
     )
     if len(erasure.remaining) > MOST_REMAINING:
         out.print(tr("and {count} more", count=len(erasure.remaining) - MOST_REMAINING))
@@ -262,8 +263,15 @@ def _named(place: str) -> str:
         "campaigns": tr("campaigns"),
         "daily_limits": tr("daily limits"),
         "directory": tr("directory"),
+        "drafts": tr("drafts"),
         "history": tr("history"),
         "jobs": tr("jobs"),
+        "keys": tr("API keys"),
+        "robot_sessions": tr("replies to robots"),
+        "roles": tr("roles"),
+        "sessions": tr("sessions of the console"),
+        "visible_ranges": tr("ranges of apps"),
+        "webhooks": tr("notices"),
     }
     return names.get(place, place)
 

@@ -14,18 +14,10 @@ from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.database.schema import opened
-from dingrelay_workers.personal_data import (
-    approvals,
-    campaigns,
-    directory,
-    drafts,
-    history,
-    records,
-    webhooks,
-)
-from dingrelay_workers.personal_data import audit as audit_rows
-from dingrelay_workers.personal_data.subject import DataSubject, Erasing
+from dingrelay_workers.nouns import PERSONAL_DATA
 from dingrelay_workers.store.connections import impatient_redis
+from dingrelay_workers.store.scans import redis_now
+from dingrelay_workers.subjects import DataSubject, Erasing, Stores, SubjectT
 
 
 class Passes:
@@ -37,58 +29,41 @@ class Passes:
     """
 
     def __init__(self, database: Database, redis: Redis) -> None:
-        self._database = database
-        self._redis = redis
+        self._stores = Stores(database, redis)
 
     async def now(self) -> datetime:
         """Redis's time, by which jobs are accepted and end."""
-        return await records.now(self._redis)
+        return await redis_now(self._stores.redis)
 
     async def note(self, action: str, person: str, app: str | None) -> None:
         """Write into the audit that this is done now."""
-        async with self._database.write("audit") as connection:
+        async with self._stores.database.write("audit") as connection:
             await audit.record(connection, action, "person", person, app=app or "")
 
     async def export(self, subject: DataSubject) -> dict[str, Any]:
         """Everything that is kept of a person, by place."""
-        async with self._database.read() as connection:
-            with_approvals = replace(
-                subject, instances=await approvals.instances_of(connection, subject)
-            )
-            kept = await records.export(self._redis, with_approvals)
-            return {
-                "directory": await directory.export(connection, subject),
-                "history": await history.export(connection, subject),
-                "campaigns": await campaigns.export(connection, subject),
-                "drafts": await drafts.export(self._database, subject),
-                "approvals": await approvals.export(connection, subject),
-                "webhooks": await webhooks.export(connection, with_approvals),
-                "audit": await audit_rows.export(connection, subject),
-                **kept,
-            }
+        subject = await self._with_instances(subject)
+        return {kept.place: await kept.export(self._stores, subject) for kept in PERSONAL_DATA}
 
     async def erase(
         self, user: str, *, app: str | None, since: datetime, tombstone: str
     ) -> Erasing:
-        """Take a person out of whatever was kept of them at a moment, and is needed no more.
-
-        Records come before the history, which is written from them; so what ended before the first
-        is in neither after the last.
-        """
+        """Take a person out of whatever was kept of them at a moment, and is needed no more."""
         erasing = Erasing(user, app, since=since, tombstone=tombstone, now=await self.now())
-        async with self._database.read() as connection:
-            own = await approvals.instances_of(connection, erasing, tombstone)
-        with_approvals = replace(erasing, instances=own)
-        await records.erase(self._redis, with_approvals)
-        await history.erase(self._database, erasing)
-        await campaigns.erase(self._database, erasing)
-        await drafts.erase(self._database, erasing)
-        await approvals.erase(self._database, erasing)
-        await webhooks.erase(self._database, with_approvals)
-        await audit_rows.erase(self._database, erasing)
-        # Events and approvals may still refer to people here, so it goes last.
-        await directory.erase(self._database, erasing)
+        # Their approvals may have got the tombstone in an earlier pass.
+        erasing = await self._with_instances(erasing, tombstone)
+        for kept in PERSONAL_DATA:
+            await kept.erase(self._stores, erasing)
         return erasing
+
+    async def _with_instances(self, subject: SubjectT, *tombstones: str) -> SubjectT:
+        """The person with the ids of their approvals."""
+        instances: frozenset[str] = frozenset()
+        async with self._stores.database.read() as connection:
+            for kept in PERSONAL_DATA:
+                if kept.instances is not None:
+                    instances |= await kept.instances(connection, subject, tombstones)
+        return replace(subject, instances=instances)
 
 
 class PersonalDataService:

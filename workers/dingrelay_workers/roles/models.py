@@ -6,6 +6,7 @@ from sqlalchemy import JSON, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, Utc
+from dingrelay_workers.database.person_columns import PersonColumns
 
 
 class RoleRow(Base):
@@ -18,6 +19,7 @@ class RoleRow(Base):
     """
 
     __tablename__ = "roles"
+    __people__ = PersonColumns(user="subject", others="directory role apps lanes")
     __table_args__ = (
         UniqueConstraint("directory", "subject", "role"),
         {"sqlite_autoincrement": True},

@@ -1,10 +1,11 @@
 -- Forget a dead or unknown job for good. A late message of it finds its tombstone and makes nothing.
--- Or forget one that has ended in whatever way, and whose message can make nothing.
+-- Or forget one that has ended in whatever way.
 -- KEYS: record, dead, recent
--- ARGV: id, 1 in whatever way
+-- ARGV: id, 1 in whatever way, when it ended if only that end is meant, else ''
 -- Answers 1 if it was there, else 0.
-local record, dead, recent, id, any = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2] == '1'
-local state = redis.call('HGET', record, 'state')
+local record, dead, recent, id, any, settled = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2] == '1', ARGV[3]
+local state, ended_at, bare = unpack(redis.call('HMGET', record, 'state', 'settled', 'bare'), 1, 3)
+if settled ~= '' and ended_at ~= settled then return 0 end
 redis.call('ZREM', dead, id)
 if any and (not state or state == 'running' or waits(state)) then return 0 end
 if not any and state ~= 'dead' and state ~= 'unknown' then return 0 end
@@ -13,5 +14,5 @@ redis.call('HDEL', record, 'intent')
 give_back(record, id)
 redis.call('DEL', record)
 redis.call('ZREM', recent, id)
-if not any then bury(id, true, 0) end
+if bare or not any then bury(id, true, 0) end
 return 1

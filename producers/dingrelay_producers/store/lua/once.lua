@@ -2,7 +2,7 @@
 -- KEYS: entry
 -- ARGV: name of this attempt, how it stands (begun | renewed | refused | failed | answered), then
 --       begun: digest of the request, its lease, how long the entry lives; renewed: its lease (times in ms);
---       answered: status, headers and body
+--       answered: status, headers, body, and the people that it names (JSON)
 -- Answers an attempt that has begun {'begun', name of the first attempt}, from which follow the ids of what the request
 -- makes; {'under way'}, {'other'}, or {'done', name of the first attempt, status, headers, body}. Another one 1,
 -- or 0 if the key is another attempt's by now.
@@ -29,7 +29,7 @@ end
 
 if owner ~= attempt then return 0 end
 if verb == 'answered' then
-  redis.call('HSET', entry, 'status', ARGV[3], 'headers', ARGV[4], 'body', ARGV[5])
+  redis.call('HSET', entry, 'status', ARGV[3], 'headers', ARGV[4], 'body', ARGV[5], 'people', ARGV[6])
 elseif verb == 'renewed' then
   redis.call('HSET', entry, 'until', now + ARGV[3])
 elseif verb == 'refused' and first == attempt then

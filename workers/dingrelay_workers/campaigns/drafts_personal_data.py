@@ -1,7 +1,4 @@
-"""A person in what is written of campaigns: among the pasted people or in an uploaded list.
-
-The writer stays, as in the audit.
-"""
+"""A person in what is written of campaigns: among the pasted people or in an uploaded list."""
 
 import io
 from collections.abc import AsyncIterator
@@ -17,23 +14,24 @@ from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, State
 from dingrelay_workers.campaigns.recipients import Recipient, read
 from dingrelay_workers.database.database import Database, change_rows
-from dingrelay_workers.personal_data.subject import DataSubject, Erasing
+from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
 
 _PASTED = ("pasted", "without_pasted")
 _COLUMNS = ("id", "app", "name", "state", "chunks", "content", "file", "version", "updated_at")
 
 
-async def export(database: Database, subject: DataSubject) -> list[dict[str, Any]]:
+async def export(stores: Stores, subject: DataSubject) -> Rows:
     """Every campaign whose text of people, or whose file, names them."""
     return [
         {"draft": row.id, "app": row.app, "name": row.name, "updated_at": row.updated_at}
-        async for row in _rows(database, subject)
-        if await _without(database, row, subject.user)
+        async for row in _rows(stores.database, subject)
+        if await _without(stores.database, row, subject.user)
     ]
 
 
-async def erase(database: Database, erasing: Erasing) -> None:
+async def erase(stores: Stores, erasing: Erasing) -> None:
     """Take the person out of what is written; a file with them goes as a whole."""
+    database = stores.database
     async for row in _rows(database, erasing):
         if row.updated_at > erasing.since:
             continue
@@ -45,9 +43,9 @@ async def erase(database: Database, erasing: Erasing) -> None:
                 values |= {"version": row.version + 1, "lease_at": None}
             changed = await change_rows(connection, CampaignRow, *same, **values)
         if changed:
-            erasing.changed["campaigns"] += 1
+            erasing.changed["drafts"] += 1
         else:
-            erasing.leave("campaigns", row.id, en("a draft that was changed just now"))
+            erasing.leave("drafts", row.id, en("a draft that was changed just now"))
 
 
 async def _rows(database: Database, subject: DataSubject) -> AsyncIterator[Any]:
@@ -88,3 +86,6 @@ async def _lists(database: Database, row: Any, user: str) -> bool:
     except (ContractError, ServiceUnavailable):
         return user.encode() in row.file
     return False
+
+
+PERSONAL_DATA = PersonalData(place="drafts", export=export, erase=erase)

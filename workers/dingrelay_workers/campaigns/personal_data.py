@@ -5,12 +5,12 @@ to stays for as long as the day's limits, a recall and delivery reports need it;
 takes their place, so a report adds up as before.
 """
 
-import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.sentence import en
@@ -20,14 +20,25 @@ from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
     ChunkState,
+    IndexRow,
     MalformedRow,
     OutcomeRow,
+    ReviewRow,
     State,
 )
 from dingrelay_workers.campaigns.people_index import chunks_of
 from dingrelay_workers.campaigns.report import result_of
-from dingrelay_workers.database.database import Database, change_rows, chunks
-from dingrelay_workers.personal_data.subject import NEEDED, DataSubject, Erasing
+from dingrelay_workers.database.database import change_rows, chunks
+from dingrelay_workers.subjects import (
+    NEEDED,
+    DataSubject,
+    Erasing,
+    PersonalData,
+    Rows,
+    Stores,
+    rename_in_rows,
+    rows_of,
+)
 
 ERASED = {
     "class": "cancelled",
@@ -38,15 +49,20 @@ ERASED = {
 """The error of a chunk whose person is not sent to any more."""
 EMPTIED = en("named a person whose data was erased")
 """The problem of a malformed row that did."""
-_BETWEEN_WORDS = re.compile(r"[\s,;:\"']+")
 
 
-async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict[str, Any]]:
-    """Every campaign that has them among its people, drafts included, or that they asked for."""
+async def export(stores: Stores, subject: DataSubject) -> Rows:
+    """Every campaign that has them among its people, drafts included, or that they wrote or reviewed."""
+    async with stores.database.read() as connection:
+        return await _export(connection, subject)
+
+
+async def _export(connection: AsyncConnection, subject: DataSubject) -> Rows:
     found: list[dict[str, Any]] = []
+    worked_on = await _worked_on(connection, subject)
     for campaign in await _campaigns(connection, subject, until=None):
         chunk = await _chunk(connection, campaign.id, subject.user)
-        if chunk is None and campaign.sender != subject.user:
+        if chunk is None and campaign.id not in worked_on:
             continue
         figures: dict[str, Any] = {}
         if chunk is not None:
@@ -65,6 +81,7 @@ async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict
                 "name": campaign.name,
                 "sender": campaign.sender,
                 "created_at": campaign.created_at,
+                "wrote_or_reviewed": campaign.id in worked_on,
                 "message": (chunk.message if chunk is not None else None) or campaign.message,
                 **figures,
             }
@@ -72,16 +89,11 @@ async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict
     return found
 
 
-async def erase(database: Database, erasing: Erasing) -> None:
+async def erase(stores: Stores, erasing: Erasing) -> None:
     """Take the person out of campaigns that were made before."""
-    async with database.write("campaign checks") as connection:
-        # Their sentences may name anyone of the app; the figures stay.
-        named = update(CampaignRow).where(
-            CampaignRow.created_at <= erasing.since, CampaignRow.named.is_not(None)
-        )
-        await connection.execute(erasing.among(named, CampaignRow.app).values(named=None))
-        await _erase_malformed(connection, erasing)
+    database = stores.database
     async with database.read() as connection:
+        worked_on = await _worked_on(connection, erasing)
         for campaign in await removal.leftovers(connection):
             erasing.leave(
                 "campaigns",
@@ -92,29 +104,17 @@ async def erase(database: Database, erasing: Erasing) -> None:
         concerned = [
             campaign
             for campaign in campaigns
-            if campaign.sender == erasing.user
+            if campaign.id in worked_on
             or await _chunk(connection, campaign.id, erasing.user) is not None
         ]
     for campaign in concerned:
         # The lock of the dispatcher, which releases and settles chunks: neither sees half of the
         # other.
         async with database.write(f"campaign {campaign.id}") as connection:
-            await _erase_sender(connection, campaign, erasing)
+            await _erase_work(connection, campaign.id, erasing)
             chunk = await _chunk(connection, campaign.id, erasing.user)
             if chunk is not None:
                 await _erase_from(connection, campaign, chunk, erasing)
-
-
-async def _erase_malformed(connection: AsyncConnection, erasing: Erasing) -> None:
-    """Empty the malformed rows that name the person among several of one name."""
-    row = MalformedRow
-    named = (text.contains(erasing.user, autoescape=True) for text in (row.written, row.problem))
-    query = select(row.campaign, row.number, row.written, row.problem).join(CampaignRow)
-    query = query.where(CampaignRow.created_at <= erasing.since, or_(*named))
-    for found in (await connection.execute(erasing.among(query, CampaignRow.app))).all():
-        if erasing.user in _BETWEEN_WORDS.split(f"{found.written} {found.problem}"):
-            ours = row.campaign == found.campaign, row.number == found.number
-            await change_rows(connection, row, *ours, written="", problem=EMPTIED)
 
 
 async def _campaigns(
@@ -129,12 +129,22 @@ async def _campaigns(
         query = query.where(CampaignRow.created_at <= until)
     query = subject.among(query, CampaignRow.app).order_by(CampaignRow.created_at.desc())
     rows = (await connection.execute(query)).all()
+    worked_on = await _worked_on(connection, subject)
     found: list[Any] = []
     for some in chunks(rows):
         known = await chunks_of(connection, [subject.user], [row.id for row in some])
         # An empty set: surely not among its people.
-        found += [row for row in some if known.get(row.id) != set() or row.sender == subject.user]
+        found += [row for row in some if known.get(row.id) != set() or row.id in worked_on]
     return found
+
+
+async def _worked_on(connection: AsyncConnection, subject: DataSubject) -> set[str]:
+    """The campaigns that they wrote or reviewed, and those whose checks name them."""
+    campaigns = await rows_of(connection, CampaignRow, subject, app=CampaignRow.app)
+    named_by = {row["id"] for row in campaigns}
+    for table in (ReviewRow, MalformedRow):
+        named_by |= {row["campaign"] for row in await rows_of(connection, table, subject)}
+    return named_by
 
 
 async def _chunk(connection: AsyncConnection, campaign: str, user: str) -> Any:
@@ -151,17 +161,32 @@ async def _chunk(connection: AsyncConnection, campaign: str, user: str) -> Any:
     return next((row for row in rows.all() if user in row.users.split(",")), None)
 
 
-async def _erase_sender(connection: AsyncConnection, campaign: Any, erasing: Erasing) -> None:
-    if campaign.sender != erasing.user:
-        return
-    ended = CampaignRow.state.in_([State.DONE, State.CANCELLED])
-    ours = CampaignRow.id == campaign.id, ended
-    if await change_rows(connection, CampaignRow, *ours, sender=erasing.tombstone):
-        erasing.changed["campaigns"] += 1
-    else:
-        erasing.leave(
-            "campaigns", campaign.id, en("they asked for the campaign, which has not ended")
-        )
+async def _erase_work(connection: AsyncConnection, campaign: str, erasing: Erasing) -> None:
+    """Let the tombstone stand for a writer or reviewer; the check's lines about the person go."""
+    reviews = await rows_of(connection, ReviewRow, erasing, ReviewRow.campaign == campaign)
+    rows: list[Mapping[str, Any]] = []
+    for row in await rows_of(connection, CampaignRow, erasing, CampaignRow.id == campaign):
+        named = row["named"] and _without(row["named"], erasing.user)
+        rows.append({**row, "named": named})
+        if named != row["named"]:
+            await change_rows(connection, CampaignRow, CampaignRow.id == campaign, named=named)
+            erasing.changed["campaigns"] += 1
+    changed = await rename_in_rows(connection, CampaignRow, rows, erasing)
+    changed += await rename_in_rows(connection, ReviewRow, reviews, erasing)
+    for row in await rows_of(connection, MalformedRow, erasing, MalformedRow.campaign == campaign):
+        ours = MalformedRow.campaign == campaign, MalformedRow.number == row["number"]
+        emptied = {"written": "", "problem": EMPTIED, "users": ""}
+        changed += await change_rows(connection, MalformedRow, *ours, **emptied)
+    erasing.changed["campaigns"] += changed
+
+
+def _without(named: Mapping[str, Any], user: str) -> dict[str, Any]:
+    """The people in a check without one of them; a problem that names the person goes as a whole."""
+    return {
+        **named,
+        "skipped": [row for row in named.get("skipped", ()) if user not in row.get("users", ())],
+        "absent": [absent for absent in named.get("absent", ()) if absent != user],
+    }
 
 
 async def _erase_from(
@@ -217,9 +242,8 @@ async def _take_out(
 
 async def _rename(connection: AsyncConnection, campaign: Any, chunk: Any, erasing: Erasing) -> None:
     """Let the tombstone stand for the person in a chunk that is over."""
-    values: dict[str, Any] = {"users": erasing.without(chunk.users)}
-    if chunk.unread_users:
-        values["unread_users"] = erasing.without(chunk.unread_users)
+    people = ChunkRow.__people__
+    values = people.renamed(people.values_of(chunk), erasing.user, erasing.tombstone)
     if chunk.message is not None and chunk.users == erasing.user:
         # It was filled in for them alone: what is left is the campaign's, with its fields.
         values["message"] = campaign.message
@@ -228,3 +252,11 @@ async def _rename(connection: AsyncConnection, campaign: Any, chunk: Any, erasin
     theirs = OutcomeRow.campaign == campaign.id, OutcomeRow.userid == erasing.user
     await change_rows(connection, OutcomeRow, *theirs, userid=erasing.tombstone)
     await people_index.forget(connection, campaign.id, erasing.user)
+
+
+PERSONAL_DATA = PersonalData(
+    place="campaigns",
+    tables=(CampaignRow, ChunkRow, OutcomeRow, MalformedRow, IndexRow, ReviewRow),
+    export=export,
+    erase=erase,
+)

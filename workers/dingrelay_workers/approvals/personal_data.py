@@ -1,5 +1,6 @@
 """A person in approvals: as originator, or as approver."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Select, exists, or_, select
@@ -9,36 +10,37 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.merge import is_ended
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.approvals.store import writer_of
-from dingrelay_workers.database.database import Database, change_rows
-from dingrelay_workers.personal_data.subject import DataSubject, Erasing
+from dingrelay_workers.database.database import change_rows
+from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
 
 
-async def export(connection: AsyncConnection, subject: DataSubject) -> list[dict[str, Any]]:
+async def export(stores: Stores, subject: DataSubject) -> Rows:
     """Every approval of theirs, or that they were asked to decide, with these tasks."""
-    found: list[dict[str, Any]] = []
-    for row in (await connection.execute(_theirs(subject))).mappings().all():
-        tasks = await connection.execute(
-            select(ApprovalTaskRow.task, ApprovalTaskRow.state, ApprovalTaskRow.since).where(
-                *_of(row), ApprovalTaskRow.user == subject.user
+    approvals: list[dict[str, Any]] = []
+    async with stores.database.read() as connection:
+        for row in (await connection.execute(_theirs(subject))).mappings().all():
+            tasks = await connection.execute(
+                select(ApprovalTaskRow.task, ApprovalTaskRow.state, ApprovalTaskRow.since).where(
+                    *_of(row), ApprovalTaskRow.user == subject.user
+                )
             )
-        )
-        found.append({**row, "tasks": [dict(task) for task in tasks.mappings()]})
-    return found
+            approvals.append({**row, "tasks": [dict(task) for task in tasks.mappings()]})
+    return approvals
 
 
 async def instances_of(
-    connection: AsyncConnection, subject: DataSubject, *known_as: str
+    connection: AsyncConnection, subject: DataSubject, tombstones: Sequence[str]
 ) -> frozenset[str]:
-    """The ids of the approvals that they asked for; `known_as`: what stands in place of their userid."""
+    """The ids of the approvals that they asked for."""
     query = select(ApprovalRow.instance).where(
-        ApprovalRow.originator.in_([subject.user, *known_as])
+        ApprovalRow.originator.in_([subject.user, *tombstones])
     )
     return frozenset(await connection.scalars(subject.among(query, ApprovalRow.app)))
 
 
-async def erase(database: Database, erasing: Erasing) -> None:
+async def erase(stores: Stores, erasing: Erasing) -> None:
     """Take the person out of approvals that have ended; who decides is needed until then."""
-    async with database.read() as connection:
+    async with stores.database.read() as connection:
         query = _theirs(erasing).where(ApprovalRow.known_at <= erasing.since)
         rows = (await connection.execute(query)).mappings().all()
     for row in rows:
@@ -49,33 +51,29 @@ async def erase(database: Database, erasing: Erasing) -> None:
                 en("the approval, or the task of an approver, has not ended"),
             )
             continue
-        async with database.write(writer_of(row["app"])) as connection:
+        async with stores.database.write(writer_of(row["app"])) as connection:
             await _erase_one(connection, row, erasing)
         erasing.changed["approvals"] += 1
 
 
 async def _erase_one(connection: AsyncConnection, row: Any, erasing: Erasing) -> None:
-    ours = (ApprovalRow.app == row["app"], ApprovalRow.instance == row["instance"])
-    values: dict[str, str] = {}
     if row["originator"] == erasing.user:
+        ours = ApprovalRow.app == row["app"], ApprovalRow.instance == row["instance"]
         # DingTalk's title of an approval begins with the originator's name. An empty title would be
         # filled in again by a later event of the approval.
-        values |= {"originator": erasing.tombstone, "title": erasing.tombstone}
-    if row["sender"] == erasing.user:
-        values["sender"] = erasing.tombstone
-    if values:
+        values = {"originator": erasing.tombstone, "title": erasing.tombstone}
         await change_rows(connection, ApprovalRow, *ours, **values)
     theirs = *_of(row), ApprovalTaskRow.user == erasing.user
     await change_rows(connection, ApprovalTaskRow, *theirs, user=erasing.tombstone)
 
 
 def _theirs(subject: DataSubject) -> Select[Any]:
-    asked = exists().where(
+    decides = exists().where(
         ApprovalTaskRow.app == ApprovalRow.app,
         ApprovalTaskRow.instance == ApprovalRow.instance,
         ApprovalTaskRow.user == subject.user,
     )
-    named = or_(ApprovalRow.originator == subject.user, ApprovalRow.sender == subject.user, asked)
+    named = or_(ApprovalRow.originator == subject.user, decides)
     query = select(ApprovalRow.__table__).where(named).order_by(ApprovalRow.known_at.desc())
     chosen: Select[Any] = subject.among(query, ApprovalRow.app)
     return chosen
@@ -83,3 +81,12 @@ def _theirs(subject: DataSubject) -> Select[Any]:
 
 def _of(row: Any) -> tuple[Any, Any]:
     return (ApprovalTaskRow.app == row["app"], ApprovalTaskRow.instance == row["instance"])
+
+
+PERSONAL_DATA = PersonalData(
+    place="approvals",
+    tables=(ApprovalRow, ApprovalTaskRow),
+    export=export,
+    erase=erase,
+    instances=instances_of,
+)

@@ -6,12 +6,14 @@ from sqlalchemy import ForeignKey, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, Said, Utc
+from dingrelay_workers.database.person_columns import PersonColumns
 
 
 class ConsoleLinkRow(Base):
     """A link with which a person signs in once."""
 
     __tablename__ = "console_links"
+    __people__ = PersonColumns(user="user", others="digest role", kept="10 minutes")
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     user: Mapped[str] = mapped_column(Text)
@@ -31,6 +33,7 @@ class ConsoleSessionRow(Base):
     """
 
     __tablename__ = "console_sessions"
+    __people__ = PersonColumns(user="user", others="digest directory role roles", kept="12 hours")
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     user: Mapped[str] = mapped_column(Text)
@@ -51,6 +54,7 @@ class ConsoleFormRow(Base):
     """
 
     __tablename__ = "console_forms"
+    __people__ = PersonColumns(others="digest session location said")
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     session: Mapped[str] = mapped_column(

@@ -1,0 +1,81 @@
+"""A person in the history: the jobs for them, and those that name them in what they asked for."""
+
+import json
+from typing import Any
+
+from sqlalchemy import and_, exists, or_, select
+
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.database.database import change_rows, chunks
+from dingrelay_workers.database.person_columns import contains
+from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.history.writer import WRITER
+from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
+
+UNRESOLVED = "unresolved"
+"""Outcome of an address that names no user: it is no userid, though a job number may look like one."""
+
+
+async def export(stores: Stores, subject: DataSubject) -> Rows:
+    """Every job that was for them or that names them; the latest first."""
+    table = JobRow.__table__
+    for_them = (
+        select(table, RecipientRow.outcome)
+        .outerjoin(RecipientRow, and_(RecipientRow.job == JobRow.job, *_is_for(subject)))
+        .where(or_(RecipientRow.user.is_not(None), contains(JobRow.content, subject.user)))
+        .order_by(JobRow.created_at.desc())
+    )
+    async with stores.database.read() as connection:
+        rows = (await connection.execute(subject.among(for_them, JobRow.app))).mappings().all()
+    return [
+        {**row, "content": _json(row["content"])}
+        for row in rows
+        if row["outcome"] is not None or _asks_for(row, subject)
+    ]
+
+
+async def erase(stores: Stores, erasing: Erasing) -> None:
+    """Take the person out of jobs that were accepted before; how many there were, and their ends, stay."""
+    for_them = exists().where(RecipientRow.job == JobRow.job, *_is_for(erasing))
+    query = select(JobRow.job, JobRow.kind, JobRow.content, for_them.label("for_them")).where(
+        JobRow.created_at <= erasing.since,
+        or_(for_them, contains(JobRow.content, erasing.user)),
+    )
+    async with stores.database.read() as connection:
+        rows = (await connection.execute(erasing.among(query, JobRow.app))).mappings().all()
+    jobs = [row["job"] for row in rows if row["for_them"] or _asks_for(row, erasing)]
+    for some in chunks(jobs):
+        async with stores.database.write(WRITER) as connection:
+            theirs = RecipientRow.job.in_(some), *_is_for(erasing)
+            await change_rows(connection, RecipientRow, *theirs, user=erasing.tombstone)
+            await _drop_content(connection, some)
+        erasing.changed["history"] += len(some)
+
+
+async def _drop_content(connection: Any, jobs: list[str]) -> None:
+    """Drop what jobs asked for, and their keys, into which applications often put a recipient."""
+    of_path = JobRow.kind == "api-call"
+    await change_rows(connection, JobRow, JobRow.job.in_(jobs), content=None, key="")
+    await change_rows(connection, JobRow, JobRow.job.in_(jobs), of_path, summary="api-call")
+
+
+def _is_for(subject: DataSubject) -> tuple[Any, Any]:
+    return RecipientRow.user == subject.user, RecipientRow.outcome != UNRESOLVED
+
+
+def _asks_for(row: Any, subject: DataSubject) -> bool:
+    """Whether what the job asked for names them."""
+    kind, job = KINDS.get(row["kind"]), _json(row["content"])
+    return kind is not None and subject.user in kind.people(job, {}, {})
+
+
+def _json(content: str | None) -> Any:
+    try:
+        return None if content is None else json.loads(content)
+    except ValueError:
+        return content
+
+
+PERSONAL_DATA = PersonalData(
+    place="history", tables=(JobRow, RecipientRow), export=export, erase=erase
+)

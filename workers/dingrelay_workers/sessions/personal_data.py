@@ -1,0 +1,39 @@
+"""A person who has signed in to the console, or was sent a link for it."""
+
+from sqlalchemy import delete, select
+
+from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
+from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
+
+WRITER = "console"
+"""Name of the writer lock."""
+
+
+async def export(stores: Stores, subject: DataSubject) -> Rows:
+    """Their sessions and links, without the digests by which they are known."""
+    session, link = ConsoleSessionRow, ConsoleLinkRow
+    sessions = select(session.directory, session.role, session.begun_at, session.used_at)
+    links = select(link.role, link.ends_at).where(link.user == subject.user)
+    async with stores.database.read() as connection:
+        queries = [subject.among(sessions.where(session.user == subject.user), session.directory)]
+        queries += [] if subject.app else [links]
+        return [
+            dict(row) for query in queries for row in (await connection.execute(query)).mappings()
+        ]
+
+
+async def erase(stores: Stores, erasing: Erasing) -> None:
+    """Sign them out: their sessions go, with the forms that they sent, and their links."""
+    session = ConsoleSessionRow
+    theirs = session.user == erasing.user, session.begun_at <= erasing.since
+    queries = [erasing.among(delete(session).where(*theirs), session.directory)]
+    if erasing.app is None:
+        queries.append(delete(ConsoleLinkRow).where(ConsoleLinkRow.user == erasing.user))
+    async with stores.database.write(WRITER) as connection:
+        for query in queries:
+            erasing.changed["sessions"] += (await connection.execute(query)).rowcount
+
+
+PERSONAL_DATA = PersonalData(
+    place="sessions", tables=(ConsoleSessionRow, ConsoleLinkRow), export=export, erase=erase
+)
