@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
+from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import CampaignState
@@ -64,6 +65,7 @@ class GatedDispatcher:
             simulation.resources.records,
             publisher,
             self._database,
+            settings=CampaignSettings(),
             users_per_call=lambda _: 100,
             now=lambda: datetime.now(UTC),
         )

@@ -12,6 +12,7 @@ import campaigns
 from databases import on_sqlite
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.outcomes import CampaignDeleted
 from dingrelay_workers.campaigns import personal_data as erasures
@@ -63,6 +64,7 @@ def dispatcher(redis: Redis, database: Database) -> Dispatcher:
         Records(redis, Settings.load(env="test", redis_url="redis://127.0.0.1:1/0")),
         nothing,
         database,
+        settings=CampaignSettings(),
         users_per_call=lambda _: 100,
         now=lambda: datetime.now(UTC),
     )

@@ -12,20 +12,25 @@ import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisAway
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
+import rows
 from databases import on_sqlite
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import State as JobState
 from dingrelay_workers import duties
+from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
-from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
+from dingrelay_workers.campaigns.review import digest_of
 from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance import leader as leaders
@@ -33,6 +38,7 @@ from dingrelay_workers.maintenance.leader import WORK, Leader, Lease
 from dingrelay_workers.metrics import CAMPAIGNS
 from dingrelay_workers.store.records import Claim, Records, Usage
 from leading import lead_once
+from rows import change
 from subscriptions import subscribe, taken
 from wakeups import received
 
@@ -56,6 +62,7 @@ class Fleet:
         self.now = NOON
         self.clock = 0.0
         self.users_per_call = 100
+        self.rule = CampaignSettings()
         self.published: list[Wakeup] = []
         self.payloads: list[dict[str, Any]] = []
 
@@ -90,6 +97,7 @@ class Fleet:
             self.records,
             publisher,
             self.database,
+            settings=self.rule,
             users_per_call=lambda _: self.users_per_call,
             now=lambda: self.now,
             clock=lambda: self.clock,
@@ -100,7 +108,11 @@ class Fleet:
     def leader(self) -> Leader:
         publisher: Any = self
         duty = duties.campaigns(
-            self.records, publisher, lambda: self.database, users_per_call=lambda _: 100
+            self.records,
+            publisher,
+            lambda: self.database,
+            self.rule,
+            users_per_call=lambda _: 100,
         )
         return Leader(self.redis, WORK, [duty])
 
@@ -462,6 +474,80 @@ async def test_two_campaigns_share_by_weight(fleet: Fleet) -> None:
         fleet.clock += 0.5
     ours = [payload["campaign"] == heavy for payload in fleet.payloads]
     assert sum(ours) / len(ours) == pytest.approx(0.75, abs=0.02)
+
+
+async def approve(fleet: Fleet, campaign: str) -> None:
+    row = await fleet.row(campaign)
+    approval = {"campaign": campaign, "digest": digest_of(row), "asked_by": "ann"}
+    await rows.put(
+        fleet.database, ReviewRow, {**approval, "decision": "approved", "decided_by": "bob"}
+    )
+
+
+async def test_what_the_workers_rule_holds_is_not_sent_whatever_door_started_it(
+    fleet: Fleet,
+) -> None:
+    """A command whose settings have no rule starts it: its leader makes it ready again, with the reason."""
+    fleet.rule = CampaignSettings(approve="always")
+    campaign = await fleet.put(state=State.DRAFT, writers=["ann"])
+    await fleet.move(campaign, "start")
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
+    held = await fleet.row(campaign)
+    assert (held.state, held.started_at, fleet.published) == (State.DRAFT, None, [])
+    assert held.reason == "needs the approval of a second person: ask for it first"
+    await approve(fleet, campaign)
+    await fleet.move(campaign, "start")
+    await dispatcher.tick()
+    assert len(fleet.published) == 2
+    # A rule that is made stricter while it runs stops no campaign in its midst.
+    await change(fleet.database, ReviewRow, decision="rejected")
+    await fleet.run()
+    await dispatcher.tick()
+    assert (await fleet.row(campaign)).state == State.DONE
+
+
+async def test_an_approval_of_something_else_lets_nothing_leave(fleet: Fleet) -> None:
+    fleet.rule = CampaignSettings(approve="always")
+    campaign = await fleet.put(state=State.DRAFT, writers=["ann"])
+    await approve(fleet, campaign)
+    await change(fleet.database, CampaignRow, people_digest="of others")
+    await fleet.move(campaign, "start")
+    await (await fleet.dispatcher()).tick()
+    assert ((await fleet.row(campaign)).state, fleet.published) == (State.DRAFT, [])
+
+
+async def test_campaigns_of_a_writer_within_a_day_count_as_one(fleet: Fleet) -> None:
+    fleet.rule = CampaignSettings(approve="over 7")
+    dispatcher = await fleet.dispatcher()
+
+    async def stage(*writers: str, approved: bool = False) -> str:
+        campaign = await fleet.put(people=4, writers=list(writers))
+        if approved:
+            await approve(fleet, campaign)
+        await dispatcher.tick()
+        found: str = (await fleet.row(campaign)).state
+        return found
+
+    assert await stage("ann", "bob") == State.RUNNING
+    assert await stage("bob") == State.DRAFT
+    assert await stage("bob", approved=True) == State.RUNNING
+    assert await stage("cho") == State.RUNNING
+    await fleet.run()
+    await dispatcher.tick()
+    for gone in await campaigns_in(fleet, State.DONE):
+        await removal.hide(fleet.database, gone)
+        await removal.remove(fleet.database, gone)
+    assert await stage("ann") == State.DRAFT, "to delete one is no way around it"
+    fleet.now += timedelta(days=1, minutes=1)
+    assert await stage("ann") == State.RUNNING
+
+
+async def campaigns_in(fleet: Fleet, state: State) -> list[str]:
+    async with fleet.database.read() as connection:
+        return list(
+            await connection.scalars(select(CampaignRow.id).where(CampaignRow.state == state))
+        )
 
 
 async def test_senders_share_evenly_however_many_campaigns_they_have(fleet: Fleet) -> None:

@@ -110,6 +110,16 @@ async def test_a_draft_that_is_left_alone_is_deleted(drafts: Drafts, database: D
         await change(database, CampaignRow, updated_at=datetime.now(UTC) - ago)
         await writing.delete_before(database, datetime.now(UTC) - writing.KEPT)
         assert (await read(database, made.id)).state == state
+    sent = await drafts.create({"name": "party", "message": PLAIN, "pasted": "u1"}, "ann")
+    await drafts.put_file(sent.id, 1, "x.csv", b"userid\nu2\n", "ann")
+    await drafts.freeze(sent.id, 2, "ann")
+    old = datetime.now(UTC) - writing.KEPT - DAY
+    await change(database, CampaignRow, CampaignRow.id == sent.id, updated_at=old)
+    for state, kept in (("running", True), ("done", False)):
+        await change(database, CampaignRow, CampaignRow.id == sent.id, state=state)
+        await writing.delete_before(database, datetime.now(UTC) - writing.KEPT)
+        assert bool((await drafts.get(sent.id)).file_name) is kept
+    assert (await drafts.copy(sent.id, "bob")).file_name == "userids.csv"
 
 
 @on_sqlite

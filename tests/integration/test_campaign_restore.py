@@ -9,6 +9,7 @@ import pytest
 import campaigns
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import CampaignState, State
@@ -54,6 +55,7 @@ class Fleet:
             self._records,
             publisher,
             self.database,
+            settings=CampaignSettings(),
             users_per_call=lambda _: 100,
             now=lambda: datetime.now(UTC),
         )

@@ -6,22 +6,28 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import psycopg
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as SilenceError
 from sqlalchemy.pool import Pool
 
 from conftest import wait_until_async
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers import preflight
 from dingrelay_workers.campaigns.service import READERS
 from dingrelay_workers.database import database as database_module
-from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database, async_url
+from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database
+from dingrelay_workers.database.schema import migrate
+from dingrelay_workers.doctor.run_checks import check_database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from gateways import gateway_thread, stored_keys
 from pgbouncer import pgbouncer
+from servers import free_port
 from tables import prepare
 
 REQUESTS = 60
@@ -191,6 +197,47 @@ async def test_a_server_of_our_own_prepares(postgres_url: str) -> None:
     await database.dispose()
 
 
-def test_a_wrong_word_is_refused() -> None:
-    with pytest.raises(ValueError, match="prepared_statements must be auto or off"):
-        async_url("postgresql://h/d?prepared_statements=maybe")
+def test_a_url_that_libpq_can_t_read_is_refused_without_its_password() -> None:
+    for url, problem in (
+        ("postgresql://h/d?prepared_statements=maybe", "prepared_statements must be auto or off"),
+        ("postgresql://u:geheim@h:5432x/d", "is no URL of PostgreSQL's"),
+        ("postgresql://u:geheim@h1:1,h2:2,h3/d?port=1,2", "is no URL of PostgreSQL's"),
+        ("postgresql://u:geheim@[h/d", "is no URL of PostgreSQL's"),
+        ("postgresql://u:geheim@h/d?colour=blue", "is no URL of PostgreSQL's"),
+    ):
+        settings = Settings.load(env="test", database_url=url)
+        with pytest.raises(SettingsError, match=problem) as refused:
+            preflight.check(settings)
+        assert str(refused.value).startswith("DINGRELAY_DATABASE_URL: ")
+        assert "geheim" not in str(refused.value)
+
+
+def several_hosts(postgres_url: str, query: str) -> str:
+    """The URL of a server of which the first host is dead."""
+    parts = urlsplit(postgres_url)
+    socket = quote(parse_qs(parts.query)["host"][0], safe="")
+    dead = f"127.0.0.1:{free_port()}"
+    return f"postgresql://{parts.username}@{dead},{socket}:5432{parts.path}?{query}"
+
+
+async def test_of_several_hosts_the_next_one_takes_over(postgres_url: str) -> None:
+    url = several_hosts(postgres_url, "target_session_attrs=read-write&prepared_statements=off")
+    settings = Settings.load(env="test", database_url=url)
+    preflight.check(settings)
+    migrate(settings)
+    database = Database(url)
+    async with database.write("default") as connection:
+        assert await connection.scalar(text("select current_database()")) == "tests"
+        raw = await connection.get_raw_connection()
+        assert raw.driver_connection.prepare_threshold is None
+    await database.dispose()
+    assert check_database(settings).verdict == "ok"
+
+
+async def test_a_server_that_is_not_wanted_is_not_used(postgres_url: str) -> None:
+    url = several_hosts(postgres_url, "target_session_attrs=read-only")
+    database = Database(url)
+    with pytest.raises(OperationalError, match="session is not read-only"):
+        async with database.read():
+            raise AssertionError
+    await database.dispose()

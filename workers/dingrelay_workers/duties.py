@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_workers.maintenance.leader import Duty
 from dingrelay_workers.store.records import Records
 
@@ -28,6 +29,7 @@ def campaigns(
     records: Records,
     publisher: Publisher,
     database: OpenDatabase,
+    settings: CampaignSettings,
     *,
     users_per_call: Callable[[str], int],
 ) -> Duty:
@@ -35,7 +37,10 @@ def campaigns(
 
     async def open_(now: Now) -> Any:
         make = await _loaded("campaigns.dispatcher", "Dispatcher")
-        return make(records, publisher, database(), users_per_call=users_per_call, now=now)
+        per_call = users_per_call
+        return make(
+            records, publisher, database(), settings=settings, users_per_call=per_call, now=now
+        )
 
     return Duty("campaigns", open_)
 

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import zone
+from dingrelay_producers.errors import NotInstalled
 from dingrelay_producers.language import spoken, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.addresses import proxy_for
@@ -14,6 +15,7 @@ from dingrelay_producers.settings.apps import refuse_empty_agent_ids
 from dingrelay_producers.settings.robots import missing_webhooks
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.database import libpq
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.transport import DESCRIPTORS_ADVICE
 from dingrelay_workers.limiter.rules import Rules
@@ -22,7 +24,7 @@ log = get_logger("dingrelay.worker")
 
 
 def check(settings: Settings) -> None:
-    """Read the rules, the overrides of the error table, the proxy and the zone once, before anything starts.
+    """Read the rules, the overrides of the error table, the proxy, the zone and the databases' URLs once, before anything starts.
 
     Raises:
         SettingsError: names what cannot be read.
@@ -32,8 +34,19 @@ def check(settings: Settings) -> None:
         Classifier(settings.codes)
         proxy_for(settings.oapi_url)
         zone.named(settings.timezone or zone.DEFAULT_ZONE)
+        _check_databases(settings)
     except ValueError as error:
         raise SettingsError(str(error)) from None
+
+
+def _check_databases(settings: Settings) -> None:
+    cells = settings.cells.values()
+    for secret in (settings.database_url, *(cell.database_url for cell in cells)):
+        url = secret.get_secret_value()
+        if url.startswith("postgresql:"):
+            # Lanes that need no database need no driver.
+            with suppress(ModuleNotFoundError):
+                libpq.parameters(url)
 
 
 def check_cell(settings: Settings) -> None:
@@ -105,7 +118,7 @@ def refusing() -> Generator[None]:
     """
     try:
         yield
-    except SettingsError as error:
+    except (SettingsError, NotInstalled) as error:
         with spoken():
             sys.stderr.write(f"dingrelay: {translated(str(error))}\n")
         raise SystemExit(2) from None

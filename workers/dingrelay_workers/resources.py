@@ -150,6 +150,7 @@ class Resources:
                 records,
                 publisher,
                 lambda: self.database,
+                settings.campaigns,
                 users_per_call=lambda app: self.limiter.recipients_per_call(app, MESSAGE_SEND.name),
             )
         ]

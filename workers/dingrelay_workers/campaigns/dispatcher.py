@@ -38,10 +38,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store.states import State as JobState
 from dingrelay_tasks import beijing
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns import chunks, notices, pace, removal
+from dingrelay_workers.campaigns import chunks, notices, pace, removal, review
 from dingrelay_workers.campaigns.chunks import CANCELLED, Chunk, ChunkEnding, Counts, Release
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.pace import Latest, ShareRequest, Stride, Window
@@ -160,6 +161,7 @@ class Dispatcher(Work):
         publisher: Publisher,
         database: Database,
         *,
+        settings: CampaignSettings,
         users_per_call: Callable[[str], int],
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
@@ -167,6 +169,7 @@ class Dispatcher(Work):
         super().__init__()
         self._queue = ChunkQueue(records, publisher)
         self._database = database
+        self._settings = settings
         self._users_per_call = users_per_call
         self._now = now
         self._clock = clock
@@ -358,21 +361,31 @@ class Dispatcher(Work):
             pass
         elif campaign.settled >= campaign.chunks:
             values |= {"state": State.DONE, "ended_at": self._now()}
-        elif tick.stop:
-            values |= {"state": State.PAUSED, "reason": chunks.storable(tick.stop)}
-        elif counts.failed > counts.lost and latest.too_many(campaign):
-            values |= {"state": State.PAUSED, "reason": str(latest)}
+        elif stop := tick.stop or latest.stop(counts, campaign):
+            values |= {"state": State.PAUSED, "reason": chunks.storable(stop)}
+        elif problem := await self._refusal(connection, campaign):
+            values |= {"state": State.DRAFT, "started_at": None, "reason": problem}
         else:
             goes = True
+            if campaign.admitted_at is None:
+                values["admitted_at"] = self._now()
         if values:
             await connection.execute(
                 update(CampaignRow).where(CampaignRow.id == campaign.id).values(values)
             )
         if "state" in values:
-            if values["state"] == State.PAUSED:
+            if values["state"] in {State.PAUSED, State.DRAFT}:
                 CAMPAIGNS_PAUSED.inc()
             await notices.write(connection, campaign.id, campaign.state, self._now())
         return goes
+
+    async def _refusal(self, connection: AsyncConnection, campaign: CampaignRow) -> str | None:
+        """Why a campaign must not make its first call."""
+        # One that 0.2.0 carried on was not admitted.
+        begun = campaign.calls or campaign.accepted or campaign.left_out or campaign.failed
+        if campaign.admitted_at is not None or begun:
+            return None
+        return await review.refusal(self._settings, connection, campaign, self._now())
 
     async def _release(
         self, connection: AsyncConnection, tick: CampaignTick, campaign: CampaignRow

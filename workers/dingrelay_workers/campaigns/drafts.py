@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import insert
+from sqlalchemy import insert, null
 
 from dingrelay_producers.client.campaign_documents import CampaignStatus, Malformed, SkippedRow
 from dingrelay_producers.errors import CampaignConflict, DraftConflict
@@ -41,7 +41,7 @@ from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.directory import audience as directory
 
 KEPT = timedelta(days=180)
-"""After which a draft without a change is deleted: it names people."""
+"""After which a draft without a change is deleted, and what an ended campaign was made of: both name people."""
 MOST_PARSED = 500
 """Pasted names that are looked up at once; the check of a draft looks up all."""
 
@@ -274,10 +274,17 @@ class Drafts:
 
 
 async def delete_before(database: Database, moment: datetime) -> None:
-    """Delete the drafts that were changed last before a moment; the leader of campaigns deletes their rows."""
-    old = CampaignRow.state == State.DRAFT, CampaignRow.chunks == 0, CampaignRow.updated_at < moment
+    """Delete the drafts that were changed last before a moment, and forget what ended campaigns were made of.
+
+    The leader of campaigns deletes the rows of the drafts.
+    """
+    old = CampaignRow.updated_at < moment
+    drafts = CampaignRow.state == State.DRAFT, CampaignRow.chunks == 0
+    ended = CampaignRow.state.in_([State.DONE, State.CANCELLED]), CampaignRow.content.is_not(None)
     async with database.write("campaign drafts") as connection:
-        await change_rows(connection, CampaignRow, *old, state=State.DELETING)
+        await change_rows(connection, CampaignRow, old, *drafts, state=State.DELETING)
+        forgotten: dict[str, Any] = {"content": null(), "file": None, "file_name": ""}
+        await change_rows(connection, CampaignRow, old, *ended, **forgotten)
 
 
 async def _count(store: CampaignStore, content: DraftContent, name: str, file: bytes) -> FileCount:

@@ -96,6 +96,7 @@ class CampaignRow(Base):
         updated_by: who changed it last; "" of one of 0.2.0.
         lease: of the process that writes its chunks; None for none.
         lease_at: when that process was last alive, in seconds by the database's clock.
+        admitted_at: when the leader found that it may send, by Redis's clock: None before its first call.
         settled: chunks that have ended. The counts of people below belong to these.
         accepted: people in calls that DingTalk took.
         left_out: people left out since DingTalk would silently have dropped the message.
@@ -165,6 +166,7 @@ class CampaignRow(Base):
     updated_at: Mapped[datetime | None] = mapped_column(Utc)
     lease: Mapped[str | None] = mapped_column(String(36))
     lease_at: Mapped[int | None] = mapped_column(BigInteger)
+    admitted_at: Mapped[datetime | None] = mapped_column(Utc)
 
     @property
     def stage(self) -> CampaignStage:

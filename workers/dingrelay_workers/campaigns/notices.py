@@ -11,6 +11,7 @@ from dingrelay_workers.outbox.notice import Notice
 
 _ENTERED = {
     State.PAUSED: "campaign.paused",
+    State.DRAFT: "campaign.paused",  # an approval is missing
     State.DONE: "campaign.completed",
     State.CANCELLED: "campaign.cancelled",
 }

@@ -220,6 +220,10 @@ class Latest(NamedTuple):
         fade = min(1.0, REMEMBERED * campaign.chunk_size / max(1.0, people))
         return Latest(people * fade, failed * fade)
 
+    def stop(self, counts: Counts, campaign: CampaignRow) -> str:
+        """Why the campaign had better stop, now that some failed; "" for nothing."""
+        return str(self) if counts.failed > counts.lost and self.too_many(campaign) else ""
+
     def too_many(self, campaign: CampaignRow) -> bool:
         """Whether so many of them failed that the campaign had better stop."""
         enough = min(ENOUGH, campaign.chunks) * campaign.chunk_size

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import and_, delete, exists, or_, select, tuple_
+from sqlalchemy import and_, delete, exists, false, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
@@ -35,6 +35,9 @@ HELD = 0.4
 """Seconds for which one transaction keeps SQLite's other writers waiting, about."""
 ABANDONED = timedelta(hours=1)
 """After which a campaign that 0.2.0 is still creating, without a lease, is that of a process that died."""
+
+COUNTED_TOGETHER = timedelta(days=1)
+"""Time within which the campaigns of a writer count as one for the rule of approvals."""
 
 DELETABLE = frozenset({CampaignStage.DRAFT, CampaignStage.DONE, CampaignStage.CANCELLED})
 """Stages in which a campaign may be deleted."""
@@ -87,7 +90,10 @@ async def leftovers(connection: AsyncConnection, campaign: str | None = None) ->
     died = and_(state == State.CREATING, or_(lease.expired(at), of_0_2_0))
     rows_left = or_(*(exists().where(table.campaign == CampaignRow.id) for table, _ in _PARTS))
     unfrozen = and_(state == State.DRAFT, CampaignRow.chunks == 0, lease.free(at), rows_left)
-    query = select(CampaignRow.id).where(or_(state == State.DELETING, died, unfrozen))
+    # Campaigns of a day count as one, whether they are deleted or not: the row stays so long.
+    counted = CampaignRow.admitted_at > datetime.now(UTC) - COUNTED_TOGETHER
+    deleted = and_(state == State.DELETING, or_(~func.coalesce(counted, false()), rows_left))
+    query = select(CampaignRow.id).where(or_(deleted, died, unfrozen))
     if campaign is not None:
         query = query.where(CampaignRow.id == campaign)
     return list(await connection.scalars(query))
@@ -122,8 +128,9 @@ async def remove_some(database: Database, campaign: str, *, seconds: float) -> i
         gone, more = await _remove_pages(connection, campaign, seconds)
         if more:
             return gone
-        gone_for_good = delete(CampaignRow).where(ours, CampaignRow.state == State.DELETING)
-        await connection.execute(gone_for_good)
+        if await leftovers(connection, campaign):
+            gone_for_good = delete(CampaignRow).where(ours, CampaignRow.state == State.DELETING)
+            await connection.execute(gone_for_good)
         return None
 
 

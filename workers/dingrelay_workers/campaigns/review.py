@@ -8,20 +8,23 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from math import isinf
 from typing import Literal
 
 from pydantic import BaseModel
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, false, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.language import CHINESE, language_of, spoken, tr
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
+from dingrelay_workers.campaigns.removal import COUNTED_TOGETHER
 from dingrelay_workers.campaigns.store import CampaignStore, find
 from dingrelay_workers.database.database import upsert
 from dingrelay_workers.roles.service import approvers
@@ -67,7 +70,7 @@ async def review_of(
     settings: Settings, connection: AsyncConnection, row: CampaignRow
 ) -> CampaignReview:
     """How the approval of a campaign stands."""
-    needed = row.recipients > settings.campaigns.approved_above
+    needed = await _is_needed(settings.campaigns, connection, row, datetime.now(UTC))
     writers = list(row.writers or ())
     found = await _find(connection, row.id)
     if found is None:
@@ -183,8 +186,61 @@ async def problem_of(
     if row.stage != CampaignStage.READY:
         return None
     review = await review_of(settings, connection, row)
-    if not review.holds:
+    return _problem(review) if review.holds else None
+
+
+async def refusal(
+    rule: CampaignSettings, connection: AsyncConnection, row: CampaignRow, now: datetime
+) -> str | None:
+    """Why a campaign that was started must not make its first call, by the rule of the workers; None if it may.
+
+    The door that started it may have had another rule.
+    """
+    if not await _is_needed(rule, connection, row, now):
         return None
+    found = await _find(connection, row.id)
+    if found is not None and found.decision == "approved" and found.digest == digest_of(row):
+        return None
+    return en("needs the approval of a second person: ask for it first")
+
+
+async def _is_needed(
+    rule: CampaignSettings, connection: AsyncConnection, row: CampaignRow, now: datetime
+) -> bool:
+    """Whether a campaign starts only once it is approved.
+
+    Campaigns that one of its writers sent within a day without an approval count as one with it, and so do those of theirs
+    that were started and wait for their time.
+    """
+    if row.recipients > rule.approved_above:
+        return True
+    if isinf(rule.approved_above):
+        return False
+    others = CampaignRow
+    approved = (ReviewRow.campaign == others.id) & (ReviewRow.decision == "approved")
+    waits = (others.state == State.RUNNING) & others.admitted_at.is_(None)
+    query = (
+        select(others.writers, others.recipients)
+        .outerjoin(ReviewRow, approved)
+        .where(
+            others.id != row.id,
+            ReviewRow.campaign.is_(None),
+            or_(
+                others.admitted_at > now - COUNTED_TOGETHER,
+                waits if row.state == State.DRAFT else false(),
+            ),
+        )
+    )
+    ours = {*(row.writers or ())}
+    people = row.recipients + sum(
+        each.recipients
+        for each in await connection.execute(query)
+        if ours.intersection(each.writers or ())
+    )
+    return bool(people > rule.approved_above)
+
+
+def _problem(review: CampaignReview) -> str:
     match review.state:
         case "asked":
             return en("waits for the approval that {} asked for", review.asked_by)

@@ -8,7 +8,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers import readiness
 from dingrelay_producers.enqueuing import connections
-from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.errors import NotInstalled, ServiceUnavailable
 from dingrelay_producers.readiness import Check
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.celery_worker.event_loop import Runtime
@@ -50,11 +50,20 @@ class Servers:
         self._migration: Migration | None = None
 
     async def begin(self) -> None:
-        """Start to bring the tables up to date: a worker whose database is away goes on, and tries again."""
+        """Start to bring the tables up to date: a worker whose database is away goes on, and tries again.
+
+        Raises:
+            NotInstalled: the database's driver is missing.
+        """
         if self._needs_tables:
             # SQLAlchemy is large.
+            from dingrelay_workers.database.database import arguments  # noqa: PLC0415
             from dingrelay_workers.database.migration import Migration  # noqa: PLC0415
 
+            try:
+                arguments(self._settings.database)
+            except ModuleNotFoundError:
+                raise NotInstalled("postgres") from None
             self._migration = Migration(self._settings, _end_worker)
             self._migration.begin()
 

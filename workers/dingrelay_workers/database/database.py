@@ -43,7 +43,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from dingrelay_producers.client.filters import ListFilter, SeenFilter
 from dingrelay_tasks.contract import batched
-from dingrelay_tasks.sentence import en
+from dingrelay_workers.database import libpq
 from dingrelay_workers.database.base import Base
 
 TIMEOUT = 5.0
@@ -143,8 +143,6 @@ JOB_USE = 10.0
 milliseconds, but for their turn as the writer."""
 JOB_LONGEST = 60.0
 """Seconds for either, however busy the database is."""
-KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-"""Seconds, seconds and probes: how libpq notices a server that the network has lost. The system's default is hours."""
 
 LET_IN = 0.11
 """Seconds between two transactions of a bulk writer: waiting writers of SQLite look every 0.1 s."""
@@ -169,10 +167,8 @@ can't turn into a writer while another one writes."""
 Value = TypeVar("Value")
 _Columns = TypeVarTuple("_Columns")
 
-PREPARED = "prepared_statements"
-"""Parameter of a PostgreSQL URL: ``off``, or ``auto``, which is also what holds without it."""
-
-_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
+POSTGRESQL = URL.create("postgresql+psycopg")
+"""Names the driver; everything else comes from `arguments`."""
 
 
 def async_url(url: str) -> URL:
@@ -181,24 +177,22 @@ def async_url(url: str) -> URL:
     Raises:
         ValueError: it names neither SQLite nor PostgreSQL.
     """
-    parsed = make_url(url)
-    driver = _DRIVERS.get(parsed.get_backend_name())
-    if driver is None:
-        raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
-    if parsed.query.get(PREPARED, "auto") not in {"auto", "off"}:
-        raise ValueError(en("DINGRELAY_DATABASE_URL: {} must be auto or off", PREPARED))
-    return parsed.set(drivername=driver).difference_update_query([PREPARED])
+    match url.partition(":")[0]:
+        case "postgresql":
+            return POSTGRESQL
+        case "sqlite":
+            return make_url(url).set(drivername="sqlite+aiosqlite")
+        case _:
+            raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
 
 
 def arguments(url: str) -> dict[str, Any]:
-    """The options of psycopg beside the URL."""
-    parsed = make_url(url)
-    found: dict[str, Any] = {}
-    if parsed.get_backend_name() == "postgresql":
-        found = {name: value for name, value in KEEPALIVE.items() if name not in parsed.query}
-    if parsed.query.get(PREPARED) == "off":
-        found["prepare_threshold"] = None
-    return found
+    """The driver's arguments beside `async_url`.
+
+    Raises:
+        SettingsError, ModuleNotFoundError: as `libpq.parameters`.
+    """
+    return libpq.parameters(url) if async_url(url) is POSTGRESQL else {}
 
 
 def notice_pooler(connection: Any, entry: ConnectionPoolEntry) -> None:

@@ -9,7 +9,6 @@ from functools import cache
 from importlib import resources
 
 from sqlalchemy import (
-    URL,
     Connection,
     Engine,
     String,
@@ -205,7 +204,7 @@ def sync_engine(database_url: str) -> Engine:
     """
     url = async_url(database_url)
     if url.get_backend_name() != "sqlite":
-        connect_args = {**_connect_timeout(url), **arguments(database_url)}
+        connect_args = {**_connect_timeout(), **arguments(database_url)}
         engine = create_engine(url, connect_args=connect_args, isolation_level=ISOLATION)
         event.listen(engine, "connect", notice_pooler)
         return engine
@@ -214,10 +213,8 @@ def sync_engine(database_url: str) -> Engine:
     return engine
 
 
-def _connect_timeout(url: URL) -> dict[str, int]:
-    if "connect_timeout" in url.query or "PGCONNECT_TIMEOUT" in os.environ:
-        return {}
-    return {"connect_timeout": CONNECT_SECONDS}
+def _connect_timeout() -> dict[str, int]:
+    return {} if "PGCONNECT_TIMEOUT" in os.environ else {"connect_timeout": CONNECT_SECONDS}
 
 
 def _wait_for_our_turn(connection: Connection) -> None:

@@ -15,6 +15,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.doctor.causes import CheckResult, cause
+from dingrelay_workers.doctor.other_protocol import check_protocol
 
 TIMEOUT = 3
 QUEUES_ADVICE = en(
@@ -45,6 +46,8 @@ def check_broker(settings: Settings) -> CheckResult:
         found = en("its queues are of another type: {}", error.reply_text)
         return CheckResult("broker", "failed", found[:200], QUEUES_ADVICE)
     except (KombuError, OSError, ValueError, KeyError) as error:
+        if other := check_protocol("broker", settings.broker_address, "DINGRELAY_BROKER_URL"):
+            return other
         tls = config["broker_use_ssl"]
         unshown = bool(tls) and not {"certfile", "ssl_certfile"}.intersection(tls)
         if known := cause("broker", error, "DINGRELAY_BROKER_URL", unshown=unshown):

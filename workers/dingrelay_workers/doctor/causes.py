@@ -62,7 +62,7 @@ CAUSES = (
         en("make its folder, and let this user write into it"),
     ),
     (
-        ("SQLSTATE 53100", "disk is full", "No space left on device"),
+        ("SQLSTATE 53100", "disk is full", "No space left on device", "SQLITE_IOERR_SHMSIZE"),
         en("its disk is full"),
         en("free space there; jobs that need it go on by themselves"),
     ),
@@ -87,7 +87,8 @@ CAUSES = (
         en("name the primary in DINGRELAY_DATABASE_URL"),
     ),
 )
-"""Codes of SQL and words of an error, the cause, and what to do."""
+"""Codes of SQL and of SQLite and words of an error, the cause, and what to do. Of a full disk SQLite can tell
+"disk I/O error" alone where it makes the file that its connections share (SQLITE_IOERR_SHMSIZE)."""
 
 
 def cause(
@@ -114,8 +115,9 @@ def cause(
 
 
 def _said(error: BaseException | None) -> Iterator[str]:
-    """Texts of an error and its causes, with codes of SQL; none of it is shown."""
+    """Texts of an error and its causes, with codes of SQL and of SQLite; none of it is shown."""
     while error is not None:
         yield UNKNOWN_HOST[0] if isinstance(error, socket.gaierror) else str(error)
         yield f"SQLSTATE {getattr(error, 'sqlstate', None)}"
+        yield str(getattr(error, "sqlite_errorname", None))
         error = error.__cause__ or error.__context__

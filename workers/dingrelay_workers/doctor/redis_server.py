@@ -22,6 +22,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.doctor.causes import CheckResult, Verdict, cause
+from dingrelay_workers.doctor.other_protocol import check_protocol
 
 TIMEOUT = 3.0
 OLDEST = (7, 2)
@@ -58,10 +59,13 @@ def check_redis(settings: Settings) -> list[CheckResult]:
             advice = en("wait: it answers once that is done")
             return [CheckResult("redis", "unreachable", "it is still loading its data", advice)]
         except (RedisError, OSError) as error:
-            unshown = settings.redis_address.unshown
-            if known := cause("redis", error, "DINGRELAY_REDIS_URL", unshown=unshown):
+            address, variable = settings.redis_address, "DINGRELAY_REDIS_URL"
+            answers = isinstance(error, ResponseError)
+            if not answers and (other := check_protocol("redis", address, variable)):
+                return [other]
+            if known := cause("redis", error, variable, unshown=address.unshown):
                 return [known]
-            if isinstance(error, ResponseError):
+            if answers:
                 return [_refused(str(error))]
             return [
                 CheckResult(

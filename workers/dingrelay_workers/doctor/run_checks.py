@@ -162,6 +162,8 @@ def check_database(settings: Settings) -> CheckResult:
         return CheckResult(
             "database", "warning", str(error), "start a worker: it migrates the tables"
         )
+    except SettingsError as error:
+        return CheckResult("database", "failed", str(error), "correct it")
     except ModuleNotFoundError as error:
         advice = en("pip install 'dingrelay[postgres]'")
         return CheckResult("database", "failed", en("{} is not installed", error.name), advice)
