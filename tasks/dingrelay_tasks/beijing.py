@@ -1,15 +1,10 @@
 """DingTalk's calendar: its days and months are those of Beijing (API §6)."""
 
 from calendar import monthrange
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 BEIJING = timezone(timedelta(hours=8))
 """China has one zone and no summer time."""
-
-
-def now() -> datetime:
-    """The present."""
-    return datetime.now(UTC)
 
 
 def day(moment: datetime) -> str:

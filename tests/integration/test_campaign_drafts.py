@@ -15,7 +15,7 @@ from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, DraftConflict
 from dingrelay_producers.language import CHINESE, translated
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.states import State as JobState
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import MessageCall
@@ -422,7 +422,7 @@ async def send(redis: Redis, user: str, message: dict[str, Any]) -> None:
 
 async def fill_day(redis: Redis, user: str) -> None:
     shard, digest = place(user)
-    received = keys.received("default", beijing.day(beijing.now()))
+    received = keys.received("default", beijing.day(clock.now()))
     await redis.hset(f"{received}:{shard}", str(digest), str(DAILY_MESSAGES))
     await redis.expire(f"{received}:{shard}", 60)
 

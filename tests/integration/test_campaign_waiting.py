@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from campaigns import end, put, taken
 from databases import on_sqlite
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import clock, keys
 from dingrelay_tasks import beijing
 from dingrelay_workers.campaigns import estimate
 from dingrelay_workers.campaigns.models import State
@@ -38,7 +38,7 @@ async def out(redis: Redis) -> None:
 
 
 async def used_up(redis: Redis) -> None:
-    key = keys.quota("default", beijing.month(beijing.now()))
+    key = keys.quota("default", beijing.month(clock.now()))
     await redis.hset(key, "calls", "4500")
     await redis.expire(key, 60)
 

@@ -18,7 +18,7 @@ import campaigns
 import processes
 import rows
 from cli_runner import Cli
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import clock, keys
 from dingrelay_tasks import beijing
 from dingrelay_workers.campaigns import cli_pages as watch
 from dingrelay_workers.campaigns.models import State
@@ -99,7 +99,7 @@ def test_a_preview_shows_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path
     (tmp_path / "dingrelay.toml").write_text('[quota]\nedition = "1000"')
     cli.variables["DINGRELAY_CONFIG"] = "dingrelay.toml"
     with Redis.from_url(valkey_url) as redis:
-        key = keys.quota("default", beijing.month(beijing.now()))
+        key = keys.quota("default", beijing.month(clock.now()))
         redis.hset(key, "calls", 100)
         redis.pexpire(key, keys.QUOTA_TTL_MS)
     options = ("--file", "people.csv", "--rate", "50")

@@ -1,6 +1,6 @@
 """Signing in to the console with DingTalk, against the sandbox."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,6 +10,7 @@ from sqlalchemy import update
 import rows
 from consoles import Browser
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import clock
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.console import sign_in, ways
 from dingrelay_workers.directory.models import UserRow
@@ -102,9 +103,9 @@ async def test_a_state_is_good_in_the_browser_that_was_sent_and_for_ten_minutes(
     back = await agree(browser)
     (kept,) = browser.session.cookie_jar
     late = {"Cookie": f"{kept.key}={kept.value}"}
-    later = ways.time.time() + ways.STATE_SECONDS + 1
+    later = clock.now() + timedelta(seconds=ways.STATE_SECONDS + 1)
     with monkeypatch.context() as patch:
-        patch.setattr(ways.time, "time", lambda: later)
+        patch.setattr(clock, "now", lambda: later)
         assert await browser.status(back, **late) == 403
     assert await browser.status(back, **late) == 303
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 import days
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys, record
+from dingrelay_producers.store import clock, keys, record
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call, Script, run_async
 from dingrelay_producers.store.states import Ownership, OwnershipLost, State
@@ -343,7 +343,7 @@ async def test_the_day_is_that_of_redis(
     """A worker whose clock is a day off reserves for the same day as the others."""
     seconds, _ = await redis.time()
     now = datetime.fromtimestamp(seconds, UTC)
-    monkeypatch.setattr(beijing, "now", lambda: now - timedelta(days=1))
+    monkeypatch.setattr(clock, "now", lambda: now - timedelta(days=1))
     run = await office.job("job")
     verdict, _ = await DailyLimits(redis).reserve("a", run, ONE_USER, text("hi"), ahead=0)
     assert verdict.users == ["u1"]

@@ -1,13 +1,14 @@
 """Prometheus metrics of a worker process. Names of states and classes are those of the records."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from dingrelay_producers.store import clock
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.breakers import BreakerState
@@ -137,7 +138,7 @@ class Limits(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One family a figure; a bucket is left out where it has no such figure."""
-        now = datetime.now(UTC)
+        now = clock.now()
 
         def left(until: datetime | None) -> float:
             return max(0.0, (until - now).total_seconds()) if until else 0.0

@@ -3,14 +3,13 @@
 So no message costs a round trip more. A process that dies loses what it has counted since its last report.
 """
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import clock, keys
 
 SHOWN = 15
 """Minutes that are shown."""
@@ -72,4 +71,4 @@ async def read(redis: Redis, names: Sequence[str]) -> Mapping[str, list[int]]:
 
 
 def _present() -> int:
-    return int(time.time() // 60)
+    return int(clock.now().timestamp() // 60)

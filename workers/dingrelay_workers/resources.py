@@ -8,8 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +19,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.record import Draft
 from dingrelay_tasks.contract import WEBHOOKS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
@@ -173,6 +173,7 @@ class Resources:
             self.apps,
             worker=self.worker,
         )
+        self._start(partial(clock.CLOCK.follow, self.redis))
         if self._queues:
             self.presence.start()
             self._start(self.leases.keep, self.scheduler.run)
@@ -339,7 +340,7 @@ class Resources:
 
     async def _publish_rules(self) -> None:
         """Publish the limits of this process, what it is and what it did, for those who look at them."""
-        started = datetime.now(UTC)
+        started = clock.now()
         while True:
             with suppress(RedisError, OSError):
                 about = {
@@ -347,7 +348,7 @@ class Resources:
                     "lanes": [queue.removeprefix("dingrelay.") for queue in self._consumed()],
                     "running": self.leases.count,
                     "started_at": started.isoformat(),
-                    "seen_at": datetime.now(UTC).isoformat(),
+                    "seen_at": clock.now().isoformat(),
                 }
                 await fleet_rules.publish(self.redis, self.worker, self.rules, about)
                 await MINUTES.report(self.redis)

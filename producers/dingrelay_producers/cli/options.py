@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -16,6 +16,7 @@ import typer
 from dingrelay_producers.cli.shared import value_of
 from dingrelay_producers.client.filters import PERSON, ListFilter, askable
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en, not_json
 
@@ -216,10 +217,10 @@ def read_moment(text: str | None, option: str) -> str | None:
         return None
     if match := _FROM_NOW.match(text):
         number, unit = match.groups()
-        return (datetime.now(UTC) + timedelta(**{_UNITS[unit]: int(number)})).isoformat()
+        return (clock.now() + timedelta(**{_UNITS[unit]: int(number)})).isoformat()
     like = tr("2026-01-31T09:00, 2026-01-31T09:00+08:00, +90s, +10m, +2h or +1d")
     moment = _absolute(text, option, like)
-    now = datetime.now(UTC)
+    now = clock.now()
     if moment < now - STILL_NOW:
         problem = tr("{moment} is over; it is {now} now", moment=local(moment), now=local(now))
         raise typer.BadParameter(problem, param_hint=option)
@@ -251,7 +252,7 @@ def read_past(text: str | None, option: str) -> datetime | None:
         return None
     if match := _AGO.match(text):
         number, unit = match.groups()
-        return datetime.now(UTC) - timedelta(**{_UNITS[unit]: int(number)})
+        return clock.now() - timedelta(**{_UNITS[unit]: int(number)})
     return _absolute(text, option, tr("2026-01-31, 2026-01-31T09:00+08:00, 90s, 10m, 2h or 7d"))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -22,6 +22,7 @@ from rich.text import Text
 
 from dingrelay_producers.client.outcomes import NOT_REACHED, OUTCOMES
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import Sentence, en, joined
@@ -323,7 +324,7 @@ def _error(error: "JobError") -> Text:
 
 
 def _from_now(moment: datetime) -> str:
-    seconds = (moment - datetime.now(UTC)).total_seconds()
+    seconds = (moment - clock.now()).total_seconds()
     return tr(", in {length}", length=length(seconds)) if seconds >= 1 else ""
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from redis import asyncio as aio
 from redis.asyncio.retry import Retry
@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.redis_address import PRODUCER_TIMEOUT, RedisAddress
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import connections, keys
+from dingrelay_producers.store import clock, connections, keys
 from dingrelay_producers.store.breaker import Breaker
 from dingrelay_producers.tls_trouble import cause
 from dingrelay_tasks.sentence import en
@@ -61,6 +61,20 @@ async def asking() -> AsyncGenerator[None]:
             yield
     except (RedisError, OSError, TimeoutError) as error:
         raise unavailable(error) from error
+
+
+async def read_clock(settings: Settings) -> None:
+    """Have this process know Redis' time, if it does not: for commands that write moments into the database.
+
+    While Redis is away they write those of their own machine.
+    """
+    if clock.CLOCK.is_read:
+        return
+    redis = open_redis(settings.home)
+    with suppress(ServiceUnavailable):
+        async with asking():
+            await clock.CLOCK.read(redis)
+    await redis.aclose()
 
 
 async def check_writes(redis: aio.Redis) -> None:

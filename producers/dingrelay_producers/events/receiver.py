@@ -5,9 +5,9 @@ import hashlib
 import hmac
 import secrets
 import string
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, cast, get_args
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings.apps import App
+from dingrelay_producers.store import clock
 from dingrelay_tasks import event_payload
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import Event, value
@@ -177,7 +178,7 @@ class EventMetrics:
     def taken(self, event: Event, *, known: bool) -> None:
         """An event is a job."""
         self._count(event.app, "known" if known else "taken")
-        now = time.time()
+        now = clock.now().timestamp()
         self._newest.labels(event.app, self._door).set(now)
         if event.born_at is not None and not known:
             self._lag.labels(event.app, self._door).observe(max(0.0, now - event.born_at / 1000))
@@ -246,7 +247,7 @@ class Push:
 
     def success(self) -> dict[str, str]:
         """The answer that DingTalk expects once the event is safe, as JSON values."""
-        return self.crypto.answer(SUCCESS, self.owner, at=time.time())
+        return self.crypto.answer(SUCCESS, self.owner, at=clock.now().timestamp())
 
 
 class Receiver:
@@ -254,12 +255,12 @@ class Receiver:
 
     Args:
         apps: with their tokens and keys.
-        clock: Unix seconds.
+        now: the present moment.
     """
 
-    def __init__(self, apps: CurrentApps, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, apps: CurrentApps, now: Callable[[], datetime] = clock.now) -> None:
         self._apps = apps
-        self._clock = clock
+        self._now = now
         self._cryptos: dict[str, tuple[App, CallbackCrypto]] = {}
 
     @property
@@ -322,7 +323,7 @@ class Receiver:
             raise PushRefused("timestamp")
         sent_at = int(timestamp)
         seconds = sent_at if len(timestamp) <= SECONDS_DIGITS else sent_at / 1000
-        if abs(self._clock() - seconds) > OLDEST_SECONDS:
+        if abs(self._now().timestamp() - seconds) > OLDEST_SECONDS:
             raise PushRefused("timestamp")
 
 

@@ -1,7 +1,7 @@
 """The audit, written in the transaction of a change, and read."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import Door, current_actor
 from dingrelay_producers.client.filters import AuditFilter
+from dingrelay_producers.enqueuing.connections import read_clock
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.spreadsheet import csv_line
+from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.database.database import Database, chunks, latest_first, narrowed
@@ -105,7 +107,7 @@ async def record(
     """
     actor = current_actor()
     row = {
-        "at": datetime.now(UTC),
+        "at": clock.now(),
         "actor": actor.id,
         "name": actor.name,
         "door": actor.door,
@@ -139,6 +141,8 @@ class AuditService:
         A command on a machine without a database writes nothing.
         """
         database = self._database or Database(self._settings.database)
+        if self._database is None:
+            await read_clock(self._settings)
         try:
             async with answering(TIMEOUT if self._database else None):
                 if self._database is None and not await database.has(AuditRow):

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,7 @@ from dingrelay_producers.cli.output import (
 )
 from dingrelay_producers.cli.shared import takes, value_of
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ def _outage(breaker: "BreakerState") -> str:
 
 def _bucket_now(bucket: "BucketState", *, is_out: bool) -> Text:
     def left(until: datetime) -> float:
-        return max(0.0, (until - datetime.now(UTC)).total_seconds())
+        return max(0.0, (until - clock.now()).total_seconds())
 
     news = [Text(tr("an outage"), style="red")] if is_out else []
     if bucket.paused_until:

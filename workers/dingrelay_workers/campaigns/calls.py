@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, cast
 
 from pydantic import Field, SkipValidation
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.errors import CampaignConflict
+from dingrelay_producers.store import clock
 from dingrelay_tasks.campaign_confirm import CALLS_PER_CHUNK, CampaignConfirm
 from dingrelay_tasks.campaign_recall import CHUNKS_PER_JOB, CampaignRecall
 from dingrelay_tasks.context import SAME_CONTENT_CODE, CampaignCall, DeliveryReport
@@ -65,7 +66,7 @@ class CampaignCalls:
         database: Database,
         *,
         keeps_unread: bool = True,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._database = database
         self._keeps_unread = keeps_unread
@@ -289,9 +290,7 @@ class FollowUp:
     Each method raises CampaignNotFound: there is no campaign with this id.
     """
 
-    def __init__(
-        self, store: CampaignStore, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, store: CampaignStore, *, now: Callable[[], datetime] = clock.now) -> None:
         self._store = store
         self._now = now
         self._calls = CampaignCalls(store.database, now=now)

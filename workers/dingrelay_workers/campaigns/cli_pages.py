@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,6 +28,7 @@ from dingrelay_producers.cli.output import (
 from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET, harmless
+from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 
@@ -407,7 +407,7 @@ async def _look(
     return {
         "id": campaign,
         **{name: getattr(row, name) for name in names},
-        "waits": await why_it_waits(settings, redis, row, datetime.now(UTC)),
+        "waits": await why_it_waits(settings, redis, row, clock.now()),
         "throttles": sum(state.throttles for state in states),
         "limits": [_limit(state) for state in states],
     }
@@ -421,7 +421,7 @@ def _limit(state: "BucketState") -> dict[str, Any]:
     from dingrelay_workers.limiter.rules import LARGEST_COST
 
     full = LARGEST_COST["recipients" if state.unit == "recipients" else "calls"]
-    parked = state.horizon and (state.horizon - datetime.now(UTC)).total_seconds()
+    parked = state.horizon and (state.horizon - clock.now()).total_seconds()
     return {
         "unit": state.unit,
         "used": round(1 - max(0.0, state.balance) / full, 3) if state.limit else None,

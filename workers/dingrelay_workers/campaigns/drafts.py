@@ -9,7 +9,7 @@ import io
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from sqlalchemy import insert, null
 from dingrelay_producers.client.campaign_documents import CampaignStatus, Malformed, SkippedRow
 from dingrelay_producers.errors import CampaignConflict, DraftConflict
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en, writable
@@ -339,7 +340,7 @@ async def _change(
             "version": version + 1,
             "writers": list(dict.fromkeys([*(row.writers or ()), by])),
             "updated_by": by,
-            "updated_at": datetime.now(UTC),
+            "updated_at": clock.now(),
         }
         ours = CampaignRow.id == row.id, CampaignRow.state == State.DRAFT
         same = CampaignRow.version == version

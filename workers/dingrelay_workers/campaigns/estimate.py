@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from dingrelay_producers.client.campaign_documents import (
 )
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.store import clock
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
@@ -194,7 +195,7 @@ async def _preview(
         look_ups=found["not_in_directory"] or 0,
         rate=campaign.rate,
     )
-    now = datetime.now(UTC)
+    now = clock.now()
     start = max(now, campaign.start_at or now)
     quiet = QuietHours.parse(campaign.quiet)
     month = await month_of(settings, app, calls)

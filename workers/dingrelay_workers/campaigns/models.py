@@ -4,7 +4,7 @@ A recipient is in exactly one chunk, and a chunk is one call. A recipient's outc
 unless an outcome row differs. So a broadcast to a million is ten thousand rows.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage, CampaignState
 from dingrelay_tasks.sentence import from_parts
 from dingrelay_workers.database.base import Base, Said, Utc
@@ -173,7 +174,7 @@ class CampaignRow(Base):
         """Position in its life, at the present time."""
         if self.state == State.DRAFT:
             return CampaignStage.READY if self.chunks else CampaignStage.DRAFT
-        if self.state == State.RUNNING and self.start_at and self.start_at > datetime.now(UTC):
+        if self.state == State.RUNNING and self.start_at and self.start_at > clock.now():
             return CampaignStage.SCHEDULED
         return CampaignStage(self.state)
 

@@ -8,12 +8,13 @@ is left over of a process that died while it wrote a campaign, and of a campaign
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import and_, delete, exists, false, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
@@ -85,13 +86,13 @@ async def leftovers(connection: AsyncConnection, campaign: str | None = None) ->
     at = await lease.now(connection)
     state = CampaignRow.state
     # 0.2.0 deletes a campaign by an end while it is `creating`.
-    abandoned = CampaignRow.created_at < datetime.now(UTC) - ABANDONED
+    abandoned = CampaignRow.created_at < clock.now() - ABANDONED
     of_0_2_0 = and_(CampaignRow.lease.is_(None), or_(CampaignRow.ended_at.is_not(None), abandoned))
     died = and_(state == State.CREATING, or_(lease.expired(at), of_0_2_0))
     rows_left = or_(*(exists().where(table.campaign == CampaignRow.id) for table, _ in _PARTS))
     unfrozen = and_(state == State.DRAFT, CampaignRow.chunks == 0, lease.free(at), rows_left)
     # Campaigns of a day count as one, whether they are deleted or not: the row stays so long.
-    counted = CampaignRow.admitted_at > datetime.now(UTC) - COUNTED_TOGETHER
+    counted = CampaignRow.admitted_at > clock.now() - COUNTED_TOGETHER
     deleted = and_(state == State.DELETING, or_(~func.coalesce(counted, false()), rows_left))
     query = select(CampaignRow.id).where(or_(deleted, died, unfrozen))
     if campaign is not None:

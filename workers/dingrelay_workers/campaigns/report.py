@@ -6,7 +6,7 @@ command line prints it and a Python API returns it.
 
 import json
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -17,6 +17,7 @@ from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_producers.client.filters import CampaignOutcome, CampaignSought
 from dingrelay_producers.client.history_documents import Message
 from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.addresses import CHINA
 from dingrelay_tasks.sentence import MADE_OF, Kept, en, from_parts, joined
@@ -531,7 +532,7 @@ def _seconds(row: CampaignRow) -> float | None:
     if row.started_at is None:
         return None
     # Start and end may be by the clocks of two machines.
-    seconds = ((row.ended_at or datetime.now(UTC)) - row.started_at).total_seconds()
+    seconds = ((row.ended_at or clock.now()) - row.started_at).total_seconds()
     return max(0.0, round(seconds, 3))
 
 

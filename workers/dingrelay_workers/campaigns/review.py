@@ -7,7 +7,7 @@ to be approved again. None who wrote it may approve it, nor who asked for the ap
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from math import isinf
 from typing import Literal
 
@@ -19,6 +19,7 @@ from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.language import CHINESE, language_of, spoken, tr
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import CampaignSettings
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import Sentence, en
@@ -70,7 +71,7 @@ async def review_of(
     settings: Settings, connection: AsyncConnection, row: CampaignRow
 ) -> CampaignReview:
     """How the approval of a campaign stands."""
-    needed = await _is_needed(settings.campaigns, connection, row, datetime.now(UTC))
+    needed = await _is_needed(settings.campaigns, connection, row, clock.now())
     writers = list(row.writers or ())
     found = await _find(connection, row.id)
     if found is None:
@@ -127,7 +128,7 @@ async def ask(
         CampaignNotFound: there is none with this id.
         CampaignConflict: it is not ready, or was started.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     async with store.database.write(f"campaign {campaign}") as connection:
         row = await _ready(connection, campaign)
         asked = {
@@ -169,7 +170,7 @@ async def decide(
             raise CampaignConflict(
                 campaign, "must be approved by a person who neither wrote nor submitted it"
             )
-        values = {"decision": decision, "decided_by": by, "decided_at": datetime.now(UTC)}
+        values = {"decision": decision, "decided_by": by, "decided_at": clock.now()}
         await connection.execute(
             update(ReviewRow)
             .where(ReviewRow.campaign == campaign)

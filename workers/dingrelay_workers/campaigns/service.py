@@ -26,8 +26,10 @@ from dingrelay_producers.client.campaign_documents import (
     Plan,
 )
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
+from dingrelay_producers.enqueuing.connections import read_clock
 from dingrelay_producers.errors import CampaignConflict, ServiceUnavailable
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_send import MessageSend
@@ -133,7 +135,7 @@ class CampaignService:
             if held is None:
                 with suppress(ServiceUnavailable):
                     async with impatient_redis(self._settings) as redis:
-                        held = await why_it_waits(self._settings, redis, row, datetime.now(UTC))
+                        held = await why_it_waits(self._settings, redis, row, clock.now())
             shown: dict[str, Any] = {"waits": held or ""}
             if row.stage == CampaignStage.DRAFT:
                 _, written = await sources.read(store.database, campaign, file=False)
@@ -221,7 +223,7 @@ class CampaignService:
     async def ends_at(self, campaign: str) -> datetime | None:
         """When it is through at its present pace, if it runs and calls leave."""
         async with self._opened() as store:
-            return await estimate.ends_at(store, campaign, datetime.now(UTC))
+            return await estimate.ends_at(store, campaign, clock.now())
 
     async def results(
         self, campaign: str, outcome: CampaignSought | None = None
@@ -330,6 +332,8 @@ async def opened_store(
     Raises:
         ServiceUnavailable: the database can't be used, or there is no room for temporary files.
     """
+    if database is None:
+        await read_clock(settings)
     if database is None and not migrated:
         await asyncio.to_thread(migrate, settings)
     opened = database or Database(settings.database)
@@ -386,7 +390,7 @@ async def move(
         RedisError: the state has changed, and the fleet finds out by itself within seconds.
     """
     to, sources = _MOVES[verb]
-    now = datetime.now(UTC)
+    now = clock.now()
     async with database.write(f"campaign {campaign}") as connection:
         row = await find(connection, campaign)
         before, stage = State(row.state), row.stage

@@ -15,7 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Select, insert, select
@@ -26,6 +26,7 @@ from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus, Plan
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import batched
@@ -264,7 +265,7 @@ class CampaignStore:
             action = "freeze"
             if row.state == State.CREATING:
                 action = "create"
-                values |= {"state": State.DRAFT, "created_at": datetime.now(UTC)}
+                values |= {"state": State.DRAFT, "created_at": clock.now()}
             await change_rows(connection, CampaignRow, CampaignRow.id == campaign, **values)
             made = {"name": spec.name, "people": people}
             await audit.record(connection, action, "campaign", campaign, app=spec.app, after=made)
@@ -334,7 +335,7 @@ async def find(connection: AsyncConnection, campaign: str, *, hidden: bool = Fal
 
 def empty_row(campaign: str, written: Written, by: str) -> dict[str, Any]:
     """The row of a campaign without people, as it was written."""
-    now = datetime.now(UTC)
+    now = clock.now()
     return {
         **columns_of(written.content),
         **UNCHECKED,

@@ -1,7 +1,7 @@
 """The page of the audit: who changed what."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from urllib.parse import urlencode
 
@@ -12,6 +12,7 @@ from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.spreadsheet import SPREADSHEET
+from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit.service import AuditEntry, csv_line_of, csv_lines
 from dingrelay_workers.console.declared import at
@@ -162,6 +163,6 @@ def _filter(visit: Visit) -> AuditFilter:
     since = visit.query("since")[:40]
     return AuditFilter(
         **given,
-        since=moment("since", since, datetime.now(UTC)) if since else None,
+        since=moment("since", since, clock.now()) if since else None,
         apps=visit.grant.sees["apps"],
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast, get_args
 
 from aiohttp import web
@@ -12,7 +12,7 @@ from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
-from dingrelay_producers.store import record
+from dingrelay_producers.store import clock, record
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
 from dingrelay_workers.campaigns.calls import FollowUpPlan
@@ -99,7 +99,7 @@ async def campaign(visit: Visit) -> web.Response:
         choices = await _choices(visit, draft, rows=check.file_rows if check else 0)
     asked = review.state == "asked"
     follow_ups = await services.follow_ups([status.id]) if status.calls else {}
-    lately = datetime.now(UTC) - ANSWERED_WITHIN
+    lately = clock.now() - ANSWERED_WITHIN
     moves = (
         status.state in {"running", "paused"}
         or asked

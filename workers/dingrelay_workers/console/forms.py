@@ -11,7 +11,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Self
 
 from aiohttp import web
@@ -22,6 +22,7 @@ from yarl import URL
 
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.language import tr
+from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.upload import FRAMING_ERRORS
 from dingrelay_workers.console.declared import LONGEST_FORM, FormValues
@@ -129,7 +130,7 @@ class Forms:
         Raises:
             ServiceUnavailable: it is being carried out, or was when the console ended.
         """
-        row = {"digest": digest, "session": session.digest, "at": datetime.now(UTC)}
+        row = {"digest": digest, "session": session.digest, "at": clock.now()}
         mine = ConsoleSessionRow.digest == session.digest
         known = select(ConsoleFormRow.digest).where(ConsoleFormRow.digest == digest)
         async with answering(TIMEOUT), self._database.write("console") as connection:
@@ -157,7 +158,7 @@ class Forms:
         query = select(ConsoleFormRow.said).where(
             ConsoleFormRow.digest == digest,
             ConsoleFormRow.session == session.digest,
-            ConsoleFormRow.at > datetime.now(UTC) - SAID_FOR,
+            ConsoleFormRow.at > clock.now() - SAID_FOR,
         )
         async with answering(TIMEOUT), self._database.read() as connection:
             return (await connection.scalar(query)) or ""

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +16,7 @@ from dingrelay_producers.client.job_list import JobList, Position
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.language import tr
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import State
@@ -57,7 +57,7 @@ async def jobs(visit: Visit) -> web.Response:
     try:
         given = parse(text)
         named = given | {"to": await _userid(visit, given["to"])} if "to" in given else given
-        chosen = job_filter(named, datetime.now(UTC))
+        chosen = job_filter(named, clock.now())
     except BadFilter as error:
         return _list(visit, text, given, problem=str(error), status=400)
     after = _position(visit.query("after"))
@@ -276,7 +276,7 @@ async def _why_it_waits(
     """Why an open job has not run; None of one that runs or has ended."""
     if job.state.ended or job.state == State.RUNNING:
         return None
-    if job.state == State.QUEUED and job.due_at and job.due_at > datetime.now(UTC):
+    if job.state == State.QUEUED and job.due_at and job.due_at > clock.now():
         return Meaning("wait", en("It is not to run before {}.", local(job.due_at)))
     async with asking():
         queue = record.get(b"queue", b"").decode(errors="replace")

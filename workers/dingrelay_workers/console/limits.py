@@ -1,10 +1,9 @@
 """The pages of DingTalk's limits, and of the workers that keep them."""
 
-from datetime import UTC, datetime
-
 from aiohttp import web
 
 from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.store import clock
 from dingrelay_workers.backlog import workers as fleet
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.sentences import outage
@@ -27,7 +26,7 @@ async def limits(visit: Visit) -> web.Response:
         in_words=in_words,
         outages=[outage(each) for each in found.outages],
         months=found.quota,
-        now=datetime.now(UTC),
+        now=clock.now(),
     )
 
 

@@ -1,10 +1,11 @@
 """The pages of people: who got what."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import quote
 
 from aiohttp import web
 
+from dingrelay_producers.store import clock
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
@@ -33,7 +34,7 @@ async def people(visit: Visit) -> web.Response:
 @at("/people/{user}", scope="jobs:read")
 async def person(visit: Visit) -> web.Response:
     """Every message to a person."""
-    user, after, now = visit.part("user"), visit.query("after"), datetime.now(UTC)
+    user, after, now = visit.part("user"), visit.query("after"), clock.now()
     since, until = visit.query("since"), visit.query("until")
     before = None
     if after:

@@ -12,6 +12,7 @@ from aiohttp import web
 from dingrelay_producers import running
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import logs, preflight
 from dingrelay_workers.console import (
@@ -103,6 +104,7 @@ async def listening(
     redis = open_redis(settings.home)
     records = GatewayRecords(settings.home, redis)
     services.begin()
+    following = asyncio.create_task(clock.CLOCK.follow(redis))
     try:
         sessions, forms = Sessions(database), Forms(database)
         async with sign_in_ways(settings, services.directory) as ways:
@@ -120,6 +122,8 @@ async def listening(
             finally:
                 await runner.cleanup()
     finally:
+        following.cancel()
+        await asyncio.wait([following])
         await records.aclose()
         await redis.aclose()
         await database.dispose()

@@ -9,12 +9,13 @@ import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_producers.store import clock
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
@@ -106,7 +107,7 @@ class Sessions:
 
     async def link(self, user: str, role: str = "admin") -> str:
         """The token of a new link for a person, who has this role then."""
-        token, ends = secrets.token_urlsafe(32), datetime.now(UTC) + LINK_LIVES
+        token, ends = secrets.token_urlsafe(32), clock.now() + LINK_LIVES
         row = {"digest": _digest(token), "user": user, "role": role, "ends_at": ends}
         async with self._writing() as connection:
             await connection.execute(insert(ConsoleLinkRow).values(**row))
@@ -115,7 +116,7 @@ class Sessions:
 
     async def sign_in(self, link: str) -> Session | None:
         """The new session of who has this link; None if it was used, is too old or none of ours."""
-        now = datetime.now(UTC)
+        now = clock.now()
         async with self._writing() as connection:
             await connection.execute(delete(ConsoleLinkRow).where(ConsoleLinkRow.ends_at <= now))
             used = ConsoleLinkRow.digest == _digest(link)
@@ -133,7 +134,7 @@ class Sessions:
 
     async def find(self, token: str) -> Session | None:
         """The session of this token; None if it has ended or is none of ours."""
-        now = datetime.now(UTC)
+        now = clock.now()
         ours = ConsoleSessionRow.digest == _digest(token)
         values = {"digest": _digest(token), "begun": now - SESSION_LIVES, "used": now - IDLE}
         async with answering(TIMEOUT), self._database.read() as connection:
@@ -165,7 +166,7 @@ class Sessions:
 async def _begin(
     connection: AsyncConnection, user: str, *, directory: str = "", role: str = ""
 ) -> Session | None:
-    now, token = datetime.now(UTC), secrets.token_urlsafe(32)
+    now, token = clock.now(), secrets.token_urlsafe(32)
     grants = await _grants(connection, user, directory, role)
     if not grants:
         return None

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local
 from dingrelay_workers.console.context import NAMES, ConsoleContext, name_of
 from dingrelay_workers.console.declared import FormValues
@@ -83,7 +83,7 @@ class Visit:
 
     def attachment(self, *parts: str) -> Mapping[str, str]:
         """The header of a CSV file that is named so, with the day."""
-        day = local(datetime.now(UTC))[:10]
+        day = local(clock.now())[:10]
         name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]+', " ", " ".join([*filter(None, parts), day]))
         encoded = quote(name.strip(), safe="")
         # A browser that can't read the second form takes the first.

@@ -3,7 +3,6 @@
 import hmac
 import json
 import secrets
-import time
 from abc import ABC, abstractmethod
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import ClassVar
@@ -11,6 +10,7 @@ from typing import ClassVar
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings.apps import App
+from dingrelay_producers.store import clock
 from dingrelay_workers.dingtalk.errors import DingTalkError
 from dingrelay_workers.dingtalk.sign_in import sign_in_url, signed_in
 from dingrelay_workers.dingtalk.transport import Transport
@@ -73,7 +73,7 @@ class SignInWay(ABC):
             following: the path to which the person wants.
         """
         state = secrets.token_urlsafe(16)
-        made = json.dumps([state, int(time.time()) + STATE_SECONDS, following])
+        made = json.dumps([state, int(clock.now().timestamp()) + STATE_SECONDS, following])
         body = urlsafe_b64encode(made.encode()).decode()
         return state, f"{body}.{self.derived('cookie', body)}"
 
@@ -84,7 +84,7 @@ class SignInWay(ABC):
             return None
         made, ends, following = json.loads(urlsafe_b64decode(body))
         fits = hmac.compare_digest(made.encode(), state.encode(errors="replace"))
-        return following if fits and time.time() < ends else None
+        return following if fits and clock.now().timestamp() < ends else None
 
     def derived(self, purpose: str, text: str) -> str:
         """A text derived from the secret: 43 characters for a URL."""

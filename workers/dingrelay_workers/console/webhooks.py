@@ -1,13 +1,13 @@
 """The pages of webhook endpoints: their health, their deliveries one by one, and what can be done."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
 from aiohttp import web
 
 from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.language import tr
+from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import moment
@@ -124,7 +124,7 @@ async def replay(visit: Visit, form: FormValues) -> web.Response:
     asked: dict[str, Any] = (
         {"numbers": [int(number)]}
         if number.isascii() and number.isdigit()
-        else {"since": moment("since", text_of(form, "since"), datetime.now(UTC))}
+        else {"since": moment("since", text_of(form, "since"), clock.now())}
     )
     found = await visit.context.services.webhooks.resume(endpoint.id, **asked)
     return visit.redirect(

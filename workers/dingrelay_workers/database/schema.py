@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
+from dingrelay_producers.enqueuing.connections import read_clock
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.base import Base
@@ -88,6 +89,7 @@ async def opened(
     Raises:
         ServiceUnavailable: it can't be used.
     """
+    await read_clock(settings)
     if not migrated:
         await asyncio.to_thread(migrate, settings)
     database = Database(settings.database, busy_timeout_ms=busy_timeout_ms)

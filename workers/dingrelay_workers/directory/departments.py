@@ -1,12 +1,13 @@
 """The tree of departments."""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.store import clock
 from dingrelay_tasks.organisation import Department
 from dingrelay_workers.database.database import chunks, insert_missing, rows_among, upsert
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS
@@ -71,7 +72,7 @@ async def put(run: Run, departments: Iterable[Department]) -> None:
             }
         )
     await upsert(run.connection, DepartmentRow, rows)
-    await notices.write(run.connection, run.app, DepartmentRow.id, changes, datetime.now(UTC))
+    await notices.write(run.connection, run.app, DepartmentRow.id, changes, clock.now())
 
 
 async def mention(run: Run, departments: Collection[int]) -> None:

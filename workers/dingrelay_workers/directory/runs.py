@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, delete, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
+from dingrelay_producers.store import clock
 from dingrelay_tasks.organisation import Progress
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_tasks.sentence import en
@@ -97,7 +98,7 @@ async def open_(
         "app": app,
         "run": run,
         "scope": scope,
-        "opened_at": datetime.now(UTC),
+        "opened_at": clock.now(),
         "calls": calls,
     }
     await insert_missing(connection, RunRow, [row])
@@ -141,7 +142,7 @@ async def drop_if_nothing_new(run: Run) -> None:
 
 async def close(run: Run, *, users: int) -> None:
     """The run is finished. Some of the app's runs that are too old are deleted with it."""
-    now = datetime.now(UTC)
+    now = clock.now()
     await run.update(RunRow, RunRow.number == run.number, closed_at=now, users=users)
     await _forget_before(run.connection, run.app, now - KEPT)
 

@@ -3,8 +3,9 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
+from dingrelay_producers.store import clock
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import Refused
@@ -299,4 +300,4 @@ def _refuse_incomplete(progress: Progress) -> None:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return clock.now()

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from dingrelay_producers import running
 from dingrelay_producers.cli.output import DONE, OTHERWISE
+from dingrelay_producers.enqueuing.connections import read_clock
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en
@@ -107,6 +108,8 @@ async def _show_ways_in(system: System, settings: Settings, folder: Path) -> Non
     """Show a key to the gateway of a sandbox, and a way into its console; elsewhere a person makes them."""
     if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
         database = system.variables.get("DINGRELAY_DATABASE_URL", settings.database)
+        if settings.redis_url.get_secret_value():  # the embedded one has this machine's clock
+            await read_clock(settings)
         system.facts["key"] = await sandbox_key(database, folder)
         system.facts["console"] = await sign_in_link(system.facts["console"], database)
 

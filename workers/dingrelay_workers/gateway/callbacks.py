@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.events.receiver import OLDEST_SECONDS, Push, PushRefused, Receiver
-from dingrelay_producers.store import record
+from dingrelay_producers.store import clock, record
 from dingrelay_tasks import event_payload
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import Event
@@ -190,7 +189,7 @@ def _signed(headers: Mapping[str, str], secret: str) -> bool:
     timestamp, given = headers.get("timestamp", ""), headers.get("sign", "")
     if not secret or not timestamp.isdecimal() or len(timestamp) > LONGEST_TIMESTAMP:
         return False
-    if abs(int(timestamp) / 1000 - time.time()) > OLDEST_SECONDS:
+    if abs(int(timestamp) / 1000 - clock.now().timestamp()) > OLDEST_SECONDS:
         return False
     expected = signature(secret, int(timestamp))["sign"]
     return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))

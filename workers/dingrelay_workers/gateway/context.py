@@ -13,6 +13,7 @@ from dingrelay_producers.events.receiver import Receiver
 from dingrelay_producers.readiness import Check
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.cells import HOME
+from dingrelay_producers.store import clock
 from dingrelay_tasks.media_upload import LARGEST
 from dingrelay_workers.gateway.callbacks import MissedReader
 from dingrelay_workers.gateway.health import ServerWatch, servers_of
@@ -77,6 +78,7 @@ async def opened(
         metrics.unpublished.set_function(
             lambda: sum(each.records.enqueuer.unpublished for each in context.each)
         )
+        stack.push_async_callback(_ended, asyncio.create_task(clock.CLOCK.follow(context.redis)))
         watch = ServerWatch(metrics.server_away, _checks(context))
         stack.push_async_callback(_ended, asyncio.create_task(watch.run()))
         yield context

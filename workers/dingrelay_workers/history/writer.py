@@ -7,7 +7,7 @@ end is written at least once, and a second time changes nothing.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.status import json_object, recipients
 from dingrelay_tasks.kinds import reported_kinds
@@ -63,7 +63,7 @@ async def write(database: Database, jobs: Sequence[EndedJob]) -> None:
 
 async def note_outcome(database: Database, job: str, users: Sequence[str], outcome: str) -> bool:
     """Note what became of a job for these people after its end, or for all if none is named; False: it is not kept."""
-    now = datetime.now(UTC)
+    now = clock.now()
     async with database.write(WRITER) as connection:
         if await connection.scalar(select(JobRow.job).where(JobRow.job == job)) is None:
             return False

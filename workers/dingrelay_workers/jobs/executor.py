@@ -324,7 +324,9 @@ def _report(run: JobContext, led_to: Outcome, state: State | None) -> None:
     JOBS.labels(kind, lane, state).inc()
     words: dict[str, Any] = {"reason": led_to.reason} if led_to.reason else {}
     if state.ended:
-        JOB_SECONDS.labels(kind, lane).observe(max(0.0, time.time() - run.claim.created / 1000))
+        JOB_SECONDS.labels(kind, lane).observe(
+            max(0.0, (run.claim.time.now() - run.claim.created) / 1000)
+        )
     else:
         words["delay"] = round(led_to.delay, 3)
     write = log.warning if state in {State.DEAD, State.UNKNOWN} else log.info

@@ -2,12 +2,13 @@
 
 import difflib
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
 from dingrelay_producers.settings.sections import duration
+from dingrelay_producers.store import clock
 from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane, UserId
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http.api_keys import (
@@ -141,7 +142,7 @@ class KeyRequest(Document):
 
     def grant(self, now: datetime | None = None) -> Grant:
         """The key's permissions, from now on."""
-        begins = now or datetime.now(UTC)
+        begins = now or clock.now()
         return Grant(
             name=self.name,
             scopes=frozenset(self.scopes),

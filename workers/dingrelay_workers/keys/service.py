@@ -11,7 +11,7 @@ import hmac
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import DingrelayError, KeyConflict, KeyNotFound
+from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
@@ -99,7 +100,7 @@ class StoredKey(ApiKey, frozen=True):
 
     def document(self) -> KeyDocument:
         """The key as it is shown."""
-        now = datetime.now(UTC)
+        now = clock.now()
         ends = [] if self.end(now) else self.old(now).values()
         return KeyDocument(
             **dict(self),
@@ -130,7 +131,7 @@ class LastUse:
 
     def note(self, key_id: str) -> None:
         """It was used just now."""
-        self._used[key_id] = datetime.now(UTC)
+        self._used[key_id] = clock.now()
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_later())
 
@@ -212,7 +213,7 @@ class KeyService:
     async def find(self, key_id: str, digest: str) -> ApiKey | None:
         """The live key with this id, if it takes the secret of this digest."""
         stored = await self._live(key_id)
-        if stored is None or not stored.takes(digest, datetime.now(UTC)):
+        if stored is None or not stored.takes(digest, clock.now()):
             return None
         self._uses.note(key_id)
         return stored.key
@@ -226,7 +227,7 @@ class KeyService:
             "id": key_id,
             "digest": digest_of(key_id, text),
             "old_secrets": {},
-            "created_at": datetime.now(UTC),
+            "created_at": clock.now(),
         }
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             query = select(ApiKeyRow.id).where(ApiKeyRow.id == key_id)
@@ -254,7 +255,7 @@ class KeyService:
 
         So a rotation that is repeated ends no secret that clients use; with the same seed it changes nothing.
         """
-        text, now = new_secret(seed), datetime.now(UTC)
+        text, now = new_secret(seed), clock.now()
         digest, until = digest_of(key_id, text), now + overlap
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _stored(connection, key_id)
@@ -282,7 +283,7 @@ class KeyService:
 
     async def revoke(self, key_id: str) -> StoredKey:
         """Refuse it from now on."""
-        now = datetime.now(UTC)
+        now = clock.now()
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _stored(connection, key_id)
             if stored.revoked_at is None:
@@ -298,7 +299,7 @@ class KeyService:
 
     async def _live(self, key_id: str) -> StoredKey | None:
         stored = await self._known.ask(key_id, lambda: self._read(key_id))
-        return stored if stored and not stored.end(datetime.now(UTC)) else None
+        return stored if stored and not stored.end(clock.now()) else None
 
     async def _read(self, key_id: str) -> StoredKey | None:
         try:

@@ -21,7 +21,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.record import moment_of, transition
 from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_producers.store.states import Ownership, OwnershipLost
@@ -170,7 +170,7 @@ class DailyLimits:
             to, most = "everyone", DAILY_TO_EVERYONE
         names = call.users or call.departments
         content = digest(message)
-        day = _Day.of(self._now() if self._now else beijing.now(), ahead)  # most likely
+        day = _Day.of(self._now() if self._now else clock.now(), ahead)  # most likely
         looks = iter(LOOKS)
         while True:
             where = [

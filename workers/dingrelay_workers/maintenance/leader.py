@@ -15,13 +15,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_workers.metrics import LEAD_IDLE_SECONDS
 
@@ -128,7 +128,7 @@ class Duty:
         """Seconds since the duty was last done here."""
         return time.monotonic() - self.carried_on
 
-    async def perform(self, holder: str, now: Callable[[], datetime]) -> None:
+    async def perform(self, holder: str) -> None:
         """Do the duty under a lease, for ever."""
         pause: float | None = None
         self.failing_since = None
@@ -141,13 +141,13 @@ class Duty:
                 await asyncio.sleep(pause)
             self.news.clear()
             self.busy = True
-            pause = await self._tick(holder, now)
+            pause = await self._tick(holder)
             self.busy = False
 
-    async def _tick(self, holder: str, now: Callable[[], datetime]) -> float | None:
+    async def _tick(self, holder: str) -> float | None:
         database_away: type[Exception] = _Stuck
         try:
-            work = self.work = self.work or await self._open(now)
+            work = self.work = self.work or await self._open(clock.now)
             database_away = work.database_away
             if work.holder != holder:
                 log.info("leader_elected", role=self.name)
@@ -206,12 +206,6 @@ class Leader:
         self._tasks: list[asyncio.Task[None]] = []
         self._holder = ""
         self._seen = ""
-        self._clock = (0.0, 0.0)
-
-    def now(self) -> datetime:
-        """Redis's time, as of its last answer and what has passed since."""
-        moment, at = self._clock
-        return datetime.fromtimestamp(moment, UTC) + timedelta(seconds=time.monotonic() - at)
 
     async def run(self) -> None:
         """Lead for ever."""
@@ -239,7 +233,7 @@ class Leader:
             # Without a word nothing was made for an hour, or Redis has lost it.
             self._seen = ""
             if name:
-                performs = [duty.perform(name, self.now) for duty in self._duties]
+                performs = [duty.perform(name) for duty in self._duties]
                 self._tasks = [asyncio.ensure_future(perform) for perform in performs]
         if name and signal != self._seen:
             self._seen = signal
@@ -277,6 +271,7 @@ class Leader:
             [self._lease.key, self._lease.signal],
             [self._holder, fresh, int(lease * 1000), keys.SIGNAL_TTL_MS],
         )
+        began = time.monotonic()
         name, signal, now = await run_async(self._redis, call)
-        self._clock = (now / 1000, time.monotonic())
+        clock.CLOCK.note(now / 1000, began, time.monotonic())
         return name.decode(), signal.decode()

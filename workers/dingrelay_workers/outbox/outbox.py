@@ -7,12 +7,12 @@ people would leave as many rows for nothing.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from sqlalchemy import exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.store import clock
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import chunks, insert_missing
@@ -86,7 +86,7 @@ async def record(connection: AsyncConnection, notices: Sequence[Notice]) -> dict
     """Keep notices; id → number of those that were not there yet."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(NoticeRow).on_conflict_do_nothing()
-    now = datetime.now(UTC)
+    now = clock.now()
     found = await connection.execute(
         statement.returning(NoticeRow.id, NoticeRow.number),
         [{**notice.columns(), "recorded_at": now} for notice in notices],

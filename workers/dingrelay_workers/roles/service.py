@@ -1,7 +1,7 @@
 """Roles given to people and departments, and taken from them."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, String, and_, cast, delete, insert, or_, s
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_producers.store import clock
 from dingrelay_tasks.contract import ContractError, Document
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
@@ -132,7 +133,7 @@ class RoleService:
         Raises:
             ContractError: the directory has no such person or department.
         """
-        row = {**asked.model_dump(), "given_at": datetime.now(UTC)}
+        row = {**asked.model_dump(), "given_at": clock.now()}
         async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
             if await _name(connection, asked.directory, asked.subject) is None:
                 problem = en(

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import clock
 from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_tasks.sentence import en
@@ -170,7 +171,7 @@ class Deliverer:
                 receipt = await self._publish(*target, work, trace)
             else:
                 content = secret.body(notice)
-                headers = secret.headers(notice, content, datetime.now(UTC), work.secrets)
+                headers = secret.headers(notice, content, clock.now(), work.secrets)
                 receipt = await self._sender.post(url, content, {**headers, **trace})
             _delivered(span, receipt)
         WEBHOOKS.labels(receipt.verdict, webhook_code(receipt.code)).inc()

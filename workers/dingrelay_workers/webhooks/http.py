@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.webhooks.addresses import AddressRefused, Reachable
 
@@ -176,7 +177,7 @@ def _retry_after(text: str) -> timedelta:
             asked = timedelta(seconds=int(text))
         else:
             until = parsedate_to_datetime(text)
-            asked = (until if until.tzinfo else until.replace(tzinfo=UTC)) - datetime.now(UTC)
+            asked = (until if until.tzinfo else until.replace(tzinfo=UTC)) - clock.now()
     except (ValueError, OverflowError, TypeError):
         return timedelta()
     return min(max(asked, timedelta()), LONGEST_RETRY_AFTER)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -15,6 +15,7 @@ from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import clock
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
@@ -70,7 +71,7 @@ class WebhookService:
     async def add(self, wanted: Subscription, *, once: str | None = None) -> IssuedEndpoint:
         """Tell this endpoint from now on."""
         self._check(wanted.url)
-        endpoint_id, now = secret.new_id(once), datetime.now(UTC)
+        endpoint_id, now = secret.new_id(once), clock.now()
         generation = self._generation(1)
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             known = await endpoints.all_of(connection)
@@ -110,7 +111,7 @@ class WebhookService:
         """One of them, with its health."""
         async with answering(self._timeout), self._database.read() as connection:
             stored = await _found(connection, endpoint)
-            now = datetime.now(UTC)
+            now = clock.now()
             backlog, under_way = await deliveries.counts(connection, endpoint, now)
         accepted = (await self.accepted([endpoint]))[endpoint]
         health = {**dict(stored), "backlog": backlog, "under_way": under_way, "minutes": accepted}
@@ -196,7 +197,7 @@ class WebhookService:
 
         So a rotation that is repeated ends no secret that the receiver verifies with.
         """
-        now = datetime.now(UTC)
+        now = clock.now()
         until = now + overlap
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _found(connection, endpoint)
@@ -213,7 +214,7 @@ class WebhookService:
                 raise EndpointConflict(endpoint, problem)
             generations = [each.model_dump(mode="json") for each in (generation, *old)]
             await endpoints.change(
-                connection, endpoint, secrets=generations, changed_at=datetime.now(UTC)
+                connection, endpoint, secrets=generations, changed_at=clock.now()
             )
             after = {"old_secret_until": until if overlap else None}
             await audit.record(connection, "rotate", "webhook", endpoint, after=after)
@@ -238,7 +239,7 @@ class WebhookService:
             within: longest wait in seconds.
             stopping: ends the wait.
         """
-        at = datetime.now(UTC)
+        at = clock.now()
         data = {"endpoint": endpoint}
         notice = Notice(type=notice_types.TEST, app="default", at=at, data=data)
         async with answering(self._timeout), self._database.write(WRITER) as connection:
@@ -289,7 +290,7 @@ class WebhookService:
         self, connection: AsyncConnection, endpoint: str, state: str, reason: str
     ) -> StoredEndpoint:
         await endpoints.change(
-            connection, endpoint, state=state, reason=reason, changed_at=datetime.now(UTC)
+            connection, endpoint, state=state, reason=reason, changed_at=clock.now()
         )
         return await _found(connection, endpoint)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.settings import DEFAULT_APP, Settings
-from dingrelay_producers.store import keys, record
+from dingrelay_producers.store import clock, keys, record
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script, Value
 from dingrelay_producers.store.states import State
@@ -276,7 +276,7 @@ class ChangingCall:
         self._grace_ms = int(grace * 1000)
         self._keys = keys.door_request(digest), keys.door_latest(caller.id, caller.app)
         self._name = ""
-        self._now = datetime.now(UTC)
+        self._now = clock.now()
         """The time of Redis, once that has answered."""
 
     async def run(self, *, repeatable: bool) -> JobStatus:

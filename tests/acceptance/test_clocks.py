@@ -1,0 +1,84 @@
+"""Machines whose clocks are wrong: what processes compare they take from Redis' clock."""
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from acceptance.fleet import Fleet, settings_of
+from conftest import wait_until
+from databases import in_database
+from dingrelay_producers import Client
+from dingrelay_producers.celery_config import QUEUES
+from dingrelay_producers.enqueuing.connections import open_redis
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.keys.service import KeyService
+from dingrelay_workers.outbox.notice import Subscription
+from dingrelay_workers.webhooks.service import WebhookService
+from gateways import ask, gateway_process
+from jobs import message
+from receivers import receiver_thread, verified
+from tables import prepare
+
+CLOCK = Path(__file__).parents[2] / "ops/chaos/clock"
+
+
+def shifted(seconds: int) -> dict[str, str]:
+    """Variables of a fresh interpreter whose clock is off."""
+    path = os.pathsep.join([str(CLOCK), *sys.path])
+    return {"PYTHONPATH": path, "CHAOS_CLOCK_OFFSET": str(seconds), "PYTHONHASHSEED": "0"}
+
+
+@pytest.mark.parametrize("seconds", [600, -600])
+def test_notices_are_signed_with_a_time_that_receivers_accept(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, seconds: int
+) -> None:
+    sandbox.seed(users=5, departments=1)
+
+    async def added(url: str) -> str:
+        settings = settings_of(fleet.env)
+        database, redis = Database(settings.database), open_redis(settings)
+        try:
+            store = WebhookService(database, redis, settings, timeout=30)
+            return (await store.add(Subscription(name="x", url=url, types=("job.*",)))).secret
+        finally:
+            await redis.aclose()
+            await database.dispose()
+
+    with receiver_thread() as receiver:
+        secret = asyncio.run(added(receiver.url))
+        fleet.spawn(queues=QUEUES, **shifted(seconds))
+        ids = {client.send(message(f"u{number}", text=f"news {number}")).id for number in range(5)}
+        wait_until(lambda: len(receiver.ids) == len(ids), timeout=60, what="notices arrive")
+    for request in receiver.requests:
+        verified(request, secret)
+        age = datetime.now(UTC) - datetime.fromisoformat(request.document["timestamp"])
+        assert abs(age) < timedelta(minutes=2)
+
+
+@pytest.mark.parametrize("seconds", [3_600, -3_600])
+def test_keys_end_at_the_same_moment_at_each_gateway(fleet: Fleet, seconds: int) -> None:
+    settings = settings_of(fleet.env)
+    prepare(settings.database)
+    now = datetime.now(UTC)
+    grant = Grant(name="x", scopes=frozenset({"jobs:read"}))
+
+    async def made(database: Database) -> list[str]:
+        keys = KeyService(database, timeout=30)
+        ends = (now + timedelta(minutes=10), now - timedelta(minutes=10))
+        grants = [grant.model_copy(update={"expires_at": end}) for end in ends]
+        return [(await keys.create(each)).key for each in grants]
+
+    good, ended = in_database(settings.database, made)
+    with gateway_process({**fleet.env, **shifted(seconds)}) as (_, port):
+
+        def status(key: str) -> int:
+            return ask(port, "GET", "/v1/jobs", key=key).status
+
+        # Its first reading comes beside its first requests.
+        wait_until(lambda: (status(good), status(ended)) == (200, 401), what="Redis' time")
