@@ -101,8 +101,8 @@ class Fleet:
         return drafts
 
     async def status(self, draft: Draft) -> JobStatus:
-        found: Any = await self.redis.hgetall(keys.job(draft.id))
-        return JobStatus.from_record(draft.id, found)
+        answer = await scripts.run_async(self.redis, record.read(draft.id))
+        return JobStatus.from_record(draft.id, record.fields(answer))
 
     async def states(self, drafts: Sequence[Draft]) -> Counter[State]:
         async with self.redis.pipeline(transaction=False) as pipe:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import campaigns
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import WaitsFor
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApiCall, ApprovalCreate, UserSync
 from dingrelay_tasks.contract import Contract
@@ -232,6 +234,43 @@ async def test_an_api_that_refuses_stops_alone(opened: OpenFleet, sandbox: Sandb
     assert not await is_out(fleet, "hold")
     sandbox.delete_fault(fault)
     await fleet.done(stuck)
+
+
+OUT: dict[str, tuple[str, dict[str, Any]]] = {
+    "api": ("message.send", {"kind": "http", "status": 503, "api": SEND}),
+    "host": ("oapi", {"kind": "http", "status": 503, "api": [SEND, USER]}),
+    "app": ("default", {"kind": "credentials_refused", "api": "/gettoken"}),
+}
+"""Scope of an outage → the name of what is out, and the fault."""
+
+
+@pytest.mark.parametrize("what", OUT)
+async def test_a_job_says_what_it_waits_for_and_when_that_is_tried(
+    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    fleet = await opened(token_circuit=60)
+    name, fault = OUT[what]
+    if what != "app":
+        await fleet.resources.tokens.token("default")
+        # The next probe is not within this test.
+        monkeypatch.setattr(breakers, "BEAT", 60.0)
+        fleet.resources.limiter.breakers.pace = breakers.Pace(60.0, 60.0, 5.0)
+    sandbox.add_fault(**fault)
+    drafts = await fleet.enqueue(*messages(1, 10), *(user_sync(n) for n in range(1, 11)))
+    await eventually(lambda: is_out(fleet, "hold" if what == "app" else name))
+    sends = drafts[:10]
+    await eventually(lambda: all_snoozed(fleet, sends))
+    awaited = WaitsFor(what=what, name=name)  # type: ignore[arg-type]
+    [breaker] = [
+        breaker
+        for breaker in await fleet.resources.limiter.breakers.states()
+        if breaker.is_of("default", awaited)
+    ]
+    late = [await fleet.status(draft) for draft in sends]
+    found = next(status for status in late if status.waits_for == awaited)
+    assert found.due_at
+    assert abs(found.due_at - breaker.next_probe) < timedelta(milliseconds=2)
+    assert found.to_json()["waits_for"] == {"what": what, "name": name}
 
 
 async def test_refused_credentials_hold_the_app(opened: OpenFleet, sandbox: SandboxAdmin) -> None:

@@ -85,6 +85,35 @@ def test_an_error_names_its_field_once(
     assert line.removeprefix("error").strip() == shown
 
 
+@pytest.mark.parametrize(
+    ("waits_for", "shown"),
+    [
+        ({"what": "app", "name": "default"}, "app default, which is held"),
+        ({"what": "host", "name": "oapi"}, "DingTalk (oapi), which is out"),
+        ({"what": "api", "name": "message.send"}, "message.send, which is out"),
+    ],
+)
+def test_a_job_names_what_it_waits_for_whatever_its_last_error(
+    waits_for: dict[str, str], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = JobStatus.model_validate(
+        {
+            "id": "j",
+            "kind": "message-send",
+            "app": "default",
+            "lane": "normal",
+            "state": "snoozed",
+            "created_at": "2026-11-25T00:00:00Z",
+            "waits_for": waits_for,
+            "error": {"class": "credentials", "code": "40096", "message": "refused"},
+        }
+    )
+    output.print_job(status)
+    assert f"waiting for  {shown}" in " ".join(
+        line.strip() for line in capsys.readouterr().out.splitlines()
+    )
+
+
 WRITE = """
 import resource, sys
 from dingrelay_producers.cli.output import output_file

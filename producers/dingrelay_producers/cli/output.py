@@ -29,7 +29,7 @@ from dingrelay_tasks.sentence import Sentence, en, joined
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.history_documents import JobDetails
-    from dingrelay_producers.store.status import JobError, JobStatus
+    from dingrelay_producers.store.status import JobError, JobStatus, WaitsFor
 
 DONE = 0
 OTHERWISE = 1
@@ -271,8 +271,6 @@ def _job(status: "JobStatus") -> Table:
     error = status.error
     if status.due_at and not status.state.ended:
         due = f"{local(status.due_at)}{_from_now(status.due_at)}"
-        if error and error.code in {"api", "host", "hold"}:
-            due += tr(", or as soon as DingTalk answers again")
     if status.settled_at:
         took = (status.settled_at - status.created_at).total_seconds()
         settled = tr("{moment}, after {took:.2f} s", moment=local(status.settled_at), took=took)
@@ -303,6 +301,7 @@ def _job(status: "JobStatus") -> Table:
             ),
         ),
         (tr("created"), status.created_at),
+        (tr("waiting for"), _awaited(status.waits_for) if status.waits_for else None),
         (tr("next run"), due),
         (tr("settled"), settled),
         (tr("accepted"), accepted),
@@ -316,6 +315,16 @@ def _job(status: "JobStatus") -> Table:
         ),
         (tr("hint"), Text(translated(error.hint), style="bold") if error else None),
     )
+
+
+def _awaited(awaited: "WaitsFor") -> str:
+    match awaited.what:
+        case "api":
+            return tr("{name}, which is out", name=awaited.name)
+        case "host":
+            return tr("DingTalk ({name}), which is out", name=awaited.name)
+        case "app":
+            return tr("app {name}, which is held", name=awaited.name)
 
 
 def _error(error: "JobError") -> Text:

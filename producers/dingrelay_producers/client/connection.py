@@ -23,7 +23,7 @@ from dingrelay_producers.errors import (
 from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.breaker import Breaker
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Draft, Enqueued, Written
@@ -125,7 +125,7 @@ class ClientConnection:
             JobNotFound: there is none.
             UnreadableRecord: a field of it is not what this release writes.
         """
-        found = self.redis_call(lambda redis: redis.hgetall(keys.job(job_id)))
+        found = record.fields(self.run(record.read(job_id)))
         if b"state" not in found:
             raise JobNotFound(job_id)
         return JobStatus.from_record(job_id, found)

@@ -10,7 +10,7 @@ from redis import Redis
 from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.status import JobStatus, json_object, recipients
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.message_recall import MessageRecall
@@ -75,7 +75,8 @@ def details(use: Callable[[Callable[[Redis], Any]], Any], history: Any, job_id: 
         ServiceUnavailable: Redis or the database can't be used.
         UnreadableRecord: a field of its record is not what this release writes.
     """
-    found = details_of(job_id, use(lambda redis: redis.hgetall(keys.job(job_id))))
+    read = record.read(job_id, payload=True)
+    found = details_of(job_id, record.fields(use(lambda redis: scripts.run(redis, read))))
     if found is None and history is not None:
         found = run(history.details(job_id))
     elif found is not None and found.status.kind == RobotMessage.kind and history is not None:
@@ -87,17 +88,17 @@ def details(use: Callable[[Callable[[Redis], Any]], Any], history: Any, job_id: 
     return found
 
 
-def details_of(job_id: str, record: Mapping[bytes, bytes]) -> JobDetails | None:
+def details_of(job_id: str, fields: Mapping[bytes, bytes]) -> JobDetails | None:
     """A job by its record; None if there is none.
 
     Raises:
         UnreadableRecord: a field of it is not what this release writes.
     """
-    if b"state" not in record:
+    if b"state" not in fields:
         return None
-    status = JobStatus.from_record(job_id, record)
-    job = json_object(record.get(b"payload", b""))
-    by_user = recipients(status.kind, status.state, job, record)
+    status = JobStatus.from_record(job_id, fields)
+    job = json_object(fields.get(b"payload", b""))
+    by_user = recipients(status.kind, status.state, job, fields)
     return JobDetails(status, _key(job), dict(list(by_user.items())[:MOST_RECIPIENTS]))
 
 

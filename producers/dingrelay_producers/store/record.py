@@ -410,9 +410,9 @@ def discard(job_id: str, *, ended: bool = False, settled: str = "") -> Call:
     return _DISCARD.call([keys.job(job_id), keys.DEAD, keys.RECENT], which)
 
 
-def read(job_id: str) -> Call:
-    """The record without its payload, which may be large; `fields` reads the answer."""
-    return READ.call([keys.job(job_id)], [""])
+def read(job_id: str, *, payload: bool = False) -> Call:
+    """The record, without its payload, which may be large, unless that is asked for; `fields` reads the answer."""
+    return READ.call([keys.job(job_id)], ["", int(payload)])
 
 
 def fields(answer: Sequence[Sequence[bytes]]) -> dict[bytes, bytes]:

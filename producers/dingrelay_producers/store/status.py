@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, Field
 
@@ -78,6 +78,14 @@ class Resolved(BaseModel, frozen=True):
     at: datetime
 
 
+class WaitsFor(BaseModel, frozen=True):
+    """Outage or hold whose end a job waits for; it is probed now and then."""
+
+    what: Literal["api", "host", "app"]
+    """An API or a host of DingTalk's that does not answer as it should, or the app, which DingTalk refuses."""
+    name: str
+
+
 class JobStatus(BaseModel, frozen=True):
     """A job as its record shows it."""
 
@@ -96,7 +104,9 @@ class JobStatus(BaseModel, frozen=True):
     started_at: datetime | None = None
     settled_at: datetime | None = None
     due_at: datetime | None = None
-    """When a job that waits is looked at next."""
+    """When a job that waits runs next; of one that `waits_for` an outage, when that is probed next."""
+    waits_for: WaitsFor | None = Field(default=None, exclude_if=lambda awaited: awaited is None)
+    """Outage or hold whose end it waits for, if it does."""
     result: dict[str, Any] | None = None
     error: JobError | None = None
     resolved: Resolved | None = Field(
@@ -127,6 +137,9 @@ class JobStatus(BaseModel, frozen=True):
             started_at=fields.read("started", moment_of),
             settled_at=fields.read("settled", moment_of),
             due_at=fields.read("due", moment_of) if waits else None,
+            waits_for=fields.read("waits_for", WaitsFor.model_validate_json)
+            if state == State.SNOOZED
+            else None,
             result=_result(fields, state),
             error=fields.read("error", JobError.from_record),
             resolved=fields.read("resolved", Resolved.model_validate_json),

@@ -19,7 +19,8 @@ from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import CampaignConflict, DingrelayError, DraftConflict
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys, record
+from dingrelay_producers.store import record
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import TYPE_FIELD, ContractError
@@ -341,8 +342,8 @@ async def _test_of(visit: Visit, draft: CampaignDraft) -> tuple[list[Meaning], b
     """Outcome of the test that the page was led to, and whether that is final."""
     id_, app = visit.query("job"), draft.content.app
     async with asking():
-        record: Any = await visit.context.redis.hgetall(keys.job(id_))
-    found = details_of(id_, record)
+        answer = await run_async(visit.context.redis, record.read(id_, payload=True))
+    found = details_of(id_, record.fields(answer))
     if found is None or found.status.app != app:
         return [], True
     status = found.status

@@ -16,15 +16,15 @@ from dingrelay_producers.client.job_list import JobList, Position
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.language import tr
-from dingrelay_producers.store import clock, keys
+from dingrelay_producers.store import clock, keys, record
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.resolution import Resolution
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
 from dingrelay_tasks.kinds import KINDS, reported_kinds
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.backlog import estimate
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
 from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, meaning, outage
@@ -107,7 +107,7 @@ def _list(
 @at("/jobs/{id}", scope="jobs:read")
 async def job(visit: Visit) -> web.Response:
     """One job: its life, why it waits, its people, and what can be done."""
-    found, record = await _found(visit)
+    found, fields = await _found(visit)
     status = found.status
     people: dict[str, list[str]] = {}
     for user, outcome in found.recipients.items():
@@ -126,13 +126,13 @@ async def job(visit: Visit) -> web.Response:
         changes=[
             name
             for name, states in CHANGEABLE.items()
-            if record and may_change and status.state in states
+            if fields and may_change and status.state in states
         ],
-        why=await _why_it_waits(visit.context.redis, status, record),
+        why=await _why_it_waits(visit.context.redis, status, fields),
         key=found.key,
-        worker=record.get(b"owner", b"").decode(errors="replace").partition("/")[0],
-        not_before=_moment(record, b"not_before"),
-        expires=None if status.state.ended else _moment(record, b"expires"),
+        worker=fields.get(b"owner", b"").decode(errors="replace").partition("/")[0],
+        not_before=_moment(fields, b"not_before"),
+        expires=None if status.state.ended else _moment(fields, b"expires"),
         people=[(meaning(OUTCOMES, outcome), users) for outcome, users in people.items()],
         names=names,
         shown=SHOWN,
@@ -142,8 +142,8 @@ async def job(visit: Visit) -> web.Response:
     )
 
 
-def _moment(record: Mapping[bytes, bytes], name: bytes) -> datetime | None:
-    return moment_of(int(record[name])) if record.get(name) else None
+def _moment(fields: Mapping[bytes, bytes], name: bytes) -> datetime | None:
+    return moment_of(int(fields[name])) if fields.get(name) else None
 
 
 async def _state(visit: Visit) -> dict[str, object]:
@@ -159,9 +159,9 @@ def _state_of(job: JobStatus) -> dict[str, object]:
 @act("/jobs/{id}/cancel", scope="jobs:write", state=_state)
 async def cancel(visit: Visit, _: FormValues) -> web.Response:
     """Cancel a job that does not run."""
-    found, _record = await _found(visit)
+    found, _fields = await _found(visit)
     await visit.changes.cancel(found.status)
-    after, _record = await _found(visit)
+    after, _fields = await _found(visit)
     said = (
         en("It runs: this run goes on, but it is not tried again.")
         if after.status.state == State.RUNNING
@@ -194,7 +194,7 @@ async def _ask(visit: Visit, change: Change, title: str, button: str, risk: str)
 @act("/jobs/{id}/requeue", scope="jobs:write", state=_state)
 async def requeue(visit: Visit, _: FormValues) -> web.Response:
     """Give an ended job another life."""
-    found, _record = await _found(visit)
+    found, _fields = await _found(visit)
     await visit.changes.requeue(found.status)
     return visit.redirect(f"/jobs/{found.status.id}", en("The job is requeued."))
 
@@ -209,7 +209,7 @@ async def confirm_discard(visit: Visit) -> web.Response:
 @act("/jobs/{id}/discard", scope="jobs:write", state=_state)
 async def discard(visit: Visit, _: FormValues) -> web.Response:
     """Forget a dead or unknown job for good."""
-    found, _record = await _found(visit)
+    found, _fields = await _found(visit)
     await visit.changes.discard(found.status)
     return visit.redirect("/dead", en("The job {} is discarded.", found.status.id))
 
@@ -231,7 +231,7 @@ async def confirm_resolve(visit: Visit) -> web.Response:
 @act("/jobs/{id}/resolve", scope="jobs:write", state=_state)
 async def resolve(visit: Visit, form: FormValues) -> web.Response:
     """Say what became of a job whose answer was lost."""
-    found, _record = await _found(visit)
+    found, _fields = await _found(visit)
     happened, instance = text_of(form, "happened"), text_of(form, "instance")
     if happened not in {"yes", "no"}:
         raise BadFilter(tr("Say whether it happened."))
@@ -263,15 +263,16 @@ async def _found(visit: Visit) -> tuple[JobDetails, Mapping[bytes, bytes]]:
     """
     id_ = visit.part("id")
     async with asking():
-        record: Any = await visit.context.redis.hgetall(keys.job(id_))
-    found = details_of(id_, record) or await visit.context.services.history.details(id_)
+        answer = await run_async(visit.context.redis, record.read(id_, payload=True))
+    fields = record.fields(answer)
+    found = details_of(id_, fields) or await visit.context.services.history.details(id_)
     if found is None or not visit.covers(found.status.app, found.status.lane):
         raise NotHere
-    return found, record
+    return found, fields
 
 
 async def _why_it_waits(
-    redis: Redis, job: JobStatus, record: Mapping[bytes, bytes]
+    redis: Redis, job: JobStatus, fields: Mapping[bytes, bytes]
 ) -> Meaning | None:
     """Why an open job has not run; None of one that runs or has ended."""
     if job.state.ended or job.state == State.RUNNING:
@@ -279,16 +280,15 @@ async def _why_it_waits(
     if job.state == State.QUEUED and job.due_at and job.due_at > clock.now():
         return Meaning("wait", en("It is not to run before {}.", local(job.due_at)))
     async with asking():
-        queue = record.get(b"queue", b"").decode(errors="replace")
+        queue = fields.get(b"queue", b"").decode(errors="replace")
         served = await redis.exists(keys.alive(queue))
-        breakers = await read_breakers(redis)
+        breakers = await read_breakers(redis) if job.waits_for else ()
     if not served:
         return Meaning("bad", en("No worker serves the queue {}.", queue), START)
-    api = estimate.API_OF.get(job.kind, "")
-    for each in breakers:
-        if each.stops(job.app, api):
-            return outage(each)
-    if b"parked" in record:
+    for breaker in breakers:
+        if job.waits_for and breaker.is_of(job.app, job.waits_for):
+            return outage(breaker)
+    if b"parked" in fields:
         return Meaning("wait", en("It waits for its sender's turn at a limit of DingTalk."))
     if job.error and job.due_at:
         return Meaning("wait", en("The last try failed; the next one is at {}.", local(job.due_at)))

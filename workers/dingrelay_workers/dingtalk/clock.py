@@ -63,7 +63,7 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What Redis has told.
+    """The fleet's reading as Redis returned it.
 
     Attributes:
         now: its time, in ms since the epoch.

@@ -256,7 +256,7 @@ class Executor:
             waiting=(claim.waiting or claim.time.at) if led_to.waits_for_limit else 0,
             alone=led_to.alone,
             turn=led_to.turn,
-            outage=led_to.outage,
+            outage=self.resources.limiter.breakers.named(led_to.outage) if led_to.outage else None,
         )
 
     async def _run_claimed(self) -> None:

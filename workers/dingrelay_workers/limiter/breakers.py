@@ -19,6 +19,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
+from dingrelay_producers.store.status import WaitsFor
 from dingrelay_tasks.sentence import from_text, to_text
 from dingrelay_workers.dingtalk.apis import APIS, TOKEN
 from dingrelay_workers.limiter.rules import MOST_KNOWN, Rules
@@ -151,6 +152,17 @@ class BreakerState:
     next_probe: datetime
     probes: int
 
+    def is_of(self, app: str, waits_for: WaitsFor) -> bool:
+        """Whether this is what a job of an app waits for."""
+        scope, _, name = self.scope.partition(":")
+        match waits_for.what:
+            case "app":
+                return scope == "hold" and name == waits_for.name
+            case "host":
+                return scope == "egress" and self.name == waits_for.name
+            case "api":
+                return scope == "app" and name == app and self.name == waits_for.name
+
     def stops(self, app: str, api: str) -> bool:
         """Whether calls of this API by this app wait for it; of no API ("") those of any, where the app is held."""
         scope, _, name = self.scope.partition(":")
@@ -247,6 +259,11 @@ class Breakers:
             )
         return found
 
+    def named(self, name: str) -> Circuit:
+        """The breakers before calls whose jobs wait in this place (`Circuit.name`)."""
+        app, api, host = name.split(" ")
+        return self.circuit(app, api, host)
+
     async def sick(
         self,
         circuit: Circuit,
@@ -319,11 +336,10 @@ class Breakers:
         names: list[Any] = await self._redis.hkeys(keys.OUTAGES)
         pauses: list[float] = []
         for name in names:
-            app, api, host = name.decode().split(" ")
-            call = resume(self.circuit(app, api, host), self.pace)
-            woken, micros = await run_async(self._redis, call)
+            circuit = self.named(name.decode())
+            woken, micros = await run_async(self._redis, resume(circuit, self.pace))
             if woken:
-                log.debug("resumed", app=app, api=api, jobs=woken)
+                log.debug("resumed", app=circuit.app, api=circuit.api, jobs=woken)
             if micros >= 0:
                 pauses.append(micros / MICRO)
         return min(pauses, default=None)

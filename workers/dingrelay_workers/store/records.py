@@ -23,6 +23,7 @@ from dingrelay_producers.store.status import STEP
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import LANES, Json, Lane
 from dingrelay_tasks.sentence import with_parts
+from dingrelay_workers.limiter.breakers import Circuit
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Turn, Turns
 from dingrelay_workers.store.connections import RedisRetry
@@ -372,14 +373,14 @@ class Records:
         waiting: int = 0,
         alone: bool = False,
         turn: Turn | None = None,
-        outage: str = "",
+        outage: Circuit | None = None,
     ) -> State | None:
         """Put the job on the schedule, `delay` seconds ahead; the state after.
 
         None: the job is another worker's by now. Cancelled: it was asked to be while it ran. With
         `alone` it never shares a call again. With `turn` it is woken in that turn of its sender, and
         `delay` is a guess. With `outage` it is also woken at the end of that,
-        and looked at by the time at which it waits no longer.
+        looked at by the time at which it waits no longer, and its record says which breaker it waits for.
         """
         latest = min(
             sys.maxsize if claim.expires is None else claim.expires,
@@ -392,10 +393,11 @@ class Records:
                     keys.job(claim.id),
                     keys.DEAD,
                     keys.OUTAGES,
-                    keys.outage(outage),
+                    keys.outage(outage.name) if outage else "",
                     keys.LANES,
                     turn.turns.key if turn else "",
                     turn.turns.parked(claim.sender) if turn else "",
+                    *(outage.keys if outage else ("", "", "")),
                 ],
                 [
                     *claim.ownership,
@@ -411,7 +413,7 @@ class Records:
                     record.canonical_json(record.CANCELLED_TOO_LATE),
                     int(alone),
                     keys.WAITING_TTL_MS,
-                    outage,
+                    outage.name if outage else "",
                     LANES.index(claim.lane),
                     keys.OUTAGE_TTL_MS,
                     latest if outage else 0,

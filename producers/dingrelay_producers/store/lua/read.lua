@@ -1,4 +1,6 @@
 -- Records without their payloads, which may be a megabyte: readers of a job's state do not need them.
+-- A job that waits for the end of an outage is due at the next probe of the breaker that its record names, not at
+-- the time at which it is looked at in any case.
 -- KEYS: records
 -- ARGV: longest value (bytes) or '' for any, then for each record 1 to read its payload, too
 -- Answers for each record names and values in turn. What is longer has an empty name before its own;
@@ -13,7 +15,7 @@ local PACKED = {listpack = true, ziplist = true}
 local SHORT = {}
 for name in string.gmatch([[
   kind app lane queue digest summary v state created due woken batch_key recipients fence started owner
-  lease called settled attempts throttles not_before expires sender parent bare cancel
+  lease called settled attempts throttles not_before expires sender parent bare cancel waits_for failures retried
 ]], '%S+') do SHORT[name] = true end
 
 -- A record whose values are short. They may be longer than is asked for.
@@ -49,9 +51,28 @@ local function read_measured(record, payload)
   return fields
 end
 
+-- When a job that waits for a breaker runs next, at the latest at `due` (ms).
+local function next_run(waits_for, due)
+  local known, awaited = pcall(cjson.decode, waits_for)
+  if not known or type(awaited) ~= 'table' or not tonumber(due) then return due end
+  local clock = redis.call('TIME')
+  local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  local probe = math.floor((tonumber(redis.call('HGET', awaited.breaker or '', 'next')) or 0) / 1000)
+  return string.format('%.0f', math.min(tonumber(due), math.max(now, probe)))
+end
+
+local function put_due(fields)
+  local place = {}
+  for index = 1, #fields, 2 do place[fields[index]] = index + 1 end
+  if place.waits_for and place.due and fields[place.state] == 'snoozed' then
+    fields[place.due] = next_run(fields[place.waits_for], fields[place.due])
+  end
+  return fields
+end
+
 local answer = {}
 for index, record in ipairs(KEYS) do
   local packed = PACKED[redis.call('OBJECT', 'ENCODING', record)]
-  answer[index] = (packed and read_packed or read_measured)(record, ARGV[index + 1] == '1')
+  answer[index] = put_due((packed and read_packed or read_measured)(record, ARGV[index + 1] == '1'))
 end
 return answer

@@ -1,6 +1,7 @@
 -- running → snoozed | retrying | queued: the job waits on the schedule.
 -- KEYS: record, dead, all places where jobs wait for the end of an outage, this job's, all lanes with
---       parked jobs, the turns of this job's, its sender's parked jobs
+--       parked jobs, the turns of this job's, its sender's parked jobs, the breakers of the API, of its host and
+--       of the app for whose end it waits, each or ''
 -- ARGV: id, owner, fence, state, delay, attempts made, throttles met, error (JSON or ''),
 --       answered (1: no call of this job is open any more), waiting since (ms or 0), ttl of a
 --       cancelled record, of an unknown one, error of one that was cancelled and is unknown (JSON),
@@ -18,13 +19,26 @@ local alone, batch_key_ttl = ARGV[14] == '1', ARGV[15]
 local outage, rank, outage_ttl, latest = ARGV[16], tonumber(ARGV[17]), ARGV[18], tonumber(ARGV[19])
 local outages, there = KEYS[3], KEYS[4]
 local lanes, turns, parked = KEYS[5], KEYS[6], KEYS[7]
+local of_api, of_host, of_app = KEYS[8], KEYS[9], KEYS[10]
 local lane, sender, had, recipients, trace = ARGV[20], ARGV[21], ARGV[22], ARGV[23], ARGV[24]
 
 local current, cancelled, batch_key, created, queue, bare =
   owned(record, owner, fence, 'cancel', 'batch_key', 'created', 'queue', 'bare')
 if current ~= 'running' then return '' end
 
+-- What a job waits for whose outage has this name: the widest of the breakers that stand open.
+local function waits_for()
+  local app, api, host = string.match(outage, '^(%S+) (%S+) (%S+)$')
+  for _, each in ipairs({{'app', app, of_app}, {'host', host, of_host}, {'api', api, of_api}}) do
+    if redis.call('HEXISTS', each[3], 'opened') == 1 then
+      return cjson.encode({what = each[1], name = each[2], breaker = each[3]})
+    end
+  end
+end
+
 local values, gone = {}, {'owner', 'lease', 'crashes', 'losses', 'turn'}
+local awaited = outage ~= '' and waits_for()
+if awaited then add(values, 'waits_for', awaited) else gone[#gone + 1] = 'waits_for' end
 for index = 25, #ARGV, 2 do add(values, 'step:' .. ARGV[index], ARGV[index + 1]) end
 if answered then gone[#gone + 1] = 'intent' end
 if error ~= '' then add(values, 'error', error) end
