@@ -28,7 +28,6 @@ from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
     ChunkState,
-    DraftRow,
     OutcomeRow,
 )
 from dingrelay_workers.campaigns.people_index import chunks_of
@@ -43,6 +42,7 @@ from dingrelay_workers.directory.models import (
     UserRow,
 )
 from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.subjects import NEEDED, DataSubject
 from jobs import message as a_message
@@ -310,7 +310,7 @@ async def test_drafts_go_on_without_them(office: Office) -> None:
     listed, _ = await drafts.put_file(listed.id, 1, "x.csv", f"手机\n{MOBILE}\n".encode(), "ann")
     others = await drafts.create({"pasted": OTHER}, "ann")
     others, _ = await drafts.put_file(others.id, 1, "x.csv", b"userid\nu9\n", "ann")
-    await office.update(DraftRow, updated_at=LONG_AGO)
+    await office.update(CampaignRow, updated_at=LONG_AGO)
     exported = (await office.passes.export(DataSubject(SUBJECT)))["drafts"]
     assert {each["draft"] for each in exported} == {named.id, listed.id}
     found = await office.erase()
@@ -320,6 +320,25 @@ async def test_drafts_go_on_without_them(office: Office) -> None:
     assert [(await drafts.get(each)).file_name for each in (listed.id, others.id)] == ["", "x.csv"]
     assert (await drafts.get(others.id)).version == others.version
     assert await office.places() == set()
+
+
+@on_sqlite
+async def test_a_list_that_cannot_be_read_is_left(office: Office) -> None:
+    file = SUBJECT.encode() + b",\xff\xfe\x00"
+    row = {"id": "c1", "state": "draft", "content": {"encoding": "ascii"}, "message": {}}
+    await office.put(CampaignRow, {**row, "file": file, "updated_at": LONG_AGO})
+    (left,) = (await office.erase()).left
+    assert (left.place, left.id) == ("drafts", "c1")
+    assert "upload it again" in left.hint
+    assert (await office.rows(CampaignRow))[0]["file"] == file
+
+
+@on_sqlite
+async def test_an_unknown_job_number_is_no_person(office: Office) -> None:
+    await office.put(JobRow, {"job": "a"})
+    await office.put(RecipientRow, {"job": "a", "user": "1001", "outcome": "unresolved"})
+    history = HistoryService(office.settings)
+    assert (await history.person("1001", app=None, limit=9)).messages == []
 
 
 @on_sqlite

@@ -22,11 +22,16 @@ _COLUMNS = ("id", "app", "name", "state", "chunks", "content", "file", "version"
 
 async def export(stores: Stores, subject: DataSubject) -> Rows:
     """Every campaign whose text of people, or whose file, names them."""
-    return [
-        {"draft": row.id, "app": row.app, "name": row.name, "updated_at": row.updated_at}
-        async for row in _rows(stores.database, subject)
-        if await _without(stores.database, row, subject.user)
-    ]
+    drafts: list[dict[str, Any]] = []
+    async for row in _rows(stores.database, subject):
+        try:
+            named = bool(await _without(stores.database, row, subject.user))
+        except (ContractError, ServiceUnavailable):
+            named = subject.user.encode() in row.file
+        if named:
+            about = {"draft": row.id, "app": row.app, "name": row.name}
+            drafts.append({**about, "updated_at": row.updated_at})
+    return drafts
 
 
 async def erase(stores: Stores, erasing: Erasing) -> None:
@@ -35,7 +40,15 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
     async for row in _rows(database, erasing):
         if row.updated_at > erasing.since:
             continue
-        if not (values := await _without(database, row, erasing.user)):
+        try:
+            values = await _without(database, row, erasing.user)
+        except (ContractError, ServiceUnavailable):
+            if erasing.user.encode() in row.file:
+                reason = en("a list that can't be read, and may have them")
+                hint = en("upload it again, or delete the campaign")
+                erasing.leave("drafts", row.id, reason, hint=hint)
+            continue
+        if not values:
             continue
         async with database.write(f"campaign {row.id}") as connection:
             same = (CampaignRow.id == row.id, CampaignRow.version == row.version)
@@ -64,7 +77,11 @@ async def _rows(database: Database, subject: DataSubject) -> AsyncIterator[Any]:
 
 
 async def _without(database: Database, row: Any, user: str) -> dict[str, Any]:
-    """The columns of a campaign that change without the person."""
+    """The columns of a campaign that change without the person.
+
+    Raises:
+        ContractError, ServiceUnavailable: its list can't be read.
+    """
     content = dict(row.content)
     for name in _PASTED:
         if text := content.get(name, ""):
@@ -76,15 +93,12 @@ async def _without(database: Database, row: Any, user: str) -> dict[str, Any]:
 
 
 async def _lists(database: Database, row: Any, user: str) -> bool:
-    """Whether the uploaded list names the person; one that can't be read may."""
+    """Whether the uploaded list names the person."""
     column, encoding = row.content.get("column", ""), row.content.get("encoding", "")
-    try:
-        for batch in batches(read(io.BytesIO(row.file), (), column, encoding)):
-            people = await resolved(database, row.app, batch)
-            if any(isinstance(each, Recipient) and each.userid == user for each in people):
-                return True
-    except (ContractError, ServiceUnavailable):
-        return user.encode() in row.file
+    for batch in batches(read(io.BytesIO(row.file), (), column, encoding)):
+        people = await resolved(database, row.app, batch)
+        if any(isinstance(each, Recipient) and each.userid == user for each in people):
+            return True
     return False
 
 

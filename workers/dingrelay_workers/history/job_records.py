@@ -27,7 +27,7 @@ from dingrelay_tasks.kinds import KINDS, Kind, Steps
 from dingrelay_tasks.person_erase import PersonErase
 from dingrelay_tasks.person_fields import people_in
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.history.personal_data import UNRESOLVED
+from dingrelay_workers.history.models import UNRESOLVED
 from dingrelay_workers.store.scans import pages_of_keys
 from dingrelay_workers.subjects import NEEDED, DataSubject, Erasing, PersonalData, Rows, Stores
 

@@ -60,8 +60,16 @@ class JobRow(Base):
     content: Mapped[str | None] = mapped_column(Text)
 
 
+UNRESOLVED = "unresolved"
+"""Outcome of an address that belongs to no user."""
+
+
 class RecipientRow(Base):
-    """The outcome of a job for one person."""
+    """The outcome of a job for one person.
+
+    Attributes:
+        user: their userid; an address where the outcome is `UNRESOLVED`: a job number may look like a userid.
+    """
 
     __tablename__ = "job_recipients"
     __people__ = PersonColumns(user="user", others="job outcome", kept="90 days")

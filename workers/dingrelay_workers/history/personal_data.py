@@ -8,12 +8,9 @@ from sqlalchemy import and_, exists, or_, select
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import change_rows, chunks
 from dingrelay_workers.database.person_columns import contains
-from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.history.models import UNRESOLVED, JobRow, RecipientRow
 from dingrelay_workers.history.writer import WRITER
 from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
-
-UNRESOLVED = "unresolved"
-"""Outcome of an address that names no user: it is no userid, though a job number may look like one."""
 
 
 async def export(stores: Stores, subject: DataSubject) -> Rows:

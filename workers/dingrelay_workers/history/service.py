@@ -40,7 +40,7 @@ from dingrelay_workers.database.database import Database, chunks, latest_first
 from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.service import find_people, named
-from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.history.models import UNRESOLVED, JobRow, RecipientRow
 
 Place = tuple[datetime, str]
 """Position of a message in a person's list: its moment, and the id of its job or campaign."""
@@ -310,7 +310,7 @@ async def _single(
         .add_columns(name, campaign, RecipientRow.outcome, RecipientRow.at)
         .join(RecipientRow, JobRow.job == RecipientRow.job)
         .outerjoin(CampaignRow, tested)
-        .where(RecipientRow.user == user)
+        .where(RecipientRow.user == user, RecipientRow.outcome != UNRESOLVED)
     )
     query = latest_first(query, RecipientRow.at, RecipientRow.job, behind=before, limit=limit)
     if app is not None:
