@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 import campaigns
 import rows
 from cli_runner import Cli
+from dingrelay_producers.actor import system_user
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
@@ -322,16 +323,28 @@ def test_chunks_that_are_too_old_are_counted_and_left_alone(cli: Cli) -> None:
 
 def test_a_test_is_an_urgent_message_to_the_testers(cli: Cli) -> None:
     campaign = a_campaign(cli)
+    reviewed_by(cli, "u198", "u199")
     job = cli.json("campaign", "test", campaign, "--to", "u198,u199")
     assert (job["kind"], job["lane"]) == ("message-send", "urgent")
-    refused = cli.refused("campaign", "test", campaign, "--to", "u1", "--field", "name=x")
+    refused = cli.refused("campaign", "test", campaign, "--to", "u198", "--field", "name=x")
     assert "no field {name}" in refused
+    refused = cli.refused("campaign", "test", campaign, "--to", "u1")
+    assert "u1 is neither a writer nor a reviewer" in refused
+    assert "not known which person" in cli.refused("campaign", "test", campaign)
+    people = json.dumps({"reviewers": [], "shell_users": {system_user(): "u7"}})
+    cli.variables["DINGRELAY_CAMPAIGNS"] = people
+    assert cli.json("campaign", "test", campaign)["kind"] == "message-send"
+
+
+def reviewed_by(cli: Cli, *reviewers: str) -> None:
+    cli.variables["DINGRELAY_CAMPAIGNS"] = json.dumps({"reviewers": reviewers})
 
 
 def test_a_test_fills_in_the_fields(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text("userid,name\nu1,Ann\nu2,Bob\n")
     options = ("--text", "Dear {name}", "--file", "people.csv")
     campaign = cli.json("campaign", "create", "n", *options)["id"]
+    reviewed_by(cli, "u9")
 
     def text(*fields: str) -> str:
         job = cli.json("campaign", "test", campaign, "--to", "u9", *fields)["id"]
@@ -339,9 +352,11 @@ def test_a_test_fills_in_the_fields(cli: Cli, tmp_path: Path) -> None:
             message = json.loads(redis.hget(keys.job(job), "payload"))["message"]
         return str(message["text"]["content"])
 
-    assert text() == "【测试】Dear Ann"
-    assert text("--field", "name=Cho") == "【测试】Dear Cho"
-    assert text("--field", f"name={'x' * 4_995}") == f"Dear {'x' * 4_995}", "no room for the mark"
+    assert text() == "【测试】\nDear Ann"
+    assert text("--field", "name=Cho") == "【测试】\nDear Cho"
+    full = ("--field", f"name={'x' * 4_995}")
+    refused = cli.refused("campaign", "test", campaign, "--to", "u9", *full)
+    assert "oneself only" in refused, "there is no room for the mark"
     refused = cli.refused("campaign", "test", campaign, "--to", "u9", "--field", "name")
     assert "name=value" in refused
 

@@ -111,6 +111,7 @@ def cli(
     monkeypatch.setenv("TERM", "xterm-256color")
     variables = sandbox_variables(sandbox_server, valkey_url, sqlite_url)
     variables["DINGRELAY_HISTORY"] = '{"days": 90}'
+    variables["DINGRELAY_CAMPAIGNS"] = '{"reviewers": ["u3"]}'
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     found = in_folder(monkeypatch, tmp_path, {})

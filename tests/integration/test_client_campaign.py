@@ -24,6 +24,12 @@ TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 PLAIN = {"msgtype": "text", "text": {"content": "hello"}}
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    reviewed = settings.campaigns.model_copy(update={"reviewers": ("u8",)})
+    return settings.model_copy(update={"campaigns": reviewed})
+
+
 def test_each_verb_moves_the_campaign(client: Client, tmp_path: Path) -> None:
     file = tmp_path / "guests.csv"
     file.write_text("userid,name\n" + "".join(f"u{at},n{at % 2}\n" for at in range(150)))

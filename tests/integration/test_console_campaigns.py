@@ -37,8 +37,9 @@ HOSTILE = "<script>alert(1)</script>"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Broadcasts to more than three people need a second person."""
-    campaigns = settings.campaigns.model_copy(update={"approve": "over 3"})
+    """Broadcasts to more than three people need a second person, and u20 and u21 review them."""
+    rule = {"approve": "over 3", "reviewers": ("u20", "u21")}
+    campaigns = settings.campaigns.model_copy(update=rule)
     return settings.model_copy(update={"campaigns": campaigns})
 
 
@@ -109,7 +110,7 @@ async def test_a_broadcast_goes_out_through_a_second_person(
     page = await writer.text(writer.location)
     assert ("Look <code>it</code> up." in page, "data-live" in page) == (True, False)
     payload: Any = await redis.hget(keys.job(job), "payload")
-    assert f'"【测试】{HOSTILE}20, come!"' in payload.decode()
+    assert f'"【测试】\\n{HOSTILE}20, come!"' in payload.decode()
     campaign = await made(writer, draft, then="ask")
     [row] = await AuditService(settings).list(AuditFilter(action="test"), limit=9)
     assert (row.object, row.after) == (campaign.rpartition("/")[2], {"people": 2})

@@ -173,4 +173,13 @@ async def test_a_recall_is_refused_or_fails_as_dingtalk_says() -> None:
 def test_a_test_is_marked_in_its_title_and_text(message: dict[str, Any], texts: int) -> None:
     found = marked(message)
     assert json.dumps(found, ensure_ascii=False).count(MARK) == texts
-    assert json.loads(json.dumps(found, ensure_ascii=False).replace(MARK, "")) == message
+    plain = json.dumps(found, ensure_ascii=False).replace(MARK, "").replace("\\n", "")
+    assert json.loads(plain) == message
+
+
+def test_the_mark_breaks_no_heading() -> None:
+    text = "### 年会\n\n- a"
+    card = marked({"action_card": {"markdown": text, "title": "x"}})["action_card"]
+    assert card == {"markdown": f"{MARK}\n\n{text}", "title": f"{MARK}x"}
+    assert marked({"markdown": {"text": text}})["markdown"]["text"] == f"{MARK}\n\n{text}"
+    assert marked({"text": {"content": text}})["text"]["content"] == f"{MARK}\n{text}"

@@ -14,6 +14,7 @@ from pydantic import Field, SkipValidation
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.store import clock
@@ -39,12 +40,19 @@ from dingrelay_workers.campaigns.queue import chunk_job
 from dingrelay_workers.campaigns.report import TEST_KEY, UNDELIVERED
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database, insert_missing
+from dingrelay_workers.http.api_keys import PERSONAL
 
 KEPT = timedelta(hours=24)
 """How long DingTalk can recall a call and report its delivery (API §2.3, §2.4)."""
 MARK = "【测试】"
 """Before the texts of a test."""
 _MARKED = ("title", "text", "content", "markdown")
+_LINES = {
+    ("text", "content"): "\n",
+    ("markdown", "text"): "\n\n",
+    ("action_card", "markdown"): "\n\n",
+}
+"""Texts before which the mark stands on a line of its own: in Markdown, what follows may be a heading or a list."""
 
 _FORBIDDEN = {
     "143103": en("the app had sent too many messages that minute"),
@@ -353,8 +361,8 @@ class FollowUp:
         users: Sequence[str],
         fields: Mapping[str, str] | None = None,
         once: str | None = None,
-    ) -> MessageSend:
-        """The campaign's message for testers: one job in the urgent lane.
+    ) -> tuple[MessageSend, bool]:
+        """The campaign's message for testers: one job in the urgent lane; and whether it says that it is a test.
 
         DingTalk brings a person the same content once a day. The mark before its texts makes it another,
         so that a tester who is a recipient as well gets the real one, too; a message without a text has none.
@@ -366,7 +374,8 @@ class FollowUp:
             once: the same for a request that is repeated, which makes an equal job.
 
         Raises:
-            ContractError: fields are missing or unknown, or the message is none with these values.
+            ContractError: fields are missing or unknown, or the message is none with these values; or what is filled in
+                for the first recipient may be the directory's, and not the actor's to read.
         """
         row = await self._store.get(campaign)
         async with self._store.database.read() as connection:
@@ -379,6 +388,9 @@ class FollowUp:
         for name in fields or ():
             if name not in known:
                 raise ContractError("fields", en("the message has no field {{{}}}", name))
+        if template is not None and not fields and not current_actor().reads_directory:
+            problem = en("are needed: those of the first recipient need the scope {}", PERSONAL)
+            raise ContractError("fields", problem)
         if template is None or not fields:
             message = first or row.message
         else:
@@ -391,9 +403,10 @@ class FollowUp:
             "message": message,
             "idempotency_key": f"{TEST_KEY}{campaign} {once or uuid.uuid4()}",
         }
+        said = marked(message)
         with suppress(ContractError):  # a text may have no room for the mark
-            return MessageSend.parse({**job, "message": marked(message)})
-        return MessageSend.parse(job)
+            return MessageSend.parse({**job, "message": said}), said != message
+        return MessageSend.parse(job), False
 
 
 def _plan(
@@ -409,12 +422,12 @@ def _plan(
     )
 
 
-def marked(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message whose title and text say that it is a test."""
+def marked(message: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """A message whose title and text say that it is a test; `within` is the name of a part of one."""
     return {
-        name: MARK + value
+        name: f"{MARK}{_LINES.get((within, name), '')}{value}"
         if name in _MARKED and isinstance(value, str)
-        else marked(cast("dict[str, Any]", value))
+        else marked(cast("dict[str, Any]", value), name)
         if isinstance(value, dict)
         else value
         for name, value in message.items()

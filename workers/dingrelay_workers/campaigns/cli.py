@@ -404,7 +404,12 @@ async def _report(
 @takes(*WAIT)
 def send_test(
     campaign: Id,
-    to: Annotated[list[str], typer.Option(help="The testers, comma-separated; repeatable.")],
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Writers or reviewers of it, comma-separated; repeatable. Without it: yourself."
+        ),
+    ] = None,
     field: Annotated[
         list[str] | None,
         typer.Option(
@@ -416,9 +421,10 @@ def send_test(
     """Send a campaign's message to testers, now, with 【测试】 before its title and text.
 
     So a tester who is a recipient as well gets the real one, too. A picture, a file or a voice message can't be
-    marked: such a tester is left out of the campaign that day.
+    marked: it goes to yourself only, who are left out of the campaign that day.
     """
-    job = asyncio.run(_campaigns().test(campaign, common.userids(to, "--to"), _fields(field)))
+    users = common.userids(to, "--to") if to else []
+    job = asyncio.run(_campaigns().test(campaign, users, _fields(field)))
     enqueue(job)
 
 

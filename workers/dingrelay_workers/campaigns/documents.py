@@ -407,6 +407,7 @@ class RejectRequest(Document):
 class TestRequest(Document):
     """The recipients of a campaign's test."""
 
-    users: Annotated[list[UserId], Field(min_length=1, max_length=100)]
+    users: Annotated[list[UserId], Field(max_length=5, default_factory=list[UserId])]
+    """Writers or reviewers of it; without them the person who asks."""
     fields: Annotated[dict[str, str], Field(max_length=100, default_factory=dict[str, str])]
     """Values of the message's fields; without them it is that of the first recipient."""

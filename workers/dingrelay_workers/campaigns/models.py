@@ -104,6 +104,7 @@ class CampaignRow(Base):
         failed: people whose call was refused, or whose outcome is unknown.
         calls: calls that DingTalk took.
         writers: all who have changed it: none of them may approve it; None of one of 0.2.0.
+        testers: people who got a test of it.
         recent_people: of the latest people whose outcome is known, how many there are; see
             `pace.Latest`.
         recent_failed: how many of these failed.
@@ -116,7 +117,7 @@ class CampaignRow(Base):
     __tablename__ = "campaigns"
     __people__ = PersonColumns(
         user="created_by updated_by",
-        users="writers",
+        users="writers testers",
         within={"named": ("absent", "skipped.*.users")},
         about="content file file_name",
         others="id app name state reason message quiet sender people_digest checked trace lease",
@@ -168,6 +169,7 @@ class CampaignRow(Base):
     lease: Mapped[str | None] = mapped_column(String(36))
     lease_at: Mapped[int | None] = mapped_column(BigInteger)
     admitted_at: Mapped[datetime | None] = mapped_column(Utc)
+    testers: Mapped[list[str] | None] = mapped_column(JSON)
 
     @property
     def stage(self) -> CampaignStage:

@@ -281,8 +281,9 @@ async def delete_campaign(call: HttpCall) -> None:
 async def test_campaign(call: HttpCall) -> web.Response:
     """Send a campaign's message to testers, now.
 
-    Its title and text begin with 【测试】, so a tester who is a recipient gets the real one, too; a picture, a file or
-    a voice message can't be marked, and such a tester is left out of the campaign that day.
+    Testers are its writers and the reviewers, five in all. Its title and text begin with 【测试】, so a tester who is a
+    recipient gets the real one, too; a picture, a file or a voice message can't be marked: it goes to the key's owner only,
+    who is left out of the campaign that day.
     """
     asked = TestRequest.parse(call.body, strict=True)
     async with found_campaign(call, changed=True) as (campaigns, campaign):

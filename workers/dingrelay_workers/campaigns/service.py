@@ -36,7 +36,7 @@ from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.audit.models import AuditRow
-from dingrelay_workers.campaigns import estimate, notices, removal, review, sources
+from dingrelay_workers.campaigns import estimate, notices, removal, review, sources, testers
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.estimate import Month
@@ -307,11 +307,11 @@ class CampaignService:
         fields: Mapping[str, str] | None,
         once: str | None = None,
     ) -> Contract:
-        """The job that sends its message to testers, which is enqueued now: the audit says so."""
+        """The job that sends its message to testers, or to the person who acts, which is enqueued now: the audit says so."""
+        to = testers.named_or_self(self._settings, users)
         async with self._opened() as store:
-            job = await FollowUp(store).test(campaign, users, fields, once)
-        after = {"people": len(users)}
-        await self._audit.note("test", "campaign", [campaign], app=job.app, after=after)
+            job, marked = await FollowUp(store).test(campaign, to, fields, once)
+            await testers.admit(self._settings, store.database, campaign, to, marked=marked)
         return job
 
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:

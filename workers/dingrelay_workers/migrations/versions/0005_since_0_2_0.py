@@ -81,6 +81,7 @@ def _campaigns() -> None:
     op.add_column("campaigns", sa.Column("lease", sa.String(36)))
     op.add_column("campaigns", sa.Column("lease_at", sa.BigInteger))
     op.add_column("campaigns", sa.Column("admitted_at", MOMENT))
+    op.add_column("campaigns", sa.Column("testers", sa.JSON))
     op.execute(sa.text("update campaigns set admitted_at = started_at"))
     op.add_column("campaign_chunks", sa.Column("unread_users", sa.Text))
     kept = sa.text("unread_users is not null")

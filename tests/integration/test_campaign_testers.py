@@ -1,0 +1,93 @@
+"""A test of a campaign goes to its writers and reviewers, and is no broadcast; on each database."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from campaigns import put
+from dingrelay_producers.actor import ACTOR, Actor
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.message_send import MessageSend
+from dingrelay_workers.audit.models import AuditRow
+from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.database.database import Database
+from rows import all_of
+
+Service = Callable[..., CampaignService]
+
+
+@pytest.fixture
+def service(valkey_url: str, database_url: str, database: Database) -> Service:
+    def of(*reviewers: str) -> CampaignService:
+        campaigns = {"reviewers": reviewers, "shell_users": {"alice@host": "ann"}}
+        on = {"redis_url": valkey_url, "database_url": database_url}
+        return CampaignService(Settings.load(env="test", campaigns=campaigns, **on))
+
+    return of
+
+
+async def draft(database: Database, **fields: Any) -> str:
+    return await put(database, state=State.DRAFT, writers=["ann", "bob"], **fields)
+
+
+async def send(campaigns: CampaignService, campaign: str, *users: str) -> MessageSend:
+    job = await campaigns.test(campaign, users, None)
+    assert isinstance(job, MessageSend)
+    return job
+
+
+def act(person: str) -> None:
+    ACTOR.set(Actor("console", person, person=person))
+
+
+async def test_testers_are_writers_and_reviewers(database: Database, service: Service) -> None:
+    act("cho")
+    campaigns, campaign = service("rev"), await draft(database)
+    job = await send(campaigns, campaign, "ann", "rev", "cho")
+    assert job.wire()["to"] == {"users": ["ann", "rev", "cho"]}
+    with pytest.raises(ContractError, match="users: u1 is neither a writer nor a reviewer"):
+        await send(campaigns, campaign, "ann", "u1")
+    assert (await send(campaigns, campaign)).wire()["to"] == {"users": ["cho"]}
+    audited = [row["after"] for row in await all_of(database, AuditRow) if row["action"] == "test"]
+    assert audited == [{"people": 3}, {"people": 1}]
+
+
+async def test_a_campaign_has_five_testers_in_all(database: Database, service: Service) -> None:
+    act("cho")
+    reviewers = [f"rev{number}" for number in range(9)]
+    campaigns, campaign = service(*reviewers), await draft(database)
+    for number in range(4):
+        await send(campaigns, campaign, f"rev{number}")
+    await send(campaigns, campaign, "rev3", "cho")
+    with pytest.raises(ContractError, match="5 people at most get tests of a campaign: rev0, rev1"):
+        await send(campaigns, campaign, "rev4")
+    await send(campaigns, campaign, "rev0")
+    await send(campaigns, await draft(database), "rev4")
+
+
+async def test_what_bears_no_mark_goes_to_oneself_only(
+    database: Database, service: Service
+) -> None:
+    act("ann")
+    full = {"msgtype": "text", "text": {"content": "x" * 5_000}}
+    for message in ({"msgtype": "file", "file": {"media_id": "@x"}}, full):
+        campaigns, campaign = service("rev"), await draft(database, message=message)
+        for users in (["rev"], ["ann", "rev"]):
+            with pytest.raises(ContractError, match="goes to oneself only"):
+                await send(campaigns, campaign, *users)
+        assert (await send(campaigns, campaign)).wire()["message"] == message
+
+
+async def test_oneself_is_a_person(database: Database, service: Service) -> None:
+    campaigns, campaign = service(), await draft(database)
+    for unknown in (Actor("http", "drk_aaaaaaaaaaaa"), Actor("cli", "root@host")):
+        ACTOR.set(unknown)
+        with pytest.raises(ContractError, match=f"not known which person {unknown.id} is"):
+            await send(campaigns, campaign)
+        assert (await send(campaigns, campaign, "bob")).wire()["to"] == {"users": ["bob"]}
+    for person in (Actor("http", "drk_aaaaaaaaaaaa", person="cho"), Actor("cli", "alice@host")):
+        ACTOR.set(person)
+        await send(campaigns, campaign)
