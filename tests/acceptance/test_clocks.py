@@ -1,12 +1,14 @@
 """Machines whose clocks are wrong: what processes compare they take from Redis' clock."""
 
 import asyncio
+import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from acceptance.fleet import Fleet, settings_of
 from conftest import wait_until
@@ -59,6 +61,17 @@ def test_notices_are_signed_with_a_time_that_receivers_accept(
         verified(request, secret)
         age = datetime.now(UTC) - datetime.fromisoformat(request.document["timestamp"])
         assert abs(age) < timedelta(minutes=2)
+
+
+def test_a_command_writes_the_moments_of_redis(fleet: Fleet, valkey: Redis) -> None:
+    prepare(settings_of(fleet.env).database)
+    command = ("--json", "key", "create", "x", "--scope", "jobs:read", "--expires", "10m")
+    made = fleet.run(*command, **shifted(3_600))
+    assert made.returncode == 0, made.stderr
+    (key,) = json.loads(fleet.run("--json", "key", "list").stdout)
+    seconds, _ = valkey.time()
+    left = datetime.fromisoformat(key["expires_at"]).timestamp() - seconds
+    assert 0 < left <= 600
 
 
 @pytest.mark.parametrize("seconds", [3_600, -3_600])

@@ -179,7 +179,7 @@ def check_robot_message(
     if to.group is not None:
         names = groups[to.group].robots if to.group in groups else ()
     else:
-        names = [to.robot or ""]
+        names = (to.robot or "",)
     for name in names:
         if name not in robots:
             continue  # the workers may know it

@@ -79,9 +79,9 @@ def create(
         "owner": owner or None,
     }
     with errors_of_options(_OPTIONS, asked):
-        grant = KeyRequest.parse(asked).grant()
+        request = KeyRequest.parse(asked)
     _warn_of_unknown_apps(split(application))
-    made = asyncio.run(_ask(lambda keys: keys.create(grant)))
+    made = asyncio.run(_ask(lambda keys: keys.create(request.grant())))
     _show_once(made)
 
 
