@@ -10,7 +10,6 @@ import selectors
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, NamedTuple, Self
-from unittest.mock import patch
 
 from redis import Redis
 
@@ -21,13 +20,12 @@ from dingrelay_producers.store.scripts import Call, Script
 from dingrelay_tasks import ApiCall
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers import resources
 from dingrelay_workers.calls.tokens import Token
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.maintenance.scheduler import LEASE
-from dingrelay_workers.resources import Resources
+from dingrelay_workers.resources import Resources, Surroundings
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 EPOCH = 1_900_000_000
@@ -317,8 +315,13 @@ class SimulatedFleet:
         """One worker more."""
         redis = SimulatedRedis(self.server)
         publisher: Any = self
-        with patch.object(resources, "open_redis", return_value=redis):
-            made = Resources(self._settings, publisher, concurrency=self._concurrency)
+        connection: Any = redis
+        around = Surroundings(
+            worker=f"worker-{len(self.processes)}", open_redis=lambda settings: connection
+        )
+        made = Resources(
+            self._settings, publisher, concurrency=self._concurrency, surroundings=around
+        )
         anything: Any = made
         anything._transport = anything._tokens = self.dingtalk
         made.limiter = Limiter(

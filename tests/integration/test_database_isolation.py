@@ -2,7 +2,9 @@
 
 import asyncio
 import sqlite3
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from redis.asyncio import Redis
@@ -14,6 +16,7 @@ from conftest import wait_until_async
 from dingrelay_producers import Settings, State
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.campaigns.service import move
+from dingrelay_workers.database import database as database_module
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.jobs import outcome
@@ -106,3 +109,33 @@ async def test_failed_writes_cost_nothing(postgres_url: str, valkey_url: str, re
     _, claim = await running(redis, Records(redis, settings))
     led_to = outcome.of(raised.value, claim, settings, open_call=False)
     assert (led_to.state, led_to.attempts) == (State.RETRYING, 0)
+
+
+async def test_the_loop_does_not_stand_still_while_another_process_turns_a_file_to_wal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite refuses that at once then, whatever the timeout, and it is tried again after a pause."""
+    refusals = iter(range(3))
+
+    class Refusing(sqlite3.Cursor):
+        def execute(self, sql: str, *arguments: object) -> "Refusing":
+            if "journal_mode" in sql and next(refusals, None) is not None:
+                raise sqlite3.OperationalError("database is locked")
+            super().execute(sql, *arguments)
+            return self
+
+    class Connection(database_module._Connection):
+        def cursor(self, *_: object) -> Refusing:
+            return super().cursor(Refusing)
+
+    def blocks(seconds: float) -> None:
+        raise AssertionError(f"the loop stands still for {seconds} s")
+
+    calls = SimpleNamespace(monotonic=time.monotonic, sleep=blocks)
+    monkeypatch.setattr(database_module, "time", calls)
+    monkeypatch.setattr(database_module, "_Connection", Connection)
+    database = Database(f"sqlite:///{tmp_path / 'new.db'}")
+    async with database.read() as connection:
+        assert await connection.scalar(text("pragma journal_mode")) == "wal"
+    assert next(refusals, None) is None, "it was refused as often"
+    await database.dispose()

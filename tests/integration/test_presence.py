@@ -1,6 +1,6 @@
 """A worker that vanishes lets go of its jobs; one that lives never loses any."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -12,9 +12,11 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_workers.maintenance.presence import HELD, Presence, vanished
+from dingrelay_workers.maintenance.presence_thread import PresenceThread
 from dingrelay_workers.maintenance.scheduler import DueBatch, Schedule
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Records, Usage
+from flows import run_flow
 from jobs import a_wakeup, claimed, places, queued, run_out, running, server_time, several
 
 TIMEOUT = 0.6
@@ -41,12 +43,11 @@ async def counts_as_gone(redis: Redis, worker: str) -> None:
 
 
 @pytest.fixture
-def watcher(settings: Settings) -> Iterator[Presence]:
+async def watcher(settings: Settings) -> AsyncIterator[PresenceThread]:
     """A worker that watches the others."""
-    presence = Presence(settings, timeout=TIMEOUT, worker="watcher:1:a")
-    presence.start()
-    yield presence
-    presence.stop()
+    presence = Presence(timeout=TIMEOUT, worker="watcher:1:a")
+    async with PresenceThread(settings, presence) as thread:
+        yield thread
 
 
 @pytest.mark.usefixtures("watcher")
@@ -78,9 +79,7 @@ async def test_a_vanished_workers_wakeups_are_published(
     assert list(await places(redis, orphan)) == ["woken"]
     await several(redis, HELD + 1)
     await sign(redis, GONE, f"5 {TIMEOUT}")
-    presence = Presence(settings, timeout=TIMEOUT, worker="watcher:1:e")
-    presence.end_leases(GONE, f"5 {TIMEOUT}")
-    presence.stop()
+    await run_flow(redis, Presence(worker="watcher:1:e").end_leases(GONE, f"5 {TIMEOUT}"))
     due = await schedule.take_due("w", lease=60, most=4 * HELD)
     woken = {wakeup.id for wakeup in due.wakeups}
     assert len(due.wakeups) == len(woken) == HELD, "what it cannot have held stays as it is"
@@ -159,7 +158,9 @@ async def test_leases_of_one_millisecond_all_end(
     assert ended == 1
 
 
-async def test_sleepers_keep_their_job(redis: Redis, settings: Settings, watcher: Presence) -> None:
+async def test_sleepers_keep_their_job(
+    redis: Redis, settings: Settings, watcher: PresenceThread
+) -> None:
     asleep = Records(redis, settings, worker="asleep:1:c")
     draft, claim = await running(redis, asleep)
     await sign(redis, "asleep:1:c", f"5 {TIMEOUT}")
@@ -176,34 +177,31 @@ async def test_a_late_sign_saves_the_worker(redis: Redis, settings: Settings) ->
     draft, _ = await running(redis, records)
     await sign(redis, "late:1:d", "6 1")
     # What this one knows of the other is a sign that is not the latest any more.
-    presence = Presence(settings, timeout=TIMEOUT, worker="watcher:1:e")
-    presence.end_leases("late:1:d", "5 1")
-    presence.stop()
+    await run_flow(redis, Presence(worker="watcher:1:e").end_leases("late:1:d", "5 1"))
     assert await redis.hget(keys.PRESENCE, "late:1:d") == b"6 1"
     verdict, _, _ = await records.claim(a_wakeup(draft))
     assert verdict == "busy"
 
 
-async def test_a_wrong_entry_blocks_no_sign(redis: Redis, settings: Settings) -> None:
+async def test_a_wrong_entry_blocks_no_sign(redis: Redis) -> None:
     await redis.hset(keys.PRESENCE, mapping={b"\xff": b"\xfe", "odd": "5 nan", "none": ""})
     await redis.pexpire(keys.PRESENCE, 60_000)
-    presence = Presence(settings, timeout=TIMEOUT, worker="lives:1:g")
+    presence = Presence(timeout=TIMEOUT, worker="lives:1:g")
     for beat in (b"1", b"2"):
-        presence.beat()
+        await run_flow(redis, presence.beat())
         sign = await redis.hget(keys.PRESENCE, "lives:1:g")
         assert sign.startswith(beat)
-    presence.stop()
+    assert await redis.pttl(keys.PRESENCE) > 60_000
 
 
 async def test_a_stopped_worker_is_not_awaited(redis: Redis, settings: Settings) -> None:
-    presence = Presence(settings, timeout=TIMEOUT, worker="stops:1:f")
-    presence.start()
+    presence = Presence(timeout=TIMEOUT, worker="stops:1:f")
 
     async def known() -> bool:
         return bool(await redis.hexists(keys.PRESENCE, "stops:1:f"))
 
-    await wait_until_async(known, what="it gave a sign")
-    presence.stop()
+    async with PresenceThread(settings, presence):
+        await wait_until_async(known, what="it gave a sign")
     assert not await known()
 
 

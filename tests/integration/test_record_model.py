@@ -29,6 +29,7 @@ from dingrelay_producers.store.states import ENDS
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Claim, Records, Usage
+from flows import run_flow
 from jobs import a_draft, a_wakeup, ahead, server_time
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Lives(RuleBasedStateMachine):
         self.settings = Settings.load(env="test", redis_url=self.url, record_ttl=TTL)
         self.workers = [Records(self.shared, self.settings, worker=name) for name in WORKERS]
         self.schedule = Schedule(self.shared, self.settings)
-        self.presence = Presence(self.settings, worker="watcher")
+        self.presence = Presence(worker="watcher")
         self.drafts: dict[str, Draft] = {}
         self.bare: set[str] = set()
         """Jobs that came as messages of another client."""
@@ -70,7 +71,6 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.redis.flushall()
         self.redis.close()
-        self.presence.stop()
         self.run(self.shared.aclose())
         self.loop.close()
 
@@ -260,7 +260,7 @@ class Lives(RuleBasedStateMachine):
     def worker_vanishes(self, name: str) -> None:
         self.redis.hset(keys.PRESENCE, name, "1 6")
         self.redis.pexpire(keys.PRESENCE, 60_000)
-        self.presence.end_leases(name, "1 6")
+        self.run(run_flow(self.shared, self.presence.end_leases(name, "1 6")))
         for _, claim in self.claims:
             fields = self.fields(claim.id)
             if fields.get("state") == State.RUNNING and fields["owner"].startswith(f"{name}/"):

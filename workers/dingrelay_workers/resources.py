@@ -7,12 +7,14 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
@@ -41,6 +43,7 @@ from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import ParkedJobs
 from dingrelay_workers.maintenance.leader import NOTICES, WORK, Leader
 from dingrelay_workers.maintenance.presence import Deadlines, Leases, Presence
+from dingrelay_workers.maintenance.presence_thread import PresenceThread
 from dingrelay_workers.maintenance.scheduler import Schedule, Scheduler
 from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE
 from dingrelay_workers.minutes import MINUTES
@@ -81,6 +84,28 @@ RESTART_PAUSE = 1.0
 log = get_logger("dingrelay.resources")
 
 
+def process_name() -> str:
+    """A name for this process that no other one has, as it owns jobs."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The name of a worker and its connections. Several workers of one process have each their own.
+
+    Attributes:
+        worker: its name, as it owns jobs.
+        open_redis: opens Redis.
+        connector: opens the connections to DingTalk; by TCP if there is none.
+        heartbeat: runs the heartbeats while its block does.
+    """
+
+    worker: str = field(default_factory=process_name)
+    open_redis: Callable[[Settings], Redis] = open_redis
+    connector: aiohttp.BaseConnector | None = None
+    heartbeat: Callable[[Settings, Presence], AbstractAsyncContextManager[object]] = PresenceThread
+
+
 class Resources:
     """The parts of one worker process. Use as an async context, on one event loop.
 
@@ -91,6 +116,7 @@ class Resources:
         queues: the queues that the process serves; with none it neither schedules nor renews
             leases, nor sends heartbeats.
         consumed: returns those that it takes messages from just now; all if not given.
+        surroundings: those of a process of its own if not given.
     """
 
     def __init__(
@@ -101,11 +127,13 @@ class Resources:
         concurrency: int = 8,
         queues: Sequence[str] = (),
         consumed: Callable[[], Sequence[str]] | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
+        around = surroundings or Surroundings()
         self.settings = settings
         self.apps = CurrentApps(settings)
-        self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self.redis = open_redis(settings)
+        self.worker = around.worker
+        self.redis = around.open_redis(settings)
         self.redis_retry = RedisRetry()
         self.revocations = Revocations(self.redis, settings, self.redis_retry)
         self.records = Records(
@@ -130,13 +158,15 @@ class Resources:
         parked = ParkedJobs(self.redis, self.rules)
         self.scheduler = Scheduler(self.schedule, parked, publisher, worker=self.worker)
         self.leader, self.webhook_leader = self._leaders(publisher)
-        self.presence = Presence(settings, worker=self.worker)
+        self.presence = Presence(worker=self.worker)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
         self._end = math.inf
         self._publisher = publisher
         self._concurrency = concurrency
         self._queues = queues
+        self._connector = around.connector
+        self._heartbeat = around.heartbeat(settings, self.presence)
         self._consumed = consumed or (lambda: queues)
         self._background: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -162,7 +192,7 @@ class Resources:
         return Leader(redis, WORK, work), Leader(redis, NOTICES, [notices])
 
     async def __aenter__(self) -> Self:
-        self._session = Transport.open_session(self.settings)
+        self._session = Transport.open_session(self.settings, self._connector)
         classifier = Classifier(self.settings.codes, on_unknown=_warn_of_unknown_code)
         self._transport = Transport(self._session, classifier, self.settings, self.clock)
         self._tokens = Tokens(
@@ -175,7 +205,7 @@ class Resources:
         )
         self._start(partial(clock.CLOCK.follow, self.redis))
         if self._queues:
-            self.presence.start()
+            await self._heartbeat.__aenter__()
             self._start(self.leases.keep, self.scheduler.run)
             self._start(self._serve, self._end_outages, self._publish_rules)
         if self.apps.has_files:
@@ -195,7 +225,7 @@ class Resources:
         self.drain()
         await _end(self._background)
         if self._queues:
-            await asyncio.to_thread(self.presence.stop)
+            await self._heartbeat.__aexit__(None, None, None)
         try:
             async with asyncio.timeout(FAREWELL):
                 await self.scheduler.stop()

@@ -3,7 +3,15 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Generator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Generator,
+    Iterator,
+    Sequence,
+)
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
@@ -511,28 +519,38 @@ def _engine(
     open_by = {"async_creator_fn": threads.connect}
     engine = create_async_engine(url, connect_args={**SQLITE_ARGUMENTS, **open_by}, **POOL)
 
-    def prepare(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        _prepare(connection, busy_timeout_ms)
+    def prepare(connection: Any, entry: ConnectionPoolEntry) -> None:
+        def pause() -> None:
+            # The event comes on the loop, which must not stand still.
+            connection.run_async(_pause)
+
+        _prepare(connection, busy_timeout_ms, pause)
 
     event.listen(engine.sync_engine, "connect", prepare)
     return engine
 
 
+async def _pause(_: object) -> None:
+    await asyncio.sleep(TURN_PAUSE)
+
+
 def prepare_sqlite(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
     """Patient writers, readers beside a writer, and foreign keys."""
-    _prepare(connection, BUSY_TIMEOUT_MS)
+    _prepare(connection, BUSY_TIMEOUT_MS, lambda: time.sleep(TURN_PAUSE))
 
 
-def _prepare(connection: DBAPIConnection, busy_timeout_ms: int) -> None:
+def _prepare(
+    connection: DBAPIConnection, busy_timeout_ms: int, pause: Callable[[], object]
+) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
-    _turn_to_wal(cursor, busy_timeout_ms)
+    _turn_to_wal(cursor, busy_timeout_ms, pause)
     for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _turn_to_wal(cursor: DBAPICursor, busy_timeout_ms: int) -> None:
+def _turn_to_wal(cursor: DBAPICursor, busy_timeout_ms: int, pause: Callable[[], object]) -> None:
     """Let readers read beside a writer.
 
     Of processes that open a new database at once, one turns it; SQLite does not let the others
@@ -545,6 +563,6 @@ def _turn_to_wal(cursor: DBAPICursor, busy_timeout_ms: int) -> None:
         except sqlite3.OperationalError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(TURN_PAUSE)
+            pause()
         else:
             return

@@ -230,10 +230,12 @@ class Transport:
         self._proxies = {dialect: proxy_for(url) for dialect, url in self._hosts.items()}
 
     @staticmethod
-    def open_session(settings: Settings) -> aiohttp.ClientSession:
-        """The connections of one worker process."""
+    def open_session(
+        settings: Settings, connector: aiohttp.BaseConnector | None = None
+    ) -> aiohttp.ClientSession:
+        """The connections of one worker process; by TCP unless there is another connector."""
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            connector=connector or aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
             timeout=aiohttp.ClientTimeout(
                 total=settings.call_timeout, sock_connect=CONNECT_TIMEOUT
             ),

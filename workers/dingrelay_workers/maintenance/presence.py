@@ -1,32 +1,27 @@
 """Detects workers that are gone: each sends heartbeats, and one without any is gone.
 
-A job's lease would show it too, but three times as late. The heartbeats come from a thread of their
-own, so that a busy event loop is not taken for a dead process. `Leases` renews those of the jobs that run, `Deadlines` ends
+A job's lease would show it too, but three times as late. `Leases` renews those of the jobs that run, `Deadlines` ends
 those that run for too long.
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from typing import Any
 from weakref import WeakSet
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys, scripts
-from dingrelay_producers.store.connections import open_sync
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import transition
-from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.scripts import Call, Script
 from dingrelay_workers import minutes
 from dingrelay_workers.metrics import RUNNING
 from dingrelay_workers.store.records import Claim, Records
 
+_SIGN = Script.load("dingrelay_workers.maintenance", "sign")
 _VANISHED = transition("dingrelay_workers.maintenance", "vanished")
 
 TIMEOUT = 6.0
@@ -83,97 +78,55 @@ class Watch:
 
 
 class Presence:
-    """Gives this process's signs of life, and ends the leases of workers that give none.
+    """Writes this worker's signs of life, and ends the leases of workers that give none.
+
+    It does no I/O: each step is a generator that yields calls of scripts and receives their answers, so that a
+    thread runs it (`PresenceThread`) as well as an event loop.
 
     Args:
-        settings: where Redis is.
         worker: this process, as it owns jobs.
         timeout: seconds that a worker may be silent.
+
+    Attributes:
+        period: seconds between two signs.
     """
 
-    def __init__(self, settings: Settings, *, worker: str, timeout: float = TIMEOUT) -> None:
+    def __init__(self, *, worker: str, timeout: float = TIMEOUT) -> None:
+        self.period = timeout / SIGNS
         self._worker = worker
         self._timeout = timeout
-        self._period = self._timeout / SIGNS
-        self._watch = Watch(self._timeout)
+        self._watch = Watch(timeout)
         self._beats = 0
-        self._address = settings.redis_address
-        self._redis: Redis | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="dingrelay-presence", daemon=True)
 
-    def start(self) -> None:
-        """Give signs from now on."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """This process has released its jobs: its heartbeats are no longer needed."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if self._redis is not None:
-            with suppress(RedisError, OSError):  # others will find it gone
-                self._redis.hdel(keys.PRESENCE, self._worker)
-        self._disconnect()
-
-    def beat(self) -> None:
-        """Give one sign, and look at those of the others.
-
-        Raises:
-            RedisError: Redis could not be asked.
-        """
+    def beat(self) -> Generator[Call, Any, None]:
+        """Give one sign, and look at those of the others."""
         self._beats += 1
-        sign = f"{self._beats} {self._timeout}"
-        with self._connected().pipeline() as pipe:
-            pipe.hset(keys.PRESENCE, self._worker, sign)
-            pipe.pexpire(keys.PRESENCE, keys.PRESENCE_TTL_MS)
-            pipe.hgetall(keys.PRESENCE)
-            known: dict[bytes, bytes] = pipe.execute()[-1]
+        known: list[bytes] = yield self._signed(f"{self._beats} {self._timeout}")
         # Unparsable names are no workers, and must not keep this worker from sending heartbeats.
-        signs = {
-            name.decode(errors="replace"): last.decode(errors="replace")
-            for name, last in known.items()
-        }
+        texts = [text.decode(errors="replace") for text in known]
+        signs = dict(zip(texts[::2], texts[1::2], strict=True))
         for worker in self._watch.look(signs, time.monotonic()):
-            self.end_leases(worker, signs[worker])
+            yield from self.end_leases(worker, signs[worker])
 
-    def end_leases(self, worker: str, sign: str) -> None:
+    def end_leases(self, worker: str, sign: str) -> Generator[Call, Any, None]:
         """Free what a worker that is gone ran and held, unless it has given another sign since."""
-        start, leases = scripts.run(self._connected(), vanished(worker, sign))
-        ended = leases
+        start, ended = yield vanished(worker, sign)
         while start > 0:
-            start, leases = scripts.run(self._connected(), vanished(worker, sign, start))
+            start, leases = yield vanished(worker, sign, start)
             ended += leases
         if start == 0:
             log.warning("worker_vanished", worker=worker, jobs=ended)
 
-    def _connected(self) -> Redis:
-        """Redis by one connection, whose loss is noted: Redis may have been away."""
-        if self._redis is None:
-            self._redis = open_sync(
-                self._address,
-                single=True,
-                socket_timeout=2 * self._period,
-                socket_connect_timeout=2 * self._period,
-                retry=Retry(NoBackoff(), 0),
-            )
-        return self._redis
+    def leave(self) -> Generator[Call, Any, None]:
+        """This process has released its jobs: it is not to be found gone."""
+        yield self._signed("")
 
-    def _disconnect(self) -> None:
-        redis, self._redis = self._redis, None
-        if redis is not None:
-            redis.close()
+    def interrupt(self) -> None:
+        """Redis could not be reached."""
+        self._watch.interrupt()
 
-    def _live(self) -> None:
-        while True:
-            try:
-                self.beat()
-            except (RedisError, OSError) as error:
-                self._watch.interrupt()
-                self._disconnect()
-                log.debug("presence_write_failed", reason=type(error).__name__)
-            if self._stopping.wait(self._period):
-                return
+    def _signed(self, sign: str) -> Call:
+        return _SIGN.call([keys.PRESENCE], [self._worker, sign, keys.PRESENCE_TTL_MS])
 
 
 def vanished(worker: str, sign: str, start: int = 0, count: int = AT_ONCE) -> Call:
