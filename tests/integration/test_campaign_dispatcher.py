@@ -30,6 +30,7 @@ from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
 from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
+from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.review import digest_of
 from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
@@ -408,6 +409,30 @@ async def test_cancel_counts_the_rest_as_cancelled(fleet: Fleet) -> None:
     assert errors[:2] == [None, None]
     assert {error["class"] for error in errors[2:]} == {"cancelled"}
     assert await fleet.jobs() == 0
+
+
+async def test_a_cancellation_writes_one_row_and_the_leader_ends_the_chunks_in_slices(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dingrelay_workers.database.database.CHUNK", 10)
+    monkeypatch.setattr("dingrelay_workers.campaigns.dispatcher.CANCELLING", 0.0)
+    campaign, dispatcher = await fleet.put(people=60), await fleet.dispatcher()
+    await fleet.move(campaign, "cancel")
+    states = [chunk.state for chunk in await fleet.chunks(campaign)]
+    assert states == ["pending"] * 30
+    report = Report(fleet.database)
+    for settled in (0, 10, 20, 30):
+        assert (await fleet.row(campaign)).settled == settled
+        # All this time its people count as cancelled in every view.
+        found = await report.summary(campaign)
+        assert (found.outcomes["cancelled"], found.outcomes["pending"]) == (60, 0)
+        [reason] = found.reasons
+        assert (reason.outcome, reason.people) == ("cancelled", 60)
+        [page] = [page async for page in report.results(campaign, "cancelled")]
+        assert len({each.userid for each in page}) == 60
+        assert [page async for page in report.results(campaign, "pending")] == []
+        await dispatcher.tick()
+    assert await dispatcher.tick() is None
 
 
 @pytest.mark.parametrize("name", ["quota", "outage", "settings"])

@@ -1,5 +1,6 @@
 """Drafts of campaigns: saved half-filled, by several editors; and people that they would not reach, on each database."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,11 +33,13 @@ from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.sources import LARGEST_FILE
 from dingrelay_workers.campaigns.store import Check
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import sync_engine, upgrade
 from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage
 from jobs import claimed, queued
 from organisations import organise
 from rows import change, count
+from tables import prepare_released
 
 
 @pytest.fixture
@@ -154,6 +157,7 @@ async def organisation(database: Database) -> None:
 
 
 DAY = timedelta(days=1)
+OLD = "0" * 36
 TEXT = {"msgtype": "text", "text": {"content": "{姓名}，明天放假"}}
 
 
@@ -256,8 +260,8 @@ async def test_a_correction_voids_the_approval_and_loses_no_one(
 async def test_a_copy_keeps_the_text_as_written_and_the_people(
     drafts: Drafts, campaigns: CampaignService, database: Database
 ) -> None:
-    text = {"msgtype": "text", "text": {"content": "写 {{姓名}} 的地方"}}
-    content = {"name": "party", "message": text, "departments": [3], "pasted": "a1"}
+    words = {"msgtype": "text", "text": {"content": "写 {{姓名}} 的地方"}}
+    content = {"name": "party", "message": words, "departments": [3], "pasted": "a1"}
     made = await drafts.create({**content, "start_at": "2026-12-24T09:00:00+08:00"}, "ann")
     put, _ = await drafts.put_file(made.id, 1, "x.csv", b"userid\nb1\n", "ann")
     await drafts.freeze(made.id, put.version, "ann")
@@ -276,8 +280,8 @@ async def test_a_campaign_made_in_one_request_is_changed_and_copied(
     drafts: Drafts, campaigns: CampaignService, database: Database, kept: bool
 ) -> None:
     """Campaigns of 0.2.0, and of people that no draft could name, have them in a file of userids."""
-    text = {"msgtype": "text", "text": {"content": "{{姓名}}"}}
-    plan: Any = {"name": "party", "message": text, "users": ["a1", "b1", "c1"]}
+    words = {"msgtype": "text", "text": {"content": "{{姓名}}"}}
+    plan: Any = {"name": "party", "message": words, "users": ["a1", "b1", "c1"]}
     if not kept:
         plan |= {"everyone": True, "without_users": ["c2"]}
     made = await campaigns.create(plan)
@@ -531,3 +535,44 @@ async def test_campaigns_that_run_already_take_their_time(
     found = await campaigns.preview(name)
     assert found.waiting_minutes == pytest.approx(205.8, abs=0.1)
     assert (found.ends_at - found.starts_at).total_seconds() / 60 == pytest.approx(205.8, abs=0.1)
+
+
+async def test_a_draft_of_0_2_0_is_ready(each_settings: Settings, database_url: str) -> None:
+    """Its word for what is created and not started; clients of 0.2.0 write it into the same tables afterwards."""
+    prepare_released(database_url)
+    await asyncio.to_thread(upgrade, database_url)
+    row = {
+        "id": OLD,
+        "app": "default",
+        "name": "old",
+        "state": "draft",
+        "message": json.dumps(PLAIN, ensure_ascii=False),
+        "created_at": "2026-11-30 12:00:00.000000",
+        "weight": 1,
+        "error_share": 0.1,
+        **dict.fromkeys(("reason", "quiet"), ""),
+        **dict.fromkeys(("recipients", "chunks"), 1),
+        **dict.fromkeys(("duplicates", "malformed", "settled", "calls"), 0),
+        **dict.fromkeys(("accepted", "left_out", "failed"), 0),
+    }
+    chunk = {"campaign": OLD, "number": 0, "state": "pending", "size": 1, "users": "u1"}
+    engine = sync_engine(database_url)
+    with engine.begin() as connection:
+        for table, values in (
+            ("campaigns", row),
+            ("campaign_chunks", {**chunk, "accepted": 0, "ambiguous": False}),
+        ):
+            literals = ", ".join(map(repr, values.values()))
+            connection.exec_driver_sql(
+                f"insert into {table} ({', '.join(values)}) values ({literals})"
+            )
+    engine.dispose()
+    database = Database(database_url)
+    drafts, campaigns = Drafts(each_settings, database), CampaignService(each_settings, database)
+    found = await campaigns.status(OLD)
+    assert (found.state, found.stage, found.version) == ("draft", "ready", 1)
+    copy = await drafts.copy(OLD, "ann")
+    assert (copy.content.message, copy.file_name) == (PLAIN, "userids.csv")
+    await campaigns.move(OLD, "start")
+    assert (await campaigns.status(OLD)).stage == "running"
+    await database.dispose()
