@@ -68,15 +68,11 @@ def test_a_draft_becomes_a_campaign(crm: Ask) -> None:
     assert check["first"][0]["message"]["text"]["content"] == "Ann, come!"
     assert crm("POST", f"{place}/start").status == 409
     assert crm("POST", f"{place}/freeze", {"version": 2}).status == 409
-    for _ in range(2):
-        frozen = crm("POST", f"{place}/freeze", {"version": 3})
+    for frozen in [crm("POST", f"{place}/freeze", {"version": 3}) for _ in range(2)]:
         assert (frozen.status, frozen.json["id"]) == (200, draft["id"])
         assert (frozen.json["stage"], frozen.json["sender"]) == ("ready", "crm")
-    assert frozen.json["preview"] == {
-        **check,
-        **frozen.json["preview"],
-        "absent": check["absent"],
-    }
+        preview = frozen.json["preview"]
+        assert preview == {**check, **preview, "absent": check["absent"]}
     assert crm("PATCH", place, {"version": 3, "rate": 9}).json["stage"] == "draft"
     assert crm("POST", f"{place}/freeze", {"version": 4}).json["stage"] == "ready"
     assert crm("POST", f"{place}/start").json["stage"] == "running"

@@ -120,13 +120,10 @@ class CampaignStore:
         spec = CampaignSpec.of(plan)
         plan, written = sources.kept(plan)
         names = list(dict.fromkeys(writers or [current_actor().id]))
-        row = {
-            **empty_row(campaign or str(uuid.uuid4()), written, names[0]),
-            "state": State.CREATING,
-            "writers": names,
-        }
+        claim = Claim(campaign or str(uuid.uuid4()), lease.new())
+        row = empty_row(claim.campaign, written, names[0])
+        row |= {"state": State.CREATING, "writers": names}
         async with self._gathered(spec, plan, progress, check) as (gathered, found):
-            claim = Claim(row["id"], lease.new())
             await self._insert(row, claim)
             try:
                 return await self._write(claim, spec, gathered, progress, found)
