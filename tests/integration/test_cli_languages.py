@@ -340,6 +340,8 @@ STEPS = [
     "campaign list",
     "campaign show {campaign}",
     "campaign start {campaign} --dry-run",
+    "campaign freeze {campaign}",
+    "campaign copy {campaign}",
     "campaign test {campaign} --to u3",
     "campaign review {campaign}",
     "campaign review {campaign} --reject 日期不对",
