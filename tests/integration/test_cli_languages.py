@@ -169,7 +169,8 @@ def faults(terminal: Terminal, printed: Printed, *, ids: Sequence[str] = ()) -> 
 
 
 CODES = {
-    *("approved", "draft", "enabled", "live", "ok", "paused", "pending", "permission", "test"),
+    *("approved", "draft", "enabled", "live", "ok", "paused", "pending", "permission"),
+    *("ready", "test"),
     *("crm", "hr", "one"),
 }
 """States and classes, which are the same in both languages, and names of ours."""
