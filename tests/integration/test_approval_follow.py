@@ -319,8 +319,9 @@ def states_of_hr(worker: OneWorker, store: Callable[[], ApprovalStore]) -> JobAp
     async def nothing(_: object) -> None:
         raise AssertionError("nothing is enqueued or woken")
 
-    settings = worker.executor.resources.settings
-    chosen: Any = {"settings": settings, "redis": worker.redis, "enqueue": nothing, "wake": nothing}
+    resources = worker.executor.resources
+    chosen: Any = {"settings": resources.settings, "clock": resources.clock}
+    chosen |= {"redis": worker.redis, "enqueue": nothing, "wake": nothing}
     return JobApprovalStates("hr", job_id="event-of-hr", sender="", store=store, **chosen)
 
 

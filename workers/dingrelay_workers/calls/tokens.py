@@ -210,6 +210,10 @@ class Tokens:
             await self._limiter.report(slot, error)
             await self._put(entry, "", 0)
             raise
+        if self._transport.clock:
+            # Shared before the token is: so no worker that gets it has to read the clock itself.
+            with suppress(RedisError, OSError):
+                await self._transport.clock.ahead()
         generation = await self._put(entry, value, validity)
         await self._limiter.report(slot)
         with suppress(RedisError, OSError):  # the token is good all the same

@@ -135,21 +135,16 @@ class DingTalkClock:
         return moment_of(shared.now + gone + (shared.ahead or 0))
 
     async def _current(self) -> _Shared:
-        shared, own = self._shared, self._own()
-        unshared = own is not None and own.at > self._shared_reading
-        first = unshared and shared is not None and shared.ahead is None
-        if shared is None or first or time.monotonic() - shared.came > EVERY:
-            shared = self._shared = await self._exchanged(own if unshared else None)
+        shared = self._shared
+        if shared is None or shared.ahead is None or time.monotonic() - shared.came > EVERY:
+            shared = self._shared = await self._exchanged()
         return shared
 
-    def _own(self) -> _Reading | None:
-        """The reading of this process: that of the host whose clock is behind."""
-        return min(self._readings.values(), key=lambda reading: reading.low, default=None)
-
-    async def _exchanged(self, own: _Reading | None) -> _Shared:
-        """Read the fleet's offset, and share a reading of this process."""
+    async def _exchanged(self) -> _Shared:
+        """Read the fleet's offset, and share what this process has read since it last did."""
         shared = await self._run()
-        if own is None:
+        own = min(self._readings.values(), key=lambda reading: reading.low, default=None)
+        if own is None or own.at <= self._shared_reading:
             return shared
         self._shared_reading = own.at
         # Redis made its answer between the moments at which it was asked and came.
