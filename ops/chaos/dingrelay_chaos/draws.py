@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dingrelay_chaos import dingtalk, operations
+from dingrelay_chaos import broker, dingtalk, operations
 from dingrelay_chaos.operations import Approve, Broadcast, Operation, Post, Rows, Send, Sync
 from dingrelay_chaos.subscribers import FIRST
 
@@ -132,6 +132,24 @@ def _equal_content(of: Drawing) -> Operation:
 def _later(of: Drawing) -> Operation:
     send_in = round(of.rng.uniform(0.5, max(1.0, min(20.0, of.left))), 2)
     return of.send(f"稍后 {of.step}", of.users(3), send_in=send_in, lane=of.lane())
+
+
+def _countdown(of: Drawing) -> Operation:
+    send_in = round(of.rng.uniform(0.5, max(1.0, min(12.0, of.left))), 2)
+    lane, users = of.lane(), of.users(3)
+    return of.send(
+        f"倒计时 {of.step}", users, send_in=send_in, lane=lane, bare=True, countdown=True
+    )
+
+
+def _poison(of: Drawing) -> Operation:
+    text, lane = of.rng.choice(broker.POISON), of.lane()
+    return Operation(broker.publish_poison, text=text, lane=lane)
+
+
+def _queue(of: Drawing) -> Operation:
+    verb = of.rng.choice(("add_consumer", "cancel_consumer"))
+    return Operation(broker.command_queue, verb=verb, lane=of.lane())
 
 
 def _expiring(of: Drawing) -> Operation:
@@ -302,6 +320,10 @@ OPERATIONS: Mapping[str, tuple[float, Draw]] = {
     "same_key": (4, _same_key),
     "equal_content": (10, _equal_content),
     "bare": (4, lambda of: of.send(f"裸任务 {of.step}", of.users(3), bare=True)),
+    "countdown": (4, _countdown),
+    "poison": (3, _poison),
+    "queue_command": (4, _queue),
+    "other_app": (2, lambda _: Operation(broker.hold_elsewhere)),
     "http": (
         8,
         lambda of: of.send(f"网关 {of.step}", of.users(3), lane=of.lane(), http=True),

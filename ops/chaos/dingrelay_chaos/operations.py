@@ -100,6 +100,7 @@ class Send:
 
     Attributes:
         send_in: seconds from when it is asked for, as `expires_in` is.
+        countdown: `send_in` is Celery's countdown, and not in the job.
         addressed: recipients by something else than a userid: what, and who it is; once it is asked for, with
             the address between them.
     """
@@ -117,6 +118,7 @@ class Send:
     confirm: bool = False
     on_unknown: Literal["repeat", "stop"] = "repeat"
     bare: bool = False
+    countdown: bool = False
     http: bool = False
     same_as: int | None = None
     addressed: tuple[tuple[str, ...], ...] = ()
@@ -137,7 +139,7 @@ class Send:
             "message": {"msgtype": "text", "text": {"content": self.tag}},
             "lane": self.lane,
             "idempotency_key": self.key,
-            "send_at": _moment(self.send_in),
+            "send_at": None if self.countdown else _moment(self.send_in),
             "expires_at": _moment(self.expires_in),
             "allow_duplicate": self.allow_duplicate,
             "confirm": self.confirm,
@@ -153,7 +155,8 @@ def send(system: System, step: int, what: Send) -> None:
     if what.bare:
         # kombu raises what its transport does.
         with suppress(Exception):
-            request.job = system.send_bare("dingrelay.message-send", document)
+            countdown = what.send_in if what.countdown else None
+            request.job = system.send_bare("dingrelay.message-send", document, countdown)
             request.accepted = "yes"
     elif what.http:
         status, answer = system.gateway.post("/v1/messages", document, f"step-{step}")

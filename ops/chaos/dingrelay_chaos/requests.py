@@ -89,6 +89,10 @@ class Requests:
     absences: list[Absence] = field(default_factory=list[Absence])
     faults: list[FaultTime] = field(default_factory=list[FaultTime])
     errors: list[str] = field(default_factory=list[str])
+    poison: set[bytes] = field(default_factory=set[bytes])
+    """Texts that were put into queues and are no messages."""
+    held_elsewhere: dict[str, float] = field(default_factory=dict[str, float])
+    """Tag of a message that another Celery app holds → since when."""
 
     def of(self, kind: type[What]) -> list[Request[What]]:
         """The jobs that a kind of operation asked for."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
 
+from kombu.exceptions import KombuError
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -71,9 +72,13 @@ def _rest(system: System, last: list[str], seconds: float) -> None:
     resumed = float("-inf")
 
     def tend() -> None:
-        """Act as an operator after a bad hour: resume endpoints, and campaigns that paused."""
+        """Act as an operator after a bad hour: serve all lanes, resume endpoints and paused campaigns."""
         nonlocal resumed
         system.supervise()
+        # A worker that is just connecting misses a command.
+        for lane in system.cancelled_lanes:
+            with suppress(RedisError, OSError, KombuError):
+                system.command_queue("add_consumer", lane)
         for row in system.database.rows("select id from campaigns where state = 'paused'"):
             with suppress(DingrelayError):
                 system.client.campaign_ref(row["id"]).resume()
@@ -119,8 +124,7 @@ def _undelivered_events(system: System) -> str:
 def _queued(system: System) -> str:
     with system.valkey.connect() as redis:
         # Messages of bare clients whose worker was killed go back to their queue after a while.
-        lists = cast("list[bytes]", redis.zrange(keys.TAKEN, 0, -1))
-        taken: int = sum(redis.llen(each) for each in lists)
+        taken: int = sum(_size(redis, place) for place in _members(redis, keys.TAKEN))
         places = [keys.SCHEDULE, keys.RUNNING, *redis.scan_iter("dingrelay:woken:*")]
         jobs = {job for place in places for job in _members(redis, place)}
         # Those on the slow schedule of approvals are not waited for.
@@ -130,6 +134,11 @@ def _queued(system: System) -> str:
         if waiting or queued or taken:
             return f"{Counter(waiting)} wait, {queued} messages are in queues, {taken} are taken"
     return ""
+
+
+def _size(redis: Redis, place: str) -> int:
+    """How many messages a worker has marked, or a wait has moved."""
+    return redis.hlen(place) if redis.type(place) == b"hash" else redis.llen(place)
 
 
 def _open_campaigns(system: System) -> str:

@@ -53,6 +53,7 @@ class System:
 
     Attributes:
         marked_as_left: people who were marked as left at some time.
+        cancelled_lanes: lanes that workers were told to take nothing of.
         deleted: approvals that were deleted at DingTalk, or may be.
         addresses: person → kind of address → the address, whether or not they are there.
         organising: held by what changes the organisation.
@@ -80,6 +81,7 @@ class System:
         self.celery_events = CeleryEvents(self.valkey, folder / "celery_events.log")
         self.marked_as_left: set[str] = set()
         self.deleted: set[str] = set()
+        self.cancelled_lanes: set[str] = set()
         self.organising = threading.Lock()
         self.began = time.monotonic()
         self.began_at = time.time()
@@ -145,10 +147,19 @@ class System:
         """Seconds since the start of the schedule."""
         return round(time.monotonic() - self.began, 3)
 
-    def send_bare(self, task: str, job: dict[str, Any]) -> str:
+    def send_bare(self, task: str, job: dict[str, Any], countdown: float | None = None) -> str:
         """Enqueue a job by its task's name; the Celery task id."""
         queue = f"dingrelay.{job.get('lane', 'normal')}"
-        return str(self._celery.send_task(task, kwargs={"job": job}, queue=queue, retry=False).id)
+        sent = self._celery.send_task(
+            task, kwargs={"job": job}, queue=queue, countdown=countdown, retry=False
+        )
+        return str(sent.id)
+
+    def command_queue(self, verb: str, lane: str) -> None:
+        """Have all workers take messages of a lane (``add_consumer``), or no longer (``cancel_consumer``)."""
+        if verb == "cancel_consumer":
+            self.cancelled_lanes.add(lane)
+        getattr(self._celery.control, verb)(f"dingrelay.{lane}")
 
     def mend(self) -> None:
         """End all faults, and let every program run."""

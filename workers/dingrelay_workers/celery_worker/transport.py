@@ -6,7 +6,7 @@ by its own transport any Celery client writes to the same lists.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
@@ -122,7 +122,6 @@ class _Taking:
         self._waits: dict[str, QueueWait] = {}
         # Whether messages may wait: unknown at first.
         self._more = True
-        self._pausing = False
         self._silent = False
         self._renew_at = self._take_at = self._wait_at = self._old_at = self._priorities_at = 0.0
         super().__init__(*args, **options)
@@ -147,9 +146,9 @@ class _Taking:
         if not queues:
             return
         while self._more and (room := self._room()):
-            if room < ENOUGH and now < self._take_at:
-                self._pause()
-                return
+            if room < ENOUGH:
+                # A timer would be late: the loop has decided by now for how long it waits.
+                sleep(max(0.0, self._take_at - monotonic()))
             self._more = self._take(queues, room)
             self._take_at = monotonic() + PAUSE
         if self._room() and now >= self._wait_at:
@@ -228,17 +227,6 @@ class _Taking:
         for taken in messages:
             self._deliver(taken)
         return len(messages) == room
-
-    def _pause(self) -> None:
-        """Have `fill` called again when more places may be free."""
-
-        def end() -> None:
-            self._pausing = False
-            self._take_at = 0.0
-
-        if not self._pausing:
-            self._pausing = True
-            self._hub.call_later(PAUSE, end)
 
     def _deliver(self, taken: Taken) -> None:
         """Hand a message out; a text that can't be opened is refused, whatever is wrong with it."""

@@ -5,6 +5,7 @@ from typing import cast
 
 from redis import Redis
 
+from dingrelay_chaos.broker import OTHER_QUEUE
 from dingrelay_chaos.dingtalk import APP_SECRET
 from dingrelay_chaos.evidence import Evidence, Finding
 from dingrelay_chaos.settling import QUEUES
@@ -27,11 +28,26 @@ def violations(evidence: Evidence) -> Iterator[Finding]:
         yield from _keys(redis)
         secrets = [APP_SECRET, *evidence.snapshot.tokens]
         yield from _secrets(evidence, redis, secrets)
+        yield from _others(evidence, redis)
     for worker in evidence.system.workers:
         if len(worker.memory) > 10:
             first, last = worker.memory[5], worker.memory[-1]
             if last > max(MEMORY_LEAST, first * MEMORY_FACTOR):
                 yield f"{worker.name} grew from {first} to {last} bytes", ""
+
+
+def _others(evidence: Evidence, redis: Redis) -> Iterator[Finding]:
+    """Messages of another Celery app are its own, and no message is taken for a text that is none."""
+    if redis.exists(OTHER_QUEUE):
+        yield "messages that another Celery app holds were put back", ""
+    for tag, since in evidence.requests.held_elsewhere.items():
+        lost = evidence.lost_between(since, float("inf"))
+        if not redis.hexists("unacked", tag) and not lost:
+            yield f"{tag}, which another Celery app holds, is gone", ""
+    poison = {text[: keys.REFUSED_BYTES] for text in evidence.requests.poison}
+    for entry in cast("list[bytes]", redis.lrange(keys.REFUSED, 0, -1)):
+        if entry.split(b"\n", 1)[1] not in poison:
+            yield f"a message was refused: {entry[:200]!r}", ""
 
 
 def _keys(redis: Redis) -> Iterator[Finding]:
