@@ -568,6 +568,28 @@ async def test_campaigns_of_a_writer_within_a_day_count_as_one(fleet: Fleet) -> 
     assert await stage("ann") == State.RUNNING
 
 
+async def test_ended_campaigns_are_deleted_after_their_time(fleet: Fleet) -> None:
+    fleet.rule = CampaignSettings(keep_days=30)
+    long_ago, lately = NOON - timedelta(days=31), NOON - timedelta(days=29)
+    for state in (State.DONE, State.CANCELLED):
+        await fleet.put(state=state, ended_at=long_ago)
+    stay = {
+        await fleet.put(state=State.DONE, ended_at=lately),
+        await fleet.put(state=State.PAUSED, ended_at=None, created_at=long_ago),
+    }
+    dispatcher = await fleet.dispatcher()
+    while await removable(fleet):
+        await dispatcher.tick()
+    assert await rows.count(fleet.database, CampaignRow) == len(stay)
+    for campaign in stay:
+        assert len(await fleet.chunks(campaign)) == 2
+
+
+async def removable(fleet: Fleet) -> bool:
+    """Whether more than two campaigns are there, hidden or not."""
+    return await rows.count(fleet.database, CampaignRow) > 2
+
+
 async def campaigns_in(fleet: Fleet, state: State) -> list[str]:
     async with fleet.database.read() as connection:
         return list(

@@ -206,6 +206,43 @@ def test_keys_approve_what_other_keys_wrote(
     assert [row["action"] for row in jobs] == actions
 
 
+def test_a_key_that_approves_sees_what_was_submitted_in_its_apps(
+    settings: Settings, redis: Redis, sqlite_url: str
+) -> None:
+    scopes = frozenset({"campaigns:read", "campaigns:approve"})
+    writer = Grant(name="crm", sender="crm", scopes=frozenset({"*"}), owner="ann")
+    grants = [
+        writer,
+        Grant(name="reviewer", sender="reviewer", scopes=scopes, owner="bob"),
+        Grant(name="reader", sender="reader", scopes=frozenset({"campaigns:read"})),
+        Grant(name="hr", sender="hr", apps=frozenset({"hr"}), scopes=scopes, owner="cho"),
+    ]
+    on = {"redis_url": settings.redis_url, "database_url": sqlite_url}
+    reviewed = Settings.load(env="test", campaigns={"approve": "always"}, **on)
+    keys = stored_keys(reviewed, grants)
+    with gateway_thread(reviewed, Services(reviewed)) as gateway:
+
+        def ask(key: str, path: str, method: str = "GET", body: object = None) -> Reply:
+            return gateway.ask(method, f"/v1/campaigns{path}", body, key=keys[key])
+
+        def listed(key: str) -> list[str]:
+            return [each["id"] for each in ask(key, "").json["campaigns"]]
+
+        plan = {"name": "n", "message": TEXT, "users": ["u1", "u2"]}
+        campaign, other = (ask("crm", "", "POST", plan).json["id"] for _ in range(2))
+        assert (listed("reviewer"), ask("reviewer", f"/{campaign}").status) == ([], 404)
+        ask("crm", f"/{campaign}/review", "POST")
+        assert listed("reviewer") == [campaign]
+        assert ask("reviewer", f"/{campaign}").json["id"] == campaign
+        assert ask("reviewer", f"/{campaign}/preview").json["recipients"] == 2
+        assert ask("reviewer", f"/{other}").status == 404
+        for key in ("reader", "hr"):
+            assert (listed(key), ask(key, f"/{campaign}").status) == ([], 404)
+        assert ask("hr", f"/{campaign}/approve", "POST").status == 404
+        assert ask("reviewer", f"/{campaign}/start", "POST").status == 403
+        assert ask("reviewer", f"/{campaign}/approve", "POST").json["state"] == "approved"
+
+
 def test_a_command_approves_as_the_person_whom_the_settings_name(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -465,6 +465,18 @@ async def test_a_draft_is_deleted_after_a_question(writer: Browser) -> None:
     assert await writer.status(f"{draft}/write") == 404
 
 
+async def test_a_broadcast_that_has_ended_is_deleted_after_a_question(writer: Browser) -> None:
+    campaign = await campaigns.put(writer.database, people=4)
+    path = f"/campaigns/{campaign}"
+    assert f"{path}/delete" not in await writer.text(path)
+    assert await writer.submit(f"{path}/delete") == 409
+    await writer.write(update(CampaignRow).values(state="done"))
+    assert f"{path}/delete" in await writer.text(path)
+    assert "what was sent can&#39;t be taken back" in await writer.text(f"{path}/delete")
+    assert await writer.submit(f"{path}/delete") == 303
+    assert await writer.status(path) == 404
+
+
 @pytest.mark.parametrize(
     ("path", "referer", "following"),
     [

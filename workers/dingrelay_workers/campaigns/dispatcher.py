@@ -144,6 +144,8 @@ CANCELLING = 0.1
 """Seconds for which one transaction ends chunks of a cancelled campaign, about: the other campaigns wait for it."""
 SHOWN_EVERY = 5.0
 """Seconds between two looks at all campaigns for the metrics: one cheap query."""
+EXPIRE_EVERY = 3600.0
+"""Seconds between two looks for campaigns that have been kept for long enough."""
 LOOK_BACK = timedelta(hours=1)
 """Age of an ended campaign whose records are still looked for: a dispatcher that died was succeeded long ago."""
 
@@ -187,7 +189,7 @@ class Dispatcher(Work):
         self._looked_back = False
         self._unsent: set[tuple[str, Release]] = set()
         self._running: set[str] = set()
-        self._show_at = -1.0
+        self._show_at = self._expire_at = -1.0
         # Campaigns of another worker are in its metrics.
         CAMPAIGNS.series = {}
         CAMPAIGN_CHUNKS.set(0)
@@ -210,6 +212,7 @@ class Dispatcher(Work):
         await self._show()
         if not self._looked_back:
             await self._look_back()
+        await self._expire()
         removing = await self._remove_some()
         if not ticks:
             CAMPAIGN_CHUNKS.set(0)
@@ -266,6 +269,15 @@ class Dispatcher(Work):
         for campaign in ended:
             await self._tidy(campaign)
         self._looked_back = True
+
+    async def _expire(self) -> None:
+        """Hide campaigns that have been kept for long enough."""
+        if not self._settings.keep_days or time.monotonic() < self._expire_at:
+            return
+        before = self._now() - timedelta(days=self._settings.keep_days)
+        while await removal.expire(self._database, before) == removal.PAGE:
+            self._step()
+        self._expire_at = time.monotonic() + EXPIRE_EVERY
 
     async def _remove_some(self) -> bool:
         """Delete one page of what is left of a campaign; whether there was one.

@@ -228,7 +228,10 @@ class ChunkRow(Base):
 
     __tablename__ = "campaign_chunks"
     __people__ = PersonColumns(
-        users="users unread_users", about="message", others="campaign state error"
+        users="users unread_users",
+        about="message",
+        others="campaign state error",
+        kept="400 days",
     )
     __table_args__ = (
         Index(None, "campaign", "state", "number"),
@@ -272,7 +275,7 @@ class OutcomeRow(Base):
     """A recipient whose chunk's call was not accepted or not delivered, and why."""
 
     __tablename__ = "campaign_outcomes"
-    __people__ = PersonColumns(user="userid", others="campaign outcome reason")
+    __people__ = PersonColumns(user="userid", others="campaign outcome reason", kept="400 days")
     __table_args__ = (Index(None, "campaign", "chunk"),)
 
     campaign: Mapped[str] = mapped_column(
@@ -323,7 +326,7 @@ class IndexRow(Base):
     """
 
     __tablename__ = "campaign_index"
-    __people__ = PersonColumns(about="entries", others="campaign")
+    __people__ = PersonColumns(about="entries", others="campaign", kept="400 days")
 
     campaign: Mapped[str] = mapped_column(
         ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True

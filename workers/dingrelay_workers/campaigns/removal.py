@@ -152,6 +152,19 @@ async def _remove_pages(
     return gone, False
 
 
+async def expire(database: Database, before: datetime) -> int:
+    """Hide some campaigns that ended before a moment, for the leader to delete their rows; how many."""
+    under_way = exists().where(
+        ChunkRow.campaign == CampaignRow.id, ChunkRow.state == ChunkState.QUEUED
+    )
+    ended = CampaignRow.state.in_([State.DONE, State.CANCELLED]), CampaignRow.ended_at < before
+    old = select(CampaignRow.id).where(*ended, ~under_way).limit(PAGE)
+    async with database.write("campaigns") as connection:
+        return await change_rows(
+            connection, CampaignRow, CampaignRow.id.in_(old), state=State.DELETING
+        )
+
+
 async def forget_unread(database: Database, before: datetime) -> int:
     """Forget in some chunks the people who had not read it when DingTalk was asked before; in how many."""
     old = (

@@ -70,7 +70,8 @@ CampaignPage = paging.page_of(
 ROUTES = Routes(tag="campaigns")
 _one = partial(ROUTES, path_parameters={"id": {"type": "string", "pattern": "^[0-9a-f-]{36}$"}})
 _read = partial(_one, scope="campaigns:read")
-_decide = partial(_one, scope="campaigns:approve", problems=frozenset({404, 409}))
+APPROVING = "campaigns:approve"
+_decide = partial(_one, scope=APPROVING, problems=frozenset({404, 409}))
 _change = partial(_one, scope="campaigns:write", problems=frozenset({404, 409}))
 
 _UPLOAD = Body(model=CampaignRequest, others={FORM: UPLOAD_SCHEMA}, limit=None, reader=arrived)
@@ -145,11 +146,19 @@ async def preview_plan(call: HttpCall) -> CampaignPreview:
     query=paging.query_of(CampaignFilter, CampaignPaging),
 )
 async def list_campaigns(call: HttpCall) -> BaseModel:
-    """List the campaigns, latest first, without what is written of drafts."""
+    """List the campaigns, latest first, without what is written of drafts.
+
+    With the scope `campaigns:approve` also those of other senders that were submitted for approval.
+    """
     asked: CampaignPaging = call.query
     chosen = CampaignFilter(**call.key.sees, **asked.filters())
     async with asking_campaigns(call.context) as campaigns:
-        found = await campaigns.list(chosen, after=asked.cursor, limit=asked.limit)
+        found = await campaigns.list(
+            chosen,
+            after=asked.cursor,
+            limit=asked.limit,
+            submitted=call.key.permits(APPROVING),
+        )
     following = paging.behind(found, asked.limit, "created_at", "id")
     return CampaignPage(campaigns=list(found), next=following)
 
@@ -410,11 +419,19 @@ async def found_campaign(
     """
     async with asking_campaigns(call.context, within=within or TIMEOUT) as campaigns:
         found = await campaigns.status(call.path("id"))
-        if not may_see(call.key, sender=found.sender, app=found.app):
+        seen = may_see(call.key, sender=found.sender, app=found.app)
+        if not seen and (changed or not await _reviews(call.key, campaigns, found)):
             raise CampaignNotFound(found.id)
         if changed:
             check_lane(call.key)
         yield campaigns, found
+
+
+async def _reviews(key: Grant, campaigns: CampaignService, found: CampaignStatus) -> bool:
+    """Whether a campaign of another sender was submitted to those who approve, of whom the key is one."""
+    if not (key.permits(APPROVING) and key.permits_app(found.app)):
+        return False
+    return bool(await campaigns.reviews([found.id]))
 
 
 async def _enqueued(call: HttpCall, jobs: Sequence[Contract]) -> JobsDocument:

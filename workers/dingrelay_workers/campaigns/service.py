@@ -148,10 +148,11 @@ class CampaignService:
         *,
         limit: int,
         after: tuple[datetime, str] | None = None,
+        submitted: bool = False,
     ) -> Sequence[CampaignStatus]:
         """The latest campaigns, latest first, without what drafts say; see `CampaignStore.list`."""
         async with self._opened() as store:
-            rows = await store.list(chosen, limit=limit, after=after)
+            rows = await store.list(chosen, limit=limit, after=after, submitted=submitted)
             alone: dict[str, Any] = {"preview": None, "skipped": []}
             return [CampaignStatus.model_validate(row).model_copy(update=alone) for row in rows]
 

@@ -15,10 +15,11 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, insert, select
+from sqlalchemy import ColumnElement, Select, exists, insert, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -48,6 +49,7 @@ from dingrelay_workers.campaigns.models import (
     ChunkState,
     IndexRow,
     MalformedRow,
+    ReviewRow,
     State,
 )
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
@@ -176,10 +178,19 @@ class CampaignStore:
         *,
         limit: int,
         after: tuple[datetime, str] | None = None,
+        submitted: bool = False,
     ) -> Sequence[CampaignRow]:
-        """The latest campaigns, latest first: at most `limit`, after one with this moment of creation and this id."""
-        row = CampaignRow
+        """The latest campaigns, latest first: at most `limit`, after one with this moment of creation and this id.
+
+        With `submitted` those that were submitted for approval may be of another sender than the one that is chosen.
+        """
+        row, sender = CampaignRow, chosen.sender
+        if submitted:
+            chosen = replace(chosen, sender=None)
         query = narrowed(select(row).where(row.state.not_in(HIDDEN)), row, chosen)
+        if submitted and sender is not None:
+            reviewed = exists().where(ReviewRow.campaign == row.id)
+            query = query.where(or_(row.sender == sender, reviewed))
         page = latest_first(query, row.created_at, row.id, behind=after, limit=limit)
         return await self._page(page)
 

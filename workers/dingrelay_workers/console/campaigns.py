@@ -214,6 +214,35 @@ async def confirm_cancel(visit: Visit) -> web.Response:
     )
 
 
+@at(f"{_ONE}/delete", scope=_WRITES)
+async def confirm_delete(visit: Visit) -> web.Response:
+    """Ask before a draft is thrown away, or a broadcast that has ended with its people and its report."""
+    found = await _found(visit)
+    lines = [tr("It can't be brought back.")]
+    if found.state.ended:
+        more = tr(
+            "Its people and its report go with it, and what was sent can't be taken back then."
+        )
+        lines.append(more)
+    return visit.confirmation(
+        f"/campaigns/{found.id}/delete",
+        title=tr("Delete “{name}”?", name=found.name),
+        button=tr("Delete it for good"),
+        lines=tuple(lines),
+        count=found.recipients if found.recipients > MANY else None,
+        state={"state": found.state.value},
+        back=f"/campaigns/{found.id}",
+    )
+
+
+@act(f"{_ONE}/delete", scope=_WRITES, state=_state)
+async def delete_campaign(visit: Visit, _: FormValues) -> web.Response:
+    """Delete it; the workers delete its people."""
+    found = await _found(visit)
+    await visit.context.services.campaigns.delete(found.id, wait=False)
+    return visit.redirect("/campaigns", en("It is deleted."))
+
+
 @act(f"{_ONE}/ask", scope=_WRITES, state=_review_state)
 async def request_review(visit: Visit, _: FormValues) -> web.Response:
     """Ask a second person for the approval."""

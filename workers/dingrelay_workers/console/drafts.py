@@ -17,7 +17,7 @@ from dingrelay_producers.client.media import Medium
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import CampaignConflict, DingrelayError, DraftConflict
-from dingrelay_producers.language import tr, translated
+from dingrelay_producers.language import translated
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.store.scripts import run_async
@@ -281,32 +281,6 @@ async def send_step(visit: Visit) -> web.Response:
     if draft.stage == CampaignStage.DRAFT:
         return visit.redirect(_way(draft, "review"))
     return visit.redirect(f"/campaigns/{draft.id}")
-
-
-@at(f"{_DRAFT}/delete", scope=_WRITES)
-async def confirm_delete(visit: Visit) -> web.Response:
-    """Ask before a draft is thrown away."""
-    draft = await _found(visit)
-    return visit.confirmation(
-        _way(draft, "delete"),
-        title=tr("Delete the draft “{name}”?", name=draft.content.name),
-        button=tr("Delete this draft"),
-        lines=(
-            tr(
-                "{person} saved it last. It can't be brought back.",
-                person=visit.name_of(draft.updated_by),
-            ),
-        ),
-        back=_way(draft, "write"),
-    )
-
-
-@act(f"{_DRAFT}/delete", scope=_WRITES)
-async def delete_draft(visit: Visit, _: FormValues) -> web.Response:
-    """Throw a draft away."""
-    draft = await _found(visit)
-    await visit.context.services.campaigns.delete(draft.id, wait=False)
-    return visit.redirect("/campaigns", en("The draft is deleted."))
 
 
 async def ask(visit: Visit, campaign: str) -> web.Response:
