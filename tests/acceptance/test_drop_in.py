@@ -447,6 +447,15 @@ def test_a_program_that_would_stream_is_sent_to_dingtalk(system: System) -> None
     assert "https://api.dingtalk.com" in answer["message"]
 
 
+def test_a_worker_publishes_what_it_serves(system: System) -> None:
+    names = system.redis.hkeys(keys.SERVED)
+    assert sorted(names) == [b"app:default", b"robot:named"]
+    key = ".".join(system.key("all", "*"))
+    wrong = system.gateway.ask("POST", "/v1/user-syncs", {"app": "defualt"}, key=key)
+    assert wrong.status == 422
+    assert "did you mean default?" in wrong.json["errors"][0]["detail"]
+
+
 def test_a_robot_of_the_settings_is_posted_to_by_its_name_and_a_key(system: System) -> None:
     system.sandbox.add_robot(NAMED, "")
     key = ".".join(system.key("alerts", "robots:write", apps=frozenset({"robot:named"})))

@@ -41,6 +41,7 @@ from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import ParkedJobs
+from dingrelay_workers.maintenance import served_names
 from dingrelay_workers.maintenance.leader import NOTICES, WORK, Leader
 from dingrelay_workers.maintenance.presence import Deadlines, Leases, Presence
 from dingrelay_workers.maintenance.presence_thread import PresenceThread
@@ -369,8 +370,8 @@ class Resources:
             await asyncio.sleep(BACKLOG_EVERY)
 
     async def _publish_rules(self) -> None:
-        """Publish the limits of this process, what it is and what it did, for those who look at them."""
-        started = clock.now()
+        """Publish the limits of this process, the names that it serves, what it is and what it did, for those who look at them."""
+        started, names = clock.now(), served_names.names_of_settings(self.settings)
         while True:
             with suppress(RedisError, OSError):
                 about = {
@@ -380,6 +381,7 @@ class Resources:
                     "started_at": started.isoformat(),
                     "seen_at": clock.now().isoformat(),
                 }
+                await served_names.publish(self.redis, names)
                 await fleet_rules.publish(self.redis, self.worker, self.rules, about)
                 await MINUTES.report(self.redis)
             await asyncio.sleep(RULES_EVERY)

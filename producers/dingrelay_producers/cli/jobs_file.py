@@ -149,7 +149,9 @@ def _send(
         try:
             if not text.isspace():
                 with _of_line(number):
-                    jobs[number] = _job(text, defaults, uploads)
+                    job = _job(text, defaults, uploads)
+                    client.check(job)
+                    jobs[number] = job
         except LineError as error:
             wrong = error
             break

@@ -43,6 +43,25 @@ def app_of_jobs() -> str:
     return value_of("app") or DEFAULT_APP
 
 
+def served_app() -> str:
+    """The same, where workers serve it, for what is no job yet.
+
+    Raises:
+        ContractError: no worker does; names those that are near.
+    """
+    from dingrelay_producers.client.connection import ClientConnection
+    from dingrelay_producers.settings import Settings
+    from dingrelay_producers.store.served_names import app_name
+
+    app = app_of_jobs()
+    cell = ClientConnection(Settings.load().of_app(app))
+    try:
+        cell.check_served([("app", app_name(app))])
+    finally:
+        cell.close()
+    return app
+
+
 def seconds_to_wait(otherwise: float) -> float:
     """How long the present command waits at most."""
     seconds: float | None = value_of("timeout")

@@ -89,6 +89,7 @@ class AsyncClient(InThreads[Client]):
         """The reference of an approval by DingTalk's id of it; see `Client.approval`."""
         return AsyncApprovalRef(self._blocking.approval(instance, app=app))
 
+    check = in_threads(Client.check)
     upload = in_threads(Client.upload)
     approvals = in_threads(Client.approvals)
     status = in_threads(Client.status)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -52,6 +53,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.send_span import sending
+from dingrelay_producers.store.served_names import app_name, names_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.api_call import ApiCall
@@ -89,7 +91,8 @@ class Client:
         """Enqueue a job; it is accepted once this returns.
 
         Raises:
-            ContractError: the job is larger than 1 MB as JSON, or no cell has its app.
+            ContractError: the job is larger than 1 MB as JSON, no cell has its app, or no worker serves its app,
+                robot or group.
             IdempotencyConflict: the key was used with another payload.
             ServiceUnavailable: Redis cannot be reached; `CellUnavailable` where it is a cell's.
         """
@@ -97,6 +100,17 @@ class Client:
         if self._cells.of(draft.app).accept([draft])[0].conflict:
             raise IdempotencyConflict(draft.id)
         return self.job(draft.id, app=draft.app)
+
+    def check(self, job: Contract) -> None:
+        """Check a job as `send` does before it enqueues it; of a cell that is away it says nothing.
+
+        Raises:
+            ContractError: no worker serves its app, robot or group, or the target can't have such a message.
+            ServiceUnavailable: as `send`.
+        """
+        self.settings.check_target(checked_job(job))
+        with suppress(CellUnavailable):
+            self._cells.of(job.app).check_served(names_of(job))
 
     def send_many(
         self, jobs: Iterable[Contract], *, on_sent: Callable[[JobRef], object] | None = None
@@ -263,7 +277,9 @@ class Client:
             NotInstalled: the packages that campaigns need are missing.
         """
         checked = checked_plan(plan)
-        campaigns = service("campaigns", self.settings.of_app(checked.get("app", DEFAULT_APP)))
+        app = checked.get("app", DEFAULT_APP)
+        self._cells.of(app).check_served([("app", app_name(app))])
+        campaigns = service("campaigns", self.settings.of_app(app))
         return CampaignPlan(campaigns, checked, self.send_many)
 
     def campaign_ref(self, campaign_id: str, *, app: str | None = None) -> CampaignRef:
@@ -605,7 +621,7 @@ class Client:
         return found
 
     def _draft(self, job: Contract) -> Draft:
-        self.settings.check_target(checked_job(job))
+        self.check(job)
         return record.draft(job, sender=self.settings.sender)
 
 

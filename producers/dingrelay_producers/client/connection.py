@@ -23,12 +23,13 @@ from dingrelay_producers.errors import (
 from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import record, scripts
+from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.breaker import Breaker
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.send_span import sending
+from dingrelay_producers.store.served_names import ServedNames
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_producers.tls_trouble import cause
@@ -53,6 +54,7 @@ class ClientConnection:
         self._pid = 0
         self._open: tuple[Redis, Publisher] | None = None
         self._breaker = Breaker() if settings.cell else None
+        self._served = ServedNames()
 
     def redis_call(self, use: Callable[[Redis], Any]) -> Any:
         """Redis's answer."""
@@ -86,6 +88,17 @@ class ClientConnection:
     def run(self, call: Call) -> Any:
         """The script's answer."""
         return self.redis_call(lambda redis: scripts.run(redis, call))
+
+    def check_served(self, names: Sequence[tuple[str, str]]) -> None:
+        """Refuse names that no worker serves; one round trip a minute.
+
+        Raises:
+            ContractError: names the field, and names that are near.
+        """
+        if self._served.is_outdated(names):
+            self._served.begin()
+            self._served.keep(self.redis_call(lambda redis: redis.hkeys(keys.SERVED)))
+        self._served.check(names)
 
     def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[Written]) -> list[Enqueued]:
         """Write the records of these jobs, which are `written`; what became of each, in order."""

@@ -17,6 +17,8 @@ waits in its queue again: this covers the downtime and the queue together. As lo
 lives by default, so that only what is discarded, or kept more briefly, costs memory."""
 PRESENCE_TTL_MS = 3_600_000
 """Workers renew it every second or so."""
+SERVED_TTL_MS = 7 * 86_400_000
+"""Workers may be away for so long without a job for them being refused."""
 RECENT_JOBS = 10_000
 """How many of the newest jobs `job list` can show."""
 RECENT_TTL_MS = 7 * 86_400_000
@@ -103,6 +105,10 @@ QUEUES = PREFIX + "queues"
 """Set: queues that hold wake-ups. TTL: JOB_MARGIN_MS after each wake-up, and a day more at most."""
 PRESENCE = PREFIX + "presence"
 """Hash: worker → its last sign of life. TTL: PRESENCE_TTL_MS."""
+SERVED = PREFIX + "served"
+"""Hash: an app, robot or group, such as ``app:hr`` → when a worker that serves it published it last (ms).
+
+TTL: SERVED_TTL_MS; so long after its last publication a name is deleted, too."""
 SCHEDULER = PREFIX + "scheduler"
 """String: the worker that is the scheduler. Its lease is its TTL."""
 UNPUBLISHED = PREFIX + "unpublished"

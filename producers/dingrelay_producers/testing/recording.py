@@ -201,6 +201,9 @@ class _Recorder(ClientConnection):
     def redis_call(self, use: Callable[[Redis], Any]) -> Any:
         raise NotImplementedError("RecordingClient has no Redis: use the fixture `dingrelay`")
 
+    def check_served(self, names: Sequence[tuple[str, str]]) -> None:
+        """No worker serves anything: every name is taken."""
+
     def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[Written]) -> list[Enqueued]:
         return [self._recorded(draft) for draft in drafts]
 

@@ -13,7 +13,7 @@ import typer
 from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import OTHERWISE, USAGE, as_json, console, note, print_result
-from dingrelay_producers.cli.shared import WAIT, app_of_jobs, takes, value_of
+from dingrelay_producers.cli.shared import WAIT, served_app, takes, value_of
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.language import tr, translated
@@ -80,7 +80,7 @@ def create(
 
     dingrelay campaign create "Spring party" --text "Dear {name}, ..." --file guests.csv
     """
-    app = app_of_jobs()
+    app = served_app()
     asked = {
         "name": name,
         "app": app,

@@ -7,6 +7,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Annotated, Any, Literal, cast
@@ -22,10 +23,10 @@ from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import BATCH
-from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
+from dingrelay_producers.store.served_names import names_of
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import LANES, Contract, ContractError, Document, Part
@@ -149,6 +150,10 @@ async def _take(call: HttpCall, lines: Sequence[Line]) -> Iterator[bytes]:
     context = call.context
     language = wanted_language(call.request)
     sender = context.sender_of(call.key)
+    for own in context.each:
+        with suppress(ServiceUnavailable):  # then nothing is accepted there
+            if not own.records.served.may_refuse:
+                await own.records.read_served()
     # In a thread, so that a batch does not delay other requests.
     batch = await asyncio.to_thread(_prepare, lines, call, sender)
     by_place: dict[int, Enqueued | Problem] = {}
@@ -244,7 +249,7 @@ def _prepare(lines: Sequence[Line], call: HttpCall, sender: str) -> _Prepared:
     outcomes: list[tuple[int, Contract | Problem]] = []
     for number, line in lines:
         try:
-            outcomes.append((number, _job(line, call.key, sender, context.settings)))
+            outcomes.append((number, _job(line, call.key, sender, context)))
         except Problem as problem:
             outcomes.append((number, problem))
     jobs = (job for _, job in outcomes if isinstance(job, Contract))
@@ -278,7 +283,7 @@ def _drafted(
     return len(batch.drafts) - 1
 
 
-def _job(line: bytes | None, key: ApiKey, sender: str, settings: Settings) -> Contract:
+def _job(line: bytes | None, key: ApiKey, sender: str, context: GatewayContext) -> Contract:
     if line is None:
         raise Problem(problems.TOO_LARGE, en("a line may have {:,} bytes", BODY_LIMIT))
     fields = parse_json(line)
@@ -288,7 +293,9 @@ def _job(line: bytes | None, key: ApiKey, sender: str, settings: Settings) -> Co
     try:
         kind = public_kind(job.pop("kind", DEFAULT_KIND))
         contract = permitted(kind.contract, job, key, sender)
-        settings.cell_of(contract.app)
+        own = context.of(contract.app)
+        own.settings.check_target(contract)
+        own.records.served.check(names_of(contract), key.sees_name)
     except ContractError as error:
         raise problems.invalid(error, job) from None
     return contract

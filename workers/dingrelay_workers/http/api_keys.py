@@ -151,6 +151,11 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
         """Whether its messages may go to this robot or group, such as ``group:oncall``."""
         return not self.apps.isdisjoint({target, ROBOTS, ANY})
 
+    def sees_name(self, name: str) -> bool:
+        """Whether it may be shown a name that workers serve, such as ``app:hr`` or ``group:oncall``."""
+        kind, _, own = name.partition(":")
+        return self.permits_app(own) if kind == "app" else self.permits_target(name)
+
     def permits_lane(self, lane: str) -> bool:
         """Whether its jobs may take this lane."""
         return lane in self.lanes

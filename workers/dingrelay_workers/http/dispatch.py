@@ -11,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 from dingrelay_producers import errors
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_producers.store.served_names import app_name
 from dingrelay_tasks.contract import ContractError, sentence
+from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
 from dingrelay_workers.http.api_keys import ANY, PERSONAL
@@ -53,6 +55,9 @@ async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
     front = call.context
     if front.settings.cells and call.caller is not None and not route.across_cells:
         call.context = _cell_of(route, call)
+    app = None if route.across_cells else _app_of_body(route, call)
+    if app and app != ROBOTS and call.key.permits_app(app):
+        await call.context.records.check_served([("app", app_name(app))], call.key.sees_name)
     if not route.idempotent:
         return _response(route, call, await route.handler(call))
 
@@ -104,18 +109,26 @@ def _cell_of(route: Route, call: HttpCall) -> GatewayContext:
 
 def _apps(route: Route, call: HttpCall) -> Iterator[str]:
     """The apps that a request names. What is no text is left to the contract, which refuses it."""
+    if app := _app_of_body(route, call):
+        yield app
     given = call.body if isinstance(call.body, dict) else {}
-    model = route.body.model if route.body else None
-    # A change of what is there names no app, unless it gets another one.
-    changes = route.method == "PATCH" and "app" not in given
-    if isinstance(model, type) and "app" in model.model_fields and not changes:
-        app = given.get("app")
-        yield app if isinstance(app, str) and app else DEFAULT_APP
     several = given.get("apps")
     if isinstance(several, list):
         yield from (each for each in several if isinstance(each, str))
     if app := getattr(call.query, "app", None):
         yield app
+
+
+def _app_of_body(route: Route, call: HttpCall) -> str | None:
+    """The app that a body names, or its model's default; None for bodies that name none."""
+    given = call.body if isinstance(call.body, dict) else {}
+    model = route.body.model if route.body else None
+    # A change of what is there names no app, unless it gets another one.
+    changes = route.method == "PATCH" and "app" not in given
+    if changes or not (isinstance(model, type) and "app" in model.model_fields):
+        return None
+    app = given.get("app") or model.model_fields["app"].default
+    return app if isinstance(app, str) else DEFAULT_APP
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pydantic import Field
 from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued, moment_of
+from dingrelay_producers.store.served_names import names_of
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract
@@ -20,6 +21,8 @@ from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Body, Declare, HttpCall, RouteAnswer, Routes, links
 
 _LOCATION = {"Location": "The URL of the job."}
+NO_WORKER = '199 dingrelay "no worker has been seen yet: the names in the request are unchecked"'
+"""Header ``Warning`` of a job that was accepted while no worker had ever published what it serves."""
 
 
 class WaitQuery(Query):
@@ -63,7 +66,9 @@ async def waited(call: HttpCall, status: JobStatus, *, pending: int) -> web.Resp
     if waits and await call.context.ends.wait(status.id, seconds, until_stop=True):
         status = await call.context.records.status(status.id)
     code = 200 if seconds and status.state.ended else pending
-    return job_response(status, code=code)
+    response = job_response(status, code=code)
+    response.headers.update(call.headers)
+    return response
 
 
 def accepted(draft: Draft, answer: Enqueued) -> JobStatus | None:
@@ -94,6 +99,9 @@ async def accept(call: HttpCall, job: Contract, *, once: str | None) -> JobStatu
     """
     context = call.context
     context.settings.check_target(job)
+    await context.records.check_served(names_of(job), call.key.sees_name)
+    if not context.records.served.any_worker:
+        call.headers["Warning"] = NO_WORKER
     await context.depths.check(job.queue)
     named = getattr(job, "idempotency_key", None)
     draft = record.draft(job, key=None if named else once)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from redis import asyncio as aio
+from structlog.stdlib import get_logger
 
 from dingrelay_producers.enqueuing.connections import asking, check_writes
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
@@ -15,11 +16,14 @@ from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.served_names import Sees, ServedNames
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem
+
+log = get_logger("dingrelay.gateway")
 
 
 class GatewayRecords:
@@ -32,6 +36,8 @@ class GatewayRecords:
         self._settings = settings
         self._redis = redis
         self.enqueuer = Enqueuer(settings, redis)
+        self.served = ServedNames()
+        """The names of the last reading; `read_served` reads them again."""
 
     async def enqueue(
         self, drafts: Sequence[Draft], jobs: Sequence[Written] | None = None
@@ -39,6 +45,25 @@ class GatewayRecords:
         """Accept jobs; see `Enqueuer.enqueue`."""
         await self.enqueuer.room()
         return await self.enqueuer.enqueue(drafts, jobs)
+
+    async def check_served(self, names: Sequence[tuple[str, str]], sees: Sees) -> None:
+        """Refuse names that no worker serves; one round trip a minute.
+
+        Raises:
+            ContractError: names the field, and those near it that the caller sees.
+        """
+        if self.served.is_outdated(names):
+            await self.read_served()
+        self.served.check(names, sees)
+
+    async def read_served(self) -> None:
+        """Read which names the workers serve."""
+        self.served.begin()
+        async with asking():
+            names: list[Any] = await self._redis.hkeys(keys.SERVED)
+        self.served.keep(names)
+        if not self.served.any_worker:
+            log.warning("no_worker_seen", advice="jobs are accepted unchecked; start a worker")
 
     async def status(self, job_id: str) -> JobStatus:
         """The status in a record.

@@ -22,6 +22,7 @@ from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import clock, keys, record
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script, Value
+from dingrelay_producers.store.served_names import Sees, names_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_tasks.contract import LANES, Contract, ContractError, Lane
@@ -126,6 +127,7 @@ class Caller:
         context: the one that has its app.
         id: separates its requests from those of others.
         sender: of its jobs.
+        sees: which names of apps, robots and groups it may be shown.
     """
 
     context: GatewayContext
@@ -133,6 +135,7 @@ class Caller:
     app: str
     lane: Lane
     sender: str
+    sees: Sees = lambda name: False
 
     @property
     def names(self) -> dict[str, Any]:
@@ -165,7 +168,7 @@ def caller_for(context: GatewayContext, key: ApiKey, app: str) -> Caller:
     lane = next(filter(key.permits_lane, _LANES), None)
     if lane is None:
         raise Refusal(answers.FORBIDDEN)
-    return Caller(context, key.id, app, lane, context.sender_of(key))
+    return Caller(context, key.id, app, lane, context.sender_of(key), key.sees_name)
 
 
 def context_of(context: GatewayContext, app: str) -> GatewayContext:
@@ -200,7 +203,9 @@ async def run_read(caller: Caller, job: Contract) -> JobStatus:
         Problem: too many jobs wait.
         ServiceUnavailable: Redis is away.
     """
-    draft = record.draft(job.model_copy(update=caller.names))
+    job = job.model_copy(update=caller.names)
+    draft = record.draft(job)
+    await caller.context.records.check_served(names_of(job), caller.sees)
     status = await _run(caller.context, job, draft)
     if not status.state.ended:
         await caller.context.records.cancel(draft.id)
@@ -234,6 +239,8 @@ async def run_change(
         Problem: too many jobs wait.
         ServiceUnavailable: Redis is away.
     """
+    named = names_of(job.model_copy(update=caller.names))
+    await caller.context.records.check_served(named, caller.sees)
     content = content or [call.method, call.path, dict(call.query), call.body]
     digest = hashlib.sha256(canonical_json([caller.id, content]).encode()).hexdigest()
     change = ChangingCall(caller, job, digest, grace)

@@ -17,6 +17,7 @@ from aiohttp import web
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import canonical_json
+from dingrelay_producers.store.served_names import names_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ROBOT, ROBOT_SESSION
@@ -111,7 +112,9 @@ async def _post_by_name(
         raise Refusal(answers.CREDENTIALS)
     await count(context, key)
     call = await _message(call, request, limit, routes.BODY_SECONDS)
-    to = "group" if name in context.settings.groups else "robot"
+    await context.records.check_served([], key.sees_name)
+    grouped = name in context.settings.groups or context.records.served.has(f"group:{name}")
+    to = "group" if grouped else "robot"
     given = cast("Json", call.body)  # as `_message` has checked
     known = {"msgtype", "at", str(given.get("msgtype"))}
     body = {field: value for field, value in given.items() if field in known}
@@ -126,6 +129,7 @@ async def _post_by_name(
     caller = caller_for(context, key, ROBOTS)
     job = job.model_copy(update=caller.names)
     if job.merged_by:  # it waits for others, and its program need not
+        await context.records.check_served(names_of(job), caller.sees)
         await context.depths.check(job.queue)
         await context.records.enqueue([record.draft(job)])
         return DoorAnswer({"errcode": 0, "errmsg": "ok"})
