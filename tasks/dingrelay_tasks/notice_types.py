@@ -55,9 +55,9 @@ FAMILIES: Mapping[str, Family] = {
         scopes=("campaigns:read",),
         has_sender=True,
     ),
-    # It names the person who wrote, and where to reply.
+    # It names the person who wrote, and is the content of a job.
     "robot": Family(
-        types=(ROBOT_MESSAGE.partition(".")[2],), scopes=("directory:read", "robots:write")
+        types=(ROBOT_MESSAGE.partition(".")[2],), scopes=("directory:read", "jobs:read")
     ),
     # DingTalk's own events hold people, departments and approvals; these ones no approvals.
     "dingtalk": Family(

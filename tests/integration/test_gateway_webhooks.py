@@ -26,7 +26,7 @@ GRANTS = [
     Grant(name="team", scopes=BOTH | {"jobs:read"}, apps=frozenset({"hr"}), sender="team"),
     Grant(name="people", scopes=BOTH | {"directory:read"}),
     Grant(name="crm", scopes=BOTH | EVERYTHING, sender="crm"),
-    Grant(name="robots", scopes=BOTH | {"directory:read", "robots:write"}),
+    Grant(name="robots", scopes=BOTH | {"directory:read", "jobs:read"}),
 ]
 
 
@@ -158,7 +158,7 @@ def test_every_type_can_be_subscribed_to_and_is_listed(callers: dict[str, Ask], 
     mine = callers["robots"]("GET", "/v1/webhooks")
     assert mine.status == 200, mine.content
     shown = {type_ for endpoint in mine.json["webhooks"] for type_ in endpoint["types"]}
-    assert shown == {t for t in chosen if t.startswith(("robot.", "directory."))}
+    assert shown == {t for t in chosen if t.startswith(("robot.", "directory.", "job."))}
 
 
 def test_an_endpoint_of_a_newer_release_is_listed_for_keys_that_may_do_all(

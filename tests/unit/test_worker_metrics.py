@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from conftest import wait_until
 from dingrelay_producers import metrics_server
+from dingrelay_producers.store import clock
 from dingrelay_producers.stream.listener import StreamMetrics
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.event import Event
@@ -174,7 +175,7 @@ def test_a_taken_port_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_app_that_is_held_is_named_and_not_its_credentials() -> None:
-    now = datetime.now(UTC)
+    now = clock.now()
     limits = metrics.Limits()
     limits.breakers = [
         BreakerState(scope, name, "40096", now - timedelta(seconds=ago), now, 1)
