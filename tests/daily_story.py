@@ -53,6 +53,12 @@ class Wakeups:
         self._loop.call_soon_threadsafe(self._start, given)
         return []
 
+    async def publish_on_loop(self, wakeups: Iterable[Wakeup]) -> list[Any]:
+        return self.publish(wakeups)
+
+    async def aclose(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -146,8 +146,8 @@ class DispatcherRun:
         self._wakeups: list[Wakeup] = []
         self._ended: list[Wakeup] = []
 
-    def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
-        """Called by the dispatchers, in a thread."""
+    async def publish_on_loop(self, wakeups: Iterable[Wakeup]) -> list[Any]:
+        """Called by the dispatchers."""
         self._wakeups += wakeups
         return []
 

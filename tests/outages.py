@@ -54,6 +54,9 @@ class Wakeups(Publisher):
         self._loop.call_soon_threadsafe(self._take, taken)
         return []
 
+    async def publish_on_loop(self, wakeups: Iterable[Wakeup]) -> list[Any]:
+        return self.publish(wakeups)
+
     def _take(self, wakeups: Sequence[Wakeup]) -> None:
         for wakeup in wakeups:
             task = self._loop.create_task(self._execute(wakeup))

@@ -70,12 +70,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
-        """Run it here and now: a thread would take real time."""
-        future = self.create_future()
-        future.set_result(func(*args))
-        return future
-
 
 class SimulatedServer:
     """The server and its clock.
@@ -359,6 +353,9 @@ class SimulatedFleet:
             else:
                 self._arrive(wakeup)
         return []
+
+    async def publish_on_loop(self, wakeups: Iterable[Wakeup]) -> list[Any]:
+        return self.publish(wakeups)
 
     def _arrive(self, wakeup: Wakeup) -> None:
         self._wakeups.append(wakeup)

@@ -31,5 +31,11 @@ class Published:
         self.wakeups += wakeups
         return []
 
+    async def publish_on_loop(self, wakeups: Iterable[Wakeup]) -> list[Any]:
+        return self.publish(wakeups)
+
+    async def aclose(self) -> None:
+        pass
+
     def close(self) -> None:
         pass

@@ -5,6 +5,7 @@ app differ in a few places only: `Envelopes` has Celery write one, finds the pla
 what a worker assumes anyway, a message that waits takes 0.4 kB of Redis instead of 1.2.
 """
 
+import asyncio
 import base64
 import json
 import logging
@@ -24,13 +25,15 @@ from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from dingrelay_producers.celery_config import celery_config
 from dingrelay_producers.rabbitmq import AWAY, BrokerSilent, Confirms
 from dingrelay_producers.redis_address import PRODUCER_TIMEOUT
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store.connections import open_sync
+from dingrelay_producers.store.connections import open_async, open_sync
 from dingrelay_producers.store.record import Draft, Envelope, Wakeup
 from dingrelay_producers.store.scripts import round_trip
 from dingrelay_producers.tls_trouble import cause
@@ -205,6 +208,8 @@ ONCE: Any = {"timeout": PRODUCER_TIMEOUT, "retry": False}
 """How Celery publishes. Its own retry opens a connection without a time-out, on which a RabbitMQ with an alarm is
 waited for as long as the alarm lasts."""
 
+FEW = 50
+"""Wake-ups that are published on an event loop at a time."""
 AWAY_PAUSE = 5.0
 """Seconds for which a failed broker is not tried again: each try may cost its time-out."""
 
@@ -233,7 +238,9 @@ class Publisher:
         self._celery = celery
         self._away_until = 0.0
         self._direct: tuple[Envelopes, Redis] | None = None
-        if address := settings.broker_address:
+        self._on_loop: AsyncRedis | None = None
+        self._address = settings.broker_address
+        if address := self._address:
             redis = open_sync(
                 address, socket_timeout=PRODUCER_TIMEOUT, socket_connect_timeout=PRODUCER_TIMEOUT
             )
@@ -257,22 +264,40 @@ class Publisher:
                 left += batch
         return left
 
-    async def publish_on_loop(self, batch: Sequence[Wakeup], redis: AsyncRedis) -> Sequence[Wakeup]:
-        """Like `publish`, for a few wake-ups, on an event loop and over this connection to the broker.
+    async def publish_on_loop(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
+        """Like `publish`, from an event loop; from one at a time, until `aclose`.
 
-        A thread for them costs more than they do. The broker is a Redis that is written to directly.
+        A few go over a connection of the loop to a broker that is a Redis: a thread costs more than they do.
         """
-        assert self._direct is not None
-        if time.monotonic() < self._away_until:
-            return batch
+        if self._direct is None or len(wakeups) > FEW:
+            return await asyncio.to_thread(self.publish, wakeups)
+        if not wakeups or time.monotonic() < self._away_until:
+            return wakeups
         try:
-            answers = await round_trip(redis, _commands(self._direct[0], batch))
+            answers = await round_trip(self._connected(), _commands(self._direct[0], wakeups))
             if refused := [answer for answer in answers if isinstance(answer, RedisError)]:
                 raise refused[0]
         except (RedisError, OSError) as error:
-            self._left_alone(len(batch), error)
-            return batch
+            self._left_alone(len(wakeups), error)
+            return wakeups
         return ()
+
+    def _connected(self) -> AsyncRedis:
+        if self._on_loop is None:
+            assert self._address is not None
+            self._on_loop = open_async(
+                self._address,
+                socket_timeout=PRODUCER_TIMEOUT,
+                socket_connect_timeout=PRODUCER_TIMEOUT,
+                retry=AsyncRetry(NoBackoff(), 1),
+            )
+        return self._on_loop
+
+    async def aclose(self) -> None:
+        """Close the connection of the loop."""
+        redis, self._on_loop = self._on_loop, None
+        if redis is not None:
+            await redis.aclose()
 
     def _left_alone(self, count: int, error: Exception) -> None:
         self._away_until = time.monotonic() + AWAY_PAUSE

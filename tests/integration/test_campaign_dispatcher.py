@@ -85,7 +85,7 @@ class Fleet:
     async def move(self, campaign: str, verb: Verb) -> None:
         await move(self.settings, self.database, self.redis, campaign, verb)
 
-    def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
+    async def publish_on_loop(self, wakeups: Iterable[Wakeup]) -> list[Any]:
         self.published += wakeups
         return []
 

@@ -23,7 +23,7 @@ from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
 from dispatchers import DispatcherRun
 from thorough import either
-from wakeups import received
+from wakeups import Published, received
 
 HOLDER = "dispatcher"
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -40,7 +40,7 @@ class Fleet:
         self._executor = Executor(resources)
         self._records = resources.records
 
-    def publish(self, wakeups: Iterable[Wakeup]) -> list[Any]:
+    async def publish_on_loop(self, wakeups: Iterable[Wakeup]) -> list[Any]:
         self.wakeups += wakeups
         return []
 
@@ -99,7 +99,7 @@ def environment(
 
 @pytest.fixture
 async def fleet(environment: None, database: Database) -> AsyncIterator[Fleet]:
-    publisher: Any = object()
+    publisher: Any = Published()
     async with Resources(Settings.load(), publisher) as resources:
         yield Fleet(resources, database)
 

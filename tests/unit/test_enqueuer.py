@@ -51,7 +51,7 @@ async def test_jobs_sent_while_it_closes_are_published(monkeypatch: pytest.Monke
         await answering.wait()
         return [[b"unpublished", 1] for _ in batch]
 
-    async def publish(wakeups: list[record.Wakeup], broker: object) -> None:
+    async def publish(wakeups: list[record.Wakeup]) -> None:
         await asyncio.sleep(0.3)  # a broker takes its time
         published.extend(wakeup.id for wakeup in wakeups)
 

@@ -236,6 +236,7 @@ class Resources:
                 await MINUTES.report(self.redis)
         except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             log.warning("closed_without_redis", reason=type(error).__name__)
+        await self._publisher.aclose()
         await self.limiter.close()
         if self._tokens:
             await self._tokens.close()

@@ -5,12 +5,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from redis import asyncio as aio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.redis_address import PRODUCER_TIMEOUT, RedisAddress
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock, connections, keys
 from dingrelay_producers.store.breaker import Breaker
@@ -36,16 +33,6 @@ def open_redis(settings: Settings) -> aio.Redis:
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,
         retry=breaker.retry(1),
-    )
-
-
-def open_broker(address: RedisAddress) -> aio.Redis:
-    """The broker, where it is a Redis. No request waits for it."""
-    return connections.open_async(
-        address,
-        socket_timeout=PRODUCER_TIMEOUT,
-        socket_connect_timeout=PRODUCER_TIMEOUT,
-        retry=Retry(NoBackoff(), 1),
     )
 
 

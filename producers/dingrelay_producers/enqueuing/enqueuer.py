@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from dingrelay_producers.enqueuing.connections import asking, open_broker, unavailable
+from dingrelay_producers.enqueuing.connections import asking, unavailable
 from dingrelay_producers.publisher import BATCH, Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
@@ -19,8 +19,6 @@ from dingrelay_producers.store.send_span import sending
 
 MOST_UNPUBLISHED = 5_000
 """Wake-ups in memory at most; further enqueueing waits until the broker has taken some."""
-FEW = 50
-"""Wake-ups that are published on the event loop; a thread for so few costs more than they do."""
 TIMEOUT_SECONDS = 5.0
 """How long a closing gateway goes on publishing. What is left then the scheduler finds lost."""
 
@@ -44,8 +42,6 @@ class Enqueuer:
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self._redis = redis
         self._publisher = Publisher(settings)
-        address = settings.broker_address
-        self._broker = open_broker(address) if address else None
         self._asked: list[_Requested] = []
         self._sending: asyncio.Task[None] | None = None
         self._wakeups: list[Wakeup] = []
@@ -153,11 +149,7 @@ class Enqueuer:
             del self._wakeups[:BATCH]
             if len(self._wakeups) <= MOST_UNPUBLISHED:
                 self._room.set()
-            if self._broker and len(batch) <= FEW:
-                left = await self._publisher.publish_on_loop(batch, self._broker)
-            else:
-                left = await asyncio.to_thread(self._publisher.publish, batch)
-            if left:
+            if left := await self._publisher.publish_on_loop(batch):
                 # The jobs are accepted: without the mark they wait for the scheduler's grace.
                 with suppress(RedisError, OSError):
                     await scripts.run_many_async(self._redis, record.unpublished(left))
@@ -167,9 +159,8 @@ class Enqueuer:
         await _finished(self._sending)
         # Only now: what was sent last has its wake-ups published by a task of its own.
         await _finished(self._publishing)
+        await self._publisher.aclose()
         await asyncio.to_thread(self._publisher.close)
-        if self._broker:
-            await self._broker.aclose()
 
 
 async def _finished(task: asyncio.Task[None] | None) -> None:

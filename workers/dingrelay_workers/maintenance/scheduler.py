@@ -161,7 +161,7 @@ class Scheduler:
         if found is None:
             return LEASE / 5
         if found.wakeups:
-            left = await asyncio.to_thread(self._publisher.publish, found.wakeups)
+            left = await self._publisher.publish_on_loop(found.wakeups)
             published = len(found.wakeups) - len(left)
             WAKEUPS.inc(published)
             log.debug("wakeups_published", wakeups=len(found.wakeups), published=published)

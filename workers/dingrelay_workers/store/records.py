@@ -496,7 +496,7 @@ class Records:
 
     async def publish(self, publisher: Publisher, wakeups: Sequence[Wakeup]) -> None:
         """Publish wake-ups; the scheduler publishes those that the broker does not take."""
-        if wakeups and (left := await asyncio.to_thread(publisher.publish, wakeups)):
+        if wakeups and (left := await publisher.publish_on_loop(wakeups)):
             await asyncio.gather(
                 *(run_async(self.redis, each) for each in record.unpublished(left))
             )
