@@ -118,7 +118,7 @@ def test_sigterm_during_the_start_leaves_nothing(systems: Systems) -> None:
     assert up.left_behind() == []
 
 
-def test_a_program_that_cannot_start_ends_everything(tmp_path: Path) -> None:
+def test_a_database_that_can_t_be_used_ends_everything(tmp_path: Path) -> None:
     (tmp_path / "directory.db").mkdir()  # no database can be there
     ended = run(
         tmp_path,
@@ -127,8 +127,8 @@ def test_a_program_that_cannot_start_ends_everything(tmp_path: Path) -> None:
         **supervised.variables(),
         DINGRELAY_DATABASE_URL="sqlite:///directory.db",
     )
-    assert ended.returncode == 1
-    assert "the database can't be used" in ended.stdout
+    assert ended.returncode == 3
+    assert "the database can't be used" in ended.stderr
     assert "everything has ended" in ended.stdout
 
 
