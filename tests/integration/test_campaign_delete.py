@@ -123,9 +123,7 @@ async def test_a_deletion_that_was_broken_off_is_finished(
     with pytest.raises(asyncio.CancelledError):
         await removal.remove(database, campaign, die)
     assert await counts(database) == [2, 2, 5, 4], "the chunks, and some of the outcomes"
-    store = CampaignStore(Database(str(database.engine.url)))
-    assert campaign not in [row.id for row in await store.list(limit=9)]
-    await store.database.dispose()
+    assert campaign not in [row.id for row in await CampaignStore(database).list(limit=9)]
     with pytest.raises(CampaignNotFound):
         await move(Settings.load(env="test"), database, redis, campaign, "cancel")
     # What is left of it may name a person.

@@ -193,6 +193,15 @@ async def test_a_change_after_the_approval_makes_it_a_draft_again(
     assert f'{draft}"' in await writer.text("/settings/audit")
 
 
+async def test_only_earlier_broadcasts_are_offered_to_be_left_out(writer: Browser) -> None:
+    sent = await campaigns.put(writer.database, state="done", started_at=datetime.now(UTC))
+    draft = await written(writer)
+    offered = re.findall(
+        r'name="without_campaigns" value="([^"]+)"', await writer.text(f"{draft}/choose")
+    )
+    assert offered == [sent]
+
+
 async def test_a_scheduled_broadcast_is_shown_as_that(writer: Browser) -> None:
     draft = await written(writer)
     time = {"start_at": "2099-01-01T09:00", "error_share": "10"}

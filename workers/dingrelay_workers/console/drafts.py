@@ -451,7 +451,7 @@ async def _choose_page(
         open=parents,
         elsewhere=elsewhere,
         minus=[node for node in nodes if node.parent is not None],
-        campaigns=found,
+        campaigns=[each for each in found if each.started_at],
         kinds={**ADDRESS_WORDS, USERID: USERID},
         column=FileColumn.of(content.column) if content.column else None,
         parsed={
