@@ -26,6 +26,17 @@ LARGEST = 20_000
 """Bytes of a message (API §2.8)."""
 
 
+TARGET = " to="
+"""Stands before the target in the summary of a job to a robot, a group or a session by its name."""
+
+
+def target_of(app: str, summary: str) -> str:
+    """The target of a job to robots, such as ``group:oncall``, by its summary; empty for other jobs."""
+    if app != ROBOTS or TARGET not in summary:
+        return ""
+    return summary.rpartition(TARGET)[2].partition(" ")[0]
+
+
 def robot_digest(token: str) -> str:
     """Digest that identifies a robot wherever its token must not be."""
     return hashlib.sha256(token.encode()).hexdigest()[:32]

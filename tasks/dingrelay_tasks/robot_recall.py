@@ -35,8 +35,20 @@ class RobotRecall(Contract):
         """Two recalls of a message are the same job."""
         return f"{self.message}/{self.posts[-1].query_key}"
 
+    @property
+    def target(self) -> str:
+        """The group or robot that it takes the message back from, such as ``group:oncall``."""
+        post = self.posts[0]
+        return f"group:{post.group}" if post.group else f"robot:{post.robot}"
 
-@kind("robot-recall", RobotRecall, summary="{0.message}", api="robot.recall", reported=True)
+
+@kind(
+    "robot-recall",
+    RobotRecall,
+    summary="to={0.target} {0.message}",
+    api="robot.recall",
+    reported=True,
+)
 async def run(job: RobotRecall, ctx: Context) -> Json:
     """Recall all calls; one whose answer was lost is repeated, which changes nothing.
 

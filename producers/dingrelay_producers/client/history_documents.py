@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.robot_post import target_of
 from dingrelay_tasks.sentence import Kept
 
 
@@ -28,6 +29,11 @@ class Message(BaseModel, frozen=True):
     `forbidden`, `not_sent`, `unknown`, `failed`, `kept`, `cancelled` or `pending`."""
     reason: Kept
     """Why, where there is more to say."""
+
+    @property
+    def target(self) -> str:
+        """As that of `JobStatus`."""
+        return "" if self.campaign else target_of(self.app, self.name)
 
 
 class KnownPerson(BaseModel, frozen=True):

@@ -22,6 +22,7 @@ from dingrelay_producers.store.record import milliseconds, moment_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.robot_post import target_of
 
 CHUNK = 500
 """Jobs that Redis looks at in one step, and serves no other client for a millisecond or two."""
@@ -56,10 +57,16 @@ class Brief(NamedTuple):
     lane: str = ""
     code: str = ""
     """Code of its error."""
+    summary: str = ""
+
+    @property
+    def target(self) -> str:
+        """As that of `JobStatus`."""
+        return target_of(self.app, self.summary)
 
 
-FIELDS = Brief._fields[2:]
-"""Fields of a job that `briefs.lua` reads."""
+FIELDS = Brief._fields[2:-1]
+"""Fields of a job that `briefs.lua` narrows a list by."""
 
 
 class JobList:

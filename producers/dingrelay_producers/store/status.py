@@ -11,6 +11,7 @@ from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.store.record import NEWER, RECORD_FORMAT, Draft, moment_of
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.robot_post import target_of
 from dingrelay_tasks.sentence import Kept, en, from_parts
 
 STEP = "step:"
@@ -95,6 +96,8 @@ class JobStatus(BaseModel, frozen=True):
     lane: str
     sender: str = Field(default="", exclude_if=lambda name: not name)
     """Sender; empty if unnamed."""
+    target: str = Field(default="", exclude_if=lambda name: not name)
+    """Robot, group or session of a message to robots, such as `group:oncall`; empty for other jobs."""
     state: State
     attempts: int = 0
     """Attempts made; waiting for a limit costs none."""
@@ -130,6 +133,7 @@ class JobStatus(BaseModel, frozen=True):
             app=fields.needed("app", str),
             lane=fields.needed("lane", str),
             sender=fields.read("sender", str) or "",
+            target=target_of(fields.needed("app", str), fields.read("summary", str) or ""),
             state=state,
             attempts=fields.read("attempts", int) or 0,
             throttles=fields.read("throttles", int) or 0,
@@ -154,6 +158,7 @@ class JobStatus(BaseModel, frozen=True):
             app=draft.app,
             lane=draft.lane,
             sender=draft.sender,
+            target=target_of(draft.app, draft.summary),
             state=State.QUEUED,
             created_at=created,
             due_at=max(created, moment_of(draft.due)),

@@ -117,7 +117,7 @@ async def job(visit: Visit) -> web.Response:
     if status.resolved and status.resolved.by:
         await visit.know(status.resolved.by)
     result = {name: value for name, value in (status.result or {}).items() if value != []}
-    may_change = visit.covers(status.app, status.lane, scope="jobs:write")
+    may_change = visit.covers_job(status, scope="jobs:write")
     return visit.page(
         "job.html",
         job=status,
@@ -266,7 +266,7 @@ async def _found(visit: Visit) -> tuple[JobDetails, Mapping[bytes, bytes]]:
         answer = await run_async(visit.context.redis, record.read(id_, payload=True))
     fields = record.fields(answer)
     found = details_of(id_, fields) or await visit.context.services.history.details(id_)
-    if found is None or not visit.covers(found.status.app, found.status.lane):
+    if found is None or not visit.covers_job(found.status):
         raise NotHere
     return found, fields
 
@@ -313,7 +313,7 @@ def listing(visit: Visit, *, failed: bool) -> JobList:
         timeout=TIMEOUT,
         # Parts of a sync or of a broadcast are shown as a whole elsewhere.
         seen={**visit.grant.sees_jobs, "lane": visit.grant.lanes, "kind": reported_kinds()},
-        sees=lambda job: visit.covers(job.app, job.lane),
+        sees=visit.covers_job,
     )
 
 

@@ -61,7 +61,7 @@ async def person(visit: Visit) -> web.Response:
         messages=[
             (each, meaning(OUTCOMES, each.outcome), hint_of(each.reason))
             for each in found.messages
-            if visit.grant.permits_app(each.app)
+            if visit.grant.permits_job(each.app, each.target)
         ],
         senders={
             campaign: ", ".join(visit.name_of(each) for each in some)

@@ -8,9 +8,11 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from dingrelay_producers.client.job_list import Brief
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import clock
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
 from dingrelay_workers.console.context import NAMES, ConsoleContext, name_of
 from dingrelay_workers.console.declared import FormValues
@@ -55,6 +57,13 @@ class Visit:
     def may(self, scope: str) -> bool:
         """Whether the person may use pages of this scope."""
         return self.session.may(scope)
+
+    def covers_job(self, job: JobStatus | Brief, *, scope: str = "") -> bool:
+        """The same of a job, whose target one of the roles must have, too."""
+        grants = permitting(self.session.grants, scope or self.scope)
+        return any(
+            each.permits_job(job.app, job.target) and job.lane in each.lanes for each in grants
+        )
 
     def covers(self, app: str, lane: str, *, scope: str = "") -> bool:
         """Whether one of the person's roles has this app and this lane, by the scope of the page or by another one."""

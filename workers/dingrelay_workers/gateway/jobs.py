@@ -442,7 +442,7 @@ def _listing(
         index=index,
         timeout=TIMEOUT,
         seen=call.key.sees_jobs,
-        sees=lambda job: job.lane in lanes,
+        sees=lambda job: job.lane in lanes and call.key.permits_job(job.app, job.target),
     )
 
 

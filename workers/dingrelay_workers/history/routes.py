@@ -89,7 +89,7 @@ async def show_person(call: HttpCall) -> PersonHistoryPage:
     messages = [
         each
         for each in found.messages
-        if may_see(key, sender=each.sender, app=each.app)
+        if may_see(key, sender=each.sender, app=each.app, target=each.target)
         and (not each.campaign or key.permits("campaigns:read"))
     ]
     known_as = [

@@ -134,7 +134,7 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
 
     @property
     def sees_jobs(self) -> Seen:
-        """The jobs that it may see: those that it could have enqueued."""
+        """The jobs that it may see, as far as fields with few values tell; `permits_job` is asked for each, too."""
         found: dict[str, Collection[str]] = {}
         if ANY not in self.apps:
             robots = {ROBOTS} if any(map(TARGET.match, self.apps)) else set[str]()
@@ -146,6 +146,10 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
     def permits_app(self, app: str) -> bool:
         """Whether it may act for this DingTalk application; of robots, for any."""
         return app in self.sees_jobs.get("app", {app})
+
+    def permits_job(self, app: str, target: str) -> bool:
+        """Whether it may act for the jobs of this app; for those of robots if it has their target."""
+        return self.permits_app(app) and (app != ROBOTS or self.permits_target(target))
 
     def permits_target(self, target: str) -> bool:
         """Whether its messages may go to this robot or group, such as ``group:oncall``."""

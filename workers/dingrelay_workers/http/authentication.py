@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.sentence import en
@@ -119,9 +120,14 @@ def check_lane_of(lane: str, key: ApiKey) -> None:
         raise Problem.at(problems.FORBIDDEN, "/lane", en("the key is not for the lane {}", lane))
 
 
-def may_see(key: Grant, *, sender: str, app: str) -> bool:
-    """Whether a key sees and changes a job: one that it could have asked for.
+def sees_job(key: Grant, job: JobStatus) -> bool:
+    """Whether a key sees and changes a job; as `may_see`."""
+    return may_see(key, sender=job.sender, app=job.app, target=job.target)
+
+
+def may_see(key: Grant, *, sender: str, app: str, target: str = "") -> bool:
+    """Whether a key sees and changes a job: one that it could have asked for. `target`: as that of `JobStatus`.
 
     A key without a sender of its own sees those of every sender.
     """
-    return key.permits_sender(sender) and key.permits_app(app)
+    return key.permits_sender(sender) and key.permits_job(app, target)

@@ -14,7 +14,7 @@ from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.authentication import may_see, permitted
+from dingrelay_workers.http.authentication import permitted, sees_job
 from dingrelay_workers.http.dingtalk_permissions import check_visible
 from dingrelay_workers.http.paging import Query
 from dingrelay_workers.http.problems import Problem
@@ -54,7 +54,7 @@ async def found(call: HttpCall, job_id: str) -> JobStatus:
         JobNotFound: there is none, or the key may not see it; the answer does not reveal which.
     """
     status = await call.context.records.status(job_id)
-    if not may_see(call.key, sender=status.sender, app=status.app):
+    if not sees_job(call.key, status):
         raise JobNotFound(job_id)
     return status
 
@@ -111,7 +111,7 @@ async def accept(call: HttpCall, job: Contract, *, once: str | None) -> JobStatu
     if answer.created:
         context.metrics.jobs.labels(draft.kind, draft.lane).inc()
     status = accepted(draft, answer) or await context.records.status(draft.id)
-    if not may_see(call.key, sender=status.sender, app=status.app):
+    if not sees_job(call.key, status):
         raise key_conflict()
     return status
 

@@ -6,7 +6,7 @@
 -- then the values that state, kind, app, sender, lane and code may have, each behind a newline, '' for any
 --
 -- Answers how many jobs it looked at, the last of them and its score; then for each that fits its id, its score and
--- these six fields. A job without a record has none of them, and fits.
+-- these six fields and its summary. A job without a record has none of them, and fits.
 
 local index, most, wanted, first, behind = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local since, before, holds = tonumber(ARGV[5]), tonumber(ARGV[6]), {ARGV[7], ARGV[8]}
@@ -21,12 +21,12 @@ for field = 1, CODE do
   end
 end
 
-local NAMES = {'state', 'kind', 'app', 'sender', 'lane', 'created'}
-if holds[1] ~= '' or holds[2] ~= '' then NAMES[7], NAMES[8] = 'payload', 'step:addresses' end
+local NAMES = {'state', 'kind', 'app', 'sender', 'lane', 'created', 'summary'}
+if holds[1] ~= '' or holds[2] ~= '' then NAMES[8], NAMES[9] = 'payload', 'step:addresses' end
 
 local function asks_for(fields, text)
   if text == '' then return true end
-  return string.find(fields[7] or '', text, 1, true) or string.find(fields[8] or '', text, 1, true)
+  return string.find(fields[8] or '', text, 1, true) or string.find(fields[9] or '', text, 1, true)
 end
 
 local function code_of(error)
@@ -34,7 +34,7 @@ local function code_of(error)
   return known and type(found) == 'table' and type(found.code) == 'string' and found.code or ''
 end
 
--- The six fields of a record that fits.
+-- The six fields of a record that fits, and its summary.
 local function fitting(record)
   local fields = redis.call('HMGET', record, unpack(NAMES))
   if not fields[1] then return {} end
@@ -49,6 +49,7 @@ local function fitting(record)
     if allowed[field] and not allowed[field][value] then return end
     found[field] = value
   end
+  found[CODE + 1] = fields[7] or ''
   return found
 end
 
