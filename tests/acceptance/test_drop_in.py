@@ -247,7 +247,7 @@ def test_an_answer_that_is_late_is_had_by_asking_again(
 
 
 def test_an_answer_that_was_lost_is_not_guessed(system: System) -> None:
-    program = Program(system)
+    program = Program(system, sender="*")
     comment = {"processInstanceId": "x", "text": "请尽快", "commentUserId": "u3"}
     path = f"{INSTANCES}/comments"
     program.post("/topapi/v2/user/get", {"userid": "u7"})  # the worker has a good token
