@@ -98,7 +98,7 @@ class PersonalDataService:
             app=app,
             since=since,
             tombstone=tombstone,
-            erased=dict(found.changed),
+            erased={kept.place: found.changed[kept.place] for kept in PERSONAL_DATA},
             remaining=found.left,
             returns=bool(found.returned),
         )
