@@ -188,6 +188,18 @@ async def test_a_bare_job_is_discarded_and_not_made_again(office: Office, users:
 
 
 @on_sqlite
+async def test_the_person_who_resolved_a_job_is_replaced(office: Office) -> None:
+    job = await office.ended(State.UNKNOWN, to={"users": [OTHER]})
+    resolved = {"happened": True, "by": SUBJECT, "at": 1}
+    await office.redis.hset(keys.job(job), "resolved", json.dumps(resolved))
+    before = await office.redis.hgetall(keys.job(job))
+    assert (await office.erase()).changed["jobs"] == 1
+    after = await office.redis.hgetall(keys.job(job))
+    assert json.loads(after.pop(b"resolved")) == {**resolved, "by": office.tombstone}
+    assert after == {name: value for name, value in before.items() if name != b"resolved"}
+
+
+@on_sqlite
 async def test_a_job_with_another_life_is_left(office: Office, redis: Redis) -> None:
     job = await office.ended(State.DEAD, to={"users": [SUBJECT]})
     settled = (await redis.hget(keys.job(job), "settled") or b"").decode()

@@ -14,9 +14,11 @@ from sqlalchemy import JSON, Column, LargeBinary, String, Text, TypeDecorator
 
 import dingrelay_workers
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.status import people_of
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.person_fields import paths_of, people_in, renamed, renamed_in
 from dingrelay_workers.database.base import Base
+from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.nouns import PERSONAL_DATA
 
 for models in Path(dingrelay_workers.__path__[0]).glob("*/models.py"):
@@ -101,6 +103,24 @@ def test_a_userid_is_replaced_in_its_fields_only(document: Any, paths: Any, left
 
 def test_numbers_of_others_stay_numbers() -> None:
     assert renamed([1001, 1002, True], "1001", "x") == ["x", 1002, True]
+
+
+def test_answers_declare_the_people_in_them() -> None:
+    """An answer is kept for repeated requests, with the people in it."""
+    names = {"user", "userid", "originator", "owner", "writers", "absent", "by"}
+    names |= {"created_by", "updated_by", "asked_by", "decided_by"}
+    routes = [route for route in ROUTES if route.idempotent]
+    for model in (answer.model for route in routes for answer in route.answers.values()):
+        if isinstance(model, type):
+            declared = {step for path in paths_of(model) for step in path.split(".")}
+            assert names.intersection(_texts(model)) <= declared, model
+
+
+def test_a_job_as_json_names_its_people() -> None:
+    resolved = {"happened": True, "by": "u3", "at": "2026-01-01T00:00:00Z"}
+    job = {"kind": "message-send", "result": {"invalid": ["u1"]}, "sender": "u2", "id": "u4"}
+    assert people_of({**job, "resolved": resolved}) == {"u1", "u3"}
+    assert people_of({**job, "kind": "another release's"}) == set()
 
 
 @pytest.mark.parametrize("kind", KINDS)

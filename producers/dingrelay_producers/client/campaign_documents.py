@@ -145,7 +145,7 @@ class SkippedRow(BaseModel, frozen=True):
 class FirstRecipient(BaseModel, frozen=True):
     """One of the first people of a campaign, and what they get."""
 
-    userid: str
+    userid: UserIdText
     name: str
     """Name in the directory; empty if it has none."""
     message: dict[str, Any]
@@ -199,7 +199,7 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     """Rows of the file that names people."""
     checked_at: datetime
     """When this was found."""
-    absent: list[str] = []
+    absent: list[UserIdText] = []
     """Up to ten people who are not in the directory and have not left."""
     skipped: list[SkippedRow] = []
     """Some of the malformed rows."""
@@ -258,7 +258,7 @@ class CampaignStatus(
     created_at: datetime
     updated_at: datetime | None = None
     """When its text, people or rules were changed last; null of one of 0.2.0."""
-    updated_by: str = ""
+    updated_by: UserIdText = ""
     start_at: datetime | None
     """Not before this moment."""
     started_at: datetime | None

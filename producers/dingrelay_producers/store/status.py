@@ -10,7 +10,9 @@ from pydantic import BaseModel, Field
 from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.store.record import NEWER, RECORD_FORMAT, Draft, moment_of
 from dingrelay_producers.store.states import State
+from dingrelay_tasks.contract import UserIdText
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.person_fields import people_in
 from dingrelay_tasks.robot_post import target_of
 from dingrelay_tasks.sentence import Kept, en, from_parts
 
@@ -75,7 +77,7 @@ class Resolved(BaseModel, frozen=True):
 
     happened: bool
     """Whether DingTalk carried it out."""
-    by: str = ""
+    by: UserIdText = ""
     at: datetime
 
 
@@ -237,6 +239,16 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError  # noqa: TRY004 - it is read, and its value is wrong
     return cast("dict[str, Any]", found)
+
+
+def people_of(document: Mapping[str, Any]) -> set[str]:
+    """The userids in a job as JSON: in its result, in DingTalk's own words, and that of the person who resolved it."""
+    kind = KINDS.get(str(document.get("kind")))
+    people = people_in(document, _PERSON_FIELDS)
+    return people | kind.people({}, document.get("result") or {}, {}) if kind else people
+
+
+_PERSON_FIELDS = ("error.answer.body.**", "resolved.by")
 
 
 def json_object(text: bytes) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dingrelay_producers.errors import CampaignConflict, DraftConflict
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import ContractError, UserIdText
 from dingrelay_tasks.sentence import en, writable
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import estimate, pasted, review, sources, workbook
@@ -59,8 +59,8 @@ class CampaignDraft(BaseModel):
     file_name: str
     """Name of the list of people; empty for none."""
     file_bytes: int
-    created_by: str
-    updated_by: str
+    created_by: UserIdText
+    updated_by: UserIdText
     updated_at: datetime
 
     @classmethod
@@ -84,7 +84,7 @@ class PastedPerson(BaseModel):
 
     line: int
     """Line of the text, from 1."""
-    userid: str
+    userid: UserIdText
     name: str
     """Name in the directory; empty if it has none."""
 

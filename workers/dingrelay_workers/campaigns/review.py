@@ -21,6 +21,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
+from dingrelay_tasks.contract import UserIdText
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.audit import service as audit
@@ -53,12 +54,12 @@ class CampaignReview(BaseModel):
     """Whether it starts only once it is approved, by the settings."""
     state: Literal["none", "asked", "approved", "rejected", "outdated"]
     """`outdated`: the campaign is not what was approved."""
-    asked_by: str = ""
+    asked_by: UserIdText = ""
     asked_at: datetime | None = None
-    decided_by: str = ""
+    decided_by: UserIdText = ""
     decided_at: datetime | None = None
     reason: str = ""
-    writers: list[str] = []
+    writers: list[UserIdText] = []
     """Writers of the campaign: none of them may approve it."""
 
     @property

@@ -37,6 +37,8 @@ TOGETHER = 4
 """Scripts that leave in one round trip: Redis carries them out one behind the other."""
 
 _FIND = Script.load("dingrelay_workers.history", "find_person")
+_RENAME = Script.load("dingrelay_workers.history", "rename_resolver")
+_RESOLVED = b"resolved"
 _IN_ERRORS = ("answer.body.**",)
 """Fields of an error with userids: DingTalk's own words."""
 
@@ -89,6 +91,11 @@ async def _erase_record(
             settled + NEEDED,
         )
         return
+    if erasing.user not in _people(fields) and not _is_about(fields, erasing):
+        after = {**json_object(fields[_RESOLVED]), "by": erasing.tombstone}
+        change = _RENAME.call([keys.job(job)], [fields[_RESOLVED], record.canonical_json(after)])
+        erasing.changed["jobs"] += int(await run_async(redis, change))
+        return
     # A requeued job has another life, and ends at another time.
     if await run_async(redis, record.discard(job, settled=_text(fields, b"settled"))):
         erasing.changed["jobs"] += 1
@@ -123,20 +130,33 @@ async def _candidates(redis: Redis, records: Sequence[str], subject: DataSubject
 
 
 def _names(fields: Mapping[bytes, bytes], subject: DataSubject) -> bool:
-    """Whether a record is about the person. That of their erasure names them, too: see there."""
-    name, app = _text(fields, b"kind"), _text(fields, b"app")
-    kind = KINDS.get(name)
-    if kind is None or name == PersonErase.kind or not subject.covers(app):
+    """Whether a record is about the person, or was resolved by them. That of their erasure names them, too: see there."""
+    kind, app = _text(fields, b"kind"), _text(fields, b"app")
+    if kind not in KINDS or kind == PersonErase.kind or not subject.covers(app):
         return False
-    job, steps = json_object(fields.get(b"payload", b"")), steps_in(fields)
+    resolved_by = people_in(json_object(fields.get(_RESOLVED, b"")), ["by"])
+    return subject.user in _people(fields) | resolved_by or _is_about(fields, subject)
+
+
+def _people(fields: Mapping[bytes, bytes]) -> set[str]:
+    """The people of a job: in its contract, its result, its steps and DingTalk's own words."""
+    kind, job, steps = KINDS[_text(fields, b"kind")], _job(fields), steps_in(fields)
     result = json_object(fields.get(b"result", b"")) or _result_so_far(kind, steps)
-    by_user = recipients(name, _text(fields, b"state"), job, fields)
+    by_user = recipients(kind.name, _text(fields, b"state"), job, fields)
     people = {user for user, outcome in by_user.items() if outcome != UNRESOLVED}
-    people |= kind.people(job, result, steps)
     people |= people_in(json_object(fields.get(b"error", b"")), _IN_ERRORS)
-    # The title of an approval names who asked for it.
-    about = people_in(job, ["data.processInstanceId"]) if name == Event.kind else set()
-    return subject.user in people or not subject.instances.isdisjoint(about)
+    return people | kind.people(job, result, steps)
+
+
+def _is_about(fields: Mapping[bytes, bytes], subject: DataSubject) -> bool:
+    """Whether it is an event of their approvals, whose titles name them."""
+    event = _text(fields, b"kind") == Event.kind
+    about = people_in(_job(fields), ["data.processInstanceId"]) if event else set[str]()
+    return not subject.instances.isdisjoint(about)
+
+
+def _job(fields: Mapping[bytes, bytes]) -> Json:
+    return json_object(fields.get(b"payload", b""))
 
 
 def _result_so_far(kind: Kind, steps: Steps) -> Json:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
 from dingrelay_producers.client.filters import Seen
-from dingrelay_tasks.contract import LANES, Lane
+from dingrelay_tasks.contract import LANES, Lane, UserIdText
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_tasks.sentence import en
@@ -117,7 +117,7 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
     ] = None
     """Requests over all gateways, such as `50/1s`; null for no limit."""
     expires_at: datetime | None = None
-    owner: str = ""
+    owner: UserIdText = ""
     """Userid of the person who answers for it, in whose name it approves and tests campaigns; empty for none."""
 
     def permits(self, scope: str) -> bool:

@@ -25,6 +25,7 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script
+from dingrelay_producers.store.status import JobStatus, people_of
 from dingrelay_tasks.person_fields import paths_of, people_in
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, problems
@@ -183,7 +184,9 @@ class _Attempt:
         model = answer.model if answer else None
         if not (isinstance(model, type) and response.body):
             return []
-        return sorted(people_in(json.loads(_content(response)), paths_of(model)))
+        document = json.loads(_content(response))
+        people = people_in(document, paths_of(model))
+        return sorted(people | people_of(document) if issubclass(model, JobStatus) else people)
 
     def _seal(self, content: bytes) -> bytes:
         if not self._sealed:

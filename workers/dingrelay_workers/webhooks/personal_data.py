@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_producers.store.status import people_of
 from dingrelay_tasks.person_fields import people_in
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import chunks
@@ -64,11 +64,9 @@ async def _rows(
 def _names(row: Mapping[str, Any], subject: DataSubject) -> bool:
     """Whether a notice names the person: in its own fields, or in those of the job that it reports."""
     data = row["data"]
-    kind = KINDS.get(row["kind"])
     people = NoticeRow.__people__.people_of(row)
-    if kind is not None and row["type"].startswith("job."):
-        people |= kind.people({}, data.get("result") or {}, {})
-        people |= people_in(data, ["error.answer.body.**"])
+    if row["type"].startswith("job."):
+        people |= people_of({"kind": row["kind"], **data})
     return subject.user in people or not subject.instances.isdisjoint(people_in(data, _APPROVALS))
 
 
