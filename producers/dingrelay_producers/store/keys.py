@@ -581,6 +581,7 @@ IMPERSONAL = frozenset(
         "RUNNING",
         "SCHEDULE",
         "SCHEDULER",
+        "SERVED",
         "TAKEN",
         "UNPUBLISHED",
         "UPLOADS",
