@@ -53,7 +53,7 @@ class System:
 
     Attributes:
         marked_as_left: people who were marked as left at some time.
-        cancelled_lanes: lanes that workers were told to take nothing of.
+        cancelled_lanes: lanes that workers were to take nothing of at some time.
         deleted: approvals that were deleted at DingTalk, or may be.
         addresses: person → kind of address → the address, whether or not they are there.
         organising: held by what changes the organisation.

@@ -1,4 +1,4 @@
-"""What a worker takes from a broker that is a Redis, and how none of it is lost: scripts, marks and renewals.
+"""Messages that a worker takes from a broker that is a Redis, so that none is lost: scripts, marks and renewals.
 
 kombu pops a message, and marks it as taken by a second command: what is popped into a dying connection is
 lost. Here Redis does both in one step. What waits already is taken by a script, several messages at a time.
@@ -113,7 +113,7 @@ class Taking:
     def wait(self, source: str) -> tuple[str | int, ...]:
         """The command that waits for a message: in a queue, or in one of `priorities`.
 
-        `renew` must have named the source before: else the message would be in a list that nobody puts back.
+        `renew` must have named the source before: else the message would be in a list that is never put back.
         """
         return ("BLMOVE", source, self._list(source), "RIGHT", "LEFT", WAIT)
 
@@ -161,7 +161,7 @@ class Taking:
         return not passed
 
     def close(self, sources: Iterable[str]) -> scripts.Call:
-        """Put back all that is held, and what these waits have moved meanwhile."""
+        """Put back all that is held, and what these waits have moved since then."""
         unmarked = [taken for taken in self.held.values() if not taken.place]
         places = {self._list(source) for source in sources} | {each.place for each in self._landed}
         self.held, self._landed = {}, []
@@ -175,7 +175,7 @@ class Taking:
         return taken
 
     def _place(self, text: bytes) -> str:
-        """Where a message is while this worker has it."""
+        """Key that a message is at while this worker has it; empty for none."""
         return "" if WAKEUP in text else self._marks
 
     def _list(self, source: str) -> str:
