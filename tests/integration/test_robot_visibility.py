@@ -96,9 +96,18 @@ def test_the_history_of_other_targets_is_not_shown(
     rows = [
         {
             **dict.fromkeys(("sender", "key", "error_class", "error_code"), ""),
-            "job": f"job-{target}", "kind": "robot-message", "app": "robots", "lane": "normal",
-            "state": "done", "created_at": at, "started_at": at, "ended_at": at, "ids": [],
-            "attempts": 1, "throttles": 0, "content": None,
+            "job": f"job-{target}",
+            "kind": "robot-message",
+            "app": "robots",
+            "lane": "normal",
+            "state": "done",
+            "created_at": at,
+            "started_at": at,
+            "ended_at": at,
+            "ids": [],
+            "attempts": 1,
+            "throttles": 0,
+            "content": None,
             "summary": f"robot-message app=robots lane=normal to={target}",
         }
         for target in ("group:oncall", "group:sales", "robot:ops")

@@ -1,6 +1,7 @@
 """Errors of a broken or refusing connection end no worker, and are not logged again and again."""
 
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def test_a_connection_that_cannot_be_closed_is_left(
     monkeypatch.setattr(celery_consumer.Consumer, "on_connection_error_after_connected", fail)
     monkeypatch.setattr(consumer, "sleep", pauses.append)
     broken = Consumer.__new__(Consumer)
-    broken.connection_errors = (OSError,)
+    broken.connection = SimpleNamespace(connection_errors=(OSError,))
     broken.on_connection_error_after_connected(error)
     assert bool(pauses) is waits
 
@@ -35,7 +36,7 @@ def test_a_lost_connection_warns_of_no_later_celery(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(celery_consumer.Consumer, "on_connection_error_after_connected", warn)
     broken = Consumer.__new__(Consumer)
-    broken.connection_errors = (OSError,)
+    broken.connection = SimpleNamespace(connection_errors=(OSError,))
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         broken.on_connection_error_after_connected(OSError())

@@ -60,24 +60,17 @@ def test_every_message_is_in_exactly_one_digest_that_fits(count: int, limit: int
 
 
 @pytest.mark.parametrize(
-    ("to", "message", "digest", "field"),
+    ("to", "digest", "field"),
     [
-        ({"robot": "bot", "users": ["u1"]}, "text", "5m", "digest"),
-        ({"robot": "a"}, "link", "5m", "digest"),
-        ({"robot": "a"}, "text", "5 minutes", "digest.every"),
-        ({"robot": "a"}, "text", {"every": "5m", "key": "k" * 257}, "digest.key"),
+        ({"robot": "bot", "users": ["u1"]}, "5m", "digest"),
+        ({"robot": "a"}, "5 minutes", "digest.every"),
+        ({"robot": "a"}, {"every": "5m", "key": "k" * 257}, "digest.key"),
     ],
 )
 def test_a_digest_that_can_not_be_is_refused(
-    to: dict[str, Any], message: str, digest: object, field: str
+    to: dict[str, Any], digest: object, field: str
 ) -> None:
-    contents = {
-        "text": {"msgtype": "text", "text": {"content": "x"}},
-        "link": {
-            "msgtype": "link",
-            "link": {"title": "t", "text": "x", "messageUrl": "https://x"},
-        },
-    }
+    text = {"msgtype": "text", "text": {"content": "x"}}
     with pytest.raises(ContractError) as error:
-        RobotMessage.parse({"to": to, "message": contents[message], "digest": digest})
+        RobotMessage.parse({"to": to, "message": text, "digest": digest})
     assert error.value.field == field
