@@ -1,4 +1,4 @@
-"""What a key may do at DingTalk is the same at every door: each API × door × key, as the guide says."""
+"""A key's permissions at DingTalk are the same at every door: each API × door × key, as the guide says."""
 
 import json
 from collections.abc import Iterator, Mapping

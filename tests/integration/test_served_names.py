@@ -28,7 +28,7 @@ NEAR = "no worker serves hrr; did you mean hr?"
 
 @pytest.fixture
 async def fleet(redis: AsyncRedis) -> None:
-    """What workers published that have two apps, a robot and a group."""
+    """Names published by workers that have two apps, a robot and a group."""
     settings = Settings.load(
         env="test",
         redis_url="redis://127.0.0.1/0",

@@ -32,7 +32,7 @@ class Message(BaseModel, frozen=True):
 
     @property
     def target(self) -> str:
-        """As that of `JobStatus`."""
+        """Target of the job; see `JobStatus`."""
         return "" if self.campaign else target_of(self.app, self.name)
 
 

@@ -61,7 +61,7 @@ class Brief(NamedTuple):
 
     @property
     def target(self) -> str:
-        """As that of `JobStatus`."""
+        """Target of the job; see `JobStatus`."""
         return target_of(self.app, self.summary)
 
 

@@ -428,7 +428,7 @@ async def found_campaign(
 
 
 async def _reviews(key: Grant, campaigns: CampaignService, found: CampaignStatus) -> bool:
-    """Whether a campaign of another sender was submitted to those who approve, of whom the key is one."""
+    """Whether a campaign of another sender was submitted for approval, and the key may approve."""
     if not (key.permits(APPROVING) and key.permits_app(found.app)):
         return False
     return bool(await campaigns.reviews([found.id]))

@@ -1,4 +1,4 @@
-"""What an API key may do at DingTalk: one table from (method, path) to scopes and visibility.
+"""Permissions of API keys at DingTalk: one table from (method, path) to scopes and visibility.
 
 The drop-in door asks it, and so does every route that takes `api-call` jobs. A call is looked up under all spellings
 that DingTalk may read alike: escapes decoded, in any letters. What the table does not list is `DEFAULT`.
@@ -22,13 +22,13 @@ from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import GatewayContext
 
 Visibility = Literal["approval", "all senders", "robots"]
-"""What of an app a call is about, where that is not open to each of the app's keys. ``approval``: approvals
+"""Part of an app that a call is about, where that is not open to each of the app's keys. ``approval``: approvals
 that it names; a key with a sender of its own sees its sender's only. ``all senders``: what every sender has
 done; for keys whose sender is ``*``. ``robots``: any robot and group; for keys that may post to all."""
 
 
 class Permission(NamedTuple):
-    """What a key needs for a call: all of the scopes, and to see all that the call is about."""
+    """Requirements of a call: all of the scopes, and a key that sees all that the call is about."""
 
     scopes: tuple[str, ...]
     visibility: tuple[Visibility, ...] = ()
@@ -107,7 +107,7 @@ _INSTANCES = frozenset(
 
 
 def permission_of(method: str, path: str) -> Permission:
-    """What a key needs for a call of DingTalk's."""
+    """The requirements of a call of DingTalk's."""
     call = f"{method} {unquote(path)}"
     for pattern, row in _ROWS:
         if pattern.fullmatch(call):
