@@ -48,6 +48,9 @@ _OLD_READS = re.compile(
 )
 """The old host's names are in small letters: ``/topapi/v2/user/getbymobile``, ``/attendance/listRecord``."""
 
+_OLD_GETS = re.compile(r".*/(?:\w*scopes?|record|report|can_access_\w+|download\w*)")
+"""Reads of the old host that are named by what they give. Not each ``GET`` there reads: ``/user/delete`` deletes."""
+
 _NEW_READS = re.compile(
     # Only makes a number for a later call, but each call another one.
     r"/v\d+\.\d+/(?!.*/taskId/query)(?:.*/)?(?:"
@@ -81,9 +84,9 @@ def reads(method: str, path: str) -> bool:
         method: of HTTP.
         path: on one of DingTalk's two hosts.
     """
-    if method == "GET":
+    if method == "GET" and (is_rest(path) or _OLD_GETS.fullmatch(path)):
         return True
-    return method == "POST" and any(
+    return method in {"GET", "POST"} and any(
         kind.fullmatch(path) for kind in (_OLD_READS, _NEW_READS, _NAMED_READS)
     )
 

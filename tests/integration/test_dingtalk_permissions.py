@@ -85,7 +85,12 @@ APIS = (
     *about("POST /topapi/process/instance/execute", "approvals:write", "process_instance_id", "request"),
     *about("POST /topapi/process/instance/comment/add", "approvals:write", "process_instance_id", "request"),
     *about("POST /topapi/process/instance/terminate", "approvals:write", "process_instance_id", "request"),
-    Api("POST /v1.0/workflow/tasks/redirect", "approvals:write", "others' approval", {"taskId": 7}),
+    Api("POST /v1.0/workflow/tasks/redirect", "approvals:write", "all senders", {"taskId": 7}),
+    # What names no approval to DingTalk becomes the caller's by no field beside.
+    Api("POST /v1.0/workflow/tasks/redirect", "approvals:write", "all senders", {"taskId": 7, "processInstanceId": MINE}),
+    Api("POST /topapi/process/delete", "approvals:write", "all senders", {"process_code": "PROC-1", "process_instance_id": MINE}),
+    Api("GET /topapi/process/instance/terminate", "approvals:write", "all senders", {"process_instance_id": MINE}),
+    Api("POST /topapi/process/gettodonum", "approvals:read", "all senders", {"userid": "u1", "process_instance_id": MINE}),
     *(
         Api(call, "directory:read")
         for call in (
@@ -111,6 +116,9 @@ APIS = (
             "POST /topapi/v2/user/%67et",
             "POST /TOPAPI/v2/user/GET",
             "POST /topapi/v2/department/delete",
+            "GET /user/delete",
+            "GET /department/delete",
+            "GET /topapi/v2/user/delete",
             "PUT /v1.0/contact/users/u1",
         )
     ),
@@ -237,6 +245,9 @@ def test_an_approval_is_found_wherever_dingtalk_may_read_it(
         ({}, {"processInstanceId": OTHERS, "process_instance_id": MINE}, 403),
         ({}, {"request": json.dumps({"process_instance_id": OTHERS})}, 403),
         ({}, {"request": json.dumps({"process_instance_id": MINE})}, 202),
+        ({}, {"request": f'{{"process_instance_id":"{OTHERS}","process_instance_id":"{MINE}"}}'}, 403),
+        ({}, {"request": f"{{process_instance_id:'{OTHERS}'}}", "process_instance_id": MINE}, 403),
+        ({}, {"text": "[赞]", "process_instance_id": MINE}, 202),
         ({}, [{"process_instance_id": MINE}], 202),
         ({}, {"process_instance_id": [MINE, {"x": OTHERS}]}, 403),
         ({}, {"process_instance_id": f"{MINE},{OTHERS}"}, 403),

@@ -126,3 +126,22 @@ def test_the_table_is_that_of_the_sdk() -> None:
 )
 def test_only_reading_calls_are_repeated(method: str, path: str, effect: str) -> None:
     assert ApiCall.parse({"method": method, "path": path}).effect == effect
+
+
+@pytest.mark.parametrize(
+    ("path", "effect"),
+    [
+        ("/user/get", "none"),
+        ("/user/getDeptMember", "none"),
+        ("/department/list_parent_depts", "none"),
+        ("/auth/scopes", "none"),
+        ("/checkin/record", "none"),
+        ("/v1.0/todo/users/u1", "none"),
+        ("/user/delete", "once"),
+        ("/call_back/delete_call_back", "once"),
+        ("/topapi/v2/user/delete", "once"),
+        ("/cspace/add", "once"),
+    ],
+)
+def test_a_get_of_the_old_host_may_change_something(path: str, effect: str) -> None:
+    assert ApiCall.parse({"method": "GET", "path": path}).effect == effect

@@ -4,10 +4,8 @@ The drop-in door asks it, and so does every route that takes `api-call` jobs. A 
 that DingTalk may read alike: escapes decoded, in any letters. What the table does not list is `DEFAULT`.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import unquote
 
@@ -18,6 +16,7 @@ from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey
+from dingrelay_workers.http.body_reader import parse_json
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import GatewayContext
 
@@ -58,7 +57,7 @@ TABLE: tuple[Row, ...] = (
     # Work notifications. The door gives task ids of its own, which lead to the caller's jobs only.
     _alike(r"POST /topapi/message/corpconversation/asyncsend_v2", "messages:write"),
     _alike(r"\w+ (/topapi)?/message/.*", "messages:write", "all senders"),
-    # Approvals: creating one; templates; ids of all; whatever else is about some that are named.
+    # Approvals: creating one; templates; ids of all; what is about one that is named; all else.
     _alike(r"POST /topapi/processinstance/create", "approvals:write"),
     _alike(r"POST /v\d+\.\d+/workflow/processInstances", "approvals:write"),
     _alike(r"GET /v\d+\.\d+/workflow/forms/schemas/processCodes", "approvals:read"),
@@ -72,15 +71,23 @@ TABLE: tuple[Row, ...] = (
         "approvals:read",
         "all senders",
     ),
+    # Only these read an approval's id: beside a task's id, or the name of a template, one would be any.
     _alike(
-        r"POST /v\d+\.\d+/workflow/processInstances/spaces/.*|POST /topapi/processinstance/(file|cspace)/.*",
+        r"GET /v\d+\.\d+/workflow/processInstances|POST /topapi/processinstance/get"
+        r"|POST /v\d+\.\d+/workflow/processInstances/spaces/.*|POST /topapi/processinstance/(file|cspace)/.*",
         "approvals:read",
+        "approval",
+    ),
+    _alike(
+        r"POST /v\d+\.\d+/workflow/processInstances/(execute|comments|terminate)"
+        r"|POST /topapi/process/instance/(execute|comment/add|terminate)",
+        "approvals:write",
         "approval",
     ),
     Row(
         r"\w+ /topapi/process(instance)?/.*|\w+ /v\d+\.\d+/workflow/.*",
-        Permission(("approvals:read",), ("approval",)),
-        Permission(("approvals:write",), ("approval",)),
+        Permission(("approvals:read",), ("all senders",)),
+        Permission(("approvals:write",), ("all senders",)),
     ),
     # People and departments. No scope is for changes of the organisation alone, and a change may show people, too.
     Row(
@@ -169,8 +176,13 @@ async def _sees_instances(context: GatewayContext, key: ApiKey, job: ApiCall) ->
 def _instances(value: Any, named: bool = False) -> Iterator[str]:
     """The ids of approvals in a query or a body, also where a value is JSON in a text."""
     if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
-        with suppress(ValueError, RecursionError):
-            value = json.loads(value)
+        try:
+            value = parse_json(value.encode())
+        except (Problem, ValueError):
+            if (
+                "{" in value
+            ):  # DingTalk may read names in it: it is no id of an approval that is known
+                yield value
     if isinstance(value, Mapping):
         for name, part in cast("Mapping[str, Any]", value).items():
             alike = name.replace("_", "").lower()
