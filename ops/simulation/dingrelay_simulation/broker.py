@@ -1,0 +1,140 @@
+"""The broker: the lists in Valkey that the product writes, whose messages it loses, repeats, delays and reorders."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dingrelay_simulation.loop import VirtualLoop
+from dingrelay_simulation.valkey import VirtualValkey
+from dingrelay_workers.store.wakeup import is_wakeup
+
+if TYPE_CHECKING:
+    from dingrelay_simulation.worker import SimulatedWorker
+
+LATE = 0.5, 40.0
+"""Seconds after which a late message arrives."""
+WAY = 0.0005
+"""Seconds to a worker."""
+RETURNED = 30.0
+"""Seconds after which a message of another client comes back that a worker took and did not acknowledge."""
+
+
+@dataclass
+class Message:
+    """A message on its way.
+
+    Attributes:
+        bare: of another client: it is the job itself, and comes back until it is acknowledged.
+    """
+
+    number: int
+    queue: str
+    request: dict[str, Any]
+    bare: bool
+
+
+@dataclass
+class Manners:
+    """Shares of the messages that the broker loses, repeats, brings late."""
+
+    lost: float = 0.0
+    repeated: float = 0.0
+    late: float = 0.0
+    reordered: float = 0.0
+
+
+class Broker:
+    """Takes messages from their lists as soon as they are there, and gives them to the workers."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        valkey: VirtualValkey,
+        rng: random.Random,
+        manners: Manners,
+        read: Callable[[bytes], dict[str, Any]],
+    ) -> None:
+        self._loop = loop
+        self._valkey = valkey
+        self._rng = rng
+        self._manners = manners
+        self._read = read
+        self._waiting: deque[Message] = deque()
+        self._takers: deque[tuple[asyncio.Future[Message], SimulatedWorker]] = deque()
+        self._number = 0
+        self.calm = False
+        self.late = 0
+
+    def look(self) -> None:
+        """Take what was published."""
+        for queue, text in self._valkey.take():
+            request = self._read(text)
+            self._number += 1
+            self._publish(Message(self._number, queue, request, not is_wakeup(request)))
+
+    def _publish(self, message: Message) -> None:
+        manners, draw = self._manners, self._rng.random()
+        if self.calm:
+            self._arrive(message)
+            return
+        if not message.bare and draw < manners.lost:
+            return
+        if draw < manners.lost + manners.late:
+            self._delay(message)
+            return
+        self._loop.call_later(WAY, self._arrive, message)
+        if self._rng.random() < manners.repeated:
+            self._delay(message)
+
+    def _delay(self, message: Message, seconds: float = 0.0) -> None:
+        self.late += 1
+        self._loop.call_later(seconds or self._rng.uniform(*LATE), self._come_late, message)
+
+    def _come_late(self, message: Message) -> None:
+        self.late -= 1
+        self._arrive(message)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no message is on its way or waits."""
+        return not self.late and not self._waiting
+
+    def _arrive(self, message: Message) -> None:
+        if self._waiting and self._rng.random() < self._manners.reordered:
+            self._waiting.insert(self._rng.randrange(len(self._waiting)), message)
+        else:
+            self._waiting.append(message)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._waiting and self._takers:
+            live = [
+                each for each in self._takers if not each[1].process.dead and not each[0].done()
+            ]
+            self._takers = deque(live)
+            ready = [each for each in live if not each[1].process.frozen]
+            if not ready:
+                return
+            taker = self._rng.choice(ready)
+            self._takers.remove(taker)
+            taker[0].set_result(self._waiting.popleft())
+
+    async def take(self, worker: "SimulatedWorker") -> Message:
+        """The next message for a worker."""
+        future: asyncio.Future[Message] = self._loop.create_future()
+        self._takers.append((future, worker))
+        self._loop.call_soon(self._hand_out)
+        return await future
+
+    def give_back(self, message: Message) -> None:
+        """A worker could not work on it."""
+        self._delay(message, 1.0)
+
+    def lose(self, worker: "SimulatedWorker") -> None:
+        """A worker was killed with what it had taken."""
+        for message in worker.held.values():
+            if message.bare:
+                self._delay(message, RETURNED)

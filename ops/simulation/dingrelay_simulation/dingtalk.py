@@ -1,0 +1,79 @@
+"""DingTalk in the simulation: the sandbox's application, behind the network, with a clock of its own."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from aiohttp import web
+
+from dingrelay_sandbox import server
+from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.limits import Limits
+from dingrelay_sandbox.server import create_app
+from dingrelay_sandbox.state import SandboxState, Start
+from dingrelay_sandbox.verdict import Outcome
+from dingrelay_simulation.clock import CLOCK
+from dingrelay_simulation.network import End
+
+USERS, DEPARTMENTS = 24, 4
+SECRET = "sandbox-secret"
+
+
+class SimulatedDingTalk:
+    """The sandbox, in the process of the simulation.
+
+    Attributes:
+        state: its truth.
+        calls: each call, when it was made, and its outcome.
+        came: when calls were made that are on their way.
+    """
+
+    def __init__(self, limits: Limits, *, offset: float, seed: int) -> None:
+        start = Start(users=USERS, departments=DEPARTMENTS, seed=seed, limits=limits, app=App())
+        self.state = SandboxState(start, clock=CLOCK.true)
+        self.state.clock.offset = offset
+        # The network refuses connections.
+        self.state.door = SimpleNamespace(shut=False)  # type: ignore[assignment]
+        self.calls: list[tuple[float, Any, Outcome]] = []
+        self.came: dict[int, float] = {}
+        self._runner: web.AppRunner | None = None
+
+    async def open(self) -> None:
+        """Begin to serve."""
+        app = create_app(self.state)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+
+    async def close(self) -> None:
+        """End."""
+        if self._runner:
+            await self._runner.cleanup()
+
+    def accept(self, end: End | None) -> Any:
+        """A new connection."""
+        assert self._runner and self._runner.server and end
+        make: Callable[[], Any] = self._runner.server
+        return make()
+
+
+CURRENT: list[SimulatedDingTalk] = []
+
+
+def install() -> None:
+    """Keep each call and its outcome, of the sandbox that is current."""
+    respond, read = server.respond, server._call
+
+    def came(request: Any, content: bytes) -> Any:
+        call = read(request, content)
+        if CURRENT:
+            CURRENT[-1].came[id(call)] = CLOCK.now
+        return call
+
+    def noted(state: SandboxState, call: Any) -> Outcome:
+        outcome = respond(state, call)
+        if CURRENT and CURRENT[-1].state is state:
+            CURRENT[-1].calls.append((CURRENT[-1].came.get(id(call), CLOCK.now), call, outcome))
+        return outcome
+
+    module: Any = server
+    module.respond, module._call = noted, came

@@ -1,0 +1,245 @@
+"""What goes wrong in a run, and the record of it: which process or server, from when to when."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dingrelay_sandbox.faults import FaultSpec
+from dingrelay_simulation.clock import CLOCK
+from dingrelay_simulation.fleet import Fleet
+from dingrelay_simulation.network import DINGTALK, VALKEY, End, Line
+from dingrelay_simulation.plan import PORTS, Step
+
+
+@dataclass
+class Trouble:
+    """A fault that was in force.
+
+    Attributes:
+        name: of the fault.
+        subject: the process or server that it struck.
+        since, until: seconds from the beginning.
+    """
+
+    name: str
+    subject: str
+    since: float
+    until: float = math.inf
+
+
+@dataclass
+class _Trap:
+    """A fault that waits for a message."""
+
+    step: Step
+    left: int
+
+
+class Faults:
+    """Carries faults out.
+
+    Attributes:
+        troubles: what was in force, and when.
+    """
+
+    def __init__(self, fleet: Fleet, note: Callable[..., None]) -> None:
+        self.troubles: list[Trouble] = []
+        self.over = False
+        self._fleet = fleet
+        self._note = note
+        self._traps: list[_Trap] = []
+        fleet.network.on_send = self._sent
+        fleet.network.on_arrive = self._arrived
+
+    def begin(self, step: Step) -> None:
+        """Let a fault strike."""
+        self._note("fault", step.name, step.values)
+        getattr(self, f"_{step.name}")(step)
+
+    def _trouble(self, name: str, subject: str, seconds: float | None = None) -> Trouble:
+        trouble = Trouble(
+            name, subject, CLOCK.now, math.inf if seconds is None else CLOCK.now + seconds
+        )
+        self.troubles.append(trouble)
+        return trouble
+
+    def _later(self, seconds: float, act: Callable[..., Any], *arguments: Any) -> None:
+        self._fleet.loop.call_later(seconds, act, *arguments)
+
+    def _kill(self, step: Step) -> None:
+        number, back = (
+            step.values["worker"],
+            step.values.get("back", step.values.get("seconds", 1.0)),
+        )
+        self._trouble("kill", f"w{number}", back)
+        self._fleet.kill(number)
+        self._later(back, self._fleet.restart, number)
+
+    def _stop(self, step: Step) -> None:
+        number = step.values["worker"]
+        self._trouble("stop", f"w{number}", 40.0)
+        self._fleet.stop(number, step.values["back"])
+
+    def _freeze(self, step: Step) -> None:
+        worker = self._fleet.workers[step.values["worker"]]
+        if worker.process.dead or worker.process.frozen:
+            return
+        self._trouble("freeze", worker.process.name, step.values["seconds"])
+        worker.process.frozen = True
+        self._later(step.values["seconds"], self._thaw, worker.process)
+
+    def _thaw(self, process: Any) -> None:
+        if process.frozen:
+            self._fleet.loop.thaw(process)
+
+    def _cut(self, step: Step) -> None:
+        name, port = f"w{step.values['worker']}", PORTS[step.values["to"]]
+        self._trouble(f"cut from {step.values['to']}", name, step.values["seconds"])
+        line = Line(self._fleet.network.lines[port].latency, silent=True)
+        self._fleet.network.cut[name, port] = line
+        self._later(step.values["seconds"], self._join, name, port, line)
+
+    def _join(self, name: str, port: int, line: Line) -> None:
+        if self._fleet.network.cut.get((name, port)) is line:
+            del self._fleet.network.cut[name, port]
+        self._fleet.network.heal(line)
+
+    def _clock(self, step: Step) -> None:
+        process = self._fleet.workers[step.values["worker"]].process
+        self._trouble("clock", process.name)
+        process.offset += step.values["by"]
+
+    def _redis_slow(self, step: Step) -> None:
+        line, by = self._fleet.network.lines[VALKEY], step.values["by"]
+        self._trouble("redis slow", "redis", step.values["seconds"])
+        line.slow += by
+
+        def end() -> None:
+            line.slow = max(0.0, line.slow - by)
+
+        self._later(step.values["seconds"], end)
+
+    def _redis_silent(self, step: Step) -> None:
+        line = self._fleet.network.lines[VALKEY]
+        self._trouble("redis silent", "redis", step.values["seconds"])
+        line.silent = True
+        self._later(step.values["seconds"], self._fleet.network.heal, line)
+
+    def _redis_restart(self, step: Step) -> None:
+        line, lost = self._fleet.network.lines[VALKEY], step.values["lost"]
+        if line.refused:
+            return
+        self._fleet.valkey.save()
+
+        def fall() -> None:
+            self._trouble("redis restart", "redis", step.values["seconds"]).since -= lost
+            line.refused = True
+            self._fleet.network.reset(VALKEY)
+            if lost:
+                self._fleet.valkey.restart()
+                self._note("redis lost", lost)
+
+        def rise() -> None:
+            line.refused = False
+
+        self._later(lost, fall)
+        self._later(lost + step.values["seconds"], rise)
+
+    def _redis_full(self, step: Step) -> None:
+        self._trouble("redis full", "redis", step.values["seconds"])
+        self._fleet.valkey.configure("maxmemory", "1")
+        self._later(step.values["seconds"], self._fleet.valkey.configure, "maxmemory", "0")
+
+    def _dingtalk_away(self, step: Step) -> None:
+        line = self._fleet.network.lines[DINGTALK]
+        self._trouble("dingtalk away", "dingtalk", step.values["seconds"])
+        line.refused = True
+        self._fleet.network.reset(DINGTALK)
+
+        def back() -> None:
+            line.refused = False
+
+        self._later(step.values["seconds"], back)
+
+    def _spec(self, step: Step) -> None:
+        spec = FaultSpec.model_validate(step.values)
+        self._trouble(spec.kind, "dingtalk", step.values.get("seconds"))
+        self._fleet.dingtalk.state.faults.add(spec)
+
+    _throttle = _lost_answer = _sick = _slow = _token = _credentials = _spec
+
+    def _trap(self, step: Step) -> None:
+        self._traps.append(_Trap(step, step.values["count"]))
+
+    _kill_at = _freeze_at = _cut_at = _lose_at = _trap
+
+    def _sent(self, end: End, data: bytes | None) -> bool:
+        return self._sprung(end, ("before", "after"))
+
+    def _arrived(self, end: End, data: bytes | None) -> bool:
+        return self._sprung(end, ("answer",))
+
+    def _sprung(self, end: End, whens: tuple[str, ...]) -> bool:
+        """Whether the message goes on."""
+        if not self._traps or self.over:
+            return True
+        name = end.process.name if end.process else ""
+        goes_on = True
+        for trap in list(self._traps):
+            values = trap.step.values
+            if (
+                name != f"w{values['worker']}"
+                or end.port != PORTS[values["to"]]
+                or values["when"] not in whens
+            ):
+                continue
+            trap.left -= 1
+            if trap.left > 0:
+                continue
+            self._traps.remove(trap)
+            self._note("trap", name, values["what"], values["to"], values["when"])
+            goes_on = values["when"] == "after" and goes_on
+            match values["what"]:
+                case "kill":
+                    self._fleet.loop.call_soon(self._kill, trap.step) if goes_on else self._kill(
+                        trap.step
+                    )
+                case "freeze":
+                    self._freeze(trap.step)
+                    goes_on = True
+                case "cut":
+                    self._cut(trap.step)
+                    goes_on = True
+                case _:
+                    self._trouble("lost on the way", name, 0.5)
+                    self._fleet.network.reset(end.port, end.process)
+                    goes_on = False
+        return goes_on
+
+    def end(self) -> None:
+        """No fault strikes any more, and those in force end."""
+        self.over = True
+        fleet = self._fleet
+        self._traps.clear()
+        fleet.broker.calm = True
+        fleet.dingtalk.state.faults.delete()
+        for key, line in list(fleet.network.cut.items()):
+            self._join(*key, line)
+        for line in fleet.network.lines.values():
+            line.refused, line.slow = False, 0.0
+            fleet.network.heal(line)
+        fleet.valkey.configure("maxmemory", "0")
+        for number, worker in enumerate(fleet.workers):
+            self._thaw(worker.process)
+            fleet.restart(number)
+        for trouble in self.troubles:
+            trouble.until = min(trouble.until, CLOCK.now)
+
+    def around(self, since: float, until: float, *subjects: str) -> list[Trouble]:
+        """The faults that struck one of these in a time."""
+        return [
+            trouble
+            for trouble in self.troubles
+            if trouble.subject in subjects and trouble.since <= until and trouble.until >= since
+        ]

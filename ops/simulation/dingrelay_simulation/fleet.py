@@ -1,0 +1,128 @@
+"""The simulated system: three workers, a producer, Valkey, SQLite and DingTalk on one loop."""
+
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from dingrelay_producers import Client
+from dingrelay_producers.publisher import Envelopes
+from dingrelay_producers.settings import Settings
+from dingrelay_sandbox.limits import Limits
+from dingrelay_simulation import dingtalk
+from dingrelay_simulation.blocking import Databases
+from dingrelay_simulation.broker import Broker, Manners
+from dingrelay_simulation.clock import Process
+from dingrelay_simulation.dingtalk import SimulatedDingTalk
+from dingrelay_simulation.loop import VirtualLoop
+from dingrelay_simulation.network import DINGTALK, VALKEY, Network
+from dingrelay_simulation.valkey import VirtualValkey
+from dingrelay_simulation.worker import SimulatedWorker, publisher, read_request
+
+WORKERS = 3
+
+
+class Fleet:
+    """All processes of one run. Use as an async context."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        valkey: VirtualValkey,
+        settings: dict[str, Any],
+        template: Path,
+        celery: Celery,
+        envelopes: Envelopes,
+        *,
+        seed: int,
+        limits: Limits,
+        manners: Manners,
+        dingtalk_offset: float,
+        offsets: tuple[float, ...],
+    ) -> None:
+        self.loop = loop
+        self.rng = random.Random(f"fleet {seed}")
+        self.network = Network(loop, random.Random(f"network {seed}"))
+        self.databases = Databases()
+        self.valkey = valkey
+        self.folder = Path(
+            tempfile.mkdtemp(
+                prefix="dingrelay-simulation-",
+                dir="/dev/shm" if Path("/dev/shm").is_dir() else None,
+            )
+        )
+        shutil.copy(template, self.folder / "dingrelay.db")
+        self.settings = Settings.load(
+            env="sandbox",
+            redis_url=f"redis://127.0.0.1:{VALKEY}/0",
+            DINGTALK_OAPI_URL=f"http://127.0.0.1:{DINGTALK}",
+            DINGTALK_API_URL=f"http://127.0.0.1:{DINGTALK}",
+            database_url=f"sqlite:///{self.folder / 'dingrelay.db'}",
+            **settings,
+        )
+        self._celery, self._envelopes = celery, envelopes
+        self.broker = Broker(loop, valkey, random.Random(f"broker {seed}"), manners, read_request)
+        self.dingtalk = SimulatedDingTalk(limits, offset=dingtalk_offset, seed=1)
+        self.network.servers |= {VALKEY: valkey, DINGTALK: self.dingtalk}
+        self.workers = [self._worker(number, offset) for number, offset in enumerate(offsets)]
+        self.producer = Process("producer")
+        self.client: Client
+
+    def _worker(self, number: int, offset: float) -> SimulatedWorker:
+        made = publisher(self.settings, self._celery, self._envelopes)
+        return SimulatedWorker(Process(f"w{number}", offset), self.settings, made, self.broker)
+
+    async def __aenter__(self) -> "Fleet":
+        dingtalk.CURRENT.append(self.dingtalk)
+        self.valkey.on_published = lambda: self.loop.call_soon(self.broker.look) and None
+        await self.dingtalk.open()
+        self.client = Client(self.settings)
+        connection: Any = self.client._cells.of(None)
+        connection._opened()
+        connection._open = (
+            connection._open[0],
+            publisher(self.settings, self._celery, self._envelopes),
+        )
+        for worker in self.workers:
+            worker.start(self.loop)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        dingtalk.CURRENT.remove(self.dingtalk)
+        self.databases.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def kill(self, number: int) -> None:
+        """End a worker between two steps."""
+        worker = self.workers[number]
+        if worker.process.dead:
+            return
+        worker.process.dead = True
+        self.network.reset(process=worker.process)
+        self.databases.kill(worker.process.name)
+        self.broker.lose(worker)
+
+    def stop(self, number: int, back: float) -> None:
+        """Let a worker stop as at SIGTERM, and start one in its place."""
+        worker = self.workers[number]
+        if worker.process.dead or worker.stopping:
+            return
+        worker.stop()
+
+        def start() -> None:
+            if self.workers[number] is worker:
+                if not worker.main.done():
+                    self.kill(number)
+                worker.process.dead = True
+                self.restart(number)
+
+        self.loop.call_later(30 + back, start)
+
+    def restart(self, number: int) -> None:
+        """Start a worker in a killed one's place."""
+        if self.workers[number].process.dead:
+            self.workers[number] = self._worker(number, self.workers[number].process.offset)
+            self.workers[number].start(self.loop)

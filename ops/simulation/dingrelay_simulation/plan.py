@@ -1,0 +1,331 @@
+"""What a seed stands for: the world, the operations and the faults of one run, as plain values that can be dropped."""
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+SECONDS = 24.0
+"""Virtual seconds in which operations and faults begin."""
+USERS = tuple(f"u{number}" for number in range(1, 21))
+WORKERS = 3
+MIDNIGHT = 2_066_745_600.0
+"""Unix seconds of a midnight in Beijing (2035-06-30 16:00 UTC), and the end of a month there."""
+LANES = ("urgent", "normal", "normal", "bulk")
+PORTS = {"redis": 6379, "dingtalk": 8443}
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation or a fault.
+
+    Attributes:
+        at: seconds from the beginning.
+        name: which one (`operations.OPERATIONS`, `faults.FAULTS`).
+        values: its arguments.
+    """
+
+    at: float
+    name: str
+    values: dict[str, Any]
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
+        return f"{self.at:8.3f}  {self.name}({values})"
+
+
+@dataclass(frozen=True)
+class World:
+    """What does not change in a run.
+
+    Attributes:
+        epoch: Unix seconds at which it begins.
+        skews: of the workers' wall clocks, in seconds.
+        redis_skew, dingtalk_skew: of these two.
+        window: how DingTalk counts calls.
+        calls: its limit of calls a second, on each API.
+        recipients: its limit of recipients a minute.
+        broker: shares of messages that are lost, repeated, late, reordered.
+        lease: the setting.
+    """
+
+    epoch: float
+    skews: tuple[float, ...] = (0.0,) * WORKERS
+    redis_skew: float = 0.0
+    dingtalk_skew: float = 0.0
+    window: str = "calendar"
+    calls: int = 20
+    recipients: int = 5_000
+    broker: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    lease: float = 8.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run."""
+
+    seed: int
+    world: World
+    operations: tuple[Step, ...]
+    faults: tuple[Step, ...]
+
+    def without(self, dropped: set[Step] | frozenset[int], *, faults: bool) -> "Plan":
+        """The plan without some of its steps, by their indexes."""
+        steps = self.faults if faults else self.operations
+        kept = tuple(step for index, step in enumerate(steps) if index not in dropped)
+        return replace(self, faults=kept) if faults else replace(self, operations=kept)
+
+
+@dataclass
+class _Draw:
+    """What a seed has drawn so far."""
+
+    rng: random.Random
+    number: int = 0
+    sends: list[int] = field(default_factory=list[int])
+    approvals: list[int] = field(default_factory=list[int])
+    jobs: list[int] = field(default_factory=list[int])
+    campaigns: list[int] = field(default_factory=list[int])
+
+    def users(self, most: int = 4) -> list[str]:
+        return self.rng.sample(USERS, self.rng.randint(1, most))
+
+
+OFTEN = {"campaign": 0.25, "sync": 0.3}
+"""How often a feature is part of a run; SQL costs the most."""
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    rng = random.Random(f"plan {seed}")
+    world = _world(rng)
+    made = _Draw(rng)
+    # Each run leaves some operations and faults out, so that others come together more often.
+    features = {name for name in OPERATIONS if rng.random() < OFTEN.get(name, 0.6)} | {"send"}
+    weights = {name: OPERATIONS[name][0] for name in OPERATIONS if name in features}
+    count = rng.randint(12, 36)
+    operations: list[Step] = []
+    for at in sorted(rng.uniform(0, SECONDS) for _ in range(count)):
+        (name,) = rng.choices(list(weights), list(weights.values()))
+        values = OPERATIONS[name][1](made)
+        if values is not None:
+            operations.append(Step(round(at, 3), name, {"number": made.number, **values}))
+            made.number += 1
+    kinds = [name for name in FAULTS if rng.random() < 0.35]
+    faults: list[Step] = []
+    for _ in range(rng.randint(1, 8) if kinds else 0):
+        name = rng.choice(kinds)
+        faults.append(Step(round(rng.uniform(0, SECONDS), 3), name, FAULTS[name](rng)))
+    return Plan(seed, world, tuple(operations), tuple(sorted(faults, key=lambda step: step.at)))
+
+
+def _world(rng: random.Random) -> World:
+    skewed = rng.random() < 0.4
+
+    def skew() -> float:
+        return round(rng.uniform(-60, 60), 3) if skewed else 0.0
+
+    epoch = MIDNIGHT - rng.uniform(5, 40) if rng.random() < 0.25 else MIDNIGHT - 3_600 * 6.5
+    unreliable = rng.random() < 0.5
+    broker = tuple(round(rng.choice((0.0, 0.1, 0.3)), 2) if unreliable else 0.0 for _ in range(4))
+    return World(
+        epoch=round(epoch, 3),
+        skews=tuple(skew() for _ in range(WORKERS)),
+        redis_skew=skew(),
+        dingtalk_skew=skew(),
+        window=rng.choice(("calendar", "sliding", "bucket")),
+        calls=rng.choice((20, 20, 5)),
+        recipients=rng.choice((5_000, 5_000, 60)),
+        broker=broker,  # type: ignore[arg-type]
+        lease=rng.choice((8.0, 8.0, 30.0)),
+    )
+
+
+def _send(made: _Draw, **more: Any) -> dict[str, Any]:
+    rng = made.rng
+    made.sends.append(made.number)
+    made.jobs.append(made.number)
+    return {"users": made.users(), "lane": rng.choice(LANES), "tag": f"m{made.number}", **more}
+
+
+def _keyed(made: _Draw) -> dict[str, Any]:
+    return _send(made, key=f"k{made.rng.randint(1, 3)}", tag="keyed", users=["u1", "u2"])
+
+
+def _equal(made: _Draw) -> dict[str, Any]:
+    return _send(made, tag=f"equal{made.rng.randint(1, 2)}", users=made.users(3), lane="normal")
+
+
+def _times(made: _Draw) -> dict[str, Any]:
+    rng = made.rng
+    send_in = round(rng.uniform(0.5, 15), 2) if rng.random() < 0.6 else None
+    expires_in = (
+        None if send_in and rng.random() < 0.5 else round((send_in or 0) + rng.uniform(1, 20), 2)
+    )
+    return _send(made, send_in=send_in, expires_in=expires_in)
+
+
+def _approval(made: _Draw) -> dict[str, Any]:
+    rng = made.rng
+    again = made.approvals and rng.random() < 0.3
+    tag = f"a{rng.choice(made.approvals) if again else made.number}"
+    made.approvals.append(made.number)
+    made.jobs.append(made.number)
+    return {"tag": tag, "originator": "u5"}
+
+
+def _call(made: _Draw) -> dict[str, Any]:
+    made.jobs.append(made.number)
+    effect = made.rng.choice(("once", "once", "repeatable"))
+    return {"tag": f"c{made.number}", "user": made.rng.choice(USERS), "effect": effect}
+
+
+def _campaign(made: _Draw) -> dict[str, Any]:
+    rng = made.rng
+    made.campaigns.append(made.number)
+    users = [*rng.sample(USERS, rng.randint(3, len(USERS))), rng.choice(USERS)]
+    return {
+        "tag": f"b{made.number}",
+        "users": users,
+        "fields": rng.random() < 0.4,
+        "rate": rng.choice((None, None, 600)),
+    }
+
+
+def _campaign_command(made: _Draw) -> dict[str, Any] | None:
+    if not made.campaigns:
+        return None
+    verb = made.rng.choice(("pause", "resume", "resume", "cancel", "recall", "start"))
+    return {"target": made.rng.choice(made.campaigns[-2:]), "verb": verb}
+
+
+def _command(verb: str) -> Any:
+    def draw_command(made: _Draw) -> dict[str, Any] | None:
+        if not made.jobs:
+            return None
+        among = made.jobs[-8:] if made.rng.random() < 0.7 else made.jobs
+        return {"target": made.rng.choice(among), "verb": verb}
+
+    return draw_command
+
+
+OPERATIONS: dict[str, tuple[float, Any]] = {
+    "send": (20, _send),
+    "send_many": (3, lambda made: {**_send(made), "count": made.rng.randint(2, 12)}),
+    "keyed": (4, _keyed),
+    "equal": (8, _equal),
+    "bare": (4, lambda made: _send(made, bare=True)),
+    "times": (4, _times),
+    "stop_on_unknown": (3, lambda made: _send(made, on_unknown="stop")),
+    "allow_duplicate": (2, lambda made: _send(made, allow_duplicate=True)),
+    "confirm": (2, lambda made: _send(made, confirm=True)),
+    "approval": (10, _approval),
+    "call": (6, _call),
+    "cancel": (5, _command("cancel")),
+    "requeue": (4, _command("requeue")),
+    "discard": (2, _command("discard")),
+    "sync": (2, lambda made: made.jobs.append(made.number) or {"scope": "everything"}),
+    "campaign": (3, _campaign),
+    "campaign_command": (5, _campaign_command),
+    "robot": (
+        6,
+        lambda made: (
+            made.jobs.append(made.number)
+            or {
+                "tag": f"r{made.number}",
+                "lane": made.rng.choice(LANES),
+                "digest": made.rng.choice((None, None, "3s")),
+            }
+        ),
+    ),
+}
+"""Operation → its weight, and how its values are drawn."""
+
+
+def _worker(rng: random.Random) -> int:
+    return rng.randrange(WORKERS)
+
+
+def _message(rng: random.Random, what: str) -> dict[str, Any]:
+    """A fault at a wait: the n-th message of a worker to a server from then on, or its answer."""
+    return {
+        "worker": _worker(rng),
+        "to": rng.choice(("redis", "redis", "dingtalk")),
+        "count": rng.choice((1, 1, 2, 3, 5, 8, 13, 21)),
+        "when": rng.choice(("before", "after", "answer")),
+        "what": what,
+        "seconds": round(rng.choice((0.5, 2, 7, 9, 15, 33)), 1),
+    }
+
+
+APIS = (
+    "*",
+    "/topapi/message/corpconversation/asyncsend_v2",
+    "/v1.0/workflow/processInstances",
+    "/gettoken",
+    "/topapi/v2",
+    "/robot/send",
+    "/topapi/processinstance",
+)
+
+
+def _dingtalk(kinds: tuple[str, ...]) -> Any:
+    def draw_fault(rng: random.Random) -> dict[str, Any]:
+        values: dict[str, Any] = {"kind": rng.choice(kinds), "api": rng.choice(APIS)}
+        if rng.random() < 0.5:
+            values |= {
+                "seconds": round(rng.uniform(1, 30), 1),
+                "share": rng.choice((0.3, 0.7, 1.0)),
+            }
+        else:
+            values |= {"count": rng.choice((1, 1, 2, 3, 6))}
+        if values["kind"] == "latency":
+            values |= {
+                "min_ms": 200,
+                "max_ms": rng.choice((2_000, 12_000, 30_000)),
+                "effect": rng.random() < 0.6,
+            }
+        elif values["kind"] in {"error", "html", "http"}:
+            values["effect"] = rng.random() < 0.5
+        return values
+
+    return draw_fault
+
+
+FAULTS: dict[str, Any] = {
+    "kill": lambda rng: {"worker": _worker(rng), "back": round(rng.uniform(0.2, 20), 1)},
+    "stop": lambda rng: {"worker": _worker(rng), "back": round(rng.uniform(0.2, 20), 1)},
+    "freeze": lambda rng: {
+        "worker": _worker(rng),
+        "seconds": round(rng.choice((1, 7, 9, 20, 40)), 1),
+    },
+    "kill_at": lambda rng: _message(rng, "kill"),
+    "freeze_at": lambda rng: _message(rng, "freeze"),
+    "cut_at": lambda rng: _message(rng, "cut"),
+    "lose_at": lambda rng: _message(rng, "lose"),
+    "cut": lambda rng: {
+        "worker": _worker(rng),
+        "to": rng.choice(list(PORTS)),
+        "seconds": round(rng.uniform(1, 20), 1),
+    },
+    "clock": lambda rng: {"worker": _worker(rng), "by": round(rng.uniform(-60, 60), 2)},
+    "redis_slow": lambda rng: {
+        "by": rng.choice((0.05, 0.5, 2.0)),
+        "seconds": round(rng.uniform(1, 15), 1),
+    },
+    "redis_silent": lambda rng: {"seconds": round(rng.uniform(1, 15), 1)},
+    "redis_restart": lambda rng: {
+        "lost": rng.choice((0.0, 0.3, 1.0)),
+        "seconds": round(rng.uniform(0.1, 5), 1),
+    },
+    "redis_full": lambda rng: {"seconds": round(rng.uniform(1, 10), 1)},
+    "dingtalk_away": lambda rng: {"seconds": round(rng.uniform(1, 25), 1)},
+    "throttle": _dingtalk(("throttle",)),
+    "lost_answer": _dingtalk(
+        ("lost_answer", "reset_after", "truncated", "wrong_types", "reset_before", "hang")
+    ),
+    "sick": _dingtalk(("error", "html", "http")),
+    "slow": _dingtalk(("latency",)),
+    "token": _dingtalk(("token_expired",)),
+    "credentials": _dingtalk(("credentials_refused",)),
+}
+"""Fault → how its values are drawn."""

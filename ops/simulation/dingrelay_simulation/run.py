@@ -1,0 +1,322 @@
+"""One run: a plan carried out in virtual time, its trace, and what does not hold."""
+
+import asyncio
+import gc
+import hashlib
+import importlib
+import logging
+import pkgutil
+import re
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+import dingrelay_workers
+from dingrelay_producers.errors import DingrelayError
+from dingrelay_producers.settings import AppSettings, Settings
+from dingrelay_producers.settings.robots import RobotSettings
+from dingrelay_producers.store.clock import CLOCK as REDIS_CLOCK
+from dingrelay_producers.store.scripts import Script
+from dingrelay_sandbox.limits import Limits
+from dingrelay_sandbox.robots import Robot
+from dingrelay_sandbox.windows import Rate
+from dingrelay_simulation import clock
+from dingrelay_simulation.broker import Manners
+from dingrelay_simulation.clock import CLOCK
+from dingrelay_simulation.faults import Faults
+from dingrelay_simulation.fleet import Fleet
+from dingrelay_simulation.loop import VirtualLoop, in_process
+from dingrelay_simulation.operations import Operations
+from dingrelay_simulation.oracle import Effect, Evidence, Violation, tag_of, verify
+from dingrelay_simulation.plan import SECONDS, Plan
+from dingrelay_simulation.valkey import VirtualValkey
+from dingrelay_simulation.worker import SharedEnvelopes, new_celery
+from dingrelay_workers.minutes import MINUTES
+
+BEIJING_SECONDS = 8 * 3_600
+SETTLE = 1_200.0
+"""Virtual seconds after the last fault in which every job must end."""
+LOOK = 1.0
+_REQUEST_ID = re.compile(rb'"request_?id":\s?"16l([0-9a-f]{10})"|-0000-7000-8000-([0-9A-F]{12})')
+
+
+@dataclass
+class Trace:
+    """What happened, in order; its hash is the run's."""
+
+    lines: list[str] = field(default_factory=list[str])
+
+    def note(self, what: str, *values: Any) -> None:
+        """Something happened now."""
+        process = CLOCK.process
+        shown = " ".join(str(value) for value in values)
+        self.lines.append(f"{CLOCK.now:10.4f} {process.name if process else '-':9} {what} {shown}")
+
+    @property
+    def hash(self) -> str:
+        """A digest of all of it."""
+        return hashlib.blake2b("\n".join(self.lines).encode(), digest_size=8).hexdigest()
+
+
+@dataclass
+class Result:
+    """The end of a run."""
+
+    plan: Plan
+    trace: Trace
+    violations: list[Violation]
+    jobs: int
+    seconds: float
+    steps: int
+    calls: int
+
+
+CURRENT: list[Fleet] = []
+
+
+class Runner:
+    """Runs plans, one after the other, on one server."""
+
+    def __init__(self, valkey: VirtualValkey, template: Path) -> None:
+        self._valkey = valkey
+        self._template = template
+        self._celery = new_celery(
+            Settings.load(env="sandbox", redis_url="redis://127.0.0.1:6379/0")
+        )
+        self._envelopes = SharedEnvelopes(self._celery, 0)
+        for module in pkgutil.walk_packages(dingrelay_workers.__path__, "dingrelay_workers."):
+            if not any(
+                part in module.name for part in ("migrations", ".app", "flower", "celery_worker")
+            ):
+                importlib.import_module(module.name)
+        for script in [each for each in gc.get_objects() if isinstance(each, Script)]:
+            valkey.learn(script.body)
+
+    def run(self, plan: Plan) -> Result:
+        """Carry a plan out."""
+        self._valkey.flush()
+        self._valkey.configure("maxmemory", "0")
+        self._valkey.offset = plan.world.redis_skew
+        clock.begin(plan.seed, plan.world.epoch)
+        # A process has one of each; these are shared by all simulated ones.
+        MINUTES.__init__()  # type: ignore[misc]
+        REDIS_CLOCK.__init__()  # type: ignore[misc]
+        trace = Trace()
+        loop = VirtualLoop()
+        loop.set_exception_handler(lambda _loop, context: None)
+        gc.disable()
+        try:
+            with logging_to(trace):
+                asyncio.set_event_loop(loop)
+                return loop.run_until_complete(self._run(loop, plan, trace))
+        finally:
+            CURRENT.clear()
+            asyncio.set_event_loop(None)
+            gc.enable()
+
+    async def _run(self, loop: VirtualLoop, plan: Plan, trace: Trace) -> Result:
+        world = plan.world
+        app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
+        webhook = "https://oapi.dingtalk.com/robot/send?access_token=alerts"
+        limits = Limits(
+            window=world.window,  # type: ignore[arg-type]
+            calls=Rate(world.calls, 1),
+            recipients=Rate(world.recipients, 60),
+        )
+        fleet = Fleet(
+            loop,
+            self._valkey,
+            {
+                "apps": {"default": AppSettings.model_validate(app)},
+                "robots": {"alerts": RobotSettings(webhook=webhook)},  # type: ignore[arg-type]
+                "rules": {
+                    "*": {"calls": f"{world.calls}/1s"},
+                    "message.send": {"recipients": f"{world.recipients}/60s"},
+                },
+                "lease": world.lease,
+                "history": {"days": 0},
+            },
+            self._template,
+            self._celery,
+            self._envelopes,
+            seed=plan.seed,
+            limits=limits,
+            manners=Manners(*world.broker),
+            dingtalk_offset=world.dingtalk_skew,
+            offsets=world.skews,
+        )
+        CURRENT.append(fleet)
+        fleet.dingtalk.state.robots.robots["alerts"] = Robot(token="alerts")
+        answered: dict[int, float] = {}
+        async with fleet:
+            faults, operations = Faults(fleet, trace.note), Operations(fleet, trace.note)
+            on_arrive = fleet.network.on_arrive
+
+            def arrived(end: Any, data: bytes | None) -> bool:
+                goes_on = on_arrive(end, data)
+                if goes_on and data and end.port == 8443 and (match := _REQUEST_ID.search(data)):
+                    answered[int(match[1] or match[2], 16)] = CLOCK.now
+                return goes_on
+
+            fleet.network.on_arrive = arrived
+            for step in plan.faults:
+                loop.call_later(step.at, faults.begin, step)
+            for step in plan.operations:
+                loop.call_later(
+                    step.at, operations.perform, step, context=in_process(fleet.producer)
+                )
+            last = max([SECONDS, *(step.at + 1 for step in (*plan.faults, *plan.operations))])
+            longest = (
+                max(
+                    float(step.values.get("seconds") or step.values.get("back") or 0)
+                    for step in plan.faults
+                )
+                if plan.faults
+                else 0.0
+            )
+            await asyncio.sleep(last + min(longest, 30.0))
+            CLOCK.process = None
+            trace.note("faults end")
+            faults.end()
+            await loop.create_task(operations.finished())
+            resume = operations.campaigns.resume_all()
+            await loop.create_task(resume, context=in_process(fleet.producer))
+            statuses = await self._settled(fleet, operations)
+            read = operations.campaigns.read()
+            broadcasts = await loop.create_task(read, context=in_process(fleet.producer))
+            evidence = Evidence(
+                operations.requests,
+                statuses,
+                _effects(fleet, answered),
+                faults,
+                _instances(fleet),
+                _posts(fleet),
+                _without_end(self._valkey),
+                world.redis_skew,
+                broadcasts,
+            )
+            violations = verify(evidence)
+            for violation in violations:
+                trace.note("violation", violation)
+            return Result(
+                plan,
+                trace,
+                violations,
+                len(operations.requests.jobs),
+                CLOCK.now,
+                loop.steps,
+                len(fleet.dingtalk.calls),
+            )
+
+    async def _settled(self, fleet: Fleet, operations: Operations) -> dict[str, Any]:
+        """The states of all jobs, once all have ended or the time for that is over."""
+        began = CLOCK.now
+        while True:
+            statuses: dict[str, Any] = {}
+            for request in operations.requests.jobs:
+                if request.job:
+                    statuses[request.job] = _status(fleet, request.job)
+            open_ = [
+                each for each in statuses.values() if each is not None and not each.state.ended
+            ]
+            if (not open_ and fleet.broker.idle) or CLOCK.now - began > SETTLE:
+                return statuses
+            await asyncio.sleep(LOOK if CLOCK.now - began < 60 else 5 * LOOK)
+
+
+def _status(fleet: Fleet, job: str) -> Any:
+    process, CLOCK.process = CLOCK.process, fleet.producer
+    try:
+        return fleet.client.status(job)
+    except DingrelayError:
+        return None
+    finally:
+        CLOCK.process = process
+
+
+def _effects(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
+    by_call = {send.call_id: send for send in fleet.dingtalk.state.sends.sends}
+    audit = {row["id"]: row for row in fleet.dingtalk.state.audit._calls}
+    effects: list[Effect] = []
+    for at, call, outcome in fleet.dingtalk.calls:
+        row = audit.get(call.id)
+        if row is None or row["verdict"] != "ok":
+            continue
+        tag, users = tag_of(call.path, call.payload)
+        if not tag:
+            continue
+        send = by_call.get(call.id)
+        entries = send.entries if send else ()
+        sane = outcome.ending == "answer" and not row["fault"]
+        effects.append(
+            Effect(
+                id=call.id,
+                at=at,
+                worker=call.remote,
+                path=call.path,
+                tag=tag,
+                users=users,
+                delivered=tuple(entry.user for entry in entries if not entry.reason),
+                dropped={entry.user: entry.reason for entry in entries if entry.reason},
+                answered=answered.get(call.id) if sane else None,
+                day=int((call.at + BEIJING_SECONDS) // 86_400),
+            )
+        )
+    return sorted(effects, key=lambda effect: effect.at)
+
+
+def _instances(fleet: Fleet) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for instance in fleet.dingtalk.state.approvals.instances.values():
+        for name, value in instance.request.form:
+            if name == "事由":
+                found.setdefault(value, []).append(instance)
+    return found
+
+
+def _posts(fleet: Fleet) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for post in fleet.dingtalk.state.robots.posts:
+        for tag in set(re.findall(r"\br\d+\b", str(post["message"]))):
+            counts[tag] = counts.get(tag, 0) + 1
+    return counts
+
+
+PERMANENT = ("dingrelay:taken", "_kombu", "{simulation}", "unacked")
+
+
+def _without_end(valkey: VirtualValkey) -> list[str]:
+    names = [key.decode(errors="replace") for key in valkey.call("KEYS", "*")]
+    return sorted(
+        name
+        for name in names
+        if not name.startswith(PERMANENT) and valkey.call("PEXPIRETIME", name) < 0
+    )
+
+
+@contextmanager
+def logging_to(trace: Trace) -> Iterator[None]:
+    """Keep what the product logs in the trace."""
+
+    def keep(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
+        error = event.pop("exc_info", None)
+        shown = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
+        if isinstance(error, BaseException):
+            shown += f" {type(error).__name__}: {error}"
+        trace.note("log", event.get("event"), shown)
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            keep,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=False,
+    )
+    yield

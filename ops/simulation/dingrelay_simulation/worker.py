@@ -1,0 +1,187 @@
+"""A simulated worker: the product's resources, executor and presence, and what Celery does for them."""
+
+import asyncio
+import json
+import random
+import uuid
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from celery import Celery
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from dingrelay_producers.celery_config import celery_config
+from dingrelay_producers.publisher import Envelopes, Publisher
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.connections import open_async
+from dingrelay_producers.store.scripts import Call, run_async
+from dingrelay_simulation.broker import Broker, Message
+from dingrelay_simulation.clock import RANDOM, Process
+from dingrelay_simulation.loop import VirtualLoop, in_process
+from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
+from dingrelay_workers.jobs.executor import Executor
+from dingrelay_workers.maintenance.presence import Presence
+from dingrelay_workers.resources import Resources, Surroundings
+from dingrelay_workers.store.wakeup import ReceivedWakeup
+
+QUEUES = (
+    "dingrelay.urgent",
+    "dingrelay.normal",
+    "dingrelay.bulk",
+    "dingrelay.directory",
+    "dingrelay.events",
+    "dingrelay.webhooks",
+)
+CONCURRENCY = 16
+
+
+@asynccontextmanager
+async def heartbeats(settings: Settings, presence: Presence) -> AsyncGenerator[None]:
+    """The heartbeats of a worker on the event loop, over a connection of their own."""
+    timeout = 2 * presence.period
+    redis = open_async(
+        settings.redis_address,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+    async def carry_out(flow: Generator[Call, Any, None]) -> None:
+        answer: Any = None
+        with suppress(StopIteration):
+            while True:
+                answer = await run_async(redis, flow.send(answer))
+
+    async def beat() -> None:
+        while True:
+            try:
+                await carry_out(presence.beat())
+            except (RedisError, OSError):
+                presence.interrupt()
+            await asyncio.sleep(presence.period)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        with suppress(RedisError, OSError):
+            await carry_out(presence.leave())
+        await redis.aclose()
+
+
+class SimulatedWorker:
+    """One worker process.
+
+    Attributes:
+        process: as the loop and the network know it.
+    """
+
+    def __init__(
+        self, process: Process, settings: Settings, publisher: Publisher, broker: Broker
+    ) -> None:
+        self.process = process
+        self.resources: Resources | None = None
+        self._settings = settings
+        self._publisher = publisher
+        self._broker = broker
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._running: set[asyncio.Task[Any]] = set()
+        self.held: dict[int, Message] = {}
+
+    def start(self, loop: VirtualLoop) -> None:
+        """Begin to work."""
+        self._stopping = asyncio.Event()
+        self.stopping = False
+        self.main = loop.create_task(
+            self._main(), context=in_process(self.process), name=self.process.name
+        )
+
+    async def _main(self) -> None:
+        publisher = self._publisher
+        around = Surroundings(
+            worker=f"{self.process.name}:{uuid.uuid4().hex[:8]}", heartbeat=heartbeats
+        )
+        resources = self.resources = Resources(
+            self._settings, publisher, concurrency=CONCURRENCY, queues=QUEUES, surroundings=around
+        )
+        async with resources, Executor(resources) as executor:
+            take = asyncio.create_task(self._take(executor))
+            await self._stopping.wait()
+            take.cancel()
+            await asyncio.gather(take, return_exceptions=True)
+            resources.drain()
+            await asyncio.gather(*self._running, return_exceptions=True)
+        publisher.close()
+
+    def stop(self) -> None:
+        """Let it stop as at SIGTERM."""
+        self.stopping = True
+        self._stopping.set()
+
+    async def _take(self, executor: Executor) -> None:
+        room = asyncio.Semaphore(CONCURRENCY)
+        while True:
+            await room.acquire()
+            message = await self._broker.take(self)
+            self.held[message.number] = message
+            task = asyncio.create_task(self._run(executor, message))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            task.add_done_callback(lambda _: room.release())
+
+    async def _run(self, executor: Executor, message: Message) -> None:
+        request = message.request
+        name = str(request["task"]).removeprefix(TASK_PREFIX)
+        try:
+            if name in KINDS:
+                await executor.execute(ReceivedWakeup.from_request(KINDS[name], request))
+        except (RedisError, OSError):
+            self._broker.give_back(message)
+        except asyncio.CancelledError:
+            pass
+        self.held.pop(message.number, None)
+
+
+def publisher(settings: Settings, celery: Celery, envelopes: Envelopes) -> Publisher:
+    """A publisher with texts that others have learned from Celery: that takes long, and draws ids."""
+    made = Publisher(settings, celery)
+    assert made._direct
+    made._direct = envelopes, made._direct[1]
+    return made
+
+
+class SharedEnvelopes(Envelopes):
+    """The texts of messages, which all runs share: to learn one from Celery takes long, and draws ids."""
+
+    def _learn(self, kind: str, queue: str, app: str, lane: str) -> Any:
+        ids, jitter = RANDOM.getstate(), random.getstate()
+        try:
+            return super()._learn(kind, queue, app, lane)
+        finally:
+            RANDOM.setstate(ids)
+            random.setstate(jitter)
+
+
+def new_celery(settings: Settings) -> Celery:
+    """Celery as its producers configure it."""
+    celery = Celery("dingrelay-simulation", set_as_current=False)
+    celery.config_from_object(celery_config(settings))
+    return celery
+
+
+def read_request(text: bytes) -> dict[str, Any]:
+    """A message of Celery's as a worker's request has it."""
+    message = json.loads(text)
+    body = message["body"]
+    if message["properties"].get("body_encoding") == "base64":
+        body = b64decode(body)
+    arguments, named, _ = json.loads(body)
+    headers: dict[str, Any] = message["headers"]
+    info = message["properties"].get("delivery_info") or {}
+    return {**headers, "args": arguments, "kwargs": named, "delivery_info": info}
