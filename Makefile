@@ -35,9 +35,10 @@ HOURS ?= 1
 # Of `make chaos`: how many seeds, each of so many seconds, from which on, how many at once.
 SEEDS ?= 1
 SECONDS ?= 60
+SIMULATION := PYTHONPATH=ops/simulation $(BIN)/python -m dingrelay_simulation
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations soak check wheel clean \
+.PHONY: help setup demo test test-failed test-fast releases schema-test coverage simulate simulate-mutations chaos chaos-mutations soak check wheel clean \
 	image sbom \
 	bench cells bench-docs up lock translations dashboards alerts
 
@@ -105,6 +106,14 @@ coverage: setup $(SDKS) ## run all tests and tell which branches none of them to
 	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# A single seed is replayed, and printed whatever becomes of it.
+simulate: SEEDS := $(if $(SEED),1,100)
+simulate: setup ## run the fleet in virtual time under faults (SEEDS=10000 SEED=17 JOBS=2)
+	@$(SIMULATION) --seed $(or $(SEED),1) --seeds $(SEEDS) --jobs $(JOBS) --small $(if $(SEED),--verbose --twice) $(ARGS)
+
+simulate-mutations: setup ## take behaviours out one by one and see whether simulated seeds notice, an hour
+	@$(SIMULATION).mutations $(ARGS)
 
 chaos-mutations: setup ## undo fixes one by one and see whether chaos notices, 20 minutes
 	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.mutations --jobs $(JOBS) $(ARGS)

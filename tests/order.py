@@ -20,6 +20,7 @@ SECONDS = {
     "acceptance/test_rabbitmq.py": 60,
     "acceptance/test_stalls.py": 60,
     "acceptance/test_chaos.py": 50,
+    "acceptance/test_simulation.py": 30,
     "acceptance/test_postgres_trouble.py": 50,
     "acceptance/test_user_sync.py": 45,
     "acceptance/test_demo.py": 40,

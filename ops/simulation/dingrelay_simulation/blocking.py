@@ -6,6 +6,7 @@ What blocks a thread takes no virtual time here. It fails as the network would h
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import aiosqlite.core
@@ -132,14 +133,20 @@ class Databases:
     def kill(self, name: str) -> None:
         """Roll back what a process had begun."""
         for connection in self._opened.pop(name, []):
-            try:
+            with suppress(sqlite3.Error):
                 connection.close()
-            except sqlite3.Error:
-                pass
 
     def close(self) -> None:
         for name in list(self._opened):
             self.kill(name)
+
+
+def _can_read(sock: Any, timeout: float) -> bool:
+    return bool(sock._received)
+
+
+def _is_closed(sock: Any) -> bool:
+    return False
 
 
 def install(network: Callable[[], Network], databases: Callable[[], Databases]) -> None:
@@ -151,8 +158,8 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
 
     redis.connection.Connection._connect = connect  # type: ignore[method-assign]
     polled: Any = parser
-    polled._socket_can_read = lambda sock, timeout: bool(sock._received)
-    polled._socket_is_closed = lambda sock: False
+    polled._socket_can_read = _can_read
+    polled._socket_is_closed = _is_closed
     sql: Any = aiosqlite.core
     sql.SimpleQueue = InlineQueue
     sql._TxQueue = InlineQueue
@@ -168,7 +175,8 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
             return getattr(sqlite3, name)
 
     sql.sqlite3 = Sqlite()
-    prepare: Any = database._prepare
+    module: Any = database
+    prepare: Any = module._prepare
 
     def prepared(connection: Any, *arguments: Any) -> None:
         prepare(connection, *arguments)
@@ -176,5 +184,4 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
         cursor.execute("PRAGMA busy_timeout = 0")
         cursor.close()
 
-    module: Any = database
     module._prepare = prepared

@@ -112,10 +112,12 @@ class Broker:
     def _hand_out(self) -> None:
         while self._waiting and self._takers:
             live = [
-                each for each in self._takers if not each[1].process.dead and not each[0].done()
+                (future, worker)
+                for future, worker in self._takers
+                if not worker.process.dead and not future.done()
             ]
             self._takers = deque(live)
-            ready = [each for each in live if not each[1].process.frozen]
+            ready = [taker for taker in live if not taker[1].process.frozen]
             if not ready:
                 return
             taker = self._rng.choice(ready)

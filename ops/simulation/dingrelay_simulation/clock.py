@@ -5,7 +5,7 @@ one `CLOCK`: seconds that only the event loop moves, and a generator that a seed
 """
 
 import ctypes
-import datetime
+import datetime as dt
 import gc
 import os
 import random
@@ -80,12 +80,12 @@ def begin(seed: int, epoch: float = EPOCH) -> None:
     _real_seed(seed)
 
 
-def _now(cls: type[datetime.datetime], tz: datetime.tzinfo | None = None) -> datetime.datetime:
+def _now(cls: type[dt.datetime], tz: dt.tzinfo | None = None) -> dt.datetime:
     return cls.fromtimestamp(CLOCK.wall(), tz)
 
 
-def _utcnow(cls: type[datetime.datetime]) -> datetime.datetime:
-    return cls.fromtimestamp(CLOCK.wall(), datetime.UTC).replace(tzinfo=None)
+def _utcnow(cls: type[dt.datetime]) -> dt.datetime:
+    return cls.fromtimestamp(CLOCK.wall(), dt.UTC).replace(tzinfo=None)
 
 
 def install() -> None:
@@ -96,14 +96,18 @@ def install() -> None:
     clock.time_ns = lambda: int(CLOCK.wall() * 1e9)
     clock.monotonic = clock.perf_counter = CLOCK.monotonic
     clock.monotonic_ns = clock.perf_counter_ns = lambda: int(CLOCK.monotonic() * 1e9)
-    clock.gmtime = lambda at=None: real_gmtime(CLOCK.wall() if at is None else at)
-    clock.localtime = lambda at=None: real_localtime(CLOCK.wall() if at is None else at)
+
+    def gmtime(at: float | None = None) -> time.struct_time:
+        return real_gmtime(CLOCK.wall() if at is None else at)
+
+    def localtime(at: float | None = None) -> time.struct_time:
+        return real_localtime(CLOCK.wall() if at is None else at)
+
+    clock.gmtime, clock.localtime = gmtime, localtime
     # The type is written in C: C code and Python alike find its methods in this dictionary.
-    (methods,) = (
-        each for each in gc.get_referents(datetime.datetime.__dict__) if type(each) is dict
-    )
+    (methods,) = (one for one in gc.get_referents(dt.datetime.__dict__) if type(one) is dict)
     methods["now"], methods["utcnow"] = classmethod(_now), classmethod(_utcnow)
-    ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime.datetime))
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(dt.datetime))
     system: Any = os
     system.urandom = RANDOM.randbytes
     system.getpid = lambda: 1

@@ -2,10 +2,11 @@
 
 import argparse
 import logging
+import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,10 +19,13 @@ from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_simulation.worker import QUEUES
 from dingrelay_workers.database.schema import upgrade
 
+SHOWN = 240
+"""Characters of a line of a story."""
+
 
 @contextmanager
-def runner() -> Iterator[Runner]:
-    """What runs seeds in this process."""
+def runner() -> Generator[Runner]:
+    """Runs seeds in this process."""
     blocking.install(lambda: run.CURRENT[-1].network, lambda: run.CURRENT[-1].databases)
     dingtalk.install()
     with (
@@ -38,37 +42,72 @@ def runner() -> Iterator[Runner]:
 
 
 def main(cpu: Callable[[], float], real: Callable[[], float]) -> int:
-    """Run them; 1 if something does not hold."""
+    """Run them; 1 if something does not hold.
+
+    Args:
+        cpu: seconds of the processor that this process has had.
+        real: seconds of a clock that is not the simulation's.
+    """
     options = _options()
+    seeds = options.only or range(options.seed, options.seed + options.seeds)
+    if options.jobs > 1:
+        return _divide(list(seeds), options)
     # Killed processes leave coroutines that never end.
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda _: None
     logging.disable(logging.CRITICAL)
-    failed = 0
     with runner() as runs:
         began, used = real(), cpu()
-        for seed in range(options.seed, options.seed + options.seeds):
-            result = runs.run(plan.draw(seed))
-            if options.twice and runs.run(plan.draw(seed)).trace.hash != result.trace.hash:
-                print(f"seed {seed}: its trace is another one the second time", flush=True)
-                failed += 1
-            if options.verbose:
-                print(
-                    f"seed {seed}: {result.trace.hash} jobs={result.jobs} calls={result.calls} seconds={result.seconds:.0f} steps={result.steps}",
-                    flush=True,
-                )
-            if options.trace:
-                print(*result.trace.lines, sep="\n")
-            if result.violations:
-                failed += 1
-                _report(runs, result, small=options.small)
-            if failed >= options.most:
-                break
-        count = seed - options.seed + 1
+        count, failed = _run_all(runs, seeds, options)
         print(
-            f"{count} seeds, {failed} failed; {(cpu() - used) / count:.2f} s of CPU a seed, {real() - began:.0f} s in all"
+            f"{count} seeds, {failed} failed; {(cpu() - used) / count:.2f} s of CPU a seed, "
+            f"{real() - began:.0f} s in all",
+            flush=True,
         )
     return 1 if failed else 0
+
+
+def _run_all(runs: Runner, seeds: Iterable[int], options: argparse.Namespace) -> tuple[int, int]:
+    """How many seeds ran, and how many of them failed."""
+    count = failed = 0
+    for seed in seeds:
+        count += 1
+        result = runs.run(plan.draw(seed))
+        violated = bool(result.violations)
+        if options.trace:
+            print(*result.trace.lines, sep="\n")
+        if options.verbose:
+            print(
+                f"seed {seed}: {result.trace.hash}, {result.jobs} jobs, {result.calls} calls, "
+                f"{result.seconds:.0f} virtual seconds, {result.steps} steps",
+                flush=True,
+            )
+        if options.twice and runs.run(plan.draw(seed)).trace.hash != result.trace.hash:
+            print(f"seed {seed}: its trace is another one the second time", flush=True)
+            violated = True
+        if result.violations:
+            _report(runs, result, small=options.small)
+        failed += violated
+        if failed >= options.most:
+            break
+    return count, failed
+
+
+def _divide(seeds: list[int], options: argparse.Namespace) -> int:
+    """Run seeds in several processes, each with a Valkey of its own."""
+    flags = [
+        f"--{name}" for name in ("twice", "small", "verbose", "trace") if options.__dict__[name]
+    ]
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "dingrelay_simulation", f"--most={options.most}", *flags),
+                *("--only", *map(str, seeds[number :: options.jobs])),
+            ]
+        )
+        for number in range(min(options.jobs, len(seeds)))
+    ]
+    return max(process.wait() for process in processes)
 
 
 def _report(runs: Runner, result: Result, *, small: bool) -> None:
@@ -78,22 +117,23 @@ def _report(runs: Runner, result: Result, *, small: bool) -> None:
     if not small:
         return
     smallest = shrink(runs, result)
+    plan_of_seed = smallest.plan
     print(f"  made small: make simulate SEED={seed}")
-    for step in sorted(
-        (*smallest.plan.operations, *smallest.plan.faults), key=lambda step: step.at
-    ):
+    print(f"  {plan_of_seed.world}")
+    for step in sorted((*plan_of_seed.operations, *plan_of_seed.faults), key=lambda step: step.at):
         print(f"  {step}")
     about = smallest.violations[0].about
-    print(f"  {smallest.plan.world}")
     for line in smallest.trace.lines:
         if about in line or " fault " in line or " trap " in line:
-            print(f"  | {line[:240]}")
+            print(f"  | {line[:SHOWN]}")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="the first")
     parser.add_argument("--seeds", type=int, default=100, help="how many")
+    parser.add_argument("--only", type=int, nargs="+", default=[], help="these seeds")
+    parser.add_argument("--jobs", type=int, default=1, help="how many processes at once")
     parser.add_argument("--most", type=int, default=10, help="failures after which to stop")
     parser.add_argument(
         "--twice", action="store_true", help="run each twice and compare the traces"

@@ -1,6 +1,5 @@
 """DingTalk in the simulation: the sandbox's application, behind the network, with a clock of its own."""
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,8 +50,8 @@ class SimulatedDingTalk:
 
     def accept(self, end: End | None) -> Any:
         """A new connection."""
-        assert self._runner and self._runner.server and end
-        make: Callable[[], Any] = self._runner.server
+        assert self._runner
+        make: Any = self._runner.server
         return make()
 
 
@@ -61,7 +60,8 @@ CURRENT: list[SimulatedDingTalk] = []
 
 def install() -> None:
     """Keep each call and its outcome, of the sandbox that is current."""
-    respond, read = server.respond, server._call
+    module: Any = server
+    respond, read = module.respond, module._call
 
     def came(request: Any, content: bytes) -> Any:
         call = read(request, content)
@@ -70,10 +70,9 @@ def install() -> None:
         return call
 
     def noted(state: SandboxState, call: Any) -> Outcome:
-        outcome = respond(state, call)
+        outcome: Outcome = respond(state, call)
         if CURRENT and CURRENT[-1].state is state:
             CURRENT[-1].calls.append((CURRENT[-1].came.get(id(call), CLOCK.now), call, outcome))
         return outcome
 
-    module: Any = server
     module.respond, module._call = noted, came

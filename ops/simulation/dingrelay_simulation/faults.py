@@ -1,4 +1,4 @@
-"""What goes wrong in a run, and the record of it: which process or server, from when to when."""
+"""Faults of a run, and the record of them: which process or server, from when to when."""
 
 import math
 from collections.abc import Callable
@@ -33,18 +33,21 @@ class _Trap:
     """A fault that waits for a message."""
 
     step: Step
-    left: int
+    messages: int
 
 
 class Faults:
     """Carries faults out.
 
     Attributes:
-        troubles: what was in force, and when.
+        troubles: faults, and when they were in force.
+        forgotten: times that Redis has no record of: (since, until).
+        over: no fault strikes any more.
     """
 
     def __init__(self, fleet: Fleet, note: Callable[..., None]) -> None:
         self.troubles: list[Trouble] = []
+        self.forgotten: list[tuple[float, float]] = []
         self.over = False
         self._fleet = fleet
         self._note = note
@@ -133,11 +136,12 @@ class Faults:
         self._fleet.valkey.save()
 
         def fall() -> None:
-            self._trouble("redis restart", "redis", step.values["seconds"]).since -= lost
+            self._trouble("redis restart", "redis", step.values["seconds"])
             line.refused = True
             self._fleet.network.reset(VALKEY)
             if lost:
                 self._fleet.valkey.restart()
+                self.forgotten.append((CLOCK.now - lost, CLOCK.now + 2 * line.slow))
                 self._note("redis lost", lost)
 
         def rise() -> None:
@@ -182,40 +186,43 @@ class Faults:
 
     def _sprung(self, end: End, whens: tuple[str, ...]) -> bool:
         """Whether the message goes on."""
-        if not self._traps or self.over:
+        if not self._traps or self.over or not end.process:
             return True
-        name = end.process.name if end.process else ""
         goes_on = True
         for trap in list(self._traps):
             values = trap.step.values
             if (
-                name != f"w{values['worker']}"
+                end.process.name != f"w{values['worker']}"
                 or end.port != PORTS[values["to"]]
                 or values["when"] not in whens
             ):
                 continue
-            trap.left -= 1
-            if trap.left > 0:
-                continue
-            self._traps.remove(trap)
-            self._note("trap", name, values["what"], values["to"], values["when"])
-            goes_on = values["when"] == "after" and goes_on
-            match values["what"]:
-                case "kill":
-                    self._fleet.loop.call_soon(self._kill, trap.step) if goes_on else self._kill(
-                        trap.step
-                    )
-                case "freeze":
-                    self._freeze(trap.step)
-                    goes_on = True
-                case "cut":
-                    self._cut(trap.step)
-                    goes_on = True
-                case _:
-                    self._trouble("lost on the way", name, 0.5)
-                    self._fleet.network.reset(end.port, end.process)
-                    goes_on = False
+            trap.messages -= 1
+            if trap.messages <= 0:
+                self._traps.remove(trap)
+                self._note("trap", end.process.name, values["what"], values["to"], values["when"])
+                goes_on = self._spring(trap.step, end) and goes_on
         return goes_on
+
+    def _spring(self, step: Step, end: End) -> bool:
+        """Let a trap strike; whether the message goes on."""
+        match step.values["what"]:
+            case "kill" if step.values["when"] == "after":
+                self._fleet.loop.call_soon(self._kill, step)
+                return True
+            case "kill":
+                self._kill(step)
+                return False
+            case "freeze":
+                self._freeze(step)
+                return True
+            case "cut":
+                self._cut(step)
+                return True
+            case _:
+                self._trouble("lost on the way", end.process.name if end.process else "", 0.5)
+                self._fleet.network.reset(end.port, end.process)
+                return False
 
     def end(self) -> None:
         """No fault strikes any more, and those in force end."""
@@ -237,9 +244,12 @@ class Faults:
             trouble.until = min(trouble.until, CLOCK.now)
 
     def around(self, since: float, until: float, *subjects: str) -> list[Trouble]:
-        """The faults that struck one of these in a time."""
+        """The faults that struck one of these in a time; a clock that is wrong strikes nothing."""
         return [
             trouble
             for trouble in self.troubles
-            if trouble.subject in subjects and trouble.since <= until and trouble.until >= since
+            if trouble.subject in subjects
+            and trouble.name != "clock"
+            and trouble.since <= until
+            and trouble.until >= since
         ]

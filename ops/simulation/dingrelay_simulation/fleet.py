@@ -4,7 +4,7 @@ import random
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from celery import Celery
 
@@ -20,7 +20,7 @@ from dingrelay_simulation.dingtalk import SimulatedDingTalk
 from dingrelay_simulation.loop import VirtualLoop
 from dingrelay_simulation.network import DINGTALK, VALKEY, Network
 from dingrelay_simulation.valkey import VirtualValkey
-from dingrelay_simulation.worker import SimulatedWorker, publisher, read_request
+from dingrelay_simulation.worker import SimulatedWorker, open_publisher, read_request
 
 WORKERS = 3
 
@@ -72,19 +72,24 @@ class Fleet:
         self.client: Client
 
     def _worker(self, number: int, offset: float) -> SimulatedWorker:
-        made = publisher(self.settings, self._celery, self._envelopes)
-        return SimulatedWorker(Process(f"w{number}", offset), self.settings, made, self.broker)
+        publisher = open_publisher(self.settings, self._celery, self._envelopes)
+        process = Process(f"w{number}", offset)
+        return SimulatedWorker(process, self.settings, publisher, self.broker)
 
-    async def __aenter__(self) -> "Fleet":
+    def _look_soon(self) -> None:
+        self.loop.call_soon(self.broker.look)
+
+    async def __aenter__(self) -> Self:
         dingtalk.CURRENT.append(self.dingtalk)
-        self.valkey.on_published = lambda: self.loop.call_soon(self.broker.look) and None
+        self.valkey.on_published = self._look_soon
         await self.dingtalk.open()
         self.client = Client(self.settings)
-        connection: Any = self.client._cells.of(None)
+        client: Any = self.client
+        connection = client._cells.of(None)
         connection._opened()
         connection._open = (
             connection._open[0],
-            publisher(self.settings, self._celery, self._envelopes),
+            open_publisher(self.settings, self._celery, self._envelopes),
         )
         for worker in self.workers:
             worker.start(self.loop)

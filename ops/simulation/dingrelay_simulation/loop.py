@@ -2,8 +2,9 @@
 
 import asyncio
 import heapq
+import itertools
 import socket
-from asyncio import Handle
+from asyncio import Handle, TimerHandle
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
@@ -30,50 +31,55 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """
 
     _ready: "deque[Handle]"
-    _scheduled: "list[asyncio.TimerHandle]"
-    _timer_cancelled_count: int
+    _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
         self.connect: Callable[[Callable[[], Any], int], Any]
         self.steps = 0
+        self._timers: list[tuple[float, int, TimerHandle]] = []
+        self._numbers = itertools.count()
         self._targets: dict[socket.socket, int] = {}
 
     def time(self) -> float:
         return BOOT + CLOCK.now
 
     def _run_once(self) -> None:
-        ready, scheduled = self._ready, self._scheduled
-        while scheduled and scheduled[0]._cancelled:  # type: ignore[attr-defined]
-            self._timer_cancelled_count -= 1
-            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
-        if not ready and not self._stopping:  # type: ignore[attr-defined]
-            if not scheduled:
-                raise Endless("all wait, and for nothing")
-            CLOCK.now = max(CLOCK.now, scheduled[0].when() - BOOT)
-        end = self.time() + 1e-9
-        while scheduled and scheduled[0].when() <= end:
-            timer = heapq.heappop(scheduled)
-            timer._scheduled = False  # type: ignore[attr-defined]
-            if not timer._cancelled:  # type: ignore[attr-defined]
-                ready.append(timer)
-        self.steps += len(ready)
+        self._advance()
+        self.steps += len(self._ready)
         if self.steps > MOST_STEPS:
             raise Endless(f"{self.steps} steps")
-        for _ in range(len(ready)):
-            handle: Any = ready.popleft()
-            if handle._cancelled:
-                continue
-            process = handle._context.get(PROCESS)
-            if process is not None:
-                if process.dead:
-                    continue
-                if process.frozen:
-                    process.held.append(handle)
-                    continue
-            CLOCK.process = process
-            handle._run()
+        for _ in range(len(self._ready)):
+            self._run_handle(self._ready.popleft())
         CLOCK.process = None
+
+    def _advance(self) -> None:
+        """Let time pass, if nothing else can be done, and make due what is."""
+        ready, timers = self._ready, self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
+        if not ready and not self._stopping:
+            if not timers:
+                raise Endless("all wait, and for nothing")
+            CLOCK.now = max(CLOCK.now, timers[0][0] - BOOT)
+        end = BOOT + CLOCK.now + 1e-9
+        while timers and timers[0][0] <= end:
+            _, _, timer = heapq.heappop(timers)
+            if not timer._cancelled:
+                ready.append(timer)
+
+    def _run_handle(self, handle: Any) -> None:
+        if handle._cancelled:
+            return
+        process = handle._context.get(PROCESS)
+        if process is not None:
+            if process.dead:
+                return
+            if process.frozen:
+                process.held.append(handle)
+                return
+        CLOCK.process = process
+        handle._run()
 
     def thaw(self, process: Process) -> None:
         """Let a process run on."""
@@ -81,16 +87,33 @@ class VirtualLoop(asyncio.BaseEventLoop):
         held, process.held = process.held, []
         self._ready.extend(held)
 
-    def call_soon_threadsafe(
+    # Those of asyncio ask before each whether it is to be debugged.
+
+    def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
-    ) -> Any:
-        return self.call_soon(callback, *args, context=context)
+    ) -> Handle:
+        handle = Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> TimerHandle:
+        timer = TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    def _timer_handle_cancelled(self, handle: TimerHandle) -> None: ...
 
     def _write_to_self(self) -> None: ...
 
     def _process_events(self, event_list: Any) -> None: ...
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> Any:
         """Run it here and now: a thread would take real time."""
         future = self.create_future()
         try:
@@ -108,7 +131,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Note where a socket leads: `create_connection` connects it."""
         self._targets[sock] = address[1]
 
-    async def create_connection(  # type: ignore[override]
+    async def create_connection(
         self,
         protocol_factory: Callable[[], Any],
         host: Any = None,

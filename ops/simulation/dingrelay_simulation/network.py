@@ -23,7 +23,7 @@ class Line:
         refused: no connection is opened, and none stays open.
         silent: nothing arrives; what was sent arrives once that is over.
         slow: seconds that each way takes longer.
-        held: what was sent meanwhile.
+        held: messages sent while it was silent.
     """
 
     latency: tuple[float, float]
@@ -34,7 +34,7 @@ class Line:
 
 
 class Server(Protocol):
-    """What listens on a port."""
+    """A server that listens on a port."""
 
     def accept(self, end: "End | None") -> Any:
         """The protocol that serves a new connection; a blocking one has no end."""
@@ -207,7 +207,7 @@ class Network:
         return self.rng.uniform(*line.latency) + line.slow
 
     def heal(self, line: Line) -> None:
-        """What was held arrives."""
+        """Let held messages arrive."""
         line.silent = False
         held, line.held = line.held, []
         for deliver in held:
@@ -249,4 +249,4 @@ class Network:
 
 
 SERVER = Process("server")
-"""Where servers run; it is neither killed nor frozen."""
+"""The process of servers; it is neither killed nor frozen."""

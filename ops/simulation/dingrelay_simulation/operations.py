@@ -1,4 +1,4 @@
-"""Operations of producers and operators, and what was asked: all that the oracle has beside DingTalk's truth."""
+"""Operations of producers and operators, and their answers: all that the oracle has beside DingTalk's truth."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ ASYNCSEND = "/topapi/message/corpconversation/asyncsend_v2"
 
 @dataclass
 class Request:
-    """A job that was asked for.
+    """A job that was requested.
 
     Attributes:
         number: of the operation.
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass
 class Command:
-    """Something asked of a job, and the answer."""
+    """A command about a job, and its answer."""
 
     at: float
     verb: str
@@ -52,7 +52,7 @@ class Command:
 
 @dataclass
 class Requests:
-    """All that was asked."""
+    """All jobs and commands of a run."""
 
     jobs: list[Request] = field(default_factory=list[Request])
     commands: list[Command] = field(default_factory=list[Command])
@@ -131,17 +131,19 @@ class Operations:
 
     def _send_many(self, step: Step) -> None:
         values = step.values
-        jobs, requests = [], []
+        jobs: list[Any] = []
+        requests: list[Request] = []
         for number in range(values["count"]):
-            one = {**values, "tag": f"{values['tag']}-{number}", "users": [values["users"][0]]}
+            tag = f"{values['tag']}-{number}"
+            one = {**values, "tag": tag, "users": [values["users"][0]]}
             jobs.append(_message(one))
-            request = self._request(step, one["tag"])
+            request = self._request(step, tag)
             request.values = one
             requests.append(request)
-        left = iter(requests)
+        pending = iter(requests)
 
         def accept(ref: Any) -> None:
-            request = next(left)
+            request = next(pending)
             request.job, request.accepted = ref.id, "yes"
 
         with suppress(ServiceUnavailable):
@@ -168,12 +170,14 @@ class Operations:
         self._fleet.broker.look()
 
     def _command(self, values: dict[str, Any]) -> None:
-        asked = [
-            each for each in self.requests.jobs if each.number == values["target"] and each.job
+        targets = [
+            request.job
+            for request in self.requests.jobs
+            if request.number == values["target"] and request.job
         ]
-        if not asked:
+        if not targets:
             return
-        job, verb = asked[0].job, values["verb"]
+        job, verb = targets[0], values["verb"]
         try:
             answer = (
                 str(getattr(self._client, verb)(job))

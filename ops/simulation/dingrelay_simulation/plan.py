@@ -1,6 +1,7 @@
-"""What a seed stands for: the world, the operations and the faults of one run, as plain values that can be dropped."""
+"""The plan of a seed: the world, the operations and the faults of one run, as plain values that can be dropped."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,7 +36,7 @@ class Step:
 
 @dataclass(frozen=True)
 class World:
-    """What does not change in a run.
+    """The world of a run: all that does not change in it.
 
     Attributes:
         epoch: Unix seconds at which it begins.
@@ -76,8 +77,8 @@ class Plan:
 
 
 @dataclass
-class _Draw:
-    """What a seed has drawn so far."""
+class _Draft:
+    """A plan that is being drawn."""
 
     rng: random.Random
     number: int = 0
@@ -98,7 +99,7 @@ def draw(seed: int) -> Plan:
     """The plan of a seed."""
     rng = random.Random(f"plan {seed}")
     world = _world(rng)
-    made = _Draw(rng)
+    draft = _Draft(rng)
     # Each run leaves some operations and faults out, so that others come together more often.
     features = {name for name in OPERATIONS if rng.random() < OFTEN.get(name, 0.6)} | {"send"}
     weights = {name: OPERATIONS[name][0] for name in OPERATIONS if name in features}
@@ -106,10 +107,10 @@ def draw(seed: int) -> Plan:
     operations: list[Step] = []
     for at in sorted(rng.uniform(0, SECONDS) for _ in range(count)):
         (name,) = rng.choices(list(weights), list(weights.values()))
-        values = OPERATIONS[name][1](made)
+        values = OPERATIONS[name][1](draft)
         if values is not None:
-            operations.append(Step(round(at, 3), name, {"number": made.number, **values}))
-            made.number += 1
+            operations.append(Step(round(at, 3), name, {"number": draft.number, **values}))
+            draft.number += 1
     kinds = [name for name in FAULTS if rng.random() < 0.35]
     faults: list[Step] = []
     for _ in range(rng.randint(1, 8) if kinds else 0):
@@ -140,103 +141,108 @@ def _world(rng: random.Random) -> World:
     )
 
 
-def _send(made: _Draw, **more: Any) -> dict[str, Any]:
-    rng = made.rng
-    made.sends.append(made.number)
-    made.jobs.append(made.number)
-    return {"users": made.users(), "lane": rng.choice(LANES), "tag": f"m{made.number}", **more}
+def _send(draft: _Draft, **more: Any) -> dict[str, Any]:
+    rng = draft.rng
+    draft.sends.append(draft.number)
+    draft.jobs.append(draft.number)
+    return {"users": draft.users(), "lane": rng.choice(LANES), "tag": f"m{draft.number}", **more}
 
 
-def _keyed(made: _Draw) -> dict[str, Any]:
-    return _send(made, key=f"k{made.rng.randint(1, 3)}", tag="keyed", users=["u1", "u2"])
+def _keyed(draft: _Draft) -> dict[str, Any]:
+    return _send(draft, key=f"k{draft.rng.randint(1, 3)}", tag="keyed", users=["u1", "u2"])
 
 
-def _equal(made: _Draw) -> dict[str, Any]:
-    return _send(made, tag=f"equal{made.rng.randint(1, 2)}", users=made.users(3), lane="normal")
+def _equal(draft: _Draft) -> dict[str, Any]:
+    return _send(draft, tag=f"equal{draft.rng.randint(1, 2)}", users=draft.users(3), lane="normal")
 
 
-def _times(made: _Draw) -> dict[str, Any]:
-    rng = made.rng
+def _times(draft: _Draft) -> dict[str, Any]:
+    rng = draft.rng
     send_in = round(rng.uniform(0.5, 15), 2) if rng.random() < 0.6 else None
     expires_in = (
         None if send_in and rng.random() < 0.5 else round((send_in or 0) + rng.uniform(1, 20), 2)
     )
-    return _send(made, send_in=send_in, expires_in=expires_in)
+    return _send(draft, send_in=send_in, expires_in=expires_in)
 
 
-def _approval(made: _Draw) -> dict[str, Any]:
-    rng = made.rng
-    again = made.approvals and rng.random() < 0.3
-    tag = f"a{rng.choice(made.approvals) if again else made.number}"
-    made.approvals.append(made.number)
-    made.jobs.append(made.number)
+def _approval(draft: _Draft) -> dict[str, Any]:
+    rng = draft.rng
+    again = draft.approvals and rng.random() < 0.3
+    tag = f"a{rng.choice(draft.approvals) if again else draft.number}"
+    draft.approvals.append(draft.number)
+    draft.jobs.append(draft.number)
     return {"tag": tag, "originator": "u5"}
 
 
-def _call(made: _Draw) -> dict[str, Any]:
-    made.jobs.append(made.number)
-    effect = made.rng.choice(("once", "once", "repeatable"))
-    return {"tag": f"c{made.number}", "user": made.rng.choice(USERS), "effect": effect}
+def _call(draft: _Draft) -> dict[str, Any]:
+    draft.jobs.append(draft.number)
+    effect = draft.rng.choice(("once", "once", "repeatable"))
+    return {"tag": f"c{draft.number}", "user": draft.rng.choice(USERS), "effect": effect}
 
 
-def _campaign(made: _Draw) -> dict[str, Any]:
-    rng = made.rng
-    made.campaigns.append(made.number)
+def _sync(draft: _Draft) -> dict[str, Any]:
+    draft.jobs.append(draft.number)
+    return {"scope": "everything"}
+
+
+def _robot(draft: _Draft) -> dict[str, Any]:
+    rng = draft.rng
+    draft.jobs.append(draft.number)
+    return {
+        "tag": f"r{draft.number}",
+        "lane": rng.choice(LANES),
+        "digest": rng.choice((None, None, "3s")),
+    }
+
+
+def _campaign(draft: _Draft) -> dict[str, Any]:
+    rng = draft.rng
+    draft.campaigns.append(draft.number)
     users = [*rng.sample(USERS, rng.randint(3, len(USERS))), rng.choice(USERS)]
     return {
-        "tag": f"b{made.number}",
+        "tag": f"b{draft.number}",
         "users": users,
         "fields": rng.random() < 0.4,
         "rate": rng.choice((None, None, 600)),
     }
 
 
-def _campaign_command(made: _Draw) -> dict[str, Any] | None:
-    if not made.campaigns:
+def _campaign_command(draft: _Draft) -> dict[str, Any] | None:
+    if not draft.campaigns:
         return None
-    verb = made.rng.choice(("pause", "resume", "resume", "cancel", "recall", "start"))
-    return {"target": made.rng.choice(made.campaigns[-2:]), "verb": verb}
+    verb = draft.rng.choice(("pause", "resume", "resume", "cancel", "recall", "start"))
+    return {"target": draft.rng.choice(draft.campaigns[-2:]), "verb": verb}
 
 
 def _command(verb: str) -> Any:
-    def draw_command(made: _Draw) -> dict[str, Any] | None:
-        if not made.jobs:
+    def draw_command(draft: _Draft) -> dict[str, Any] | None:
+        if not draft.jobs:
             return None
-        among = made.jobs[-8:] if made.rng.random() < 0.7 else made.jobs
-        return {"target": made.rng.choice(among), "verb": verb}
+        among = draft.jobs[-8:] if draft.rng.random() < 0.7 else draft.jobs
+        return {"target": draft.rng.choice(among), "verb": verb}
 
     return draw_command
 
 
-OPERATIONS: dict[str, tuple[float, Any]] = {
+OPERATIONS: dict[str, tuple[float, Callable[[_Draft], dict[str, Any] | None]]] = {
     "send": (20, _send),
-    "send_many": (3, lambda made: {**_send(made), "count": made.rng.randint(2, 12)}),
+    "send_many": (3, lambda draft: {**_send(draft), "count": draft.rng.randint(2, 12)}),
     "keyed": (4, _keyed),
     "equal": (8, _equal),
-    "bare": (4, lambda made: _send(made, bare=True)),
+    "bare": (4, lambda draft: _send(draft, bare=True)),
     "times": (4, _times),
-    "stop_on_unknown": (3, lambda made: _send(made, on_unknown="stop")),
-    "allow_duplicate": (2, lambda made: _send(made, allow_duplicate=True)),
-    "confirm": (2, lambda made: _send(made, confirm=True)),
+    "stop_on_unknown": (3, lambda draft: _send(draft, on_unknown="stop")),
+    "allow_duplicate": (2, lambda draft: _send(draft, allow_duplicate=True)),
+    "confirm": (2, lambda draft: _send(draft, confirm=True)),
     "approval": (10, _approval),
     "call": (6, _call),
     "cancel": (5, _command("cancel")),
     "requeue": (4, _command("requeue")),
     "discard": (2, _command("discard")),
-    "sync": (2, lambda made: made.jobs.append(made.number) or {"scope": "everything"}),
+    "sync": (2, _sync),
     "campaign": (3, _campaign),
     "campaign_command": (5, _campaign_command),
-    "robot": (
-        6,
-        lambda made: (
-            made.jobs.append(made.number)
-            or {
-                "tag": f"r{made.number}",
-                "lane": made.rng.choice(LANES),
-                "digest": made.rng.choice((None, None, "3s")),
-            }
-        ),
-    ),
+    "robot": (6, _robot),
 }
 """Operation → its weight, and how its values are drawn."""
 
@@ -291,7 +297,7 @@ def _dingtalk(kinds: tuple[str, ...]) -> Any:
     return draw_fault
 
 
-FAULTS: dict[str, Any] = {
+FAULTS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
     "kill": lambda rng: {"worker": _worker(rng), "back": round(rng.uniform(0.2, 20), 1)},
     "stop": lambda rng: {"worker": _worker(rng), "back": round(rng.uniform(0.2, 20), 1)},
     "freeze": lambda rng: {

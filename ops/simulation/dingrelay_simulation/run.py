@@ -7,7 +7,7 @@ import importlib
 import logging
 import pkgutil
 import re
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Generator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.settings.robots import RobotSettings
 from dingrelay_producers.store.clock import CLOCK as REDIS_CLOCK
 from dingrelay_producers.store.scripts import Script
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.limits import Limits
 from dingrelay_sandbox.robots import Robot
 from dingrelay_sandbox.windows import Rate
@@ -30,8 +31,10 @@ from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.faults import Faults
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.loop import VirtualLoop, in_process
+from dingrelay_simulation.network import DINGTALK, End
 from dingrelay_simulation.operations import Operations
-from dingrelay_simulation.oracle import Effect, Evidence, Violation, tag_of, verify
+from dingrelay_simulation.oracle import verify
+from dingrelay_simulation.oracle.evidence import FORM_FIELD, Effect, Evidence, Violation, read_tag
 from dingrelay_simulation.plan import SECONDS, Plan
 from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_simulation.worker import SharedEnvelopes, new_celery
@@ -41,17 +44,20 @@ BEIJING_SECONDS = 8 * 3_600
 SETTLE = 1_200.0
 """Virtual seconds after the last fault in which every job must end."""
 LOOK = 1.0
+"""Seconds between two looks at the states of jobs."""
+LONGEST = 30.0
+"""Seconds for which a run waits for its longest fault to pass; longer ones are ended."""
 _REQUEST_ID = re.compile(rb'"request_?id":\s?"16l([0-9a-f]{10})"|-0000-7000-8000-([0-9A-F]{12})')
 
 
 @dataclass
 class Trace:
-    """What happened, in order; its hash is the run's."""
+    """The events of a run, in order; its hash is the run's."""
 
     lines: list[str] = field(default_factory=list[str])
 
     def note(self, what: str, *values: Any) -> None:
-        """Something happened now."""
+        """Add an event of now."""
         process = CLOCK.process
         shown = " ".join(str(value) for value in values)
         self.lines.append(f"{CLOCK.now:10.4f} {process.name if process else '-':9} {what} {shown}")
@@ -93,7 +99,7 @@ class Runner:
                 part in module.name for part in ("migrations", ".app", "flower", "celery_worker")
             ):
                 importlib.import_module(module.name)
-        for script in [each for each in gc.get_objects() if isinstance(each, Script)]:
+        for script in [script for script in gc.get_objects() if isinstance(script, Script)]:
             valkey.learn(script.body)
 
     def run(self, plan: Plan) -> Result:
@@ -119,75 +125,30 @@ class Runner:
             gc.enable()
 
     async def _run(self, loop: VirtualLoop, plan: Plan, trace: Trace) -> Result:
-        world = plan.world
-        app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
-        webhook = "https://oapi.dingtalk.com/robot/send?access_token=alerts"
-        limits = Limits(
-            window=world.window,  # type: ignore[arg-type]
-            calls=Rate(world.calls, 1),
-            recipients=Rate(world.recipients, 60),
-        )
-        fleet = Fleet(
-            loop,
-            self._valkey,
-            {
-                "apps": {"default": AppSettings.model_validate(app)},
-                "robots": {"alerts": RobotSettings(webhook=webhook)},  # type: ignore[arg-type]
-                "rules": {
-                    "*": {"calls": f"{world.calls}/1s"},
-                    "message.send": {"recipients": f"{world.recipients}/60s"},
-                },
-                "lease": world.lease,
-                "history": {"days": 0},
-            },
-            self._template,
-            self._celery,
-            self._envelopes,
-            seed=plan.seed,
-            limits=limits,
-            manners=Manners(*world.broker),
-            dingtalk_offset=world.dingtalk_skew,
-            offsets=world.skews,
-        )
+        fleet = self._fleet(loop, plan)
         CURRENT.append(fleet)
-        fleet.dingtalk.state.robots.robots["alerts"] = Robot(token="alerts")
         answered: dict[int, float] = {}
         async with fleet:
             faults, operations = Faults(fleet, trace.note), Operations(fleet, trace.note)
-            on_arrive = fleet.network.on_arrive
-
-            def arrived(end: Any, data: bytes | None) -> bool:
-                goes_on = on_arrive(end, data)
-                if goes_on and data and end.port == 8443 and (match := _REQUEST_ID.search(data)):
-                    answered[int(match[1] or match[2], 16)] = CLOCK.now
-                return goes_on
-
-            fleet.network.on_arrive = arrived
+            _note_answers(fleet, answered)
             for step in plan.faults:
                 loop.call_later(step.at, faults.begin, step)
             for step in plan.operations:
                 loop.call_later(
                     step.at, operations.perform, step, context=in_process(fleet.producer)
                 )
-            last = max([SECONDS, *(step.at + 1 for step in (*plan.faults, *plan.operations))])
-            longest = (
-                max(
-                    float(step.values.get("seconds") or step.values.get("back") or 0)
-                    for step in plan.faults
-                )
-                if plan.faults
-                else 0.0
-            )
-            await asyncio.sleep(last + min(longest, 30.0))
+            await asyncio.sleep(_duration(plan))
             CLOCK.process = None
             trace.note("faults end")
             faults.end()
             await loop.create_task(operations.finished())
-            resume = operations.campaigns.resume_all()
-            await loop.create_task(resume, context=in_process(fleet.producer))
+            await loop.create_task(
+                operations.campaigns.resume_all(), context=in_process(fleet.producer)
+            )
             statuses = await self._settled(fleet, operations)
-            read = operations.campaigns.read()
-            broadcasts = await loop.create_task(read, context=in_process(fleet.producer))
+            broadcasts = await loop.create_task(
+                operations.campaigns.collect_reports(), context=in_process(fleet.producer)
+            )
             evidence = Evidence(
                 operations.requests,
                 statuses,
@@ -196,7 +157,7 @@ class Runner:
                 _instances(fleet),
                 _posts(fleet),
                 _without_end(self._valkey),
-                world.redis_skew,
+                plan.world.redis_skew,
                 broadcasts,
             )
             violations = verify(evidence)
@@ -212,23 +173,82 @@ class Runner:
                 len(fleet.dingtalk.calls),
             )
 
+    def _fleet(self, loop: VirtualLoop, plan: Plan) -> Fleet:
+        """The processes and servers of a plan's world."""
+        world = plan.world
+        window: Any = world.window
+        app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
+        robot = {"webhook": "https://oapi.dingtalk.com/robot/send?access_token=alerts"}
+        fleet = Fleet(
+            loop,
+            self._valkey,
+            {
+                "apps": {"default": AppSettings.model_validate(app)},
+                "robots": {"alerts": RobotSettings.model_validate(robot)},
+                "rules": {
+                    "*": {"calls": f"{world.calls}/1s"},
+                    "message.send": {"recipients": f"{world.recipients}/60s"},
+                },
+                "lease": world.lease,
+                "history": {"days": 0},
+            },
+            self._template,
+            self._celery,
+            self._envelopes,
+            seed=plan.seed,
+            limits=Limits(
+                window=window, calls=Rate(world.calls, 1), recipients=Rate(world.recipients, 60)
+            ),
+            manners=Manners(*world.broker),
+            dingtalk_offset=world.dingtalk_skew,
+            offsets=world.skews,
+        )
+        fleet.dingtalk.state.robots.robots["alerts"] = Robot(token="alerts")
+        return fleet
+
     async def _settled(self, fleet: Fleet, operations: Operations) -> dict[str, Any]:
         """The states of all jobs, once all have ended or the time for that is over."""
-        began = CLOCK.now
+        loop, began = fleet.loop, CLOCK.now
+        jobs = [request.job for request in operations.requests.jobs if request.job]
         while True:
-            statuses: dict[str, Any] = {}
-            for request in operations.requests.jobs:
-                if request.job:
-                    statuses[request.job] = _status(fleet, request.job)
-            open_ = [
-                each for each in statuses.values() if each is not None and not each.state.ended
-            ]
-            if (not open_ and fleet.broker.idle) or CLOCK.now - began > SETTLE:
-                return statuses
+            ended = fleet.broker.idle and all(_ended(_status(fleet, job)) for job in jobs)
+            if ended:
+                ended = await loop.create_task(
+                    operations.campaigns.ended(), context=in_process(fleet.producer)
+                )
+            if ended or CLOCK.now - began > SETTLE:
+                return {job: _status(fleet, job) for job in jobs}
             await asyncio.sleep(LOOK if CLOCK.now - began < 60 else 5 * LOOK)
 
 
-def _status(fleet: Fleet, job: str) -> Any:
+def _duration(plan: Plan) -> float:
+    """Seconds after which all faults have struck, and most of them have passed."""
+    last = max([SECONDS, *(step.at + 1 for step in (*plan.faults, *plan.operations))])
+    longest = max(
+        (float(step.values.get("seconds") or step.values.get("back") or 0) for step in plan.faults),
+        default=0.0,
+    )
+    return last + min(longest, LONGEST)
+
+
+def _note_answers(fleet: Fleet, answered: dict[int, float]) -> None:
+    """Note when answers of DingTalk's arrive, by the numbers of their calls."""
+    on_arrive = fleet.network.on_arrive
+
+    def arrived(end: End, data: bytes | None) -> bool:
+        goes_on = on_arrive(end, data)
+        if goes_on and data and end.port == DINGTALK and (match := _REQUEST_ID.search(data)):
+            answered[int(match[1] or match[2], 16)] = CLOCK.now
+        return goes_on
+
+    fleet.network.on_arrive = arrived
+
+
+def _ended(status: JobStatus | None) -> bool:
+    return status is None or status.state.ended
+
+
+def _status(fleet: Fleet, job: str) -> JobStatus | None:
     process, CLOCK.process = CLOCK.process, fleet.producer
     try:
         return fleet.client.status(job)
@@ -240,13 +260,14 @@ def _status(fleet: Fleet, job: str) -> Any:
 
 def _effects(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
     by_call = {send.call_id: send for send in fleet.dingtalk.state.sends.sends}
-    audit = {row["id"]: row for row in fleet.dingtalk.state.audit._calls}
+    state: Any = fleet.dingtalk.state
+    audit = {row["id"]: row for row in state.audit._calls}
     effects: list[Effect] = []
     for at, call, outcome in fleet.dingtalk.calls:
         row = audit.get(call.id)
         if row is None or row["verdict"] != "ok":
             continue
-        tag, users = tag_of(call.path, call.payload)
+        tag, users = read_tag(call.path, call.payload)
         if not tag:
             continue
         send = by_call.get(call.id)
@@ -270,12 +291,12 @@ def _effects(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
 
 
 def _instances(fleet: Fleet) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
+    instances_by_tag: dict[str, list[Any]] = {}
     for instance in fleet.dingtalk.state.approvals.instances.values():
         for name, value in instance.request.form:
-            if name == "事由":
-                found.setdefault(value, []).append(instance)
-    return found
+            if name == FORM_FIELD:
+                instances_by_tag.setdefault(value, []).append(instance)
+    return instances_by_tag
 
 
 def _posts(fleet: Fleet) -> dict[str, int]:
@@ -299,7 +320,7 @@ def _without_end(valkey: VirtualValkey) -> list[str]:
 
 
 @contextmanager
-def logging_to(trace: Trace) -> Iterator[None]:
+def logging_to(trace: Trace) -> Generator[None]:
     """Keep what the product logs in the trace."""
 
     def keep(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:

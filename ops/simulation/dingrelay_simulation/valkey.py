@@ -16,7 +16,7 @@ import hiredis
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.network import End
 
-PRELUDE = resources.files(__package__).joinpath("virtual_time.lua").read_text("utf-8")
+PRELUDE = resources.files("dingrelay_simulation").joinpath("virtual_time.lua").read_text("utf-8")
 NOW, ENDS = "{simulation}now", "{simulation}ends"
 DIRECT = PRELUDE + "return redis.call(unpack(ARGV))"
 SWEEP = """
@@ -170,8 +170,8 @@ class VirtualValkey:
 
     def take(self) -> list[tuple[str, bytes]]:
         """All messages that wait in the queues: (queue, message)."""
-        found = self.call("EVALSHA", self._take, len(self._queues), *self._queues)
-        return [(queue.decode(), text) for queue, text in zip(found[::2], found[1::2], strict=True)]
+        taken = self.call("EVALSHA", self._take, len(self._queues), *self._queues)
+        return [(queue.decode(), text) for queue, text in zip(taken[::2], taken[1::2], strict=True)]
 
     def _rewritten(self, command: list[bytes]) -> list[Any]:
         name = command[0].upper()

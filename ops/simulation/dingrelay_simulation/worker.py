@@ -148,12 +148,12 @@ class SimulatedWorker:
         self.held.pop(message.number, None)
 
 
-def publisher(settings: Settings, celery: Celery, envelopes: Envelopes) -> Publisher:
+def open_publisher(settings: Settings, celery: Celery, envelopes: Envelopes) -> Publisher:
     """A publisher with texts that others have learned from Celery: that takes long, and draws ids."""
-    made = Publisher(settings, celery)
-    assert made._direct
-    made._direct = envelopes, made._direct[1]
-    return made
+    shared: Any = Publisher(settings, celery)
+    shared._direct = envelopes, shared._direct[1]
+    opened: Publisher = shared
+    return opened
 
 
 class SharedEnvelopes(Envelopes):

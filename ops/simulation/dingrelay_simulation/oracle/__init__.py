@@ -1,0 +1,36 @@
+"""The oracle: what must hold of a run, judged call by call from what was requested and what DingTalk holds.
+
+It forgives a call too many only where a fault explains this call: its answer was lost, or its worker, or Redis, was
+struck between the call and the record of its end.
+"""
+
+from dingrelay_simulation.oracle import (
+    approvals,
+    calls,
+    campaigns,
+    endings,
+    keys,
+    limits,
+    messages,
+    robots,
+)
+from dingrelay_simulation.oracle.evidence import Evidence, Violation
+
+CHECKS = (
+    endings.check_endings,
+    messages.check_messages,
+    messages.check_times,
+    calls.check_repeats,
+    calls.check_single_calls,
+    calls.check_silence,
+    approvals.check_approvals,
+    robots.check_robots,
+    campaigns.check_campaigns,
+    limits.check_drops,
+    keys.check_keys,
+)
+
+
+def verify(evidence: Evidence) -> list[Violation]:
+    """Everything that does not hold."""
+    return [violation for check in CHECKS for violation in check(evidence)]

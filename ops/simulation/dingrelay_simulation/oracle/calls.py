@@ -1,0 +1,85 @@
+"""Calls: each but the first of a job is explained by a fault that struck the one before."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from dingrelay_producers.store.states import State
+from dingrelay_simulation.operations import Request
+from dingrelay_simulation.oracle.evidence import SENDS, Effect, Evidence, Violation
+
+CALLS = SENDS | {"call"}
+NOT_DONE = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
+"""States in which a job says that it reached no one, unless its result has calls."""
+
+
+def check_repeats(evidence: Evidence) -> Iterator[Violation]:
+    """A person gets a call again only where a fault explains it."""
+    requeued = evidence.commanded("requeue")
+    for tag, requests in evidence.requests_by_tag(CALLS).items():
+        if any(request.job in requeued for request in requests):
+            continue
+        for user, calls in _calls_by_person(evidence.effects_by_tag.get(tag, [])).items():
+            free = _permitted(requests, user)
+            for first, second in pairwise(calls[free - 1 :]):
+                if len(requests) > 1 and first.day != second.day:
+                    continue  # another job's, which may send the same text on another day
+                if not evidence.explains(first, second):
+                    text = f"{tag!r} was sent to {user} again by {second.worker}, and nothing explains it"
+                    yield Violation("again", text, requests[0].job)
+
+
+def _calls_by_person(effects: Sequence[Effect]) -> dict[str, list[Effect]]:
+    people: dict[str, list[Effect]] = defaultdict(list)
+    for effect in effects:
+        for user in effect.users:
+            people[user].append(effect)
+    return people
+
+
+def _permitted(requests: Sequence[Request], user: str) -> int:
+    """How many calls with one text a person may get: more than one only where jobs allow a copy."""
+    if not any(
+        request.values.get("allow_duplicate") or request.name == "call" for request in requests
+    ):
+        return 1
+    return sum(
+        user in request.values.get("users", (request.values.get("user"),))
+        for request in requests
+        if request.accepted != "no"
+    )
+
+
+def check_single_calls(evidence: Evidence) -> Iterator[Violation]:
+    """A call that must not be repeated is not, unless Redis forgot it."""
+    requeued = evidence.commanded("requeue")
+    for tag, requests in evidence.requests_by_tag({"call", "stop_on_unknown"}).items():
+        effects = evidence.effects_by_tag.get(tag, [])
+        remembered = [effect for effect in effects[:-1] if not evidence.forgotten(effect.at)]
+        for request in requests:
+            if request.job in requeued:
+                continue
+            if request.values.get("effect") == "once" and remembered:
+                text = f"{tag!r} was to be called once, and was {len(effects)} times"
+                yield Violation("twice", text, request.job)
+            if request.name == "stop_on_unknown" and any(
+                effect.answered is None for effect in remembered
+            ):
+                yield Violation("twice", f"{tag!r} went on after a lost answer", request.job)
+
+
+def check_silence(evidence: Evidence) -> Iterator[Violation]:
+    """A job that ended without success, and reports no call, has reached no one."""
+    discarded = evidence.commanded("discard")
+    for tag, requests in evidence.requests_by_tag(CALLS).items():
+        if len(requests) > 1 or requests[0].accepted != "yes" or requests[0].job in discarded:
+            continue
+        status = evidence.statuses.get(requests[0].job)
+        if status is None or status.state not in NOT_DONE or (status.result or {}).get("calls"):
+            continue
+        if any(
+            effect.delivered and not evidence.forgotten(effect.at)
+            for effect in evidence.effects_by_tag.get(tag, [])
+        ):
+            text = f"{status.id} is {status.state}, and {tag!r} was sent"
+            yield Violation("silent", text, status.id)

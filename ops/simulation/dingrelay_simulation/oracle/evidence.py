@@ -1,0 +1,158 @@
+"""The evidence of a run: what was requested, what DingTalk carried out, and which faults struck when."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_simulation.campaigns import Broadcast
+from dingrelay_simulation.faults import Faults
+from dingrelay_simulation.operations import ASYNCSEND, Request, Requests
+
+FORM_FIELD = "事由"
+"""Control of an approval's form that holds its tag."""
+SENDS = frozenset(
+    {
+        "send",
+        "send_many",
+        "keyed",
+        "equal",
+        "bare",
+        "times",
+        "stop_on_unknown",
+        "allow_duplicate",
+        "confirm",
+    }
+)
+"""Operations that send a message to people."""
+RECORDED = 0.5
+"""Seconds after an answer in which the end of its call is in Redis, where nothing is struck."""
+BEFORE = 0.05
+"""Seconds before a call in which its worker notes it."""
+
+
+@dataclass
+class Effect:
+    """A call that DingTalk carried out.
+
+    Attributes:
+        id: the sandbox's number of it.
+        at: when it was, in seconds from the beginning.
+        worker: its sender.
+        path: of the API.
+        tag: the text in it.
+        users: its recipients.
+        delivered: users that got something by it.
+        dropped: users that got nothing → DingTalk's reason.
+        answered: when its sane answer was there; None if it never was.
+        day: of Beijing, by DingTalk's clock.
+    """
+
+    id: int
+    at: float
+    worker: str
+    path: str
+    tag: str
+    users: tuple[str, ...] = ()
+    delivered: tuple[str, ...] = ()
+    dropped: dict[str, str] = field(default_factory=dict[str, str])
+    answered: float | None = None
+    day: int = 0
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that does not hold, and the job or text that it is about."""
+
+    kind: str
+    text: str
+    about: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+@dataclass
+class Evidence:
+    """All that the oracle knows.
+
+    Attributes:
+        requests: jobs and commands, with their answers.
+        statuses: job → its state at the end; None without a record.
+        effects: calls that DingTalk carried out, in order.
+        faults: with the times in which they were in force.
+        instances: tag → approvals of DingTalk's.
+        posts: tag → how often it is in the group.
+        keys_without_end: of Redis.
+        redis_skew: seconds by which Redis' clock is ahead.
+        broadcasts: campaigns, with their reports.
+    """
+
+    requests: Requests
+    statuses: dict[str, JobStatus | None]
+    effects: list[Effect]
+    faults: Faults
+    instances: dict[str, list[Any]]
+    posts: dict[str, int]
+    keys_without_end: list[str]
+    redis_skew: float
+    broadcasts: Sequence[Broadcast] = ()
+
+    @cached_property
+    def effects_by_tag(self) -> dict[str, list[Effect]]:
+        """Tag → the calls with it, in order."""
+        groups: dict[str, list[Effect]] = defaultdict(list)
+        for effect in self.effects:
+            groups[effect.tag].append(effect)
+        return groups
+
+    def requests_by_tag(self, names: Iterable[str]) -> dict[str, list[Request]]:
+        """Tag → requests by operations of these names."""
+        groups: dict[str, list[Request]] = defaultdict(list)
+        for request in self.requests.jobs:
+            if request.name in names:
+                groups[request.tag].append(request)
+        return groups
+
+    def commanded(self, verb: str) -> set[str]:
+        """Jobs for which a command was given."""
+        return {command.job for command in self.requests.commands if command.verb == verb}
+
+    def forgotten(self, at: float) -> bool:
+        """Whether Redis came back without its record of this moment."""
+        return any(
+            since - BEFORE <= at <= until + RECORDED for since, until in self.faults.forgotten
+        )
+
+    def explains(self, first: Effect, second: Effect) -> bool:
+        """Whether a fault explains that a call was made again.
+
+        Its answer was lost, or its worker or Redis was struck until the end of the call was recorded.
+        """
+        if first.answered is None:
+            return True
+        until = min(second.at, first.answered + RECORDED)
+        return self.forgotten(first.at) or bool(
+            self.faults.around(first.at - BEFORE, until, first.worker, "redis")
+        )
+
+
+def read_tag(path: str, payload: Any) -> tuple[str, tuple[str, ...]]:
+    """The text of a call, and its people."""
+    if not isinstance(payload, dict):
+        return "", ()
+    content: dict[str, Any] = payload
+    if path == ASYNCSEND:
+        message = content.get("msg")
+        message = json.loads(message) if isinstance(message, str) else message or {}
+        users = str(content.get("userid_list") or "")
+        text = str(message.get("text", {}).get("content", ""))
+        return text, tuple(filter(None, users.split(",")))
+    for name in ("formComponentValues", "form_component_values"):
+        for control in content.get(name) or ():
+            if control.get("name") == FORM_FIELD:
+                return str(control.get("value")), ()
+    return "", ()
