@@ -345,6 +345,59 @@ def test_what_a_cancelled_queue_still_gives_goes_back(
         assert worker.take(1)[0].payload == "another"
 
 
+def test_a_cancelled_queue_is_waited_for_in_none_of_its_lists(
+    store: Redis, valkey_url: str
+) -> None:
+    with working(valkey_url, queues=(URGENT, NORMAL)) as worker:
+        publish(valkey_url, "it", headers=BARE, priority=3)
+        worker.take(1)[0].ack()
+        worker.until(lambda: waits(store) == 3)
+        worker.consumer.cancel_by_queue("q")
+        worker.until(lambda: waits(store) == 1)
+        publish(valkey_url, "left", headers=BARE, priority=3)
+        publish(valkey_url, "another", headers=BARE, queue=URGENT)
+        assert worker.take(2)[1].payload == "another"
+        worker.until(lambda: waits(store) == 1)
+    assert store.llen("q\x06\x163") == 1
+    assert not store.exists("q")
+
+
+def test_a_cancelled_queue_leaves_no_connection_behind(store: Redis, valkey_url: str) -> None:
+    """A connection that its pool does not have back counts there for ever."""
+    with working(valkey_url, queues=(URGENT,)) as worker:
+        channel: Any = worker.consumer.channel
+        pool = channel.pool
+        worker.until(lambda: waits(store))
+        in_use = len(pool._in_use_connections)
+        for _ in range(3):
+            worker.consumer.add_queue(NORMAL)
+            worker.consumer.consume()
+            worker.until(lambda: waits(store) == 2)
+            worker.consumer.cancel_by_queue("q")
+            worker.until(lambda: waits(store) == 1)
+        worker.until(lambda: len(pool._in_use_connections) == in_use)
+
+
+def test_a_message_of_a_cancelled_queue_stays_with_a_full_worker(
+    store: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the list of the wait still: one more is marked only where there is room for others."""
+    monkeypatch.setattr(transport, "RENEW", 0)
+    with working(valkey_url, room=1) as worker, working(valkey_url, queues=(URGENT,)) as other:
+        worker.until(lambda: waits(store))
+        publish(valkey_url, "it", headers=BARE)
+        (message,) = worker.take(1)
+        worker.consumer.cancel_by_queue("q")
+        (place,) = places(store)
+        store.zadd(keys.TAKEN, {place: 1}, xx=True)
+        worker.hub.run_once()
+        assert store.zscore(keys.TAKEN, place) != 1
+        other.until(lambda: waits(store))
+        assert not store.exists("q")
+        message.ack()
+        assert not marked(store)
+
+
 def test_a_mark_of_which_the_worker_knows_nothing_goes_back(
     store: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,8 +110,13 @@ class Taking:
             messages.append(self._hold(number, queue, text, self._place(text)))
         return messages
 
+    def sources(self, queues: Sequence[str]) -> list[str]:
+        """The lists where messages of these queues may come: theirs, and those of `priorities`."""
+        lists = (name for name in self.priorities if self._queue(name) in queues)
+        return [*queues, *lists]
+
     def wait(self, source: str) -> tuple[str | int, ...]:
-        """The command that waits for a message: in a queue, or in one of `priorities`.
+        """The command that waits for a message in one of `sources`.
 
         `renew` must have named the source before: else the message would be in a list that is never put back.
         """
@@ -119,8 +124,7 @@ class Taking:
 
     def landed(self, source: str, text: bytes) -> Taken:
         """The message for which a wait has ended; the next `take` marks it."""
-        queue = source.partition(self._separator)[0]
-        taken = self._hold(self._number, queue, text, self._list(source))
+        taken = self._hold(self._number, self._queue(source), text, self._list(source))
         self._number += 1
         self._landed.append(taken)
         return taken
@@ -147,8 +151,7 @@ class Taking:
     def renew(self, sources: Iterable[str]) -> scripts.Call:
         """Renew what is held and the lists of these waits; all else of this and of dead workers goes back."""
         held = [taken.tag for taken in self.held.values() if taken.place == self._marks]
-        places = [self._list(source) for source in sources]
-        return _KEEP.call([keys.TAKEN, self._marks, *places], [LEASE_MS, *held])
+        return _KEEP.call([keys.TAKEN, self._marks, *self._lists(sources)], [LEASE_MS, *held])
 
     def restore_old(self, queues: Sequence[str]) -> scripts.Call:
         """Put back what workers of 0.2.0 had taken from these queues; `restored` reads the answer."""
@@ -163,10 +166,10 @@ class Taking:
     def close(self, sources: Iterable[str]) -> scripts.Call:
         """Put back all that is held, and what these waits have moved since then."""
         unmarked = [taken for taken in self.held.values() if not taken.place]
-        places = {self._list(source) for source in sources} | {each.place for each in self._landed}
+        lists = self._lists(sources)
         self.held, self._landed = {}, []
         back = [part for taken in reversed(unmarked) for part in (taken.queue, taken.text)]
-        return _CLOSE.call([self._marks, *places], back)
+        return _CLOSE.call([self._marks, *lists], back)
 
     def _hold(self, number: int, queue: str, text: bytes, place: str) -> Taken:
         # The script that takes messages makes the tags of their marks in the same way.
@@ -180,3 +183,10 @@ class Taking:
 
     def _list(self, source: str) -> str:
         return keys.taken(self._owner, source)
+
+    def _lists(self, sources: Iterable[str]) -> set[str]:
+        """Lists to which these waits move messages, and of ended ones those with messages that have no mark yet."""
+        return {*map(self._list, sources), *(taken.place for taken in self._landed)}
+
+    def _queue(self, source: str) -> str:
+        return source.partition(self._separator)[0]

@@ -152,7 +152,7 @@ class _Taking:
             self._more = self._take(queues, room)
             self._take_at = monotonic() + PAUSE
         if self._room() and now >= self._wait_at:
-            self._wait_for([*queues, *self.taking.priorities])
+            self._wait_for(self.taking.sources(queues))
 
     def basic_cancel(self, consumer_tag: str) -> Any:
         """A queue is consumed no longer. What is waited for there ends by itself, and its answer is read."""
@@ -313,6 +313,7 @@ class _Taking:
         del self._waits[wait.source]
         self._hub.remove_reader(wait.socket)
         wait.connection.disconnect()
+        self.pool.release(wait.connection)
 
     def _renew(self, queues: Sequence[str], now: float) -> None:
         self._run(self.taking.renew(self._waits))
