@@ -23,7 +23,7 @@ from dingrelay_tasks.context import MessageCall
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.campaigns import drafts as writing
-from dingrelay_workers.campaigns import estimate, removal
+from dingrelay_workers.campaigns import estimate, lease, removal, store
 from dingrelay_workers.campaigns.audience import Gathered, people_of
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.drafts import Drafts
@@ -315,6 +315,34 @@ async def test_a_lease_is_lost_to_an_editor(
         await drafts.freeze(made.id, 1, "ann")
     monkeypatch.undo()
     assert (await drafts.freeze(made.id, 2, "ann")).name == "picnic"
+
+
+async def test_a_process_that_stood_still_loses_its_lease(
+    drafts: Drafts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the leader deleted of its people meanwhile would be missing of a campaign that is ready."""
+    people = "\n".join(f"u{number}" for number in range(250))
+    made = await drafts.create({"name": "party", "message": PLAIN, "pasted": people}, "ann")
+    monkeypatch.setattr(store, "PAGE", 1)
+    monkeypatch.setattr(removal, "HELD", 0.0)
+    real = Database.let_others_write
+
+    async def stand_still(writer: Database) -> None:
+        await real(writer)
+        if not await chunks(writer, made.id):
+            return
+        monkeypatch.undo()
+        async with writer.read() as connection:
+            died_at = await lease.now(connection) - lease.SECONDS - 1
+        await change(writer, CampaignRow, CampaignRow.id == made.id, lease_at=died_at)
+        await removal.remove(writer, made.id)
+
+    monkeypatch.setattr(Database, "let_others_write", stand_still)
+    with pytest.raises(CampaignConflict, match="look at it again"):
+        await drafts.freeze(made.id, 1, "ann")
+    assert (await drafts.get(made.id)).stage == "draft"
+    await drafts.freeze(made.id, 1, "ann")
+    assert len(await users_of(database, made.id)) == 250
 
 
 @pytest.mark.usefixtures("organisation")

@@ -45,9 +45,9 @@ async def renew(connection: AsyncConnection, campaign: str, lease: str) -> None:
     """Renew the lease of a campaign, in a transaction that writes some of its rows.
 
     Raises:
-        CampaignConflict: it is another's by now, or the campaign was changed.
+        CampaignConflict: it has run out or is another's by now, or the campaign was changed.
     """
-    ours = CampaignRow.id == campaign, CampaignRow.lease == lease, CampaignRow.lease_at.is_not(None)
     at = await now(connection)
+    ours = CampaignRow.id == campaign, CampaignRow.lease == lease, ~free(at)
     if not await change_rows(connection, CampaignRow, *ours, lease_at=at):
         raise CampaignConflict(campaign, "was changed since it was read: look at it again")
