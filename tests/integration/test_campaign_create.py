@@ -26,7 +26,7 @@ from dingrelay_producers.client.campaign_documents import (
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Member
-from dingrelay_workers.campaigns import lease, removal
+from dingrelay_workers.campaigns import lease, removal, sources
 from dingrelay_workers.campaigns import store as stores
 from dingrelay_workers.campaigns.audience import CreationProgress
 from dingrelay_workers.campaigns.models import (
@@ -120,6 +120,26 @@ async def test_a_campaign_has_a_digest_of_its_people_and_of_what_each_gets(
         await digest("hello {name}", "u1,Ann\nu2,Tom\n"),
     ]
     assert len({first, *others}) == 4
+
+
+class Pipe(io.BytesIO):
+    """A stream that hands out less than it is asked for, and is read once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size or 0, 1_000))
+
+    def seekable(self) -> bool:
+        return False
+
+
+async def test_a_pipe_is_read_to_its_end(
+    campaigns: CampaignStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [f"u{number}" for number in range(1_000)]
+    for largest in (sources.LARGEST_FILE, 3_000):
+        monkeypatch.setattr(sources, "LARGEST_FILE", largest)
+        recipients = Pipe("\n".join(["userid", *users]).encode())
+        assert await people(campaigns, recipients=recipients) == users
 
 
 async def test_malformed_rows_are_people_of_the_report(campaigns: CampaignStore) -> None:

@@ -131,7 +131,10 @@ async def with_people(database: Database, row: CampaignRow, written: Written) ->
 def _read(plan: Plan, source: BinaryIO) -> tuple[Plan, bytes | None]:
     """The plan, and the bytes of its file; None for more than are kept."""
     start = source.tell() if source.seekable() else None
-    head = source.read(LARGEST_FILE + 1)
+    head = b""
+    # A pipe hands out what it has at the moment.
+    while len(head) <= LARGEST_FILE and (block := source.read(LARGEST_FILE + 1 - len(head))):
+        head += block
     if len(head) <= LARGEST_FILE:
         return cast("Plan", {**plan, "recipients": io.BytesIO(head)}), head
     if start is not None:
