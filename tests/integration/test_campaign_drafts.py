@@ -320,7 +320,7 @@ async def test_a_lease_is_lost_to_an_editor(
 async def test_a_process_that_stood_still_loses_its_lease(
     drafts: Drafts, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the leader deleted of its people meanwhile would be missing of a campaign that is ready."""
+    """People that the leader deleted would be missing of a campaign that is ready."""
     people = "\n".join(f"u{number}" for number in range(250))
     made = await drafts.create({"name": "party", "message": PLAIN, "pasted": people}, "ann")
     monkeypatch.setattr(store, "PAGE", 1)

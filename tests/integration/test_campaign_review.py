@@ -197,6 +197,9 @@ def test_keys_approve_what_other_keys_wrote(
             assert "neither wrote nor submitted" in ask("/approve", same).json["detail"]
         assert "has no owner" in ask("/approve", "unowned").json["detail"]
         assert ask("/reject", "reviewer", {}).status == 422
+        for verb, why in (("/approve", {}), ("/reject", {"reason": "no"})):
+            later = ask(verb, "reviewer", {"version": 2, **why})
+            assert (later.status, "changed since" in later.json["detail"]) == (409, True)
         assert ask("/reject", "reviewer", {"reason": "no"}).json["state"] == "rejected"
         assert ask("/review", "writer").json["asked_by"] == "ann"
         assert ask("/approve", "reviewer").json["state"] == "approved"

@@ -193,6 +193,37 @@ async def test_a_change_after_the_approval_makes_it_a_draft_again(
     assert f'{draft}"' in await writer.text("/settings/audit")
 
 
+async def test_the_last_question_is_about_the_version_that_was_seen(
+    writer: Browser, settings: Settings
+) -> None:
+    """Another text may be ready, and submitted, by the time that a tab is answered."""
+    draft = await written(writer, everyone="1")
+    text = {"name": "party", "app": "default", "msgtype": "text"}
+
+    async def submit_text(content: str) -> None:
+        assert await writer.submit(f"{draft}/write", **text, **{"text.content": content}) == 303
+        await made(writer, draft, then="ask")
+
+    await submit_text("come at five")
+    async with writer.another("li", "approve") as reviewer:
+        reject = (await reviewer.forms(f"{draft}/reject"))[f"{draft}/reject"] | {"reason": "no"}
+        approve = (await reviewer.forms(draft))[f"{draft}/approve"]
+        assert "come at five" in await reviewer.text(draft)
+        await submit_text("you are dismissed")
+        assert "you are dismissed" in await reviewer.text(draft)
+        for verb, form in (("approve", approve), ("reject", reject)):
+            status, page = await reviewer.send(f"{draft}/{verb}", form)
+            assert (status, "has changed since you looked at it" in page) == (409, True)
+        assert await reviewer.submit(draft, f"{draft}/approve") == 303
+        start = (await writer.forms(f"{draft}/start"))[f"{draft}/start"]
+        cancel = (await writer.forms(f"{draft}/cancel"))[f"{draft}/cancel"]
+        await submit_text("come at six")
+        assert await reviewer.submit(draft, f"{draft}/approve") == 303
+    for verb, form in (("start", start), ("cancel", cancel)):
+        assert await writer.post(f"{draft}/{verb}", form) == 409
+    assert (await CampaignService(settings).status(draft.rpartition("/")[2])).stage == "ready"
+
+
 async def test_only_earlier_broadcasts_are_offered_to_be_left_out(writer: Browser) -> None:
     sent = await campaigns.put(writer.database, state="done", started_at=datetime.now(UTC))
     draft = await written(writer)

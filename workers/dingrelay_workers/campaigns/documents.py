@@ -398,7 +398,14 @@ class ConfirmRequest(Document):
     sample: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
 
-class RejectRequest(Document):
+class ApproveRequest(Document):
+    """The version of a campaign that is decided on."""
+
+    version: Annotated[int, Field(ge=1)] | None = None
+    """Version that was read: refused where the campaign has another one by now (409). Null for the present one."""
+
+
+class RejectRequest(ApproveRequest):
     """Why a campaign is rejected."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]

@@ -150,19 +150,34 @@ async def ask(
 
 
 async def decide(
-    store: CampaignStore, campaign: str, decision: Decision, by: str, reason: str = ""
+    store: CampaignStore,
+    campaign: str,
+    decision: Decision,
+    by: str,
+    reason: str = "",
+    version: int | None = None,
 ) -> None:
     """Approve a campaign that is ready, or reject it.
 
+    Args:
+        store: has it.
+        campaign: its id.
+        decision: on it.
+        by: who decides.
+        reason: for a rejection.
+        version: that this person has read; None for the present one.
+
     Raises:
         CampaignNotFound: there is none with this id.
-        CampaignConflict: its approval was not asked for, or this person may not decide it.
+        CampaignConflict: its approval was not asked for, this person may not decide it, or it is of another version.
     """
     async with store.database.write(f"campaign {campaign}") as connection:
         row = await _ready(connection, campaign)
         found = await _find(connection, campaign)
         if found is None or found.digest != digest_of(row):
             raise CampaignConflict(campaign, "was not submitted for approval as it is now")
+        if version not in {None, row.version}:
+            raise CampaignConflict(campaign, "was changed since it was read: look at it again")
         if found.decision:
             raise CampaignConflict(
                 campaign, en("is {}: {} decided it already", found.decision, found.decided_by)

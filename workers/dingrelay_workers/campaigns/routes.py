@@ -27,6 +27,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import upload
 from dingrelay_workers.campaigns.documents import (
     UPLOAD_SCHEMA,
+    ApproveRequest,
     CampaignFields,
     CampaignRequest,
     ConfirmRequest,
@@ -373,11 +374,19 @@ async def request_review(call: HttpCall) -> CampaignReview:
         return await campaigns.review(campaign.id)
 
 
-@_decide("POST /v1/campaigns/{id}/approve", CampaignReview)
+@_decide(
+    "POST /v1/campaigns/{id}/approve",
+    CampaignReview,
+    body=Body(model=ApproveRequest, required=False),
+)
 async def approve_campaign(call: HttpCall) -> CampaignReview:
-    """Approve a campaign that another key or person wrote and submitted."""
+    """Approve a campaign that another key or person wrote and submitted.
+
+    With its `version`, an approval of one text can't become that of a later one.
+    """
+    asked = ApproveRequest.parse(call.body, strict=True)
     async with found_campaign(call, within=COUNTING) as (campaigns, campaign):
-        await campaigns.approve(campaign.id)
+        await campaigns.approve(campaign.id, asked.version)
         return await campaigns.review(campaign.id)
 
 
@@ -386,7 +395,7 @@ async def reject_campaign(call: HttpCall) -> CampaignReview:
     """Reject a campaign that was submitted; it does not start."""
     asked = RejectRequest.parse(call.body, strict=True)
     async with found_campaign(call, within=COUNTING) as (campaigns, campaign):
-        await campaigns.reject(campaign.id, asked.reason)
+        await campaigns.reject(campaign.id, asked.reason, asked.version)
         return await campaigns.review(campaign.id)
 
 

@@ -182,17 +182,17 @@ class CampaignService:
         async with self._opened() as store:
             return await review.ask(self._settings, store, campaign, author(self._settings))
 
-    async def approve(self, campaign: str) -> None:
-        """Approve it, as a person who did not write it."""
+    async def approve(self, campaign: str, version: int | None = None) -> None:
+        """Approve it, or this version of it only, as a person who did not write it."""
         by = approver(self._settings, campaign)
         async with self._opened() as store:
-            await review.decide(store, campaign, "approved", by)
+            await review.decide(store, campaign, "approved", by, version=version)
 
-    async def reject(self, campaign: str, reason: str) -> None:
-        """Reject it; it does not start."""
+    async def reject(self, campaign: str, reason: str, version: int | None = None) -> None:
+        """Reject it, or this version of it only; it does not start."""
         by = approver(self._settings, campaign)
         async with self._opened() as store:
-            await review.decide(store, campaign, "rejected", by, reason)
+            await review.decide(store, campaign, "rejected", by, reason, version)
 
     async def check_deletable(self, campaign: str) -> CampaignRow:
         """Raise as `delete` would; the campaign that it would delete."""

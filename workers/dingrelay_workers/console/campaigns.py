@@ -119,12 +119,13 @@ async def campaign(visit: Visit) -> web.Response:
         choices=choices,
         check=check,
         review=review,
-        review_seen={"review": review.state},
+        seen=_seen(status),
+        review_seen=_seen(status, review=review.state),
         decides=asked and second and visit.may(_APPROVES),
         writes=visit.may(_WRITES),
         findings=findings_of(check) if check else [_UNCHECKED],
         first=await visit.context.shared.get(
-            ("first", status.id), lambda: services.first_recipients(status.id)
+            ("first", status.id, status.version), lambda: services.first_recipients(status.id)
         ),
     )
 
@@ -152,13 +153,19 @@ async def _choices(visit: Visit, draft: CampaignDraft, *, rows: int) -> list[Mea
     return choices_of(draft, names, campaigns, rows=rows)
 
 
+def _seen(found: CampaignStatus, **more: object) -> Mapping[str, object]:
+    """State of a broadcast that a form is good for: its version stands for its text, people and time."""
+    return {"state": found.state.value, "version": found.version, **more}
+
+
 async def _state(visit: Visit) -> Mapping[str, object]:
-    return {"state": (await _found(visit)).state.value}
+    return _seen(await _found(visit))
 
 
 async def _review_state(visit: Visit) -> Mapping[str, object]:
     found = await _found(visit)
-    return {"review": (await visit.context.services.campaigns.review(found.id)).state}
+    review = await visit.context.services.campaigns.review(found.id)
+    return _seen(found, review=review.state)
 
 
 def _moving(verb: Verb, said: str) -> None:
@@ -183,7 +190,7 @@ async def confirm_start(visit: Visit) -> web.Response:
     found = await _found(visit)
     many = found.recipients > MANY
     check = await visit.context.checks.soon(
-        found.id, lambda: visit.context.services.campaigns.preview(found.id)
+        (found.id, found.version), lambda: visit.context.services.campaigns.preview(found.id)
     )
     if check is None:
         return visit.page("checking.html", campaign=found)
@@ -193,7 +200,7 @@ async def confirm_start(visit: Visit) -> web.Response:
         button=tr("Send it to {recipients:,} people", recipients=found.recipients),
         lines=tuple(translated(each.words) for each in findings_of(check)),
         count=found.recipients if many else None,
-        state={"state": found.state.value},
+        state=_seen(found),
         back=f"/campaigns/{found.id}",
     )
 
@@ -209,7 +216,7 @@ async def confirm_cancel(visit: Visit) -> web.Response:
         button=tr("Cancel it for {left:,} people", left=left),
         lines=(tr("Those who have it keep it. It can't be taken up again."),),
         count=left if left > MANY else None,
-        state={"state": found.state.value},
+        state=_seen(found),
         back=f"/campaigns/{found.id}",
     )
 
@@ -230,7 +237,7 @@ async def confirm_delete(visit: Visit) -> web.Response:
         button=tr("Delete it for good"),
         lines=tuple(lines),
         count=found.recipients if found.recipients > MANY else None,
-        state={"state": found.state.value},
+        state=_seen(found),
         back=f"/campaigns/{found.id}",
     )
 
