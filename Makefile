@@ -113,10 +113,10 @@ simulate: setup ## run the fleet in virtual time under faults (SEEDS=10000 SEED=
 	@$(SIMULATION) --seed $(or $(SEED),1) --seeds $(SEEDS) --jobs $(JOBS) --small $(if $(SEED),--verbose --twice) $(ARGS)
 
 simulate-mutations: setup ## take behaviours out one by one and see whether simulated seeds notice, an hour
-	@$(SIMULATION).mutations $(ARGS)
+	@$(SIMULATION).mutations --jobs $(JOBS) $(ARGS)
 
 chaos-mutations: setup ## undo fixes one by one and see whether chaos notices, 20 minutes
-	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.mutations --jobs $(JOBS) $(ARGS)
+	@PYTHONPATH=ops/chaos:ops/simulation $(BIN)/python -m dingrelay_chaos.mutations --jobs $(JOBS) $(ARGS)
 
 chaos: setup ## run the system under random faults and check it (SEEDS=100 SECONDS=60 SEED=17 JOBS=2)
 	@$(CHAOS) --seeds $(SEEDS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS) $(ARGS)

@@ -245,7 +245,11 @@ def test_an_approval_is_found_wherever_dingtalk_may_read_it(
         ({}, {"processInstanceId": OTHERS, "process_instance_id": MINE}, 403),
         ({}, {"request": json.dumps({"process_instance_id": OTHERS})}, 403),
         ({}, {"request": json.dumps({"process_instance_id": MINE})}, 202),
-        ({}, {"request": f'{{"process_instance_id":"{OTHERS}","process_instance_id":"{MINE}"}}'}, 403),
+        (
+            {},
+            {"request": f'{{"process_instance_id":"{OTHERS}","process_instance_id":"{MINE}"}}'},
+            403,
+        ),
         ({}, {"request": f"{{process_instance_id:'{OTHERS}'}}", "process_instance_id": MINE}, 403),
         ({}, {"text": "[赞]", "process_instance_id": MINE}, 202),
         ({}, [{"process_instance_id": MINE}], 202),

@@ -1,8 +1,6 @@
 """``python -m dingrelay_chaos.mutations``: fixes, undone one by one; chaos must notice each of them.
 
-A mutation replaces a text of one source file in a copy of the source tree, and seeds are run on the copy
-until one fails. The same seed must hold on the source as it is. A mutation is text, not a patch of
-objects, so that it can be about Lua, too, and reads like the diff of a bad change; all are in ``mutations.toml``.
+The list is one with the simulation's, and those that name operations and faults of chaos are tried here.
 """
 
 import argparse
@@ -12,68 +10,19 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from dingrelay_simulation.mutations import MUTATIONS as ALL
+from dingrelay_simulation.mutations import PACKAGES, ROOT, Mutation, copy_tree
+
 SEEDS = 6
 SECONDS = 20.0
-ROOT = Path(__file__).resolve().parents[3]
-"""The top of the source tree."""
-PACKAGES = (
-    "tasks/dingrelay_tasks",
-    "producers/dingrelay_producers",
-    "workers/dingrelay_workers",
-    "ops/sandbox/dingrelay_sandbox",
-    "ops/chaos/dingrelay_chaos",
-)
-"""The parts of the source tree that a run needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """One behaviour taken out.
-
-    Attributes:
-        name: for the command line.
-        what: what is wrong then, in one sentence.
-        file: the source file, from the top of the tree.
-        old: a text that is in it once.
-        new: what stands there instead.
-        only: operations and faults that show it; drawing nothing else saves runs.
-        first: the first seed to try: one that is known to show it.
-    """
-
-    name: str
-    what: str
-    file: str
-    old: str
-    new: str
-    only: Sequence[str] = ()
-    first: int = 1
-
-    @property
-    def applies(self) -> bool:
-        """Whether the source still has the text, once."""
-        return (ROOT / self.file).read_text("utf-8").count(self.old) == 1
-
-    def apply(self, tree: Path) -> None:
-        """Replace the text in a copy of the tree.
-
-        Raises:
-            ValueError: the source has changed, and the mutation has to follow it.
-        """
-        if not self.applies:
-            raise ValueError(f"{self.name}: its text is not in {self.file} exactly once")
-        path = tree / self.file
-        path.write_text(path.read_text("utf-8").replace(self.old, self.new), "utf-8")
-
-
-with Path(__file__).with_name("mutations.toml").open("rb") as _file:
-    MUTATIONS = tuple(Mutation(**each) for each in tomllib.load(_file)["mutation"])
+RUNNER = "ops/chaos/dingrelay_chaos"
+MUTATIONS = tuple(mutation for mutation in ALL if mutation.only)
+"""Mutations that need real processes, or are shown by them as well."""
 
 
 def main() -> int:
@@ -90,8 +39,8 @@ def main() -> int:
 def _noticed(options: argparse.Namespace, mutation: Mutation) -> bool:
     with tempfile.TemporaryDirectory(prefix="dingrelay-mutant-") as name:
         tree = Path(name)
-        for package in (*PACKAGES, "ops/chaos/clock"):
-            shutil.copytree(ROOT / package, tree / package)
+        copy_tree(tree, (*PACKAGES, RUNNER))
+        shutil.copytree(ROOT / "ops/chaos/clock", tree / "ops/chaos/clock")
         mutation.apply(tree)
         first = mutation.first if options.seed is None else options.seed
         for seed in range(first, first + options.seeds):
@@ -113,7 +62,7 @@ def _noticed(options: argparse.Namespace, mutation: Mutation) -> bool:
 
 def _failure(tree: Path, seed: int, seconds: float, only: Sequence[str]) -> str | None:
     """The first violation of a seed on a tree; None if it holds."""
-    folders = [tree / Path(package).parent for package in PACKAGES]
+    folders = [tree / Path(package).parent for package in (*PACKAGES, RUNNER)]
     command = [sys.executable, "-m", "dingrelay_chaos", "--seed", str(seed)]
     ran = subprocess.run(
         [*command, "--seconds", f"{seconds:g}", "--only", *only],

@@ -1,0 +1,29 @@
+"""The mutations of the simulation and of chaos follow the source."""
+
+from pathlib import Path
+
+import pytest
+
+from dingrelay_simulation.mutations import MUTATIONS, PACKAGES, Mutation, copy_tree
+
+
+def test_every_behaviour_that_a_mutation_takes_out_is_in_the_source() -> None:
+    assert [mutation.name for mutation in MUTATIONS if not mutation.applies] == []
+
+
+def test_each_has_a_name_of_its_own() -> None:
+    assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
+
+
+def test_only_a_copy_is_changed(tmp_path: Path) -> None:
+    mutation = MUTATIONS[0]
+    copy_tree(tmp_path, PACKAGES)
+    mutation.apply(tmp_path)
+    assert mutation.applies
+    assert mutation.old not in (tmp_path / mutation.file).read_text("utf-8")
+
+
+def test_one_that_does_not_follow_the_source_is_refused(tmp_path: Path) -> None:
+    mutation = Mutation("gone", "", MUTATIONS[0].file, "a text that is not there", "")
+    with pytest.raises(ValueError, match="gone: its text is not in"):
+        mutation.apply(tmp_path)
