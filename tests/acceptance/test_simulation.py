@@ -34,6 +34,18 @@ def kept_seeds() -> list[int]:
     return [int(line.split()[0]) for line in lines if not line.startswith("#")]
 
 
+def test_a_trace_is_the_same_in_another_process_and_after_other_seeds() -> None:
+    after_another, alone = (
+        re.findall(
+            r"^seed 1: ([0-9a-f]{16}),",
+            simulate("--verbose", "--only", *seeds).stdout,
+            re.MULTILINE,
+        )
+        for seeds in (("2", "1"), ("1",))
+    )
+    assert after_another == alone != []
+
+
 @pytest.mark.timeout(1_800 if os.environ.get("THOROUGH") else 240)
 def test_no_seed_violates_an_invariant_and_each_is_replayed_exactly() -> None:
     seeds = [*kept_seeds(), *FIXED, *UNSEEN]

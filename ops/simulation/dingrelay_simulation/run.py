@@ -325,7 +325,8 @@ def logging_to(trace: Trace) -> Generator[None]:
 
     def keep(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
         error = event.pop("exc_info", None)
-        shown = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
+        # The order of context variables is that of their addresses.
+        shown = " ".join(f"{name}={event[name]}" for name in sorted(event) if name != "event")
         if isinstance(error, BaseException):
             shown += f" {type(error).__name__}: {error}"
         trace.note("log", event.get("event"), shown)
