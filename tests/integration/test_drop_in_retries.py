@@ -5,12 +5,14 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from conftest import wait_until
+from dingrelay_producers import current_apps
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.gateway.drop_in import job_call, robots
@@ -313,6 +315,28 @@ def test_a_proxy_names_whose_tokens_they_are(
         )
         assert reply.json["errcode"] == 410_100
     assert store.get("dingrelay:robot-strangers:203.0.113.7") == b"3"
+
+
+def test_a_robot_of_the_settings_is_known_by_its_new_token(
+    shared_url: str, store: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store.delete(*store.keys("dingrelay:robot*"), "none")
+    monkeypatch.setattr(robots, "MOST_STRANGERS", 0)
+    monkeypatch.setattr(current_apps, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(job_call, "ANSWER_WITHIN", 0.01)  # no worker runs
+    webhook = "https://oapi.dingtalk.com/robot/send?access_token="
+    file = tmp_path / "webhook"
+    file.write_text(f"{webhook}the-old-token")
+    monkeypatch.setenv("DINGTALK_ROBOT_OPS_WEBHOOK_FILE", str(file))
+    with gateway_thread(Settings.load(env="sandbox", redis_url=shared_url)) as gateway:
+
+        def code(token: str) -> int:
+            reply = gateway.ask("POST", f"{ROBOT}?access_token={token}", ALERT)
+            return int(reply.json["errcode"])
+
+        assert (code("the-old-token"), code("the-new-token")) == (-1, 410_100)
+        file.write_text(f"{webhook}the-new-token")
+        wait_until(lambda: code("the-new-token") == -1)
 
 
 def test_a_reply_is_taken_by_its_session(door: Door, store: Redis) -> None:

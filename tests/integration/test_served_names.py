@@ -60,15 +60,17 @@ def message(**fields: Any) -> MessageSend:
         ("messages", MESSAGE),
         ("user-syncs", {}),
         ("calls", {"method": "POST", "path": "/topapi/v2/user/get", "body": {"userid": "u1"}}),
-        ("campaigns", {"name": "x", "message": TEXT, "recipients": ["u1"]}),
+        ("campaigns", {"name": "x", "message": TEXT, "recipients": [{"userid": "u1"}]}),
     ],
 )
 def test_an_unknown_app_is_refused_with_the_near_one(
     everything: Ask, store: Redis, path: str, body: dict[str, Any]
 ) -> None:
-    refused = everything("POST", f"/v1/{path}", {**body, "app": "hrr"})
-    assert refused.status == 422, refused.content
-    assert refused.json["errors"] == [{"pointer": "/app", "detail": NEAR}]
+    none = "no worker serves robots; there are crm, hr"
+    for app, detail in (("hrr", NEAR), ("robots", none)):  # which is the app of robots' jobs only
+        refused = everything("POST", f"/v1/{path}", {**body, "app": app})
+        assert refused.status == 422, refused.content
+        assert refused.json["errors"] == [{"pointer": "/app", "detail": detail}]
     assert store.keys("dingrelay:job:*") == []
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from time import monotonic
 
+from pydantic import BaseModel
+
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.robot_post import ROBOTS
@@ -98,9 +100,14 @@ class ServedNames:
         return en("no worker serves {}; there are {}", own, shown or "-")
 
 
+def is_for_robots(contract: type[BaseModel]) -> bool:
+    """Whether documents of this contract are for robots, and so for no app: `ROBOTS` in others is an unknown app."""
+    return contract.model_fields["app"].default == ROBOTS
+
+
 def names_of(job: Contract) -> list[tuple[str, str]]:
     """Field and name of each app, robot and group that a job names."""
-    names = [] if job.app == ROBOTS else [("app", app_name(job.app))]
+    names = [] if is_for_robots(type(job)) else [("app", app_name(job.app))]
     if isinstance(job, RobotMessage) and job.to.session is None:
         field = "to.group" if job.to.group is not None else "to.robot"
         names.append((field, job.to.name))

@@ -11,9 +11,8 @@ from pydantic import BaseModel, ValidationError
 from dingrelay_producers import errors
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.settings import DEFAULT_APP
-from dingrelay_producers.store.served_names import app_name
+from dingrelay_producers.store.served_names import app_name, is_for_robots
 from dingrelay_tasks.contract import ContractError, sentence
-from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
 from dingrelay_workers.http.api_keys import ANY, PERSONAL
@@ -56,7 +55,9 @@ async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
     if front.settings.cells and call.caller is not None and not route.across_cells:
         call.context = _cell_of(route, call)
     app = None if route.across_cells else _app_of_body(route, call)
-    if app and app != ROBOTS and call.key.permits_app(app):
+    model = route.body.model if route.body else None
+    for_robots = isinstance(model, type) and app is not None and is_for_robots(model)
+    if app and not for_robots and call.key.permits_app(app):
         await call.context.records.check_served([("app", app_name(app))], call.key.sees_name)
     if not route.idempotent:
         return _response(route, call, await route.handler(call))

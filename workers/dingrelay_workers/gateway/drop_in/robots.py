@@ -14,6 +14,7 @@ from typing import cast
 
 from aiohttp import web
 
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import canonical_json
@@ -175,7 +176,7 @@ async def _admit(
     Raises:
         Refusal: it does not (`unknown`), or its address has tried many.
     """
-    if any(token == own.token for own in context.settings.robots.values()):
+    if any(token == own.token for own in context.service(CurrentApps).robots.values()):
         return ""
     async with asking():
         known = await context.redis.get(keys.robot(robot))
