@@ -312,9 +312,10 @@ def test_a_shared_call_is_reported_and_recalled_for_its_own_people_only(system: 
     program = Program(system)
     task = program.post(SEND, {**WORK, "userid_list": "u1,u2"})["task_id"]
     # As if u2 were another job's.
-    entry = keys.door_task(program.key, str(task))
-    noted = json.loads(system.redis.get(entry) or "")
-    system.redis.set(entry, json.dumps({**noted, "users": ["u1"]}), px=60_000)
+    job = (system.redis.get(keys.door_task(program.key, str(task))) or b"").decode()
+    asked = json.loads(system.redis.hget(keys.job(job), "payload") or "")
+    asked["to"]["users"] = ["u1"]
+    system.redis.hset(keys.job(job), "payload", json.dumps(asked))
     body = {"agent_id": AGENT, "task_id": task}
     assert program.post(RESULT, body)["send_result"]["unread_user_id_list"] == ["u1"]
     recall = {"agent_id": AGENT, "msg_task_id": task}

@@ -350,6 +350,15 @@ def test_a_reply_is_taken_by_its_session(door: Door, store: Redis) -> None:
     assert (none["errcode"], "session" in none["errmsg"]) == (40_035, True)
 
 
+def test_a_task_id_stands_for_a_job_and_names_no_person(door: Door, store: Redis) -> None:
+    message = {"agent_id": "42", "userid_list": "zhang-san", "msg": ALERT}
+    door.answered("POST", "/topapi/message/corpconversation/asyncsend_v2", message)
+    (entry,) = store.keys("dingrelay:door-task:*")
+    job = store.get(entry) or b""
+    assert store.exists(f"dingrelay:job:{job.decode()}")
+    assert b"zhang-san" not in entry + job
+
+
 def test_every_refusal_has_dingtalks_shape(door: Door) -> None:
     large, half = b"[" + b" " * 2**20 * 2, b"{"
     wrong: list[dict[str, str]] = [{"Content-Length": "9"}, {"Content-Type": "text/plain"}, {}]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -108,6 +109,15 @@ async def a_kept_job(office: Office, thing: Thing) -> None:
         await office.put(RecipientRow, {"job": job, "user": user, "outcome": "accepted"})
 
 
+async def a_kept_call(office: Office, thing: Thing) -> None:
+    """A call in the history without what it asked for: the path in its summary names a person."""
+    word, number = thing["word"], len(await office.rows(JobRow))
+    del thing["users"][1:]
+    user = quote(thing["users"][0], safe="")
+    row = {"job": f"called {number}", "kind": "api-call", "key": word, "content": None}
+    await office.put(JobRow, {**row, "summary": f"GET /v1.0/contact/users/{user}"})
+
+
 async def an_unresolved_job(office: Office, thing: Thing) -> None:
     """A job to an unknown job number, which identifies no person."""
     number = len(await office.rows(JobRow))
@@ -194,6 +204,7 @@ THINGS = {
         a_call,
         an_event,
         a_kept_job,
+        a_kept_call,
         an_unresolved_job,
         an_approval,
         a_change,
@@ -244,6 +255,7 @@ def office(redis: Redis, each_settings: Settings, database: Database) -> Office:
 @example(("1001", [("a_message", {"users": ["u7"], "word": "1001"}, {"u7"})]))
 @example(("text", [("a_call", {"users": ["u7"], "word": "text"}, {"u7"})]))
 @example(("7", [("an_unresolved_job", {"users": ["7"], "word": "7"}, set())]))
+@example(("张%_", [("a_kept_call", {"users": ["张%_"], "word": "x"}, {"张%_"})]))
 @example(("a", [("a_change", {"users": ["ab"], "word": "a"}, {"ab"})]))
 async def test_what_is_about_others_stays_as_it_was(
     office: Office, world: tuple[str, Sequence[tuple[str, dict[str, Any], set[str]]]]

@@ -6,6 +6,7 @@ import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from redis.asyncio import Redis
@@ -547,3 +548,17 @@ async def test_any_userid_is_found_however_json_spells_it(office: Office) -> Non
         spelled = json.dumps(user, ensure_ascii=False)[1:-1]
         assert await office.places(repr(spelled)[1:-1]) == set(), user
         assert not any((await office.passes.export(DataSubject(user))).values()), user
+
+
+@pytest.mark.parametrize("user", [SUBJECT, "张 三@4"])
+async def test_a_call_in_the_history_is_found_by_its_path(office: Office, user: str) -> None:
+    path = f"GET /v1.0/contact/users/{quote(user, safe='')}"
+    for job, summary in (("theirs", path), ("another", f"{path}2")):
+        row = {"kind": "api-call", "key": f"{user} 7", "summary": summary, "content": None}
+        await office.put(JobRow, {"job": job, **row})
+    exported = await office.passes.export(DataSubject(user))
+    assert [each["job"] for each in exported["history"]] == ["theirs"]
+    since = await office.passes.now()
+    await office.passes.erase(user, app=None, since=since, tombstone=office.tombstone)
+    kept = {row["job"]: (row["summary"], row["key"]) for row in await office.rows(JobRow)}
+    assert kept == {"theirs": ("api-call", ""), "another": (f"{path}2", f"{user} 7")}

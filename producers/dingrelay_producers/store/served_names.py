@@ -102,7 +102,7 @@ class ServedNames:
 
 def is_for_robots(contract: type[BaseModel]) -> bool:
     """Whether documents of this contract are for robots, and so for no app: `ROBOTS` in others is an unknown app."""
-    return contract.model_fields["app"].default == ROBOTS
+    return bool(contract.model_fields["app"].default == ROBOTS)
 
 
 def names_of(job: Contract) -> list[tuple[str, str]]:

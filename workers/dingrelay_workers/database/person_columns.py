@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import ColumnElement, Text, cast, false, or_
 
@@ -84,6 +85,7 @@ class PersonColumns:
 
 
 def contains(column: Any, user: str) -> ColumnElement[bool]:
-    """Whether the text of a column has the userid somewhere, however JSON spells it."""
-    spelled = {user, *(json.dumps(user, ensure_ascii=plain)[1:-1] for plain in (False, True))}
+    """Whether the text of a column has the userid somewhere, however JSON or a path spells it."""
+    in_json = (json.dumps(user, ensure_ascii=plain)[1:-1] for plain in (False, True))
+    spelled = {user, quote(user, safe=""), *in_json}
     return or_(*(cast(column, Text).contains(each, autoescape=True) for each in sorted(spelled)))

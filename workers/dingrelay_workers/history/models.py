@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import JSON, ForeignKeyConstraint, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from dingrelay_tasks.person_fields import IN_PATH
 from dingrelay_workers.database.base import Base, JobId, Utc
 from dingrelay_workers.database.person_columns import PersonColumns
 
@@ -21,13 +22,14 @@ class JobRow(Base):
     Attributes:
         key: the idempotency key; "" for none.
         ids: DingTalk's ids of what the job did: task ids, an approval's instance, request ids.
-        summary: one line, without the job's text.
+        summary: one line, without the job's text; of a call its path, which may name a person.
         content: what it asked for, as JSON; None unless `[history] content` is on.
     """
 
     __tablename__ = "job_history"
     __people__ = PersonColumns(
-        about="key summary content",
+        within={"summary": [IN_PATH]},
+        about="key content",
         others="job kind app sender lane state error_class error_code ids",
         kept="90 days",
     )

@@ -6,16 +6,14 @@ carry other jobs' recipients as well (API §2.1 to §2.4).
 
 import copy
 import hashlib
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.errors import JobNotFound
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.states import State
-from dingrelay_producers.store.status import JobStatus
+from dingrelay_producers.store.status import JobStatus, json_object
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.context import SAME_CONTENT_CODE
 from dingrelay_tasks.contract import ContractError
@@ -175,8 +173,7 @@ async def _send(caller: Caller, call: Incoming) -> DoorAnswer:
         raise Refusal(refusal_of(status))
     made: list[Mapping[str, Any]] = (status.result or {}).get("calls", [])
     request_id = next((str(each["request_id"]) for each in made if each.get("request_id")), "")
-    named = job.to.users if not (job.to.departments or job.to.everyone) else None
-    task_id = await _note(caller, status.id, named)
+    task_id = await _note(caller, status.id)
     return answers.ok(task_id=task_id, request_id=request_id)
 
 
@@ -343,13 +340,12 @@ def _own(task: Task, user: object) -> bool:
     return task.users is None or user in task.users
 
 
-async def _note(caller: Caller, job_id: str, users: Sequence[str] | None) -> int:
+async def _note(caller: Caller, job_id: str) -> int:
     """The task id of a job, the same at each call."""
     task_id = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:6], "big") or 1
-    value = json.dumps({"job": job_id, "users": users})
     async with asking():
         await caller.context.redis.set(
-            keys.door_task(caller.id, str(task_id)), value, px=keys.DOOR_TASK_TTL_MS
+            keys.door_task(caller.id, str(task_id)), job_id, px=keys.DOOR_TASK_TTL_MS
         )
     return task_id
 
@@ -364,14 +360,14 @@ async def _find(caller: Caller, call: Incoming, name: str) -> Task:
         found = await caller.context.redis.get(keys.door_task(caller.id, str(task_id)))
     if found is None:
         raise Refusal(answers.invalid(name))
-    noted = json.loads(found)
-    try:
-        status = await caller.context.records.status(noted["job"])
-    except JobNotFound:
-        raise Refusal(answers.invalid(name)) from None
+    job_id = found if isinstance(found, str) else found.decode()
+    fields = record.fields(await caller.context.records.run(record.read(job_id, payload=True)))
+    if b"state" not in fields:
+        raise Refusal(answers.invalid(name))
+    status = JobStatus.from_record(job_id, fields)
     calls = [int(each["task_id"]) for each in (status.result or {}).get("calls", [])]
-    users = noted["users"]
-    named = None if users is None else frozenset(users)
+    to = json_object(fields[b"payload"])["to"]
+    named = None if to.get("departments") or to.get("everyone") else frozenset(to["users"])
     return Task(caller, call, name, named, calls, status)
 
 
