@@ -81,7 +81,12 @@ events have four; what is deeper can't be stored."""
 _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
-def _within_reach(moment: datetime) -> datetime:
+def within_reach(moment: datetime) -> datetime:
+    """The moment itself, if the calendar goes on around it.
+
+    Raises:
+        ValueError: it does not.
+    """
     # Near either end of the calendar, changing the zone or adding a duration overflows.
     if not _EARLIEST <= moment <= _LATEST:
         raise ValueError("must be between the years 1900 and 9000")
@@ -104,7 +109,7 @@ def _read_moment(given: Any) -> Any:
     return given
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_read_moment), AfterValidator(_within_reach)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_read_moment), AfterValidator(within_reach)]
 """A point in time with its zone, ISO 8601 in JSON."""
 
 

@@ -101,6 +101,24 @@ async def test_a_reading_costs_few_round_trips_and_lives_ten_minutes(
     assert await clock.ahead() is None
 
 
+async def test_one_answer_without_a_time_is_no_reason_to_take_no_reading(redis: Redis) -> None:
+    """A proxy's page, for instance: DingTalk's own answers show the time."""
+    clock = DingTalkClock(redis)
+    clock.observe("oapi", None, sent=1.0, came=1.0)
+    assert clock.undated
+    clock.observe("oapi", "Tue, 01 Dec 2026 13:00:00 GMT", sent=2.0, came=2.0)
+    assert not clock.undated
+
+
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", "x", "", "Tue, 01 Dec 0 GMT"])
+async def test_a_date_that_is_none_is_no_reading(redis: Redis, date: str) -> None:
+    clock, came = DingTalkClock(redis), time.monotonic()
+    clock.observe("oapi", date, sent=came, came=came)
+    assert clock.undated
+    assert await clock.ahead() is None
+    assert not await redis.exists(keys.DINGTALK_CLOCK)
+
+
 async def to_midnight(redis: Redis) -> int:
     """Seconds from Redis's time to a minute of DingTalk's next day."""
     now = datetime.fromtimestamp(await redis_time(redis), UTC).astimezone(beijing.BEIJING)

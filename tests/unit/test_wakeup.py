@@ -15,7 +15,7 @@ from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.limiter.slot import SlotRequest, Turns
-from dingrelay_workers.store.wakeup import ReceivedWakeup
+from dingrelay_workers.store.wakeup import ETA_HEADER, ReceivedWakeup
 from unit.fake_calls import job_calls, limiter
 
 KIND = KINDS["approval-create"]
@@ -45,6 +45,7 @@ def test_a_foreign_job_that_is_too_large_is_not_written_down() -> None:
     [
         ("2026-11-25T08:00:00+08:00", 1_795_564_800_000),
         ("2026-11-25T00:00:00", 1_795_564_800_000),
+        ("9999-12-31T23:59:59Z", None),
         ("yesterday", None),
         ([], None),
         (None, None),
@@ -58,6 +59,15 @@ def test_a_message_that_expires_is_a_job_that_does(header: object, expires: int 
     assert ReceivedWakeup.from_request(kind, request).draft().expires == expires
     job["expires_at"] = "1970-01-01T00:00:00Z"
     assert ReceivedWakeup.from_request(kind, request).draft().expires == 0
+
+
+@pytest.mark.parametrize("eta", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00", "soon", 5])
+def test_an_eta_that_no_clock_will_show_is_refused(eta: object) -> None:
+    """Pages would show it in other zones, in which there is no such moment."""
+    wakeup = delivered({}, **{ETA_HEADER: eta})
+    with pytest.raises(ContractError, match="eta: must be a moment"):
+        wakeup.contract()
+    assert wakeup.draft().due == 0
 
 
 def test_the_representation_of_a_job_holds_no_token() -> None:

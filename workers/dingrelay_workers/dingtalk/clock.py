@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import moment_of, transition
 from dingrelay_producers.store.scripts import run_async
+from dingrelay_tasks.contract import within_reach
 
 EVERY = 5.0
 """Seconds between two readings of a host, and for which a process uses what it has read of the fleet's
@@ -35,9 +36,9 @@ def moment(date: str) -> datetime | None:
     """Parse a ``Date``; None if it is invalid."""
     try:
         read = parsedate_to_datetime(date)
+        return within_reach(read if read.tzinfo else read.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class DingTalkClock:
 
     Attributes:
         measuring: held by who takes a reading where there is none.
-        undated: an answer of DingTalk's showed no time.
+        undated: the latest answer of DingTalk's that was looked at showed no time.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -106,8 +107,8 @@ class DingTalkClock:
         if known and came - known.at < EVERY:
             return
         read = moment(date) if date else None
+        self.undated = read is None
         if read is None:
-            self.undated = True
             return
         shown = read.timestamp()
         reading = _Reading(shown - came, shown + RESOLUTION - sent, came)

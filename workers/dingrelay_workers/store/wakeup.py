@@ -22,6 +22,7 @@ from dingrelay_tasks.contract import (
     ContractError,
     Deliverable,
     check_size,
+    within_reach,
 )
 from dingrelay_tasks.kinds import Kind
 from dingrelay_tasks.sentence import en
@@ -80,7 +81,9 @@ class ReceivedWakeup:
         eta = request.get(ETA_HEADER)
         due = None if eta is None else _moment_of(eta)
         if eta is not None and due is None:
-            problem = problem or ContractError("eta", "must be a moment, as Celery writes it")
+            problem = problem or ContractError(
+                "eta", "must be a moment between the years 1900 and 9000, as Celery writes it"
+            )
         if follows := request.get(NOT_CARRIED_OUT_HEADER):
             problem = problem or ContractError(str(follows), NOTHING_FOLLOWS)
         trace = ""
@@ -194,12 +197,13 @@ def is_wakeup(headers: object) -> bool:
 
 
 def _moment_of(header: object) -> int | None:
-    """A moment of Celery's message, in ms; None where the header is none."""
+    """A moment of Celery's message, in ms; None where the header is none within reach."""
     try:
         moment = datetime.fromisoformat(header) if isinstance(header, str) else header
         if not isinstance(moment, datetime):
             return None
-        return record.milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return record.milliseconds(within_reach(aware))
     except (ValueError, OverflowError):
         return None
 
