@@ -501,6 +501,16 @@ async def test_two_campaigns_share_by_weight(fleet: Fleet) -> None:
     assert sum(ours) / len(ours) == pytest.approx(0.75, abs=0.02)
 
 
+async def test_a_draft_that_0_2_0_started_is_a_draft_again(fleet: Fleet) -> None:
+    """It takes every draft for one that is ready: it would be done, without a person, and not written any more."""
+    campaign = await fleet.put(started_at=fleet.now)
+    await change(fleet.database, CampaignRow, chunks=0)
+    await (await fleet.dispatcher()).tick()
+    row = await fleet.row(campaign)
+    assert (row.state, row.started_at, row.ended_at) == (State.DRAFT, None, None)
+    assert row.reason.startswith("is a draft: make it ready first")
+
+
 async def approve(fleet: Fleet, campaign: str) -> None:
     row = await fleet.row(campaign)
     approval = {"campaign": campaign, "digest": digest_of(row), "asked_by": "ann"}

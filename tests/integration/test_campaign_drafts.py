@@ -22,8 +22,8 @@ from dingrelay_tasks import beijing
 from dingrelay_tasks.context import MessageCall
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Member
+from dingrelay_workers.campaigns import audience, estimate, lease, removal, store
 from dingrelay_workers.campaigns import drafts as writing
-from dingrelay_workers.campaigns import estimate, lease, removal, store
 from dingrelay_workers.campaigns.audience import Gathered, people_of
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.drafts import Drafts
@@ -315,6 +315,62 @@ async def test_a_lease_is_lost_to_an_editor(
         await drafts.freeze(made.id, 1, "ann")
     monkeypatch.undo()
     assert (await drafts.freeze(made.id, 2, "ann")).name == "picnic"
+
+
+async def test_people_of_a_draft_are_not_left_out_in_silence(
+    drafts: Drafts,
+) -> None:
+    """Those of an earlier broadcast that is written again would get it."""
+    people = {"message": PLAIN, "pasted": "u1\nu2"}
+    earlier = await drafts.create({"name": "earlier", **people}, "ann")
+    await drafts.freeze(earlier.id, 1, "ann")
+    made = await drafts.create({"name": "n", **people, "without_campaigns": [earlier.id]}, "ann")
+    await drafts.save(earlier.id, 1, {"name": "other"}, "ann")
+    with pytest.raises(ContractError, match=r"without_campaigns.0: .* is a draft"):
+        await drafts.freeze(made.id, 1, "ann")
+
+
+async def test_people_are_read_whole_or_not_at_all(
+    drafts: Drafts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of a broadcast that is changed while it is read would lack people."""
+    monkeypatch.setattr(audience, "CHUNKS", 1)
+    text = "\n".join(f"u{number}" for number in range(250))
+    made = await drafts.create({"name": "n", "message": PLAIN, "pasted": text}, "ann")
+    await drafts.freeze(made.id, 1, "ann")
+    pages = people_of(database, made.id)
+    await anext(pages)
+    await drafts.save(made.id, 1, {"name": "other"}, "bob")
+    with pytest.raises(CampaignConflict, match="look at it again"):
+        await anext(pages)
+
+
+async def test_a_request_that_comes_again_after_its_draft_was_deleted_is_refused(
+    drafts: Drafts, database: Database
+) -> None:
+    """To say that the database is away would have it come again and again."""
+    made = await drafts.create({"name": "party"}, "ann")
+    await removal.hide(database, made.id)
+    with pytest.raises(CampaignConflict, match="or deleted"):
+        await drafts.create({"name": "party"}, "ann", made.id)
+
+
+async def test_a_draft_that_0_2_0_moves_while_it_is_frozen_is_not_sent(
+    drafts: Drafts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients of 0.2.0 take every draft for one that is ready."""
+    made = await drafts.create({"name": "n", "message": PLAIN, "pasted": "u1"}, "ann")
+    monkeypatch.setattr(removal, "HELD", 0.0)
+    real = Database.let_others_write
+
+    async def start(writer: Database) -> None:
+        await real(writer)
+        await change(writer, CampaignRow, CampaignRow.id == made.id, state=State.RUNNING)
+
+    monkeypatch.setattr(Database, "let_others_write", start)
+    with pytest.raises(CampaignConflict, match="look at it again"):
+        await drafts.freeze(made.id, 1, "ann")
+    assert (await read(database, made.id)).chunks == 0
 
 
 async def test_a_process_that_stood_still_loses_its_lease(

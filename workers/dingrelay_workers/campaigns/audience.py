@@ -18,6 +18,7 @@ from dingrelay_producers.client.campaign_documents import (
     Plan,
     SkippedRow,
 )
+from dingrelay_producers.errors import CampaignConflict
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError, batched
 from dingrelay_tasks.sentence import en, from_text, to_text
@@ -327,8 +328,11 @@ class Gathered:
             async for userids in directory.everyone(database, app):
                 yield userids
         for at, campaign in enumerate(self._plan.get(f"{which}campaigns", ())):
-            if not await _is_there(database, campaign):
-                raise ContractError(f"{which}campaigns.{at}", en("no campaign {}", campaign))
+            if not await _chunks_of(database, campaign):
+                problem = en(
+                    "no campaign {}, or it is a draft, whose people are not known", campaign
+                )
+                raise ContractError(f"{which}campaigns.{at}", problem)
             async for userids in people_of(database, campaign):
                 yield userids
 
@@ -516,17 +520,28 @@ def _named_by(
             return row.malformed(problem, userids)
 
 
-async def _is_there(database: Database, campaign: str) -> bool:
+async def _chunks_of(database: Database, campaign: str) -> int:
+    """How many chunks a campaign has; 0 of a draft, and where there is no such campaign."""
+    query = select(CampaignRow.chunks).where(
+        CampaignRow.id == campaign, CampaignRow.state.not_in(HIDDEN)
+    )
     async with database.read() as connection:
-        query = select(CampaignRow.state).where(CampaignRow.id == campaign)
-        return await connection.scalar(query) not in {None, *HIDDEN}
+        return await connection.scalar(query) or 0
 
 
 async def people_of(database: Database, campaign: str) -> AsyncIterator[list[str]]:
-    """The userids of a campaign, in pages; no transaction stays open between pages."""
+    """The userids of a campaign, in pages; no transaction stays open between pages.
+
+    Raises:
+        CampaignConflict: it was changed or deleted since the first page, so some are missing.
+    """
+    missing = await _chunks_of(database, campaign)
     query = select(ChunkRow.number, ChunkRow.users).where(ChunkRow.of(campaign))
     async for rows in database.pages(query, ChunkRow.number, CHUNKS):
+        missing -= len(rows)
         yield [user for row in rows for user in row.users.split(",")]
+    if missing > 0:
+        raise CampaignConflict(campaign, "was changed since it was read: look at it again")
 
 
 def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -44,7 +44,7 @@ from dingrelay_tasks import beijing
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import chunks, notices, pace, removal, review
 from dingrelay_workers.campaigns.chunks import CANCELLED, Chunk, ChunkEnding, Counts, Release
-from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.campaigns.models import NOT_READY, CampaignRow, State
 from dingrelay_workers.campaigns.pace import Latest, ShareRequest, Stride, Window
 from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found
 from dingrelay_workers.database.database import Database
@@ -371,7 +371,7 @@ class Dispatcher(Work):
         goes = False
         if campaign.state != State.RUNNING:
             pass
-        elif campaign.settled >= campaign.chunks:
+        elif campaign.settled >= campaign.chunks > 0:
             values |= {"state": State.DONE, "ended_at": self._now()}
         elif stop := tick.stop or latest.stop(counts, campaign):
             values |= {"state": State.PAUSED, "reason": chunks.storable(stop)}
@@ -393,6 +393,8 @@ class Dispatcher(Work):
 
     async def _refusal(self, connection: AsyncConnection, campaign: CampaignRow) -> str | None:
         """Why a campaign must not make its first call."""
+        if not campaign.chunks:  # 0.2.0 starts every draft
+            return NOT_READY
         # One that 0.2.0 carried on was not admitted.
         begun = campaign.calls or campaign.accepted or campaign.left_out or campaign.failed
         if campaign.admitted_at is not None or begun:

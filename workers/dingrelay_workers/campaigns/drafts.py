@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import insert, null
+from sqlalchemy import null
 
 from dingrelay_producers.client.campaign_documents import CampaignStatus, Malformed, SkippedRow
 from dingrelay_producers.errors import CampaignConflict, DraftConflict
@@ -37,6 +37,7 @@ from dingrelay_workers.campaigns.store import (
     columns_of,
     empty_row,
     find,
+    insert_new,
 )
 from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.directory import audience as directory
@@ -126,6 +127,7 @@ class Drafts:
         """A new draft, with this id if one is given.
 
         Raises:
+            CampaignConflict: there is one with this id, or it is being made or deleted.
             ContractError: names the field that is wrong.
         """
         written = Written(DraftContent.parse(content))
@@ -265,7 +267,7 @@ class Drafts:
             self._opened() as store,
             store.database.write(f"campaign {campaign}") as connection,
         ):
-            await connection.execute(insert(CampaignRow), row)
+            await insert_new(connection, row)
             after = {"name": written.content.name}
             await audit.record(connection, "write", "campaign", campaign, app=app, after=after)
         return await self.get(campaign)

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, or_, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import CampaignConflict
-from dingrelay_workers.campaigns.models import CampaignRow
+from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.database.database import change_rows
 
 SECONDS = 60
@@ -45,9 +45,10 @@ async def renew(connection: AsyncConnection, campaign: str, lease: str) -> None:
     """Renew the lease of a campaign, in a transaction that writes some of its rows.
 
     Raises:
-        CampaignConflict: it has run out or is another's by now, or the campaign was changed.
+        CampaignConflict: it has run out or is another's by now, or the campaign was changed, deleted or started.
     """
     at = await now(connection)
-    ours = CampaignRow.id == campaign, CampaignRow.lease == lease, ~free(at)
+    unsent = CampaignRow.state.in_([State.CREATING, State.DRAFT])
+    ours = CampaignRow.id == campaign, CampaignRow.lease == lease, ~free(at), unsent
     if not await change_rows(connection, CampaignRow, *ours, lease_at=at):
         raise CampaignConflict(campaign, "was changed since it was read: look at it again")

@@ -26,13 +26,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage, CampaignState
-from dingrelay_tasks.sentence import from_parts
+from dingrelay_tasks.sentence import en, from_parts
 from dingrelay_workers.database.base import Base, Said, Utc
 from dingrelay_workers.database.person_columns import PersonColumns
 
 State = CampaignState
 HIDDEN = frozenset({State.CREATING, State.DELETING})
 """States of campaigns that are not there yet, or no more."""
+
+
+NOT_READY = en("is a draft: make it ready first, which checks it and freezes its people")
+"""Why a draft is not sent."""
 
 
 class ChunkState(StrEnum):

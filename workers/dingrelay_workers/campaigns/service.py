@@ -40,7 +40,7 @@ from dingrelay_workers.campaigns import estimate, notices, removal, review, sour
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.estimate import Month
-from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, State
+from dingrelay_workers.campaigns.models import HIDDEN, NOT_READY, CampaignRow, State
 from dingrelay_workers.campaigns.people import approver, author
 from dingrelay_workers.campaigns.report import (
     CampaignPerson,
@@ -426,5 +426,5 @@ async def move(
 
 def _refusal(stage: CampaignStage, to: State) -> str:
     if stage == CampaignStage.DRAFT:
-        return en("is a draft: make it ready first, which checks it and freezes its people")
+        return NOT_READY
     return en("is {}, so it can't become {}", stage, to)

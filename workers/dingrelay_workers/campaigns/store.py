@@ -117,7 +117,7 @@ class CampaignStore:
         Raises:
             MalformedRecipients: there are malformed rows, and they are refused.
             ContractError: the plan is invalid, or no recipient is left of it.
-            CampaignConflict: one with this id is being made.
+            CampaignConflict: there is one with this id, or it is being made or deleted.
         """
         spec = CampaignSpec.of(plan)
         plan, written = sources.kept(plan)
@@ -225,9 +225,7 @@ class CampaignStore:
             ours = CampaignRow.id == claim.campaign
             if await change_rows(connection, CampaignRow, ours, *died, **values):
                 return
-            if await connection.scalar(select(CampaignRow.id).where(ours)) is not None:
-                raise CampaignConflict(claim.campaign, "is being created")
-            await connection.execute(insert(CampaignRow), values)
+            await insert_new(connection, values)
 
     async def _write(
         self,
@@ -339,6 +337,18 @@ async def find(connection: AsyncConnection, campaign: str, *, hidden: bool = Fal
     if row is None or (row.state in HIDDEN and not hidden):
         raise CampaignNotFound(campaign)
     return row
+
+
+async def insert_new(connection: AsyncConnection, row: Mapping[str, Any]) -> None:
+    """Insert the row of a campaign whose id no other one has or had a moment ago.
+
+    Raises:
+        CampaignConflict: there is one with this id, be it hidden.
+    """
+    same = select(CampaignRow.id).where(CampaignRow.id == row["id"])
+    if await connection.scalar(same) is not None:
+        raise CampaignConflict(row["id"], "was created already, or is being created or deleted")
+    await connection.execute(insert(CampaignRow), row)
 
 
 def empty_row(campaign: str, written: Written, by: str) -> dict[str, Any]:
