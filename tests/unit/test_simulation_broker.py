@@ -1,0 +1,114 @@
+"""The simulated broker: what it loses, repeats and brings late, and to which worker."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dingrelay_producers.publisher import WOKEN_HEADER
+from dingrelay_simulation.broker import LATE, RETURNED, Broker, Manners, Message
+from dingrelay_simulation.clock import CLOCK, Process
+from dingrelay_simulation.loop import VirtualLoop
+
+WAKEUP: dict[str, Any] = {"task": "dingrelay.message-send", WOKEN_HEADER: 1}
+
+
+class Queues:
+    """Messages that wait in Valkey."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, bytes]] = []
+
+    def take(self) -> list[tuple[str, bytes]]:
+        taken, self.messages = self.messages, []
+        return taken
+
+
+def worker(name: str = "w0") -> Any:
+    return SimpleNamespace(process=Process(name), held={})
+
+
+@pytest.fixture
+def loop() -> Iterator[VirtualLoop]:
+    CLOCK.now = 0.0
+    loop = VirtualLoop()
+    yield loop
+    loop.close()
+    CLOCK.now = 0.0
+
+
+def delivered(
+    loop: VirtualLoop,
+    manners: Manners,
+    takers: Callable[[Broker], list[Any]],
+    *,
+    bare: bool = False,
+) -> list[tuple[float, str]]:
+    """Publish one message; when it arrives, and at which worker."""
+    queues: Any = Queues()
+    request: dict[str, Any] = {"task": "dingrelay.message-send"} if bare else WAKEUP
+    broker = Broker(loop, queues, random.Random(1), manners, lambda text: request)
+    arrivals: list[tuple[float, str]] = []
+
+    async def take(one: Any) -> None:
+        while True:
+            message = await broker.take(one)
+            one.held[message.number] = message
+            arrivals.append((CLOCK.now, one.process.name))
+
+    async def work() -> None:
+        tasks = [loop.create_task(take(one)) for one in takers(broker)]
+        queues.messages = [("dingrelay.normal", b"")]
+        broker.look()
+        await asyncio.sleep(120)
+        assert broker.idle
+        for task in tasks:
+            task.cancel()
+
+    loop.run_until_complete(work())
+    return arrivals
+
+
+def test_a_message_is_delivered_once_and_at_once(loop: VirtualLoop) -> None:
+    ((at, name),) = delivered(loop, Manners(), lambda _: [worker("w0")])
+    assert (round(at, 2), name) == (0.0, "w0")
+
+
+def test_a_wakeup_is_lost_and_the_job_of_another_client_is_not(loop: VirtualLoop) -> None:
+    assert delivered(loop, Manners(lost=1.0), lambda _: [worker()]) == []
+    assert len(delivered(loop, Manners(lost=1.0), lambda _: [worker()], bare=True)) == 1
+
+
+def test_a_late_message_comes_later_and_a_repeated_one_twice(loop: VirtualLoop) -> None:
+    ((at, _),) = delivered(loop, Manners(late=1.0), lambda _: [worker()])
+    assert LATE[0] <= at <= LATE[1]
+    assert len(delivered(loop, Manners(repeated=1.0), lambda _: [worker()])) == 2
+
+
+def test_dead_and_frozen_workers_get_nothing(loop: VirtualLoop) -> None:
+    dead, frozen, ready = worker("dead"), worker("frozen"), worker("ready")
+    dead.process.dead = frozen.process.frozen = True
+    arrivals = delivered(loop, Manners(), lambda _: [dead, frozen, ready])
+    assert [name for _, name in arrivals] == ["ready"]
+
+
+def test_the_job_of_another_client_comes_back_from_a_killed_worker(loop: VirtualLoop) -> None:
+    queues: Any = Queues()
+    broker = Broker(loop, queues, random.Random(1), Manners(), lambda text: WAKEUP)
+    killed, survivor = worker("killed"), worker("survivor")
+    killed.held = {
+        number: Message(number, "dingrelay.normal", {}, bare)
+        for number, bare in ((1, True), (2, False))
+    }
+    killed.process.dead = True
+
+    async def work() -> None:
+        broker.lose(killed)
+        message = await broker.take(survivor)
+        assert (message.number, round(CLOCK.now)) == (1, RETURNED)
+        assert broker.idle
+
+    loop.run_until_complete(work())

@@ -1,0 +1,234 @@
+"""The oracle of the simulation: what it notices, and what it forgives because of which fault."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dingrelay_producers.store.states import State
+from dingrelay_simulation.campaigns import Broadcast
+from dingrelay_simulation.faults import Faults, Trouble
+from dingrelay_simulation.operations import ASYNCSEND, Command, Request, Requests
+from dingrelay_simulation.oracle import verify
+from dingrelay_simulation.oracle.evidence import Effect, Evidence, read_tag
+
+
+def request(name: str = "send", tag: str = "m1", job: str = "j1", **values: Any) -> Request:
+    number = int(job[1:])
+    return Request(number, 1.0, name, {"users": ["u1"], **values}, tag, job, "yes")
+
+
+def effect(at: float, *, answered: float | None = None, worker: str = "w0", **more: Any) -> Effect:
+    delivered = () if more.get("dropped") else ("u1",)
+    values: dict[str, Any] = {"tag": "m1", "users": ("u1",), "delivered": delivered, **more}
+    return Effect(int(at * 1_000), at, worker, ASYNCSEND, answered=answered, **values)
+
+
+def status(state: State, **result: Any) -> Any:
+    return SimpleNamespace(state=state, result=result, id="j1", error="")
+
+
+def kinds(
+    requests: Sequence[Request],
+    statuses: dict[str, Any],
+    effects: Sequence[Effect] = (),
+    *,
+    troubles: Sequence[Trouble] = (),
+    forgotten: Sequence[tuple[float, float]] = (),
+    commands: Sequence[Command] = (),
+    **more: Any,
+) -> list[str]:
+    """Kinds of what the oracle finds to be violated."""
+    network = SimpleNamespace(on_send=None, on_arrive=None)
+    fleet: Any = SimpleNamespace(network=network)
+    faults = Faults(fleet, lambda *_: None)
+    faults.troubles.extend(troubles)
+    faults.forgotten.extend(forgotten)
+    values: dict[str, Any] = {"instances": {}, "posts": {}, "keys_without_end": [], "redis_skew": 0}
+    evidence = Evidence(
+        Requests(list(requests), list(commands)),
+        statuses,
+        sorted(effects, key=lambda one: one.at),
+        faults,
+        **{**values, **more},
+    )
+    return [violation.kind for violation in verify(evidence)]
+
+
+DONE = {"j1": status(State.DONE, calls=1)}
+
+
+def test_a_message_that_is_done_and_arrived_is_right() -> None:
+    assert kinds([request()], DONE, [effect(2.0, answered=2.1)]) == []
+
+
+def test_a_message_that_is_done_and_arrived_nowhere_is_lost() -> None:
+    assert kinds([request()], DONE) == ["lost"]
+
+
+def test_a_job_without_an_end_or_without_a_record_is_named() -> None:
+    assert kinds([request()], {"j1": status(State.RUNNING)}) == ["open"]
+    assert kinds([request()], {"j1": None}) == ["gone"]
+
+
+def test_a_record_may_be_gone_that_was_discarded_or_that_redis_forgot() -> None:
+    discard = Command(2.0, "discard", "j1", "done")
+    assert kinds([request()], {"j1": None}, commands=[discard]) == []
+    assert kinds([request()], {"j1": None}, forgotten=[(0.8, 1.2)]) == []
+    assert kinds([request()], {"j1": None}, forgotten=[(3.0, 3.2)]) == ["gone"]
+
+
+@pytest.mark.parametrize("reason", ["invalid", "unreached", "daily_cap"])
+def test_a_reason_that_dingtalk_never_gave_is_untrue(reason: str) -> None:
+    assert kinds([request()], {"j1": status(State.DONE, **{reason: ["u1"]})}) == ["untrue"]
+
+
+def test_a_duplicate_needs_another_message() -> None:
+    done = {"j1": status(State.DONE, duplicate=["u1"])}
+    assert kinds([request()], done) == ["untrue"]
+    unknown = {**done, "j2": status(State.UNKNOWN)}
+    assert kinds([request(), request(job="j2")], unknown) == []
+
+
+AGAIN = [effect(2.0, answered=2.1), effect(5.0, answered=5.1, worker="w1")]
+
+
+def test_a_call_that_was_answered_is_not_made_again() -> None:
+    assert kinds([request()], DONE, AGAIN) == ["again"]
+
+
+def test_a_call_without_an_answer_is_made_again() -> None:
+    assert kinds([request()], DONE, [effect(2.0), effect(5.0, answered=5.1)]) == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "forgiven"),
+    [
+        (Trouble("kill", "w0", 2.05, 9.0), True),
+        (Trouble("kill", "w1", 2.05, 9.0), False),
+        (Trouble("kill", "w0", 3.0, 9.0), False),
+        (Trouble("kill", "w0", 0.5, 1.5), False),
+        (Trouble("redis slow", "redis", 1.0, 2.05), True),
+        (Trouble("dingtalk away", "dingtalk", 1.0, 9.0), False),
+        (Trouble("clock", "w0", 1.0, 99.0), False),
+    ],
+)
+def test_a_fault_forgives_only_the_call_that_it_struck(trouble: Trouble, forgiven: bool) -> None:
+    expected = [] if forgiven else ["again"]
+    assert kinds([request()], DONE, AGAIN, troubles=[trouble]) == expected
+
+
+def test_equal_messages_may_go_out_again_on_another_day() -> None:
+    jobs = [request(), request(job="j2")]
+    states = {"j1": status(State.DONE), "j2": status(State.DONE)}
+    days = [effect(2.0, answered=2.1, day=1), effect(5.0, answered=5.1, day=2)]
+    assert kinds(jobs, states, days) == []
+    assert kinds(jobs[:1], DONE, days) == ["again"]
+
+
+def test_a_call_that_must_be_single_is_forgiven_only_where_redis_forgot_it() -> None:
+    once = request("call", effect="once", user="u1", users=[])
+    twice = [effect(2.0), effect(5.0, answered=5.1)]
+    assert kinds([once], DONE, twice) == ["twice"]
+    assert kinds([once], DONE, twice, forgotten=[(1.5, 2.5)]) == []
+    assert kinds([once], DONE, twice, forgotten=[(4.0, 6.0)]) == ["twice"]
+
+
+def test_a_message_that_was_to_stop_does_not_go_on() -> None:
+    twice = [effect(2.0), effect(5.0, answered=5.1)]
+    assert kinds([request("stop_on_unknown")], DONE, twice) == ["twice"]
+
+
+def test_a_job_that_reports_no_call_made_none() -> None:
+    cancelled = {"j1": status(State.CANCELLED)}
+    assert kinds([request()], cancelled, [effect(2.0)]) == ["silent"]
+    assert kinds([request()], {"j1": status(State.CANCELLED, calls=1)}, [effect(2.0)]) == []
+
+
+def test_a_message_leaves_in_its_time() -> None:
+    times = request("times", send_in=5.0, expires_in=10.0)
+    assert kinds([times], DONE, [effect(3.0, answered=3.1)]) == ["early"]
+    assert kinds([times], DONE, [effect(7.0, answered=7.1)]) == []
+    assert kinds([times], DONE, [effect(13.0, answered=13.1)]) == ["late"]
+    frozen = [Trouble("freeze", "w0", 9.0, 13.0)]
+    assert kinds([times], DONE, [effect(13.0, answered=13.1)], troubles=frozen) == []
+    assert kinds([times], DONE, [effect(3.0, answered=3.1)], redis_skew=5.0) == []
+
+
+def test_approvals_exist_once_for_a_job() -> None:
+    job = request("approval", "a1")
+    done = {"j1": status(State.DONE, instance_id="p1")}
+    one, two = SimpleNamespace(id="p1"), SimpleNamespace(id="p2")
+    assert kinds([job], done, instances={"a1": [one]}) == []
+    assert kinds([job], done, instances={}) == ["lost"]
+    assert kinds([job], done, instances={"a1": [one, two]}) == ["twice"]
+    assert kinds([job], {"j1": status(State.DEAD)}, instances={"a1": [one]}) == ["twice"]
+    assert kinds([job], {"j1": status(State.UNKNOWN)}, instances={"a1": [one]}) == []
+
+
+def test_jobs_do_not_share_an_approval() -> None:
+    jobs = [request("approval", "a1"), request("approval", "a1", "j2")]
+    done = status(State.DONE, instance_id="p1")
+    instances = {"a1": [SimpleNamespace(id="p1")]}
+    assert kinds(jobs, {"j1": done, "j2": done}, instances=instances) == ["shared"]
+
+
+def test_a_robots_message_is_in_the_group_once() -> None:
+    job = request("robot", "r1", digest=None)
+    assert kinds([job], DONE, posts={}) == ["lost"]
+    assert kinds([job], DONE, posts={"r1": 1}) == []
+    assert kinds([job], DONE, posts={"r1": 2}) == ["twice"]
+    requeue = Command(2.0, "requeue", "j1", "True")
+    assert kinds([job], DONE, posts={"r1": 2}, commands=[requeue]) == []
+
+
+def broadcast(outcome: str, state: str = "done", **totals: int) -> Broadcast:
+    result: Any = SimpleNamespace(userid="u1", outcome=outcome)
+    counted = {"recipients": 1, "accepted": 1, "left_out": 0, "failed": 0, **totals}
+    return Broadcast(1, "b1", ("u1",), "campaign-1", True, state, counted, [result])
+
+
+@pytest.mark.parametrize(
+    ("report", "times", "violated"),
+    [
+        (broadcast("accepted"), 1, []),
+        (broadcast("accepted"), 0, ["campaign"]),
+        (broadcast("failed", accepted=0, failed=1), 1, ["campaign"]),
+        (broadcast("accepted", "running"), 1, ["open"]),
+        (broadcast("accepted", accepted=0), 1, ["sums"]),
+    ],
+)
+def test_a_campaigns_report_is_true(report: Broadcast, times: int, violated: list[str]) -> None:
+    effects = [effect(2.0 + number, answered=3.0, tag="b1 u1") for number in range(times)]
+    assert kinds([], {}, effects, broadcasts=[report]) == violated
+
+
+def test_a_campaign_names_its_people_and_reaches_each_once() -> None:
+    other = broadcast("accepted")
+    other.users = ("u1", "u2")
+    assert "people" in kinds([], {}, [effect(2.0, tag="b1")], broadcasts=[other])
+    effects = [effect(2.0, tag="b1"), effect(3.0, tag="b1")]
+    assert kinds([], {}, effects, broadcasts=[broadcast("accepted")]) == ["campaign"]
+
+
+def test_dingtalk_drops_nothing_in_silence() -> None:
+    first = effect(2.0, answered=2.1)
+    assert "limit" in kinds([request()], DONE, [effect(2.0, dropped={"u1": "143105"})])
+    assert "limit" in kinds([request()], DONE, [effect(2.0, dropped={"u1": "143103"})])
+    copy = effect(5.0, answered=5.1, dropped={"u1": "143106"})
+    assert kinds([request()], DONE, [first, copy]) == ["again", "dropped"]
+    killed = [Trouble("kill", "w0", 2.05, 9.0)]
+    assert kinds([request()], DONE, [first, copy], troubles=killed) == []
+
+
+def test_a_key_has_an_end() -> None:
+    assert kinds([], {}, keys_without_end=["dingrelay:x"]) == ["key"]
+
+
+def test_the_text_of_a_call_is_read_from_its_body() -> None:
+    body = {"userid_list": "u1,u2", "msg": {"msgtype": "text", "text": {"content": "m1"}}}
+    assert read_tag(ASYNCSEND, body) == ("m1", ("u1", "u2"))
+    form = {"formComponentValues": [{"name": "事由", "value": "a1"}]}
+    assert read_tag("/v1.0/workflow/processInstances", form) == ("a1", ())
+    assert read_tag("/gettoken", None) == ("", ())
