@@ -22,7 +22,7 @@ import compiled
 import order
 import preloaded
 import processes
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import clock, keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from sandboxed import sandbox_variables
 from thorough import either
@@ -102,6 +102,12 @@ async def wait_until_async(
         if waited > timeout:
             pytest.fail(f"not within {timeout:g} s: {what or predicate}")
         await asyncio.sleep(next_look(waited))
+
+
+@pytest.fixture(autouse=True)
+def unread_clock() -> None:
+    """What a test before this one has read of Redis' clock is not this one's."""
+    clock.CLOCK.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture(scope="session")

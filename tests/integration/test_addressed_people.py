@@ -178,7 +178,12 @@ async def test_ambiguous_or_empty_rows_name_their_lines(campaigns: CampaignStore
     with pytest.raises(MalformedRecipients) as caught:
         await campaigns.create(plan(recipients=rows))
     assert list(caught.value.first) == [
-        Malformed(3, 'the job number "shared" is that of several people: u2, u3', text="shared"),
+        Malformed(
+            3,
+            'the job number "shared" is that of several people: u2, u3',
+            text="shared",
+            users=("u2", "u3"),
+        ),
         Malformed(4, 'no person in the directory has the job number "none"', text="none"),
         Malformed(
             5,

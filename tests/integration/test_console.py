@@ -41,7 +41,7 @@ async def test_every_page_shows_what_is_stored_and_runs_none_of_it(
             assert status == (303 if path == "/people?q=u1" else 200), path
             assert HTML not in text, path
             assert text.count("<script") <= 1, path
-            assert not re.search(r"<[^>]* (style|on\w+)=", text), path
+            assert not re.search(r"<[^>]* (style|on\w+)=", re.sub(r'="[^"]*"', "=", text)), path
             assert says.get(path, "") in text
             assert path != "/dead" or "60121" in text
 

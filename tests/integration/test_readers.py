@@ -276,7 +276,9 @@ async def test_people_of_a_large_campaign_are_sought(database: Database) -> None
         found, last = await Report(database).people(campaign, behind=(1_500, 1), limit=5)
     assert [each.userid for each in found] == [f"u{number}" for number in range(3_002, 3_007)]
     assert last == (1_502, 2)
-    assert not [line for line in plans if any(each in line for each in SCANS)]
+    # A table of one row is read without its index.
+    of_chunks = [line for line in plans if "Seq Scan on campaigns " not in line]
+    assert not [line for line in of_chunks if any(scan in line for scan in SCANS)]
 
 
 def test_people_of_a_campaign_by_every_door(doors: Doors) -> None:
