@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import LOOKS
 from dingrelay_tasks.context import ApprovalChange, ApprovalTask
 from dingrelay_workers.approvals.models import ApprovalTaskRow
+from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.approvals.store import KEPT, ApprovalStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.store.wakeup import LONGEST_ID
@@ -164,3 +166,12 @@ async def test_approvals_that_ended_long_ago_go_with_their_tasks(database: Datab
     for instance in ("runs still", "ended late", "new"):
         assert await store.find(instance) is not None
     assert await other.find("another app's") is not None
+
+
+async def test_any_text_may_be_asked_for_as_an_approval(
+    each_settings: Settings, database: Database, store: ApprovalStore
+) -> None:
+    approvals = ApprovalService(each_settings, database)
+    assert (await approvals.get("default", "i1")) is not None
+    for unknown in ("i1\0", "\0", "é👩'\\%", "i" * 10_000):
+        assert await approvals.get("default", unknown) is None

@@ -31,6 +31,8 @@ class ApprovalService:
 
     async def get(self, app: str, instance: str) -> ApprovalStatus | None:
         """An approval; None if it is not followed."""
+        if "\0" in instance:
+            return None  # PostgreSQL has no such text
         query = select(ApprovalRow.__table__).where(
             ApprovalRow.app == app, ApprovalRow.instance == instance
         )
