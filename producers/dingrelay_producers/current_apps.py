@@ -5,7 +5,7 @@ exchange the file, and others write into it twice within the resolution of its t
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import SecretStr
@@ -13,7 +13,12 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.apps import App, at_start, check_apps, complete_app, read_secret
-from dingrelay_producers.settings.robots import RobotSettings, check_robots, secret_files
+from dingrelay_producers.settings.robots import (
+    RobotSettings,
+    check_robots,
+    limits_of,
+    secret_files,
+)
 
 Place = tuple[str, str, str]
 """``apps`` or ``robots``, name and field."""
@@ -67,14 +72,20 @@ class CurrentApps:
         """Whether there is anything to watch."""
         return bool(self._files)
 
-    async def watch(self) -> None:
-        """Look at the files for ever."""
+    @property
+    def limits(self) -> Mapping[str, Mapping[str, str]]:
+        """`Settings.limits` of the robots: a webhook's limit is named for its token."""
+        return {**self._settings.rules, **limits_of(self.robots)}
+
+    async def watch(self, renewed: Callable[[], None] = lambda: None) -> None:
+        """Look at the files for ever. `renewed`: called whenever something new was taken."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
             # A file system may stand still.
             known = self._apps
             await asyncio.to_thread(self.look)
             if self._apps is not known:
+                renewed()
                 self._renewed.set()
                 self._renewed = asyncio.Event()
 

@@ -3,18 +3,19 @@
 import asyncio
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers import State
+from dingrelay_producers import State, current_apps
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ContractError, RobotMessage
 from dingrelay_tasks.event import Event
-from dingrelay_tasks.robot_post import RobotPost, robot_digest
+from dingrelay_tasks.robot_post import ROBOTS, RobotPost, robot_digest
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import Writer
 from one_worker import OneWorker, OpenWorker
@@ -280,3 +281,29 @@ async def test_a_long_message_is_posted_in_pieces(worker: OneWorker, sandbox: Sa
     assert "".join(pieces) == lines
     page = await asyncio.to_thread(sandbox._exchange, "GET", f"/_sandbox/groups/{GROUP}", None)
     assert b"line 249" in page[1]
+
+
+async def test_a_robot_keeps_its_own_limit_with_a_new_webhook(
+    open_worker: OpenWorker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(current_apps, "LOOK_EVERY", 0.05)
+    webhook = "https://oapi.dingtalk.com/robot/send?access_token="
+    file = tmp_path / "webhook"
+    file.write_text(f"{webhook}the-old-token")
+    monkeypatch.setenv("DINGTALK_ROBOT_OPS_WEBHOOK_FILE", str(file))
+    async with open_worker(robots={"ops": {"calls": "7/60s"}}) as worker:
+        resources = worker.executor.resources
+
+        def limits() -> list[int | None]:
+            ops = resources.apps.robots["ops"]
+            return [rule.limit for rule in resources.rules.of(ROBOTS, ops.rule)][:1]
+
+        old = resources.apps.robots["ops"].rule
+        assert limits() == [7]
+        file.write_text(f"{webhook}the-new-token")
+        async with asyncio.timeout(30):
+            while resources.apps.robots["ops"].rule == old:
+                await asyncio.sleep(0.02)
+            while limits() != [7]:
+                await asyncio.sleep(0.02)
+        assert [rule.limit for rule in resources.rules.of(ROBOTS, old)][:1] == [20]

@@ -210,7 +210,7 @@ class Resources:
             self._start(self.leases.keep, self.scheduler.run)
             self._start(self._serve, self._end_outages, self._publish_rules)
         if self.apps.has_files:
-            self._start(self.apps.watch)
+            self._start(partial(self.apps.watch, lambda: self.rules.renew(self.apps.limits)))
         if self.settings.metrics_port:
             self._start(self._show_limits, self._show_backlog)
         if {BULK_QUEUE, DIRECTORY_QUEUE} & {*self._queues}:

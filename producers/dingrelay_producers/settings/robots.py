@@ -77,6 +77,12 @@ class GroupSettings(BaseModel, extra="forbid", frozen=True):
     conversation: str = ""
 
 
+def limits_of(robots: Mapping[str, RobotSettings]) -> dict[str, dict[str, str]]:
+    """The limits of single robots, as rules."""
+    limited = (robot for robot in robots.values() if robot.calls and robot.token)
+    return {robot.rule: {"calls": robot.calls} for robot in limited}
+
+
 def dingtalk_variables() -> dict[tuple[str, str, str], tuple[str, str]]:
     """``apps`` or ``robots``, name and field → the variable that counts for it, and its value."""
     found = {("apps", *place): each for place, each in app_variables().items()}

@@ -41,6 +41,7 @@ from dingrelay_producers.settings.robots import (
     RobotSettings,
     check_robot_message,
     check_robots,
+    limits_of,
 )
 from dingrelay_producers.settings.sections import (
     ApprovalSettings,
@@ -502,9 +503,7 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> dict[str, dict[str, str]]:
         """`rules`, with the limits of single robots."""
-        limited = [robot for robot in self.robots.values() if robot.calls and robot.token]
-        own = {robot.rule: {"calls": robot.calls} for robot in limited}
-        return {**self.rules, **own}
+        return {**self.rules, **limits_of(self.robots)}
 
     def app(self, name: str) -> AppSettings:
         """The app of that name.

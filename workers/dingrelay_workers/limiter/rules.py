@@ -154,6 +154,12 @@ class Rules:
                 limits.setdefault(api, {})[_unit(api, name)] = parse(api, name, text)
         return cls(limits, egress)
 
+    def renew(self, overrides: Mapping[str, Mapping[str, str]]) -> None:
+        """Take the limits of robots whose webhooks are new; paths stay as they were."""
+        self.limits = Rules.from_settings(overrides, self.address).limits
+        self._known.clear()
+        self._recipients.clear()
+
     def of(self, app: str, api: str) -> tuple[Rule, ...]:
         """The rules that a call of this API by this app falls under.
 
