@@ -86,6 +86,22 @@ async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None
 
 
 @on_sqlite
+@pytest.mark.parametrize("days", [0, 9])
+async def test_its_list_of_people_goes_at_once(database: Database, days: int) -> None:
+    """Its row stays for a day, since the campaigns of a day count as one."""
+    now = datetime.now(UTC)
+    fields: dict[str, Any] = {"content": {"pasted": "u1"}, "file": b"userid", "file_name": "list"}
+    fields |= {"named": {"absent": ["u3"]}, "admitted_at": now}
+    campaign = await ended(database, ended_at=now - timedelta(days=days), **fields)
+    if days:
+        await removal.expire(database, now - timedelta(days=8))
+    else:
+        await removal.hide(database, campaign)
+    row = await campaigns.read(database, campaign)
+    assert row.state == State.DELETING
+    assert (row.content, row.file, row.file_name, row.named) == (None, None, "", None)
+
+
 async def test_a_campaign_that_has_not_ended_stays(database: Database) -> None:
     for state, chunk, error in (
         (State.DRAFT, ChunkState.PENDING, "is ready: cancel it first, or wait for its end"),

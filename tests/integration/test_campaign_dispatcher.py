@@ -501,6 +501,15 @@ async def test_two_campaigns_share_by_weight(fleet: Fleet) -> None:
     assert sum(ours) / len(ours) == pytest.approx(0.75, abs=0.02)
 
 
+async def test_what_0_2_0_has_under_way_is_carried_on(fleet: Fleet) -> None:
+    """A draft with calls under way would be written again, and sent to their people again."""
+    fleet.rule = CampaignSettings(approve="always")
+    campaign = await fleet.put(started_at=fleet.now)
+    await campaigns.release(fleet.database, campaign, 1)
+    await (await fleet.dispatcher()).tick()
+    assert (await fleet.row(campaign)).state == State.RUNNING
+
+
 async def test_a_draft_that_0_2_0_started_is_a_draft_again(fleet: Fleet) -> None:
     """It takes every draft for one that is ready: it would be done, without a person, and not written any more."""
     campaign = await fleet.put(started_at=fleet.now)

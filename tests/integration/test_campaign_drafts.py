@@ -320,7 +320,7 @@ async def test_a_lease_is_lost_to_an_editor(
 async def test_people_of_a_draft_are_not_left_out_in_silence(
     drafts: Drafts,
 ) -> None:
-    """Those of an earlier broadcast that is written again would get it."""
+    """People of an earlier broadcast that is written again would get the new one."""
     people = {"message": PLAIN, "pasted": "u1\nu2"}
     earlier = await drafts.create({"name": "earlier", **people}, "ann")
     await drafts.freeze(earlier.id, 1, "ann")

@@ -375,7 +375,7 @@ class Dispatcher(Work):
             values |= {"state": State.DONE, "ended_at": self._now()}
         elif stop := tick.stop or latest.stop(counts, campaign):
             values |= {"state": State.PAUSED, "reason": chunks.storable(stop)}
-        elif problem := await self._refusal(connection, campaign):
+        elif problem := await self._refusal(connection, tick, campaign):
             values |= {"state": State.DRAFT, "started_at": None, "reason": problem}
         else:
             goes = True
@@ -391,13 +391,15 @@ class Dispatcher(Work):
             await notices.write(connection, campaign.id, campaign.state, self._now())
         return goes
 
-    async def _refusal(self, connection: AsyncConnection, campaign: CampaignRow) -> str | None:
+    async def _refusal(
+        self, connection: AsyncConnection, tick: CampaignTick, campaign: CampaignRow
+    ) -> str | None:
         """Why a campaign must not make its first call."""
         if not campaign.chunks:  # 0.2.0 starts every draft
             return NOT_READY
         # One that 0.2.0 carried on was not admitted.
         begun = campaign.calls or campaign.accepted or campaign.left_out or campaign.failed
-        if campaign.admitted_at is not None or begun:
+        if campaign.admitted_at is not None or begun or tick.queued:
             return None
         return await review.refusal(self._settings, connection, campaign, self._now())
 

@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import null
 
 from dingrelay_producers.client.campaign_documents import CampaignStatus, Malformed, SkippedRow
 from dingrelay_producers.errors import CampaignConflict, DraftConflict
@@ -24,7 +23,7 @@ from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.contract import ContractError, UserIdText
 from dingrelay_tasks.sentence import en, writable
 from dingrelay_workers.audit import service as audit
-from dingrelay_workers.campaigns import estimate, pasted, review, sources, workbook
+from dingrelay_workers.campaigns import estimate, pasted, removal, review, sources, workbook
 from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.documents import DraftContent
 from dingrelay_workers.campaigns.models import CampaignRow, State
@@ -286,8 +285,7 @@ async def delete_before(database: Database, moment: datetime) -> None:
     ended = CampaignRow.state.in_([State.DONE, State.CANCELLED]), CampaignRow.content.is_not(None)
     async with database.write("campaign drafts") as connection:
         await change_rows(connection, CampaignRow, old, *drafts, state=State.DELETING)
-        forgotten: dict[str, Any] = {"content": null(), "file": None, "file_name": ""}
-        await change_rows(connection, CampaignRow, old, *ended, **forgotten)
+        await change_rows(connection, CampaignRow, old, *ended, **removal.FORGOTTEN)
 
 
 async def _count(store: CampaignStore, content: DraftContent, name: str, file: bytes) -> FileCount:

@@ -7,10 +7,11 @@ is left over of a process that died while it wrote a campaign, and of a campaign
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import and_, delete, exists, false, func, or_, select, tuple_
+from sqlalchemy import and_, delete, exists, false, func, null, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
@@ -43,6 +44,14 @@ COUNTED_TOGETHER = timedelta(days=1)
 DELETABLE = frozenset({CampaignStage.DRAFT, CampaignStage.DONE, CampaignStage.CANCELLED})
 """Stages in which a campaign may be deleted."""
 
+FORGOTTEN: Mapping[str, Any] = {
+    "content": null(),
+    "file": None,
+    "file_name": "",
+    "named": None,
+}
+"""Columns that name people of a campaign, once nothing is made of it any more."""
+
 _PARTS = (
     (ChunkRow, ChunkRow.number),
     (OutcomeRow, OutcomeRow.userid),
@@ -74,7 +83,7 @@ async def hide(database: Database, campaign: str) -> None:
     async with database.write(f"campaign {campaign}") as connection:
         found = await _look(connection, campaign)
         ours = CampaignRow.id == campaign, CampaignRow.state != State.DELETING
-        if await change_rows(connection, CampaignRow, *ours, state=State.DELETING):
+        if await change_rows(connection, CampaignRow, *ours, state=State.DELETING, **FORGOTTEN):
             before = {"name": found.name, "state": found.stage, "people": found.recipients}
             await audit.record(
                 connection, "delete", "campaign", campaign, app=found.app, before=before
@@ -161,7 +170,7 @@ async def expire(database: Database, before: datetime) -> int:
     old = select(CampaignRow.id).where(*ended, ~under_way).limit(PAGE)
     async with database.write("campaigns") as connection:
         return await change_rows(
-            connection, CampaignRow, CampaignRow.id.in_(old), state=State.DELETING
+            connection, CampaignRow, CampaignRow.id.in_(old), state=State.DELETING, **FORGOTTEN
         )
 
 
