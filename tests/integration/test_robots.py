@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 import pytest
 from redis.asyncio import Redis
 
+from conftest import wait_until_async
 from dingrelay_producers import State, current_apps
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -301,9 +302,6 @@ async def test_a_robot_keeps_its_own_limit_with_a_new_webhook(
         old = resources.apps.robots["ops"].rule
         assert limits() == [7]
         file.write_text(f"{webhook}the-new-token")
-        async with asyncio.timeout(30):
-            while resources.apps.robots["ops"].rule == old:
-                await asyncio.sleep(0.02)
-            while limits() != [7]:
-                await asyncio.sleep(0.02)
+        await wait_until_async(lambda: resources.apps.robots["ops"].rule != old)
+        await wait_until_async(lambda: limits() == [7])
         assert [rule.limit for rule in resources.rules.of(ROBOTS, old)][:1] == [20]
