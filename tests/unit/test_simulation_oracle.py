@@ -119,6 +119,12 @@ def test_a_fault_forgives_only_the_call_that_it_struck(trouble: Trouble, forgive
     assert kinds([request()], DONE, AGAIN, troubles=[trouble]) == expected
 
 
+def test_a_call_is_made_again_whose_end_redis_forgot() -> None:
+    slow = [effect(2.0, answered=12.0), effect(20.0, answered=20.1)]
+    assert kinds([request()], DONE, slow, forgotten=[(11.8, 12.3)]) == []
+    assert kinds([request()], DONE, slow, forgotten=[(13.0, 14.0)]) == ["again"]
+
+
 def test_equal_messages_may_go_out_again_on_another_day() -> None:
     jobs = [request(), request(job="j2")]
     states = {"j1": status(State.DONE), "j2": status(State.DONE)}

@@ -46,11 +46,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         self._advance()
-        self.steps += len(self._ready)
+        ready = self._ready
+        count = len(ready)
+        self.steps += count
         if self.steps > MOST_STEPS:
             raise Endless(f"{self.steps} steps")
-        for _ in range(len(self._ready)):
-            self._run_handle(self._ready.popleft())
+        for _ in range(count):
+            handle: Any = ready.popleft()
+            if handle._cancelled:
+                continue
+            CLOCK.process = process = handle._context.get(PROCESS)
+            if process is None or not (process.dead or process.frozen):
+                handle._run()
+            elif not process.dead:
+                process.held.append(handle)
         CLOCK.process = None
 
     def _advance(self) -> None:
@@ -67,19 +76,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
             _, _, timer = heapq.heappop(timers)
             if not timer._cancelled:
                 ready.append(timer)
-
-    def _run_handle(self, handle: Any) -> None:
-        if handle._cancelled:
-            return
-        process = handle._context.get(PROCESS)
-        if process is not None:
-            if process.dead:
-                return
-            if process.frozen:
-                process.held.append(handle)
-                return
-        CLOCK.process = process
-        handle._run()
 
     def thaw(self, process: Process) -> None:
         """Let a process run on."""

@@ -159,6 +159,7 @@ class Runner:
                 _without_end(self._valkey),
                 plan.world.redis_skew,
                 broadcasts,
+                fleet.network.lines[DINGTALK].latency[1],
             )
             violations = verify(evidence)
             for violation in violations:

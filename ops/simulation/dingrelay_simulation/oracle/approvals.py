@@ -29,7 +29,7 @@ def check_approvals(evidence: Evidence) -> Iterator[Violation]:
         perhaps = sum(status is None or status.state == State.UNKNOWN for status in jobs.values())
         perhaps += sum(request.accepted == "perhaps" for request in requests)
         effects = evidence.effects_by_tag.get(tag, [])
-        perhaps += sum(evidence.forgotten(effect.at) for effect in effects)
+        perhaps += sum(evidence.forgotten_call(effect) for effect in effects)
         if len(existing) > len(done) + perhaps:
             states = {job: str(status.state) if status else None for job, status in jobs.items()}
             text = f"{tag!r} exists {len(existing)} times for {states}"

@@ -55,7 +55,7 @@ def check_single_calls(evidence: Evidence) -> Iterator[Violation]:
     requeued = evidence.commanded("requeue")
     for tag, requests in evidence.requests_by_tag({"call", "stop_on_unknown"}).items():
         effects = evidence.effects_by_tag.get(tag, [])
-        remembered = [effect for effect in effects[:-1] if not evidence.forgotten(effect.at)]
+        remembered = [effect for effect in effects[:-1] if not evidence.forgotten_call(effect)]
         for request in requests:
             if request.job in requeued:
                 continue
@@ -78,7 +78,7 @@ def check_silence(evidence: Evidence) -> Iterator[Violation]:
         if status is None or status.state not in NOT_DONE or (status.result or {}).get("calls"):
             continue
         if any(
-            effect.delivered and not evidence.forgotten(effect.at)
+            effect.delivered and not evidence.forgotten_call(effect)
             for effect in evidence.effects_by_tag.get(tag, [])
         ):
             text = f"{status.id} is {status.state}, and {tag!r} was sent"

@@ -14,7 +14,7 @@ def check_endings(evidence: Evidence) -> Iterator[Violation]:
             continue
         status = evidence.statuses.get(job)
         if status is None:
-            if job not in discarded and not evidence.forgotten(request.at):
+            if job not in discarded and not evidence.forgotten(request.at, request.at):
                 yield Violation("gone", f"{job} was accepted and has no record", job)
         elif not status.state.ended:
             yield Violation("open", f"{job} is {status.state} for ever: {status.error}", job)

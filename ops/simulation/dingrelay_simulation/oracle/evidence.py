@@ -31,7 +31,7 @@ SENDS = frozenset(
 RECORDED = 0.5
 """Seconds after an answer in which the end of its call is in Redis, where nothing is struck."""
 BEFORE = 0.05
-"""Seconds before a call in which its worker notes it."""
+"""Seconds before a call leaves in which its worker notes it."""
 
 
 @dataclass
@@ -89,6 +89,7 @@ class Evidence:
         keys_without_end: of Redis.
         redis_skew: seconds by which Redis' clock is ahead.
         broadcasts: campaigns, with their reports.
+        way: seconds of the longest way to DingTalk.
     """
 
     requests: Requests
@@ -100,6 +101,7 @@ class Evidence:
     keys_without_end: list[str]
     redis_skew: float
     broadcasts: Sequence[Broadcast] = ()
+    way: float = 0.03
 
     @cached_property
     def effects_by_tag(self) -> dict[str, list[Effect]]:
@@ -121,10 +123,16 @@ class Evidence:
         """Jobs for which a command was given."""
         return {command.job for command in self.requests.commands if command.verb == verb}
 
-    def forgotten(self, at: float) -> bool:
-        """Whether Redis came back without its record of this moment."""
+    def forgotten(self, since: float, until: float) -> bool:
+        """Whether Redis came back without its record of a moment in this time."""
         return any(
-            since - BEFORE <= at <= until + RECORDED for since, until in self.faults.forgotten
+            begin <= until and since <= end + RECORDED for begin, end in self.faults.forgotten
+        )
+
+    def forgotten_call(self, effect: Effect) -> bool:
+        """Whether Redis may have forgotten the note of a call, or the record of its end."""
+        return self.forgotten(
+            effect.at - self.way - BEFORE, (effect.answered or effect.at) + RECORDED
         )
 
     def explains(self, first: Effect, second: Effect) -> bool:
@@ -134,9 +142,9 @@ class Evidence:
         """
         if first.answered is None:
             return True
-        until = min(second.at, first.answered + RECORDED)
-        return self.forgotten(first.at) or bool(
-            self.faults.around(first.at - BEFORE, until, first.worker, "redis")
+        since, until = first.at - self.way - BEFORE, min(second.at, first.answered + RECORDED)
+        return self.forgotten_call(first) or bool(
+            self.faults.around(since, until, first.worker, "redis")
         )
 
 

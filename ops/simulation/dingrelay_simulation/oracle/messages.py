@@ -21,7 +21,7 @@ REASONS = (
 CALLED = frozenset({"invalid", "forbidden", "unreached"})
 """Reasons that DingTalk gives after a call."""
 EARLY, LATE = 0.5, 1.0
-"""Seconds by which a message may leave before its time, and after it."""
+"""Seconds by which a message may leave before its time, and after it: the clock of its producer is not Redis'."""
 LATE_AFTER_A_FREEZE = 16.0
 """Seconds by which a message may leave late that a frozen worker had already prepared."""
 
@@ -97,5 +97,5 @@ def check_times(evidence: Evidence) -> Iterator[Violation]:
         if expires_in and request.job not in requeued:
             frozen = evidence.faults.around(first.at - LATE_AFTER_A_FREEZE, first.at, first.worker)
             margin = LATE_AFTER_A_FREEZE if frozen else LATE
-            if at > request.at + expires_in + margin:
+            if at - evidence.way > request.at + expires_in + margin:
                 yield Violation("late", f"{request.job} left after its expires_at", request.job)
