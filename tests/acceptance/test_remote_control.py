@@ -107,6 +107,41 @@ def test_a_worker_runs_with_the_options_that_are_taken(
     traffic.assert_each_arrived_once(sandbox, range(31))
 
 
+ODD_QUEUES: dict[str, dict[str, object]] = {
+    "queue": {"queue": {"a": 1}},
+    "queue: must": {},
+    "queue: must be": {"queue": keys.TAKEN},
+    "exchange": {"queue": "shop", "exchange": 5},
+    "exchange_type": {"queue": "shop", "exchange_type": "fanout"},
+    "alias": {"queue": "shop", "alias": [1]},
+    "bindings": {"queue": "shop", "bindings": 5},
+}
+"""Part of the error → what Celery would carry out later, where it ends the worker or its connection each time."""
+
+
+def test_a_command_that_names_no_queue_ends_no_worker(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, celery: Celery
+) -> None:
+    (worker,) = fleet.spawn(1, concurrency=2)
+
+    def broadcast(command: str, **arguments: object) -> str:
+        replies = celery.control.broadcast(
+            command, arguments=arguments, reply=True, timeout=5, limit=1
+        )
+        return str(replies)
+
+    for error, arguments in ODD_QUEUES.items():
+        assert f"'error': '{error}" in broadcast("add_consumer", **arguments)
+    assert "'error': 'queue" in broadcast("cancel_consumer", queue=["x"])
+    options: dict[str, object] = {"queue_arguments": {}, "exchange_type": "direct"}
+    assert "'ok'" in broadcast("add_consumer", queue="shop", **options)
+    job = traffic.message(1).wire()
+    sent = celery.send_task("dingrelay.message-send", kwargs={"job": job}, queue="shop")
+    wait_until(lambda: client.recent(5), what="it has a record")
+    assert client.job(str(sent.id)).wait(20).state == State.DONE
+    assert worker.alive
+
+
 @pytest.mark.parametrize(
     ("options", "lease", "reason"),
     [(["--autoscale", "8,2"], "30", "--autoscale: "), ([], "soon", "DINGRELAY_LEASE")],

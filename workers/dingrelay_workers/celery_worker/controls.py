@@ -8,6 +8,7 @@ from celery.utils.functional import maybe_list
 from celery.worker.control import Panel, control_command
 
 from dingrelay_producers.settings import SettingsError
+from dingrelay_producers.store import keys
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.celery_worker.pool import JobPool
 
@@ -78,6 +79,17 @@ REFUSED_COMMANDS: Mapping[str, str] = {
 }
 """Celery's name of a remote command → what to do instead."""
 
+OF_QUEUES = ("add_consumer", "cancel_consumer")
+"""Celery's remote commands that name a queue. It carries them out later, where an error would end the worker."""
+EXCHANGE_TYPES = (None, "direct", "topic")
+FIELDS_OF_QUEUES: Mapping[str, type] = {
+    "exchange": str,
+    "exchange_type": str,
+    "routing_key": str,
+    "queue_arguments": dict,
+}
+"""Field of such a command beside the queue → its type."""
+
 
 def install(runtime: Runtime) -> None:
     """Answer these commands in place of Celery, with its arguments."""
@@ -103,6 +115,22 @@ def install(runtime: Runtime) -> None:
     _answer("terminate", terminate, terminate.__doc__)
     for name, instead in REFUSED_COMMANDS.items():
         _answer(name, partial(_refuse, {"error": instead}), f"Refused: {instead}")
+    for name in OF_QUEUES:
+        _answer(name, partial(_check_queue, Panel.data[name]), Panel.data[name].__doc__)
+
+
+def _check_queue(
+    carry_out: Callable[..., Reply], state: Any, queue: Any = None, **fields: Any
+) -> Reply:
+    """Carry a command out if it names a queue, which no key of ours at the broker is."""
+    if not isinstance(queue, str) or not queue or queue.startswith(keys.PREFIX):
+        return {"error": "queue: must be the name of a queue"}
+    if fields.get("exchange_type") not in EXCHANGE_TYPES:
+        return {"error": "exchange_type: must be direct or topic"}
+    for name, value in fields.items():
+        if value is not None and not isinstance(value, FIELDS_OF_QUEUES.get(name, ())):
+            return {"error": f"{name}: must not be {type(value).__name__} here"}
+    return carry_out(state, queue, **fields)
 
 
 def _refuse(reply: Reply, *_: Any, **__: Any) -> Reply:
