@@ -339,6 +339,16 @@ def test_a_robot_of_the_settings_is_known_by_its_new_token(
         wait_until(lambda: code("the-new-token") == -1)
 
 
+def test_a_key_learns_nothing_of_robots_that_are_not_its_own(shared_url: str) -> None:
+    bot = {"app": "default", "code": "bot-code"}
+    settings = Settings.load(env="sandbox", redis_url=shared_url, robots={"bot": bot})
+    with gateway_thread(settings) as gateway:
+        key = gateway.backend.keys.add("oncall", "robots:write", apps=frozenset({"group:oncall"}))
+        for name in ("bot", "none"):  # one is there, and can't be posted to so
+            reply = gateway.ask("POST", f"{ROBOT}?access_token={name}@{key}", ALERT)
+            assert (name, reply.json["errcode"]) == (name, 88)
+
+
 def test_a_reply_is_taken_by_its_session(door: Door, store: Redis) -> None:
     call = door.call(ALERT, "/robot/sendBySession", session="session-of-the-group")
     job = door.only_job()

@@ -124,9 +124,9 @@ async def _post_by_name(
     job = RobotMessage.parse(
         {"to": {to: name}, "message": body, "digest": call.query.get("digest")}
     )
-    context.settings.check_target(job)
     if not key.permits("robots:write") or not key.permits_target(job.to.name):
         raise Refusal(answers.FORBIDDEN)
+    context.settings.check_target(job)
     caller = caller_for(context, key, ROBOTS)
     job = job.model_copy(update=caller.names)
     if job.merged_by:  # it waits for others, and its program need not
