@@ -79,6 +79,15 @@ def test_a_record_may_be_gone_that_was_discarded_or_that_redis_forgot() -> None:
     assert kinds([request()], {"j1": None}, forgotten=[(3.0, 3.2)]) == ["gone"]
 
 
+def test_a_job_ends_once_unless_it_was_requeued_or_redis_forgot() -> None:
+    call, twice = [effect(2.0, answered=2.1)], {"j1": [2.2, 9.0]}
+    requeue = Command(5.0, "requeue", "j1", "True")
+    assert kinds([request()], DONE, call, ends={"j1": [2.2]}) == []
+    assert kinds([request()], DONE, call, ends=twice) == ["ended"]
+    assert kinds([request()], DONE, call, ends=twice, commands=[requeue]) == []
+    assert kinds([request()], DONE, call, ends=twice, forgotten=[(2.0, 2.3)]) == []
+
+
 @pytest.mark.parametrize("reason", ["invalid", "unreached", "daily_cap"])
 def test_a_reason_that_dingtalk_never_gave_is_untrue(reason: str) -> None:
     assert kinds([request()], {"j1": status(State.DONE, **{reason: ["u1"]})}) == ["untrue"]

@@ -21,6 +21,7 @@ from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.settings.robots import RobotSettings
 from dingrelay_producers.store.clock import CLOCK as REDIS_CLOCK
 from dingrelay_producers.store.scripts import Script
+from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.limits import Limits
 from dingrelay_sandbox.robots import Robot
@@ -43,6 +44,8 @@ from dingrelay_workers.minutes import MINUTES
 BEIJING_SECONDS = 8 * 3_600
 SETTLE = 1_200.0
 """Virtual seconds after the last fault in which every job must end."""
+ENDED = frozenset(str(state) for state in State if state.ended)
+"""Events that the product logs once a job has ended."""
 LOOK = 1.0
 """Seconds between two looks at the states of jobs."""
 LONGEST = 30.0
@@ -52,9 +55,15 @@ _REQUEST_ID = re.compile(rb'"request_?id":\s?"16l([0-9a-f]{10})"|-0000-7000-8000
 
 @dataclass
 class Trace:
-    """The events of a run, in order; its hash is the run's."""
+    """The events of a run, in order; its hash is the run's.
+
+    Attributes:
+        lines: one for each event.
+        ends: job → when a worker ended it, as Redis confirmed.
+    """
 
     lines: list[str] = field(default_factory=list[str])
+    ends: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
 
     def note(self, what: str, *values: Any) -> None:
         """Add an event of now."""
@@ -160,6 +169,7 @@ class Runner:
                 plan.world.redis_skew,
                 broadcasts,
                 fleet.network.lines[DINGTALK].latency[1],
+                trace.ends,
             )
             violations = verify(evidence)
             for violation in violations:
@@ -331,6 +341,8 @@ def logging_to(trace: Trace) -> Generator[None]:
         if isinstance(error, BaseException):
             shown += f" {type(error).__name__}: {error}"
         trace.note("log", event.get("event"), shown)
+        if event.get("event") in ENDED and "id" in event:
+            trace.ends.setdefault(event["id"], []).append(CLOCK.now)
         raise structlog.DropEvent
 
     structlog.configure(

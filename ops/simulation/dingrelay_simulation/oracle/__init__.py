@@ -18,6 +18,7 @@ from dingrelay_simulation.oracle.evidence import Evidence, Violation
 
 CHECKS = (
     endings.check_endings,
+    endings.check_single_ends,
     messages.check_messages,
     messages.check_times,
     calls.check_repeats,

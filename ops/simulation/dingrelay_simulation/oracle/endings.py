@@ -1,4 +1,4 @@
-"""Ends of jobs: every accepted one has one."""
+"""Ends of jobs: every accepted one has one, and only one."""
 
 from collections.abc import Iterator
 
@@ -18,3 +18,16 @@ def check_endings(evidence: Evidence) -> Iterator[Violation]:
                 yield Violation("gone", f"{job} was accepted and has no record", job)
         elif not status.state.ended:
             yield Violation("open", f"{job} is {status.state} for ever: {status.error}", job)
+
+
+def check_single_ends(evidence: Evidence) -> Iterator[Violation]:
+    """A job ends once, and once more for each time that it was requeued or that Redis forgot its end."""
+    for request in evidence.requests.jobs:
+        job = request.job
+        ends = [at for at in evidence.ends.get(job, ()) if not evidence.forgotten(at, at)]
+        requeued = sum(
+            command.job == job and command.verb == "requeue"
+            for command in evidence.requests.commands
+        )
+        if len(ends) > 1 + requeued:
+            yield Violation("ended", f"{job} ended {len(ends)} times: {ends}", job)

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -90,6 +90,7 @@ class Evidence:
         redis_skew: seconds by which Redis' clock is ahead.
         broadcasts: campaigns, with their reports.
         way: seconds of the longest way to DingTalk.
+        ends: job → when a worker ended it, as Redis confirmed.
     """
 
     requests: Requests
@@ -102,6 +103,7 @@ class Evidence:
     redis_skew: float
     broadcasts: Sequence[Broadcast] = ()
     way: float = 0.03
+    ends: Mapping[str, Sequence[float]] = field(default_factory=dict[str, Sequence[float]])
 
     @cached_property
     def effects_by_tag(self) -> dict[str, list[Effect]]:
