@@ -1,10 +1,11 @@
 """The mutations of the simulation and of chaos follow the source."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from dingrelay_simulation.mutations import MUTATIONS, PACKAGES, Mutation, copy_tree
+from dingrelay_simulation.mutations import MUTATIONS, PACKAGES, ROOT, SEEDS, Mutation, copy_tree
 
 
 def test_every_behaviour_that_a_mutation_takes_out_is_in_the_source() -> None:
@@ -13,6 +14,14 @@ def test_every_behaviour_that_a_mutation_takes_out_is_in_the_source() -> None:
 
 def test_each_has_a_name_of_its_own() -> None:
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
+
+
+def test_the_table_names_mutations_of_the_list() -> None:
+    text = (ROOT / "ops/simulation/README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", text, re.MULTILINE)
+    assert rows
+    assert {name for name, _ in rows} <= {mutation.name for mutation in MUTATIONS}
+    assert all(0 < int(seed) <= SEEDS for _, seed in rows)
 
 
 def test_only_a_copy_is_changed(tmp_path: Path) -> None:
