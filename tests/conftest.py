@@ -106,7 +106,7 @@ async def wait_until_async(
 
 @pytest.fixture(autouse=True)
 def unread_clock() -> None:
-    """What a test before this one has read of Redis' clock is not this one's."""
+    """A reading of Redis' clock by a test before this one does not count for this one."""
     clock.CLOCK.__init__()  # type: ignore[misc]
 
 
