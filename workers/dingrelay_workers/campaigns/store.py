@@ -81,7 +81,7 @@ UNCHECKED: Mapping[str, Any] = {
 """Columns of a draft, whose people are not known yet."""
 
 
-class Claim(NamedTuple):
+class WritingRight(NamedTuple):
     """The right to write a campaign's people."""
 
     campaign: str
@@ -122,7 +122,7 @@ class CampaignStore:
         spec = CampaignSpec.of(plan)
         plan, written = sources.kept(plan)
         names = list(dict.fromkeys(writers or [current_actor().id]))
-        claim = Claim(campaign or str(uuid.uuid4()), lease.new())
+        claim = WritingRight(campaign or str(uuid.uuid4()), lease.new())
         row = empty_row(claim.campaign, written, names[0])
         row |= {"state": State.CREATING, "writers": names}
         async with self._gathered(spec, plan, progress, check) as (gathered, found):
@@ -146,7 +146,7 @@ class CampaignStore:
         """
         spec = CampaignSpec.of(plan)
         async with self._gathered(spec, plan, UNWATCHED, check) as (gathered, found):
-            claim = Claim(row.id, lease.new())
+            claim = WritingRight(row.id, lease.new())
             async with self._writing(row.id) as connection:
                 at = await lease.now(connection)
                 same = row_of(row.id, stage=CampaignStage.DRAFT, version=row.version)
@@ -216,7 +216,7 @@ class CampaignStore:
         """A transaction with the lock of a campaign: on PostgreSQL no other writer waits for it."""
         return self.database.write(f"campaign {campaign}")
 
-    async def _insert(self, row: Mapping[str, Any], claim: Claim) -> None:
+    async def _insert(self, row: Mapping[str, Any], claim: WritingRight) -> None:
         """Insert a campaign that is being made, or take over one whose process died."""
         async with self._writing(claim.campaign) as connection:
             at = await lease.now(connection)
@@ -229,7 +229,7 @@ class CampaignStore:
 
     async def _write(
         self,
-        claim: Claim,
+        claim: WritingRight,
         spec: CampaignSpec,
         gathered: Gathered,
         progress: CreationProgress,
@@ -277,14 +277,14 @@ class CampaignStore:
             await audit.record(connection, action, "campaign", campaign, app=spec.app, after=made)
             return CampaignStatus.model_validate(await find(connection, campaign))
 
-    async def _clear_some(self, claim: Claim) -> bool:
+    async def _clear_some(self, claim: WritingRight) -> bool:
         """Delete some rows that were left over of an earlier time; whether there may be more."""
         async with self._writing(claim.campaign) as connection:
             await lease.renew(connection, claim.campaign, claim.lease)
             return await removal.remove_people(connection, claim.campaign, seconds=removal.HELD)
 
     async def _write_some(
-        self, claim: Claim, pages: Pages, people: int, progress: CreationProgress
+        self, claim: WritingRight, pages: Pages, people: int, progress: CreationProgress
     ) -> bool:
         """Write pages in one transaction for a while; whether there are more."""
         async with self._writing(claim.campaign) as connection:
@@ -299,7 +299,7 @@ class CampaignStore:
                     return True
         return False
 
-    async def _give_up(self, claim: Claim) -> None:
+    async def _give_up(self, claim: WritingRight) -> None:
         """Delete a campaign that could not be made."""
         async with self._writing(claim.campaign) as connection:
             # Perhaps it is ready, and only the answer of the database was lost.

@@ -53,7 +53,7 @@ class QueueWait:
     since: float | None = None
 
 
-class Message(virtual.Message):
+class OpenedMessage(virtual.Message):
     """A message that can be read as such."""
 
     def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
@@ -108,7 +108,7 @@ class _Taking:
     """How a channel takes messages, once its transport is on Celery's event loop."""
 
     QoS: Any = QoS
-    Message: Any = Message
+    Message: Any = OpenedMessage
     connection: Any
     qos: Any
     pool: Any

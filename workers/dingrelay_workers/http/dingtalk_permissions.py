@@ -26,14 +26,14 @@ that it names; a key with a sender of its own sees its sender's only. ``all send
 done; for keys whose sender is ``*``. ``robots``: any robot and group; for keys that may post to all."""
 
 
-class Permission(NamedTuple):
+class Requirement(NamedTuple):
     """Requirements of a call: all of the scopes, and a key that sees all that the call is about."""
 
     scopes: tuple[str, ...]
     visibility: tuple[Visibility, ...] = ()
 
 
-class Row(NamedTuple):
+class ApiRow(NamedTuple):
     """Some of DingTalk's APIs.
 
     Attributes:
@@ -43,17 +43,17 @@ class Row(NamedTuple):
     """
 
     calls: str
-    reading: Permission
-    changing: Permission
+    reading: Requirement
+    changing: Requirement
 
 
-def _alike(calls: str, scope: str, *visibility: Visibility) -> Row:
+def _alike(calls: str, scope: str, *visibility: Visibility) -> ApiRow:
     """Calls that need the same whether they read or change."""
-    permission = Permission((scope,), visibility)
-    return Row(calls, permission, permission)
+    permission = Requirement((scope,), visibility)
+    return ApiRow(calls, permission, permission)
 
 
-TABLE: tuple[Row, ...] = (
+TABLE: tuple[ApiRow, ...] = (
     # Work notifications. The door gives task ids of its own, which lead to the caller's jobs only.
     _alike(r"POST /topapi/message/corpconversation/asyncsend_v2", "messages:write"),
     _alike(r"\w+ (/topapi)?/message/.*", "messages:write", "all senders"),
@@ -84,17 +84,17 @@ TABLE: tuple[Row, ...] = (
         "approvals:write",
         "approval",
     ),
-    Row(
+    ApiRow(
         r"\w+ /topapi/process(instance)?/.*|\w+ /v\d+\.\d+/workflow/.*",
-        Permission(("approvals:read",), ("all senders",)),
-        Permission(("approvals:write",), ("all senders",)),
+        Requirement(("approvals:read",), ("all senders",)),
+        Requirement(("approvals:write",), ("all senders",)),
     ),
     # People and departments. No scope is for changes of the organisation alone, and a change may show people, too.
-    Row(
+    ApiRow(
         r"\w+ (/topapi)?(/v\d+)?/(user|department|role|org|inactive|extcontact|sns|auth)/.*"
         r"|\w+ /topapi/smartwork/hrm/.*|\w+ /v\d+\.\d+/(contact|hrm)/.*",
-        Permission(("directory:read",)),
-        Permission(("directory:read", "calls:write")),
+        Requirement(("directory:read",)),
+        Requirement(("directory:read", "calls:write")),
     ),
     # Robots of apps; those with a token of their own need no key.
     _alike(r"POST (/v\d+\.\d+)?/robot/(.*/)?(batch)?send", "robots:write", "robots"),
@@ -104,7 +104,7 @@ TABLE: tuple[Row, ...] = (
 )
 """The first row that fits counts."""
 
-DEFAULT = Permission(("calls:write",))
+DEFAULT = Requirement(("calls:write",))
 
 _ROWS = [(re.compile(row.calls, re.IGNORECASE), row) for row in TABLE]
 _INSTANCES = frozenset(
@@ -113,7 +113,7 @@ _INSTANCES = frozenset(
 """Names of fields and parameters with ids of approvals, in small letters and without ``_``."""
 
 
-def permission_of(method: str, path: str) -> Permission:
+def permission_of(method: str, path: str) -> Requirement:
     """The requirements of a call of DingTalk's."""
     call = f"{method} {unquote(path)}"
     for pattern, row in _ROWS:
@@ -126,10 +126,10 @@ def missing_scope(key: ApiKey, job: Contract) -> str | None:
     """The scope for which a key may not ask for a job; None if it has all."""
     if isinstance(job, ApiCall):
         return missing_of(key, permission_of(job.method, job.path))
-    return missing_of(key, Permission((KINDS[job.kind].scope,)))
+    return missing_of(key, Requirement((KINDS[job.kind].scope,)))
 
 
-def missing_of(key: ApiKey, permission: Permission) -> str | None:
+def missing_of(key: ApiKey, permission: Requirement) -> str | None:
     """The scope of a permission that a key lacks; None if it has all."""
     return next((scope for scope in permission.scopes if not key.permits(scope)), None)
 
