@@ -181,7 +181,7 @@ def claim_of(job_id: str, now: int, pairs: Sequence[bytes]) -> Claim:
         queue=fields["queue"],
         started=int(fields.get("started", 0)),
         retried=int(fields.get("retried", 0)) / 1000,
-        failures=int(fields.get("failures", 0)),
+        failures=int(fields.get("failed", 0)),
         batch_key=fields.get("batch_key", ""),
         recipients=int(fields.get("recipients", 0)),
         summary=fields.get("summary", ""),

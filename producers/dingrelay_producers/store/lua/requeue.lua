@@ -14,7 +14,7 @@ if state ~= 'dead' and state ~= 'unknown' and state ~= 'cancelled' and state ~= 
 end
 
 redis.call('HDEL', record, 'error', 'settled', 'cancel', 'crashes', 'losses', 'waiting',
-  'retried', 'failures', 'started', 'parked', 'turn')
+  'retried', 'failed', 'started', 'parked', 'turn')
 if expires and tonumber(expires) <= now then redis.call('HDEL', record, 'expires') end
 if intent then redis.call('HSET', record, 'requeued', 1) end
 local due = math.max(now, not_before or 0)

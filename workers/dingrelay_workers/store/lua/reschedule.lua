@@ -47,10 +47,10 @@ if tonumber(throttles) > 0 then redis.call('HINCRBY', record, 'throttles', throt
 -- for otherwise counts, nor what failed before an outage, which may have been its beginning.
 if tonumber(attempts) > 0 then
   redis.call('HINCRBY', record, 'attempts', attempts)
-  redis.call('HINCRBY', record, 'failures', attempts)
+  redis.call('HINCRBY', record, 'failed', attempts)
   redis.call('HINCRBY', record, 'retried', math.floor(tonumber(delay)))
 end
-if outage ~= '' then gone[#gone + 1], gone[#gone + 2] = 'retried', 'failures' end
+if outage ~= '' then gone[#gone + 1], gone[#gone + 2] = 'retried', 'failed' end
 if waiting ~= '0' then
   add(values, 'waiting', waiting)
 else
