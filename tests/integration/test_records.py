@@ -85,6 +85,15 @@ async def test_the_same_key_is_one_job_and_another_payload_a_conflict(redis: Red
     assert (await enqueue(redis, other)).conflict
 
 
+async def test_a_job_that_failed_at_a_worker_of_0_2_0_is_claimed(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    await redis.hset(keys.job(draft.id), "failures", '{"counts":{"busy":1},"suspects":[]}')
+    assert (await claimed(records, draft)).failures == 0
+
+
 async def test_a_claimed_job_is_busy_for_another_delivery(redis: Redis, records: Records) -> None:
     draft = await queued(redis)
     verdict, claim, _ = await records.claim(a_wakeup(draft, nonce="n"))
