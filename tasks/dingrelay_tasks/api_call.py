@@ -36,8 +36,9 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 ROBOT = "/robot/send"
-ROBOT_SESSION = "/robot/sendBySession"
 """Path of robots of groups: the token names the robot, and belongs to no app."""
+ROBOT_SESSION = "/robot/sendBySession"
+"""Path of replies: the session names the conversation, and belongs to no app."""
 
 
 _READING_VERB = "(?:get|list|query|search|count|find|fetch)"

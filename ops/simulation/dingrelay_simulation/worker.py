@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from dingrelay_producers.celery_config import celery_config
+from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.publisher import Envelopes, Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
@@ -28,14 +28,6 @@ from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.resources import Resources, Surroundings
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
-QUEUES = (
-    "dingrelay.urgent",
-    "dingrelay.normal",
-    "dingrelay.bulk",
-    "dingrelay.directory",
-    "dingrelay.events",
-    "dingrelay.webhooks",
-)
 CONCURRENCY = 16
 
 
