@@ -1,23 +1,20 @@
-"""Runs on an event loop what the product's threads run: generators that yield calls of scripts."""
+"""Runs flows on an event loop that a thread runs in the product."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
 
 from redis.asyncio import Redis
 
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store.scripts import Call, run_async
+from dingrelay_producers.store.flows import Flow, T, run_flow_async, run_step_async
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.store.connections import open_redis
 
 
-async def run_flow(redis: Redis, flow: Generator[Call, Any, None]) -> None:
-    answer: Any = None
-    with suppress(StopIteration):
-        while True:
-            answer = await run_async(redis, flow.send(answer))
+async def run_flow(redis: Redis, flow: Flow[T]) -> T:
+    return await run_flow_async(flow, partial(run_step_async, redis))
 
 
 @asynccontextmanager

@@ -5,8 +5,9 @@ import json
 import random
 import uuid
 from base64 import b64decode
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -18,7 +19,7 @@ from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.publisher import Envelopes, Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
-from dingrelay_producers.store.scripts import Call, run_async
+from dingrelay_producers.store.flows import run_flow_async, run_step_async
 from dingrelay_simulation.broker import Broker, Message
 from dingrelay_simulation.clock import RANDOM, Process
 from dingrelay_simulation.loop import VirtualLoop, in_process
@@ -41,17 +42,12 @@ async def heartbeats(settings: Settings, presence: Presence) -> AsyncGenerator[N
         socket_connect_timeout=timeout,
         retry=Retry(NoBackoff(), 0),
     )
-
-    async def carry_out(flow: Generator[Call, Any, None]) -> None:
-        answer: Any = None
-        with suppress(StopIteration):
-            while True:
-                answer = await run_async(redis, flow.send(answer))
+    carry_out = partial(run_step_async, redis)
 
     async def beat() -> None:
         while True:
             try:
-                await carry_out(presence.beat())
+                await run_flow_async(presence.beat(), carry_out)
             except (RedisError, OSError):
                 presence.interrupt()
             await asyncio.sleep(presence.period)
@@ -63,7 +59,7 @@ async def heartbeats(settings: Settings, presence: Presence) -> AsyncGenerator[N
         task.cancel()
         await asyncio.wait([task])
         with suppress(RedisError, OSError):
-            await carry_out(presence.leave())
+            await run_flow_async(presence.leave(), carry_out)
         await redis.aclose()
 
 

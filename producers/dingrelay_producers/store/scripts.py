@@ -157,6 +157,8 @@ class _Pending:
 
 async def run_many_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
     """Run many calls in one round trip; for each its answer, or the error that Redis answered."""
+    if not calls:
+        return []
     groups = _together(calls)
     asked = [
         (calls[group[0]].script, _parts([calls[index] for index in group])) for group in groups

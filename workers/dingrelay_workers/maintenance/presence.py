@@ -8,13 +8,13 @@ import asyncio
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
 from weakref import WeakSet
 
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.flows import Flow
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call, Script
 from dingrelay_workers import minutes
@@ -80,8 +80,7 @@ class Watch:
 class Presence:
     """Writes this worker's signs of life, and ends the leases of workers that give none.
 
-    It does no I/O: each step is a generator that yields calls of scripts and receives their answers, so that a
-    thread runs it (`PresenceThread`) as well as an event loop.
+    It does no I/O: a thread runs its flows (`PresenceThread`), or an event loop.
 
     Args:
         worker: this process, as it owns jobs.
@@ -98,7 +97,7 @@ class Presence:
         self._watch = Watch(timeout)
         self._beats = 0
 
-    def beat(self) -> Generator[Call, Any, None]:
+    def beat(self) -> Flow[None]:
         """Give one sign, and look at those of the others."""
         self._beats += 1
         known: list[bytes] = yield self._signed(f"{self._beats} {self._timeout}")
@@ -108,7 +107,7 @@ class Presence:
         for worker in self._watch.look(signs, time.monotonic()):
             yield from self.end_leases(worker, signs[worker])
 
-    def end_leases(self, worker: str, sign: str) -> Generator[Call, Any, None]:
+    def end_leases(self, worker: str, sign: str) -> Flow[None]:
         """Free what a worker that is gone ran and held, unless it has given another sign since."""
         start, ended = yield vanished(worker, sign)
         while start > 0:
@@ -117,7 +116,7 @@ class Presence:
         if start == 0:
             log.warning("worker_vanished", worker=worker, jobs=ended)
 
-    def leave(self) -> Generator[Call, Any, None]:
+    def leave(self) -> Flow[None]:
         """This process has released its jobs: it is not to be found gone."""
         yield self._signed("")
 

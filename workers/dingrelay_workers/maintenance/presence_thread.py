@@ -2,9 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Generator
 from contextlib import suppress
-from typing import Any, Self
+from functools import partial
+from typing import Self
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -13,9 +13,8 @@ from redis.retry import Retry
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import scripts
 from dingrelay_producers.store.connections import open_sync
-from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.flows import Flow, run_flow, run_step
 from dingrelay_workers.maintenance.presence import Presence
 
 log = get_logger("dingrelay.presence")
@@ -60,11 +59,8 @@ class PresenceThread:
                 self._run(self._presence.leave())
         self._disconnect()
 
-    def _run(self, flow: Generator[Call, Any, None]) -> None:
-        answer: Any = None
-        with suppress(StopIteration):
-            while True:
-                answer = scripts.run(self._connected(), flow.send(answer))
+    def _run(self, flow: Flow[None]) -> None:
+        run_flow(flow, partial(run_step, self._connected()))
 
     def _connected(self) -> Redis:
         """Redis by one connection, whose loss is noted: Redis may have been away."""
