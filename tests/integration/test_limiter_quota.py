@@ -3,10 +3,13 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from acceptance.black_hole import BlackHole
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import QuotaSettings
 from dingrelay_producers.store import keys
@@ -166,3 +169,59 @@ async def test_the_month_is_counted_by_day_and_forecast(
     assert calls.used == 4
     assert calls.expected == 8
     assert calls.days == {"2026-11-16": 3}
+
+
+async def test_a_report_whose_answer_is_lost_counts_once(
+    redis: Redis, clock: Clock, valkey_server: Any
+) -> None:
+    with BlackHole(valkey_server.port) as proxy:
+        through = Redis(port=proxy.port, socket_timeout=0.5)
+        quota = Quota(through, Settings.load(env="sandbox"), now=clock.now)
+        quota.count("acme")
+        await quota._flush()
+        quota.count("acme")
+        proxy.keep_answers()
+        with pytest.raises(RedisError):
+            await quota._flush()
+        assert await redis.hget(KEY, "calls") == b"2"
+        proxy.mute = False
+        quota.count("acme")
+        await quota.close()
+        await through.aclose()
+    assert await redis.hget(KEY, "calls") == b"3"
+    assert await redis.hget(KEY, "calls:2026-11-30") == b"3"
+
+
+async def test_what_a_failover_took_back_is_counted_with_the_next_call(
+    redis: Redis, process: Process
+) -> None:
+    quota = process("standard")
+    quota.count("acme")
+    await quota._flush()
+    kept = {key: await redis.dump(key) for key in await redis.keys("dingrelay:quota*")}
+    quota.count("acme")
+    await quota._flush()
+    for key, value in kept.items():
+        await redis.restore(key, 1_000_000, value, replace=True)
+    assert await redis.hget(KEY, "calls") == b"1"
+    quota.count("acme")
+    await quota._flush()
+    assert await redis.hget(KEY, "calls") == b"3"
+
+
+async def test_calls_of_two_days_that_are_reported_late_belong_to_their_days(
+    redis: Redis, clock: Clock, process: Process
+) -> None:
+    quota = process("standard")
+    clock.moment = NOVEMBER - timedelta(days=1)
+    quota.count("acme")
+    await quota._flush()
+    clock.moment = NOVEMBER
+    quota.count("acme")
+    await quota._flush()
+    assert await redis.hgetall(KEY) == {
+        b"calls": b"2",
+        b"calls:2026-11-29": b"1",
+        b"calls:2026-11-30": b"1",
+    }
+    assert await redis.pttl(keys.quota_reports("acme", "2026-11-30")) > 86_400_000

@@ -42,6 +42,8 @@ WAITING_TTL_MS = 86_400_000
 """Jobs that have waited longer run all the same, by their own wake-ups."""
 QUOTA_TTL_MS = 40 * 86_400_000
 """A month and some days."""
+QUOTA_REPORTS_TTL_MS = 2 * 86_400_000
+"""A process that has counted on a day reports until the next one at least."""
 DAY_TTL_MS = 36 * 3_600_000
 """A Beijing day and some hours."""
 FORM_SCHEMA_TTL_MS = 600_000
@@ -303,6 +305,11 @@ def parked_content(app: str, content: str) -> str:
 def quota(organisation: str, month: str) -> str:
     """Hash: what is counted of a Beijing month (``2026-11``): calls, messages. TTL: QUOTA_TTL_MS."""
     return f"{PREFIX}quota:{organisation}:{month}"
+
+
+def quota_reports(organisation: str, day: str) -> str:
+    """Hash: process and counter → what it has reported of a Beijing day. TTL: QUOTA_REPORTS_TTL_MS."""
+    return f"{PREFIX}quota-reports:{organisation}:{day}"
 
 
 def token(app: str) -> str:
@@ -615,6 +622,7 @@ IMPERSONAL = frozenset(
         "parked_content",
         "progress",
         "quota",
+        "quota_reports",
         "revoked",
         "robot",
         "robot_posts",

@@ -10,14 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store.keys import QUOTA_TTL_MS
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.keys import quota as quota_key
+from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_tasks import beijing
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.sentence import en
@@ -34,6 +36,8 @@ FRESH = 1.0
 """Seconds for which a read count is good enough: no call waits for a question of its own."""
 FLUSH_EVERY = 0.2
 """Seconds for which calls are counted here before they are reported to the fleet."""
+
+_COUNT = Script.load("dingrelay_workers.limiter", "count_month")
 
 
 def robot_share(name: str) -> str:
@@ -56,7 +60,11 @@ class MonthCount(BaseModel):
 
 
 class Quota:
-    """The monthly counter of each organisation, seen from one process and its event loop."""
+    """The monthly counter of each organisation, seen from one process and its event loop.
+
+    A process reports what it has counted since the day began, and Redis adds what it does not have of that. So a report
+    whose answer is lost can be repeated, and one that a failover has taken back comes with the next.
+    """
 
     def __init__(
         self,
@@ -79,7 +87,13 @@ class Quota:
         self._monthly = settings.quota.monthly_calls
         self._now = now or DingTalkClock(redis).now
         self._clock = clock
+        self._process = uuid4().hex
+        # Not known to the fleet: all of it, and the part that is of no day yet.
         self._pending: Counter[tuple[str, str]] = Counter()
+        self._undated: Counter[tuple[str, str]] = Counter()
+        # (organisation, day) → counter → what this process has counted, and how much of it is not reported.
+        self._days: dict[tuple[str, str], Counter[str]] = {}
+        self._unreported: dict[tuple[str, str], Counter[str]] = {}
         # The fleet's count, its month, and when it was read.
         self._readings: dict[tuple[str, str], tuple[int, str, float]] = {}
         self._reading = asyncio.Lock()
@@ -124,6 +138,7 @@ class Quota:
         """Note one of each of these, calls if none is named. It reaches the fleet within `FLUSH_EVERY`."""
         for each in counts or (CALLS,):
             self._pending[organisation, each] += 1
+            self._undated[organisation, each] += 1
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self._keep_flushing())
 
@@ -201,22 +216,30 @@ class Quota:
     async def _flush(self) -> None:
         if not self._pending:
             return
-        day = beijing.day(await self._now())
+        today = beijing.day(await self._now())
+        undated, self._undated = self._undated, Counter()
+        for (organisation, counter), number in undated.items():
+            for counts in (self._days, self._unreported):
+                counts.setdefault((organisation, today), Counter())[counter] += number
+        for organisation, day in [*self._unreported]:
+            await self._report(organisation, day)
+        for place in [place for place in self._days if place[1] != today]:
+            del self._days[place]
+
+    async def _report(self, organisation: str, day: str) -> None:
+        """Have the fleet count what this process has counted of an organisation on a day.
+
+        Raises:
+            RedisError: it can't be reported, or the answer is lost.
+        """
         month = day[:MONTH]
-        pending, self._pending = self._pending, Counter()
-        try:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for (organisation, counts), number in pending.items():
-                    key = quota_key(organisation, month)
-                    pipe.hincrby(key, counts, number)
-                    pipe.hincrby(key, f"{counts}:{day}", number)
-                    pipe.pexpire(key, QUOTA_TTL_MS)
-                await pipe.execute()
-        except RedisError:
-            # An answer that was lost counts twice: better than a call too many.
-            self._pending.update(pending)
-            raise
-        for (organisation, counts), number in pending.items():
-            count, read_month, at = self._readings.get((organisation, counts), (0, "", 0.0))
+        values = (keys.QUOTA_TTL_MS, keys.QUOTA_REPORTS_TTL_MS, day, self._process)
+        totals = (value for pair in self._days[organisation, day].items() for value in pair)
+        where = [quota_key(organisation, month), keys.quota_reports(organisation, day)]
+        await run_async(self._redis, _COUNT.call(where, [*values, *totals]))
+        for counter, number in self._unreported.pop((organisation, day), {}).items():
+            self._pending[organisation, counter] -= number
+            count, read_month, at = self._readings.get((organisation, counter), (0, "", 0.0))
             if read_month == month:
-                self._readings[organisation, counts] = count + number, month, at
+                self._readings[organisation, counter] = count + number, month, at
+        self._pending = +self._pending
