@@ -126,6 +126,35 @@ def test_latency_may_come_after_the_effect(sandbox: SandboxAdmin, app: App) -> N
     wait_until(lambda: [entry["user"] for entry in delivered(sandbox)] == ["u1"])
 
 
+def test_an_answer_counts_as_taken_once_its_client_makes_another_call(
+    sandbox: SandboxAdmin, app: App
+) -> None:
+    app.send()
+    app.send()
+    wait_until(lambda: sandbox.calls(api=SEND)[-1]["answered"] is not None)
+    taken, latest = sandbox.calls(api=SEND)
+    assert taken["counted"]
+    assert taken["connection"] == latest["connection"]
+    assert (taken["closed"], latest["closed"]) == (None, None)
+    app.connection.close()
+    wait_until(lambda: sandbox.calls(api=SEND)[-1]["closed"] is not None)
+    taken, latest = sandbox.calls(api=SEND)
+    assert taken["closed"] is None
+    assert latest["closed"] >= latest["answered"]
+
+
+def test_a_client_that_gives_up_has_left_before_the_answer(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.add_fault("latency", effect=True, api=SEND, min_ms=1_000, max_ms=1_000)
+    app.connection.close()
+    app.connection.timeout = 0.3
+    with pytest.raises(TimeoutError):
+        app.send()
+    app.connection.close()
+    wait_until(lambda: any(each["answered"] for each in sandbox.calls(api=SEND)))
+    (given_up,) = sandbox.calls(api=SEND)
+    assert given_up["closed"] < given_up["answered"]
+
+
 def test_the_organisation_can_be_changed_and_compared(sandbox: SandboxAdmin) -> None:
     sandbox.put_department(99, name="新部门", parent_id=2)
     sandbox.put_user("new/one", name="新人", dept_id_list=[99])

@@ -14,12 +14,15 @@ from sqlalchemy import text
 
 from dingrelay_chaos.dingtalk import text_of
 from dingrelay_chaos.evidence import TOO_MANY_A_DAY, Evidence, Snapshot
+from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.invariants.campaigns import _people
 from dingrelay_chaos.invariants.changes import violations
+from dingrelay_chaos.invariants.month import UncertainCalls
 from dingrelay_chaos.invariants.traces import MOST_RECENT, _keys
 from dingrelay_chaos.operations import Send
-from dingrelay_chaos.requests import Request, Requests
+from dingrelay_chaos.requests import FaultTime, Request, Requests
 from dingrelay_chaos.soak import BOUNDS, MORE_OF_OTHERS, Sample, grown
+from dingrelay_chaos.valkey import Lost, replicated_until
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import enqueue
 from dingrelay_producers.store.scripts import run
@@ -237,3 +240,73 @@ async def test_a_busy_moment_opens_as_many_files_as_the_bound_says(tmp_path: Pat
 def open_files(file: Path) -> int:
     """How many descriptors of this process are of the database."""
     return sum(each.path.startswith(str(file)) for each in psutil.Process().open_files())
+
+
+def a_call(number: float, *, connection: int = 1, closed: float | None = None, **more: Any) -> Any:
+    """A counted call at so many seconds, answered at once."""
+    row = {"id": number, "answered": float(number), "closed": closed, "connection": connection}
+    return {**row, "fault": "", "counted": True, **more}
+
+
+def month_of(calls: list[Any], *faults: FaultTime, lost: tuple[Lost, ...] = ()) -> UncertainCalls:
+    found: Any = Evidence.__new__(Evidence)
+    found.snapshot = SimpleNamespace(calls=calls)
+    found.requests, found.lost = Requests(faults=[*faults]), lost
+    found.system = SimpleNamespace(began=0.0)
+    return UncertainCalls(found)
+
+
+def fault_at(name: str, began: float, ended: float) -> FaultTime:
+    return FaultTime(Fault(name, ended - began, {"worker": 0}), began, ended)
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (a_call(5), ""),
+        (a_call(5, closed=36.0), ""),
+        (a_call(5, closed=8.2), "given up"),
+        (a_call(5, closed=4.9), "given up"),
+        (a_call(5, fault="lost_answer"), "spoilt"),
+        (a_call(5, answered=None), "under way"),
+    ],
+)
+def test_a_call_that_was_given_up_may_be_missing_from_the_month(call: Any, reason: str) -> None:
+    month = month_of([call])
+    assert dict(month.missed) == ({reason: 1} if reason else {})
+    assert not month.excess
+
+
+def test_a_call_that_dingtalk_does_not_count_may_be_counted_only_if_its_answer_was_spoilt() -> None:
+    calls = [a_call(1, counted=False), a_call(2, counted=False, fault="wrong_types")]
+    month = month_of(calls)
+    assert (dict(month.missed), dict(month.excess)) == ({}, {"spoilt": 1})
+
+
+def test_a_killed_worker_may_have_reported_none_of_its_last_second() -> None:
+    calls = [a_call(1), a_call(8), a_call(9, closed=9.7), a_call(9.1, connection=2)]
+    kill = fault_at("kill", 9.6, 12)
+    month = month_of(calls, kill)
+    assert dict(month.missed) == {"given up": 1}
+    month = month_of([a_call(9), *calls], kill)
+    assert dict(month.missed) == {"given up": 1, "of a worker that ended": 1}
+
+
+def test_a_worker_that_ends_while_redis_is_away_has_reported_nothing_since() -> None:
+    calls = [a_call(1), a_call(5), a_call(7), a_call(9, closed=9.7)]
+    ended = fault_at("terminate", 8, 12)
+    assert dict(month_of(calls, ended).missed) == {"given up": 1}
+    month = month_of(calls, ended, fault_at("valkey_freeze", 6, 8))
+    assert dict(month.missed) == {"given up": 1, "of a worker that ended": 2}
+
+
+def test_a_failover_may_lose_the_reports_of_its_last_moments() -> None:
+    calls = [a_call(1), a_call(4.5), a_call(5.5), a_call(7)]
+    month = month_of(calls, lost=(Lost(5, 6),))
+    assert dict(month.missed) == {"reported to a Redis that was lost": 2}
+
+
+def test_what_a_failover_loses_begins_where_the_replica_ends() -> None:
+    written = [(1.0, 0), (1.1, 500), (1.2, 900), (1.9, 1_400)]
+    assert replicated_until(written, 1_400) == 1.9
+    assert replicated_until(written, 899) == 1.1

@@ -181,8 +181,6 @@ def _followers(system: "System", approvals: Iterable[str]) -> dict[str, str]:
         return found
 
 
-LAG_SECONDS = 0.5
-"""A replica is so far behind at most, on a busy machine."""
 LATEST_SECONDS = 6
 """A call is on its way for so long at most."""
 FAILED_EVENTS = "/call_back/get_call_back_failed_result"
@@ -238,7 +236,7 @@ class Evidence:
         self.statuses = statuses(system.client, [*self.requests.accepted(), *settled.walks])
         self.discarded = {each.job for each in self.requests.commands if each.verb == "discard"}
         self.lost = [
-            Lost(lost.since - system.began - LAG_SECONDS, lost.until - system.began)
+            Lost(lost.since - system.began, lost.until - system.began)
             for lost in system.valkey.lost
         ]
         self.system_state = SystemState(system)

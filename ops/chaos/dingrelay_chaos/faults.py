@@ -79,6 +79,11 @@ class Fault:
         return self.name in LOSES_ANSWERS
 
     @property
+    def holds_up_reports(self) -> bool:
+        """Whether a worker may report nothing in it of what it has counted."""
+        return self.name == "suspend" or self.name.startswith("valkey_")
+
+    @property
     def bounded(self) -> float:
         """Seconds of the fault, as the sandbox takes them."""
         return max(0.1, self.seconds)

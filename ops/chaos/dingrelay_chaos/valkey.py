@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,16 +78,23 @@ class Valkey:
         self._servers += 1
         port = reserve()
         process = self._server(port, "--replicaof", "127.0.0.1", str(self.port))
+        written: list[tuple[float, int]] = []
         try:
             with self.connect() as redis, _connect(port) as copy:
+
+                def linked() -> bool:
+                    written.append((time.monotonic(), _offset(redis)))
+                    return _linked(copy)
+
                 redis.config_set("repl-diskless-sync-delay", 0)
                 process.spawn()
-                _wait_for(lambda: _linked(copy), REPLICA_SECONDS)
+                _wait_for(linked, REPLICA_SECONDS)
                 if not losing:
                     redis.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
                     _wait_for(lambda: _offset(redis) == _offset(copy), PAUSE_MS / 1_000 / 2)
-                since = time.monotonic()
+                written.append((time.monotonic(), _offset(redis)))
                 copy.replicaof("NO", "ONE")
+                since = replicated_until(written, _offset(copy))
         except (RedisError, TimeoutError):
             # The primary is away, full of something else, or a replica itself: it has no replica.
             process.kill()
@@ -238,6 +245,18 @@ def _offset(redis: Redis) -> int:
     info = _info(redis, "replication")
     replica = info["role"] == "slave"
     return int(info["slave_repl_offset" if replica else "master_repl_offset"])
+
+
+def replicated_until(written: Sequence[tuple[float, int]], offset: int) -> float:
+    """The last known moment at which a primary had written no more than its replica has got.
+
+    A replica on a busy machine is behind by any time.
+
+    Args:
+        written: moments, and how far the primary had written by then, at least.
+        offset: how far the replica has got.
+    """
+    return max(moment for moment, number in written if number <= offset)
 
 
 def _on_disk(redis: Redis) -> bool:

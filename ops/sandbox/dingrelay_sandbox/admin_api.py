@@ -440,4 +440,5 @@ async def _fire_at_pace(sandbox: SandboxState, events: list[Fired], per_second: 
 
 @route("GET calls")
 def _calls(sandbox: SandboxState, since: float = 0, api: str = "", limit: int = 100_000) -> object:
+    sandbox.connections.look()
     return sandbox.audit.calls(since=since, api=api, limit=limit)

@@ -33,6 +33,11 @@ class Audit:
             self.faults[call["fault"]] += 1
         self._calls.append(call)
 
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The call that was noted last."""
+        return self._calls[-1]
+
     def verdicts(self) -> dict[str, dict[str, int]]:
         """API path → verdict → calls."""
         return {api: dict(counter) for api, counter in self._verdicts.items()}
@@ -49,7 +54,12 @@ class Audit:
         return most
 
     def calls(self, *, since: float, api: str, limit: int) -> list[dict[str, Any]]:
-        """The newest calls that arrived at `since` (Unix seconds) or later, oldest first."""
+        """The newest calls that arrived at `since` (Unix seconds) or later, oldest first.
+
+        `counted` says whether a call counts against the month. `monotonic`, `answered` and `closed` are of the clock that
+        never jumps: when it arrived, when its answer left, and when its client closed the `connection`, where that did
+        so instead of making another call over it.
+        """
         newest = (
             call
             for call in reversed(self._calls)

@@ -31,6 +31,7 @@ class Call:
         monotonic: the same on a clock that never jumps.
         app: the calling app, once its token is known.
         recipients: what a message call reports to the audit.
+        counted: whether it counts against the organisation's month.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Call:
     monotonic: float = 0
     app: App | None = None
     recipients: int = 0
+    counted: bool = False
 
     def arrive(self, number: int, *, at: float, monotonic: float) -> None:
         """Note that the call came to DingTalk, as which one and when."""

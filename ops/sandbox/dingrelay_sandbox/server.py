@@ -57,6 +57,7 @@ def create_app(state: SandboxState) -> web.Application:
 
 def _dingtalk(state: SandboxState) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
+        connection = state.connections.use(request.transport)
         if state.door.shut:
             return _cut(request, reset=True)
         call = _call(request, await request.read())
@@ -64,6 +65,7 @@ def _dingtalk(state: SandboxState) -> Callable[[web.Request], Awaitable[web.Stre
         state.last_call += 1
         call.arrive(state.last_call, at=state.clock(), monotonic=time.monotonic())
         outcome = respond(state, call)
+        connection.carry(state.audit.latest)
         match outcome.ending:
             case "reset":
                 return _cut(request, reset=True)
@@ -74,6 +76,7 @@ def _dingtalk(state: SandboxState) -> Callable[[web.Request], Awaitable[web.Stre
                 return _cut(request, reset=False)
             case "answer":
                 await _on_its_way(state.latency.draw() + _delay(state, call, effect=True))
+                connection.answer()
                 return _response(outcome.answer, call, state.clock.date())
 
     return handle

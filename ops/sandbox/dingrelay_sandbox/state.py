@@ -9,6 +9,7 @@ from dingrelay_sandbox.approvals import Approvals, FlowChange, Instance, title_o
 from dingrelay_sandbox.apps import App, Scopes
 from dingrelay_sandbox.audit import Audit
 from dingrelay_sandbox.clock import Clock
+from dingrelay_sandbox.connections import Connections
 from dingrelay_sandbox.events.callbacks import Callbacks
 from dingrelay_sandbox.events.event import approval_event, organisation_event
 from dingrelay_sandbox.events.event_faults import EventFaults
@@ -61,6 +62,7 @@ class SandboxState:
         """Set by the server."""
         self.start = start or Start()
         self.clock = Clock(clock)
+        self.connections = Connections()
         self.last_call = 0
         self.events = EventLog()
         self.reset()

@@ -69,6 +69,7 @@ def respond(state: SandboxState, call: Call) -> Outcome:
             "fault": fault.kind if fault else "",
             "recipients": call.recipients,
             "bytes": call.size,
+            "counted": call.counted,
         }
     )
     if fault is None:
@@ -87,8 +88,10 @@ def _execute(state: SandboxState, call: Call) -> Answer:
     if endpoint.access == "token":
         _check_token(state, call)
         check_rate(state, call)
-        if endpoint.counted and not state.limiter.quota(call.caller.organisation, call.at):
-            raise answers.quota_used_up(call.dialect, call.path)
+        if endpoint.counted:
+            call.counted = state.limiter.quota(call.caller.organisation, call.at)
+            if not call.counted:
+                raise answers.quota_used_up(call.dialect, call.path)
     if call.method == "POST":
         _check_body(call, endpoint)
     found = endpoint.run(state, call)

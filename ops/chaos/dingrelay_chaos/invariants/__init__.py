@@ -11,6 +11,7 @@ from dingrelay_chaos.invariants import (
     jobs,
     limits,
     messages,
+    month,
     traces,
     webhooks,
 )
@@ -24,6 +25,7 @@ INVARIANTS: tuple[tuple[int, Callable[[Evidence], Iterator[Finding]]], ...] = (
     (4, directory.violations),
     (5, campaigns.violations),
     (6, limits.violations),
+    (6, month.violations),
     (7, traces.violations),
     (8, approvals.violations_of_states),
     (9, webhooks.violations),
