@@ -28,7 +28,8 @@ from dingrelay_tasks.kinds import Steps, kind
 from dingrelay_tasks.outcomes import Refused, Unknown, Wait
 from dingrelay_tasks.robot_content import MOST_BUTTONS, RobotContent
 from dingrelay_tasks.robot_digest import merged, size_of
-from dingrelay_tasks.robot_post import LARGEST, WEBHOOK
+from dingrelay_tasks.robot_names import WEBHOOK, TargetKind
+from dingrelay_tasks.robot_post import LARGEST
 from dingrelay_tasks.sentence import en
 
 STEP = "post-"
@@ -52,7 +53,6 @@ LARGEST_PARAM = 15_000
 ROOM = 500
 """Bytes of a message that are left for what stands around its text."""
 
-TargetKind = Literal["webhook", "enterprise"]
 TYPES: dict[TargetKind, frozenset[str]] = {
     "webhook": frozenset({"text", "link", "markdown", "actionCard", "feedCard"}),
     "enterprise": frozenset(

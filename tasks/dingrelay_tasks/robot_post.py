@@ -1,6 +1,5 @@
 """robot-post: one message to a group, through its robot's webhook, or as a reply (API §2.8, §12.5)."""
 
-import hashlib
 from functools import partial
 from typing import Annotated
 
@@ -12,34 +11,13 @@ from dingrelay_tasks.contract import AppName, Deliverable, Json
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Unknown
 from dingrelay_tasks.person_fields import DINGTALK_FIELDS
+from dingrelay_tasks.robot_names import ROBOTS, WEBHOOK
 
 STEP = "post"
-ROBOTS = "robots"
-"""The app of these jobs, in place of a real one."""
 FORGOTTEN = "robot_forgotten"
 """Code of a job whose robot's token is not there any more."""
-WEBHOOK = "robot.webhook"
-"""The API of webhooks, each of which has limits of its own."""
-DISTINCT = 12
-"""Digits of a digest that tell one robot's limits from another's."""
 LARGEST = 20_000
 """Bytes of a message (API §2.8)."""
-
-
-TARGET = " to="
-"""Stands before the target in the summary of a job to a robot, a group or a session by its name."""
-
-
-def target_of(app: str, summary: str) -> str:
-    """The target of a job to robots, such as ``group:oncall``, by its summary; empty for other jobs."""
-    if app != ROBOTS or TARGET not in summary:
-        return ""
-    return summary.rpartition(TARGET)[2].partition(" ")[0]
-
-
-def robot_digest(token: str) -> str:
-    """Digest that identifies a robot wherever its token must not be."""
-    return hashlib.sha256(token.encode()).hexdigest()[:32]
 
 
 class RobotPost(Deliverable):

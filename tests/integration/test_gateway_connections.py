@@ -11,7 +11,7 @@ from redis import Redis
 from conftest import wait_until
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
-from dingrelay_tasks.media_upload import LARGEST
+from dingrelay_tasks.media_files import LARGEST
 from dingrelay_workers.gateway.drop_in import job_call, media
 from dingrelay_workers.gateway.drop_in.door import STRANGERS_LIMIT
 from dingrelay_workers.http import connection

@@ -16,7 +16,8 @@ from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ContractError, RobotMessage
 from dingrelay_tasks.event import Event
-from dingrelay_tasks.robot_post import ROBOTS, RobotPost, robot_digest
+from dingrelay_tasks.robot_names import ROBOTS, robot_digest
+from dingrelay_tasks.robot_post import RobotPost
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import Writer
 from one_worker import OneWorker, OpenWorker

@@ -13,7 +13,7 @@ from dingrelay_producers.cli.media import parsed, with_files
 from dingrelay_producers.client import media
 from dingrelay_producers.errors import InvalidArgument
 from dingrelay_tasks import ContractError, MessageSend
-from dingrelay_tasks.media_upload import LARGEST, LARGEST_FILE, MediaType
+from dingrelay_tasks.media_files import LARGEST, LARGEST_FILE, MediaType
 
 LINK = {"messageUrl": "https://a/", "title": "t", "text": "x"}
 

@@ -13,7 +13,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.addresses import proxy_for
 from dingrelay_producers.settings.apps import refuse_empty_agent_ids
 from dingrelay_producers.settings.robots import missing_webhooks
-from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database import libpq
 from dingrelay_workers.dingtalk.classify import Classifier

@@ -16,7 +16,7 @@ from dingrelay_producers.language import tr
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.client import Client
-    from dingrelay_tasks.media_upload import MediaType
+    from dingrelay_tasks.media_files import MediaType
 
 Upload = Callable[[str, "MediaType"], str]
 """Path and type → the file's media_id."""

@@ -58,7 +58,8 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract, Lane, batched
-from dingrelay_tasks.media_upload import MediaType, MediaUpload
+from dingrelay_tasks.media_files import MediaType
+from dingrelay_tasks.media_upload import MediaUpload
 from dingrelay_tasks.sentence import en
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.robot_post import target_of
+from dingrelay_tasks.robot_names import target_of
 from dingrelay_tasks.sentence import Kept
 
 

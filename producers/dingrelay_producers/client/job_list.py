@@ -22,7 +22,7 @@ from dingrelay_producers.store.record import milliseconds, moment_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.robot_post import target_of
+from dingrelay_tasks.robot_names import target_of
 
 CHUNK = 500
 """Jobs that Redis looks at in one step, and serves no other client for a millisecond or two."""

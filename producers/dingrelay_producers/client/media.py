@@ -16,7 +16,8 @@ from dingrelay_producers.errors import InvalidArgument, UploadFailed
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Lane
-from dingrelay_tasks.media_upload import ENDINGS, LARGEST_FILE, MediaType, MediaUpload
+from dingrelay_tasks.media_files import ENDINGS, LARGEST_FILE, MediaType
+from dingrelay_tasks.media_upload import MediaUpload
 from dingrelay_tasks.sentence import en
 
 

@@ -16,8 +16,8 @@ from dingrelay_producers.settings.apps import (
     variables,
 )
 from dingrelay_tasks.contract import APP_NAME, ContractError
-from dingrelay_tasks.robot_message import RobotMessage, TargetKind
-from dingrelay_tasks.robot_post import DISTINCT, WEBHOOK, robot_digest
+from dingrelay_tasks.robot_message import RobotMessage
+from dingrelay_tasks.robot_names import DISTINCT, WEBHOOK, TargetKind, robot_digest
 from dingrelay_tasks.sentence import en
 
 ROBOT_VARIABLE = re.compile(r"DINGTALK_ROBOT_([A-Z0-9_]+)_(WEBHOOK|SECRET)")

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.robot_message import RobotMessage
-from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_tasks.sentence import en
 
 FRESH_SECONDS = 60.0

@@ -13,7 +13,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import UserIdText
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.person_fields import people_in
-from dingrelay_tasks.robot_post import target_of
+from dingrelay_tasks.robot_names import target_of
 from dingrelay_tasks.sentence import Kept, en, from_parts
 
 STEP = "step:"

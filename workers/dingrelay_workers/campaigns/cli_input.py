@@ -15,7 +15,7 @@ from dingrelay_tasks.sentence import en
 if TYPE_CHECKING:
     from dingrelay_producers.cli.media import Upload
     from dingrelay_producers.client.campaign_documents import Plan
-    from dingrelay_tasks.media_upload import MediaType
+    from dingrelay_tasks.media_files import MediaType
     from dingrelay_workers.campaigns.recipients import Rows
 
 Text = Annotated[

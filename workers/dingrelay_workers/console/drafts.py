@@ -24,7 +24,7 @@ from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import TYPE_FIELD, ContractError
-from dingrelay_tasks.media_upload import ENDINGS, LARGEST
+from dingrelay_tasks.media_files import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import marked
 from dingrelay_workers.campaigns.documents import MOST_WITHOUT, DraftContent, TestRequest

@@ -11,7 +11,7 @@ from typing import Any
 from dingrelay_tasks.api_call import ROBOT
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.robot_content import enterprise
-from dingrelay_tasks.robot_post import DISTINCT, ROBOTS, WEBHOOK, robot_digest
+from dingrelay_tasks.robot_names import DISTINCT, ROBOTS, WEBHOOK, robot_digest
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import Permanent, Transient

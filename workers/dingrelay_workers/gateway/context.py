@@ -14,7 +14,7 @@ from dingrelay_producers.readiness import Check
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.cells import HOME
 from dingrelay_producers.store import clock
-from dingrelay_tasks.media_upload import LARGEST
+from dingrelay_tasks.media_files import LARGEST
 from dingrelay_workers.gateway.callbacks import MissedReader
 from dingrelay_workers.gateway.health import ServerWatch, servers_of
 from dingrelay_workers.gateway.services import Services

@@ -33,7 +33,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import reported_kinds
-from dingrelay_tasks.robot_post import target_of
+from dingrelay_tasks.robot_names import target_of
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.campaigns.report import TEST_KEY, campaigns_of
 from dingrelay_workers.database.base import Utc

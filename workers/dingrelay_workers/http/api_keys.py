@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, PlainSerializer
 from dingrelay_producers.client.filters import Seen
 from dingrelay_tasks.contract import LANES, Lane, UserIdText
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_tasks.sentence import en
 
 SCOPES = (

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from dingrelay_tasks.api_call import ApiCall, reads
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey

@@ -19,7 +19,8 @@ from dingrelay_producers.store.scripts import Script, Value, run_async
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.robot_message import RobotTarget
-from dingrelay_tasks.robot_post import FORGOTTEN, ROBOTS, robot_digest
+from dingrelay_tasks.robot_names import ROBOTS, robot_digest
+from dingrelay_tasks.robot_post import FORGOTTEN
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import robots

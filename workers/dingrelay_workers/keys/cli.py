@@ -130,7 +130,7 @@ async def _ask(question: "Callable[[KeyService], Awaitable[Found]]") -> Found:
 def _warn_of_unknown_apps(names: list[str]) -> None:
     """A slip in a name makes a key that may do nothing; but apps may be configured elsewhere."""
     from dingrelay_producers.settings import Settings
-    from dingrelay_tasks.robot_post import ROBOTS
+    from dingrelay_tasks.robot_names import ROBOTS
     from dingrelay_workers.http.api_keys import TARGET
 
     known = Settings.load().apps

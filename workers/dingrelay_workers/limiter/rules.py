@@ -9,7 +9,7 @@ from typing import Literal
 
 from dingrelay_producers.store.keys import bucket
 from dingrelay_tasks.kinds import declared_rules
-from dingrelay_tasks.robot_post import WEBHOOK
+from dingrelay_tasks.robot_names import WEBHOOK
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.dingtalk.apis import API_NAMES
 

@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.served_names import app_name
-from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_tasks.robot_names import ROBOTS
 
 
 def names_of_settings(settings: Settings) -> list[str]:

@@ -15,7 +15,8 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Script
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.media_upload import LARGEST, MediaUpload
+from dingrelay_tasks.media_files import LARGEST
+from dingrelay_tasks.media_upload import MediaUpload
 from dingrelay_workers.gateway.drop_in import answers
 from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal
 from dingrelay_workers.gateway.drop_in.incoming import UPLOAD, Incoming

@@ -25,7 +25,8 @@ from dingrelay_tasks.api_call import ROBOT, ROBOT_SESSION
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.robot_content import Mentions
 from dingrelay_tasks.robot_message import RobotMessage
-from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, ROBOTS, RobotPost, robot_digest
+from dingrelay_tasks.robot_names import ROBOTS, robot_digest
+from dingrelay_tasks.robot_post import FORGOTTEN, LARGEST, RobotPost
 from dingrelay_workers.gateway.drop_in import answers
 from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal, RefusalTexts
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
