@@ -40,7 +40,7 @@ CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
 .PHONY: help setup demo test test-failed test-fast releases schema-test coverage simulate simulate-mutations chaos chaos-mutations soak check wheel clean \
 	image sbom \
-	bench cells bench-docs up lock translations dashboards alerts
+	bench bench-docs up lock translations dashboards alerts
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -175,9 +175,6 @@ sbom: ## write what the image has in it into dist/sbom.cdx.json, as CycloneDX
 
 bench: setup $(ARQ) ## measure all figures beside peers, 20 minutes (ARGS="--only A" measures one)
 	@$(BIN)/python ops/bench/run.py $(ARGS)
-
-cells: setup ## lose one of a hundred cells with ten thousand apps, a minute
-	@$(BIN)/python ops/bench/many_cells.py $(ARGS)
 
 # An environment of what others need, which finds behind it what ours has: the lock names only the rest.
 BESIDE_OURS = @$(BIN)/python -m venv --clear --without-pip $(@D) && \

@@ -15,7 +15,7 @@ TERMS = {
         " none normal off once optional professional queued required running sent sliding standard true unknown urgent zh"
         " file image markdown text video voice False Infinity MessageSend NaN True amqps http https"
         # Fields and sections
-        " actionerKey agent app apps avatar base calls cells code codes conversation data edition email group groups"
+        " actionerKey agent app apps avatar base calls code codes conversation data edition email group groups"
         " host instance mobile month msg name otel overlap parse recipients remark robots rules scope singleTitle"
         " notice since singleURL telephone title unionid user users"
         # Settings of Redis, commands of a system

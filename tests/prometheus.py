@@ -69,23 +69,17 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(
-    folder: Path, ports: Iterable[int], *, of_cell: Iterable[int]
-) -> Iterator[Prometheus]:
+def prometheus(folder: Path, ports: Iterable[int]) -> Iterator[Prometheus]:
     """One with the rules and the job of ops/prometheus.
 
     Args:
         folder: for its files.
         ports: of this machine at which it looks.
-        of_cell: further ones, with the label that the processes of a cell have.
     """
     command = program("prometheus")
     shipped = yaml.safe_load((OPS / "prometheus/prometheus.yml").read_text("utf-8"))
     (job,) = shipped["scrape_configs"]
-    targets = [
-        {"targets": [f"127.0.0.1:{port}" for port in ports]},
-        {"targets": [f"127.0.0.1:{port}" for port in of_cell], "labels": {"cell": "one"}},
-    ]
+    targets = [{"targets": [f"127.0.0.1:{port}" for port in ports]}]
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES)],

@@ -39,11 +39,7 @@ class CurrentApps:
         self._settings = settings
         self._apps: Mapping[str, App] = at_start(settings.apps)
         self.robots: Mapping[str, RobotSettings] = settings.robots
-        self._files = {
-            place: found
-            for place, found in secret_files().items()
-            if place[0] != "apps" or settings.serves(place[1])
-        }
+        self._files = secret_files()
         self._seen: dict[Place, str] = {}
         self._refused: dict[Place, str] | None = None
         self._unreadable: set[str] = set()

@@ -2,7 +2,6 @@
 
 * DingrelayError
   x ServiceUnavailable     Redis cannot be reached; nothing was accepted
-    + CellUnavailable      those of some cells; the apps of the others go on
   x InvalidArgument        an argument is of a wrong type or value; it is named
   x ObjectNotFound         nothing has this id: `JobNotFound`, `CampaignNotFound`, ...
   x Conflict               the present state does not allow what was asked: `CampaignConflict`, ...
@@ -19,10 +18,9 @@ A job that is not what its contract says raises `dingrelay_tasks.ContractError`,
 
 from typing import TYPE_CHECKING, ClassVar
 
-from dingrelay_tasks.sentence import Sentence, en, joined
+from dingrelay_tasks.sentence import Sentence, en
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
 
@@ -32,20 +30,6 @@ class DingrelayError(Exception):
 
 class ServiceUnavailable(DingrelayError):
     """Redis cannot be reached. The job was not accepted, unless the answer alone was lost."""
-
-
-class CellUnavailable(ServiceUnavailable):
-    """Some cells cannot be reached. The others go on, and so do their apps.
-
-    Attributes:
-        cells: cell → what is wrong with it.
-    """
-
-    def __init__(self, cells: "Mapping[str, str]") -> None:
-        super().__init__(
-            joined("; ", (en("cell {} is away: {}", name, why) for name, why in cells.items()))
-        )
-        self.cells = dict(cells)
 
 
 class InvalidArgument(DingrelayError, ValueError):

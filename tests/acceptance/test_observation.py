@@ -102,7 +102,7 @@ def system(fleet: Fleet, client: Client, sandbox: SandboxAdmin, tmp_path: Path) 
             )
         stack.callback(events.wait, 20)
         stack.callback(events.terminate)
-        found = stack.enter_context(prometheus(tmp_path, [gateway.metrics_port], of_cell=ports))
+        found = stack.enter_context(prometheus(tmp_path, [gateway.metrics_port, *ports]))
         for port in ports[:2]:
             fleet.spawn(queues=QUEUES, DINGRELAY_METRICS_PORT=str(port), wait=False)
         wait_until(
@@ -162,7 +162,7 @@ def play(system: System) -> None:
 def _send_unchecked(client: Client, job: MessageSend, *, app: str) -> str:
     """Enqueue a job of an app that no worker serves, as a client does that never saw a worker; its id."""
     draft = record.draft(job.model_copy(update={"app": app}))
-    client._cells.of(app).accept([draft])
+    client._connection.accept([draft])
     return draft.id
 
 

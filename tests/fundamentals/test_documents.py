@@ -170,7 +170,6 @@ TABLES = (
     "apps",
     "approvals",
     "campaigns",
-    "cells",
     "groups",
     "history",
     "oidc",

@@ -26,7 +26,6 @@ from gateways import Ask, GatewayClient, gateway_thread, stored_keys
 from one_worker import OneWorker, OpenWorker, one_worker
 from outages import OpenFleet, opened_fleets
 from tables import prepare
-from two_cells import TwoCells, two_cells
 
 __all__ = ["postgres_database", "postgres_server", "postgres_url"]
 
@@ -120,14 +119,6 @@ def client(settings: Settings) -> Iterator[Client]:
     """A producer's client."""
     with Client(settings) as client:
         yield client
-
-
-@pytest.fixture
-def cells(valkey_url: str, tmp_path: Path) -> Iterator[TwoCells]:
-    """Two cells on Valkeys of their own, with their tables."""
-    with two_cells(valkey_url, tmp_path) as cells:
-        cells.prepare()
-        yield cells
 
 
 @pytest.fixture

@@ -77,7 +77,9 @@ def test_failures_that_are_far_apart_are_no_outage() -> None:
 def test_a_try_without_a_report_does_not_keep_others_out_for_ever() -> None:
     now = [0.0]
     guarded = Breaker(lambda: now[0])
-    guarded.silent()
+    for _ in range(breaker.NEEDED):
+        now[0] += breaker.APART
+        guarded.failed()
     assert guarded.is_open
     now[0] += breaker.PAUSE
     guarded.check()

@@ -58,7 +58,7 @@ def test_a_new_secret_is_taken_once_two_looks_have_found_it(apps: CurrentApps) -
 
 def test_no_other_object_has_an_apps_secrets(apps: CurrentApps) -> None:
     settings = Settings.load(env="test")
-    for app in (settings.app("hr"), settings.apps["hr"], settings.of_cell("").apps["hr"]):
+    for app in (settings.app("hr"), settings.apps["hr"]):
         assert app.has_callback
         assert not {*App.model_fields} - {*AppSettings.model_fields} & {*dir(app)}
         assert "hr" not in f"{app!r}{app.model_dump()}"

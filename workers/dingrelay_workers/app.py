@@ -52,7 +52,6 @@ log = get_logger("dingrelay.worker")
 with preflight.refusing():
     settings = Settings.load()
     preflight.check(settings)
-    preflight.check_cell(settings)
 
 transport.install()
 app = Celery("dingrelay", set_as_current=False)

@@ -86,7 +86,6 @@ def worker(
     controls.check_pool(context.args)
     settings = Settings.load()
     preflight.check(settings)
-    preflight.check_cell(settings)
     if metrics_port is not None:
         os.environ["DINGRELAY_METRICS_PORT"] = str(metrics_port)
     run_celery(celery_options(chosen, concurrency, context.args))

@@ -24,7 +24,7 @@ log = get_logger("dingrelay.worker")
 
 
 def check(settings: Settings) -> None:
-    """Read the rules, the overrides of the error table, the proxy, the zone and the databases' URLs once, before anything starts.
+    """Read the rules, the overrides of the error table, the proxy, the zone and the database's URL once, before anything starts.
 
     Raises:
         SettingsError: names what cannot be read.
@@ -34,28 +34,16 @@ def check(settings: Settings) -> None:
         Classifier(settings.codes)
         proxy_for(settings.oapi_url)
         zone.named(settings.timezone or zone.DEFAULT_ZONE)
-        _check_databases(settings)
+        _check_database(settings)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 
 
-def _check_databases(settings: Settings) -> None:
-    cells = settings.cells.values()
-    for secret in (settings.database_url, *(cell.database_url for cell in cells)):
-        url = secret.get_secret_value()
-        if url.startswith("postgresql:"):
-            # Lanes that need no database need no driver.
-            with suppress(ModuleNotFoundError):
-                libpq.parameters(url)
-
-
-def check_cell(settings: Settings) -> None:
-    """Whether a worker knows whose apps it serves.
-
-    Raises:
-        SettingsError: it does not.
-    """
-    settings.cell_of(None)
+def _check_database(settings: Settings) -> None:
+    if settings.database.startswith("postgresql:"):
+        # Lanes that need no database need no driver.
+        with suppress(ModuleNotFoundError):
+            libpq.parameters(settings.database)
 
 
 def check_apps(settings: Settings) -> None:
@@ -75,7 +63,7 @@ def check_apps(settings: Settings) -> None:
                 "DINGTALK_AGENT_ID"
             )
         )
-    for name in sorted({*settings.apps, *settings.sync.apps, *settings.named_apps} - {ROBOTS}):
+    for name in sorted({*settings.apps, *settings.sync.apps} - {ROBOTS}):
         settings.app(name)
     refuse_empty_agent_ids()
 

@@ -85,7 +85,7 @@ class Fleet:
         await self.dingtalk.open()
         self.client = Client(self.settings)
         client: Any = self.client
-        connection = client._cells.of(None)
+        connection = client._connection
         connection._opened()
         connection._open = (
             connection._open[0],

@@ -71,11 +71,6 @@ def _choose_json(asked: bool) -> None:
         output.as_json.set(True)
 
 
-def _choose_cell(name: str) -> None:
-    if name:
-        os.environ["DINGRELAY_CELL"] = name
-
-
 @app.callback()
 def dingrelay(
     context: typer.Context,
@@ -91,14 +86,6 @@ def dingrelay(
             "--json", callback=_choose_json, expose_value=False, help="Print JSON for programs."
         ),
     ] = False,
-    cell: Annotated[
-        str,
-        typer.Option(
-            callback=_choose_cell,
-            expose_value=False,
-            help="The cell to work for, where the settings name cells.",
-        ),
-    ] = "",
 ) -> None:
     """Carry jobs to DingTalk: under its limits, without losing or doubling one.
 

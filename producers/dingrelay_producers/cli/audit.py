@@ -26,7 +26,7 @@ def note_in_audit(
     from dingrelay_producers.installed import service
 
     try:
-        audit = service("audit", client.settings.of_app(app))
+        audit = service("audit", client.settings)
         run(audit.note(action, kind, names, app=app or "", before=before, after=after))
     except NotInstalled:  # such an install has no database
         return

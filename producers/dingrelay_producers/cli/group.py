@@ -27,7 +27,7 @@ SERVICES = {"up", "demo", "sandbox", "worker", "gateway", "events", "flower"}
 """Commands that run until they are stopped: they print no JSON, and see to their traces themselves."""
 OWN_SYSTEM = {"up", "demo", "sandbox"}
 """Commands that start a system of their own rather than join the one that runs here."""
-SHARED = {"as_json": SERVICES, "cell": OWN_SYSTEM}
+SHARED = {"as_json": SERVICES}
 """Our own options that may stand behind a command as well, and the commands that have no use for them."""
 RENAMED = {
     "approve": "approval create",

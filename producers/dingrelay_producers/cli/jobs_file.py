@@ -17,7 +17,6 @@ from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.errors import (
-    CellUnavailable,
     IdempotencyConflict,
     InvalidArgument,
     ServiceUnavailable,
@@ -171,11 +170,8 @@ def _send(
                 max(jobs),
             ),
         ) from None
-    except ServiceUnavailable as error:
+    except ServiceUnavailable:
         progress.unsure = max(jobs)
-        if isinstance(error, CellUnavailable):
-            # Lines for other servers are accepted, but not all of these.
-            progress.accept(sent, progress.next)
         raise
     progress.accept(sent, wrong.number if wrong else batch[-1][0] + 1)
     if wrong:

@@ -129,7 +129,7 @@ def userid(
     from dingrelay_producers.installed import service
     from dingrelay_producers.settings import Settings
 
-    history = service("history", Settings.load().of_app(app))
+    history = service("history", Settings.load())
     found = run(history.search(text, app=app, limit=LOOK_ALIKES)).people
     same = {
         each.userid: each

@@ -54,11 +54,11 @@ def served_app() -> str:
     from dingrelay_producers.store.served_names import app_name
 
     app = app_of_jobs()
-    cell = ClientConnection(Settings.load().of_app(app))
+    connection = ClientConnection(Settings.load())
     try:
-        cell.check_served([("app", app_name(app))])
+        connection.check_served([("app", app_name(app))])
     finally:
-        cell.close()
+        connection.close()
     return app
 
 

@@ -45,7 +45,7 @@ class AsyncClient(InThreads[Client]):
     async def send(self, job: Contract) -> AsyncJobRef:
         """Enqueue a job; see `Client.send`."""
         ref = await asyncio.to_thread(self._blocking.send, job)
-        return self.job(ref.id, app=ref.app)
+        return self.job(ref.id)
 
     async def send_many(
         self, jobs: Iterable[Contract], *, on_sent: Callable[[AsyncJobRef], object] | None = None
@@ -61,7 +61,7 @@ class AsyncClient(InThreads[Client]):
         loop = asyncio.get_running_loop()
 
         async def on_loop(ref: JobRef) -> None:
-            on_sent(self.job(ref.id, app=ref.app))
+            on_sent(self.job(ref.id))
 
         def in_thread(ref: JobRef) -> None:
             asyncio.run_coroutine_threadsafe(on_loop(ref), loop).result()
@@ -71,19 +71,19 @@ class AsyncClient(InThreads[Client]):
     async def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> AsyncJobRef:
         """Enqueue one call of any API of DingTalk's; see `Client.call`."""
         ref = await asyncio.to_thread(self._blocking.call, method, path, **fields)
-        return self.job(ref.id, app=ref.app)
+        return self.job(ref.id)
 
-    def job(self, job_id: str, *, app: str | None = None) -> AsyncJobRef:
+    def job(self, job_id: str) -> AsyncJobRef:
         """The reference of a job by its id; see `Client.job`."""
-        return AsyncJobRef(self._blocking.job(job_id, app=app))
+        return AsyncJobRef(self._blocking.job(job_id))
 
     def campaign(self, **plan: Unpack[Plan]) -> AsyncCampaignPlan:
         """A campaign that is not stored yet; see `Client.campaign`."""
         return AsyncCampaignPlan(self._blocking.campaign(**plan))
 
-    def campaign_ref(self, campaign_id: str, *, app: str | None = None) -> AsyncCampaignRef:
+    def campaign_ref(self, campaign_id: str) -> AsyncCampaignRef:
         """The reference of a campaign by its id; see `Client.campaign_ref`."""
-        return AsyncCampaignRef(self._blocking.campaign_ref(campaign_id, app=app))
+        return AsyncCampaignRef(self._blocking.campaign_ref(campaign_id))
 
     def approval(self, instance: str, *, app: str = DEFAULT_APP) -> AsyncApprovalRef:
         """The reference of an approval by DingTalk's id of it; see `Client.approval`."""

@@ -1,14 +1,12 @@
 """The client of a business application."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from dingrelay_producers import running
-from dingrelay_producers.cells import Cells
 from dingrelay_producers.client import media, personal_data
 from dingrelay_producers.client.approvals import ApprovalRef, ApprovalStatus
 from dingrelay_producers.client.arguments import (
@@ -31,7 +29,7 @@ from dingrelay_producers.client.filters import (
     JobFilter,
     checked_filter,
 )
-from dingrelay_producers.client.groups import Group, grouped
+from dingrelay_producers.client.groups import grouped
 from dingrelay_producers.client.history_documents import JobDetails, PersonHistory
 from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.client.job_details import recall_of
@@ -41,7 +39,6 @@ from dingrelay_producers.client.media import LocalFile, Medium
 from dingrelay_producers.client.personal_data import Erasure, PersonRequest
 from dingrelay_producers.errors import (
     CannotResolve,
-    CellUnavailable,
     IdempotencyConflict,
     JobNotFound,
     UnreadableRecord,
@@ -50,9 +47,8 @@ from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.resolution import Resolution
-from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.served_names import app_name, names_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
@@ -69,12 +65,8 @@ class Client:
     Safe to share between threads, and to use after a fork: connections are opened on first use,
     in the process that uses them.
 
-    Where settings name cells, each call goes to the cell that has its `app`, and one without an app to the
-    cell that the settings choose; if they choose none, it raises `SettingsError`. A cell that is away
-    affects no call for the apps of another one.
-
     Args:
-        settings: where Redis and the broker are, or the cells. If not given, those of the environment; where they
+        settings: where Redis and the broker are. If not given, those of the environment; where they
             name no Redis, the sandbox that ``dingrelay up --sandbox`` runs in this folder.
 
     Raises:
@@ -83,35 +75,30 @@ class Client:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or running.settings()
-        self._cells = Cells(self.settings, self._connection)
-
-    def _connection(self, settings: Settings) -> ClientConnection:
-        return ClientConnection(settings)
+        self._connection = ClientConnection(self.settings)
 
     def send(self, job: Contract) -> JobRef:
         """Enqueue a job; it is accepted once this returns.
 
         Raises:
-            ContractError: the job is larger than 1 MB as JSON, no cell has its app, or no worker serves its app,
-                robot or group.
+            ContractError: the job is larger than 1 MB as JSON, or no worker serves its app, robot or group.
             IdempotencyConflict: the key was used with another payload.
-            ServiceUnavailable: Redis cannot be reached; `CellUnavailable` where it is a cell's.
+            ServiceUnavailable: Redis cannot be reached.
         """
         draft = self._draft(job)
-        if self._cells.of(draft.app).accept([draft])[0].conflict:
+        if self._connection.accept([draft])[0].conflict:
             raise IdempotencyConflict(draft.id)
-        return self.job(draft.id, app=draft.app)
+        return self.job(draft.id)
 
     def check(self, job: Contract) -> None:
-        """Check a job as `send` does before it enqueues it; of a cell that is away it says nothing.
+        """Check a job as `send` does before it enqueues it.
 
         Raises:
             ContractError: no worker serves its app, robot or group, or the target can't have such a message.
             ServiceUnavailable: as `send`.
         """
         self.settings.check_target(checked_job(job))
-        with suppress(CellUnavailable):
-            self._cells.of(job.app).check_served(names_of(job))
+        self._connection.check_served(names_of(job))
 
     def send_many(
         self, jobs: Iterable[Contract], *, on_sent: Callable[[JobRef], object] | None = None
@@ -133,58 +120,24 @@ class Client:
             ContractError: as `send`; whole batches before it are accepted.
             IdempotencyConflict: as `send`; the jobs before it are accepted.
             ServiceUnavailable: as `send`; whole batches before it are accepted.
-            CellUnavailable: cells are away. All jobs of the other cells are accepted, and `on_sent` was
-                called for no others.
         """
         accepted = 0
-        away: dict[str, str] = {}
         for batch in batched(checked_jobs(jobs), BATCH):
             groups = list(grouped(batch))
             drafts = {group: self._draft(group.job) for group in dict.fromkeys(groups)}
-            answers = self._enqueue(drafts, away)
+            answers = dict(zip(drafts, self._connection.accept(list(drafts.values())), strict=True))
             conflict: str | None = None
             for group in groups:
-                draft, answer = drafts[group], answers.get(group)
-                if answer is None:
-                    continue
-                if answer.conflict:
+                draft = drafts[group]
+                if answers[group].conflict:
                     conflict = conflict or draft.id
                     continue
                 accepted += 1
                 if on_sent and not conflict:
-                    on_sent(self.job(draft.id, app=draft.app))
+                    on_sent(self.job(draft.id))
             if conflict:
                 raise IdempotencyConflict(conflict)
-        if away:
-            raise CellUnavailable(away)
         return accepted
-
-    def _enqueue(
-        self, drafts: Mapping[Group, Draft], away: dict[str, str]
-    ) -> dict[Group, Enqueued]:
-        """Enqueue the job of each group in its cell; cells that are away are added to `away`."""
-        answers: dict[Group, Enqueued] = {}
-        accepted: list[tuple[ClientConnection, list[Enqueued]]] = []
-        by_cell: dict[str, list[Group]] = {}
-        for group, draft in drafts.items():
-            by_cell.setdefault(self.settings.cell_of(draft.app), []).append(group)
-        with sending(drafts.values()):
-            asked = [
-                (self._cells.named(name), groups, [drafts[group] for group in groups])
-                for name, groups in by_cell.items()
-            ]
-            # All are checked before the first one is accepted.
-            written = [cell.written(own) for cell, _, own in asked]
-            for (cell, groups, own), jobs in zip(asked, written, strict=True):
-                try:
-                    accepted.append((cell, cell.enqueue(own, jobs)))
-                except CellUnavailable as error:
-                    away |= error.cells
-                else:
-                    answers |= zip(groups, accepted[-1][1], strict=True)
-        for cell, found in accepted:
-            cell.wake(found)
-        return answers
 
     def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> JobRef:
         """Enqueue one call of any API of DingTalk's; see `ApiCall`.
@@ -243,7 +196,7 @@ class Client:
     def _upload(
         self, local: LocalFile, job: MediaUpload, form: bytes, *, timeout: float, again: bool
     ) -> Medium:
-        ask = self._cells.of(job.app).redis_call
+        ask = self._connection.redis_call
         entry = keys.media(job.app, local.digest)
         if not again:
             known = ask(lambda redis: redis.get(entry))
@@ -257,14 +210,9 @@ class Client:
         ask(lambda redis: redis.set(entry, media_id, px=keys.MEDIA_TTL_MS))
         return Medium(media_id, local.type, known=False)
 
-    def job(self, job_id: str, *, app: str | None = None) -> JobRef:
-        """The reference of a job by its id; it need not exist.
-
-        Args:
-            job_id: the job's.
-            app: the job's; needed where there are cells.
-        """
-        return JobRef(self, job_id, app)
+    def job(self, job_id: str) -> JobRef:
+        """The reference of a job by its id; it need not exist."""
+        return JobRef(self, job_id)
 
     def campaign(self, **plan: Unpack[Plan]) -> CampaignPlan:
         """A campaign that is not stored yet: `preview` it, `create` it.
@@ -279,27 +227,26 @@ class Client:
         """
         checked = checked_plan(plan)
         app = checked.get("app", DEFAULT_APP)
-        self._cells.of(app).check_served([("app", app_name(app))])
-        campaigns = service("campaigns", self.settings.of_app(app))
+        self._connection.check_served([("app", app_name(app))])
+        campaigns = service("campaigns", self.settings)
         return CampaignPlan(campaigns, checked, self.send_many)
 
-    def campaign_ref(self, campaign_id: str, *, app: str | None = None) -> CampaignRef:
+    def campaign_ref(self, campaign_id: str) -> CampaignRef:
         """The reference of a campaign by its id; it need not exist.
 
         Args:
             campaign_id: the campaign's.
-            app: the campaign's.
 
         Raises:
             NotInstalled: as `campaign`.
         """
         checked_id(campaign_id, "campaign_id", en("a campaign"))
-        campaigns = service("campaigns", self.settings.of_app(app))
+        campaigns = service("campaigns", self.settings)
         return CampaignRef(campaigns, campaign_id, self.send_many)
 
     def approval(self, instance: str, *, app: str = DEFAULT_APP) -> ApprovalRef:
         """The reference of an approval by DingTalk's id of it; it need not exist."""
-        return ApprovalRef(self, instance, app, self.settings.of_app(app))
+        return ApprovalRef(self, instance, app, self.settings)
 
     def approvals(
         self, *, limit: int = 50, **chosen: Unpack[ApprovalFields]
@@ -316,52 +263,49 @@ class Client:
             ServiceUnavailable: the database can't be used.
         """
         asked, most = checked_filter(ApprovalFilter, chosen), checked_limit(limit)
-        approvals = service("approvals", self.settings.of_app(asked.app))
+        approvals = service("approvals", self.settings)
         found: Sequence[ApprovalStatus] = run(approvals.list(asked, limit=most))
         return found
 
-    def status(self, job_id: str, *, app: str | None = None) -> JobStatus:
+    def status(self, job_id: str) -> JobStatus:
         """The status in the record.
 
         Args:
             job_id: the job's.
-            app: as `job`.
 
         Raises:
             JobNotFound: there is no such record.
             UnreadableRecord: a field of it is not what this release writes.
         """
-        return self._cells.of(app).status(checked_id(job_id))
+        return self._connection.status(checked_id(job_id))
 
-    def details(self, job_id: str, *, app: str | None = None) -> JobDetails:
+    def details(self, job_id: str) -> JobDetails:
         """A job with its key and what became of it for each person, from its record or the history.
 
         Args:
             job_id: the job's.
-            app: as `job`.
 
         Raises:
             JobNotFound: neither has it.
             ServiceUnavailable: Redis or the database can't be used.
             UnreadableRecord: a field of its record is not what this release writes.
         """
-        return self._cells.of(app).details(checked_id(job_id))
+        return self._connection.details(checked_id(job_id))
 
-    def recall(self, job_id: str, *, app: str | None = None) -> JobRef:
+    def recall(self, job_id: str) -> JobRef:
         """Take back a message of the last 24 hours, by a job that is the same on repeated calls.
 
         A call that carried other messages like it, to other people, is left as it is.
 
         Args:
             job_id: the message's.
-            app: as `job`.
 
         Raises:
             ContractError: the job has made no call that could be taken back.
             JobNotFound: as `details`.
             ServiceUnavailable: as `details`.
         """
-        return self.send(recall_of(self.details(job_id, app=app)))
+        return self.send(recall_of(self.details(job_id)))
 
     def whole_id(self, beginning: str) -> str:
         """The id of the one job that begins so; what was given, if there is none.
@@ -373,14 +317,13 @@ class Client:
             InvalidArgument: several jobs' ids begin so; some are named.
             ServiceUnavailable: Redis can't be used.
         """
-        return self._cells.of(None).whole_id(checked_id(beginning))
+        return self._connection.whole_id(checked_id(beginning))
 
-    def cancel(self, job_id: str, *, app: str | None = None) -> bool:
+    def cancel(self, job_id: str) -> bool:
         """Cancel a job that does not run.
 
         Args:
             job_id: the job's.
-            app: as `job`.
 
         Returns:
             Whether it is cancelled now. A job that runs is carried out, but not tried again; one
@@ -394,9 +337,9 @@ class Client:
             record_ttl_ms=int(self.settings.record_ttl * 1000),
             dead_ttl_ms=int(self.settings.dead_ttl * 1000),
         )
-        return self._cells.of(app).state_after(job_id, call) == State.CANCELLED
+        return self._connection.state_after(job_id, call) == State.CANCELLED
 
-    def requeue(self, job_id: str, *, app: str | None = None) -> bool:
+    def requeue(self, job_id: str) -> bool:
         """Give a dead, unknown, cancelled or expired job another life; whether it was one.
 
         It remembers what it has done. A `send_at` that is ahead is kept, and so is an `expires_at`;
@@ -405,18 +348,17 @@ class Client:
 
         Args:
             job_id: the job's.
-            app: as `job`.
 
         Raises:
             JobNotFound: there is no such record.
         """
         call = record.requeue(checked_id(job_id))
-        before = self._cells.of(app).state_after(job_id, call)
+        before = self._connection.state_after(job_id, call)
         return before in {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}
 
-    def discard(self, job_id: str, *, app: str | None = None) -> bool:
-        """Forget a dead or unknown job for good; whether it was there. `app` is as for `job`."""
-        return bool(self._cells.of(app).run(record.discard(checked_id(job_id))))
+    def discard(self, job_id: str) -> bool:
+        """Forget a dead or unknown job for good; whether it was there."""
+        return bool(self._connection.run(record.discard(checked_id(job_id))))
 
     def resolve(
         self,
@@ -426,7 +368,6 @@ class Client:
         not_created: bool = False,
         sent: bool | None = None,
         by: str = "",
-        app: str | None = None,
     ) -> bool:
         """Say what became of an unknown job; whether it was unknown.
 
@@ -437,7 +378,6 @@ class Client:
             sent: whether the message was sent, or the call carried out. If so the job is done, if
                 not it is requeued.
             by: the person who resolves it; it is kept in the record.
-            app: as `job`.
 
         Raises:
             JobNotFound: there is no such record.
@@ -449,12 +389,11 @@ class Client:
             checked_flag(sent, "sent")
         if instance is not None:
             checked_id(instance, "instance", en("an approval instance"))
-        job = self.status(job_id, app=app)
-        cell = self._cells.of(app)
+        job = self.status(job_id)
         resolution = Resolution.of(
             job_id, job.kind, instance=instance, not_created=not_created, sent=sent
         )
-        answer = cell.run(resolution.call(self.settings, by=by))
+        answer = self._connection.run(resolution.call(self.settings, by=by))
         if answer is None:
             raise JobNotFound(job_id)
         state, *holder = (text.decode() for text in answer)
@@ -466,10 +405,10 @@ class Client:
             return False
         if not resolution.happened:
             # Should this never come, the job is still unknown, with nothing open.
-            self.requeue(job_id, app=app)
+            self.requeue(job_id)
         if follower := resolution.follower(job, self.settings):
             # Should this never come, the next event of the approval has it followed.
-            cell.accept([follower])
+            self._connection.accept([follower])
         return True
 
     def recent(self, limit: int = 50) -> list[JobStatus]:
@@ -501,9 +440,10 @@ class Client:
             ServiceUnavailable: Redis or the database can't be used.
         """
         asked, most = checked_filter(JobFilter, chosen), checked_limit(limit)
-        cell = self._cells.of(asked.app)
-        reads = cell.history if history else None
-        listed = JobList(cell.redis_call, reads, on_unreadable=on_unreadable or _left_out)
+        reads = self._connection.history if history else None
+        listed = JobList(
+            self._connection.redis_call, reads, on_unreadable=on_unreadable or _left_out
+        )
         return run(listed.find(asked, most))
 
     def person(self, user: str, *, app: str | None = None, limit: int = 50) -> PersonHistory:
@@ -521,7 +461,7 @@ class Client:
         """
         asked = PersonRequest(user=user, app=app)
         most = checked_limit(limit)
-        history = service("history", self.settings.of_app(app))
+        history = service("history", self.settings)
         found: PersonHistory = run(history.person(asked.user, app=app, limit=most))
         return found
 
@@ -540,7 +480,7 @@ class Client:
             ServiceUnavailable: Redis or the database can't be used.
         """
         asked = PersonRequest(user=user, app=app)
-        kept = service("personal_data", self.settings.of_app(asked.app))
+        kept = service("personal_data", self.settings)
         found: dict[str, Any] = run(kept.export(asked.user, app=asked.app))
         return found
 
@@ -563,15 +503,14 @@ class Client:
             ServiceUnavailable: as `export_person`; a part may be erased. Ask once more.
         """
         asked = PersonRequest(user=user, app=app)
-        cell = self._cells.of(asked.app)
-        kept = service("personal_data", cell.settings)
+        kept = service("personal_data", self.settings)
         tombstone = personal_data.new_tombstone()
         erasure: Erasure = run(kept.erase(asked.user, app=asked.app, tombstone=tombstone))
         job = erasure.follow_up
         if job is None:
             return erasure
         draft = self._draft(job)
-        cell.accept([draft])
+        self._connection.accept([draft])
         return replace(erasure, job=draft.id)
 
     def dead(self, limit: int = 50) -> list[JobStatus]:
@@ -588,14 +527,12 @@ class Client:
             ServiceUnavailable: Redis can't be used.
         """
         asked = checked_filter(JobFilter, chosen)
-        use = self._cells.of(asked.app).redis_call
-        listed = JobList(use, index=keys.DEAD, on_unreadable=_left_out)
+        listed = JobList(self._connection.redis_call, index=keys.DEAD, on_unreadable=_left_out)
         return run(listed.codes(asked))
 
     def close(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""
-        for cell in self._cells.made:
-            cell.close()
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -614,8 +551,8 @@ class Client:
         Raises:
             UnreadableRecord: one is of another release.
         """
-        use, unreadable = self._cells.of(None).redis_call, list[UnreadableRecord]()
-        listed = JobList(use, index=index, on_unreadable=unreadable.append)
+        unreadable = list[UnreadableRecord]()
+        listed = JobList(self._connection.redis_call, index=index, on_unreadable=unreadable.append)
         found, _ = run(listed.page(JobFilter(), checked_limit(limit), None))
         if unreadable:
             raise unreadable[0]

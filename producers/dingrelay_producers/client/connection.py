@@ -1,4 +1,4 @@
-"""The Redis and the broker of one cell, as a client uses them; the only ones where there are no cells."""
+"""The Redis and the broker, as a client uses them."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -6,16 +6,13 @@ from contextlib import suppress
 from typing import Any
 
 from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
 
 from dingrelay_producers.client import job_details
 from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.errors import (
-    CellUnavailable,
     JobNotFound,
     NotInstalled,
     ServiceUnavailable,
@@ -24,7 +21,6 @@ from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
-from dingrelay_producers.store.breaker import Breaker
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.scripts import Call
@@ -37,53 +33,33 @@ from dingrelay_tasks.sentence import en
 
 TIMEOUT = 5
 """Seconds for a connection or an answer."""
-CELL_TIMEOUT = 1.5
-"""The same where there are other cells, whose jobs may wait for the same thread. The first calls to a cell
-that has just gone away wait for so long; later ones fail at once (`Breaker`)."""
 
 
 class ClientConnection:
     """Opened on first use, in the process that uses it. Safe to share between threads.
 
-    Every method that calls Redis raises `ServiceUnavailable` if it cannot be reached; of a cell,
-    `CellUnavailable`.
+    Every method that calls Redis raises `ServiceUnavailable` if it cannot be reached.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._pid = 0
         self._open: tuple[Redis, Publisher] | None = None
-        self._breaker = Breaker() if settings.cell else None
         self._served = ServedNames()
 
     def redis_call(self, use: Callable[[Redis], Any]) -> Any:
         """Redis's answer."""
-        if self._breaker is not None:
-            try:
-                self._breaker.check()
-            except RedisConnectionError as error:
-                where = self.settings.redis_address.where
-                raise self._away(en("Redis at {} cannot be reached ({})", where, error)) from None
         try:
-            answer = use(self._opened()[0])
+            return use(self._opened()[0])
         except (RedisConnectionError, RedisTimeoutError) as error:
-            if self._breaker is not None and isinstance(error, RedisTimeoutError):
-                self._breaker.silent()
-            elif self._breaker is not None:
-                self._breaker.failed()
             where, unshown = self.settings.redis_address.where, self.settings.redis_address.unshown
-            raise self._away(
+            raise _away(
                 en("Redis at {} cannot be reached ({})", where, cause(error, unshown=unshown))
             ) from None
         except RedisError as error:
-            if self._breaker is not None:
-                self._breaker.answered()
             # Redis's answer, such as "DB index is out of range", holds no part of the URL.
             words = f" ({error})"[:100] if isinstance(error, ResponseError) else ""
-            raise self._away(f"{type(error).__name__}{words}") from error
-        if self._breaker is not None:
-            self._breaker.answered()
-        return answer
+            raise _away(f"{type(error).__name__}{words}") from error
 
     def run(self, call: Call) -> Any:
         """The script's answer."""
@@ -181,24 +157,16 @@ class ClientConnection:
     def _opened(self) -> tuple[Redis, Publisher]:
         # A socket that two processes write to carries both their bytes: never share over a fork.
         if self._open is None or self._pid != os.getpid():
-            of_cell: dict[str, Any] = {}
-            if self._breaker is not None:
-                # A connection that broke unused is replaced; silence is waited for once.
-                again = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-                of_cell = {"retry": again}
-            timeout = CELL_TIMEOUT if of_cell else TIMEOUT
             redis = open_sync(
                 self.settings.redis_address,
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
+                socket_timeout=TIMEOUT,
+                socket_connect_timeout=TIMEOUT,
                 health_check_interval=10,
-                **of_cell,
             )
             self._open = redis, Publisher(self.settings)
             self._pid = os.getpid()
         return self._open
 
-    def _away(self, problem: str) -> ServiceUnavailable:
-        if self.settings.cell:
-            return CellUnavailable({self.settings.cell: problem})
-        return ServiceUnavailable(en("{}: {}", "DINGRELAY_REDIS_URL", problem))
+
+def _away(problem: str) -> ServiceUnavailable:
+    return ServiceUnavailable(en("{}: {}", "DINGRELAY_REDIS_URL", problem))

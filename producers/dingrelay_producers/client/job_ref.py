@@ -21,16 +21,15 @@ POLL_SECONDS = (0.02, 0.5)
 class JobRef:
     """One job, by its id."""
 
-    __slots__ = ("_client", "app", "id")
+    __slots__ = ("_client", "id")
 
-    def __init__(self, client: "Client", job_id: str, app: str | None = None) -> None:
+    def __init__(self, client: "Client", job_id: str) -> None:
         self._client = client
         self.id = checked_id(job_id)
-        self.app = app
 
     def status(self) -> JobStatus:
         """The status in the record; see `Client.status`."""
-        return self._client.status(self.id, app=self.app)
+        return self._client.status(self.id)
 
     def wait(self, timeout: float = 60) -> JobStatus:
         """The status once the job has ended, however it ended.
@@ -50,7 +49,7 @@ class JobRef:
 
     def cancel(self) -> bool:
         """Cancel the job if it does not run; see `Client.cancel`."""
-        return self._client.cancel(self.id, app=self.app)
+        return self._client.cancel(self.id)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JobRef) and other.id == self.id

@@ -57,7 +57,7 @@ async def read_clock(settings: Settings) -> None:
     """
     if clock.CLOCK.is_read:
         return
-    redis = open_redis(settings.home)
+    redis = open_redis(settings)
     with suppress(ServiceUnavailable):
         async with asking():
             await clock.CLOCK.read(redis)

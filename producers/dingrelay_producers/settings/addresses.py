@@ -9,7 +9,6 @@ from dingrelay_producers.settings.apps import SettingsError
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
-    from dingrelay_producers.settings.cells import CellSettings
     from dingrelay_producers.settings.settings import Settings
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -105,17 +104,13 @@ def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
             raise ValueError(en("{}: the port is no number from 1 to {}", variable, HIGHEST_PORT))
 
 
-def check_servers(given: "Settings | CellSettings", variable: str) -> None:
-    """The three URLs of servers, where they are given; `variable` is how one is called."""
-    capitals = variable.startswith("DINGRELAY")
+def check_servers(settings: "Settings") -> None:
+    """The three URLs of servers, where they are given."""
     for name, others in (("redis_url", ()), ("broker_url", AMQP_SCHEMES)):
-        if url := getattr(given, name).get_secret_value():
-            _check_server(variable.format(name.upper() if capitals else name), url, others)
-    database = given.database_url.get_secret_value()
-    # It may be left to us.
-    if not database.startswith(("sqlite:", "postgresql:")) and (database or capitals):
-        called = "DATABASE_URL" if capitals else "database_url"
-        raise ValueError(en("{}: must begin with sqlite: or postgresql:", variable.format(called)))
+        if url := getattr(settings, name).get_secret_value():
+            _check_server(f"DINGRELAY_{name.upper()}", url, others)
+    if not settings.database_url.get_secret_value().startswith(("sqlite:", "postgresql:")):
+        raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
 
 
 def check_tls_files(ca: str, cert: str, key: str) -> None:

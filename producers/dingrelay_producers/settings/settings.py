@@ -1,4 +1,4 @@
-"""The settings: every one with its default, and what they say of cells and servers."""
+"""The settings: every one with its default, and what they say of servers."""
 
 import ipaddress
 from functools import cached_property
@@ -28,14 +28,6 @@ from dingrelay_producers.settings.apps import (
     check_apps,
     complete_app,
 )
-from dingrelay_producers.settings.cells import (
-    HOME,
-    NAMED,
-    CellSettings,
-    check_cells,
-    database,
-    owners,
-)
 from dingrelay_producers.settings.robots import (
     GroupSettings,
     RobotSettings,
@@ -58,8 +50,8 @@ from dingrelay_producers.settings.sources import (
     SecretFilesSource,
     TomlSource,
 )
-from dingrelay_tasks.contract import Contract, ContractError, SenderName, sentence
-from dingrelay_tasks.media_upload import LARGEST
+from dingrelay_tasks.contract import Contract, SenderName, sentence
+from dingrelay_tasks.media_files import LARGEST
 from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.sentence import en, not_json
 
@@ -119,11 +111,6 @@ class Settings(BaseSettings):
 
     apps: dict[str, AppSettings] = Field(default_factory=dict)
     """DingTalk applications by name; `default` also comes from DINGTALK_APP_KEY and its kin."""
-    cells: dict[str, CellSettings] = Field(default_factory=dict)
-    """Cells by name, for more apps than one Redis carries: which app is in which. Without any, all apps
-    are served by the servers that the settings above name."""
-    cell: str = ""
-    """The one cell that this process works for, as each worker must; empty: whichever has the app."""
     rules: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Overrides of the limits: api or ``*`` → unit → ``limit/window``; an empty string lifts one."""
     robots: dict[str, RobotSettings] = Field(default_factory=dict)
@@ -215,7 +202,7 @@ class Settings(BaseSettings):
             SettingsError: names the variable that is missing or wrong.
         """
         try:
-            found = cls(**overrides)
+            return cls(**overrides)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             message = sentence(first)
@@ -227,7 +214,6 @@ class Settings(BaseSettings):
             cause = error.__cause__
             problem = not_json(cause if isinstance(cause, ValueError) else error)
             raise SettingsError(en("{}: {}", _variable((name,)), problem)) from None
-        return found._with_apps_of(found.cell) if found.cell else found
 
     @classmethod
     def settings_customise_sources(
@@ -252,7 +238,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fits_its_environment(self) -> Self:
         own_redis = self.redis_url.get_secret_value()
-        if self.env == "production" and not own_redis and not self.cells:
+        if self.env == "production" and not own_redis:
             raise ValueError(
                 "DINGRELAY_REDIS_URL: required in production"
                 if "env" in self.model_fields_set
@@ -260,13 +246,7 @@ class Settings(BaseSettings):
                 " this in the folder of `dingrelay up --sandbox`"
             )
         check_tls_files(self.tls_ca, self.tls_cert, self.tls_key)
-        check_servers(self, "DINGRELAY_{}")
-        for name, cell in self.cells.items():
-            check_servers(cell, f"cells.{name}.{{}}")
-        check_cells(self.cells)
-        self._check_organisations()
-        if self.cell and self.cell not in self.cells:
-            raise ValueError(en("{}: {}", "DINGRELAY_CELL", self.which_cell))
+        check_servers(self)
         for variable, url in (
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),
@@ -297,133 +277,10 @@ class Settings(BaseSettings):
         if self.call_timeout >= self.job_timeout:
             raise ValueError("DINGRELAY_CALL_TIMEOUT: must be shorter than DINGRELAY_JOB_TIMEOUT")
 
-    def _check_organisations(self) -> None:
-        """An organisation's month is counted in one Redis."""
-        if self.quota.monthly_calls is None:
-            return
-        where: dict[str, str] = {}
-        for name, app in self.apps.items():
-            cell = self.owner_of(name)
-            other = where.setdefault(app.organisation, cell)
-            if other != cell:
-                raise ValueError(
-                    en(
-                        "apps.{}.organisation: {} has apps in cells.{} and cells.{}; with "
-                        "[quota] they must be in one cell",
-                        name,
-                        app.organisation,
-                        other,
-                        cell,
-                    )
-                )
-
-    @property
-    def across_cells(self) -> bool:
-        """Whether there are cells, and this process works for whichever has the app."""
-        return bool(self.cells) and not self.cell
-
-    def of_cell(self, name: str) -> "Settings":
-        """The settings of one cell: its servers, and only its apps. Where there are no cells, these."""
-        return self if name == self.cell else self._with_apps_of(name)
-
-    def _with_apps_of(self, name: str) -> "Settings":
-        apps = {app: found for app, found in self.apps.items() if self.owner_of(app) == name}
-        synced = tuple(app for app in self.sync.apps if self.owner_of(app) == name)
-        sync = self.sync.model_copy(update={"apps": synced})
-        if self.sync.apps and not synced:  # none of them, where an empty tuple means all
-            sync = sync.model_copy(update={"every": ""})
-        return self._with(cell=name, apps=apps, sync=sync)
-
-    def cell_of(self, app: str | None) -> str:
-        """The cell that has an app, or the chosen one if None; empty where there are no cells.
-
-        Raises:
-            ContractError: none has it, or one that this process does not work for.
-            SettingsError: there are cells, no app is given, and none is chosen.
-        """
-        if not self.cells:
-            return self.cell
-        if app is None:
-            if not self.cell:
-                raise SettingsError(en("{}: {}", "DINGRELAY_CELL", self.which_cell))
-            return self.cell
-        owner = self.owner_of(app)
-        if not owner:
-            raise ContractError("app", en("{} is in no cell", app))
-        if self.cell and owner != self.cell:
-            raise ContractError(
-                "app", en("{} is in the cell {}, and this is {}", app, owner, self.cell)
-            )
-        return owner
-
-    def serves(self, app: str) -> bool:
-        """Whether this process may work for an app: it has chosen no cell, or the app's."""
-        return not (self.cells and self.cell) or self.owner_of(app) == self.cell
-
-    def of_app(self, app: str | None) -> "Settings":
-        """The settings of the cell that has an app; see `cell_of`."""
-        return self.of_cell(self.cell_of(app))
-
-    @property
-    def home(self) -> "Settings":
-        """The settings of what all cells share, the API keys of gateways; of the chosen cell if one is.
-
-        It is where ``DINGRELAY_REDIS_URL`` and ``DINGRELAY_DATABASE_URL`` point, or the default cell.
-
-        Raises:
-            SettingsError: there is neither.
-        """
-        if not self.cells or self.cell:
-            return self
-        if self.redis_url.get_secret_value():
-            return self._with(cells={}, cell=HOME)
-        if self._owners[1]:
-            return self.of_cell(self._owners[1])
-        raise SettingsError(
-            "DINGRELAY_REDIS_URL: required beside cells of which none is the default: API keys are there"
-        )
-
-    @property
-    def named_apps(self) -> tuple[str, ...]:
-        """The apps that the chosen cell names."""
-        return self.cells[self.cell].apps if self.cells and self.cell else ()
-
-    def owner_of(self, app: str) -> str:
-        """The cell that has an app, whichever this process works for; empty if none has."""
-        named, others = self._owners
-        return named.get(app, others)
-
-    @cached_property
-    def _owners(self) -> tuple[dict[str, str], str]:
-        return owners(self.cells)
-
-    @property
-    def which_cell(self) -> str:
-        """Error text of a request that must name a cell."""
-        known = list(self.cells)
-        some = ", ".join(known[:NAMED]) + (" …" if len(known) > NAMED else "")
-        return en("name one of the cells: {}", some) if known else en("there are no cells")
-
-    def _with(self, **changed: Any) -> "Settings":
-        made = self.model_copy(update=changed)
-        for name, attribute in vars(Settings).items():
-            if isinstance(attribute, cached_property):
-                vars(made).pop(name, None)
-        return made
-
-    @property
-    def _servers(self) -> "Settings | CellSettings":
-        """The settings that name the servers of this process.
-
-        Raises:
-            SettingsError: there are cells, and none is chosen.
-        """
-        return self.cells[self.cell_of(None)] if self.cells else self
-
     @cached_property
     def redis(self) -> str:
         """The URL of the Redis that holds records and limits."""
-        return self._servers.redis_url.get_secret_value() or EMBEDDED_REDIS
+        return self.redis_url.get_secret_value() or EMBEDDED_REDIS
 
     @cached_property
     def redis_address(self) -> RedisAddress:
@@ -433,7 +290,7 @@ class Settings(BaseSettings):
     @cached_property
     def broker(self) -> str:
         """The URL of Celery's broker."""
-        return self._servers.broker_url.get_secret_value() or self.redis
+        return self.broker_url.get_secret_value() or self.redis
 
     @cached_property
     def broker_address(self) -> RedisAddress | None:
@@ -451,8 +308,7 @@ class Settings(BaseSettings):
     @cached_property
     def database(self) -> str:
         """The URL of the SQL directory."""
-        named = self._servers.database_url.get_secret_value()
-        return named or database(self.cell)
+        return self.database_url.get_secret_value()
 
     @property
     def login_url(self) -> str:

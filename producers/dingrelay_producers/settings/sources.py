@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import tomllib
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
 from dingrelay_producers.settings.apps import SettingsError, read_secret
-from dingrelay_producers.settings.cells import read_urls
 from dingrelay_producers.settings.robots import dingtalk_variables, refuse_secrets
 from dingrelay_tasks.sentence import en, of_library
 
@@ -118,6 +116,4 @@ class TomlSource(_Source):
         unknown = sorted(content.keys() - self.settings_cls.model_fields.keys())
         if unknown:
             raise SettingsError(en("{}: no such setting (in DINGRELAY_CONFIG)", unknown[0]))
-        if isinstance(cells := content.get("cells"), Mapping):
-            content["cells"] = read_urls(cells)
         return content

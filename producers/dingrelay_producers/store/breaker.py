@@ -72,11 +72,6 @@ class Breaker:
         if self._failures >= NEEDED:
             self._open()
 
-    def silent(self) -> None:
-        """It has said nothing for longer than any answer takes."""
-        self._failures = NEEDED
-        self._open()
-
     def _open(self) -> None:
         if self._trying:
             # Among concurrent failures only the probe's doubles the pause.

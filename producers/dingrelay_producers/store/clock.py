@@ -80,7 +80,7 @@ class RedisClock:
 
 
 CLOCK = RedisClock()
-"""The clock of this process. With cells it is the clock of what they share."""
+"""The clock of this process."""
 
 
 def now() -> datetime:

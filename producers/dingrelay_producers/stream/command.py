@@ -44,5 +44,4 @@ def listening_apps(settings: "Settings", chosen: "Sequence[str]") -> list[str]:
         )
     for app in apps:
         settings.app(app)
-        settings.cell_of(app)
     return sorted(set(apps))

@@ -15,7 +15,6 @@ from redis.asyncio import Redis
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import logs, metrics_server, readiness
-from dingrelay_producers.cells import Cells
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import check_writes, open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
@@ -279,18 +278,11 @@ async def _run(settings: Settings, apps: Sequence[str]) -> None:
     await listen(settings, apps, StreamMetrics(), stopping)
 
 
-def _opened(settings: Settings) -> tuple[Enqueuer, Redis]:
-    redis = open_redis(settings)
-    return Enqueuer(settings, redis), redis
-
-
-def _checks(
-    cells: Cells[tuple[Enqueuer, Redis]], listeners: Sequence[Listener]
-) -> dict[str, Check]:
-    """The servers that events need: Redis of each app's cell, and DingTalk's stream."""
+def _checks(redis: Redis, listeners: Sequence[Listener]) -> dict[str, Check]:
+    """The servers that events need: Redis, and DingTalk's stream."""
 
     async def check_redis() -> None:
-        await asyncio.gather(*(check_writes(redis) for _, redis in cells.made))
+        await check_writes(redis)
 
     async def check_stream() -> None:
         apps = [listener.app for listener in listeners if not listener.is_connected]
@@ -304,21 +296,19 @@ async def listen(
     settings: Settings, apps: Sequence[str], metrics: StreamMetrics, stopping: asyncio.Event
 ) -> None:
     """Keep all apps connected until it is time to stop."""
-    cells = Cells(settings, _opened)
-    enqueuers = {app: cells.of(app)[0] for app in apps}
+    redis = open_redis(settings)
+    enqueuer = Enqueuer(settings, redis)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
     async with aiohttp.ClientSession(
         timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
         current = CurrentApps(settings)
-        listeners = [
-            Listener(settings, current, app, session, enqueuers[app], metrics) for app in apps
-        ]
+        listeners = [Listener(settings, current, app, session, enqueuer, metrics) for app in apps]
         metrics_server.serve(
             settings.metrics_port,
             asyncio.get_running_loop(),
             metrics.registry,
-            partial(readiness.away, _checks(cells, listeners)),
+            partial(readiness.away, _checks(redis, listeners)),
         )
         notify_ready()
         log.info("events_ready", apps=list(apps))
@@ -331,9 +321,8 @@ async def listen(
         for task in (waiting, *running):
             task.cancel()
         outcomes = await asyncio.gather(*running, return_exceptions=True)
-    for enqueuer, redis in cells.made:
-        await enqueuer.aclose()
-        await redis.aclose()
+    await enqueuer.aclose()
+    await redis.aclose()
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome

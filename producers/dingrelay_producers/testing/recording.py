@@ -70,15 +70,13 @@ class RecordingClient(Client):
 
     def __init__(self, outcome: Callable[[Contract], Outcome] = _done, *, sender: str = "") -> None:
         super().__init__(Settings.load(env="test", redis_url=NOWHERE, sender=sender))
+        self._connection = _Recorder(self.settings, self._record)
         self.sent: list[Contract] = []
         self._outcome = outcome
         self._jobs: dict[str, JobStatus] = {}
         self._contracts: dict[str, Contract] = {}
         self._asked: dict[str, str] = {}
         self._uploaded: set[tuple[str, str]] = set()
-
-    def _connection(self, settings: Settings) -> ClientConnection:
-        return _Recorder(settings, self._record)
 
     def messages_to(self, user: str) -> list[MessageSend]:
         """The messages that name a userid, in order."""
@@ -96,14 +94,14 @@ class RecordingClient(Client):
             raise ValueError(f"job {job_id} is {status.state}")
         self._jobs[job_id] = _ended(status, outcome)
 
-    def status(self, job_id: str, *, app: str | None = None) -> JobStatus:
+    def status(self, job_id: str) -> JobStatus:
         """The job's state; see `Client.status`."""
         found = self._jobs.get(checked_id(job_id))
         if found is None:
             raise JobNotFound(job_id)
         return found
 
-    def details(self, job_id: str, *, app: str | None = None) -> JobDetails:
+    def details(self, job_id: str) -> JobDetails:
         """A job with its key, and of a message what became of it for each person; see `Client.details`."""
         status, job = self.status(job_id), self._contracts[job_id]
         people = dict.fromkeys(
@@ -136,25 +134,25 @@ class RecordingClient(Client):
         self._uploaded.add(entry)
         return Medium(f"@{local.digest[:20]}", local.type, known)
 
-    def job(self, job_id: str, *, app: str | None = None) -> JobRef:
+    def job(self, job_id: str) -> JobRef:
         """The reference of a job by its id; it need not exist."""
-        return RecordedJobRef(self, job_id, app)
+        return RecordedJobRef(self, job_id)
 
-    def cancel(self, job_id: str, *, app: str | None = None) -> bool:
+    def cancel(self, job_id: str) -> bool:
         """Cancel a job that waits; see `Client.cancel`."""
         status = self.status(job_id)
         if not status.state.ended:
             status = self._put(job_id, state=State.CANCELLED, settled_at=datetime.now(UTC))
         return status.state == State.CANCELLED
 
-    def requeue(self, job_id: str, *, app: str | None = None) -> bool:
+    def requeue(self, job_id: str) -> bool:
         """Give a dead or cancelled job another life, which waits for `end`; see `Client.requeue`."""
         again = self.status(job_id).state in {State.DEAD, State.CANCELLED}
         if again:
             self._put(job_id, state=State.QUEUED, settled_at=None, result=None, error=None)
         return again
 
-    def discard(self, job_id: str, *, app: str | None = None) -> bool:
+    def discard(self, job_id: str) -> bool:
         """Forget a dead job; see `Client.discard`."""
         found = self._jobs.get(checked_id(job_id))
         dead = found is not None and found.state == State.DEAD
@@ -268,9 +266,9 @@ class RecordingAsyncClient(AsyncClient):
         """The blocking one."""
         return self._blocking
 
-    def job(self, job_id: str, *, app: str | None = None) -> AsyncJobRef:
+    def job(self, job_id: str) -> AsyncJobRef:
         """The reference of a job by its id; it need not exist."""
-        return RecordedAsyncJobRef(self._blocking.job(job_id, app=app))
+        return RecordedAsyncJobRef(self._blocking.job(job_id))
 
     @property
     def sent(self) -> list[Contract]:

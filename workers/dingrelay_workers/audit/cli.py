@@ -46,7 +46,7 @@ async def _read(chosen: AuditFilter, limit: int) -> "list[AuditEntry]":
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.audit.service import AuditService
 
-    return [each async for each in AuditService(Settings.load().home).every(chosen, most=limit)]
+    return [each async for each in AuditService(Settings.load()).every(chosen, most=limit)]
 
 
 def _print(found: "Sequence[AuditEntry]") -> None:

@@ -67,7 +67,7 @@ def queue(
     """Show how many jobs wait, for how long, and when they will be through."""
     from dingrelay_producers.settings import Settings
 
-    settings = Settings.load().of_app(value_of("app"))
+    settings = Settings.load()
     if by is By.WORKER:
         found = asyncio.run(_read_workers(settings))
         print_result(found.model_dump(mode="json"), lambda: _print_workers(found))

@@ -114,23 +114,21 @@ def create(
         plan["recipients"] = given.open_input(files, file, "--file")
         plan["without"] = given.open_input(files, without_file, "--except-file")
         if dry_run:
-            found = asyncio.run(_campaigns(app).preview(plan, progress))
+            found = asyncio.run(_campaigns().preview(plan, progress))
             document, page = found.model_dump(mode="json"), partial(pages.cost_page, found)
         else:
-            created = asyncio.run(_campaigns(app).create(plan, progress=progress))
+            created = asyncio.run(_campaigns().create(plan, progress=progress))
             absent = created.preview.not_in_directory if created.preview else None
             document = {**created.model_dump(mode="json"), "not_in_directory": absent}
             page = partial(pages.print_created, created)
     print_result(document, page)
 
 
-def _campaigns(app: str | None = None) -> "CampaignService":
-    """The campaigns of an app, or of these settings."""
+def _campaigns() -> "CampaignService":
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.service import CampaignService
 
-    settings = Settings.load()
-    return CampaignService(settings if app is None else settings.of_app(app))
+    return CampaignService(Settings.load())
 
 
 @app.command("list")
@@ -138,7 +136,7 @@ def _campaigns(app: str | None = None) -> "CampaignService":
 @common.filtered_by(CampaignFilter)
 def list_(chosen: CampaignFilter, limit: common.Limit = 50) -> None:
     """List campaigns, latest first, from drafts to those that have ended."""
-    found = asyncio.run(_campaigns(chosen.app).list(chosen, limit=limit))
+    found = asyncio.run(_campaigns().list(chosen, limit=limit))
     print_result(
         [each.model_dump(mode="json") for each in found], lambda: pages.campaigns_table(found)
     )

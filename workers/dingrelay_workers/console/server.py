@@ -99,10 +99,10 @@ async def listening(
     Raises:
         SettingsError: as `run`.
     """
-    services = Services(settings.home)
-    database = Database(settings.home.database, busy_timeout_ms=BUSY_TIMEOUT_MS)
-    redis = open_redis(settings.home)
-    records = GatewayRecords(settings.home, redis)
+    services = Services(settings)
+    database = Database(settings.database, busy_timeout_ms=BUSY_TIMEOUT_MS)
+    redis = open_redis(settings)
+    records = GatewayRecords(settings, redis)
     services.begin()
     following = asyncio.create_task(clock.CLOCK.follow(redis))
     try:

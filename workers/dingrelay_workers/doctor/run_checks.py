@@ -36,7 +36,6 @@ async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
     results = check_spelling()
     try:
         settings = Settings.load()
-        preflight.check_cell(settings)
     except SettingsError as error:
         return [*results, CheckResult("settings", "failed", str(error), "set or correct it")]
     results.append(_check_settings(settings))
@@ -81,7 +80,7 @@ def check_spelling() -> list[CheckResult]:
     known |= {"DINGRELAY_CONFIG", "DINGTALK_ROBOT"}
     results: list[CheckResult] = []
     for name in sorted(os.environ.keys() | dotenv_values(".env").keys()):
-        # The name of an app, a cell or a file may follow.
+        # The name of an app or a file may follow.
         spelled = any(name == each or name.startswith(f"{each}_") for each in known)
         ours = name.startswith(("DINGRELAY_", "DINGTALK_")) and not spelled
         if ours and (near := get_close_matches(name, known, n=1, cutoff=NEARLY)):

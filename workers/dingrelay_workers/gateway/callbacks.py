@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -128,8 +127,6 @@ ROUTES = Routes(tag="operation")
 async def receive_event(call: HttpCall) -> web.StreamResponse:
     """Take an event that DingTalk pushes."""
     app = call.path("app")
-    with suppress(ContractError):  # the receiver refuses an unknown app
-        call.context = call.context.of(app)
     context, metrics = call.context, call.context.metrics
     try:
         push = await _push(call, app)
@@ -165,8 +162,6 @@ async def receive_event(call: HttpCall) -> web.StreamResponse:
 async def receive_robot_message(call: HttpCall) -> web.StreamResponse:
     """Take a message to a robot that DingTalk pushes."""
     app = call.path("app")
-    with suppress(ContractError):
-        call.context = call.context.of(app)
     current = call.context.service(CurrentApps).all.get(app)
     robots = call.context.settings.robots.values()
     if current is None or not any(robot.app == app for robot in robots):

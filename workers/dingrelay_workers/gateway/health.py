@@ -31,16 +31,16 @@ class ServerWatch:
     """Looks at servers until it is cancelled.
 
     Args:
-        away: where it is kept, by the labels of each server.
-        checks: labels → asks the server; raises `ServiceUnavailable` if it is away.
+        away: where it is kept, by the server.
+        checks: server → asks it; raises `ServiceUnavailable` if it is away.
     """
 
-    def __init__(self, away: Gauge, checks: Mapping[tuple[str, str], Check]) -> None:
+    def __init__(self, away: Gauge, checks: Mapping[str, Check]) -> None:
         self._away = away
         self._checks = checks
         self._reasons = dict.fromkeys(checks, "")
-        for labels in checks:
-            away.labels(*labels).set(0)
+        for server in checks:
+            away.labels(server).set(0)
 
     async def run(self) -> None:
         """Look, and look again."""
@@ -51,10 +51,9 @@ class ServerWatch:
     async def look(self) -> None:
         """Ask all servers at the same time, and keep which are away; the log has what changes."""
         answers = await asyncio.gather(*map(problem_of, self._checks.values()))
-        for place, reason in zip(self._checks, answers, strict=True):
-            server = " ".join(filter(None, place))
-            self._away.labels(*place).set(bool(reason))
-            before, self._reasons[place] = self._reasons[place], reason
+        for server, reason in zip(self._checks, answers, strict=True):
+            self._away.labels(server).set(bool(reason))
+            before, self._reasons[server] = self._reasons[server], reason
             if reason and not before:
                 log.warning("server_away", server=server, reason=reason)
             elif before and not reason:
@@ -113,16 +112,12 @@ async def get_readiness(call: HttpCall) -> web.StreamResponse:
 
 
 async def missing_servers(context: GatewayContext) -> dict[str, str]:
-    """The servers that can't be used, and why; with cells those of the cell that has most of its own.
-
-    As long as the servers of some apps are there, these need a gateway.
-    """
-    cells = await asyncio.gather(*(away(servers_of(cell)) for cell in context.each))
-    return min(cells, key=len)
+    """The servers that can't be used, and why."""
+    return await away(servers_of(context))
 
 
 def servers_of(context: GatewayContext) -> dict[str, Check]:
-    """The servers of a cell, by name."""
+    """The servers that a gateway needs, by name."""
     return {"redis": context.records.ping, "database": context.service(Services).check}
 
 

@@ -110,7 +110,6 @@ ROUTES = Routes(tag="jobs")
         " `idempotency_key` in a line to send that line again."
     ),
     scope="",
-    across_cells=True,
     body=Body(
         model={"type": "string", "description": "JSON lines."},
         media_types=(NDJSON, "application/jsonl"),
@@ -150,38 +149,29 @@ async def _take(call: HttpCall, lines: Sequence[Line]) -> Iterator[bytes]:
     context = call.context
     language = wanted_language(call.request)
     sender = context.sender_of(call.key)
-    for own in context.each:
-        with suppress(ServiceUnavailable):  # then nothing is accepted there
-            if not own.records.served.may_refuse:
-                await own.records.read_served()
+    with suppress(ServiceUnavailable):  # then nothing is accepted
+        if not context.records.served.may_refuse:
+            await context.records.read_served()
     # In a thread, so that a batch does not delay other requests.
     batch = await asyncio.to_thread(_prepare, lines, call, sender)
-    by_place: dict[int, Enqueued | Problem] = {}
-    for own in context.each:
-        places = [n for n, draft in enumerate(batch.drafts) if context.of(draft.app) is own]
-        try:
-            by_place |= await _enqueue(own, places, batch, call.key)
-        except ServiceUnavailable as error:
-            if own is context:
-                raise
-            refusal = problems.unavailable(str(own.named(error)))
-            by_place |= dict.fromkeys(places, refusal)
-    return _answers(batch, by_place, language)
+    return _answers(batch, await _enqueue(context, batch, call.key), language)
 
 
 async def _enqueue(
-    context: GatewayContext, places: Sequence[int], batch: _Prepared, key: ApiKey
+    context: GatewayContext, batch: _Prepared, key: ApiKey
 ) -> dict[int, Enqueued | Problem]:
-    """Enqueue the jobs at these places whose lanes have room; what became of each, by its place."""
+    """Enqueue the jobs whose lanes have room; what became of each, by its place."""
     full: dict[str, Problem] = {}
-    for queue in {batch.drafts[place].queue for place in places}:
+    for queue in {draft.queue for draft in batch.drafts}:
         try:
             await context.depths.check(queue)
         except Problem as problem:
             full[queue] = problem
-    unseen = await _unseen(context, places, batch, key)
+    unseen = await _unseen(context, batch, key)
     chosen = [
-        place for place in places if batch.drafts[place].queue not in full and place not in unseen
+        place
+        for place, draft in enumerate(batch.drafts)
+        if draft.queue not in full and place not in unseen
     ]
     answers = await context.records.enqueue(
         [batch.drafts[place] for place in chosen], [batch.written[place] for place in chosen]
@@ -196,21 +186,15 @@ async def _enqueue(
         if not key.permits_sender(sender):
             by_place[place] = key_conflict()
     by_place |= {
-        place: full[batch.drafts[place].queue]
-        for place in places
-        if batch.drafts[place].queue in full
+        place: full[draft.queue] for place, draft in enumerate(batch.drafts) if draft.queue in full
     }
     return by_place | unseen
 
 
-async def _unseen(
-    context: GatewayContext, places: Sequence[int], batch: _Prepared, key: ApiKey
-) -> dict[int, Problem]:
-    """Calls at these places for what the key may not see at DingTalk."""
+async def _unseen(context: GatewayContext, batch: _Prepared, key: ApiKey) -> dict[int, Problem]:
+    """Refused calls, by place: for what the key may not see at DingTalk."""
     refusals: dict[int, Problem] = {}
-    for place in places:
-        if (call := batch.calls.get(place)) is None:
-            continue
+    for place, call in batch.calls.items():
         try:
             await check_visible(context, key, call)
         except Problem as problem:
@@ -273,7 +257,7 @@ def _drafted(
 ) -> int | Problem:
     draft = record.draft(job, key=key)
     try:
-        written = context.of(draft.app).records.enqueuer.written(draft)
+        written = context.records.enqueuer.written(draft)
     except ContractError as error:
         return problems.invalid(error, draft.job)
     if isinstance(job, ApiCall):
@@ -293,9 +277,8 @@ def _job(line: bytes | None, key: ApiKey, sender: str, context: GatewayContext) 
     try:
         kind = public_kind(job.pop("kind", DEFAULT_KIND))
         contract = permitted(kind.contract, job, key, sender)
-        own = context.of(contract.app)
-        own.settings.check_target(contract)
-        own.records.served.check(names_of(contract), key.sees_name)
+        context.settings.check_target(contract)
+        context.records.served.check(names_of(contract), key.sees_name)
     except ContractError as error:
         raise problems.invalid(error, job) from None
     return contract

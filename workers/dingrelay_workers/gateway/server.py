@@ -115,7 +115,7 @@ def run(settings: Settings, host: str, port: int) -> None:
     """
     preflight.check(settings)
     logs.configure(settings)
-    services = Services(settings.home)
+    services = Services(settings)
     export.start("dingrelay-gateway")
     try:
         run_loop(_serve(settings, services, host, port))
@@ -182,8 +182,7 @@ async def listening(
                     context.metrics.registry,
                     partial(missing_servers, context),
                 )
-                settling = {services, *(each.service(Services) for each in context.each)}
-                await asyncio.gather(*(each.settle() for each in settling))
+                await services.settle()
                 yield url_of(runner)
                 await _drain(runner, context)
             finally:

@@ -138,7 +138,7 @@ async def check_visible(context: GatewayContext, key: ApiKey, job: Contract) -> 
     """Let a key call DingTalk for what it may see and change there only.
 
     Args:
-        context: of the cell that has the job's app.
+        context: with what looks approvals up.
         key: the caller's.
         job: of any kind; only an `ApiCall` is looked at.
 

@@ -1,6 +1,6 @@
 """The walk of a request: key → scope → rate → query → body → once → handler → answer."""
 
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -15,15 +15,11 @@ from dingrelay_producers.store.served_names import app_name, is_for_robots
 from dingrelay_tasks.contract import ContractError, sentence
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
-from dingrelay_workers.http.api_keys import ANY, PERSONAL
+from dingrelay_workers.http.api_keys import PERSONAL
 from dingrelay_workers.http.body_reader import read_json
 from dingrelay_workers.http.middleware import REQUEST_ID
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import CALLER, CONTEXT, Body, GatewayContext, HttpCall, Route
-
-LOCATION = "Location"
-CELL = "cell"
-"""A parameter of the query of any request, where there are cells."""
+from dingrelay_workers.http.routes import CALLER, CONTEXT, Body, HttpCall, Route
 
 
 def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -34,7 +30,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
         with _as_problems(call):
             await _admit(route, call)
             if route.query:
-                call.query = _query(route.query, request, call.context)
+                call.query = _query(route.query, request)
             if route.body is None or route.body.streamed:
                 return await _carry_out(route, call)
             within = routes.BODY_SECONDS
@@ -51,10 +47,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
 
 
 async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
-    front = call.context
-    if front.settings.cells and call.caller is not None and not route.across_cells:
-        call.context = _cell_of(route, call)
-    app = None if route.across_cells else _app_of_body(route, call)
+    app = _app_of_body(route, call)
     model = route.body.model if route.body else None
     for_robots = isinstance(model, type) and app is not None and is_for_robots(model)
     if app and not for_robots and call.key.permits_app(app):
@@ -66,10 +59,7 @@ async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
         with _as_problems(call):
             return _response(route, call, await route.handler(call))
 
-    response = await idempotency.once(route, call, handle)
-    if call.context is not front and LOCATION in response.headers:
-        response.headers[LOCATION] += f"?{CELL}={call.context.settings.cell}"
-    return response
+    return await idempotency.once(route, call, handle)
 
 
 def _response(
@@ -83,41 +73,6 @@ def _response(
         return web.Response(status=status, headers=call.headers)
     document = given.model_dump(mode="json")
     return problems.json_response(document, status=status, headers=call.headers)
-
-
-def _cell_of(route: Route, call: HttpCall) -> GatewayContext:
-    """The context of the cell that has the app of the request, or that it names, or that has all apps of the key.
-
-    Raises:
-        ContractError: an app that it names is in no cell, or in another one.
-        Problem: it names none, or one that does not exist.
-    """
-    context, key = call.context, call.key
-    apps = list(_apps(route, call))
-    named = call.request.query.get(CELL)
-    if context.cells and (named is not None or not apps):
-        owners = {context.settings.owner_of(app) for app in key.apps - {ANY}} - {""}
-        if named is None and ANY not in key.apps and len(owners) == 1:
-            (named,) = owners
-        chosen = context.cells.get(named or "")
-        if chosen is None:
-            raise _at(CELL, context.settings.which_cell)
-        context = chosen
-    for app in apps:
-        context = context.of(app)
-    return context
-
-
-def _apps(route: Route, call: HttpCall) -> Iterator[str]:
-    """The apps that a request names. What is no text is left to the contract, which refuses it."""
-    if app := _app_of_body(route, call):
-        yield app
-    given = call.body if isinstance(call.body, dict) else {}
-    several = given.get("apps")
-    if isinstance(several, list):
-        yield from (each for each in several if isinstance(each, str))
-    if app := getattr(call.query, "app", None):
-        yield app
 
 
 def _app_of_body(route: Route, call: HttpCall) -> str | None:
@@ -140,7 +95,7 @@ def _as_problems(call: HttpCall) -> Generator[None]:
     except ContractError as error:
         raise problems.invalid(error, call.body) from None
     except errors.DingrelayError as error:
-        raise problem_of(call.context.named(error)) from error
+        raise problem_of(error) from error
 
 
 async def _admit(route: Route, call: HttpCall) -> None:
@@ -158,14 +113,12 @@ async def _admit(route: Route, call: HttpCall) -> None:
         raise authentication.too_many(wait)
 
 
-def _query(model: type[BaseModel], request: web.Request, context: GatewayContext) -> BaseModel:
+def _query(model: type[BaseModel], request: web.Request) -> BaseModel:
     """The query's parameters, each of them known and given once."""
     if not request.rel_url.raw_query_string and (defaults := _defaults(model)):
         return defaults
     given: dict[str, str] = {}
     for name, value in request.query.items():
-        if name == CELL and context.cells:
-            continue
         if name not in model.model_fields:
             raise _at(name, en("no such parameter"))
         if name in given:

@@ -58,7 +58,7 @@ class GatewayMetrics:
         self.server_away = Gauge(
             "dingrelay_gateway_server_away",
             "1 if a server does not answer this gateway.",
-            ["cell", "server"],
+            ["server"],
             registry=self.registry,
         )
 

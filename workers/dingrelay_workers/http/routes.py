@@ -4,7 +4,7 @@ The one table of routes builds both the router and the OpenAPI document.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from inspect import cleandoc
@@ -16,10 +16,8 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from dingrelay_producers.client.approvals import ApprovalStatus
-from dingrelay_producers.errors import CellUnavailable, DingrelayError, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.last_known import LastKnown
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.http.records import EndWatch, GatewayRecords, QueueDepths
 
@@ -180,7 +178,6 @@ class Route:
         path_parameters: name → JSON schema; a text if not named.
         tag: the group in the document.
         links: for the document: status → OpenAPI links.
-        across_cells: whether nothing of it is an app's, or its handler looks at the app of each part.
     """
 
     method: Method
@@ -199,7 +196,6 @@ class Route:
         default_factory=dict[str, Mapping[str, Any]]
     )
     links: Mapping[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
-    across_cells: bool = False
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -272,10 +268,10 @@ _S = TypeVar("_S")
 
 @dataclass(slots=True)
 class GatewayContext:
-    """Objects for handlers, of one cell where there are cells.
+    """Objects for handlers.
 
     Attributes:
-        settings: of this process; of the cell.
+        settings: of this process.
         redis: a connection pool that gives up within 2 s.
         records: job records, over `redis`.
         services: class → the noun's service of that class; see `service`.
@@ -286,9 +282,7 @@ class GatewayContext:
         ends: waits for the ends of jobs.
         depths: the number of jobs that wait in each lane.
         upload_places: of files that the process receives at the same time, each in memory.
-        door_tokens: cache: drop-in door's token → its holder, as Redis answered before.
         door_answers: names of changes at the drop-in door whose answers have left, until that is noted.
-        cells: cell → its context; empty where there are no cells.
         stopping: set from the first signal to stop on.
         clock: seconds that only grow.
     """
@@ -304,8 +298,6 @@ class GatewayContext:
     ends: EndWatch
     depths: QueueDepths
     upload_places: asyncio.Semaphore
-    door_tokens: LastKnown[bytes | str | None]
-    cells: Mapping[str, "GatewayContext"]
     stopping: asyncio.Event
     clock: Callable[[], float] = monotonic
     door_answers: set[str] = field(default_factory=set[str])
@@ -314,25 +306,6 @@ class GatewayContext:
         """The service of this class, which the application put here. So a noun's routes need no import from above."""
         found: _S = self.services[kind]
         return found
-
-    def of(self, app: str) -> "GatewayContext":
-        """The context of the cell that has an app.
-
-        Raises:
-            ContractError: no cell has it, or this is another one's.
-        """
-        return self.cells.get(self.settings.cell_of(app), self)
-
-    @property
-    def each(self) -> "Collection[GatewayContext]":
-        """The contexts of all cells; this one where there are none."""
-        return self.cells.values() or [self]
-
-    def named(self, error: DingrelayError) -> DingrelayError:
-        """The same error, with the name of the cell that is away."""
-        if not self.settings.cell or not isinstance(error, ServiceUnavailable):
-            return error
-        return CellUnavailable({self.settings.cell: str(error)})
 
     def sender_of(self, key: ApiKey) -> str:
         """The default sender of this key's jobs."""

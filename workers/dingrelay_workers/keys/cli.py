@@ -123,7 +123,7 @@ async def _ask(question: "Callable[[KeyService], Awaitable[Found]]") -> Found:
     from dingrelay_workers.database.schema import opened
     from dingrelay_workers.keys.service import KeyService
 
-    async with opened(Settings.load().home) as database:
+    async with opened(Settings.load()) as database:
         return await question(KeyService(database, timeout=TIMEOUT))
 
 

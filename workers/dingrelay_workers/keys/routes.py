@@ -18,7 +18,7 @@ from dingrelay_workers.keys.documents import (
 )
 from dingrelay_workers.keys.service import KeyService, StoredKey
 
-ROUTES = Routes(tag="keys", scope="keys:write", across_cells=True)
+ROUTES = Routes(tag="keys", scope="keys:write")
 _one = partial(ROUTES, path_parameters={"id": {"type": "string", "pattern": "^drk_[a-z0-9]{12}$"}})
 _SECRET = RouteAnswer(description="The key, with its secret.", model=IssuedKey, secret=True)
 

@@ -10,7 +10,7 @@ from dingrelay_tasks.robot_names import ROBOTS
 
 def names_of_settings(settings: Settings) -> list[str]:
     """The names that these settings serve, such as ``app:hr``, ``robot:ops`` and ``group:oncall``."""
-    apps = {*settings.apps, *settings.named_apps} - {ROBOTS}
+    apps = {*settings.apps} - {ROBOTS}
     robots = {
         *settings.robots,
         *(name for group in settings.groups.values() for name in group.robots),

@@ -63,7 +63,7 @@ def find(
     from dingrelay_workers.history.service import HistoryService
 
     app: str | None = value_of("app")
-    history = HistoryService(Settings.load().of_app(app))
+    history = HistoryService(Settings.load())
     found = asyncio.run(history.search(text, app=app, limit=limit))
     print_result(found.model_dump(mode="json"), lambda: _print(found.people))
     if found.matches > len(found.people):

@@ -81,5 +81,5 @@ async def _ask(work: "Callable[[RoleService], Awaitable[Found]]") -> Found:
     from dingrelay_workers.database.schema import opened
     from dingrelay_workers.roles.service import RoleService
 
-    async with opened(Settings.load().home) as database:
+    async with opened(Settings.load()) as database:
         return await work(RoleService(database))

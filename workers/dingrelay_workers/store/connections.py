@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.redis_address import HEALTH_CHECK, SOCKET_TIMEOUT
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
@@ -63,9 +63,6 @@ async def impatient_redis(settings: Settings) -> AsyncGenerator[aio.Redis]:
     except (RedisError, OSError) as error:
         address = settings.redis_address
         where, name = address.where, cause(error, unshown=address.unshown)
-        if settings.cell:
-            problem = en("Redis at {} cannot be reached ({})", where, name)
-            raise CellUnavailable({settings.cell: problem}) from None
         raise ServiceUnavailable(
             en("DINGRELAY_REDIS_URL: Redis at {} cannot be reached ({})", where, name)
         ) from None

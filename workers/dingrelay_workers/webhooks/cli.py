@@ -1,7 +1,7 @@
 """``dingrelay webhook``: the endpoints that receive notices."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -89,7 +89,7 @@ def create(
     }
     with errors_of_options(_OPTIONS, asked):
         wanted = EndpointRequest.parse(asked).subscription()
-        made = asyncio.run(_ask(lambda webhooks: webhooks.add(wanted), wanted.apps))
+        made = asyncio.run(_ask(lambda webhooks: webhooks.add(wanted)))
     _show_once(made)
 
 
@@ -199,18 +199,13 @@ def delete(endpoint: EndpointArgument) -> None:
     )
 
 
-async def _ask(
-    question: "Callable[[WebhookService], Awaitable[Found]]", apps: Collection[str] = ()
-) -> Found:
-    """Call the service of the cell that has these apps."""
+async def _ask(question: "Callable[[WebhookService], Awaitable[Found]]") -> Found:
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.database.schema import opened
     from dingrelay_workers.store.connections import impatient_redis
     from dingrelay_workers.webhooks.service import WebhookService
 
     settings = Settings.load()
-    for each in apps:
-        settings = settings.of_app(each)
     async with opened(settings) as database, impatient_redis(settings) as redis:
         return await question(WebhookService(database, redis, settings, timeout=TIMEOUT))
 

@@ -19,7 +19,6 @@ from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_tasks.api_call import ApiCall, is_rest
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.gateway.drop_in import (
     answers,
     approvals,
@@ -42,7 +41,6 @@ from dingrelay_workers.gateway.drop_in.job_call import (
     Caller,
     ChangingCall,
     caller_of,
-    context_of,
     run_change,
     run_read,
     verbatim,
@@ -254,7 +252,7 @@ async def _answer(request: web.Request, context: GatewayContext, head: Incoming)
         request[CALLER] = "robot"
         if head.method != "POST":
             raise Refusal(answers.POST_ONLY)
-        return await robots.post(context_of(context, ROBOTS), head, request, STRANGERS_LIMIT)
+        return await robots.post(context, head, request, STRANGERS_LIMIT)
     if head.path == STREAM:
         raise Refusal(answers.STREAM)
     fetch = _TOKENS.get((head.method, head.path))

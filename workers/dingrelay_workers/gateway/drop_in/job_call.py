@@ -25,8 +25,8 @@ from dingrelay_producers.store.scripts import Script, Value
 from dingrelay_producers.store.served_names import Sees, names_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
-from dingrelay_tasks.contract import LANES, Contract, ContractError, Lane
-from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_tasks.contract import LANES, Contract, Lane
+from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_workers.gateway.drop_in import answers
 from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal, RefusalTexts
 from dingrelay_workers.gateway.drop_in.incoming import Incoming
@@ -156,7 +156,7 @@ def caller_of(context: GatewayContext, key: ApiKey, agent: object = None) -> Cal
             none of its apps'.
     """
     app = _app(context.settings, key, "" if agent is None else str(agent))
-    return caller_for(context_of(context, app), key, app)
+    return caller_for(context, key, app)
 
 
 def caller_for(context: GatewayContext, key: ApiKey, app: str) -> Caller:
@@ -169,14 +169,6 @@ def caller_for(context: GatewayContext, key: ApiKey, app: str) -> Caller:
     if lane is None:
         raise Refusal(answers.FORBIDDEN)
     return Caller(context, key.id, app, lane, context.sender_of(key), key.sees_name)
-
-
-def context_of(context: GatewayContext, app: str) -> GatewayContext:
-    """The context that has an app."""
-    try:
-        return context.of(app)
-    except ContractError:
-        raise Refusal(answers.FORBIDDEN) from None
 
 
 def _app(settings: Settings, key: ApiKey, agent: str) -> str:

@@ -63,15 +63,10 @@ async def caller(context: GatewayContext, call: Incoming) -> ApiKey:
     """
     if not call.token:
         raise Refusal(answers.TOKEN_MISSING)
-    digest = _digest(call.token)
-
-    async def holder() -> bytes | str | None:
-        async with asking():
-            return await context.redis.get(keys.door_token(digest))
-
-    found = await context.door_tokens.ask(digest, holder)
-    key_id, _, secret_digest = _decoded(found or b"").partition(" ")
-    key = await context.service(KeyService).find(key_id, secret_digest) if found else None
+    async with asking():
+        holder: bytes | str | None = await context.redis.get(keys.door_token(_digest(call.token)))
+    key_id, _, secret_digest = _decoded(holder or b"").partition(" ")
+    key = await context.service(KeyService).find(key_id, secret_digest) if holder else None
     if key is None:
         raise Refusal(answers.TOKEN_INVALID)
     await count(context, key)
