@@ -1,17 +1,27 @@
 """The oracle of the simulation: what it notices, and what it forgives because of which fault."""
 
+import base64
+import hashlib
+import hmac
+import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dingrelay_producers.store.states import State
+from dingrelay_simulation.application import Delivery
+from dingrelay_simulation.approvals import Followed
 from dingrelay_simulation.campaigns import Broadcast
+from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.faults import Faults, Trouble
-from dingrelay_simulation.operations import ASYNCSEND, Command, Request, Requests
+from dingrelay_simulation.operations import ASYNCSEND, READ, Command, Request, Requests
 from dingrelay_simulation.oracle import verify
 from dingrelay_simulation.oracle.evidence import Effect, Evidence, read_tag
+from dingrelay_simulation.organisation import Directories, Leaving
+from dingrelay_simulation.webhooks import Endpoint
 
 
 def request(name: str = "send", tag: str = "m1", job: str = "j1", **values: Any) -> Request:
@@ -22,11 +32,12 @@ def request(name: str = "send", tag: str = "m1", job: str = "j1", **values: Any)
 def effect(at: float, *, answered: float | None = None, worker: str = "w0", **more: Any) -> Effect:
     delivered = () if more.get("dropped") else ("u1",)
     values: dict[str, Any] = {"tag": "m1", "users": ("u1",), "delivered": delivered, **more}
-    return Effect(int(at * 1_000), at, worker, ASYNCSEND, answered=answered, **values)
+    values.setdefault("path", ASYNCSEND)
+    return Effect(int(at * 1_000), at, worker, answered=answered, **values)
 
 
 def status(state: State, **result: Any) -> Any:
-    return SimpleNamespace(state=state, result=result, id="j1", error="")
+    return SimpleNamespace(state=state, result=result, id="j1", error="", settled_at=None)
 
 
 def kinds(
@@ -57,6 +68,10 @@ def kinds(
 
 
 DONE = {"j1": status(State.DONE, calls=1)}
+
+
+def instance(name: str, status: str = "COMPLETED", result: str = "agree") -> Any:
+    return SimpleNamespace(id=name, status=status, result=result)
 
 
 def test_a_message_that_is_done_and_arrived_is_right() -> None:
@@ -174,10 +189,11 @@ def test_a_message_leaves_in_its_time() -> None:
 def test_approvals_exist_once_for_a_job() -> None:
     job = request("approval", "a1")
     done = {"j1": status(State.DONE, instance_id="p1")}
-    one, two = SimpleNamespace(id="p1"), SimpleNamespace(id="p2")
-    assert kinds([job], done, instances={"a1": [one]}) == []
-    assert kinds([job], done, instances={}) == ["lost"]
-    assert kinds([job], done, instances={"a1": [one, two]}) == ["twice"]
+    one, two = instance("p1"), instance("p2")
+    known: Any = {"followed": {"p1": Followed("approved", "j1")}}
+    assert kinds([job], done, instances={"a1": [one]}, **known) == []
+    assert kinds([job], done, instances={}) == ["lost", "unfollowed"]
+    assert kinds([job], done, instances={"a1": [one, two]}, **known) == ["twice"]
     assert kinds([job], {"j1": status(State.DEAD)}, instances={"a1": [one]}) == ["twice"]
     assert kinds([job], {"j1": status(State.UNKNOWN)}, instances={"a1": [one]}) == []
 
@@ -185,17 +201,54 @@ def test_approvals_exist_once_for_a_job() -> None:
 def test_jobs_do_not_share_an_approval() -> None:
     jobs = [request("approval", "a1"), request("approval", "a1", "j2")]
     done = status(State.DONE, instance_id="p1")
-    instances = {"a1": [SimpleNamespace(id="p1")]}
-    assert kinds(jobs, {"j1": done, "j2": done}, instances=instances) == ["shared"]
+    known: Any = {
+        "instances": {"a1": [instance("p1")]},
+        "followed": {"p1": Followed("approved", "j1")},
+    }
+    assert kinds(jobs, {"j1": done, "j2": done}, **known) == ["shared"]
+
+
+@pytest.mark.parametrize(
+    ("truth", "known", "violated"),
+    [
+        (("COMPLETED", "refuse"), "refused", []),
+        (("COMPLETED", "refuse"), "approved", ["unfollowed"]),
+        (("TERMINATED", ""), "terminated", []),
+        (("COMPLETED", "agree"), "running", ["unfollowed"]),
+        (("COMPLETED", "agree"), None, ["unfollowed"]),
+    ],
+)
+def test_how_an_approval_ended_is_known(
+    truth: tuple[str, str], known: str | None, violated: list[str]
+) -> None:
+    job, done = request("approval", "a1"), {"j1": status(State.DONE, instance_id="p1")}
+    followed = {"p1": Followed(known, "j1")} if known else {}
+    more: Any = {"instances": {"a1": [instance("p1", *truth)]}, "followed": followed}
+    assert kinds([job], done, ends={"j1": [3.0]}, **more) == violated
+    assert kinds([job], done, ends={"j1": [3.0]}, forgotten=[(2.0, 2.5)], **more) == []
+    assert kinds([job], done, ends={"j1": [3.0]}, forgotten=[(9.0, 9.5)], **more) == violated
+
+
+def test_a_deleted_approval_is_known_to_be_deleted() -> None:
+    job, done = request("approval", "a1"), {"j1": status(State.DONE, instance_id="p1")}
+    followed = {"p1": Followed("deleted", "j1")}
+    assert "unfollowed" not in kinds([job], done, followed=followed)
 
 
 def test_a_robots_message_is_in_the_group_once() -> None:
     job = request("robot", "r1", digest=None)
     assert kinds([job], DONE, posts={}) == ["lost"]
-    assert kinds([job], DONE, posts={"r1": 1}) == []
-    assert kinds([job], DONE, posts={"r1": 2}) == ["twice"]
+    assert kinds([job], DONE, posts={"r1": [2.0]}) == []
+    assert kinds([job], DONE, posts={"r1": [2.0, 3.0]}) == ["twice"]
     requeue = Command(2.0, "requeue", "j1", "True")
-    assert kinds([job], DONE, posts={"r1": 2}, commands=[requeue]) == []
+    assert kinds([job], DONE, posts={"r1": [2.0, 3.0]}, commands=[requeue]) == []
+
+
+def test_a_message_is_in_one_digest_unless_redis_forgot_in_which() -> None:
+    job = request("robot", "r1", digest="3s")
+    assert kinds([job], DONE, posts={"r1": [2.0, 6.0]}) == ["twice"]
+    assert kinds([job], DONE, posts={"r1": [2.0, 6.0]}, forgotten=[(2.0, 3.0)]) == []
+    assert kinds([job], DONE, posts={"r1": [2.0, 6.0]}, forgotten=[(7.0, 8.0)]) == ["twice"]
 
 
 def broadcast(outcome: str, state: str = "done", **totals: int) -> Broadcast:
@@ -225,6 +278,102 @@ def test_a_campaign_names_its_people_and_reaches_each_once() -> None:
     assert "people" in kinds([], {}, [effect(2.0, tag="b1")], broadcasts=[other])
     effects = [effect(2.0, tag="b1"), effect(3.0, tag="b1")]
     assert kinds([], {}, effects, broadcasts=[broadcast("accepted")]) == ["campaign"]
+
+
+def test_the_directory_equals_the_organisation_after_the_last_sync() -> None:
+    sync = request("sync", "")
+    true = {"u1": ("A", [1]), 1: ("root", 0)}
+    done = {"j1": status(State.DONE)}
+    equal = Directories("j1", true, {**true})
+    assert kinds([sync], done, directories=equal) == []
+    other = Directories("j1", true, {**true, "u1": ("A", [2])})
+    assert kinds([sync], done, directories=other) == ["directory"]
+    assert kinds([sync], {"j1": status(State.DEAD)}, directories=equal) == ["unsynced"]
+
+
+@pytest.mark.parametrize(
+    ("absence", "violated"), [((1.0, 9.0), []), ((1.0, 2.0), ["left"]), ((6.0, 9.0), ["left"])]
+)
+def test_nobody_who_is_there_is_marked_as_left(
+    absence: tuple[float, float], violated: list[str]
+) -> None:
+    found = Directories(absences={"u21": [absence]}, left=[Leaving("u21", 3.0, 5.0)])
+    assert kinds([], {}, directories=found) == violated
+
+
+def test_a_call_is_taken_back_only_with_all_that_it_carried() -> None:
+    jobs = [request(users=["u1"]), request("recall", "", "j2", of="j1", users=[])]
+    states = {"j1": status(State.DONE, calls=1), "j2": status(State.DONE, recalled=[7])}
+    call = [effect(2.0, answered=2.1)]
+    assert kinds(jobs, states, call, recalled={7: ("m1", {"u1"})}) == []
+    assert kinds(jobs, states, call, recalled={7: ("m1", {"u1", "u2"})}) == ["recalled"]
+    assert kinds(jobs[:1], DONE, call, recalled={7: ("m1", {"u1"})}) == ["recalled"]
+    assert kinds(jobs, states, call) == ["untrue"]
+
+
+SECRET = "whsec_" + base64.b64encode(b"secret").decode()
+
+
+def delivery(state: str = "done", *, key: bytes = b"secret", taken: bool = True) -> Delivery:
+    at = datetime.fromtimestamp(CLOCK.epoch + 2.5, UTC).isoformat()
+    document = {"type": f"job.{state}", "timestamp": at, "data": {"id": "j1"}}
+    body = json.dumps(document).encode()
+    digest = hmac.digest(key, b"msg_1.1." + body, hashlib.sha256)
+    signature = "v1," + base64.b64encode(digest).decode()
+    return Delivery(3.0, "e1", "msg_1", "1", signature, body, taken)
+
+
+def heard(*deliveries: Delivery, **more: Any) -> list[str]:
+    """Kinds of what is violated where one endpoint gets these of a message that is done."""
+    settled = datetime.fromtimestamp(CLOCK.epoch + 2.5, UTC)
+    done = SimpleNamespace(state=State.DONE, result={}, id="j1", error="", settled_at=settled)
+    endpoint = Endpoint("e1", ("job.*",), "drw_1", 1.0, [(1.0, SECRET)])
+    more = {"deliveries": deliveries, "endpoints": {"e1": endpoint}, **more}
+    return kinds([request()], {"j1": done}, [effect(2.0, answered=2.1)], **more)
+
+
+def test_an_endpoint_gets_the_end_of_each_job_well_signed_and_true() -> None:
+    assert heard(delivery()) == []
+    assert heard() == ["untold"]
+    assert heard(delivery(taken=False)) == ["untold"]
+    assert heard(delivery(key=b"another")) == ["signature"]
+    assert heard(delivery("dead"), delivery()) == ["untrue", "changed"]
+    requeue = Command(2.0, "requeue", "j1", "True")
+    assert heard(delivery("dead"), commands=[requeue]) == ["untold"]
+
+
+def crowd(*calls: tuple[float, str], jobs: int = 60) -> list[str]:
+    """Kinds of what is violated where two senders' jobs come at once, and are called so."""
+    requests = [
+        request("burst", f"{sender}/{number}", f"j{number}", users=[sender])
+        for number in range(jobs)
+        for sender in ["team" + str(number % 2)]
+    ]
+    states = {one.job: status(State.DONE) for one in requests}
+    seen = {one.job: 1.0 for one in requests}
+    pending = {
+        sender: [one.tag for one in requests if one.values["users"] == [sender]]
+        for sender in ("team0", "team1")
+    }
+    effects = [
+        effect(at, answered=at + 0.1, tag=pending[sender].pop(), users=(sender,), path=READ)
+        for at, sender in calls
+    ]
+    return kinds(requests, states, effects, seen=seen, limit=2)
+
+
+def test_senders_take_turns() -> None:
+    in_turn = [(1.5 + number / 2, f"team{number % 2}") for number in range(60)]
+    assert crowd(*in_turn) == []
+    in_rows = [(1.5 + number / 2, f"team{number // 30}") for number in range(60)]
+    assert crowd(*in_rows) == ["turns"]
+
+
+def test_the_limit_is_used_while_jobs_wait() -> None:
+    slow = [(1.5 + number, f"team{number % 2}") for number in range(60)]
+    assert crowd(*slow) == ["unused"]
+    missing = [(1.5 + number / 2, f"team{number % 2}") for number in range(58)]
+    assert crowd(*missing) == ["lost", "lost"]
 
 
 def test_dingtalk_drops_nothing_in_silence() -> None:

@@ -4,6 +4,7 @@ What blocks a thread takes no virtual time here. It fails as the network would h
 """
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,8 @@ from dingrelay_workers.database import database
 
 STATEMENT = 0.0004
 """Seconds of a statement."""
+AWAY = "unable to open database file"
+"""SQLite's words for a disk that is away."""
 LOCKED_PAUSE = 0.1
 """Seconds after which SQLite looks again whether a lock is free."""
 
@@ -76,7 +79,7 @@ class InlineQueue:
         loop = asyncio.get_running_loop()
         future, function, since = self._work[0]
         try:
-            result = function()
+            result = _carry_out(function, _FAULTS[-1]())
         except sqlite3.OperationalError as error:
             if "locked" in str(error) and CLOCK.now - since < self._timeout:
                 loop.call_later(LOCKED_PAUSE, self._next)
@@ -101,6 +104,19 @@ class InlineQueue:
             future.set_result(result)
 
 
+_FAULTS: list[Callable[[], str]] = [str]
+"""What says how the running process's statement fails: ``before`` or ``after`` its effect, or empty."""
+
+
+def _carry_out(function: Callable[[], Any], fault: str) -> Any:
+    if fault == "before":
+        raise sqlite3.OperationalError(AWAY)
+    result = function()
+    if fault == "after":
+        raise sqlite3.OperationalError(AWAY)
+    return result
+
+
 class NoThread:
     """In place of the thread of a connection."""
 
@@ -117,10 +133,22 @@ class NoThread:
 
 
 class Databases:
-    """The connections of processes to SQLite, which end with them."""
+    """The connections of processes to SQLite, which end with them.
 
-    def __init__(self) -> None:
+    Attributes:
+        faults: process → how its statements fail, and which share of them.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self.faults: dict[str, tuple[str, float]] = {}
+        self._rng = rng
         self._opened: dict[str, list[sqlite3.Connection]] = {}
+
+    def fault(self) -> str:
+        """How the running process's next statement fails; empty if it does not."""
+        process = PROCESS.get()
+        when, share = self.faults.get(process.name if process else "", ("", 0.0))
+        return when if when and self._rng.random() < share else ""
 
     def connect(self, real: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Open a connection that waits for no lock by itself."""
@@ -161,6 +189,7 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
     polled._socket_can_read = _can_read
     polled._socket_is_closed = _is_closed
     sql: Any = aiosqlite.core
+    _FAULTS.append(lambda: databases().fault())
     sql.SimpleQueue = InlineQueue
     sql._TxQueue = InlineQueue
     sql.Thread = NoThread

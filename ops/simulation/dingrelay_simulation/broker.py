@@ -28,12 +28,14 @@ class Message:
 
     Attributes:
         bare: of another client: it is the job itself, and comes back until it is acknowledged.
+        tag: the worker's name of it.
     """
 
     number: int
     queue: str
     request: dict[str, Any]
     bare: bool
+    tag: str = ""
 
 
 @dataclass
@@ -131,9 +133,15 @@ class Broker:
         self._loop.call_soon(self._hand_out)
         return await future
 
-    def give_back(self, message: Message) -> None:
-        """A worker could not work on it."""
-        self._delay(message, 1.0)
+    async def finish(
+        self, worker: "SimulatedWorker", message: Message, *, back: bool = False
+    ) -> None:
+        """A worker is done with a message, or could not work on it."""
+        if back:
+            self._delay(message, 1.0)
+
+    async def leave(self, worker: "SimulatedWorker") -> None:
+        """A worker stops."""
 
     def lose(self, worker: "SimulatedWorker") -> None:
         """A worker was killed with what it had taken."""

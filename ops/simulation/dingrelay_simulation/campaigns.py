@@ -1,6 +1,6 @@
 """Campaigns in the simulation: created, started, paused, cancelled and recalled by a producer, and their reports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,14 +43,20 @@ class Broadcast:
 class Campaigns:
     """The campaigns of a run."""
 
-    def __init__(self, fleet: Fleet, note: Callable[..., None]) -> None:
+    names = frozenset({"campaign", "campaign_command"})
+
+    def __init__(self, fleet: Fleet, database: Database, note: Callable[..., None]) -> None:
         self.broadcasts: list[Broadcast] = []
         self._fleet = fleet
         self._note = note
-        self._database = Database(fleet.settings.database)
+        self._database = database
         self._service = CampaignService(fleet.settings, self._database)
 
-    async def create(self, step: Step) -> None:
+    def perform(self, step: Step) -> Coroutine[Any, Any, None]:
+        """Create a campaign, or command something about one."""
+        return self._create(step) if step.name == "campaign" else self._command(step)
+
+    async def _create(self, step: Step) -> None:
         """Create a campaign and start it."""
         values = step.values
         broadcast = Broadcast(
@@ -71,7 +77,7 @@ class Campaigns:
             broadcast.started = True
         self._note("campaign", broadcast.tag, broadcast.id, broadcast.started)
 
-    async def command(self, step: Step) -> None:
+    async def _command(self, step: Step) -> None:
         """Start, pause, resume, cancel or recall one."""
         verb, answer = step.values["verb"], "done"
         broadcast = next(
@@ -89,7 +95,7 @@ class Campaigns:
             answer = type(error).__name__
         self._note("campaign command", verb, broadcast.tag, answer)
 
-    async def resume_all(self) -> None:
+    async def mend(self) -> None:
         """Let paused campaigns run on."""
         for broadcast in self.broadcasts:
             if broadcast.id:
@@ -107,7 +113,7 @@ class Campaigns:
                     return False
         return True
 
-    async def collect_reports(self) -> Sequence[Broadcast]:
+    async def collect(self) -> dict[str, Any]:
         """All campaigns, with their reports."""
         for broadcast in self.broadcasts:
             if not broadcast.id:
@@ -120,5 +126,4 @@ class Campaigns:
             }
             async for page in Report(self._database).results(broadcast.id):
                 broadcast.people += page
-        await self._database.dispose()
-        return self.broadcasts
+        return {"broadcasts": self.broadcasts}

@@ -72,7 +72,8 @@ def _run_all(runs: Runner, seeds: Iterable[int], options: argparse.Namespace) ->
     count = failed = 0
     for seed in seeds:
         count += 1
-        result = runs.run(plan.draw(seed))
+        drawn = plan.draw_crowd(seed) if options.crowd else plan.draw(seed)
+        result = runs.run(drawn)
         violated = bool(result.violations)
         if options.trace:
             print(*result.trace.lines, sep="\n")
@@ -82,7 +83,7 @@ def _run_all(runs: Runner, seeds: Iterable[int], options: argparse.Namespace) ->
                 f"{result.seconds:.0f} virtual seconds, {result.steps} steps",
                 flush=True,
             )
-        if options.twice and runs.run(plan.draw(seed)).trace.hash != result.trace.hash:
+        if options.twice and runs.run(drawn).trace.hash != result.trace.hash:
             print(f"seed {seed}: its trace is another one the second time", flush=True)
             violated = True
         if result.violations:
@@ -96,7 +97,9 @@ def _run_all(runs: Runner, seeds: Iterable[int], options: argparse.Namespace) ->
 def _divide(seeds: list[int], options: argparse.Namespace) -> int:
     """Run seeds in several processes, each with a Valkey of its own."""
     flags = [
-        f"--{name}" for name in ("twice", "small", "verbose", "trace") if options.__dict__[name]
+        f"--{name}"
+        for name in ("twice", "small", "verbose", "trace", "crowd")
+        if options.__dict__[name]
     ]
     processes = [
         subprocess.Popen(
@@ -140,5 +143,6 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--small", action="store_true", help="make failing seeds small")
     parser.add_argument("--verbose", action="store_true", help="print each seed's hash")
+    parser.add_argument("--crowd", action="store_true", help="many senders at a limit that is full")
     parser.add_argument("--trace", action="store_true", help="print the whole trace")
     return parser.parse_args()

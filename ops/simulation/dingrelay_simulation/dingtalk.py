@@ -1,5 +1,6 @@
 """DingTalk in the simulation: the sandbox's application, behind the network, with a clock of its own."""
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,6 +43,19 @@ class SimulatedDingTalk:
         app = create_app(self.state)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
+
+    def received(self, tag: str) -> set[str]:
+        """Who has got a message with this text, as people see it there; "" stands for the group."""
+        word = re.compile(rf"\b{tag}\b")
+        received = {
+            entry.user
+            for send in self.state.sends.sends
+            if word.search(send.content.message)
+            for entry in send.entries
+            if not entry.reason
+        }
+        posted = any(word.search(str(post["message"])) for post in self.state.robots.posts)
+        return received | ({""} if posted else set())
 
     async def close(self) -> None:
         """End."""

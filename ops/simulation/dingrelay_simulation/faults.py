@@ -11,6 +11,8 @@ from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.network import DINGTALK, VALKEY, End, Line
 from dingrelay_simulation.plan import PORTS, Step
 
+APPLICATION = PORTS["application"]
+
 
 @dataclass
 class Trouble:
@@ -173,6 +175,32 @@ class Faults:
 
     _throttle = _lost_answer = _sick = _slow = _token = _credentials = _spec
 
+    def _database(self, step: Step) -> None:
+        """Statements of a worker fail, before their effect or after it."""
+        name, values = f"w{step.values['worker']}", step.values
+        self._trouble("database", name, values["seconds"])
+        faults, fault = self._fleet.databases.faults, (values["when"], values["share"])
+        faults[name] = fault
+
+        def mend() -> None:
+            if faults.get(name) is fault:
+                del faults[name]
+
+        self._later(values["seconds"], mend)
+
+    def _application(self, step: Step) -> None:
+        """The application that gets webhooks misbehaves, or is away."""
+        manner, seconds = step.values["manner"], step.values["seconds"]
+        self._trouble(f"application {manner}", "application", seconds)
+        line, application = self._fleet.network.lines[APPLICATION], self._fleet.application
+        line.refused = manner == "away"
+        application.manner = manner
+
+        def mend() -> None:
+            line.refused, application.manner = False, ""
+
+        self._later(seconds, mend)
+
     def _trap(self, step: Step) -> None:
         self._traps.append(_Trap(step, step.values["count"]))
 
@@ -230,6 +258,8 @@ class Faults:
         fleet = self._fleet
         self._traps.clear()
         fleet.broker.calm = True
+        fleet.application.manner = ""
+        fleet.databases.faults.clear()
         fleet.dingtalk.state.faults.delete()
         for key, line in list(fleet.network.cut.items()):
             self._join(*key, line)

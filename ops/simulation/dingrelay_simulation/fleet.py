@@ -9,16 +9,21 @@ from typing import Any, Self
 from celery import Celery
 
 from dingrelay_producers import Client
+from dingrelay_producers.errors import DingrelayError
 from dingrelay_producers.publisher import Envelopes
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.limits import Limits
 from dingrelay_simulation import dingtalk
+from dingrelay_simulation.application import Application
 from dingrelay_simulation.blocking import Databases
 from dingrelay_simulation.broker import Broker, Manners
-from dingrelay_simulation.clock import Process
+from dingrelay_simulation.clock import CLOCK, Process
 from dingrelay_simulation.dingtalk import SimulatedDingTalk
 from dingrelay_simulation.loop import VirtualLoop
-from dingrelay_simulation.network import DINGTALK, VALKEY, Network
+from dingrelay_simulation.network import DINGTALK, VALKEY, Line, Network
+from dingrelay_simulation.plan import PORTS
+from dingrelay_simulation.taking import TakingBroker
 from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_simulation.worker import SimulatedWorker, open_publisher, read_request
 
@@ -39,14 +44,14 @@ class Fleet:
         *,
         seed: int,
         limits: Limits,
-        manners: Manners,
+        manners: Manners | None,
         dingtalk_offset: float,
         offsets: tuple[float, ...],
     ) -> None:
         self.loop = loop
         self.rng = random.Random(f"fleet {seed}")
         self.network = Network(loop, random.Random(f"network {seed}"))
-        self.databases = Databases()
+        self.databases = Databases(random.Random(f"database {seed}"))
         self.valkey = valkey
         self.folder = Path(
             tempfile.mkdtemp(
@@ -64,9 +69,20 @@ class Fleet:
             **settings,
         )
         self._celery, self._envelopes = celery, envelopes
-        self.broker = Broker(loop, valkey, random.Random(f"broker {seed}"), manners, read_request)
+        self.broker = (
+            Broker(loop, valkey, random.Random(f"broker {seed}"), manners, read_request)
+            if manners
+            else TakingBroker(valkey, self.settings, read_request)
+        )
         self.dingtalk = SimulatedDingTalk(limits, offset=dingtalk_offset, seed=1)
-        self.network.servers |= {VALKEY: valkey, DINGTALK: self.dingtalk}
+        self.application = Application()
+        self.network.lines[PORTS["application"]] = Line((0.004, 0.03))
+        self.network.servers |= {
+            VALKEY: valkey,
+            DINGTALK: self.dingtalk,
+            PORTS["application"]: self.application,
+        }
+        self.seen: dict[str, float] = {}
         self.workers = [self._worker(number, offset) for number, offset in enumerate(offsets)]
         self.producer = Process("producer")
         self.client: Client
@@ -74,7 +90,7 @@ class Fleet:
     def _worker(self, number: int, offset: float) -> SimulatedWorker:
         publisher = open_publisher(self.settings, self._celery, self._envelopes)
         process = Process(f"w{number}", offset)
-        return SimulatedWorker(process, self.settings, publisher, self.broker)
+        return SimulatedWorker(process, self.settings, publisher, self.broker, self.seen)
 
     def _look_soon(self) -> None:
         self.loop.call_soon(self.broker.look)
@@ -131,3 +147,18 @@ class Fleet:
         if self.workers[number].process.dead:
             self.workers[number] = self._worker(number, self.workers[number].process.offset)
             self.workers[number].start(self.loop)
+
+    def status(self, job: str) -> JobStatus | None:
+        """The state of a job, as its producer sees it; None without a record."""
+        process, CLOCK.process = CLOCK.process, self.producer
+        try:
+            return self.client.status(job)
+        except DingrelayError:
+            return None
+        finally:
+            CLOCK.process = process
+
+    def ended(self, job: str) -> bool:
+        """Whether a job has ended, or has no record."""
+        status = self.status(job)
+        return status is None or status.state.ended

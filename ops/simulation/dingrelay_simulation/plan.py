@@ -12,7 +12,9 @@ WORKERS = 3
 MIDNIGHT = 2_066_745_600.0
 """Unix seconds of a midnight in Beijing (2035-06-30 16:00 UTC), and the end of a month there."""
 LANES = ("urgent", "normal", "normal", "bulk")
-PORTS = {"redis": 6379, "dingtalk": 8443}
+MOVING = ("u21", "u22", "u23", "u24", "new1", "new2")
+"""People who come, go and move; the others are always there."""
+PORTS = {"redis": 6379, "dingtalk": 8443, "application": 8700}
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class World:
         window: how DingTalk counts calls.
         calls: its limit of calls a second, on each API.
         recipients: its limit of recipients a minute.
-        broker: shares of messages that are lost, repeated, late, reordered.
-        lease: the setting.
+        broker: shares of messages that are lost, repeated, late, reordered; None for Redis as the broker.
+        lease, looks: the settings.
+        upgraded: workers and clients of 0.2.0 have left jobs in Redis.
     """
 
     epoch: float
@@ -56,8 +59,10 @@ class World:
     window: str = "calendar"
     calls: int = 20
     recipients: int = 5_000
-    broker: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    broker: tuple[float, ...] | None = (0.0, 0.0, 0.0, 0.0)
     lease: float = 8.0
+    looks: tuple[float, ...] = (8.0, 20.0)
+    upgraded: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,13 @@ class _Draft:
     approvals: list[int] = field(default_factory=list[int])
     jobs: list[int] = field(default_factory=list[int])
     campaigns: list[int] = field(default_factory=list[int])
+    endpoints: list[int] = field(default_factory=list[int])
 
     def users(self, most: int = 4) -> list[str]:
         return self.rng.sample(USERS, self.rng.randint(1, most))
 
 
-OFTEN = {"campaign": 0.25, "sync": 0.3}
+OFTEN = {"campaign": 0.25, "sync": 0.3, "organisation": 0.25, "webhook": 0.2}
 """How often a feature is part of a run; SQL costs the most."""
 
 
@@ -116,7 +122,54 @@ def draw(seed: int) -> Plan:
     for _ in range(rng.randint(1, 8) if kinds else 0):
         name = rng.choice(kinds)
         faults.append(Step(round(rng.uniform(0, SECONDS), 3), name, FAULTS[name](rng)))
-    return Plan(seed, world, tuple(operations), tuple(sorted(faults, key=lambda step: step.at)))
+    return Plan(seed, world, tuple(operations), tuple(sorted(faults, key=_at)))
+
+
+CROWD_SECONDS = 20.0
+"""Virtual seconds in which jobs of a crowd come."""
+SENDERS = 8
+
+
+def draw_crowd(seed: int) -> Plan:
+    """The plan of a crowd: senders that come, grow impatient and cancel, at a limit that is always full."""
+    rng = random.Random(f"crowd {seed}")
+    world = World(
+        epoch=MIDNIGHT - 3_600 * 6.5,
+        window=rng.choice(("calendar", "sliding", "bucket")),
+        calls=10,
+        broker=(0.01, 0.0, 0.05, 0.0),
+    )
+    operations = [
+        Step(
+            round(rng.uniform(0, CROWD_SECONDS), 3),
+            "burst",
+            {
+                "number": number,
+                "sender": f"team{round((SENDERS - 1) * rng.random() ** 2)}",
+                "count": round(60 * rng.random() ** 3) + 1,
+            },
+        )
+        for number in range(24)
+    ]
+    senders = sorted({step.values["sender"] for step in operations})
+    operations += [
+        Step(
+            round(rng.uniform(5, CROWD_SECONDS), 3),
+            "call_off",
+            {"number": 100 + number, "sender": rng.choice(senders), "each": rng.choice((1, 3))},
+        )
+        for number in range(4)
+    ]
+    faults = [
+        Step(round(rng.uniform(5, CROWD_SECONDS), 3), name, FAULTS[name](rng))
+        for name in ("kill", "redis_restart")
+        if rng.random() < 0.5
+    ]
+    return Plan(seed, world, tuple(sorted(operations, key=_at)), tuple(sorted(faults, key=_at)))
+
+
+def _at(step: Step) -> float:
+    return step.at
 
 
 def _world(rng: random.Random) -> World:
@@ -136,8 +189,10 @@ def _world(rng: random.Random) -> World:
         window=rng.choice(("calendar", "sliding", "bucket")),
         calls=rng.choice((20, 20, 5)),
         recipients=rng.choice((5_000, 5_000, 60)),
-        broker=broker,  # type: ignore[arg-type]
+        broker=None if rng.random() < 0.3 else broker,
         lease=rng.choice((8.0, 8.0, 30.0)),
+        looks=rng.choice(((3.0, 9.0), (8.0, 20.0))),
+        upgraded=rng.random() < 0.15,
     )
 
 
@@ -171,7 +226,14 @@ def _approval(draft: _Draft) -> dict[str, Any]:
     tag = f"a{rng.choice(draft.approvals) if again else draft.number}"
     draft.approvals.append(draft.number)
     draft.jobs.append(draft.number)
-    return {"tag": tag, "originator": "u5"}
+    return {"tag": tag, "originator": "u5", "steps": rng.choice((0, 1, 2))}
+
+
+def _decide(draft: _Draft) -> dict[str, Any] | None:
+    if not draft.approvals:
+        return None
+    verb = draft.rng.choice(("agree", "agree", "refuse", "terminate", "delete"))
+    return {"tag": f"a{draft.rng.choice(draft.approvals)}", "verb": verb}
 
 
 def _call(draft: _Draft) -> dict[str, Any]:
@@ -183,6 +245,31 @@ def _call(draft: _Draft) -> dict[str, Any]:
 def _sync(draft: _Draft) -> dict[str, Any]:
     draft.jobs.append(draft.number)
     return {"scope": "everything"}
+
+
+def _organisation(draft: _Draft) -> dict[str, Any]:
+    rng = draft.rng
+    verbs = ("join", "move", "rename", "leave", "leave", "add department", "rename department")
+    return {
+        "verb": rng.choice((*verbs, "delete department")),
+        "user": rng.choice(MOVING),
+        "department": rng.choice((1, 2, 3, 4)),
+        "other": rng.choice((5, 6)),
+    }
+
+
+def _webhook(draft: _Draft) -> dict[str, Any] | None:
+    if len(draft.endpoints) == 2:
+        return None
+    draft.endpoints.append(draft.number)
+    return {"types": draft.rng.choice((("*",), ("job.*",), ("job.dead", "job.done")))}
+
+
+def _webhook_command(draft: _Draft) -> dict[str, Any] | None:
+    if not draft.endpoints:
+        return None
+    verb = draft.rng.choice(("pause", "resume", "resume", "rotate", "remove"))
+    return {"target": draft.rng.choice(draft.endpoints), "verb": verb}
 
 
 def _robot(draft: _Draft) -> dict[str, Any]:
@@ -214,6 +301,12 @@ def _campaign_command(draft: _Draft) -> dict[str, Any] | None:
     return {"target": draft.rng.choice(draft.campaigns[-2:]), "verb": verb}
 
 
+def _recall(draft: _Draft) -> dict[str, Any] | None:
+    if not draft.sends:
+        return None
+    return {"target": draft.rng.choice(draft.sends[-8:])}
+
+
 def _command(verb: str) -> Any:
     def draw_command(draft: _Draft) -> dict[str, Any] | None:
         if not draft.jobs:
@@ -243,6 +336,12 @@ OPERATIONS: dict[str, tuple[float, Callable[[_Draft], dict[str, Any] | None]]] =
     "campaign": (3, _campaign),
     "campaign_command": (5, _campaign_command),
     "robot": (6, _robot),
+    "decide": (6, _decide),
+    "recall": (3, _recall),
+    "resolve": (2, lambda draft: {}),
+    "organisation": (5, _organisation),
+    "webhook": (3, _webhook),
+    "webhook_command": (3, _webhook_command),
 }
 """Operation → its weight, and how its values are drawn."""
 
@@ -333,5 +432,15 @@ FAULTS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
     "slow": _dingtalk(("latency",)),
     "token": _dingtalk(("token_expired",)),
     "credentials": _dingtalk(("credentials_refused",)),
+    "database": lambda rng: {
+        "worker": _worker(rng),
+        "when": rng.choice(("before", "after")),
+        "share": rng.choice((0.1, 0.4, 1.0)),
+        "seconds": round(rng.uniform(1, 12), 1),
+    },
+    "application": lambda rng: {
+        "manner": rng.choice(("away", "slow", "error", "busy", "cut", "redirect")),
+        "seconds": round(rng.uniform(1, 20), 1),
+    },
 }
 """Fault → how its values are drawn."""

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import hashlib
 import importlib
+import json
 import logging
 import pkgutil
 import re
@@ -16,17 +17,15 @@ from typing import Any
 import structlog
 
 import dingrelay_workers
-from dingrelay_producers.errors import DingrelayError
 from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.settings.robots import RobotSettings
 from dingrelay_producers.store.clock import CLOCK as REDIS_CLOCK
 from dingrelay_producers.store.scripts import Script
 from dingrelay_producers.store.states import State
-from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.limits import Limits
 from dingrelay_sandbox.robots import Robot
 from dingrelay_sandbox.windows import Rate
-from dingrelay_simulation import clock
+from dingrelay_simulation import clock, upgrade
 from dingrelay_simulation.broker import Manners
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.faults import Faults
@@ -35,7 +34,7 @@ from dingrelay_simulation.loop import VirtualLoop, in_process
 from dingrelay_simulation.network import DINGTALK, End
 from dingrelay_simulation.operations import Operations
 from dingrelay_simulation.oracle import verify
-from dingrelay_simulation.oracle.evidence import FORM_FIELD, Effect, Evidence, Violation, read_tag
+from dingrelay_simulation.oracle.evidence import Effect, Evidence, Violation, read_tag
 from dingrelay_simulation.plan import SECONDS, Plan
 from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_simulation.worker import SharedEnvelopes, new_celery
@@ -137,8 +136,12 @@ class Runner:
         fleet = self._fleet(loop, plan)
         CURRENT.append(fleet)
         answered: dict[int, float] = {}
+        if plan.world.upgraded:
+            upgrade.leave_records(self._valkey)
         async with fleet:
             faults, operations = Faults(fleet, trace.note), Operations(fleet, trace.note)
+            if plan.world.upgraded:
+                operations.requests.jobs += upgrade.requests()
             _note_answers(fleet, answered)
             for step in plan.faults:
                 loop.call_later(step.at, faults.begin, step)
@@ -150,26 +153,22 @@ class Runner:
             CLOCK.process = None
             trace.note("faults end")
             faults.end()
-            await loop.create_task(operations.finished())
-            await loop.create_task(
-                operations.campaigns.resume_all(), context=in_process(fleet.producer)
-            )
-            statuses = await self._settled(fleet, operations)
-            broadcasts = await loop.create_task(
-                operations.campaigns.collect_reports(), context=in_process(fleet.producer)
-            )
+            producer = in_process(fleet.producer)
+            await loop.create_task(operations.mend(), context=producer)
+            await loop.create_task(_settle(fleet, operations), context=producer)
+            found = await loop.create_task(operations.collect(), context=producer)
             evidence = Evidence(
-                operations.requests,
-                statuses,
-                _effects(fleet, answered),
-                faults,
-                _instances(fleet),
-                _posts(fleet),
-                _without_end(self._valkey),
-                plan.world.redis_skew,
-                broadcasts,
-                fleet.network.lines[DINGTALK].latency[1],
-                trace.ends,
+                effects=_effects(fleet, answered),
+                faults=faults,
+                posts=_posts(fleet),
+                keys_without_end=_without_end(self._valkey),
+                redis_skew=plan.world.redis_skew,
+                way=fleet.network.lines[DINGTALK].latency[1],
+                ends=trace.ends,
+                recalled=_recalled(fleet),
+                seen=fleet.seen,
+                limit=plan.world.calls,
+                **found,
             )
             violations = verify(evidence)
             for violation in violations:
@@ -201,6 +200,8 @@ class Runner:
                     "message.send": {"recipients": f"{world.recipients}/60s"},
                 },
                 "lease": world.lease,
+                "approvals": {"looks": world.looks},
+                "quota": {"edition": "professional"},
                 "history": {"days": 0},
             },
             self._template,
@@ -210,26 +211,21 @@ class Runner:
             limits=Limits(
                 window=window, calls=Rate(world.calls, 1), recipients=Rate(world.recipients, 60)
             ),
-            manners=Manners(*world.broker),
+            manners=Manners(*world.broker) if world.broker else None,
             dingtalk_offset=world.dingtalk_skew,
             offsets=world.skews,
         )
         fleet.dingtalk.state.robots.robots["alerts"] = Robot(token="alerts")
         return fleet
 
-    async def _settled(self, fleet: Fleet, operations: Operations) -> dict[str, Any]:
-        """The states of all jobs, once all have ended or the time for that is over."""
-        loop, began = fleet.loop, CLOCK.now
-        jobs = [request.job for request in operations.requests.jobs if request.job]
-        while True:
-            ended = fleet.broker.idle and all(_ended(_status(fleet, job)) for job in jobs)
-            if ended:
-                ended = await loop.create_task(
-                    operations.campaigns.ended(), context=in_process(fleet.producer)
-                )
-            if ended or CLOCK.now - began > SETTLE:
-                return {job: _status(fleet, job) for job in jobs}
-            await asyncio.sleep(LOOK if CLOCK.now - began < 60 else 5 * LOOK)
+
+async def _settle(fleet: Fleet, operations: Operations) -> None:
+    """Wait until all has come to its end, or the time for that is over."""
+    began = CLOCK.now
+    while CLOCK.now - began <= SETTLE:
+        if fleet.broker.idle and await operations.ended():
+            return
+        await asyncio.sleep(LOOK if CLOCK.now - began < 60 else 5 * LOOK)
 
 
 def _duration(plan: Plan) -> float:
@@ -253,20 +249,6 @@ def _note_answers(fleet: Fleet, answered: dict[int, float]) -> None:
         return goes_on
 
     fleet.network.on_arrive = arrived
-
-
-def _ended(status: JobStatus | None) -> bool:
-    return status is None or status.state.ended
-
-
-def _status(fleet: Fleet, job: str) -> JobStatus | None:
-    process, CLOCK.process = CLOCK.process, fleet.producer
-    try:
-        return fleet.client.status(job)
-    except DingrelayError:
-        return None
-    finally:
-        CLOCK.process = process
 
 
 def _effects(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
@@ -301,21 +283,25 @@ def _effects(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
     return sorted(effects, key=lambda effect: effect.at)
 
 
-def _instances(fleet: Fleet) -> dict[str, list[Any]]:
-    instances_by_tag: dict[str, list[Any]] = {}
-    for instance in fleet.dingtalk.state.approvals.instances.values():
-        for name, value in instance.request.form:
-            if name == FORM_FIELD:
-                instances_by_tag.setdefault(value, []).append(instance)
-    return instances_by_tag
+def _recalled(fleet: Fleet) -> dict[int, tuple[str, set[str]]]:
+    return {
+        send.task_id: (
+            json.loads(send.content.message)["text"]["content"],
+            {entry.user for entry in send.entries if not entry.reason},
+        )
+        for send in fleet.dingtalk.state.sends.sends
+        if send.recalled
+    }
 
 
-def _posts(fleet: Fleet) -> dict[str, int]:
-    counts: dict[str, int] = {}
+def _posts(fleet: Fleet) -> dict[str, list[float]]:
+    """Tag → when it was posted in the group."""
+    posts: dict[str, list[float]] = {}
+    made = {call.id: at for at, call, _ in fleet.dingtalk.calls}
     for post in fleet.dingtalk.state.robots.posts:
-        for tag in set(re.findall(r"\br\d+\b", str(post["message"]))):
-            counts[tag] = counts.get(tag, 0) + 1
-    return counts
+        for tag in sorted(set(re.findall(r"\br\d+\b", str(post["message"])))):
+            posts.setdefault(tag, []).append(made[post["call_id"]])
+    return posts
 
 
 PERMANENT = ("dingrelay:taken", "_kombu", "{simulation}", "unacked")

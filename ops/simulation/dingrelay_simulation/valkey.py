@@ -5,9 +5,11 @@ the server ends none; this deletes those whose virtual time has come before each
 ours (`virtual_time.lua`); commands outside of scripts that know time run in a script, too.
 """
 
+import asyncio
 import hashlib
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -59,6 +61,8 @@ TIMED = frozenset(
     }
 )
 """Commands that know time."""
+NOTHING = b"$-1\r\n", b"_\r\n"
+"""No element, in the two versions of the protocol."""
 _END = b"$3\r\nend\r\n"
 
 
@@ -117,6 +121,7 @@ class VirtualValkey:
         self._take = self._load(TAKE)
         self._queues = queues
         self._look = _packed(("EXISTS", *queues))
+        self._waits: list[Wait] = []
 
     def _load(self, body: str) -> bytes:
         self._wires[2].call("SCRIPT", "LOAD", body)
@@ -132,7 +137,8 @@ class VirtualValkey:
         self._scripts[_sha(body)] = self._load(PRELUDE + body)
 
     def flush(self) -> None:
-        """Forget all keys."""
+        """Forget all keys, and who waits."""
+        self._waits.clear()
         self._wires[2].call("FLUSHALL")
         self._now = -1
 
@@ -155,6 +161,13 @@ class VirtualValkey:
 
     def execute(self, commands: list[list[bytes]], version: int) -> bytes:
         """The answers to the commands of one write."""
+        answer, published = self._execute(commands, version)
+        if published:
+            self.on_published()
+        return answer
+
+    def _execute(self, commands: list[list[bytes]], version: int) -> tuple[bytes, bool]:
+        """The answers, and whether messages wait in queues."""
         data = [
             self._pass(),
             *(_packed(self._rewritten(command)) for command in commands),
@@ -162,11 +175,33 @@ class VirtualValkey:
         ]
         answer = self._wires[version].send(b"".join(data))
         # Before and behind them stand those of our own two: integers of one digit.
-        published = answer[-3] != ord("0")
-        answer = answer[4 if data[0] else 0 : -4]
-        if published:
-            self.on_published()
-        return answer
+        return answer[4 if data[0] else 0 : -4], answer[-3] != ord("0")
+
+    def wait(self, session: "Session", command: list[bytes]) -> None:
+        """Let a connection wait for an element of a list: ``BLMOVE``."""
+        wait = Wait(session, [b"LMOVE", *command[1:5]])
+        self._waits.append(wait)
+        if not self._serve(wait):
+            asyncio.get_running_loop().call_later(float(command[5]), self._give_up, wait)
+
+    def _serve(self, wait: "Wait") -> bool:
+        answer, _ = self._execute([wait.command], wait.session.version)
+        if answer in NOTHING:
+            return False
+        self._waits.remove(wait)
+        wait.session.write(answer)
+        return True
+
+    def _give_up(self, wait: "Wait") -> None:
+        if wait in self._waits:
+            self._waits.remove(wait)
+            wait.session.write(NOTHING[wait.session.version - 2])
+
+    def serve_waits(self) -> None:
+        """Give what there is to those that wait for it, the first of them first."""
+        self._waits = [wait for wait in self._waits if not wait.session.closed]
+        for wait in list(self._waits):
+            self._serve(wait)
 
     def take(self) -> list[tuple[str, bytes]]:
         """All messages that wait in the queues: (queue, message)."""
@@ -218,26 +253,41 @@ class VirtualValkey:
             wire.close()
 
 
+@dataclass(eq=False)
+class Wait:
+    """A connection that waits, and the command that ends it."""
+
+    session: "Session"
+    command: list[bytes]
+
+
 class Session:
     """A connection as the server has it."""
 
     def __init__(self, valkey: VirtualValkey, end: End | None, version: int = 2) -> None:
         self._valkey = valkey
         self._end = end
-        self._version = version
+        self.version = version
+        self.closed = False
         self._reader = hiredis.Reader()
 
     def connection_made(self, transport: Any) -> None: ...
 
     def eof_received(self) -> None: ...
 
-    def connection_lost(self, error: Exception | None) -> None: ...
+    def connection_lost(self, error: Exception | None) -> None:
+        """No client waits here any more."""
+        self.closed = True
 
     def data_received(self, data: bytes) -> None:
         """Answer what came."""
-        assert self._end
         if answer := self.answer(data):
-            self._end.write(answer)
+            self.write(answer)
+
+    def write(self, answer: bytes) -> None:
+        """Send an answer."""
+        assert self._end
+        self._end.write(answer)
 
     def answer(self, data: bytes) -> bytes:
         """The answers to commands."""
@@ -245,6 +295,9 @@ class Session:
         commands: list[list[bytes]] = []
         while (command := self._reader.gets()) is not False:
             if command[0].upper() == b"HELLO" and len(command) > 1:
-                self._version = int(command[1])
-            commands.append(command)
-        return self._valkey.execute(commands, self._version) if commands else b""
+                self.version = int(command[1])
+            if command[0].upper() == b"BLMOVE":
+                self._valkey.wait(self, command)
+            else:
+                commands.append(command)
+        return self._valkey.execute(commands, self.version) if commands else b""

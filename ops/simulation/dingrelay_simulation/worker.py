@@ -21,8 +21,9 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
 from dingrelay_producers.store.flows import run_flow_async, run_step_async
 from dingrelay_simulation.broker import Broker, Message
-from dingrelay_simulation.clock import RANDOM, Process
+from dingrelay_simulation.clock import CLOCK, RANDOM, Process
 from dingrelay_simulation.loop import VirtualLoop, in_process
+from dingrelay_simulation.taking import TakingBroker
 from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.maintenance.presence import Presence
@@ -68,12 +69,19 @@ class SimulatedWorker:
 
     Attributes:
         process: as the loop and the network know it.
+        seen: job → when a worker of the fleet first took a message about it.
     """
 
     def __init__(
-        self, process: Process, settings: Settings, publisher: Publisher, broker: Broker
+        self,
+        process: Process,
+        settings: Settings,
+        publisher: Publisher,
+        broker: Broker | TakingBroker,
+        seen: dict[str, float],
     ) -> None:
         self.process = process
+        self.seen = seen
         self.resources: Resources | None = None
         self._settings = settings
         self._publisher = publisher
@@ -105,6 +113,7 @@ class SimulatedWorker:
             await asyncio.gather(take, return_exceptions=True)
             resources.drain()
             await asyncio.gather(*self._running, return_exceptions=True)
+            await self._broker.leave(self)
         publisher.close()
 
     def stop(self) -> None:
@@ -126,13 +135,16 @@ class SimulatedWorker:
     async def _run(self, executor: Executor, message: Message) -> None:
         request = message.request
         name = str(request["task"]).removeprefix(TASK_PREFIX)
+        self.seen.setdefault(str(request["id"]), CLOCK.now)
         try:
             if name in KINDS:
                 await executor.execute(ReceivedWakeup.from_request(KINDS[name], request))
         except (RedisError, OSError):
-            self._broker.give_back(message)
+            await self._broker.finish(self, message, back=True)
         except asyncio.CancelledError:
             pass
+        else:
+            await self._broker.finish(self, message)
         self.held.pop(message.number, None)
 
 

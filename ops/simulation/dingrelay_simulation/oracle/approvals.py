@@ -21,13 +21,14 @@ def check_approvals(evidence: Evidence) -> Iterator[Violation]:
             if status and status.state == State.DONE
         }
         for job, instance in done.items():
-            if instance not in existing:
+            if instance not in existing and instance not in evidence.deleted:
                 text = f"{job} is done and names {instance}, which does not exist"
                 yield Violation("lost", text, job)
         if len(set(done.values())) < len(done):
             yield Violation("shared", f"jobs name the same instance: {done}", next(iter(done)))
         perhaps = sum(status is None or status.state == State.UNKNOWN for status in jobs.values())
         perhaps += sum(request.accepted == "perhaps" for request in requests)
+        perhaps += len(evidence.again_by_hand & jobs.keys())
         effects = evidence.effects_by_tag.get(tag, [])
         perhaps += sum(evidence.forgotten_call(effect) for effect in effects)
         if len(existing) > len(done) + perhaps:

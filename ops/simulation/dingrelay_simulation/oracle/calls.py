@@ -8,16 +8,16 @@ from dingrelay_producers.store.states import State
 from dingrelay_simulation.operations import Request
 from dingrelay_simulation.oracle.evidence import SENDS, Effect, Evidence, Violation
 
-CALLS = SENDS | {"call"}
+CALLS = SENDS | {"call", "burst"}
 NOT_DONE = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
 """States in which a job says that it reached no one, unless its result has calls."""
 
 
 def check_repeats(evidence: Evidence) -> Iterator[Violation]:
     """A person gets a call again only where a fault explains it."""
-    requeued = evidence.commanded("requeue")
+    by_hand = evidence.again_by_hand
     for tag, requests in evidence.requests_by_tag(CALLS).items():
-        if any(request.job in requeued for request in requests):
+        if any(request.job in by_hand for request in requests):
             continue
         for user, calls in _calls_by_person(evidence.effects_by_tag.get(tag, [])).items():
             free = _permitted(requests, user)
@@ -52,12 +52,12 @@ def _permitted(requests: Sequence[Request], user: str) -> int:
 
 def check_single_calls(evidence: Evidence) -> Iterator[Violation]:
     """A call that must not be repeated is not, unless Redis forgot it."""
-    requeued = evidence.commanded("requeue")
+    by_hand = evidence.again_by_hand
     for tag, requests in evidence.requests_by_tag({"call", "stop_on_unknown"}).items():
         effects = evidence.effects_by_tag.get(tag, [])
         remembered = [effect for effect in effects[:-1] if not evidence.forgotten_call(effect)]
         for request in requests:
-            if request.job in requeued:
+            if request.job in by_hand:
                 continue
             if request.values.get("effect") == "once" and remembered:
                 text = f"{tag!r} was to be called once, and was {len(effects)} times"
@@ -70,9 +70,9 @@ def check_single_calls(evidence: Evidence) -> Iterator[Violation]:
 
 def check_silence(evidence: Evidence) -> Iterator[Violation]:
     """A job that ended without success, and reports no call, has reached no one."""
-    discarded = evidence.commanded("discard")
+    excused = evidence.commanded("discard") | evidence.resolved_in_doubt
     for tag, requests in evidence.requests_by_tag(CALLS).items():
-        if len(requests) > 1 or requests[0].accepted != "yes" or requests[0].job in discarded:
+        if len(requests) > 1 or requests[0].accepted != "yes" or requests[0].job in excused:
             continue
         status = evidence.statuses.get(requests[0].job)
         if status is None or status.state not in NOT_DONE or (status.result or {}).get("calls"):

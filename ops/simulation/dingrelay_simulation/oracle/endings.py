@@ -26,7 +26,7 @@ def check_single_ends(evidence: Evidence) -> Iterator[Violation]:
         job = request.job
         ends = [at for at in evidence.ends.get(job, ()) if not evidence.forgotten(at, at)]
         requeued = sum(
-            command.job == job and command.verb == "requeue"
+            command.job == job and command.verb in {"requeue", "resolve"}
             for command in evidence.requests.commands
         )
         if len(ends) > 1 + requeued:

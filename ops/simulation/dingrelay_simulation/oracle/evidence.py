@@ -2,18 +2,21 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_simulation import plan
+from dingrelay_simulation.application import Delivery
+from dingrelay_simulation.approvals import FORM_FIELD, Followed
 from dingrelay_simulation.campaigns import Broadcast
 from dingrelay_simulation.faults import Faults
-from dingrelay_simulation.operations import ASYNCSEND, Request, Requests
+from dingrelay_simulation.operations import ASYNCSEND, READ, Request, Requests
+from dingrelay_simulation.organisation import Directories
+from dingrelay_simulation.webhooks import Endpoint
 
-FORM_FIELD = "事由"
-"""Control of an approval's form that holds its tag."""
 SENDS = frozenset(
     {
         "send",
@@ -30,6 +33,9 @@ SENDS = frozenset(
 """Operations that send a message to people."""
 RECORDED = 0.5
 """Seconds after an answer in which the end of its call is in Redis, where nothing is struck."""
+UNDER_WAY = 70.0
+"""Seconds for which a call may be on its way to DingTalk."""
+WORKERS = tuple(f"w{number}" for number in range(plan.WORKERS))
 BEFORE = 0.05
 """Seconds before a call leaves in which its worker notes it."""
 
@@ -85,12 +91,20 @@ class Evidence:
         effects: calls that DingTalk carried out, in order.
         faults: with the times in which they were in force.
         instances: tag → approvals of DingTalk's.
-        posts: tag → how often it is in the group.
+        deleted: approvals that people deleted.
+        followed: approval → what the product knows of it.
+        posts: tag → when it was posted in the group.
         keys_without_end: of Redis.
         redis_skew: seconds by which Redis' clock is ahead.
         broadcasts: campaigns, with their reports.
         way: seconds of the longest way to DingTalk.
         ends: job → when a worker ended it, as Redis confirmed.
+        directories: the organisation and the directory.
+        endpoints: of webhooks, by their names.
+        deliveries: what they got.
+        seen: job → when a worker first took a message about it.
+        limit: calls a second.
+        recalled: DingTalk's id of a call that was taken back → its text, and who had it.
     """
 
     requests: Requests
@@ -98,12 +112,22 @@ class Evidence:
     effects: list[Effect]
     faults: Faults
     instances: dict[str, list[Any]]
-    posts: dict[str, int]
+    posts: dict[str, list[float]]
     keys_without_end: list[str]
     redis_skew: float
     broadcasts: Sequence[Broadcast] = ()
     way: float = 0.03
     ends: Mapping[str, Sequence[float]] = field(default_factory=dict[str, Sequence[float]])
+    deleted: Collection[str] = ()
+    followed: Mapping[str, Followed] = field(default_factory=dict[str, Followed])
+    directories: Directories = field(default_factory=Directories)
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict[str, Endpoint])
+    deliveries: Sequence[Delivery] = ()
+    seen: Mapping[str, float] = field(default_factory=dict[str, float])
+    limit: int = 20
+    recalled: Mapping[int, tuple[str, set[str]]] = field(
+        default_factory=dict[int, tuple[str, set[str]]]
+    )
 
     @cached_property
     def effects_by_tag(self) -> dict[str, list[Effect]]:
@@ -124,6 +148,21 @@ class Evidence:
     def commanded(self, verb: str) -> set[str]:
         """Jobs for which a command was given."""
         return {command.job for command in self.requests.commands if command.verb == verb}
+
+    @cached_property
+    def resolved_in_doubt(self) -> set[str]:
+        """Jobs that a person resolved who may not have known what was still on its way."""
+        return {
+            command.job
+            for command in self.requests.commands
+            if command.verb == "resolve"
+            and self.faults.around(command.at - UNDER_WAY, command.at, "dingtalk", *WORKERS)
+        }
+
+    @property
+    def again_by_hand(self) -> set[str]:
+        """Jobs that a person had carried out again, whatever had been done by then."""
+        return self.commanded("requeue") | self.resolved_in_doubt
 
     def forgotten(self, since: float, until: float) -> bool:
         """Whether Redis came back without its record of a moment in this time."""
@@ -161,6 +200,8 @@ def read_tag(path: str, payload: Any) -> tuple[str, tuple[str, ...]]:
         users = str(content.get("userid_list") or "")
         text = str(message.get("text", {}).get("content", ""))
         return text, tuple(filter(None, users.split(",")))
+    if path == READ and "sender" in content:
+        return f"{content['sender']}/{content['number']}", (str(content["sender"]),)
     for name in ("formComponentValues", "form_component_values"):
         for control in content.get(name) or ():
             if control.get("name") == FORM_FIELD:

@@ -27,9 +27,9 @@ def _for_nothing(evidence: Evidence, effect: Effect, user: str) -> bool:
     """Whether a person got this before, and neither a job nor a fault explains the copy."""
     same = evidence.effects_by_tag[effect.tag]
     earlier = [other for other in same[: same.index(effect)] if user in other.delivered]
-    requeued = evidence.commanded("requeue")
+    by_hand = evidence.again_by_hand
     allowed = any(
-        request.values.get("allow_duplicate") or request.name == "call" or request.job in requeued
+        request.values.get("allow_duplicate") or request.name == "call" or request.job in by_hand
         for request in evidence.requests.jobs
         if request.tag == effect.tag
     )

@@ -84,7 +84,7 @@ def _perhaps_reserved(evidence: Evidence, tag: str, user: str) -> bool:
 
 def check_times(evidence: Evidence) -> Iterator[Violation]:
     """A message leaves in its time, by Redis' clock."""
-    requeued = evidence.commanded("requeue")
+    by_hand = evidence.again_by_hand
     for request in evidence.requests.jobs:
         effects = evidence.effects_by_tag.get(request.tag)
         if request.name != "times" or request.accepted != "yes" or not effects:
@@ -94,7 +94,7 @@ def check_times(evidence: Evidence) -> Iterator[Violation]:
         send_in, expires_in = request.values.get("send_in"), request.values.get("expires_in")
         if send_in and at < request.at + send_in - EARLY:
             yield Violation("early", f"{request.job} left before its send_at", request.job)
-        if expires_in and request.job not in requeued:
+        if expires_in and request.job not in by_hand:
             frozen = evidence.faults.around(first.at - LATE_AFTER_A_FREEZE, first.at, first.worker)
             margin = LATE_AFTER_A_FREEZE if frozen else LATE
             if at - evidence.way > request.at + expires_in + margin:
