@@ -38,7 +38,7 @@ SECONDS ?= 60
 SIMULATION := PYTHONPATH=ops/simulation $(BIN)/python -m dingrelay_simulation
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test test-failed test-fast releases schema-test coverage simulate simulate-mutations chaos chaos-mutations soak check wheel clean \
+.PHONY: help setup demo test test-failed test-fast releases image-test schema-test coverage simulate simulate-mutations chaos chaos-mutations soak check wheel clean \
 	image sbom \
 	bench bench-docs up lock translations dashboards alerts
 
@@ -93,6 +93,10 @@ test-fast: setup ## run the tests that start no worker, in less than a minute
 
 releases: setup ## mix the release before with this one under load, two minutes (needs the history of git)
 	RELEASES=1 $(BIN)/python -m pytest tests/acceptance/test_previous_release.py $(ARGS)
+
+# A new clone builds it for minutes; later only what has changed is built.
+image-test: setup ## build the image and run every service and pod in it (needs root and Debian's packages)
+	IMAGE_TEST=1 $(BIN)/python -m pytest tests/integration/test_image.py $(ARGS)
 
 # 300 requests of each operation, and what belongs to its edges and links.
 EXAMPLES ?= 300

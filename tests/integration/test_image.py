@@ -1,4 +1,7 @@
-"""The image: what is in it, and each service of docker-compose.yml and pod of Kubernetes at work in it."""
+"""The image: what is in it, and each service of docker-compose.yml and pod of Kubernetes at work in it.
+
+A new clone builds it for minutes: `make image-test` runs this, and `make test` does not.
+"""
 
 import json
 import os
@@ -30,7 +33,10 @@ from network import Network
 from production import Production, production
 from servers import program
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not os.environ.get("IMAGE_TEST"), reason="`make image-test` runs it"),
+]
 
 EXTRAS = "dingrelay[worker,gateway,flower,postgres,otel,oidc]"
 LARGEST = 200_000_000
