@@ -14,11 +14,9 @@ from pathlib import Path
 import pytest
 
 SECONDS = {
-    "integration/test_image.py": 75,
     "integration/test_outages.py": 75,
     "acceptance/test_observation.py": 60,  # for the most part it waits for Prometheus
     "acceptance/test_rabbitmq.py": 60,
-    "acceptance/test_stalls.py": 60,
     "acceptance/test_chaos.py": 50,
     "acceptance/test_simulation.py": 30,
     "acceptance/test_postgres_trouble.py": 50,
@@ -35,13 +33,12 @@ SECONDS = {
     "acceptance/test_gateway_kill.py": 30,
     "integration/test_webhook_guide.py": 30,
     "acceptance/test_drop_in.py": 30,
-    "acceptance/test_token.py": 30,
+    "acceptance/test_token.py": 20,
     "acceptance/test_remote_control.py": 30,
     "acceptance/test_flower.py": 30,
     "acceptance/test_gateway_fairness.py": 30,
     "acceptance/test_gateway_secrets.py": 30,
     "acceptance/test_up.py": 25,
-    "integration/test_webhook_dispatcher.py": 20,
     "integration/test_gateway_schema.py": 15,
     "integration/test_cli_languages.py": 15,
     "integration/test_personal_data.py": 15,

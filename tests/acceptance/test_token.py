@@ -44,43 +44,6 @@ def token_calls(sandbox: SandboxAdmin) -> dict[str, int]:
     return verdicts
 
 
-def test_six_cold_workers_fetch_one_token(
-    fleet: Fleet, client: Client, sandbox: SandboxAdmin, send: Callable[[int], list[str]]
-) -> None:
-    ids = send(60)
-    workers = fleet.spawn(6, concurrency=2, wait=False)
-    ended = wait_for_ends(client, ids, timeout=90)
-    wait_until(lambda: all(worker.ready for worker in workers), timeout=60, what="all are ready")
-    # A worker that came late and found nothing to do gets work now.
-    ended += wait_for_ends(client, send(60), timeout=60)
-    assert {(status.state, status.attempts) for status in ended} == {(State.DONE, 1)}
-    assert token_calls(sandbox) == {"ok": 1}
-
-
-@pytest.mark.parametrize(("token_api", "fate"), [("oapi", "revoked"), ("v1.0", "expired")])
-def test_a_token_that_goes_bad_under_load_is_fetched_once_more(
-    fleet: Fleet,
-    client: Client,
-    sandbox: SandboxAdmin,
-    send: Callable[[int], list[str]],
-    token_api: str,
-    fate: str,
-) -> None:
-    fleet.spawn(2, concurrency=8, DINGTALK_TOKEN_API=token_api)
-    ids = send(80)
-    wait_until(lambda: states(client, ids)[State.DONE] >= 20, what="a quarter is done")
-    if fate == "revoked":
-        sandbox.revoke_tokens()
-    else:
-        sandbox.expire_tokens()
-    assert states(client, ids)[State.DONE] < 80, "the load was over too early"
-    ended = wait_for_ends(client, ids, timeout=60)
-    assert {(status.state, status.attempts) for status in ended} == {(State.DONE, 1)}
-    audit = sandbox.audit()
-    assert token_calls(sandbox) == {"ok": 2}
-    assert (audit["tokens_issued"], audit["delivered"]) == (2, 80)
-
-
 def test_wrong_credentials_are_tried_once_a_minute_while_jobs_wait_and_say_why(
     fleet: Fleet,
     client: Client,

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 import campaigns
-from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import keys
@@ -18,11 +17,8 @@ from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
 from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.jobs import outcome
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
-from dispatchers import DispatcherRun
-from thorough import either
 from wakeups import Published, received
 
 HOLDER = "dispatcher"
@@ -158,21 +154,3 @@ async def test_a_lost_answer_outlasts_the_quota(fleet: Fleet, sandbox: SandboxAd
     (chunk,) = await campaigns.chunks(fleet.database, campaign)
     assert (chunk.accepted, chunk.ambiguous) == (2, True)
     assert sandbox.audit()["delivered"] == 2
-
-
-UNLIMITED = {"calls": "1000000/1s", "recipients": "100000000/60s"}
-
-
-@pytest.mark.usefixtures("environment", "database")
-@pytest.mark.parametrize("seed", either([1], [1, 2, 3, 4]))
-async def test_each_person_gets_it_once_whatever_becomes_of_the_dispatchers(
-    seed: int, sandbox: SandboxAdmin, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sandbox.set_limits(calls="1000000/1s", egress="", recipients="")
-    monkeypatch.setattr(outcome, "MAX_CRASHES", 100)
-    rules = {"*": {"calls": "1000000/1s"}, "message.send": UNLIMITED}
-    settings = Settings.load(lease=0.4, rules=rules)
-    async with Resources(settings, Publisher(settings)) as resources:
-        run = DispatcherRun(seed, database_url, resources, sandbox)
-        faults = await run.run()
-    assert not faults, f"seed {seed}: {faults}; {', '.join(run.story)}"

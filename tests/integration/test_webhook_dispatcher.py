@@ -1,7 +1,6 @@
 """Each point at which the leader of webhooks can die, on every database."""
 
 import asyncio
-import random
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisAway
 from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
@@ -220,58 +218,6 @@ async def test_jobs_that_ended_before_the_first_look(fleet: Fleet) -> None:
     await fleet.finish(await fleet.dispatcher())
     assert len(fleet.got) == 6
     await history.tick()
-
-
-@pytest.mark.parametrize("seed", range(either(2, 30)))
-async def test_every_notice_is_delivered_whatever_dies_and_when(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
-    """At each step a leader may die, or lose the answer of what it has just done."""
-    dice = random.Random(seed)
-    monkeypatch.setattr(dispatchers, "AT_ONCE", 7)
-    await fleet.subscribe()
-    expected = 0
-    for _ in range(either(12, 20)):
-        await fleet.write(2)
-        await fleet.end_jobs(1)
-        expected += 3
-        dispatcher = await fleet.dispatcher()
-        _break(dispatcher, dice)
-        for _ in range(3):
-            try:
-                await dispatcher.tick()
-            except (RedisAway, OperationalError):
-                break
-            await asyncio.sleep(0)
-        fleet.later += timedelta(seconds=dice.choice([0, 10]))
-    fleet.later += timedelta(minutes=1)
-    await fleet.finish(await fleet.dispatcher())
-    assert await count(fleet.database, NoticeRow) == expected
-    assert len(fleet.got) == 2 * expected
-
-
-def _break(dispatcher: Any, dice: random.Random) -> None:
-    """Let some step of this leader fail, before or after its effect."""
-    target, name, error = dice.choice(
-        [
-            (dispatcher._endings, "read", RedisAway()),
-            (dispatcher._endings, "pass_", RedisAway()),
-            (dispatcher, "_settle_outcomes", AWAY),
-            (dispatcher, "_turn", AWAY),
-        ]
-    )
-    real, calls = getattr(target, name), dice.randint(1, 3)
-
-    async def breaks(*arguments: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls -= 1
-        if calls == 0:
-            if dice.random() < 0.5:
-                await real(*arguments, **named)
-            raise error
-        return await real(*arguments, **named)
-
-    setattr(target, name, breaks)
 
 
 async def test_only_the_leader_shows_the_health_of_endpoints(fleet: Fleet) -> None:
