@@ -12,7 +12,8 @@ from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_producers.publisher import FORMAT_HEADER, WAKEUP_FORMAT, Publisher
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import RECORD_FORMAT, Wakeup
+from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.store.transitions import RECORD_FORMAT
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 

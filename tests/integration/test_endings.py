@@ -1,5 +1,8 @@
 """Each end of a job is noted once by the script that makes it, and read at least once."""
 
+import hashlib
+from dataclasses import replace
+
 import pytest
 from redis.asyncio import Redis
 
@@ -9,6 +12,7 @@ from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_workers.outbox.endings import Ending, Endings
+from dingrelay_workers.store import transitions
 from dingrelay_workers.store.records import Records, Usage
 from jobs import claimed, enqueue, queued, running
 
@@ -190,12 +194,10 @@ async def test_a_lost_stream_is_read_from_its_start(redis: Redis, records: Recor
 async def test_the_stream_is_bounded(
     redis: Redis, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = record._CONSTANTS  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setitem(known, "MOST_ENDINGS", 100)
-    settle = record.transition(
-        "dingrelay_workers.store", "settle", preludes=record.ENDING, together=True
-    )
-    monkeypatch.setattr("dingrelay_workers.store.records._SETTLE", settle)
+    settle = transitions.settle.script
+    body = settle.body.replace(f"MOST_ENDINGS = {keys.MOST_ENDINGS}", "MOST_ENDINGS = 100")
+    sha = hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
+    monkeypatch.setattr(transitions.settle, "script", replace(settle, body=body, sha=sha))
     await several(redis, records, 500)
     # Redis trims whole nodes of a hundred entries.
     assert 100 <= await redis.xlen(keys.ENDINGS) <= 200

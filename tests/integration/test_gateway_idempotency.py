@@ -10,8 +10,9 @@ from redis import Redis
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import scripts
-from dingrelay_producers.store.scripts import Script
+from dingrelay_producers.store.scripts import Call
 from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.http import idempotency as module
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.keys.service import KeyService
@@ -20,7 +21,6 @@ from forms import BOUNDARY, form
 from gateways import Ask, GatewayClient, Reply
 
 ENTRY = "dingrelay:idempotency:drk_crm000000000:x"
-ONCE = Script.load("dingrelay_producers.store", "once")
 
 TEXT = {"msgtype": "text", "text": {"content": "hello"}}
 MESSAGE = {"to": {"users": ["u1"]}, "message": TEXT}
@@ -38,13 +38,25 @@ def grants() -> Sequence[Grant]:
 
 
 def begin(store: Redis, digest: str, attempt: str) -> list[bytes]:
-    call = ONCE.call([ENTRY], [attempt, "begun", digest, 60_000, 100_000])
+    call = module._begin_attempt(
+        entry=ENTRY, attempt=attempt, digest=digest, lease=60_000, life=100_000
+    )
     answer: list[bytes] = scripts.run(store, call)
     return answer
 
 
-def end(store: Redis, attempt: str, *verb: str | int) -> None:
-    assert scripts.run(store, ONCE.call([ENTRY], [attempt, *verb])) == 1
+def fail(attempt: str, *, refused: bool = False) -> Call:
+    return module._fail_attempt(entry=ENTRY, attempt=attempt, refused=refused)
+
+
+def answer(attempt: str) -> Call:
+    return module._answer_attempt(
+        entry=ENTRY, attempt=attempt, status=200, headers="{}", body=b"answer", people="[]"
+    )
+
+
+def end(store: Redis, call: Call) -> None:
+    assert scripts.run(store, call) == 1
 
 
 def test_a_request_that_lost_the_answer_of_redis_has_begun(store: Redis) -> None:
@@ -56,17 +68,17 @@ def test_a_request_that_lost_the_answer_of_redis_has_begun(store: Redis) -> None
 
 def test_objects_of_a_key_keep_one_name_until_the_key_ends(store: Redis) -> None:
     begin(store, "request", "first")
-    end(store, "first", "failed")
+    end(store, fail("first"))
     assert begin(store, "request", "second") == [b"begun", b"first"]
     # Nothing says that the first attempt made nothing, so the key still names this request.
-    end(store, "second", "refused")
+    end(store, fail("second", refused=True))
     assert begin(store, "another", "third") == [b"other"]
     assert begin(store, "request", "third") == [b"begun", b"first"]
-    end(store, "third", "answered", 200, "{}", "answer", "[]")
+    end(store, answer("third"))
     assert begin(store, "request", "fourth") == [b"done", b"first", b"200", b"{}", b"answer"]
     store.delete(ENTRY)
     begin(store, "wrong", "fifth")
-    end(store, "fifth", "refused")
+    end(store, fail("fifth", refused=True))
     assert begin(store, "right", "sixth") == [b"begun", b"sixth"]
 
 

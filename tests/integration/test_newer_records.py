@@ -10,7 +10,8 @@ from dingrelay_producers import Client, UnreadableRecord
 from dingrelay_producers.publisher import FORMAT_HEADER, WAKEUP_FORMAT, WOKEN_HEADER
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import RECORD_FORMAT, Draft
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.transitions import RECORD_FORMAT
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.slot import Turns
 from dingrelay_workers.maintenance.scheduler import Schedule

@@ -79,8 +79,16 @@ def fetches(sandbox: SandboxAdmin) -> Callable[[], int]:
 
 async def take(redis: Redis, tokens: Tokens, *, by: str = "", lease_ms: int = 20_000) -> None:
     """A worker says that it fetches the token, and is not done yet."""
-    arguments = ["take", by or tokens._worker, 600_000, lease_ms, 0]
-    assert (await run_async(redis, module._TOKEN.call(entry(tokens), arguments)))[0] == b"fetch"
+    token, failure = entry(tokens)
+    call = module._take_token(
+        token=token,
+        failure=failure,
+        worker=by or tokens._worker,
+        margin=600_000,
+        lease=lease_ms,
+        distrusted=None,
+    )
+    assert (await run_async(redis, call))[0] == b"fetch"
 
 
 async def value(tokens: Tokens) -> str:
@@ -187,10 +195,15 @@ async def test_a_token_kept_twice_is_one_generation(worker: Worker, redis: Redis
 
 async def test_a_failure_that_is_over_at_once_is_kept_all_the_same(redis: Redis) -> None:
     """The pause that is left of an outage may be some microseconds."""
-    names = [keys.token("default"), keys.token_failure("default", "c")]
-    take = module._TOKEN.call(names, ["take", "w", 1000, 1000, 0])
+    token, failure = keys.token("default"), keys.token_failure("default", "c")
+    take = module._take_token(
+        token=token, failure=failure, worker="w", margin=1000, lease=1000, distrusted=None
+    )
+    put = module._put_token(
+        token=token, failure=failure, worker="w", value=None, validity=0, error="[]"
+    )
     assert (await run_async(redis, take))[0] == b"fetch"
-    assert await run_async(redis, module._TOKEN.call(names, ["put", "w", "", 0, "[]"])) == 0
+    assert await run_async(redis, put) == 0
     assert (await run_async(redis, take))[0] in {b"failed", b"fetch"}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from dingrelay_producers.store import scripts
+from dingrelay_producers.store import script_functions, scripts
+from dingrelay_producers.store.script_functions import Keys, script
 from dingrelay_producers.store.scripts import Call, Script, run, run_async
 
 ECHO = "return ARGV[1]"
@@ -87,23 +89,37 @@ async def test_a_call_that_fails_fails_alone(valkey_url: str) -> None:
 
 
 TWICE = """
-if ARGV[1] == 'wrong' then return redis.call('INCR', KEYS[1], 'too many') end
-if ARGV[1] == 'nonsense' then return nothing.there end
-if ARGV[1] == 'absent' then return nil end
-return {#KEYS, redis.call('INCR', KEYS[#KEYS]), #ARGV, ARGV[#ARGV]}
+if texts[1] == 'wrong' then return redis.call('INCR', names[1], 'too many') end
+if texts[1] == 'nonsense' then return nothing.there end
+if texts[1] == 'absent' then return nil end
+return {#names, redis.call('INCR', names[#names]), #texts, texts[#texts]}
 """
 
 
-@pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> Script:
+@script("tests", together=True)
+def twice(*, names: Keys, texts: Sequence[str | int]) -> None: ...
+
+
+class Together:
     """A script whose calls may go together."""
-    source = scripts._source  # pyright: ignore[reportPrivateUsage]
+
+    def call(self, names: Sequence[str], texts: Sequence[str | int]) -> Call:
+        return twice(names=names, texts=texts)
+
+    @property
+    def body(self) -> str:
+        return twice.script.body
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> Together:
+    source = script_functions.source
 
     def known(package: str, name: str) -> str:
-        return TWICE if name == "twice" else source(package, name)
+        return TWICE if package == "tests" else source(package, name)
 
-    monkeypatch.setattr(scripts, "_source", known)
-    return Script.load("dingrelay_producers.store", "twice", together=True)
+    monkeypatch.setattr(script_functions, "source", known)
+    return Together()
 
 
 async def evals(redis: AsyncRedis) -> int:
@@ -112,7 +128,7 @@ async def evals(redis: AsyncRedis) -> int:
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
 
 
-async def test_joined_calls_have_their_own_answers(valkey_url: str, together: Script) -> None:
+async def test_joined_calls_have_their_own_answers(valkey_url: str, together: Together) -> None:
     async with AsyncRedis.from_url(valkey_url) as redis:
         await redis.config_resetstat()
         calls = [together.call(["other"] * (n % 3) + [f"n{n}"], range(1 + n)) for n in range(5)]
@@ -123,7 +139,7 @@ async def test_joined_calls_have_their_own_answers(valkey_url: str, together: Sc
         assert [await redis.get(f"n{n}") for n in range(5)] == [b"1"] * 5
 
 
-async def test_a_run_is_bounded(valkey_url: str, together: Script) -> None:
+async def test_a_run_is_bounded(valkey_url: str, together: Together) -> None:
     async with AsyncRedis.from_url(valkey_url) as redis:
         await asyncio.gather(*(run_async(redis, together.call(["n"], [0])) for _ in range(2)))
         await run_async(redis, together.call(["n"], [0]))
@@ -134,7 +150,7 @@ async def test_a_run_is_bounded(valkey_url: str, together: Script) -> None:
             assert await evals(redis) == runs
 
 
-async def test_a_failure_in_a_batch_is_one_calls(valkey_url: str, together: Script) -> None:
+async def test_a_failure_in_a_batch_is_one_calls(valkey_url: str, together: Together) -> None:
     async with AsyncRedis.from_url(valkey_url) as redis:
         words = ("a", "wrong", "b", "nonsense", "absent", "c")
         answers = await asyncio.gather(
@@ -148,7 +164,7 @@ async def test_a_failure_in_a_batch_is_one_calls(valkey_url: str, together: Scri
     assert answers == [[1, 1, 1, b"a"], [1, 2, 1, b"b"], None, [1, 3, 1, b"c"]]
 
 
-async def test_a_replica_refuses_the_run(valkey_url: str, together: Script) -> None:
+async def test_a_replica_refuses_the_run(valkey_url: str, together: Together) -> None:
     """A connection learns by such an error that it has to look for the new primary."""
     async with AsyncRedis.from_url(valkey_url) as redis:
         await redis.replicaof("127.0.0.1", 1)  # type: ignore[no-untyped-call]
@@ -196,7 +212,7 @@ async def test_a_lost_connection_ends_all_that_wait_for_it(unused_tcp_port: int)
     assert [type(answer).__name__ for answer in answers] == ["ConnectionError"] * 3
 
 
-def test_such_a_script_can_be_called_alone(valkey_url: str, together: Script) -> None:
+def test_such_a_script_can_be_called_alone(valkey_url: str, together: Together) -> None:
     with Redis.from_url(valkey_url) as redis:
         assert run(redis, together.call(["n"], ["a"])) == [1, 1, 1, b"a"]
         assert run(redis, together.call(["n"], ["absent"])) is None

@@ -15,7 +15,7 @@ from dingrelay_workers.dingtalk.errors import (
     Throttled,
     Transient,
 )
-from dingrelay_workers.limiter import buckets, limiter
+from dingrelay_workers.limiter import limiter, transitions
 from dingrelay_workers.limiter.breakers import Breakers, Verdict
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
@@ -54,10 +54,10 @@ class Fleet:
         return Verdict(outage=False, wait=3.0, opened=())
 
     async def _run(self, _: Any, call: Call) -> Any:
-        if call.script is buckets.PENALIZE:
+        if call.script is transitions.penalize.script:
             self.reports.append("throttled")
             return 0, 0
-        assert call.script is buckets.ENDED
+        assert call.script is transitions.ended.script
         _, probed, sane, trial, *_, charged, tokens, _, _, _ = call.arguments
         flags = {"probed": probed, "sane": sane, "trial": trial, f"{tokens:.2g} again": charged}
         self.reports.append(" ".join(word for word, set_ in flags.items() if set_))

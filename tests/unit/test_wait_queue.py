@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from conftest import wait_until_async
-from dingrelay_producers.store.scripts import Call
 from dingrelay_workers.limiter import wait_queue
 from dingrelay_workers.limiter.breakers import Breakers
-from dingrelay_workers.limiter.buckets import Reply, SaneAnswers
+from dingrelay_workers.limiter.buckets import Ask, Reply, SaneAnswers
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Slot, SlotRequest, Turns
 from dingrelay_workers.limiter.wait_queue import WaitQueue
@@ -81,14 +80,17 @@ class Buckets:
         return None
 
 
-async def _ask(redis: Any, call: Call) -> Reply:
+def _acquire(_: object, lane: str, asks: Sequence[Ask], **__: Any) -> int:
+    return len(asks)
+
+
+async def _ask(redis: Any, waiters: int) -> Reply:
     buckets: Buckets = redis
-    waiters = call.arguments[3]
-    assert isinstance(waiters, int)
     return await buckets.answer(waiters)
 
 
 async def test_everyone_leaves_whatever_the_buckets_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_queue, "acquire", _acquire)
     monkeypatch.setattr(wait_queue, "ask", _ask)
     everyone: list[Buckets] = [Buckets(seed) for seed in range(either(100, 2_000))]
     async with asyncio.timeout(60):

@@ -20,7 +20,7 @@ import dingrelay_workers
 from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.settings.robots import RobotSettings
 from dingrelay_producers.store.clock import CLOCK as REDIS_CLOCK
-from dingrelay_producers.store.scripts import Script
+from dingrelay_producers.store.script_functions import DECLARED
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.limits import Limits
 from dingrelay_sandbox.robots import Robot
@@ -107,8 +107,8 @@ class Runner:
                 part in module.name for part in ("migrations", ".app", "flower", "celery_worker")
             ):
                 importlib.import_module(module.name)
-        for script in [script for script in gc.get_objects() if isinstance(script, Script)]:
-            valkey.learn(script.body)
+        for function in DECLARED:
+            valkey.learn(function.script.body)
 
     def run(self, plan: Plan) -> Result:
         """Carry a plan out."""

@@ -22,12 +22,13 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.connections import open_sync
-from dingrelay_producers.store.record import Draft, Enqueued, Written
+from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.served_names import ServedNames
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
+from dingrelay_producers.store.transitions import Written
 from dingrelay_producers.tls_trouble import cause
 from dingrelay_tasks.sentence import en
 

@@ -17,7 +17,7 @@ from redis import Redis
 from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import JobFilter, Seen
 from dingrelay_producers.errors import ServiceUnavailable, UnreadableRecord
-from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store import keys, record, scripts, transitions
 from dingrelay_producers.store.record import milliseconds, moment_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
@@ -226,14 +226,11 @@ class JobList:
         reverse order of the alphabet.
         """
         allowed = chosen.allowed(self._seen)
-        asked: list[scripts.Value] = [
-            _milliseconds(chosen.since, 0),
-            _milliseconds(chosen.until, _ALWAYS),
-            (chosen.text or "").encode(errors="replace"),
-            # Other characters may be escaped.
-            record.canonical_json(chosen.to) if chosen.to and chosen.to.isascii() else "",
-            *("".join(f"\n{value}" for value in allowed.get(name, ())) for name in FIELDS),
-        ]
+        states, kinds, apps, senders, lanes, codes = (
+            "".join(f"\n{value}" for value in allowed.get(name, ())) for name in FIELDS
+        )
+        # Other characters may be escaped.
+        person = record.canonical_json(chosen.to) if chosen.to and chosen.to.isascii() else None
         chunk = CHUNK_OF_TEXTS if chosen.reads_jobs else CHUNK
         limit = min(limit, chunk)
         last, full = after, all(allowed.values())
@@ -241,8 +238,23 @@ class JobList:
             # Its score is when a job was accepted.
             last = Position(math.ceil(_milliseconds(chosen.until, 0)), "")
         while full:
-            place: Sequence[scripts.Value] = last or ("", "")
-            call = record.BRIEFS.call([index], [chunk, limit, *place, *asked])
+            call = transitions.briefs(
+                index=index,
+                most=chunk,
+                limit=limit,
+                last_score=last and last.at,
+                last_id=last.job_id if last else "",
+                since=_milliseconds(chosen.since, 0),
+                before=_milliseconds(chosen.until, _ALWAYS),
+                text=(chosen.text or "").encode(errors="replace") or None,
+                person=person,
+                states=states,
+                kinds=kinds,
+                apps=apps,
+                senders=senders,
+                lanes=lanes,
+                codes=codes,
+            )
             ((number, job, at, *rows),) = await self._ask(lambda redis: _run_many(redis, [call]))  # noqa: B023
             if not number:
                 return
@@ -278,7 +290,10 @@ class JobList:
         """The jobs with a readable record, and the ids of the others."""
         if not ids:
             return {}, []
-        call = record.READ.call([keys.job(job) for job in ids], [""])
+        records = [keys.job(job) for job in ids]
+        call = transitions.read_records(
+            records=records, longest=None, with_payload=[False] * len(records)
+        )
         (answers,) = await self._ask(lambda redis: _run_many(redis, [call]))
         found: dict[str, JobStatus] = {}
         gone: list[str] = []

@@ -14,8 +14,9 @@ from dingrelay_producers.enqueuing.connections import asking, unavailable
 from dingrelay_producers.publisher import BATCH, Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
-from dingrelay_producers.store.record import Draft, Enqueued, Wakeup, Written
+from dingrelay_producers.store.record import Draft, Enqueued, Wakeup
 from dingrelay_producers.store.send_span import sending
+from dingrelay_producers.store.transitions import Written
 
 MOST_UNPUBLISHED = 5_000
 """Wake-ups in memory at most; further enqueueing waits until the broker has taken some."""

@@ -37,7 +37,7 @@ def run_flow(flow: Flow[T], carry_out: Callable[[Step], Any]) -> T:
 
 
 async def run_flow_async(flow: Flow[T], carry_out: Callable[[Step], Awaitable[Any]]) -> T:
-    """As `run_flow`, by `run_step_async`. A cancellation, too, is raised at the flow's yield."""
+    """Like `run_flow`, by `run_step_async`. A cancellation, too, is raised at the flow's yield."""
     try:
         step = next(flow)
         while True:
@@ -63,7 +63,7 @@ def run_step(redis: Redis, step: Step) -> Any:
 
 
 async def run_step_async(redis: AsyncRedis, step: Step) -> Any:
-    """As `run_step`; one call shares its round trip with those that others make at the same time."""
+    """Like `run_step`; one call shares its round trip with those that others make at the same time."""
     if isinstance(step, Call):
         return await scripts.run_async(redis, step)
     return await scripts.run_all_async(redis, step)

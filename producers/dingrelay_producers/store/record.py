@@ -10,97 +10,24 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys
-from dingrelay_producers.store.scripts import Call, Script, Value
+from dingrelay_producers.store import keys, transitions
+from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.transitions import Untaken, Written
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Contract, Deliverable, batched, check_size
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en
 
-_PACKAGE = "dingrelay_producers.store"
-
-RECORD_FORMAT = 1
-"""The number that `enqueue` writes into a record as ``v``; a record without one is of 0.2.0 or earlier.
-
-It grows with a change that an older release must not carry out as it knows it. Fields that may be
-overlooked need no new number. Whatever the number, these mean what they do here, since a scheduler of
-any release wakes all jobs by them: state, due, woken, lease, queue, kind, app, lane, summary, owner.
-"""
 BATCH_KEY_DIGITS = 32
 """Digits of the content's digest: 128 bits keep texts apart, and a key that Redis holds twice a job is short."""
 NEWER = b"newer"
 """Answer of scripts that leave a record alone since a newer release wrote it."""
 
-_CHANGING_STEPS = [
-    f"{kind.name}:{kind.changing_step}" for kind in KINDS.values() if kind.changing_step
-]
-_CONSTANTS: dict[str, str | int] = {
-    "JOB": keys.job(""),
-    "SCHEDULE": keys.SCHEDULE,
-    "WOKEN": keys.woken(""),
-    "RUNNING": keys.RUNNING,
-    "QUEUES": keys.QUEUES,
-    "PROGRESS": keys.progress(""),
-    "PROGRESS_TTL": keys.PROGRESS_TTL_MS,
-    "SLOTS": keys.PROGRESS_SLOTS,
-    "ALIVE": keys.alive(""),
-    "LANES": keys.LANES,
-    "TURNS": keys.turns(""),
-    "PARKED_PATTERN": keys.parked("(.*)", "(.*)"),
-    "NEW": str(keys.NEW),
-    "TOMBSTONE": keys.tombstone(""),
-    "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
-    "DAY_TTL": keys.DAY_TTL_MS,
-    "MARGIN": keys.JOB_MARGIN_MS,
-    "CHANGING_STEPS": f",{','.join(_CHANGING_STEPS)},",
-    "ENDINGS": keys.ENDINGS,
-    "ENDINGS_TTL": keys.ENDINGS_TTL_MS,
-    "MOST_ENDINGS": keys.MOST_ENDINGS,
-    "SILENT": f" {' '.join(kind.name for kind in KINDS.values() if kind.ephemeral)} ",
-    "FORMAT": RECORD_FORMAT,
-    "KINDS": f" {' '.join(KINDS)} ",
-}
-"""Constants of the transitions: keys, one as a pattern, and how long they live (ms); the kinds of job
-whose call must not be repeated and can be looked for, each with the step that makes it; the kinds whose
-end is not published, since what made them polls for it; and the record format and kinds of this release."""
-
-
-def transition(
-    package: str, *names: str, preludes: Sequence[str] = (), together: bool = False
-) -> Script:
-    """The script ``lua/<name>.lua`` of a package, with the keys and `lua/places.lua` before it.
-
-    `names`, `preludes` and `together` as for `Script.load`.
-    """
-    # A Python string without quotes in it is spelled as in Lua.
-    constants = "".join(f"local {key} = {value!r}\n" for key, value in _CONSTANTS.items())
-    return Script.load(
-        package, *names, preludes=["places", *preludes], constants=constants, together=together
-    )
-
-
-ENDING = ("reservations", "endings")
-"""Preludes of a transition that may end a job."""
-
-_ENQUEUE = transition(_PACKAGE, "enqueue")
-_CANCEL = transition(_PACKAGE, "cancel", preludes=ENDING)
-_REQUEUE = transition(_PACKAGE, "requeue")
-_WAKE = transition(_PACKAGE, "wake")
 WOKEN_AT_ONCE = 100
 """Jobs of one call of that script: some ten commands each, in which Redis serves no other client."""
-_DISCARD = transition(_PACKAGE, "discard", preludes=["reservations"])
-READ = Script.load(_PACKAGE, "read")
-BRIEFS = transition(_PACKAGE, "briefs")
-
-_NO_ENVELOPE = ("", "", "", "")
-_FIELDS = 21
-"""Values of a job as the script reads it; a call has fewer besides."""
-_PAYLOAD = 5
-"""The place of what it asks for, among these."""
 TOGETHER = 50
 """Jobs that one call of the script accepts at most: what they share is done once, and Redis does nothing else
 for less than a millisecond."""
@@ -160,8 +87,7 @@ class Wakeup(NamedTuple):
 Envelope = tuple[str, str, str, str]
 """A wake-up for a broker that is a Redis: its message up to the time at which it was decided on, and what follows that; the
 channel of the Celery event for it, empty for none, and what is published there."""
-Written = tuple[Value, ...]
-"""A job as the script that accepts it reads it."""
+
 
 # `json.dumps` would make an encoder at each call.
 _READABLE = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -274,7 +200,7 @@ def written(draft: Draft, envelope: Envelope | None = None) -> Written:
     """
     payload = draft.payload
     check_size(draft.job, payload)
-    return (
+    return Written(
         draft.id,
         draft.kind,
         draft.app,
@@ -284,15 +210,15 @@ def written(draft: Draft, envelope: Envelope | None = None) -> Written:
         asked_digest(draft.job, payload),
         draft.summary,
         draft.due,
-        "" if draft.expires is None else draft.expires,
+        draft.expires,
         draft.parent,
-        int(draft.bare),
+        draft.bare,
         draft.batch_key,
         draft.recipients,
         draft.sender,
         draft.trace or spans.current(),
-        int(draft.named),
-        *(envelope or _NO_ENVELOPE),
+        draft.named,
+        *(envelope or ()),
     )
 
 
@@ -304,7 +230,7 @@ def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
     Raises:
         ContractError: the job is too large.
     """
-    return _enqueue([written(draft)], fence)
+    return _enqueue_together([written(draft)], fence)
 
 
 def enqueue_all(jobs: Iterable[Written]) -> list[Call]:
@@ -313,28 +239,35 @@ def enqueue_all(jobs: Iterable[Written]) -> list[Call]:
     together: list[Written] = []
     size = 0
     for job in jobs:
-        own = len(str(job[_PAYLOAD]))
+        own = len(job.payload)
         if together and (len(together) == TOGETHER or size + own > TOGETHER_SIZE):
-            calls.append(_enqueue(together))
+            calls.append(_enqueue_together(together))
             together, size = [], 0
         together.append(job)
         size += own
     if together:
-        calls.append(_enqueue(together))
+        calls.append(_enqueue_together(together))
     return calls
 
 
-def _enqueue(jobs: Sequence[Written], fence: tuple[str, str] | None = None) -> Call:
-    lease, holder = ([fence[0]], fence[1]) if fence else ([], "")
-    shared = keys.RECENT_JOBS, keys.RECENT_TTL_MS, keys.WAITING_TTL_MS, holder
-    return _ENQUEUE.call([keys.RECENT, *lease], [*shared, *chain.from_iterable(jobs)])
+def _enqueue_together(jobs: Sequence[Written], fence: tuple[str, str] | None = None) -> Call:
+    lease, holder = fence or (None, "")
+    return transitions.enqueue(
+        recent=keys.RECENT,
+        lease=lease,
+        holder=holder,
+        recent_size=keys.RECENT_JOBS,
+        recent_ttl=keys.RECENT_TTL_MS,
+        batch_key_ttl=keys.WAITING_TTL_MS,
+        jobs=jobs,
+    )
 
 
 def each_answer(calls: Iterable[Call], answers: Iterable[Any]) -> Iterator[Any]:
     """The answers of `enqueue_all`'s calls, one a job: for `enqueued`, or the error of its call."""
     for call, answer in zip(calls, answers, strict=True):
         if isinstance(answer, Exception):
-            yield from repeat(answer, len(call.arguments) // _FIELDS)
+            yield from repeat(answer, len(call.arguments) // len(Written._fields))
         else:
             yield from zip(answer[::2], answer[1::2], strict=True)
 
@@ -350,7 +283,7 @@ def enqueued(draft: Draft, answer: tuple[bytes, int]) -> Enqueued:
 
 def wake(job_id: str) -> Call:
     """Have a job that waits for something else looked at now. Answers 1 if it does."""
-    return _WAKE.call([], [job_id, ""])
+    return transitions.wake(jobs=[Untaken(job_id, None)])
 
 
 def unpublished(wakeups: Sequence[Wakeup]) -> list[Call]:
@@ -359,7 +292,7 @@ def unpublished(wakeups: Sequence[Wakeup]) -> list[Call]:
     Left where they are they would count as published, and be found lost after a grace.
     """
     return [
-        _WAKE.call([], [value for wakeup in some for value in (wakeup.id, wakeup.at)])
+        transitions.wake(jobs=[Untaken(wakeup.id, wakeup.at) for wakeup in some])
         for some in batched(wakeups, WOKEN_AT_ONCE)
     ]
 
@@ -379,13 +312,22 @@ def cancel(job_id: str, *, record_ttl_ms: int, dead_ttl_ms: int) -> Call:
     It is cancelled, or unknown if the answer to a call of it was lost. A running job is marked:
     should it be parked, it ends so instead.
     """
-    lost = canonical_json(CANCELLED_TOO_LATE)
-    return _CANCEL.call([keys.job(job_id), keys.DEAD], [job_id, record_ttl_ms, dead_ttl_ms, lost])
+    return transitions.cancel(
+        record=keys.job(job_id),
+        dead=keys.DEAD,
+        job=job_id,
+        ttl=record_ttl_ms,
+        dead_ttl=dead_ttl_ms,
+        lost=canonical_json(CANCELLED_TOO_LATE),
+    )
 
 
 def withdraw(job_id: str, *, record_ttl_ms: int) -> Call:
     """Like `cancel`, for callers that requeue the job later: it is always cancelled, never unknown."""
-    return _CANCEL.call([keys.job(job_id), keys.DEAD], [job_id, record_ttl_ms, record_ttl_ms, ""])
+    ttl = record_ttl_ms
+    return transitions.cancel(
+        record=keys.job(job_id), dead=keys.DEAD, job=job_id, ttl=ttl, dead_ttl=ttl, lost=""
+    )
 
 
 def requeue(job_id: str) -> Call:
@@ -395,7 +337,7 @@ def requeue(job_id: str) -> Call:
     expired jobs are requeued. They run at once, but not before their `send_at`; an `expires_at`
     that is over is forgotten.
     """
-    return _REQUEUE.call([keys.job(job_id), keys.DEAD], [job_id])
+    return transitions.requeue(record=keys.job(job_id), dead=keys.DEAD, job=job_id)
 
 
 def discard(job_id: str, *, ended: bool = False, settled: str = "") -> Call:
@@ -406,13 +348,21 @@ def discard(job_id: str, *, ended: bool = False, settled: str = "") -> Call:
     `ended` forgets one that has ended in whatever way; `settled` one that ended at this moment, as its record has it,
     and has had no other life since.
     """
-    which: list[str | int] = [job_id, int(ended or bool(settled)), settled]
-    return _DISCARD.call([keys.job(job_id), keys.DEAD, keys.RECENT], which)
+    return transitions.discard(
+        record=keys.job(job_id),
+        dead=keys.DEAD,
+        recent=keys.RECENT,
+        job=job_id,
+        ended=ended or bool(settled),
+        settled=settled or None,
+    )
 
 
 def read(job_id: str, *, payload: bool = False) -> Call:
     """The record, without its payload, which may be large, unless that is asked for; `fields` reads the answer."""
-    return READ.call([keys.job(job_id)], ["", int(payload)])
+    return transitions.read_records(
+        records=[keys.job(job_id)], longest=None, with_payload=[payload]
+    )
 
 
 def fields(answer: Sequence[Sequence[bytes]]) -> dict[bytes, bytes]:

@@ -7,15 +7,13 @@ from pydantic import ValidationError
 
 from dingrelay_producers.errors import CannotResolve
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys, record
+from dingrelay_producers.store import keys, record, transitions
 from dingrelay_producers.store.record import Draft
-from dingrelay_producers.store.scripts import Call, Value
+from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en
-
-_RESOLVE = record.transition("dingrelay_producers.store", "resolve", preludes=record.ENDING)
 
 LONGEST_INSTANCE = 255
 
@@ -71,12 +69,18 @@ class Resolution:
         Answers the state before as a list of one, or ``taken`` and the job that has the instance;
         nil if there is no such job. Only an unknown job is changed.
         """
-        result = record.canonical_json({"instance_id": self.instance}) if self.instance else ""
-        decision = record.canonical_json({"by": by, "happened": self.happened})
-        where = [keys.job(self.job_id), keys.DEAD]
-        ttl_ms = int(settings.record_ttl * 1000)
-        arguments: list[Value] = [self.job_id, int(self.happened), decision, result, ttl_ms]
-        if self.instance:
-            where += [keys.approval_owner(self.instance), keys.job_approval(self.job_id)]
-            arguments += [self.instance, record.longest_life_ms(settings), keys.JOB_MARGIN_MS]
-        return _RESOLVE.call(where, arguments)
+        approval = self.instance or None
+        return transitions.resolve(
+            record=keys.job(self.job_id),
+            dead=keys.DEAD,
+            approval_owner=approval and keys.approval_owner(approval),
+            job_approval=approval and keys.job_approval(self.job_id),
+            job=self.job_id,
+            happened=self.happened,
+            decision=record.canonical_json({"by": by, "happened": self.happened}),
+            result=approval and record.canonical_json({"instance_id": approval}),
+            ttl=int(settings.record_ttl * 1000),
+            approval=approval,
+            approval_ttl=record.longest_life_ms(settings),
+            job_ttl=keys.JOB_MARGIN_MS,
+        )

@@ -1,7 +1,7 @@
-"""Lua scripts as data: one file a transition, called by content with EVALSHA.
+"""Lua scripts as data, called by content with EVALSHA.
 
-A `Script` turns into a `Call` (script, keys, arguments) without touching Redis, so that the
-synchronous client and the asynchronous workers share every signature and differ in one line.
+A script's declaration (`script_functions.py`) turns into a `Call` (script, keys, arguments) without touching Redis, so that
+the synchronous client and the asynchronous workers share every signature and differ in one line.
 """
 
 import hashlib
@@ -25,7 +25,6 @@ from dingrelay_tasks.sentence import en
 
 Value = str | bytes | int | float
 
-_PACKAGE = "dingrelay_producers.store"
 CALLS_TOGETHER = 16
 """Calls that one run of a script carries at most: it blocks Redis for half a millisecond."""
 VALUES_TOGETHER = 500
@@ -45,33 +44,9 @@ class Script:
     together: bool = False
 
     @classmethod
-    def load(
-        cls,
-        package: str,
-        *names: str,
-        preludes: Sequence[str] = (),
-        constants: str = "",
-        together: bool = False,
-    ) -> "Script":
-        """The script ``lua/<name>.lua`` of a package, behind what it shares with others.
-
-        `preludes` are functions that several scripts call, ``lua/<prelude>.lua`` of this package;
-        of several `names` all but the last are the same, of that package. `constants` stand before all.
-        What a script whose calls may go `together` leaves for its end, for all of them, it names as `finish`.
-        """
-        *shared, name = names
-        body = constants + "".join(_source(_PACKAGE, prelude) for prelude in preludes)
-        body += "".join(_source(package, each) + "\n" for each in shared)
-        text = _source(package, name)
-        if not together:
-            return cls.of(body + text)
-        body = f"local finish\n{body}local function call(KEYS, ARGV)\n{text}end\n"
-        return cls.of(body + _source(_PACKAGE, "together"), together=True)
-
-    @classmethod
     def of(cls, body: str, *, together: bool = False) -> "Script":
         """The script with this text."""
-        body = _source(_PACKAGE, "exact_numbers") + body
+        body = _exact_numbers() + body
         sha = hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
         return cls(body, sha, together)
 
@@ -81,8 +56,9 @@ class Script:
 
 
 @cache
-def _source(package: str, name: str) -> str:
-    return resources.files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")
+def _exact_numbers() -> str:
+    file = resources.files("dingrelay_producers.store").joinpath("lua", "exact_numbers.lua")
+    return file.read_text("utf-8")
 
 
 class Call(NamedTuple):

@@ -8,8 +8,9 @@ from typing import Any, Literal, Self, TypeVar, cast
 from pydantic import BaseModel, Field
 
 from dingrelay_producers.errors import UnreadableRecord
-from dingrelay_producers.store.record import NEWER, RECORD_FORMAT, Draft, moment_of
+from dingrelay_producers.store.record import NEWER, Draft, moment_of
 from dingrelay_producers.store.states import State
+from dingrelay_producers.store.transitions import RECORD_FORMAT
 from dingrelay_tasks.contract import UserIdText
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.person_fields import people_in

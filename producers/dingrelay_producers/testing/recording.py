@@ -17,9 +17,10 @@ from dingrelay_producers.client.media import LocalFile, Medium
 from dingrelay_producers.errors import JobNotFound, WaitTimeout
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import record
-from dingrelay_producers.store.record import Draft, Enqueued, Written
+from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
+from dingrelay_producers.store.transitions import Written
 from dingrelay_tasks.approval_actions import TerminationRequest
 from dingrelay_tasks.contract import Contract, check_size
 from dingrelay_tasks.kinds import KINDS

@@ -8,8 +8,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import moment_of, transition
+from dingrelay_producers.store.record import moment_of
+from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.transitions import PLACES
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.kinds import KINDS
@@ -17,7 +19,11 @@ from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.fleet_rules import FleetRules
 from dingrelay_workers.limiter.overview import FleetPace
 
-_TALLY = transition("dingrelay_workers.backlog", "tally")
+
+@script("dingrelay_workers.backlog", PLACES)
+def _tally(*, place: Key, first: int, last: int) -> None:
+    """A part of the schedule, of the running jobs or of a queue's woken ones, by rank."""
+
 
 SLICE = 500
 """Jobs that one script looks at: a few milliseconds of Redis's time."""
@@ -122,7 +128,9 @@ async def _count(redis: Redis, place: str, most: int, found: dict[Name, BacklogG
     here: dict[Name, BacklogGroup] = {}
     for number in range(looked_at):
         start = number * parts // looked_at * SLICE
-        _, *groups = await run_async(redis, _TALLY.call([place], [start, start + SLICE - 1]))
+        _, *groups = await run_async(
+            redis, _tally(place=place, first=start, last=start + SLICE - 1)
+        )
         for counted in groups:
             group = _group(counted)
             here.setdefault(_name(group), BacklogGroup(*_name(group))).add(group)

@@ -17,7 +17,9 @@ from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.apps import App
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.script_functions import Key, script
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.transitions import TIME
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.apis import Api
@@ -39,7 +41,26 @@ from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.slot import Outage, Parked
 from dingrelay_workers.metrics import TOKEN_FETCHES
 
-_TOKEN = Script.load("dingrelay_workers.calls", "token")
+
+@script("dingrelay_workers.calls", TIME)
+def _take_token(
+    *, token: Key, failure: Key, worker: str, margin: int, lease: int, distrusted: int | None
+) -> None:
+    """A token is fetched within the `margin` of its end, under a `lease` (ms); none of the `distrusted` generation."""
+
+
+@script("dingrelay_workers.calls", TIME)
+def _put_token(
+    *,
+    token: Key,
+    failure: Key,
+    worker: str,
+    value: str | None,
+    validity: int,
+    error: str | None,
+) -> None:
+    """Without a value the fetch failed: the failure of these credentials is kept, for as long as a value would be."""
+
 
 _LASTING = (Credentials, Held, Permanent, Permission, QuotaExhausted)
 
@@ -137,11 +158,17 @@ class Tokens:
     async def _ask(self, app: str, distrust: Token | None) -> Token:
         margin = int(REFRESH_MARGIN * 1000)
         lease = int((self._settings.call_timeout + LEASE_MARGIN) * 1000)
-        distrusted = distrust.generation if distrust else 0
         while True:
             # The keys each time: the app's secret may be renewed while another worker fetches.
-            entry = _keys(app, self._apps.app(app))
-            call = _TOKEN.call(entry, ["take", self._worker, margin, lease, distrusted])
+            token, failure = _keys(app, self._apps.app(app))
+            call = _take_token(
+                token=token,
+                failure=failure,
+                worker=self._worker,
+                margin=margin,
+                lease=lease,
+                distrusted=distrust.generation if distrust else None,
+            )
             what, value, generation, milliseconds = await run_async(self._redis, call)
             left = milliseconds / 1000
             if what == b"fetch":
@@ -227,12 +254,20 @@ class Tokens:
         seconds: float,
         failure: DingTalkError | None = None,
     ) -> int:
-        failure_json = ""
+        failure_json = None
         if failure is not None:
             failure_json = json.dumps(
                 [failure.name, failure.code, failure.message, failure.hint, failure.outage]
             )
-        call = _TOKEN.call(entry, ["put", self._worker, value, int(seconds * 1000), failure_json])
+        token_key, failure_key = entry
+        call = _put_token(
+            token=token_key,
+            failure=failure_key,
+            worker=self._worker,
+            value=value or None,
+            validity=int(seconds * 1000),
+            error=failure_json,
+        )
         return int(await run_async(self._redis, call))
 
     @property

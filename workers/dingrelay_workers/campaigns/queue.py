@@ -14,10 +14,12 @@ from pydantic import ValidationError
 
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.record import Draft, transition
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.send_span import in_a_trace_of_its_own
 from dingrelay_producers.store.states import State
+from dingrelay_producers.store.transitions import RESERVATIONS
 from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult
 from dingrelay_tasks.contract import batched
 from dingrelay_tasks.sentence import en, from_parts
@@ -25,7 +27,20 @@ from dingrelay_workers.campaigns.chunks import CANCELLED, Chunk, ChunkEnding, Re
 from dingrelay_workers.campaigns.models import CampaignRow, OutcomeKind
 from dingrelay_workers.store.records import Records
 
-_FORGET = transition("dingrelay_workers.campaigns", "forget_chunks", preludes=["reservations"])
+
+@script("dingrelay_workers.campaigns", RESERVATIONS)
+def _forget_chunks(
+    *,
+    lease: Key,
+    recent: Key,
+    dead: Key,
+    settled: Key,
+    holder: str,
+    settled_ttl: int,
+    jobs: Sequence[str],
+) -> None:
+    """The dispatcher's lease has this holder; when this was last done is known for so long (ms)."""
+
 
 _LOOKED_AT = ("state", "result", "error", "intent", "step:call")
 """Fields of a job's record; with one of the last two a call of it left, or was answered."""
@@ -187,10 +202,14 @@ class ChunkQueue:
         """Delete the records of chunks that SQL knows to be settled, or pending."""
         ids = [job_id(campaign, release) for release in releases]
         for some in batched(ids, AT_ONCE):
-            records = [keys.job(each) for each in some]
-            call = _FORGET.call(
-                [keys.DISPATCHER, keys.RECENT, keys.DEAD, keys.CAMPAIGNS_SETTLED, *records],
-                [self.holder, keys.ENDINGS_TTL_MS, *some],
+            call = _forget_chunks(
+                lease=keys.DISPATCHER,
+                recent=keys.RECENT,
+                dead=keys.DEAD,
+                settled=keys.CAMPAIGNS_SETTLED,
+                holder=self.holder,
+                settled_ttl=keys.ENDINGS_TTL_MS,
+                jobs=some,
             )
             await run_async(self._redis, call)
 

@@ -13,11 +13,14 @@ loop share it. How messages are handed to Celery is in `transport.py`.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from dingrelay_producers.publisher import WOKEN_HEADER
-from dingrelay_producers.store import keys, scripts
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.script_functions import Key, Keys, Prelude, script
+from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.transitions import TIME
 
 LEASE_MS = 30_000
 """How long marks belong to this worker without renewal."""
@@ -38,11 +41,75 @@ WAKEUP = f'"{WOKEN_HEADER}"'.encode()
 Becomes = Literal["done", "back", "refused"]
 
 _PACKAGE = "dingrelay_workers.celery_worker"
-_TAKE = scripts.Script.load(_PACKAGE, "take_messages")
-_KEEP = scripts.Script.load(_PACKAGE, "put_back", "keep_taken")
-_CLOSE = scripts.Script.load(_PACKAGE, "put_back", "close_taken")
-_FINISH = scripts.Script.load(_PACKAGE, "finish_message")
-_RESTORE = scripts.Script.load(_PACKAGE, "restore_unacked")
+_PUT_BACK = Prelude(_PACKAGE, "put_back")
+
+
+class _Landed(NamedTuple):
+    """A list to which a wait has moved a message, and the tag to mark that with; empty for none."""
+
+    list: str
+    tag: str
+
+
+class _Unmarked(NamedTuple):
+    """A message that has no mark."""
+
+    queue: str
+    text: bytes
+
+
+@script(_PACKAGE, TIME)
+def _take_messages(
+    *,
+    registry: Key,
+    marks: Key,
+    queues: Keys,
+    room: int,
+    wakeup: bytes,
+    lease: int,
+    number: int,
+    separator: str,
+    gathered: int,
+    landed: Sequence[_Landed],
+) -> None:
+    """Take as many as there is room for, the first with this number.
+
+    `wakeup` is what each wake-up has in it. Lists of a priority have the separator after the name of their queue; so many
+    messages of such a list are moved at most, and with 0 none is looked at.
+    """
+
+
+@script(_PACKAGE, TIME, _PUT_BACK)
+def _keep_taken(*, registry: Key, marks: Key, lists: Keys, lease: int, tags: Sequence[str]) -> None:
+    """Waits may move messages to the lists; the tags are of the messages that the worker holds."""
+
+
+@script(_PACKAGE, _PUT_BACK)
+def _close_taken(*, places: Keys, unmarked: Sequence[_Unmarked]) -> None: ...
+
+
+@script(_PACKAGE)
+def _finish_message(
+    *,
+    marks: Key,
+    queue: Key,
+    refused: Key,
+    list: Key | None,  # noqa: A002 - as Redis calls it
+    becomes: Becomes,
+    tag: str,
+    text: bytes,
+    most: int,
+    bytes: int,  # noqa: A002 - as Python calls them
+    ttl: int,
+) -> None:
+    """A wait moved the message to the list. Of what is refused so many texts are kept, of so many bytes, for so long (ms)."""
+
+
+@script(_PACKAGE)
+def _restore_unacked(
+    *, unacked: Key, index: Key, seconds: int, skipped: int, most: int, queues: Sequence[str]
+) -> None:
+    """Kombu's marked messages are left to their takers for so long; look at `most` of its marks behind those `skipped`."""
 
 
 @dataclass(slots=True)
@@ -83,7 +150,7 @@ class Taking:
         self._number = self._first = 0
         self._old_marks = 0
 
-    def take(self, queues: Sequence[str], room: int, *, priorities: bool = False) -> scripts.Call:
+    def take(self, queues: Sequence[str], room: int, *, priorities: bool = False) -> Call:
         """Take what waits, of the first queue first; `taken` reads the answer before the next is asked for.
 
         Args:
@@ -93,12 +160,22 @@ class Taking:
         """
         landed, self._landed = self._landed, []
         self._first, self._number = self._number, self._number + room
-        values: list[scripts.Value] = [room, WAKEUP, LEASE_MS, self._first]
-        values += (self._separator, GATHERED if priorities else 0)
+        moved: list[_Landed] = []
         for taken in landed:
             list_key, taken.place = taken.place, self._place(taken.text)
-            values += (list_key, taken.tag if taken.place else "")
-        return _TAKE.call([keys.TAKEN, self._marks, *queues], values)
+            moved.append(_Landed(list_key, taken.tag if taken.place else ""))
+        return _take_messages(
+            registry=keys.TAKEN,
+            marks=self._marks,
+            queues=queues,
+            room=room,
+            wakeup=WAKEUP,
+            lease=LEASE_MS,
+            number=self._first,
+            separator=self._separator,
+            gathered=GATHERED if priorities else 0,
+            landed=moved,
+        )
 
     def taken(self, queues: Sequence[str], answer: Sequence[Any]) -> list[Taken]:
         """The messages that `take` took, in order; they are held from now on."""
@@ -129,7 +206,7 @@ class Taking:
         self._landed.append(taken)
         return taken
 
-    def finish(self, tag: str, becomes: Becomes) -> scripts.Call | None:
+    def finish(self, tag: str, becomes: Becomes) -> Call | None:
         """End what this worker has to do with a message; None if Redis need not know.
 
         Args:
@@ -142,34 +219,54 @@ class Taking:
         waited = taken in self._landed
         if waited:
             self._landed.remove(taken)
-        where = [self._marks, taken.place if waited else taken.queue, taken.queue, keys.REFUSED]
-        values: list[scripts.Value] = [becomes, tag, "" if becomes == "done" else taken.text]
-        if becomes == "refused":
-            values += (keys.REFUSED_TEXTS, keys.REFUSED_BYTES, keys.REFUSED_TTL_MS)
-        return _FINISH.call(where, values)
+        return _finish_message(
+            marks=self._marks,
+            queue=taken.queue,
+            refused=keys.REFUSED,
+            list=taken.place if waited else None,
+            becomes=becomes,
+            tag=tag,
+            text=b"" if becomes == "done" else taken.text,
+            most=keys.REFUSED_TEXTS,
+            bytes=keys.REFUSED_BYTES,
+            ttl=keys.REFUSED_TTL_MS,
+        )
 
-    def renew(self, sources: Iterable[str]) -> scripts.Call:
+    def renew(self, sources: Iterable[str]) -> Call:
         """Renew what is held and the lists of these waits; all else of this and of dead workers goes back."""
         held = [taken.tag for taken in self.held.values() if taken.place == self._marks]
-        return _KEEP.call([keys.TAKEN, self._marks, *self._lists(sources)], [LEASE_MS, *held])
+        return _keep_taken(
+            registry=keys.TAKEN,
+            marks=self._marks,
+            lists=[*self._lists(sources)],
+            lease=LEASE_MS,
+            tags=held,
+        )
 
-    def restore_old(self, queues: Sequence[str]) -> scripts.Call:
+    def restore_old(self, queues: Sequence[str]) -> Call:
         """Put back what workers of 0.2.0 had taken from these queues; `restored` reads the answer."""
-        values: list[scripts.Value] = [OLD_SECONDS, self._old_marks, OLD_MARKS, *queues]
-        return _RESTORE.call(KOMBUS_MARKS, values)
+        unacked, index = KOMBUS_MARKS
+        return _restore_unacked(
+            unacked=unacked,
+            index=index,
+            seconds=OLD_SECONDS,
+            skipped=self._old_marks,
+            most=OLD_MARKS,
+            queues=queues,
+        )
 
     def restored(self, passed: int) -> bool:
         """Whether `restore_old` has seen all marks of kombu's."""
         self._old_marks = passed
         return not passed
 
-    def close(self, sources: Iterable[str]) -> scripts.Call:
+    def close(self, sources: Iterable[str]) -> Call:
         """Put back all that is held, and what these waits have moved since then."""
         unmarked = [taken for taken in self.held.values() if not taken.place]
         lists = self._lists(sources)
         self.held, self._landed = {}, []
-        back = [part for taken in reversed(unmarked) for part in (taken.queue, taken.text)]
-        return _CLOSE.call([self._marks, *lists], back)
+        back = [_Unmarked(taken.queue, taken.text) for taken in reversed(unmarked)]
+        return _close_taken(places=[self._marks, *lists], unmarked=back)
 
     def _hold(self, number: int, queue: str, text: bytes, place: str) -> Taken:
         # The script that takes messages makes the tags of their marks in the same way.

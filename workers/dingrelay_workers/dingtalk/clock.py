@@ -16,8 +16,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import moment_of, transition
+from dingrelay_producers.store.record import moment_of
+from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.transitions import PLACES
 from dingrelay_tasks.contract import within_reach
 
 EVERY = 5.0
@@ -28,7 +30,21 @@ RESOLUTION = 1.0
 DRIFT = 1e-3
 """Seconds a second by which two clocks may move apart; a poor quartz has a tenth of it."""
 
-_SHARE = transition("dingrelay_workers.dingtalk", "share_clock")
+
+@script("dingrelay_workers.dingtalk", PLACES)
+def _share_clock(
+    *,
+    reading: Key,
+    ttl: int,
+    drift: float,
+    own_low: float | None,
+    own_high: float | None,
+    own_age: float | None,
+) -> None:
+    """A reading is used for `ttl` (ms); clocks move apart by `drift` in a ms at most.
+
+    That of this process, if it has one, is between two bounds (ms), and so many ms old.
+    """
 
 
 @lru_cache(maxsize=4)  # answers of one second tell one moment
@@ -153,10 +169,17 @@ class DingTalkClock:
         high = own.high * 1000 - (shared.now - shared.came * 1000)
         return await self._run(low, high, (time.monotonic() - own.at) * 1000)
 
-    async def _run(self, *reading: float) -> _Shared:
+    async def _run(
+        self, low: float | None = None, high: float | None = None, age: float | None = None
+    ) -> _Shared:
         sent = time.monotonic()
-        call = _SHARE.call(
-            [keys.DINGTALK_CLOCK], [keys.DINGTALK_CLOCK_TTL_MS, DRIFT, *map(repr, reading)]
+        call = _share_clock(
+            reading=keys.DINGTALK_CLOCK,
+            ttl=keys.DINGTALK_CLOCK_TTL_MS,
+            drift=DRIFT,
+            own_low=low,
+            own_high=high,
+            own_age=age,
         )
         answer: list[Any] = await run_async(self._redis, call)
         now, *ahead = map(int, answer)

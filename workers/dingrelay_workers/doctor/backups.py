@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
-from dingrelay_producers.store.record import ENDING, moment_of, transition
+from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.scripts import run
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.sentence import en
@@ -20,8 +20,7 @@ from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.doctor.causes import CheckResult
 from dingrelay_workers.history.models import JobRow
-
-_RESTORE_END = transition("dingrelay_workers.store", "restore_end", preludes=ENDING)
+from dingrelay_workers.store import transitions
 
 CHECK = "backups"
 MARGIN_MS = 60_000
@@ -88,7 +87,7 @@ def _redis_is_older(
     ended = list(_ended_and_open(redis, engine, in_redis))
     if ended and settle:
         for job in ended:
-            _restore_end(redis, job, settle)
+            _restore(redis, job, settle)
         ended = []
     if not ended:
         return _older(
@@ -152,20 +151,17 @@ def _ended_and_open(redis: Redis, engine: Engine, moment: int) -> Iterator[Ended
                 yield ended
 
 
-def _restore_end(redis: Redis, ended: EndedJob, settings: Settings) -> None:
-    run(
-        redis,
-        _RESTORE_END.call(
-            [keys.job(ended.job), keys.DEAD],
-            [
-                ended.job,
-                ended.state,
-                int(ended.ended_at.timestamp() * 1000),
-                int(settings.record_ttl * 1000),
-                int(settings.dead_ttl * 1000),
-            ],
-        ),
+def _restore(redis: Redis, ended: EndedJob, settings: Settings) -> None:
+    call = transitions.restore_end(
+        record=keys.job(ended.job),
+        dead=keys.DEAD,
+        job=ended.job,
+        state=ended.state,
+        settled=int(ended.ended_at.timestamp() * 1000),
+        ttl=int(settings.record_ttl * 1000),
+        dead_ttl=int(settings.dead_ttl * 1000),
     )
+    run(redis, call)
 
 
 _OPEN = {str(state) for state in State if not state.ended}

@@ -24,10 +24,11 @@ from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.record import Draft, Enqueued, Written
+from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.served_names import names_of
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_producers.store.transitions import Written
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import LANES, Contract, ContractError, Document, Part
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind

@@ -18,7 +18,8 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import moment_of
-from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.script_functions import Key, Keys, script
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import json_object, recipients, steps_in
 from dingrelay_tasks.contract import Json, batched
@@ -36,8 +37,16 @@ AT_ONCE = 50
 TOGETHER = 4
 """Scripts that leave in one round trip: Redis carries them out one behind the other."""
 
-_FIND = Script.load("dingrelay_workers.history", "find_person")
-_RENAME = Script.load("dingrelay_workers.history", "rename_resolver")
+
+@script("dingrelay_workers.history")
+def _find_person(*, records: Keys, names: Sequence[str], instances: Sequence[str]) -> None: ...
+
+
+@script("dingrelay_workers.history")
+def _rename_resolver(*, record: Key, before: bytes, after: str) -> None:
+    """`before` and `after` are the resolution as the record has it and is to have it."""
+
+
 _RESOLVED = b"resolved"
 _IN_ERRORS = ("answer.body.**",)
 """Fields of an error with userids: DingTalk's own words."""
@@ -93,7 +102,9 @@ async def _erase_record(
         return
     if erasing.user not in _people(fields) and not _is_about(fields, erasing):
         after = {**json_object(fields[_RESOLVED]), "by": erasing.tombstone}
-        change = _RENAME.call([keys.job(job)], [fields[_RESOLVED], record.canonical_json(after)])
+        change = _rename_resolver(
+            record=keys.job(job), before=fields[_RESOLVED], after=record.canonical_json(after)
+        )
         erasing.changed["jobs"] += int(await run_async(redis, change))
         return
     # A requeued job has another life, and ends at another time.
@@ -120,10 +131,13 @@ async def _candidates(redis: Redis, records: Sequence[str], subject: DataSubject
     user = subject.user
     spelled = {json.dumps(user, ensure_ascii=plain)[1:-1] for plain in (False, True)}
     names = {user, quote(user, safe=""), *spelled}
-    texts: list[str | int] = [len(names), *names, *subject.instances]
+    instances = list(subject.instances)
     candidates: list[bytes] = []
     for together in batched(batched(records, AT_ONCE), TOGETHER):
-        calls = [run_async(redis, _FIND.call(some, texts)) for some in together]
+        calls = [
+            run_async(redis, _find_person(records=some, names=list(names), instances=instances))
+            for some in together
+        ]
         for answer in await asyncio.gather(*calls):
             candidates += answer
     return candidates

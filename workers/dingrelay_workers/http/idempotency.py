@@ -15,7 +15,6 @@ import secrets
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Literal
 
 from aiohttp import web
 from cryptography.exceptions import InvalidTag
@@ -24,8 +23,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
-from dingrelay_producers.store.scripts import Script
+from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.status import JobStatus, people_of
+from dingrelay_producers.store.transitions import TIME
 from dingrelay_tasks.person_fields import paths_of, people_in
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, problems
@@ -51,7 +51,26 @@ SPELLING = r"[A-Za-z0-9._:/+=@-]{1,255}"
 _KEY = re.compile(rf'({SPELLING})|"({SPELLING})"')
 
 _NONCE_BYTES = 12
-_ONCE = Script.load("dingrelay_producers.store", "once")
+
+
+@script("dingrelay_workers.http", TIME)
+def _begin_attempt(*, entry: Key, attempt: str, digest: str, lease: int, life: int) -> None:
+    """An attempt has the key for `lease`, a new entry lives for `life` (ms)."""
+
+
+@script("dingrelay_workers.http", TIME)
+def _renew_attempt(*, entry: Key, attempt: str, lease: int) -> None: ...
+
+
+@script("dingrelay_workers.http")
+def _fail_attempt(*, entry: Key, attempt: str, refused: bool) -> None: ...
+
+
+@script("dingrelay_workers.http")
+def _answer_attempt(
+    *, entry: Key, attempt: str, status: int, headers: str, body: bytes, people: str
+) -> None:
+    """`headers`, and the `people` in the answer, are JSON."""
 
 
 def key_of(request: web.Request) -> str | None:
@@ -133,7 +152,9 @@ class _Attempt:
         settings = self._call.context.settings
         # A key that outlived the jobs of its lines would make them once more.
         life = int(min(LIFE, settings.record_ttl) * 1000)
-        call = _ONCE.call([self._entry], [self._name, "begun", digest, lease, life])
+        call = _begin_attempt(
+            entry=self._entry, attempt=self._name, digest=digest, lease=lease, life=life
+        )
         answer: list[bytes] = await self._call.context.records.run(call)
         return answer
 
@@ -147,7 +168,7 @@ class _Attempt:
             # The same request may be tried again at once; another one only if nothing was made.
             refused = isinstance(error, Problem) and error.kind.status < 500
             with suppress(ServiceUnavailable):
-                await self._end("refused" if refused else "failed")
+                await self._fail(refused=refused)
             raise
         finally:
             renewing.cancel()
@@ -161,9 +182,17 @@ class _Attempt:
                 }
                 body = self._seal(_content(response))
                 people = json.dumps(self._people(response))
-                await self._end("answered", response.status, json.dumps(kept), body, people)
+                answer = _answer_attempt(
+                    entry=self._entry,
+                    attempt=self._name,
+                    status=response.status,
+                    headers=json.dumps(kept),
+                    body=body,
+                    people=people,
+                )
+                await self._call.context.records.run(answer)
             else:
-                await self._end("failed")  # a stream is not kept
+                await self._fail()  # a stream is not kept
         return response
 
     def replayed(self, first: bytes, status: bytes, headers: bytes, body: bytes) -> web.Response:
@@ -213,13 +242,13 @@ class _Attempt:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEWAL_SECONDS)
+            lease = int(LEASE_SECONDS * 1000)
+            call = _renew_attempt(entry=self._entry, attempt=self._name, lease=lease)
             with suppress(ServiceUnavailable):
-                await self._end("renewed", int(LEASE_SECONDS * 1000))
+                await self._call.context.records.run(call)
 
-    async def _end(
-        self, verb: Literal["renewed", "refused", "failed", "answered"], *values: Any
-    ) -> None:
-        call = _ONCE.call([self._entry], [self._name, verb, *values])
+    async def _fail(self, *, refused: bool = False) -> None:
+        call = _fail_attempt(entry=self._entry, attempt=self._name, refused=refused)
         await self._call.context.records.run(call)
 
 

@@ -13,12 +13,13 @@ from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.errors import CannotResolve, JobNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
-from dingrelay_producers.store.record import Draft, Enqueued, Written
+from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.served_names import Sees, ServedNames
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
+from dingrelay_producers.store.transitions import Written
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem

@@ -15,7 +15,9 @@ from dingrelay_producers.settings.apps import ORGANISATION
 from dingrelay_producers.settings.robots import GroupSettings, RobotSettings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
-from dingrelay_producers.store.scripts import Script, Value, run_async
+from dingrelay_producers.store.script_functions import Key, script
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.transitions import TIME
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.robot_message import RobotTarget
@@ -236,7 +238,32 @@ def _unknown(section: str, name: str) -> Refused:
     return Refused("robot_unknown", reason, "Configure it, then requeue the job.")
 
 
-_DIGEST = Script.load("dingrelay_workers.jobs", "digest")
+_PACKAGE = "dingrelay_workers.jobs"
+
+
+@script(_PACKAGE)
+def _join_digest(
+    *,
+    target: Key,
+    digest_of_job: Key,
+    job: str,
+    message: str,
+    messages: str,
+    results: str,
+    most: int,
+    ttl: int,
+) -> None:
+    """The job names a new digest. Keys of messages and results begin so; all live for `ttl` (ms)."""
+
+
+@script(_PACKAGE, TIME)
+def _close_digest(*, target: Key, digest: str, every: int, given_up: int) -> None:
+    """Between two digests are `every` ms; one that is being posted is given up after so many."""
+
+
+@script(_PACKAGE)
+def _finish_digest(*, target: Key, result_key: Key, digest: str, result: str, ttl: int) -> None: ...
+
 
 MOST_MESSAGES = 2_000
 """Messages of one digest; more begin another one."""
@@ -253,12 +280,17 @@ class JobDigests:
 
     async def join(self, target: str, message: Json) -> tuple[str, Json | None]:
         """The digest that carries this job's message, and its result once it is over."""
-        digest, result = await self._run(
-            target,
-            keys.digest_of(self._job_id),
-            *("join", self._job_id, canonical_json({**message, "job": self._job_id})),
-            *(keys.digest(""), keys.digest_result(""), MOST_MESSAGES, keys.DIGEST_TTL_MS),
+        call = _join_digest(
+            target=keys.digests(target),
+            digest_of_job=keys.digest_of(self._job_id),
+            job=self._job_id,
+            message=canonical_json({**message, "job": self._job_id}),
+            messages=keys.digest(""),
+            results=keys.digest_result(""),
+            most=MOST_MESSAGES,
+            ttl=keys.DIGEST_TTL_MS,
         )
+        digest, result = await run_async(self._redis, call)
         found = json.loads(result) if result else None
         if found and "failed" in found:
             # A requeue joins another one.
@@ -272,8 +304,13 @@ class JobDigests:
 
     async def close(self, target: str, digest: str, every: float) -> float:
         """Close a digest; seconds to wait where its time has not come."""
-        wait = await self._run(target, "", "close", digest, int(every * 1000), GIVEN_UP_MS)
-        return float(wait) / 1000
+        call = _close_digest(
+            target=keys.digests(target),
+            digest=digest,
+            every=int(every * 1000),
+            given_up=GIVEN_UP_MS,
+        )
+        return float(await run_async(self._redis, call)) / 1000
 
     async def messages(self, digest: str) -> list[Json]:
         """The messages of a digest that is closed, as they came."""
@@ -282,12 +319,15 @@ class JobDigests:
 
     async def finish(self, target: str, digest: str, result: Json) -> None:
         """Store what became of a digest; the next one may follow."""
-        values = canonical_json(result), keys.DIGEST_TTL_MS
-        await self._run(target, keys.digest_result(digest), "finish", digest, *values)
+        call = _finish_digest(
+            target=keys.digests(target),
+            result_key=keys.digest_result(digest),
+            digest=digest,
+            result=canonical_json(result),
+            ttl=keys.DIGEST_TTL_MS,
+        )
+        await run_async(self._redis, call)
 
     async def forget(self, digest: str) -> None:
         """Delete the messages: they are kept as long as their jobs are under way, which an erasure waits for."""
         await self._redis.delete(keys.digest(digest))
-
-    async def _run(self, target: str, other: str, *values: Value) -> Any:
-        return await run_async(self._redis, _DIGEST.call([keys.digests(target), other], values))

@@ -17,16 +17,12 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import transition
-from dingrelay_producers.store.scripts import Call, Script, Value, run_async
+from dingrelay_producers.store.scripts import Call, run_async
 from dingrelay_producers.store.status import WaitsFor
 from dingrelay_tasks.sentence import from_text, to_text
 from dingrelay_workers.dingtalk.apis import APIS, TOKEN
+from dingrelay_workers.limiter import transitions
 from dingrelay_workers.limiter.rules import MOST_KNOWN, Rules
-
-_PACKAGE = "dingrelay_workers.limiter"
-SICK = Script.load(_PACKAGE, "rules", "breakers", "sick")
-RESUME = transition(_PACKAGE, "rules", "breakers", "resume_jobs")
 
 MICRO = 1_000_000
 
@@ -182,18 +178,47 @@ def sick(
     now: int | None = None,
 ) -> Call:
     """Report a call that failed. Answer: `Verdict`."""
-    arguments: list[Value] = ["" if now is None else now, *pace.micros, symptom, circuit.api]
-    refusers = 1 if circuit.api == TOKEN.name else REFUSERS
-    arguments += [int(trial), needed, NEEDED, SIBLINGS, code, refusers, to_text(reason)]
-    arguments += [keys.SICK_TTL_MS, keys.BREAKER_TTL_MS]
-    return SICK.call([*circuit.keys, keys.BREAKERS], arguments)
+    of_api, of_host, of_app = circuit.keys
+    beat, hold_gap, probe_timeout = pace.micros
+    return transitions.sick(
+        of_api=of_api,
+        of_host=of_host,
+        of_app=of_app,
+        all_open=keys.BREAKERS,
+        time_us=now,
+        beat=beat,
+        hold_gap=hold_gap,
+        probe_timeout=probe_timeout,
+        symptom=symptom,
+        api=circuit.api,
+        trial=trial,
+        api_needs=needed,
+        host_needs=NEEDED,
+        host_apis=SIBLINGS,
+        code=code,
+        hold_apis=1 if circuit.api == TOKEN.name else REFUSERS,
+        reason=to_text(reason),
+        remembered=keys.SICK_TTL_MS,
+        kept=keys.BREAKER_TTL_MS,
+    )
 
 
 def resume(circuit: Circuit, pace: Pace, *, now: int | None = None) -> Call:
     """Wake who waits, as far as it is time. Answer: how many, us until the next time or -1."""
-    return RESUME.call(
-        [keys.outage(circuit.name), keys.OUTAGES, *circuit.keys],
-        ["" if now is None else now, circuit.name, SLICE, *pace.micros],
+    of_api, of_host, of_app = circuit.keys
+    beat, hold_gap, probe_timeout = pace.micros
+    return transitions.resume_jobs(
+        here=keys.outage(circuit.name),
+        places=keys.OUTAGES,
+        of_api=of_api,
+        of_host=of_host,
+        of_app=of_app,
+        time_us=now,
+        place=circuit.name,
+        most=SLICE,
+        beat=beat,
+        hold_gap=hold_gap,
+        probe_timeout=probe_timeout,
     )
 
 

@@ -20,20 +20,16 @@ from dingrelay_producers.store.keys import (
     SICK_TTL_MS,
     breaker,
 )
-from dingrelay_producers.store.scripts import Call, Script, Value, run_async
+from dingrelay_producers.store.scripts import Call, run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.sentence import from_text
+from dingrelay_workers.limiter import transitions
 from dingrelay_workers.limiter.breakers import Pace
 from dingrelay_workers.limiter.fleet_rules import FleetRules
 from dingrelay_workers.limiter.rules import Rule, Rules
 from dingrelay_workers.limiter.slot import ParkedTotal, Turns, parked
+from dingrelay_workers.limiter.transitions import Waiter, limits_of
 from dingrelay_workers.minutes import MINUTES
-
-_PACKAGE = "dingrelay_workers.limiter"
-ACQUIRE = Script.load(_PACKAGE, "rules", "turns", "breakers", "adaptation", "acquire")
-PARK = Script.load(_PACKAGE, "rules", "turns", "park", together=True)
-PENALIZE = Script.load(_PACKAGE, "rules", "penalize")
-ENDED = Script.load(_PACKAGE, "rules", "ended")
 
 MICRO = 1_000_000
 
@@ -170,16 +166,31 @@ def acquire(
     reserved for urgent calls and for those that are aged only. `index` is where the buckets are
     listed, `turns` the lane in which the senders take turns.
     """
-    arguments: list[Value] = [_time(now), lane, BUCKET_TTL_MS, len(asks)]
-    arguments += (pace.longest, pace.micros[2], *unreported, pace.quiet, pace.timeout)
-    arguments.append(int(max_wait * MICRO))
-    for rule in rules:
-        sibling = int(not rule.scope.startswith("egress:"))
-        arguments += (rule.burst, rule.rate, rule.top, sibling)
-    for ask in asks:
-        arguments += (int(ask.aged), ask.woken, ask.sender, *ask.costs)
-    where = [index, *circuit, turns.key, turns.in_turn]
-    return ACQUIRE.call([*(rule.key for rule in rules), *where], arguments)
+    api, host, app = circuit
+    answers, slowest = unreported
+    return transitions.acquire(
+        index=index,
+        api=api,
+        host=host,
+        app=app,
+        turns=turns.key,
+        in_turn=turns.in_turn,
+        buckets=[rule.key for rule in rules],
+        time_us=now,
+        lane=lane,
+        ttl=BUCKET_TTL_MS,
+        longest=pace.longest,
+        probe_timeout=pace.micros[2],
+        answers=answers,
+        slowest=slowest,
+        quiet=pace.quiet,
+        timeout=pace.timeout,
+        max_wait=max_wait,
+        limits=limits_of(rules),
+        siblings=[not rule.scope.startswith("egress:") for rule in rules],
+        waiters=[Waiter(ask.aged, ask.woken, ask.sender) for ask in asks],
+        costs=[cost for ask in asks for cost in ask.costs],
+    )
 
 
 def park(
@@ -205,12 +216,21 @@ def park(
         shared: the key of what is known of jobs of its content; empty if it goes alone.
         recipients: that it adds to a call that it shares.
     """
-    arguments: list[Value] = [turns.lane, _time(now), sender, BUCKET_TTL_MS, woken]
-    arguments.append(recipients if shared else 0)
-    for rule, cost in zip(rules, costs, strict=True):
-        arguments += (rule.burst, rule.rate, rule.top, cost)
-    where = [turns.key, turns.in_turn, turns.parked(sender), shared]
-    return PARK.call([*(rule.key for rule in rules), *where], arguments)
+    return transitions.park(
+        turns=turns.key,
+        in_turn=turns.in_turn,
+        parked=turns.parked(sender),
+        buckets=[rule.key for rule in rules],
+        lane=turns.lane,
+        time_us=now,
+        sender=sender,
+        ttl=BUCKET_TTL_MS,
+        woken=woken or None,
+        shared=shared or None,
+        recipients=recipients,
+        limits=limits_of(rules),
+        costs=costs,
+    )
 
 
 def penalize(rule: Rule, pause: float, reason: str, spread: float, now: int | None = None) -> Call:
@@ -223,9 +243,18 @@ def penalize(rule: Rule, pause: float, reason: str, spread: float, now: int | No
         spread: seconds between the shortest and the longest way of a call to DingTalk.
         now: the time (µs), in tests.
     """
-    arguments: list[Value] = [_time(now), BUCKET_TTL_MS, int(pause * MICRO), reason]
-    arguments += [rule.rate, rule.top, rule.window, spread]
-    return PENALIZE.call([rule.key, BUCKETS], arguments)
+    return transitions.penalize(
+        bucket=rule.key,
+        index=BUCKETS,
+        time_us=now,
+        ttl=BUCKET_TTL_MS,
+        pause=int(pause * MICRO),
+        reason=reason,
+        first=rule.rate,
+        top=rule.top,
+        window=rule.window,
+        spread=spread,
+    )
 
 
 def ended(
@@ -250,13 +279,27 @@ def ended(
         charged: a rule of which it takes so much once more, whether that is there or not.
     """
     calls = rules[0]
-    top = calls.top if calls.top > calls.rate else 0
-    arguments: list[Value] = [_time(now), int(probed), int(sane), int(trial), top]
-    arguments += (round(HEAD_START * MICRO), SICK_TTL_MS)
     rule, tokens = charged or (calls, 0)
-    arguments += (rules.index(rule) + 1 if charged else 0, tokens, rule.burst, rule.rate)
-    where = [*circuit, BREAKERS, *(each.key for each in rules)]
-    return ENDED.call(where, [*arguments, BUCKET_TTL_MS])
+    api, host, hold = circuit
+    return transitions.ended(
+        api=api,
+        host=host,
+        hold=hold,
+        open_breakers=BREAKERS,
+        buckets=[each.key for each in rules],
+        time_us=now,
+        probed=probed,
+        sane=sane,
+        trial=trial,
+        top=calls.top if calls.top > calls.rate else 0,
+        head_start=round(HEAD_START * MICRO),
+        remembered=SICK_TTL_MS,
+        charged=rules.index(rule) + 1 if charged else None,
+        tokens=tokens,
+        burst=rule.burst,
+        rate=rule.rate,
+        ttl=BUCKET_TTL_MS,
+    )
 
 
 def costs(rules: Sequence[Rule], recipients: int) -> tuple[int, ...]:
@@ -360,10 +403,6 @@ def _state(rule: Rule, fields: dict[str, str], now: int) -> BucketState:
 
 def _moment(micros: float, now: int) -> datetime | None:
     return datetime.fromtimestamp(micros / MICRO, UTC) if micros > now else None
-
-
-def _time(now: int | None) -> Value:
-    return "" if now is None else now
 
 
 ASSUMED = 0.05

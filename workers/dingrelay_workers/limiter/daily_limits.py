@@ -16,14 +16,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import clock, keys
-from dingrelay_producers.store.record import moment_of, transition
-from dingrelay_producers.store.scripts import Value, run_async
+from dingrelay_producers.store.record import moment_of
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import Ownership, OwnershipLost
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict, MessageCall
@@ -32,11 +31,8 @@ from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.clock import DingTalkClock
-
-_HAD_TODAY = transition("dingrelay_workers.limiter", "had_today", preludes=["reservations"])
-RESERVE = transition(
-    "dingrelay_workers.limiter", "reserve_daily", preludes=["reservations"], together=True
-)
+from dingrelay_workers.limiter import transitions
+from dingrelay_workers.limiter.transitions import Message
 
 DAILY_MESSAGES = 500
 """Work notifications that one user may get of an internal app on a day."""
@@ -165,7 +161,8 @@ class DailyLimits:
         ahead: int,
     ) -> tuple[_Day, list[Any]]:
         """The script's verdicts, for the day that it is when Redis runs it."""
-        to, most = ("users", DAILY_MESSAGES) if call.users else ("departments", 0)
+        to: Literal["users", "departments", "everyone"] = "users" if call.users else "departments"
+        most = DAILY_MESSAGES
         if call.everyone:
             to, most = "everyone", DAILY_TO_EVERYONE
         names = call.users or call.departments
@@ -173,15 +170,25 @@ class DailyLimits:
         day = _Day.of(self._now() if self._now else clock.now(), ahead)  # most likely
         looks = iter(LOOKS)
         while True:
-            where = [
-                keys.content(app, day.name, content),
-                keys.content_departments(app, day.name, content),
-                keys.everyone(app, day.name),
-                keys.job(run.job),
-            ]
-            values: list[Value] = [to, *run, call.step, content, most, keys.DAY_TTL_MS, day.began]
-            values += (self._time(), int(anyway), keys.received(app, day.name), *names)
-            reserve = RESERVE.call(where, values)._replace(besides=len(names))
+            reserve = transitions.reserve_daily(
+                users_today=keys.content(app, day.name, content),
+                departments_today=keys.content_departments(app, day.name, content),
+                everyone_today=keys.everyone(app, day.name),
+                record=keys.job(run.job),
+                to=to,
+                job=run.job,
+                owner=run.owner,
+                fence=run.fence,
+                step=call.step,
+                content=content,
+                most=most,
+                ttl=keys.DAY_TTL_MS,
+                began=day.began,
+                time_ms=int(self._now().timestamp() * 1000) if self._now else None,
+                anyway=anyway,
+                received=keys.received(app, day.name),
+                recipients=names,
+            )._replace(besides=len(names))
             verdict, *answer = await run_async(self._redis, reserve)
             match verdict:
                 case b"lost":
@@ -198,9 +205,6 @@ class DailyLimits:
                 case _:
                     return day, answer
 
-    def _time(self) -> Value:
-        return int(self._now().timestamp() * 1000) if self._now else ""
-
 
 async def had_today(
     redis: Redis, app: str, messages: Sequence[tuple[str, str]]
@@ -213,10 +217,14 @@ async def had_today(
         messages: a user, and the digest of the content for them.
     """
     day, codes = beijing.day(await DingTalkClock(redis).now()), ""
-    fixed = [keys.received(app, day), keys.content(app, day, ""), str(DAILY_MESSAGES)]
     for some in batched(messages, LOOKED_UP):
-        named = chain.from_iterable(some)
-        call = _HAD_TODAY.call([keys.everyone(app, day)], [*fixed, *named])
+        call = transitions.had_today(
+            everyone_today=keys.everyone(app, day),
+            received=keys.received(app, day),
+            called=keys.content(app, day, ""),
+            most=DAILY_MESSAGES,
+            messages=[Message(*message) for message in some],
+        )
         codes += (await run_async(redis, call)).decode()
     users = defaultdict[str, set[str]](set)
     for (user, _), code in zip(messages, codes, strict=True):

@@ -19,12 +19,14 @@ from redis.exceptions import RedisError
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.keys import quota as quota_key
-from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_tasks import beijing
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import QuotaExhausted
+from dingrelay_workers.limiter import transitions
+from dingrelay_workers.limiter.transitions import Count
 
 SHARES: Mapping[Lane, float] = {"bulk": 0.90, "normal": 0.98, "urgent": 1.0}
 """Share of the month's calls at which a lane stops, so that the others still have some."""
@@ -36,8 +38,6 @@ FRESH = 1.0
 """Seconds for which a read count is good enough: no call waits for a question of its own."""
 FLUSH_EVERY = 0.2
 """Seconds for which calls are counted here before they are reported to the fleet."""
-
-_COUNT = Script.load("dingrelay_workers.limiter", "count_month")
 
 
 def robot_share(name: str) -> str:
@@ -233,10 +233,16 @@ class Quota:
             RedisError: it can't be reported, or the answer is lost.
         """
         month = day[:MONTH]
-        values = (keys.QUOTA_TTL_MS, keys.QUOTA_REPORTS_TTL_MS, day, self._process)
-        totals = (value for pair in self._days[organisation, day].items() for value in pair)
-        where = [quota_key(organisation, month), keys.quota_reports(organisation, day)]
-        await run_async(self._redis, _COUNT.call(where, [*values, *totals]))
+        call = transitions.count_month(
+            month=quota_key(organisation, month),
+            reports=keys.quota_reports(organisation, day),
+            month_ttl=keys.QUOTA_TTL_MS,
+            reports_ttl=keys.QUOTA_REPORTS_TTL_MS,
+            day=day,
+            process=self._process,
+            counts=[Count(*pair) for pair in self._days[organisation, day].items()],
+        )
+        await run_async(self._redis, call)
         for counter, number in self._unreported.pop((organisation, day), {}).items():
             self._pending[organisation, counter] -= number
             count, read_month, at = self._readings.get((organisation, counter), (0, "", 0.0))

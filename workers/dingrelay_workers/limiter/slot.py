@@ -13,18 +13,15 @@ from typing import Any, NamedTuple, Self
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import transition
-from dingrelay_producers.store.scripts import Call, Value, run_async
+from dingrelay_producers.store.scripts import Call, run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
+from dingrelay_workers.limiter import transitions
 from dingrelay_workers.limiter.rules import Rule, Rules
 
-_PARKED = transition("dingrelay_workers.limiter", "parked")
 MOST_SENDERS, MOST_JOBS = 200, 2_000
 """Senders and jobs of a lane that are read to count parked jobs: some milliseconds of Redis's time."""
-
-_WAKE = transition("dingrelay_workers.limiter", "rules", "turns", "wake_parked")
 
 
 class Turns(NamedTuple):
@@ -66,12 +63,19 @@ def wake_parked(rules: tuple[Rule, ...], turns: Turns, now: int | None = None) -
 
     Answer: how many calls they make, and 1 if there is more to read: jobs that have ended since.
     """
-    arguments: list[Value] = ["" if now is None else now, turns.lane, turns.name]
-    arguments += (turns.parked(""), keys.BUCKET_TTL_MS, int(turns.api == MESSAGE_SEND.rule))
-    for rule in rules:
-        arguments += (rule.burst, rule.rate, rule.top)
-    where = [turns.key, turns.in_turn, keys.LANES]
-    return _WAKE.call([*(rule.key for rule in rules), *where], arguments)
+    return transitions.wake_parked(
+        turns=turns.key,
+        in_turn=turns.in_turn,
+        lanes=keys.LANES,
+        buckets=[rule.key for rule in rules],
+        time_us=now,
+        lane=turns.lane,
+        name=turns.name,
+        prefix=turns.parked(""),
+        ttl=keys.BUCKET_TTL_MS,
+        carries=turns.api == MESSAGE_SEND.rule,
+        limits=transitions.limits_of(rules),
+    )
 
 
 class ParkedTotal(NamedTuple):
@@ -94,7 +98,12 @@ async def parked(redis: Redis) -> dict[tuple[str, str], ParkedTotal]:
     found: dict[tuple[str, str], ParkedTotal] = {}
     for name in names:
         turns = Turns.named(name.decode())
-        call = _PARKED.call([turns.key], [turns.parked(""), MOST_SENDERS, MOST_JOBS])
+        call = transitions.parked(
+            turns=turns.key,
+            prefix=turns.parked(""),
+            most_senders=MOST_SENDERS,
+            most_jobs=MOST_JOBS,
+        )
         counted = await run_async(redis, call)
         known = found.get((turns.app, turns.api), ParkedTotal())
         found[turns.app, turns.api] = ParkedTotal(*map(sum, zip(known, counted, strict=True)))
@@ -135,8 +144,7 @@ class SlotRequest:
 
     Attributes:
         turns: the application, API and lane under whose limits it falls.
-        recipients: people that it reaches; 0 for none. While others may join the call their number grows: each
-            question to the buckets asks for that of its moment.
+        recipients: people that it reaches; 0 for none.
         sender: who asks; the senders of a lane share it evenly.
         waited: seconds that the job has waited for this call before.
         returning: the job was parked and woken in its sender's turn; it joins those who wait here.
@@ -155,6 +163,10 @@ class SlotRequest:
     shared: str = ""
     host: str = "oapi"
     breaker: str = ""
+
+    def ask_for(self, recipients: int) -> None:
+        """Ask for the slot of a call to so many people by now: the next question to the buckets does."""
+        self.recipients = recipients
 
     @property
     def circuit(self) -> tuple[str, str, str]:

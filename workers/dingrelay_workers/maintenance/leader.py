@@ -22,7 +22,9 @@ from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.store import clock, keys
-from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.script_functions import Key, script
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.transitions import TIME
 from dingrelay_workers.metrics import LEAD_IDLE_SECONDS
 
 LEASE = 4.0
@@ -41,7 +43,14 @@ FAILURE_PAUSE = 1.0
 HAND_OVER = 5.0
 """Seconds for which a duty may fail until the lease goes to another worker, which may reach what this one can't."""
 
-_LEAD = Script.load("dingrelay_workers.maintenance", "lead")
+
+@script("dingrelay_workers.maintenance", TIME)
+def _lead(*, lease: Key, signal: Key, holder: str, fresh: str, lasts: int, signal_ttl: int) -> None:
+    """`holder` is the name under which this worker had the lease, `fresh` that under which it would take it, both or ''.
+
+    It `lasts` so long (ms); 0 gives it up.
+    """
+
 
 log = get_logger("dingrelay.leader")
 
@@ -267,9 +276,13 @@ class Leader:
 
     async def _take(self, fresh: str, lease: float) -> tuple[str, str]:
         """Keep the lease, or take it under a fresh name; the name and the signal."""
-        call = _LEAD.call(
-            [self._lease.key, self._lease.signal],
-            [self._holder, fresh, int(lease * 1000), keys.SIGNAL_TTL_MS],
+        call = _lead(
+            lease=self._lease.key,
+            signal=self._lease.signal,
+            holder=self._holder,
+            fresh=fresh,
+            lasts=int(lease * 1000),
+            signal_ttl=keys.SIGNAL_TTL_MS,
         )
         began = time.monotonic()
         name, signal, now = await run_async(self._redis, call)

@@ -15,14 +15,23 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.flows import Flow
-from dingrelay_producers.store.record import transition
-from dingrelay_producers.store.scripts import Call, Script
+from dingrelay_producers.store.script_functions import Key, script
+from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.transitions import PLACES
 from dingrelay_workers import minutes
 from dingrelay_workers.metrics import RUNNING
 from dingrelay_workers.store.records import Claim, Records
 
-_SIGN = Script.load("dingrelay_workers.maintenance", "sign")
-_VANISHED = transition("dingrelay_workers.maintenance", "vanished")
+
+@script("dingrelay_workers.maintenance")
+def _sign(*, presence: Key, worker: str, sign: str | None, ttl: int) -> None:
+    """Without a sign that of the worker is taken away."""
+
+
+@script("dingrelay_workers.maintenance", PLACES)
+def _vanished(*, presence: Key, worker: str, sign: str, start: int, count: int, held: int) -> None:
+    """A worker whose last sign this was: `start` and `count` as of `vanished`, `held` wake-ups of a queue."""
+
 
 TIMEOUT = 6.0
 """Seconds without a sign of life after which a worker counts as gone, and its jobs are free: longer than a
@@ -118,14 +127,16 @@ class Presence:
 
     def leave(self) -> Flow[None]:
         """This process has released its jobs: it is not to be found gone."""
-        yield self._signed("")
+        yield self._signed(None)
 
     def interrupt(self) -> None:
         """Redis could not be reached."""
         self._watch.interrupt()
 
-    def _signed(self, sign: str) -> Call:
-        return _SIGN.call([keys.PRESENCE], [self._worker, sign, keys.PRESENCE_TTL_MS])
+    def _signed(self, sign: str | None) -> Call:
+        return _sign(
+            presence=keys.PRESENCE, worker=self._worker, sign=sign, ttl=keys.PRESENCE_TTL_MS
+        )
 
 
 def vanished(worker: str, sign: str, start: int = 0, count: int = AT_ONCE) -> Call:
@@ -134,7 +145,9 @@ def vanished(worker: str, sign: str, start: int = 0, count: int = AT_ONCE) -> Ca
     Answers where to go on: 0 if that was all, -1 if the worker lives or another one has done it;
     and how many leases were ended.
     """
-    return _VANISHED.call([keys.PRESENCE], [worker, sign, start, count, HELD])
+    return _vanished(
+        presence=keys.PRESENCE, worker=worker, sign=sign, start=start, count=count, held=HELD
+    )
 
 
 def _timeout_of(sign: str) -> float:

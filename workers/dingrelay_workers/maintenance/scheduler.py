@@ -15,13 +15,34 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import Wakeup, transition
+from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.transitions import PLACES
 from dingrelay_workers.limiter.slot import ParkedJobs
 from dingrelay_workers.metrics import WAKEUPS
 from dingrelay_workers.store.records import progress_slot
 
-_SCHEDULE = transition("dingrelay_workers.maintenance", "schedule")
+
+@script("dingrelay_workers.maintenance", PLACES)
+def _schedule(
+    *,
+    scheduler: Key,
+    batch: Key,
+    worker: str,
+    lease: int,
+    most: int,
+    grace: int,
+    slot: int,
+    longest: int,
+    batch_ttl: int,
+    published: str,
+) -> None:
+    """Look at `most` jobs; a `slot` is of a queue's progress, and `longest` the pause between two probes (all in ms).
+
+    `published` is the name of the batch that was.
+    """
+
 
 LONGEST_PROBE_PAUSE_MS = 3_600_000
 """A queue that is served but starts nothing gets a wake-up an hour at most."""
@@ -76,22 +97,19 @@ class Schedule:
             published: the last batch whose wake-ups were all published; a later one comes again,
                 and nothing else until it is.
         """
-        answer = await run_async(
-            self._redis,
-            _SCHEDULE.call(
-                [keys.SCHEDULER, keys.UNPUBLISHED],
-                [
-                    worker,
-                    int(lease * 1000),
-                    most,
-                    self._grace,
-                    self._slot,
-                    LONGEST_PROBE_PAUSE_MS,
-                    keys.UNPUBLISHED_TTL_MS,
-                    published,
-                ],
-            ),
+        call = _schedule(
+            scheduler=keys.SCHEDULER,
+            batch=keys.UNPUBLISHED,
+            worker=worker,
+            lease=int(lease * 1000),
+            most=most,
+            grace=self._grace,
+            slot=self._slot,
+            longest=LONGEST_PROBE_PAUSE_MS,
+            batch_ttl=keys.UNPUBLISHED_TTL_MS,
+            published=published,
         )
+        answer = await run_async(self._redis, call)
         if not answer[0]:
             return None
         wakeups = [_wakeup(*fields) for fields in answer[3:]]

@@ -12,16 +12,37 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.store import keys
-from dingrelay_producers.store.record import READ
-from dingrelay_producers.store.scripts import Script, Value, run_async
+from dingrelay_producers.store import keys, transitions
+from dingrelay_producers.store.script_functions import Key, Prelude, script
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.status import STEP
 from dingrelay_tasks.contract import batched
 
 WEBHOOKS = "webhooks"
 """The reader whose notices come from it."""
 
-_READ = Script.load("dingrelay_workers.outbox", "read_endings")
+_PACKAGE = "dingrelay_workers.outbox"
+_READ = Prelude(_PACKAGE, "endings_read")
+
+
+@script(_PACKAGE, _READ)
+def _read_endings(*, stream: Key, marks: Key, reader: str, ttl: int, most: int) -> None:
+    """Marks live for `ttl` (ms)."""
+
+
+@script(_PACKAGE, _READ)
+def _pass_endings(
+    *,
+    stream: Key,
+    marks: Key,
+    reader: str,
+    ttl: int,
+    mark: str,
+    last: str,
+    number: int,
+    awaited: Sequence[str],
+) -> None:
+    """The reader's `mark` was this, and its last entry is this one; readers without a mark are `awaited`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +92,14 @@ class Endings:
 
     async def read(self, most: int) -> Page:
         """The next ones. They come again until they are passed, whatever other readers pass."""
-        mark, before, missed, entries = await self._run("read", most)
+        call = _read_endings(
+            stream=keys.ENDINGS,
+            marks=keys.ENDINGS_READ,
+            reader=self._reader,
+            ttl=keys.ENDINGS_TTL_MS,
+            most=most,
+        )
+        mark, before, missed, entries = await run_async(self._redis, call)
         last = (entries[-1][0].decode(), before + len(entries)) if entries else None
         return Page([_ending(fields) for _, fields in entries], missed, mark.decode(), last)
 
@@ -84,12 +112,18 @@ class Endings:
         """
         if page.last is None:
             return True
-        return bool(await self._run("pass", page.mark, *page.last, *awaited))
-
-    async def _run(self, verb: str, *values: Value) -> Any:
-        where = [keys.ENDINGS, keys.ENDINGS_READ]
-        call = _READ.call(where, [verb, self._reader, keys.ENDINGS_TTL_MS, *values])
-        return await run_async(self._redis, call)
+        last, number = page.last
+        call = _pass_endings(
+            stream=keys.ENDINGS,
+            marks=keys.ENDINGS_READ,
+            reader=self._reader,
+            ttl=keys.ENDINGS_TTL_MS,
+            mark=page.mark,
+            last=last,
+            number=number,
+            awaited=awaited,
+        )
+        return bool(await run_async(self._redis, call))
 
 
 def _ending(fields: Sequence[Any]) -> Ending:
@@ -134,9 +168,10 @@ async def read_records(
     """The records of these jobs; of one whose record is gone, the data of its ending."""
     found: list[EndedRecord] = []
     for some in batched(endings, AT_ONCE):
-        call = READ.call(
-            [keys.job(ending.id) for ending in some],
-            [LONGEST, *(int(with_payload(each)) for each in some)],
+        call = transitions.read_records(
+            records=[keys.job(ending.id) for ending in some],
+            longest=LONGEST,
+            with_payload=[with_payload(ending) for ending in some],
         )
         answers = await run_async(redis, call)
         found += [_record(*pair) for pair in zip(some, answers, strict=True)]

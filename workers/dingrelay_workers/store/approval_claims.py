@@ -14,9 +14,22 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.script_functions import Key, script
+from dingrelay_producers.store.scripts import run_async
 
-_CLAIM = Script.load("dingrelay_workers.store", "claim_approval")
+
+@script("dingrelay_workers.store")
+def _claim_approval(
+    *,
+    approval_owner: Key,
+    job_approval: Key,
+    instance: str,
+    job: str,
+    since: str,
+    owner_ttl: int,
+    job_ttl: int,
+) -> None:
+    """`since` then (ms) the job's call may have had its effect. The marks live for so long (ms)."""
 
 
 class ApprovalClaims:
@@ -56,9 +69,14 @@ class ApprovalClaims:
             Since when the job that has it looked for its own, in ms. What that job's call made is
             left for this one to find.
         """
-        call = _CLAIM.call(
-            [keys.approval_owner(instance), self._own],
-            [instance, self._job_id, since, self._ttl, keys.JOB_MARGIN_MS],
+        call = _claim_approval(
+            approval_owner=keys.approval_owner(instance),
+            job_approval=self._own,
+            instance=instance,
+            job=self._job_id,
+            since=str(since),
+            owner_ttl=self._ttl,
+            job_ttl=keys.JOB_MARGIN_MS,
         )
         taken_since: bytes = await run_async(self._redis, call)
         return int(taken_since) if taken_since else None

@@ -16,8 +16,8 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.record import ENDING, Draft, Wakeup, transition
-from dingrelay_producers.store.scripts import Value, run_async
+from dingrelay_producers.store.record import Draft, Wakeup
+from dingrelay_producers.store.scripts import Call, run_async
 from dingrelay_producers.store.states import Ownership, State
 from dingrelay_producers.store.status import STEP
 from dingrelay_producers.tracing import spans
@@ -26,7 +26,9 @@ from dingrelay_tasks.sentence import with_parts
 from dingrelay_workers.limiter.breakers import Circuit
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Turn, Turns
+from dingrelay_workers.store import transitions
 from dingrelay_workers.store.connections import RedisRetry
+from dingrelay_workers.store.transitions import Step
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 
@@ -200,14 +202,6 @@ def _lane(name: str) -> Lane:
 log = get_logger("dingrelay.jobs")
 
 
-_PACKAGE = "dingrelay_workers.store"
-_CLAIM = transition(_PACKAGE, "running", "claim", together=True)
-_CLAIM_WAITING = transition(_PACKAGE, "running", "claim_waiting")
-_HEARTBEAT = transition(_PACKAGE, "heartbeat")
-_WRITE_INTENT = transition(_PACKAGE, "write_intent", together=True)
-_PARK = transition(_PACKAGE, "reschedule", preludes=ENDING, together=True)
-_SETTLE = transition(_PACKAGE, "settle", preludes=ENDING, together=True)
-
 LARGE_RESULT = 1_000_000
 """Characters of a result as JSON; only answers to an api-call are larger."""
 LARGE_RESULT_TTL = 3600.0
@@ -266,9 +260,14 @@ class Records:
         A message of a Celery client without our package has no record yet: it gets one first. One
         of ours had a record once: the job is over.
         """
-        claim = _CLAIM.call(
-            [keys.job(wakeup.id), keys.progress(wakeup.queue)],
-            [wakeup.id, self._owner + wakeup.nonce, self._lease, wakeup.woken, self._slot],
+        claim = transitions.claim(
+            record=keys.job(wakeup.id),
+            progress=keys.progress(wakeup.queue),
+            job=wakeup.id,
+            owner=self._owner + wakeup.nonce,
+            lease=self._lease,
+            woken=wakeup.woken,
+            slot=self._slot,
         )
         answer = await run_async(self.redis, claim)
         if wakeup.bare:
@@ -296,8 +295,7 @@ class Records:
 
     async def leave(self, job_id: str) -> None:
         """Have a job woken again, if it is due, since this release does not know its kind."""
-        where = [keys.job(job_id), ""]
-        await run_async(self.redis, _CLAIM.call(where, [job_id, "", self._lease, 0, self._slot]))
+        await run_async(self.redis, transitions.leave(record=keys.job(job_id), job=job_id))
 
     async def claim_batch(
         self, waiting: str, *, nonce: str, room: int, lane: str, bucket: Rule | None = None
@@ -313,10 +311,19 @@ class Records:
             lane: of the job that makes the call.
             bucket: of the recipients, which are taken from it; None if they are not limited.
         """
-        where = [waiting, *([bucket.key] if bucket else [])]
-        values: list[Value] = ["batch", room, lane, MOST_LOOKED_AT]
-        values += (bucket.burst, bucket.rate) if bucket else ()
-        return await self._claim_waiting(where, nonce, values)
+        return await self._claimed(
+            transitions.claim_batch(
+                waiting=waiting,
+                bucket=bucket.key if bucket else None,
+                owner=self._owner + nonce,
+                lease=self._lease,
+                room=room,
+                lane=lane,
+                most=MOST_LOOKED_AT,
+                burst=bucket.burst if bucket else 0,
+                rate=bucket.rate if bucket else 0,
+            )
+        )
 
     async def claim_late(
         self, turns: Turns, queue: str, *, nonce: str, most: int, late: float
@@ -330,13 +337,19 @@ class Records:
             most: so many at most.
             late: seconds.
         """
-        values: list[Value] = ["late", queue, most, int(late * 1000)]
-        return (await self._claim_waiting([turns.in_turn], nonce, values))[0]
+        jobs, _ = await self._claimed(
+            transitions.claim_late(
+                in_turn=turns.in_turn,
+                owner=self._owner + nonce,
+                lease=self._lease,
+                queue=queue,
+                most=most,
+                late=int(late * 1000),
+            )
+        )
+        return jobs
 
-    async def _claim_waiting(
-        self, where: Sequence[str], nonce: str, values: Sequence[Value]
-    ) -> tuple[list[Claim], Claim | None]:
-        call = _CLAIM_WAITING.call(where, [self._owner + nonce, self._lease, *values])
+    async def _claimed(self, call: Call) -> tuple[list[Claim], Claim | None]:
         next_caller, now, *found = await run_async(self.redis, call)
         taken = [claim_of(job_id.decode(), now, pairs) for job_id, pairs in found]
         following = taken.pop() if next_caller else None
@@ -350,15 +363,16 @@ class Records:
         Cancelled: that was asked for while the job ran. Lost: it is another worker's by now.
         Late: it may leave until a moment (ms; 0 for any time) that is over.
         """
-        arguments: list[Value] = [
-            claim.nonce,
-            claim.fence,
-            record.canonical_json(intent),
-            int(usage.answered),
-            until,
-            *_pairs(usage.steps),
-        ]
-        answer = await run_async(self.redis, _WRITE_INTENT.call([keys.job(claim.id)], arguments))
+        call = transitions.write_intent(
+            record=keys.job(claim.id),
+            owner=claim.nonce,
+            fence=claim.fence,
+            intent=record.canonical_json(intent),
+            answered=usage.answered,
+            leaves_until=until or None,
+            steps=_steps(usage.steps),
+        )
+        answer = await run_async(self.redis, call)
         verdict: Literal["written", "cancelled", "lost", "late"] = answer.decode()
         return verdict
 
@@ -386,46 +400,45 @@ class Records:
             sys.maxsize if claim.expires is None else claim.expires,
             claim.started + int(self._settings.max_age * 1000),
         )
-        answer = await run_async(
-            self.redis,
-            _PARK.call(
-                [
-                    keys.job(claim.id),
-                    keys.DEAD,
-                    keys.OUTAGES,
-                    keys.outage(outage.name) if outage else "",
-                    keys.LANES,
-                    turn.turns.key if turn else "",
-                    turn.turns.parked(claim.sender) if turn else "",
-                    *(outage.keys if outage else ("", "", "")),
-                ],
-                [
-                    *claim.ownership,
-                    state,
-                    int(delay * 1000),
-                    usage.attempts,
-                    usage.throttles,
-                    record.canonical_json(with_parts(error)) if error else "",
-                    int(usage.answered),
-                    waiting,
-                    int(self._settings.record_ttl * 1000),
-                    int(self._settings.dead_ttl * 1000),
-                    record.canonical_json(record.CANCELLED_TOO_LATE),
-                    int(alone),
-                    keys.WAITING_TTL_MS,
-                    outage.name if outage else "",
-                    LANES.index(claim.lane),
-                    keys.OUTAGE_TTL_MS,
-                    latest if outage else 0,
-                    turn.turns.name if turn else "",
-                    claim.sender,
-                    turn.had if turn else 0,
-                    turn.recipients if turn else 0,
-                    "" if claim.trace else spans.current(),
-                    *_pairs(usage.steps),
-                ],
-            ),
+        of_api, of_host, of_app = outage.keys if outage else (None, None, None)
+        call = transitions.reschedule(
+            record=keys.job(claim.id),
+            dead=keys.DEAD,
+            outages=keys.OUTAGES,
+            lanes=keys.LANES,
+            waiting_for_it=keys.outage(outage.name) if outage else None,
+            breaker_of_api=of_api,
+            breaker_of_host=of_host,
+            breaker_of_app=of_app,
+            turns=turn.turns.key if turn else None,
+            parked=turn.turns.parked(claim.sender) if turn else None,
+            job=claim.id,
+            owner=claim.nonce,
+            fence=claim.fence,
+            state=state,
+            delay=int(delay * 1000),
+            attempts=usage.attempts,
+            throttles=usage.throttles,
+            error=record.canonical_json(with_parts(error)) if error else None,
+            answered=usage.answered,
+            waiting=waiting or None,
+            cancelled_ttl=int(self._settings.record_ttl * 1000),
+            dead_ttl=int(self._settings.dead_ttl * 1000),
+            lost=record.canonical_json(record.CANCELLED_TOO_LATE),
+            alone=alone,
+            batch_key_ttl=keys.WAITING_TTL_MS,
+            outage=outage.name if outage else None,
+            rank=LANES.index(claim.lane),
+            outage_ttl=keys.OUTAGE_TTL_MS,
+            latest=latest if outage else None,
+            lane=turn.turns.name if turn else None,
+            sender=claim.sender,
+            had=turn.had if turn else "0",
+            recipients=turn.recipients if turn else 0,
+            trace=None if claim.trace else spans.current() or None,
+            steps=_steps(usage.steps),
         )
+        answer = await run_async(self.redis, call)
         return State(answer.decode()) if answer else None
 
     async def settle(
@@ -442,44 +455,37 @@ class Records:
         A record with a large result is kept for a shorter time, so that a few of them don't fill
         Redis.
         """
-        answer_json = record.canonical_json(result) if result is not None else ""
+        result_json = record.canonical_json(result) if result is not None else None
         record_ttl = self._settings.record_ttl
         steps: Mapping[str, Json] = usage.steps
-        if len(answer_json) > LARGE_RESULT:
+        if result_json and len(result_json) > LARGE_RESULT:
             record_ttl = min(record_ttl, LARGE_RESULT_TTL)
             steps = {}  # the same once more, which a job that is done has no use for
-        answer = await run_async(
-            self.redis,
-            _SETTLE.call(
-                [keys.job(claim.id), keys.DEAD],
-                [
-                    *claim.ownership,
-                    state,
-                    usage.attempts,
-                    usage.throttles,
-                    answer_json,
-                    record.canonical_json(with_parts(error)) if error else "",
-                    int(usage.answered),
-                    int(record_ttl * 1000),
-                    int(self._settings.dead_ttl * 1000),
-                    *_pairs(steps),
-                ],
-            )._replace(besides=2 * usage.reserved),
+        call = transitions.settle(
+            record=keys.job(claim.id),
+            dead=keys.DEAD,
+            job=claim.id,
+            owner=claim.nonce,
+            fence=claim.fence,
+            state=state,
+            attempts=usage.attempts,
+            throttles=usage.throttles,
+            result=result_json,
+            error=record.canonical_json(with_parts(error)) if error else None,
+            answered=usage.answered,
+            ttl=int(record_ttl * 1000),
+            dead_ttl=int(self._settings.dead_ttl * 1000),
+            steps=_steps(steps),
         )
+        answer = await run_async(self.redis, call._replace(besides=2 * usage.reserved))
         return bool(answer)
 
     async def heartbeat(self, claims: Sequence[Claim]) -> set[str]:
         """Renew the leases; the nonces of claims that have lost their jobs."""
         if not claims:
             return set()
-        identities = [value for claim in claims for value in claim.ownership]
-        lost = await run_async(
-            self.redis,
-            _HEARTBEAT.call(
-                [keys.job(claim.id) for claim in claims],
-                [self._lease, *identities],
-            ),
-        )
+        runs = [claim.ownership for claim in claims]
+        lost = await run_async(self.redis, transitions.heartbeat(lease=self._lease, runs=runs))
         return {nonce.decode() for nonce in lost}
 
     async def enqueue(
@@ -519,10 +525,8 @@ def progress_slot(settings: Settings) -> int:
     return max(1, int(settings.lease * 1000 / 6))
 
 
-def _pairs(steps: Mapping[str, Json]) -> list[str]:
-    return [
-        text for step, outcome in steps.items() for text in (step, record.canonical_json(outcome))
-    ]
+def _steps(steps: Mapping[str, Json]) -> list[Step]:
+    return [Step(step, record.canonical_json(outcome)) for step, outcome in steps.items()]
 
 
 class Revocations:

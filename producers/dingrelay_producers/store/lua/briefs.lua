@@ -1,20 +1,11 @@
 -- The latest jobs of an index that fit, with what lists are narrowed by and counted by.
---
--- KEYS: index
--- ARGV: jobs to look at; jobs to find; the score and the id behind which it begins, '' for the latest; moments (ms)
--- from which on and before which a job was accepted; two texts that a job's payload or addresses hold, '' for none;
--- then the values that state, kind, app, sender, lane and code may have, each behind a newline, '' for any
---
 -- Answers how many jobs it looked at, the last of them and its score; then for each that fits its id, its score and
 -- these six fields and its summary. A job without a record has none of them, and fits.
 
-local index, most, wanted, first, behind = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local since, before, holds = tonumber(ARGV[5]), tonumber(ARGV[6]), {ARGV[7], ARGV[8]}
 local CODE = 6
 
 local allowed = {}
-for field = 1, CODE do
-  local values = ARGV[8 + field]
+for field, values in ipairs({states, kinds, apps, senders, lanes, codes}) do
   if values ~= '' then
     allowed[field] = {}
     for value in string.gmatch(values, '\n([^\n]*)') do allowed[field][value] = true end
@@ -22,11 +13,11 @@ for field = 1, CODE do
 end
 
 local NAMES = {'state', 'kind', 'app', 'sender', 'lane', 'created', 'summary'}
-if holds[1] ~= '' or holds[2] ~= '' then NAMES[8], NAMES[9] = 'payload', 'step:addresses' end
+if person or text then NAMES[8], NAMES[9] = 'payload', 'step:addresses' end
 
-local function asks_for(fields, text)
-  if text == '' then return true end
-  return string.find(fields[8] or '', text, 1, true) or string.find(fields[9] or '', text, 1, true)
+local function asks_for(fields, part)
+  if not part then return true end
+  return string.find(fields[8] or '', part, 1, true) or string.find(fields[9] or '', part, 1, true)
 end
 
 local function code_of(error)
@@ -41,7 +32,7 @@ local function fitting(record)
   local created = tonumber(fields[6] or 0)
   -- A moment that can't be read is named where the record is read.
   if created and (created < since or created >= before) then return end
-  if not (asks_for(fields, holds[1]) and asks_for(fields, holds[2])) then return end
+  if not (asks_for(fields, person) and asks_for(fields, text)) then return end
   local found = {}
   for field = 1, CODE do
     local value = fields[field] or ''
@@ -54,12 +45,12 @@ local function fitting(record)
 end
 
 local rank = 0
-if first ~= '' then
-  local known = redis.call('ZSCORE', index, behind)
-  if known and tonumber(known) == tonumber(first) then
-    rank = redis.call('ZREVRANK', index, behind) + 1
+if last_score then
+  local known = redis.call('ZSCORE', index, last_id)
+  if known and tonumber(known) == last_score then
+    rank = redis.call('ZREVRANK', index, last_id) + 1
   else
-    rank = redis.call('ZCOUNT', index, '(' .. first, '+inf')
+    rank = redis.call('ZCOUNT', index, string.format('(%.0f', last_score), '+inf')
   end
 end
 
@@ -70,7 +61,7 @@ for place = 1, #places, 2 do
   local fields = fitting(JOB .. id)
   if fields then
     answer[#answer + 1] = {id, at, unpack(fields)}
-    if #answer - 3 == wanted then break end
+    if #answer - 3 == limit then break end
   end
 end
 return answer

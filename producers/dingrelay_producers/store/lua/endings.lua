@@ -1,4 +1,4 @@
--- How jobs end, for the transitions that end them. `reservations.lua` stands before it.
+-- How jobs end, for the transitions that end them.
 --
 -- Each end is written into a stream that its readers read at their own pace (`read_endings.lua`), by the
 -- transition itself: no end is published without being written, or written without being published.
@@ -32,7 +32,7 @@ local function keep_ended(record, id, state, moment, bare, dead, ttl, dead_ttl)
   if state == 'dead' or state == 'unknown' then
     kept = dead_ttl
     redis.call('ZADD', dead, moment, id)
-    redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - tonumber(dead_ttl))
+    redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - dead_ttl)
     redis.call('PEXPIRE', dead, dead_ttl)
   end
   redis.call('PEXPIRE', record, kept)

@@ -1,5 +1,5 @@
 -- Shared by the transitions of a job: the time, its owner, and the three places in which an open job is found.
--- `record.transition` puts this file, and the keys as constants, before each of them.
+-- The keys stand as constants before it (`record.PLACES`).
 --
 -- schedule     id → when it is due: it waits for a time
 -- woken:QUEUE  id → when its wake-up was published: it waits for that to be started
@@ -8,7 +8,7 @@
 -- Places and records are found by name here, so they can't be declared as KEYS: this runs on one
 -- server, not on a cluster. All times are in ms.
 local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = milliseconds(clock)
 
 -- Append a name and a value to a list of both.
 local function add(list, name, value)
@@ -34,7 +34,7 @@ end
 -- failover that loses a claim gives its fence out again, and an owner that claims once more has a new fence.
 local function owned(record, owner, fence, ...)
   local known = redis.call('HMGET', record, 'owner', 'fence', 'state', ...)
-  if known[1] == owner and known[2] == fence then return unpack(known, 3) end
+  if known[1] == owner and tonumber(known[2]) == fence then return unpack(known, 3) end
 end
 
 -- Whether a newer release wrote the record, in a way that this one does not know.
@@ -132,7 +132,7 @@ end
 -- the job: a redelivery by the broker must not run it again. The record prevents that while it exists;
 -- a tombstone does where the record goes before the last possible redelivery.
 local function bury(id, bare, ttl)
-  if bare and tonumber(ttl) < TOMBSTONE_TTL then
+  if bare and ttl < TOMBSTONE_TTL then
     redis.call('SET', TOMBSTONE .. id, '', 'PX', TOMBSTONE_TTL)
   end
 end

@@ -1,10 +1,7 @@
 -- Give an ended job another life. What it did is kept: steps, and a call without an answer. So are
 -- the time before which it must not run, and the one after which it need not, while they are ahead:
 -- requeueing an expired job means that it is wanted all the same.
--- KEYS: record, dead
--- ARGV: id
 -- Answers the state before, newer if this release does not know how to, or nil if there is no such job.
-local record, dead, id = KEYS[1], KEYS[2], ARGV[1]
 local known = redis.call('HMGET', record, 'state', 'not_before', 'expires', 'intent')
 local state, not_before, expires, intent = known[1], tonumber(known[2]), known[3], known[4]
 if not state then return nil end
@@ -20,6 +17,6 @@ if intent then redis.call('HSET', record, 'requeued', 1) end
 local due = math.max(now, not_before or 0)
 redis.call('HSET', record,
   'state', 'queued', 'attempts', 0, 'throttles', 0, 'due', due, 'woken', 0)
-place_until(id, due)
-redis.call('ZREM', dead, id)
+place_until(job, due)
+redis.call('ZREM', dead, job)
 return state

@@ -1,4 +1,4 @@
--- Functions for reservations. They are put before the scripts that name them.
+-- Functions for reservations.
 --
 -- A job reserves for one step at a time, just before its call. Its record's `reserved` names that
 -- step, the key of those who are taken (user -> job), the beginning of the keys of the day (`RECEIVED`;

@@ -1,21 +1,20 @@
 -- Calls that came at the same time, or one alone: `call` is run for each with its own KEYS and ARGV. It is put
 -- behind a script whose calls may go together.
--- KEYS: those of all calls
--- ARGV: of one alone what it has, of which the first is never empty; of several an empty one, and for each call
---       the number of its keys, of its arguments, and these
+-- `all_keys` are those of all calls. `values` are of one alone what it has, of which the first is never empty; of several
+-- an empty one, and for each call the number of its keys, of its arguments, and these.
 -- Answers what one alone answers; or for each of several what that answers, or its error, which is no other's.
-if ARGV[1] ~= '' then
-  local answer = call(KEYS, ARGV)
+if values[1] ~= '' then
+  local answer = call(all_keys, values)
   if finish then finish() end
   return answer
 end
 
 local answers, key, at = {}, 0, 2
-while ARGV[at] do
+while values[at] do
   local keys, arguments = {}, {}
-  local key_count, size = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  for index = 1, key_count do keys[index] = KEYS[key + index] end
-  for index = 1, size do arguments[index] = ARGV[at + 1 + index] end
+  local key_count, size = tonumber(values[at]), tonumber(values[at + 1])
+  for index = 1, key_count do keys[index] = all_keys[key + index] end
+  for index = 1, size do arguments[index] = values[at + 1 + index] end
   key, at = key + key_count, at + 2 + size
   local done, answer = pcall(call, keys, arguments)
   if not done then

@@ -1,8 +1,5 @@
 -- Count the open jobs of a part of a place, by application, lane, kind and sender.
 --
--- KEYS: schedule, running, or the woken jobs of a queue
--- ARGV: the first and the last of them to look at, by rank
---
 -- Answers how many stand there in all, and for each group {app, lane, kind, sender, queue, ready, parked,
 -- snoozed, retrying, scheduled, running, calls, recipients, since when the oldest waits (ms; 0: none
 -- does)}. Calls and recipients are those of the jobs that wait and are not scheduled; jobs of equal content
@@ -11,7 +8,6 @@
 local CARRIED = 100  -- recipients of one call (API §2.1)
 local READY, PARKED, SNOOZED, RETRYING, SCHEDULED, ACTIVE, CALLS, PEOPLE, SINCE = 6, 7, 8, 9, 10, 11, 12, 13, 14
 
-local place = KEYS[1]
 local groups, contents, answer = {}, {}, {redis.call('ZCARD', place)}
 
 local function group_of(app, lane, kind, sender, queue)
@@ -38,7 +34,7 @@ local function cost(group, batch_key, recipients, summary)
   increase(group, PEOPLE, people)
 end
 
-for _, id in ipairs(redis.call('ZRANGE', place, ARGV[1], ARGV[2])) do
+for _, id in ipairs(redis.call('ZRANGE', place, first, last)) do
   local fields = redis.call('HMGET', JOB .. id, 'state', 'app', 'lane', 'kind', 'sender', 'queue', 'created',
     'due', 'not_before', 'parked', 'batch_key', 'recipients', 'summary')
   local state, due, created = fields[1], tonumber(fields[8]) or 0, tonumber(fields[7]) or now

@@ -21,7 +21,7 @@ from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import clock, keys, record
 from dingrelay_producers.store.record import canonical_json
-from dingrelay_producers.store.scripts import Script, Value
+from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.served_names import Sees, names_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
@@ -108,7 +108,18 @@ GRACE = 3.0
 
 _LANES: tuple[Lane, ...] = ("normal", *LANES)
 
-_DOOR = Script.load("dingrelay_producers.store", "door")
+
+@script("dingrelay_workers.gateway.drop_in")
+def _begin_door_request(
+    *, entry: Key, latest: Key, digest: str, fresh: str, ttl: int, over: str | None
+) -> None:
+    """`latest` is the latest change of its caller; the name that is `over` holds no more."""
+
+
+@script("dingrelay_workers.gateway.drop_in")
+def _end_door_request(*, entry: Key, name: str, ttl: int, answered: bool) -> None:
+    """`ttl` (ms) of 0 gives the name back."""
+
 
 _ANSWERED = {State.DONE, State.DUPLICATE}
 """Ends that are the answer: an equal change comes from a program that lost it, or means another one."""
@@ -301,9 +312,16 @@ class ChangingCall:
         Returns:
             Whether its caller has changed something else since it began; None if it is new.
         """
-        fresh, before = secrets.token_hex(8), self._name if over else ""
-        values: list[Value] = ["begin", self._digest, fresh, keys.DOOR_REQUEST_TTL_MS, before]
-        name, passed, now = await self._context.records.run(_DOOR.call(self._keys, values))
+        fresh, (entry, latest) = secrets.token_hex(8), self._keys
+        call = _begin_door_request(
+            entry=entry,
+            latest=latest,
+            digest=self._digest,
+            fresh=fresh,
+            ttl=keys.DOOR_REQUEST_TTL_MS,
+            over=self._name if over else None,
+        )
+        name, passed, now = await self._context.records.run(call)
         self._name = name.decode()
         self._now = datetime.fromtimestamp(int(now), UTC)
         return None if self._name == fresh else bool(passed)
@@ -348,5 +366,7 @@ class ChangingCall:
 
     async def _end(self, ttl_ms: int, *, answered: bool = False) -> None:
         # Equal requests may see one end at different times: by then the name may be the next's.
-        call = _DOOR.call(self._keys, ["end", self._name, ttl_ms, int(answered)])
+        call = _end_door_request(
+            entry=self._keys[0], name=self._name, ttl=ttl_ms, answered=answered
+        )
         await self._context.records.run(call)

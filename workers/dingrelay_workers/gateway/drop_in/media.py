@@ -12,7 +12,7 @@ from aiohttp import web
 
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.scripts import Script
+from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.media_files import LARGEST
@@ -31,9 +31,20 @@ TIMEOUT = 10.0
 SMALLEST = 100_000
 """Bytes that the smallest file counts: files are counted one by one."""
 
-_STORE = Script.load(
-    "dingrelay_producers.store", "store_upload", constants=f"local UPLOAD = {keys.upload('')!r}\n"
-)
+
+@script("dingrelay_workers.gateway.drop_in")
+def _store_upload(
+    *,
+    uploads: Key,
+    file: Key,
+    prefix: str,
+    digest: str,
+    content: bytes,
+    size: int,
+    room: int,
+    ttl: int,
+) -> None:
+    """Keep a file for so long (ms), if files of so many bytes in all may wait; keys of files begin with `prefix`."""
 
 
 async def upload(caller: Caller, call: Incoming, request: web.Request) -> DoorAnswer:
@@ -106,9 +117,15 @@ async def _stored(caller: Caller, content: bytes) -> str | None:
     hashed = hashlib.sha256(f"{caller.id} ".encode())
     hashed.update(content)
     digest, size = hashed.hexdigest(), max(len(content), SMALLEST)
-    call = _STORE.call(
-        [keys.UPLOADS, keys.upload(digest)],
-        [digest, content, size, caller.context.settings.gateway_uploads, keys.UPLOAD_TTL_MS],
+    call = _store_upload(
+        uploads=keys.UPLOADS,
+        file=keys.upload(digest),
+        prefix=keys.upload(""),
+        digest=digest,
+        content=content,
+        size=size,
+        room=caller.context.settings.gateway_uploads,
+        ttl=keys.UPLOAD_TTL_MS,
     )
     # In a round trip of its own: others need not wait for megabytes.
     (stored,) = await caller.context.records.run_all([call])

@@ -1,20 +1,5 @@
 -- Reserve slots for the first waiters of a queue, over all rules of their call, all or nothing.
 --
--- KEYS: one bucket per rule, then the index of buckets, then the breakers of the API, of its host and
---       of the app if it is held, then the turns of the lane, and its jobs that were woken for theirs
--- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
---       2 lane
---       3 milliseconds a bucket lives unused
---       4 number of waiters; 0 only reads whether a bucket is paused
---       5 us between two probes of a breaker at most, 6 us for which a probe's answer is waited for
---       7 answers of this API that came to this process since it last asked, 8 us of the slowest
---       9 us without an answer after which the fleet slows down, 10 us after which a call times out
---       11 us that a call may wait for its slot where it was not promised one
---       12 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit, only penalties),
---         1 if every call that takes from this bucket also takes from its siblings
---       per waiter: 1 if it has waited long, its job if that was woken for this call or '', its sender,
---         then its cost under each rule
---
 -- Answers granted {start in us, ...}, wait of the first one refused (us), probing, paused,
 -- senders with jobs parked in the lane, one slot (us), reason, and of the breakers: 1 if a
 -- sane answer must be reported, 1 if the call granted is a probe, which one stands open (api, host or hold;
@@ -30,12 +15,7 @@ local DUST = 0.000001          -- tokens that rounding may cost
 local NOTED = 600000000        -- us between two notes in the index, and by which a bucket lives longer
 local LONGEST = 1300000000     -- us that a pause can last: twice the longest in an answer
 
-local now, lane, ttl, waiters = microseconds(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
-local longest, probe_timeout = tonumber(ARGV[5]), tonumber(ARGV[6])
-local answers, slow = tonumber(ARGV[7]), tonumber(ARGV[8])
-local quiet, timeout, max_wait = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]) / 1000000
-local rules, cursor = #KEYS - 6, 12
-local index, api, host, app, turns, in_turn = unpack(KEYS, rules + 1)
+local now, most = microseconds(time_us), #waiters
 local parked = redis.call('ZCARD', turns)
 
 -- Breakers: an open one lets nothing leave but a probe at a time.
@@ -46,7 +26,8 @@ end
 local trial = #open > 0 and 1 or 0
 
 -- Rules: a bucket each, and whether a throttling answer has paused it.
-local function bucket_of(key, burst, first, top, sibling)
+local function bucket_of(key, limit, sibling)
+  local burst, first, top = limit.burst, limit.first, limit.top
   local field = read_bucket(key, now, 'rate', 'grown', 'ceiling', 'paused', 'reason', 'half_open', 'probe',
     'aged', 'noted', 'calls', 'climbs', 'retry', 'unheard', 'since', 'hush', 'slowest')
   local rate = present_rate(first, top, field[3])
@@ -63,11 +44,10 @@ local function bucket_of(key, burst, first, top, sibling)
   }
 end
 
-local buckets, shut, reason, paused, probing = {}, 0, '', 0, 0
-for i = 1, rules do
-  local burst, first, top, sibling = unpack(ARGV, cursor, cursor + 3)
-  local bucket = bucket_of(KEYS[i], tonumber(burst), tonumber(first), tonumber(top), sibling == '1')
-  buckets[i], cursor = bucket, cursor + 4
+local states, shut, reason, paused, probing = {}, 0, '', 0, 0
+for i, key in ipairs(buckets) do
+  local bucket = bucket_of(key, limits[i], siblings[i])
+  states[i] = bucket
   if bucket.pause > 0 and bucket.pause < LONGEST then
     paused = 1
     if bucket.pause > shut then shut, reason = bucket.pause, bucket.reason end
@@ -79,16 +59,16 @@ for i = 1, rules do
 end
 
 -- Adaptation: calls that got no answer slow the next ones down.
-local calls = buckets[1]
-local hushed, silent = note_answers(calls, now, answers, slow, quiet, timeout)
-if hushed and calls.quiet_until > now and waiters > 0 then
+local calls = states[1]
+local hushed, silent = note_answers(calls, now, answers, slowest, quiet, timeout)
+if hushed and calls.quiet_until > now and most > 0 then
   shut = math.max(shut, math.min(LISTEN, calls.quiet_until - now))
 end
-if shut > 0 or waiters == 0 then
+if shut > 0 or most == 0 then
   if answers > 0 and not calls.new then redis.call('HSET', calls.key, answers_of_calls(calls)) end
   return {{}, math.ceil(shut), 0, paused, parked, 0, reason, sick, 0, ''}
 end
-if probing == 1 or trial == 1 or hushed then waiters = 1 end
+if probing == 1 or trial == 1 or hushed then most = 1 end
 
 -- The tokens that a bucket must have before a call of the lane gets a slot.
 local function needed(bucket, cost, reserves)
@@ -100,11 +80,11 @@ end
 local slot = 0
 
 -- How long a waiter waits for its turn to reserve (s; 0: now), and when its call starts then.
-local function look_for_slot(costs, reserves)
+local function look_for_slot(due, reserves)
   local wait, start = 0, 0
   slot = 0
-  for i, bucket in ipairs(buckets) do
-    local cost = costs[i]
+  for i, bucket in ipairs(states) do
+    local cost = due[i]
     if bucket.rate > 0 and cost > 0 then
       local missing = needed(bucket, cost, reserves) - bucket.balance
       if missing > DUST then wait = math.max(wait, missing / bucket.rate) end
@@ -119,10 +99,10 @@ local function look_for_slot(costs, reserves)
 end
 
 -- Take a slot; how much that is of the limits, in seconds.
-local function take_slot(costs, reserves, start)
+local function take_slot(due, reserves, start)
   local weight = UNLIMITED
-  for i, bucket in ipairs(buckets) do
-    local cost = costs[i]
+  for i, bucket in ipairs(states) do
+    local cost = due[i]
     if probing == 1 and bucket.half_open then bucket.probe = now + start * 1000000 + PROBE_TIME end
     if bucket.rate > 0 and cost > 0 then
       -- A cost beyond the burst keeps a gap as long after its start as the one before it.
@@ -141,24 +121,23 @@ local function take_slot(costs, reserves, start)
 end
 
 local granted, wait = {}, 0
-for _ = 1, waiters do
-  local reserves, woken, sender = ARGV[cursor] == '1', ARGV[cursor + 1], ARGV[cursor + 2]
-  local costs, start = {}
-  for i, bucket in ipairs(buckets) do
-    costs[i] = tonumber(ARGV[cursor + 2 + i])
+for number = 1, most do
+  local waiter = waiters[number]
+  local reserves, due, start = waiter.aged, {}
+  for i, bucket in ipairs(states) do
+    due[i] = costs[(number - 1) * #states + i]
     reserves = reserves and bucket.aged <= now
   end
-  wait, start = look_for_slot(costs, reserves)
+  wait, start = look_for_slot(due, reserves)
   if wait > 0 then break end
-  local weight = take_slot(costs, reserves, start)
+  local weight = take_slot(due, reserves, start)
   -- Turns: a job that was woken in its sender's has had it counted, and others count while jobs are parked.
-  if woken ~= '' then
-    redis.call('ZREM', in_turn, woken)
+  if waiter.woken ~= '' then
+    redis.call('ZREM', in_turn, waiter.woken)
   elseif parked > 0 then
-    charge(turns, sender, weight)
+    charge(turns, waiter.sender, weight)
   end
   granted[#granted + 1] = math.ceil(start * 1000000)
-  cursor = cursor + 3 + rules
 end
 
 if #granted > 0 then
@@ -188,7 +167,7 @@ local function write_bucket(bucket, ...)
   end
 end
 
-for _, bucket in ipairs(buckets) do
+for _, bucket in ipairs(states) do
   if bucket.busy and not bucket.half_open and bucket.top > bucket.first then climb(bucket, now) end
   if bucket == calls then write_bucket(bucket, answers_of_calls(calls)) else write_bucket(bucket) end
 end

@@ -1,4 +1,4 @@
--- How the rate of an app's calls follows what DingTalk's answers show, for the script that this is put before. What a
+-- How the rate of an app's calls follows what DingTalk's answers show. What a
 -- throttling answer shows is in `penalize.lua`.
 
 -- A rate climbs where calls wait for it, from the published limit towards what DingTalk in fact takes.

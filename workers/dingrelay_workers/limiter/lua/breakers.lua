@@ -1,4 +1,4 @@
--- Circuit breakers, for the scripts that this is put before.
+-- Circuit breakers.
 --
 -- A breaker is a hash, and absent while all is well:
 --   sick, apis             sick answers in a row, and the APIs that gave them

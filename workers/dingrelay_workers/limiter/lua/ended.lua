@@ -1,25 +1,8 @@
 -- A call is over, and was not throttled or failed, or it was slow.
 --
--- KEYS: breaker of the API, breaker of the host, hold of the app, open breakers, then one bucket per rule, the first
---       of which counts calls
--- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
---       2 1 if it came out of a pause: its buckets open again, and the next pause is shorter
---       3 1 if its answer was sane: the breakers before it close, and the rate climbs from a quarter,
---       4 1 if it was their probe, 5 top rate (calls/s; 0: it can't climb)
---       6 us for which a climb has lasted that begins as quickly as one can
---       7 ms for which the host remembers that it closed
---       8 the bucket that is charged again, by its number; 0 for none, 9 tokens, 10 its burst, 11 its rate
---       (tokens/s), 12 ms a bucket lives unused
---
 -- Answers which breakers have closed: api, host, hold.
 
-local api, host, hold, open = unpack(KEYS)
-local now = microseconds(ARGV[1])
-local probed, sane, trial = ARGV[2] == '1', ARGV[3] == '1', ARGV[4] == '1'
-local top, head_start, kept = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
-local charged, tokens = tonumber(ARGV[8]), tonumber(ARGV[9])
-local burst, rate, ttl = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
-local news = {}
+local now, news = microseconds(time_us), {}
 
 local function open_bucket(bucket)
   local field = read_bucket(bucket, now, 'half_open', 'paused', 'level')
@@ -34,7 +17,7 @@ local function close(key, name)
   local opened = redis.call('HEXISTS', key, 'opened') == 1
   redis.call('DEL', key)
   if opened then
-    redis.call('ZREM', open, key)
+    redis.call('ZREM', open_breakers, key)
     news[#news + 1] = name
   end
   return opened
@@ -43,7 +26,7 @@ end
 -- Other calls that failed or were refused with it try at once.
 local function remember_closed()
   redis.call('HSET', host, 'closed', now)
-  redis.call('PEXPIRE', host, kept)
+  redis.call('PEXPIRE', host, remembered)
 end
 
 local function close_breakers(bucket)
@@ -70,8 +53,8 @@ local function charge_again(bucket)
 end
 
 if probed then
-  for index = 5, #KEYS do open_bucket(KEYS[index]) end
+  for _, bucket in ipairs(buckets) do open_bucket(bucket) end
 end
-if sane then close_breakers(KEYS[5]) end
-if charged > 0 then charge_again(KEYS[4 + charged]) end
+if sane then close_breakers(buckets[1]) end
+if charged then charge_again(buckets[charged]) end
 return news

@@ -1,15 +1,9 @@
 -- The jobs parked in a lane.
---
--- KEYS: the turns of the lane
--- ARGV: where its parked jobs are, without the sender; the most senders and the most jobs to look at
---
 -- Answers {jobs, calls that they make, recipients of these}. Of very many senders or jobs a part is looked at,
 -- and the rest taken to be like it.
 
 local CARRIED = 100  -- recipients of one call (API §2.1)
 
-local turns, prefix = KEYS[1], ARGV[1]
-local most_senders, most_jobs = tonumber(ARGV[2]), tonumber(ARGV[3])
 local senders = redis.call('ZRANGE', turns, 0, most_senders - 1)
 local all = redis.call('ZCARD', turns)
 local jobs, calls, recipients = 0, 0, 0

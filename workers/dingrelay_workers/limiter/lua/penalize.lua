@@ -1,13 +1,5 @@
 -- Judge a throttling answer: a stray throttle, or a reason to pause for every worker at once.
 --
--- KEYS: the bucket, the index of buckets
--- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
---       2 milliseconds a bucket lives unused
---       3 pause in the answer (us)
---       4 reason
---       5 first rate, 6 top rate (tokens/s); a rate that may not grow is not cut either
---       7 window (s), 8 how far apart two calls' ways to DingTalk are at most (s)
---
 -- Answers the time to the end of the pause (us; 0 for none), and 1 if this answer caused it.
 --
 -- Calls leave evenly but arrive unevenly. At a rate just below the limit now and then one arrives
@@ -40,12 +32,7 @@ local FAR = 0.85                    -- the second below this share of it: the li
 local HOLD = 60000000        -- us until the rate climbs again after a step down,
 local FAR_HOLD = 15000000    -- and where the limit is another one: it may come back
 
-local bucket, index = KEYS[1], KEYS[2]
-local now = microseconds(ARGV[1])
-local ttl, pause, reason = ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local first, top = tonumber(ARGV[5]), tonumber(ARGV[6])
-local window, spread = tonumber(ARGV[7]), tonumber(ARGV[8])
-
+local now = microseconds(time_us)
 local field = {unpack(read_bucket(bucket, now, 'penalized', 'paused', 'asked', 'level', 'half_open',
   'rate', 'calls', 'judged', 'proven', 'drift_score', 'burst_score'), 3, 13)}
 local penalized, paused = tonumber(field[1]) or 0, tonumber(field[2]) or 0

@@ -1,13 +1,4 @@
 -- Reserve the day's silent limits of work notifications for one call: to users, to departments, or to everyone.
---
--- KEYS: 1 who is called with this content now (user -> job), 2 departments that get this content today
---       (department -> job), 3 jobs that send to everyone today (job -> content), 4 the job's record
--- ARGV: 1 what the call is to: users, departments or everyone, 2 job, 3 owner, 4 fence, 5 step, 6 its content,
---       7 most a day: notifications of a user, or sends to everyone, 8 milliseconds the keys live, 9 start of the
---       day (ms), by the server's clock and with what DingTalk's is known to be ahead of it, 10 the time (ms),
---       empty for the server's clock, 11 1: send whatever they have had, 12 the beginning of the day's keys, whose
---       shards follow from the users (`reservations.lua`), then users or departments
---
 -- Answers {'ok', whether a department may have it, verdict per user, per department or for everyone}: 0 admitted,
 -- 1 has this content already, 2 the day's most is reached. Or {'lost'}: the job is no longer this owner's,
 -- {'another day', now}, {'wait', ms} around midnight, or {'busy'}: another job's call to one of them may just be
@@ -18,22 +9,16 @@
 local DAY = 86400000   -- ms
 local STILL = 2000     -- ms before and after midnight in which nothing leaves: what DingTalk's clock
                        -- shows is known to the second, and a call needs time to arrive
-local FIRST = 13
-
-local users_today, departments_today, everyone_today, record = unpack(KEYS)
-local to, job, owner, fence, step, content = unpack(ARGV, 1, 6)
-local most, ttl, began, given = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
-local anyway, received = ARGV[11] == '1', ARGV[12]
 
 local state, before = owned(record, owner, fence, 'reserved')
 if state ~= 'running' then return {'lost'} end
-local since = (given or now) - began
-if since < 0 or since >= DAY then return {'another day', given or now} end
+local since = (time_ms or now) - began
+if since < 0 or since >= DAY then return {'another day', time_ms or now} end
 if since < STILL then return {'wait', STILL - since} end
 if since >= DAY - STILL then return {'wait', DAY - since + STILL} end
 
 local taken = {users = users_today, departments = departments_today, everyone = everyone_today}
-local names = table.concat(ARGV, ',', FIRST)
+local names = table.concat(recipients, ',')
 local reserved = reservation(step, taken[to], to == 'users' and received or '', names)
 -- The run before has reserved something else: for the step after this one, and was killed before its call; or
 -- on another day; or for a user that is unreachable now.
@@ -60,9 +45,8 @@ local function for_users()
   end
 
   local verdicts, own, gets, fresh = {}, {}, {}, {}
-  local users = {unpack(ARGV, FIRST)}
-  local holders = redis.call('HMGET', users_today, unpack(users))
-  for i, user in ipairs(users) do
+  local holders = redis.call('HMGET', users_today, unpack(recipients))
+  for i, user in ipairs(recipients) do
     local verdict, holder = 0, holders[i]
     local stands = holder and holder ~= job and standing(JOB .. holder, user)
     if holder == job then
@@ -105,11 +89,11 @@ end
 
 local function for_departments()
   local verdicts, gets = {'ok', 0}, {}
-  for i = FIRST, #ARGV do
-    local holder, stands = redis.call('HGET', departments_today, ARGV[i]), 'free'
-    if holder and holder ~= job then stands = standing(JOB .. holder, ARGV[i]) end
+  for _, department in ipairs(recipients) do
+    local holder, stands = redis.call('HGET', departments_today, department), 'free'
+    if holder and holder ~= job then stands = standing(JOB .. holder, department) end
     if stands == 'runs' and not anyway then return {'busy'} end
-    if stands == 'free' then gets[#gets + 1], gets[#gets + 2] = ARGV[i], job end
+    if stands == 'free' then gets[#gets + 1], gets[#gets + 2] = department, job end
     verdicts[#verdicts + 1] = (stands == 'sent' and not anyway) and 1 or 0
   end
   if #gets > 0 then

@@ -1,18 +1,9 @@
 -- Wake jobs that wait for the end of an outage: one for a probe, and all once it is over.
---
--- KEYS: where they wait, all such places, breaker of the API, breaker of the host, hold of the app
--- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
---       2 name of the place, 3 most jobs to wake
---       4 beat (us), 5 us between two tries of a held app, 6 us to wait for a probe's answer
---
 -- Answers how many were woken, and the time after which to look again (us); -1: no job waits.
 
 local LOOKED_AT = 500  -- jobs at a time, many of which may have ended since: a few milliseconds
 
-local here, places, of_api, of_host, of_app = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local us = microseconds(ARGV[1])  -- `now`, in ms, is the server's, whatever time a test brings
-local place, most, beat = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local hold_gap, probe_timeout = tonumber(ARGV[5]), tonumber(ARGV[6])
+local us = microseconds(time_us)  -- `now`, in ms, is the server's, whatever time a test brings
 local longest = math.max(RARE * beat, hold_gap)
 
 local waiting = redis.call('ZCARD', here)

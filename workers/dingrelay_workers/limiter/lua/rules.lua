@@ -1,14 +1,7 @@
--- Buckets of rules, for the scripts that this is put before: the time, how a bucket fills, and what follows from a
--- server's clock that steps back.
+-- Buckets of rules: how a bucket fills, and what follows from a server's clock that steps back.
 --
 -- A bucket is the generic cell rate algorithm: `balance` tokens at time `at`, at most `burst`, below zero where
 -- coming slots are reserved. A call starts when the balance has covered it.
-
-local function microseconds(given)
-  if given ~= '' then return tonumber(given) end
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
-end
 
 -- Move a bucket's moments back with the clock: else nothing would refill, and no pause would end,
 -- until the clock has come back to where it was. Returns whether it had to.
@@ -40,12 +33,11 @@ local function present_rate(first, top, known)
   return math.max(top / 4, math.min(top, tonumber(known) or first))
 end
 
--- A rule by its burst, first rate and top rate, as its bucket stands.
-local function read_rule(key, us, burst, first, top)
-  burst, first, top = tonumber(burst), tonumber(first), tonumber(top)
+-- A limit as its bucket stands.
+local function read_rule(key, us, limit)
   local field = read_bucket(key, us, 'rate', 'paused', 'reason')
   return {
-    burst = burst, first = first, rate = present_rate(first, top, field[3]), paused = tonumber(field[4]) or 0,
+    burst = limit.burst, first = limit.first, rate = present_rate(limit.first, limit.top, field[3]), paused = tonumber(field[4]) or 0,
     reason = field[5], recipients = string.sub(key, -11) == ':recipients',
   }
 end

@@ -1,26 +1,8 @@
 -- Report a call that failed, and why: breakers may open, or wait longer for a probe.
---
--- KEYS: breaker of the API, breaker of the host, hold of the app, open breakers
--- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
---       2 beat (us): until the first probe of an outage, 3 us between two tries of a held app
---       4 us for which the answer of a probe is waited for
---       5 what happened: way, cut (no connection), answer, held, or unused (the call did not leave)
---       6 API, 7 1 if the call was a probe
---       8 sick answers in a row that open the breaker of the API, 9 the same for the host
---       10 APIs of the host that must have given them
---       11 code of the answer, 12 APIs that must have refused the app with it to hold it
---       13 reason, 14 ms for which sick answers are remembered, 15 ms an open breaker lives
---
 -- Answers whether the call was part of an outage, the time to the next probe (us), and which have
 -- opened: api, host, hold.
 
-local of_api, of_host, of_app, all_open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local now = microseconds(ARGV[1])
-local beat, hold_gap, probe_timeout = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local what, api, trial = ARGV[5], ARGV[6], ARGV[7] == '1'
-local api_needs, host_needs, host_apis = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local code, hold_apis = ARGV[11], tonumber(ARGV[12])
-local reason, remembered, kept = ARGV[13], ARGV[14], ARGV[15]
+local now = microseconds(time_us)
 local longest = math.max(RARE * beat, hold_gap)
 local own = read_breaker(of_api, now, longest, probe_timeout)
 local host = read_breaker(of_host, now, longest, probe_timeout)
@@ -67,7 +49,7 @@ local function count(breaker, name, needed, apis)
     return again(breaker, gap)
   end
   local sick, met = note(breaker), distinct(breaker.key, 'apis', apis)
-  if what == 'cut' then met = apis end
+  if symptom == 'cut' then met = apis end
   if sick >= needed and met >= apis then open(breaker, name, beat) end
 end
 
@@ -86,9 +68,9 @@ local function refuse()
   end
 end
 
-if what == 'held' then
+if symptom == 'held' then
   refuse()
-elseif what == 'unused' then
+elseif symptom == 'unused' then
   for _, breaker in ipairs({own, host, hold}) do
     if breaker.opened and breaker.probed then redis.call('HDEL', breaker.key, 'probe') end
   end

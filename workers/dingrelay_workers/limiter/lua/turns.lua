@@ -1,5 +1,4 @@
--- Turns of the senders with parked jobs in a lane, and the cost of a call under the limits:
--- for the scripts that this is put before.
+-- Turns of the senders with parked jobs in a lane, and the cost of a call under the limits.
 --
 -- `turns` is a sorted set: sender -> what it has had, in seconds of the limit. Who has had least is next.
 -- A sender is in it while it has jobs parked, and until the others have had as much as it.

@@ -1,12 +1,4 @@
 -- Wake parked jobs of a lane for the slots that come, each of the sender whose turn it is then.
---
--- KEYS: one bucket per rule, then the turns of the lane, jobs that were woken for theirs and have not had
---       their call, all lanes with parked jobs
--- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
---       2 lane, 3 its name among all, 4 where its parked jobs are, without the sender
---       5 milliseconds a bucket lives unused, 6 1 if a call of the API carries several jobs
---       then per rule: burst, first rate, top rate (tokens/s; 0: no limit)
---
 -- Answers how many calls jobs were woken for, and 1 if there is more to look at just now.
 --
 -- A job is woken a little before its slot. None is while many that were have not had their call: others go
@@ -26,20 +18,18 @@ local LOST = 60000       -- and after which none does
 local MOST = 100         -- calls to wake jobs for at a time,
 local LOOKED_AT = 500    -- and parked jobs to look at: some milliseconds
 
-local turns, in_turn, lanes = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
-local us = microseconds(ARGV[1])  -- `now`, in ms, is the server's, whatever time a test brings
-local lane, name, prefix, ttl, carries = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
-local rules, slot, carried = {}, us, CARRIED
+local us = microseconds(time_us)  -- `now`, in ms, is the server's, whatever time a test brings
+local rules, slot, calls, carried = {}, us, buckets[1], CARRIED
 
-for i = 1, #KEYS - 3 do
-  local rule = read_rule(KEYS[i], us, unpack(ARGV, 4 + 3 * i, 6 + 3 * i))
+for i, bucket in ipairs(buckets) do
+  local rule = read_rule(bucket, us, limits[i])
   slot = math.max(slot, rule.paused)
   if rule.rate > 0 then
     rules[#rules + 1] = rule
     if rule.recipients then carried = math.min(carried, rule.burst) end
   end
 end
-slot = math.max(slot, tonumber(redis.call('HGET', KEYS[1], 'next:' .. lane) or 0))
+slot = math.max(slot, tonumber(redis.call('HGET', calls, 'next:' .. lane) or 0))
 
 -- The seconds that a call takes of its limits: at their present rates, and at those that stay the same.
 local function seconds_of(recipients)
@@ -93,7 +83,7 @@ while slot < us + LEAD and woken < most and looked < LOOKED_AT do
   local sender = redis.call('ZRANGE', turns, 0, 0)[1]
   if not sender then
     redis.call('ZREM', lanes, name)
-    redis.call('HDEL', KEYS[1], 'tail:' .. lane)
+    redis.call('HDEL', calls, 'tail:' .. lane)
     break
   end
   local parked = prefix .. sender
@@ -118,7 +108,7 @@ end
 
 if woken > 0 then
   redis.call('PEXPIRE', in_turn, LOST)
-  redis.call('HSET', KEYS[1], 'next:' .. lane, slot)
-  keep_bucket(KEYS[1], ttl + math.max(0, math.floor((slot - us) / 1000)))
+  redis.call('HSET', calls, 'next:' .. lane, slot)
+  keep_bucket(calls, ttl + math.max(0, math.floor((slot - us) / 1000)))
 end
 return {woken, (looked >= LOOKED_AT or woken >= MOST) and 1 or 0}

@@ -1,17 +1,10 @@
 -- Take the jobs that must be woken, and say what must be published.
--- KEYS: scheduler, batch
--- ARGV: worker, scheduler's lease, most jobs to look at, grace, slot, longest pause between probes,
---       ttl of the batch, the batch that was published (times in ms)
 -- Answers {1, milliseconds until the next is due or -1, name of this batch,
 -- {id, kind, queue, app, lane, summary, woken}...}, or {0} if another worker is the scheduler.
 --
 -- A batch is kept until the scheduler says by its name that it was published: where the answer was
 -- lost, the broker was away or the scheduler died, it is answered again, and nothing else until
 -- then.
-local scheduler, batch = KEYS[1], KEYS[2]
-local worker, lease, most, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local slot, longest, batch_ttl, published = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
-
 local holder, left = redis.call('GET', scheduler), redis.call('PTTL', scheduler)
 -- A lease that ends later than it could is from before the server's clock stepped back by so much.
 local stepped_back = holder and left - lease or 0

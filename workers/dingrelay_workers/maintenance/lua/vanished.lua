@@ -1,12 +1,7 @@
 -- End the leases of a worker that is gone, so that others may claim its jobs, and have the wake-ups
 -- published again that it may have taken along.
--- KEYS: presence
--- ARGV: worker, its last sign, from which end of a lease on to look (ms; 0 at first), most running
---       jobs to look at, most wake-ups of a queue that it can have held
 -- Answers {from where to look on, or 0 if all were looked at, leases ended}, or {-1, 0} if the worker
 -- has given another sign since or another one has done this.
-local presence, worker, sign = KEYS[1], ARGV[1], ARGV[2]
-local start, count, held = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('HGET', presence, worker) ~= sign then return {-1, 0} end
 
 -- Ordered by the end of their leases and not by rank: other workers renew and claim between two calls, which moves

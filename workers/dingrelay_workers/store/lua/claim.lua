@@ -1,20 +1,13 @@
 -- queued → running: one worker owns the job until its lease runs out.
--- KEYS: record, progress of the queue
--- ARGV: id, owner, or '' to leave the job to a newer release whatever its record says, lease, woken, slot (times
---       in ms)
 -- Returns {claimed, now, {field, value, ...}}, or {verdict, ''}: ended | busy | early | missing | newer. The
 -- same owner may claim again: its first answer was lost. If another owner has run the job or runs
 -- it, the second is where jobs wait with which it could have shared a call, if any do.
-local record, progress = KEYS[1], KEYS[2]
-local id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local woken, slot_ms = math.min(tonumber(ARGV[4]), now), tonumber(ARGV[5])
-
-if owner ~= '' then note_started(progress, woken, slot_ms) end
+note_started(progress, math.min(woken, now), slot)
 local answer, known = read(record)
 local state, batch_key = known.state, known.batch_key
 if not state then return {'missing', ''} end
-if owner == '' or not known_here(known.v, known.kind) then
-  leave(record, id)
+if not known_here(known.v, known.kind) then
+  leave_job(record, job)
   return {'newer', ''}
 end
 
@@ -30,7 +23,7 @@ if state == 'running' then
     return left('busy')
   elseif not string.find(known.owner, '%.%d+$') then
     -- Its worker is gone, perhaps because of this very job, and the more so if it had a call under
-    -- way. Of those that a call took along (`claim_waiting.lua`) it was hardly one: a hundred would
+    -- way. Of those that a call took along (`claim_batch.lua`) it was hardly one: a hundred would
     -- be blamed for each crash.
     local count = known.called == known.fence and 'crashes' or 'losses'
     add(answer, count, tostring(redis.call('HINCRBY', record, count, 1)))
@@ -60,8 +53,8 @@ if accepted_in then
 end
 
 finish = place_starting
-local claimed = run(record, id, answer, known, owner, lease, again)
+local claimed = run(record, job, answer, known, owner, lease, again)
 -- After the first write that a full Redis refuses: once a script has written it takes the rest.
-if batch_key then redis.call('ZREM', batch_key, id) end
+if batch_key then redis.call('ZREM', batch_key, job) end
 if known.left then redis.call('HDEL', record, 'left') end
 return {'claimed', now, claimed}

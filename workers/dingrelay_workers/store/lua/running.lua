@@ -1,5 +1,4 @@
--- How a job begins to run, or is left to a worker of a newer release, for the scripts that this is put
--- before.
+-- How a job begins to run, or is left to a worker of a newer release.
 
 local MOST_PAUSE = 60000  -- ms after which a job that was left is offered to the next worker, at most
 
@@ -10,7 +9,7 @@ end
 
 -- A newer release has to run a job that is due. It is woken again, after twice as long each
 -- time: while only older workers are there, it must not keep them from their own jobs.
-local function leave(record, id)
+local function leave_job(record, id)
   local known = redis.call('HMGET', record, 'state', 'due', 'lease', 'queue')
   local running = known[1] == 'running'
   local since = tonumber(running and known[3] or waits(known[1]) and known[2] or nil)
@@ -69,21 +68,21 @@ end
 -- started too (`schedule.lua`). It is read once a run, and written a few times a slot, not for each job.
 local known_progress = {}
 
-local function note_started(progress, woken, slot_ms)
-  local slot = math.floor(now / slot_ms)
-  local field = 's' .. slot % SLOTS
+local function note_started(progress, woken, slot)
+  local number = math.floor(now / slot)
+  local field = 's' .. number % SLOTS
   local noted = known_progress[progress] or redis.call('HMGET', progress, field, 'passed', 'started')
   known_progress[progress] = noted
   local known_slot, latest = string.match(noted[1] or '', '^(%d+) (%d+)$')
-  local same_slot = known_slot == tostring(slot)
+  local same_slot = known_slot == tostring(number)
   local passed = tonumber(noted[2] or 0)
   if not same_slot and latest and (tonumber(latest) > passed or passed > now) then
     redis.call('HSET', progress, 'passed', latest)
   end
-  local pause = slot_ms / 8
+  local pause = slot / 8
   if not same_slot or woken >= latest + pause or now >= (noted[3] or 0) + pause then
     latest = same_slot and math.max(latest, woken) or woken
-    noted[1], noted[3] = string.format('%.0f %.0f', slot, latest), now
+    noted[1], noted[3] = string.format('%.0f %.0f', number, latest), now
     redis.call('HSET', progress, field, noted[1], 'started', now)
     redis.call('PEXPIRE', progress, PROGRESS_TTL)
   end

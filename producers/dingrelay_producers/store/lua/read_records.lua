@@ -1,8 +1,6 @@
 -- Records without their payloads, which may be a megabyte: readers of a job's state do not need them.
 -- A job that waits for the end of an outage is due at the next probe of the breaker that its record names, not at
 -- the time at which it is looked at in any case.
--- KEYS: records
--- ARGV: longest value (bytes) or '' for any, then for each record 1 to read its payload, too
 -- Answers for each record names and values in turn. What is longer has an empty name before its own;
 -- nothing where there is no record.
 --
@@ -10,7 +8,6 @@
 -- and counts are short by what they are, and the others are measured first: to ask for each field by itself
 -- would be half of all commands that a job costs.
 local AT_ONCE = 1000  -- fields: Lua passes up to 8,000 values, and an event of many people has a step for each
-local longest = tonumber(ARGV[1])
 local PACKED = {listpack = true, ziplist = true}
 local SHORT = {}
 for name in string.gmatch([[
@@ -55,10 +52,8 @@ end
 local function next_run(waits_for, due)
   local known, awaited = pcall(cjson.decode, waits_for)
   if not known or type(awaited) ~= 'table' or not tonumber(due) then return due end
-  local clock = redis.call('TIME')
-  local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
   local probe = math.floor((tonumber(redis.call('HGET', awaited.breaker or '', 'next')) or 0) / 1000)
-  return string.format('%.0f', math.min(tonumber(due), math.max(now, probe)))
+  return string.format('%.0f', math.min(tonumber(due), math.max(milliseconds(), probe)))
 end
 
 local function put_due(fields)
@@ -71,8 +66,8 @@ local function put_due(fields)
 end
 
 local answer = {}
-for index, record in ipairs(KEYS) do
+for index, record in ipairs(records) do
   local packed = PACKED[redis.call('OBJECT', 'ENCODING', record)]
-  answer[index] = put_due((packed and read_packed or read_measured)(record, ARGV[index + 1] == '1'))
+  answer[index] = put_due((packed and read_packed or read_measured)(record, with_payload[index]))
 end
 return answer

@@ -1,19 +1,15 @@
 -- Let a file wait in Redis, unless those that do take up the room.
--- KEYS: uploads (digest → size), file
--- ARGV: digest, content, its size, bytes that may wait, ttl (ms)
 -- Answers 1, or 0 if there is no room.
-local uploads, file = KEYS[1], KEYS[2]
-local digest, content, size, room, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local waiting = redis.call('HGETALL', uploads)
 for at = 1, #waiting, 2 do
   local other = waiting[at]
-  if other ~= digest and redis.call('EXISTS', UPLOAD .. other) == 0 then
+  if other ~= digest and redis.call('EXISTS', prefix .. other) == 0 then
     redis.call('HDEL', uploads, other)
   elseif other ~= digest then
     room = room - waiting[at + 1]
   end
 end
-if tonumber(size) > room then return 0 end
+if size > room then return 0 end
 redis.call('SET', file, content, 'PX', ttl)
 redis.call('HSET', uploads, digest, size)
 redis.call('PEXPIRE', uploads, ttl)

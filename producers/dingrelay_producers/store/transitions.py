@@ -1,0 +1,194 @@
+"""The scripts that change a job's record, or read it, from a producer's side; and Lua that all transitions need."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.script_functions import Key, Keys, Prelude, script
+from dingrelay_tasks.kinds import KINDS
+
+_PACKAGE = "dingrelay_producers.store"
+
+RECORD_FORMAT = 1
+"""The number that `enqueue` writes into a record as ``v``; a record without one is of 0.2.0 or earlier.
+
+It grows with a change that an older release must not carry out as it knows it. Fields that may be
+overlooked need no new number. Whatever the number, these mean what they do here, since a scheduler of
+any release wakes all jobs by them: state, due, woken, lease, queue, kind, app, lane, summary, owner.
+"""
+
+_CHANGING_STEPS = [
+    f"{kind.name}:{kind.changing_step}" for kind in KINDS.values() if kind.changing_step
+]
+_CONSTANTS: dict[str, str | int] = {
+    "JOB": keys.job(""),
+    "SCHEDULE": keys.SCHEDULE,
+    "WOKEN": keys.woken(""),
+    "RUNNING": keys.RUNNING,
+    "QUEUES": keys.QUEUES,
+    "PROGRESS": keys.progress(""),
+    "PROGRESS_TTL": keys.PROGRESS_TTL_MS,
+    "SLOTS": keys.PROGRESS_SLOTS,
+    "ALIVE": keys.alive(""),
+    "LANES": keys.LANES,
+    "TURNS": keys.turns(""),
+    "PARKED_PATTERN": keys.parked("(.*)", "(.*)"),
+    "NEW": str(keys.NEW),
+    "TOMBSTONE": keys.tombstone(""),
+    "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
+    "DAY_TTL": keys.DAY_TTL_MS,
+    "MARGIN": keys.JOB_MARGIN_MS,
+    "CHANGING_STEPS": f",{','.join(_CHANGING_STEPS)},",
+    "ENDINGS": keys.ENDINGS,
+    "ENDINGS_TTL": keys.ENDINGS_TTL_MS,
+    "MOST_ENDINGS": keys.MOST_ENDINGS,
+    "SILENT": f" {' '.join(kind.name for kind in KINDS.values() if kind.ephemeral)} ",
+    "FORMAT": RECORD_FORMAT,
+    "KINDS": f" {' '.join(KINDS)} ",
+}
+"""Constants of the transitions: keys, one as a pattern, and how long they live (ms); the kinds of job
+whose call must not be repeated and can be looked for, each with the step that makes it; the kinds whose
+end is not published, since what made them polls for it; and the record format and kinds of this release."""
+
+
+TIME = Prelude(_PACKAGE, "time")
+# A Python string without quotes in it is spelled as in Lua.
+_LOCALS = "".join(f"local {name} = {value!r}\n" for name, value in _CONSTANTS.items())
+PLACES = Prelude(_PACKAGE, "places", (TIME,), _LOCALS)
+"""Shared by all transitions of a job."""
+RESERVATIONS = Prelude(_PACKAGE, "reservations", (PLACES,))
+ENDINGS = Prelude(_PACKAGE, "endings", (RESERVATIONS,))
+"""Shared by transitions that may end a job."""
+
+
+class Written(NamedTuple):
+    """A job as the script that accepts it reads it.
+
+    Attributes:
+        digest: of what it asks for.
+        due: as in its draft.
+        batch_key: where it waits for a call that carries several jobs.
+        named: whether a job of this id may have been discarded.
+        before: its wake-up up to the time; empty if it is not published by the script.
+        after: what follows the time.
+        channel: of the Celery event for the wake-up; empty for none.
+        event: that is published there.
+    """
+
+    id: str
+    kind: str
+    app: str
+    lane: str
+    queue: str
+    payload: str
+    digest: str
+    summary: str
+    due: int
+    expires: int | None
+    parent: str
+    bare: bool
+    batch_key: str
+    recipients: int
+    sender: str
+    trace: str
+    named: bool
+    before: str = ""
+    after: str = ""
+    channel: str = ""
+    event: str = ""
+
+
+@script(_PACKAGE, PLACES)
+def enqueue(
+    *,
+    recent: Key,
+    lease: Key | None,
+    holder: str,
+    recent_size: int,
+    recent_ttl: int,
+    batch_key_ttl: int,
+    jobs: Sequence[Written],
+) -> None:
+    """Nothing is accepted unless the lease, if there is one, has this holder. Times in ms."""
+
+
+@script(_PACKAGE, ENDINGS)
+def cancel(*, record: Key, dead: Key, job: str, ttl: int, dead_ttl: int, lost: str) -> None:
+    """`lost`: error of a job that is unknown (JSON); empty where the campaign that withdraws it continues it."""
+
+
+@script(_PACKAGE, PLACES)
+def requeue(*, record: Key, dead: Key, job: str) -> None:
+    """Give an ended job another life."""
+
+
+class Untaken(NamedTuple):
+    """A job to wake; with the time of a wake-up (ms) only if it has had no later one."""
+
+    id: str
+    woken: int | None
+
+
+@script(_PACKAGE, PLACES)
+def wake(*, jobs: Sequence[Untaken]) -> None:
+    """Have the scheduler wake jobs now."""
+
+
+@script(_PACKAGE, RESERVATIONS)
+def discard(
+    *, record: Key, dead: Key, recent: Key, job: str, ended: bool, settled: str | None
+) -> None:
+    """`ended`: whatever its end; `settled`: only if it ended then (ms, as the record has it)."""
+
+
+@script(_PACKAGE, TIME)
+def read_records(*, records: Keys, longest: int | None, with_payload: Sequence[bool]) -> None:
+    """Fields of records, each with its payload or without; `longest` bounds their values (bytes)."""
+
+
+@script(_PACKAGE, PLACES)
+def briefs(
+    *,
+    index: Key,
+    most: int,
+    limit: int,
+    last_score: int | None,
+    last_id: str,
+    since: float,
+    before: float,
+    text: bytes | None,
+    person: str | None,
+    states: str,
+    kinds: str,
+    apps: str,
+    senders: str,
+    lanes: str,
+    codes: str,
+) -> None:
+    """The latest jobs of an index that fit, from behind the last one of before.
+
+    `most` jobs are looked at until `limit` are found. They were accepted from `since` to `before` (ms); payload or
+    addresses hold the text and the person, and each field has one of some values, each behind a newline; '' for any.
+    """
+
+
+@script(_PACKAGE, ENDINGS)
+def resolve(
+    *,
+    record: Key,
+    dead: Key,
+    approval_owner: Key | None,
+    job_approval: Key | None,
+    job: str,
+    happened: bool,
+    decision: str,
+    result: str | None,
+    ttl: int,
+    approval: str | None,
+    approval_ttl: int,
+    job_ttl: int,
+) -> None:
+    """`decision` (JSON) says who decided, and gets the time; `result` (JSON) is the job's.
+
+    If an `approval` was found, the job has it from then on: the instance's mark and the job's live for so long (ms).
+    """
