@@ -350,7 +350,7 @@ async def test_a_worker_that_stops_gives_all_of_them_back(opened: OpenOffice) ->
 async def test_recipients_are_limited(opened: OpenOffice, monkeypatch: pytest.MonkeyPatch) -> None:
     # On a machine that stands still for a moment the slot would be too old, and paid for again.
     monkeypatch.setattr("dingrelay_workers.limiter.limiter.JITTER", 60)
-    monkeypatch.setattr("dingrelay_workers.calls.job_calls.JITTER", 60)
+    monkeypatch.setattr("dingrelay_workers.calls.batch.JITTER", 60)
     office = await opened(FEW)
     rule = office.resources.limiter.recipients_rule("default", "message.send")
     assert rule

@@ -13,7 +13,7 @@ from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_tasks import ContractError
 from dingrelay_workers.approvals import form_checks
 from dingrelay_workers.approvals.form_checks import FormChecks
-from dingrelay_workers.calls.intent_log import Cancelled
+from dingrelay_workers.calls.errors import Cancelled
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.errors import Permission, Transient
 from dingrelay_workers.limiter.slot import Draining, Parked

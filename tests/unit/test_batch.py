@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dingrelay_producers.store.states import OwnershipLost
-from dingrelay_workers.calls.batch import (
-    Batch,
-    BatchClosed,
-    BatchKey,
-    BatchMember,
-    BatchRegistry,
-    BatchSplit,
-)
+from dingrelay_workers.calls.batch import Batch, BatchKey, BatchMember
+from dingrelay_workers.calls.errors import BatchClosed, BatchSplit
+from dingrelay_workers.calls.registry import BatchRegistry
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,

@@ -28,7 +28,7 @@ from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers import duties
 from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.backlog.shown import ShownBacklog
-from dingrelay_workers.calls.batch import BatchRegistry
+from dingrelay_workers.calls.registry import BatchRegistry
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.classify import Classifier

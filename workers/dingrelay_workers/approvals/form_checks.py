@@ -18,7 +18,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.calls.intent_log import Cancelled
+from dingrelay_workers.calls.errors import Cancelled
 from dingrelay_workers.dingtalk import approval_schema
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.approval_form import Form

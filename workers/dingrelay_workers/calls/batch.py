@@ -1,19 +1,24 @@
-"""Batches: jobs of equal content that share one call, and the calls of this process that they may join."""
+"""Batches: each makes one call to DingTalk, for one job or for several of equal content."""
 
 import asyncio
-import uuid
-from collections import Counter
-from collections.abc import Coroutine, Iterable
+import time
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
+from opentelemetry import trace
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.message_send import USERS_PER_CALL
-from dingrelay_tasks.sentence import en
+from dingrelay_workers.calls.errors import BatchClosed, BatchSplit
+from dingrelay_workers.calls.exchange import Exchange
+from dingrelay_workers.calls.intent_log import IntentLog
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
+from dingrelay_workers.dingtalk.classify import request_id_of
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,
@@ -21,28 +26,38 @@ from dingrelay_workers.dingtalk.errors import (
     Permanent,
     Permission,
 )
-from dingrelay_workers.dingtalk.transport import SharedCall
-from dingrelay_workers.limiter.rules import Rule
-from dingrelay_workers.limiter.slot import Draining, Outage, Parked, SlotRequest, Turns
-from dingrelay_workers.store.records import Claim, Records
+from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.transport import REQUEST_ID, SharedCall
+from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.rules import JITTER
+from dingrelay_workers.limiter.slot import Draining, Outage, Parked, Slot, SlotRequest
+from dingrelay_workers.metrics import LIMIT_WAIT_SECONDS
 
-LATE = 0.5
-"""Seconds after which a wake-up that is not started stands behind many others in its queue."""
+if TYPE_CHECKING:
+    from dingrelay_workers.calls.registry import BatchRegistry
+
+MEMBERS_READY_WITHIN = 1.0
+"""Seconds that a call whose slot has come waits at most for those who share it."""
 
 log = get_logger("dingrelay.jobs")
 
 
-class BatchClosed(Exception):
-    """The call leaves without this job, which looks for another one."""
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A job that makes calls, and what they leave by.
 
+    Attributes:
+        app: for which it calls.
+        queue: that its wake-ups come from.
+        intents: of its run.
+    """
 
-class BatchSplit(Exception):
-    """DingTalk refused a call for several jobs, perhaps for one of them: each goes alone now."""
-
-    def __init__(self, refusal: DingTalkError) -> None:
-        super().__init__(
-            en("a call for several jobs was refused ({}): each is tried alone", refusal)
-        )
+    app: str
+    queue: str
+    intents: IntentLog
+    limiter: Limiter
+    batches: "BatchRegistry"
+    exchange: Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,31 @@ class BatchMember:
         """
         self.trace = spans.current()
         self.batch.admit(self, tuple(users))
+
+    async def share(self, request: Request, caller: Caller) -> Json:
+        """DingTalk's answer to the call, which the job makes itself if it opened the batch.
+
+        Raises:
+            BatchSplit: DingTalk refused a call that several jobs shared.
+            BatchClosed: the call left without this job.
+            Exception: how the call ended instead.
+        """
+        try:
+            with caller.intents.call():
+                if self.sends:
+                    await self.batch.make(request, caller)
+                else:
+                    await self.slot()
+                    await caller.intents.write()
+                    self.ready()
+                answer = await self.answer()
+        finally:
+            if not self.sends:
+                spans.link(self.batch.call.trace)
+            self.leave()
+        if not self.sends:
+            _note_request_id(answer)
+        return answer
 
     async def slot(self) -> None:
         """Wait until the slot of the call has come.
@@ -143,6 +183,7 @@ class Batch:
         closed: set when the slot has come, or won't.
         frozen: set when it is decided who is in it.
         call: its traces, once it is frozen.
+        took_turn: it got the slot for which the job that makes it was woken.
     """
 
     def __init__(
@@ -160,6 +201,7 @@ class Batch:
         self.closed = asyncio.Event()
         self.frozen = asyncio.Event()
         self.call = SharedCall(())
+        self.took_turn = False
         self._most = most
         self._members: dict[BatchMember, None] = {}
         self._users: set[str] = set()
@@ -194,6 +236,68 @@ class Batch:
         self._members[member] = None
         self._expected.add(member)
         return member
+
+    async def make(self, request: Request, caller: Caller) -> None:
+        """Make the call for all jobs in it: slot → fill → intent → exchange → report.
+
+        Raises:
+            Exception: how it ended for the job that makes it.
+        """
+        answer = None
+        try:
+            # A process that was stopped with its slot takes another one in its place.
+            while answer is None:
+                async with self._slot(request.api, caller) as slot:
+                    if not self.frozen.is_set():
+                        if self.key is not None:
+                            await self._fill(self.key, slot, caller)
+                        users = self.freeze()
+                        caller.batches.withdraw(self)
+                        request = request.to(users) if users else request
+                    if not caller.limiter.stale(slot):
+                        slot.sent = True
+                        answer = await caller.exchange.make(
+                            request, caller.app, caller.intents, self.call
+                        )
+        except BaseException as error:
+            caller.batches.withdraw(self)
+            own = self.fail(error, left=caller.intents.open)
+            if own is error:
+                raise
+            raise own from error
+        self.complete(answer)
+
+    @asynccontextmanager
+    async def _slot(self, api: Api, caller: Caller) -> AsyncGenerator[Slot]:
+        """A slot, whose end is reported to the limiter once.
+
+        Raises:
+            limiter.Parked: it is too far away to wait for it here.
+            limiter.Outage: the API is out, or the app held.
+        """
+        request, limiter, began = self.request, caller.limiter, time.monotonic()
+        try:
+            slot = await limiter.acquire(request)
+        finally:
+            caller.batches.claim_late(request.turns, caller.queue, limiter.wanted(request))
+        LIMIT_WAIT_SECONDS.labels(api.name, request.turns.lane).observe(time.monotonic() - began)
+        if request.woken:
+            self.took_turn, request.woken = True, ""
+        try:
+            yield slot
+        except BaseException as error:
+            await limiter.report(slot, error)
+            raise
+        await limiter.report(slot)
+
+    async def _fill(self, key: BatchKey, slot: Slot, caller: Caller) -> None:
+        """The slot has come: claim those who wait for a call like this one, and wait for all."""
+        bucket = caller.limiter.recipients_rule(caller.app, MESSAGE_SEND.name)
+        self.seal(slot.paid if bucket else None)
+        if (slot.waited or self.eager) and not slot.trial:
+            await caller.batches.claim_members(self, key, bucket)
+        # Recipients are counted when they arrive: they may not be much later than their tokens.
+        await self.members_ready(JITTER if bucket else MEMBERS_READY_WITHIN)
 
     def seal(self, paid: int | None) -> None:
         """The slot has come. Members that joined after it was paid for stay behind.
@@ -276,7 +380,7 @@ class Batch:
         self._members[member] = None
         member.users = users
         self._users.update(users)
-        self.request.recipients = len(self._users)
+        self.request.ask_for(len(self._users))
 
     def remove(self, member: BatchMember) -> None:
         """Forget a member, unless the call leaves with it."""
@@ -284,7 +388,7 @@ class Batch:
             return
         del self._members[member]
         self._users.difference_update(member.users)
-        self.request.recipients = len(self._users)
+        self.request.ask_for(len(self._users))
         self.expect_no_longer(member)
 
     def expect_no_longer(self, member: BatchMember) -> None:
@@ -294,144 +398,8 @@ class Batch:
             self._nobody_expected.set()
 
 
-ClaimedRun = tuple[Claim, BatchMember | None, BatchKey | None]
-"""A job that was claimed here without its wake-up, and that is to be run; what is kept for it in the batch that claimed
-it; or the key of that batch, if it makes the next call. A job whose turn it is has neither."""
-
-
-class BatchRegistry:
-    """The open batches by what their jobs have in common.
-
-    What it claims goes into a queue, which the executor takes from.
-    """
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._open: dict[BatchKey, Batch] = {}
-        self._claimed: asyncio.Queue[ClaimedRun] = asyncio.Queue()
-        self._claiming: set[asyncio.Task[None]] = set()
-        self._coming: Counter[BatchKey] = Counter()
-        self._late: set[Turns] = set()
-
-    async def join(
-        self,
-        key: BatchKey,
-        users: Iterable[str],
-        request: SlotRequest,
-        *,
-        eager: bool,
-        most: int = USERS_PER_CALL,
-    ) -> BatchMember:
-        """A part of the next call of jobs like this, or of a new one.
-
-        Args:
-            key: what the job has in common with those that it may join.
-            users: the people that the job adds.
-            request: for the slot, if the call is a new one.
-            eager: the job has waited for a slot before.
-            most: users that a call may have.
-        """
-        while True:
-            batch = self._open.get(key)
-            if batch is None or not (batch.closed.is_set() or batch.takes(users)):
-                eager = eager or bool(self._coming[key])
-                batch = Batch(request, users, key=key, eager=eager, most=most)
-                self._open[key] = batch
-                return batch.sender
-            if not batch.closed.is_set():
-                return batch.join(users, eager=eager)
-            # A moment, and then there is room: more calls at a time would leave less full.
-            await batch.frozen.wait()
-            eager = True
-
-    def withdraw(self, batch: Batch) -> None:
-        """Close the batch to further jobs."""
-        if batch.key is not None and self._open.get(batch.key) is batch:
-            del self._open[batch.key]
-
-    async def claim_members(self, batch: Batch, key: BatchKey, bucket: Rule | None) -> None:
-        """Claim waiting jobs for a batch whose slot has come, and one that makes the next call.
-
-        Args:
-            batch: for which they are claimed.
-            key: what they have in common with it.
-            bucket: of the recipients, which are taken from it; None if they are not limited.
-        """
-        self._coming[key] += 1
-        claiming = self._begin(self._claim(key, batch, bucket))
-        # A claimed job runs even if the job that makes the call is cancelled.
-        if batch.room:
-            await asyncio.shield(claiming)
-
-    def claim_next(self, key: BatchKey) -> None:
-        """Claim the job that makes the next call, unless one is to come from this process.
-
-        A wake-up whose job is already claimed becomes that of a waiting job: otherwise a
-        worker would only meet wake-ups of jobs that another one has just claimed.
-        """
-        if key not in self._open and not self._coming[key]:
-            self._coming[key] += 1
-            self._begin(self._claim(key, None, None))
-
-    def claim_late(self, turns: Turns, queue: str, most: int) -> None:
-        """Claim jobs whose turn it is and whose wake-ups are late: slots come up with no job here.
-
-        Without them, the senders at the head of the queue would have all slots.
-        """
-        if most > 0 and turns not in self._late:
-            self._late.add(turns)
-            self._begin(self._claim_late(turns, queue, most))
-
-    async def next_claimed(self) -> ClaimedRun:
-        """The next job that is to be run; `ended` is to be called when that is over."""
-        return await self._claimed.get()
-
-    def ended(self, key: BatchKey | None) -> None:
-        """A job that was claimed has been run."""
-        if key is not None:
-            self._no_longer_coming(key)
-
-    @property
-    def busy(self) -> bool:
-        """Whether jobs are being claimed, or are claimed and not taken to be run."""
-        return bool(self._claiming) or not self._claimed.empty()
-
-    def _begin(self, claiming: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(claiming)
-        self._claiming.add(task)
-        task.add_done_callback(self._claiming.discard)
-        return task
-
-    async def _claim(self, key: BatchKey, batch: Batch | None, bucket: Rule | None) -> None:
-        """Claim jobs for a batch, if there is one, and the one that makes the next call."""
-        jobs, following, room = list[Claim](), None, batch.room if batch else 0
-        try:
-            jobs, following = await self._records.claim_batch(
-                key.waiting, nonce=uuid.uuid4().hex, room=room, lane=key.lane, bucket=bucket
-            )
-        except RedisError as error:
-            log.warning("batch_claim_failed", reason=type(error).__name__)
-        for job in jobs:
-            self._claimed.put_nowait((job, batch.reserve() if batch else None, None))
-        if following:
-            self._claimed.put_nowait((following, None, key))
-        else:
-            self._no_longer_coming(key)
-
-    def _no_longer_coming(self, key: BatchKey) -> None:
-        self._coming[key] -= 1
-        if not self._coming[key]:
-            del self._coming[key]
-
-    async def _claim_late(self, turns: Turns, queue: str, most: int) -> None:
-        try:
-            found = await self._records.claim_late(
-                turns, queue, nonce=uuid.uuid4().hex, most=most, late=LATE
-            )
-        except RedisError as error:
-            log.warning("late_claim_failed", reason=type(error).__name__)
-        else:
-            for job in found:
-                self._claimed.put_nowait((job, None, None))
-        finally:
-            self._late.discard(turns)
+def _note_request_id(answer: Json) -> None:
+    """Add the request id of a call that another job made to this job's trace."""
+    span = trace.get_current_span()
+    if span.is_recording() and (request_id := request_id_of(answer)):
+        span.set_attribute(REQUEST_ID, request_id)

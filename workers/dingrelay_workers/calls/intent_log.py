@@ -10,7 +10,7 @@ from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_tasks.context import Intent
 from dingrelay_tasks.contract import Json
 from dingrelay_tasks.outcomes import Wait
-from dingrelay_workers.calls.batch import BatchClosed, BatchSplit
+from dingrelay_workers.calls.errors import BatchClosed, BatchSplit, Cancelled, Expired
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError
 from dingrelay_workers.limiter.slot import Draining, Parked
@@ -28,14 +28,6 @@ than the delay.
 """
 CLOCKS_AGREE_MS = 10_000
 """Clocks that moved apart by less were not set: it is what the measurement leaves open."""
-
-
-class Cancelled(Exception):
-    """The job was cancelled while it ran, and its next call has not left."""
-
-
-class Expired(Exception):
-    """The job expired while it ran, and its next call has not left."""
 
 
 class IntentLog:

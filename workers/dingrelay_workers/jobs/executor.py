@@ -19,7 +19,8 @@ from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.kinds import KINDS, Kind
-from dingrelay_workers.calls.batch import BatchKey, BatchMember, ClaimedRun
+from dingrelay_workers.calls.batch import BatchKey, BatchMember
+from dingrelay_workers.calls.registry import ClaimedRun
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.jobs.context import JobContext
 from dingrelay_workers.jobs.outcome import Outcome

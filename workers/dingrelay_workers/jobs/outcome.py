@@ -15,8 +15,7 @@ from dingrelay_tasks.contract import ContractError, Json
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait, Withdrawn
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.calls.batch import BatchSplit
-from dingrelay_workers.calls.intent_log import Cancelled, Expired
+from dingrelay_workers.calls.errors import BatchSplit, Cancelled, Expired
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,

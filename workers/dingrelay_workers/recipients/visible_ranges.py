@@ -12,7 +12,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import OwnershipLost
-from dingrelay_workers.calls.intent_log import Cancelled
+from dingrelay_workers.calls.errors import Cancelled
 from dingrelay_workers.dingtalk.contacts import VisibleRange, visible_range
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final, Throttled
 from dingrelay_workers.dingtalk.lenient import MALFORMED

@@ -1,0 +1,141 @@
+"""One request to DingTalk and its answer: token → intent → HTTP → classify → count."""
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.contract import Json
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.calls.intent_log import IntentLog
+from dingrelay_workers.calls.tokens import Token, Tokens
+from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_workers.dingtalk.errors import (
+    DingTalkError,
+    Final,
+    Permanent,
+    QuotaExhausted,
+    TokenInvalid,
+    Transient,
+)
+from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.transport import SharedCall, TooLate, Transport
+from dingrelay_workers.limiter.quota import Quota
+from dingrelay_workers.metrics import CALL_SECONDS, CALLS
+
+MOST_INTENTS = 4
+"""How often the intent of a delayed call is written again before the call is given up."""
+REFUSED_NEW = en(
+    "A token that was just fetched is refused: check that key, secret and organisation belong together."
+)
+REFUSED_HERE = en(
+    "A token that was just fetched is refused: this API may want another's, such as a person's."
+)
+REFUSED_OWN = en("The token in the call is none that DingTalk knows.")
+
+
+class Exchange:
+    """The requests of one process.
+
+    Args:
+        settings: the apps' organisations.
+        quota: the month's calls.
+        tokens: of the apps.
+        transport: makes the requests.
+    """
+
+    def __init__(
+        self, settings: Settings, quota: Quota, tokens: Tokens, transport: Transport
+    ) -> None:
+        self._settings = settings
+        self._quota = quota
+        self._tokens = tokens
+        self._transport = transport
+
+    async def make(
+        self, request: Request, app: str, intents: IntentLog, shared: SharedCall
+    ) -> Json:
+        """DingTalk's answer; asked once more with a new token if DingTalk calls the token invalid.
+
+        An invalid token had no effect, so the repeat is safe even for a call that changes something.
+
+        Raises:
+            DingTalkError: how DingTalk answered, or that it did not.
+            Exception: as `IntentLog.write`.
+        """
+        api, refused = request.api, None
+        with self._counted(api, app):
+            while True:
+                token = await self._token(app, refused) if api.access == "token" else None
+                try:
+                    return await self._request(request, token, intents, shared)
+                except TokenInvalid as error:
+                    if refused or not token:
+                        raise _refused(error, api) from None
+                    refused = token
+
+    @contextmanager
+    def _counted(self, api: Api, app: str) -> Generator[None]:
+        """Around a call: it is counted, and so are its seconds."""
+        left, verdict = time.monotonic(), "lost"
+        try:
+            yield
+            verdict = "ok"
+            self._count(api, app)
+        except DingTalkError as error:
+            verdict, error.of_read = error.name, not api.changes
+            # Calls refused for their content count, too (API §6).
+            refused = isinstance(error, Final) and not isinstance(error, QuotaExhausted)
+            if refused and not error.unsent:
+                self._count(api, app)
+            raise
+        finally:
+            CALLS.labels(api.name, app, verdict).inc()
+            CALL_SECONDS.labels(api.name).observe(time.monotonic() - left)
+
+    def _count(self, api: Api, app: str) -> None:
+        """Note a call of the month."""
+        if api.counted:
+            self._quota.count(self._settings.app(app).organisation)
+
+    async def _token(self, app: str, refused: Token | None) -> Token:
+        try:
+            return await self._tokens.token(app, distrust=refused)
+        except DingTalkError as error:
+            error.unsent = True  # it says nothing about this API, and is already reported
+            raise
+
+    async def _request(
+        self, request: Request, token: Token | None, intents: IntentLog, shared: SharedCall
+    ) -> Json:
+        """One request, which leaves soon after its intent: others rely on the intent's time."""
+        value = token.value if token else ""
+        for _ in range(MOST_INTENTS):
+            leave_by = await intents.write() if request.api.changes else None
+            with suppress(TooLate):
+                return await self._transport.request(
+                    request, value, leave_by=leave_by, shared=shared
+                )
+        late = Transient("late", "the worker was too busy to send the request after its intent")
+        late.unsent = True
+        raise late
+
+
+def _refused(error: TokenInvalid, api: Api) -> DingTalkError:
+    """Maps a refused fresh token to an error.
+
+    The refusal means that DingTalk is in trouble, or it concerns this call only, as where an API
+    wants the token of a person: a call made directly by a user gets the refusal itself.
+    """
+    if api.verbatim:
+        hint = REFUSED_OWN if api.access == "own" else REFUSED_HERE
+        refused = Permanent(error.code, error.message, hint=hint, request_id=error.request_id)
+        refused.verbatim = error.verbatim
+        return refused
+    return Transient(
+        error.code,
+        error.message,
+        hint=REFUSED_NEW,
+        request_id=error.request_id,
+        sick="answer",
+    )
