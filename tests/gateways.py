@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -21,14 +21,18 @@ import processes
 from databases import in_database
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.approvals.service import ApprovalService
+from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.server import listening
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import routes
 from dingrelay_workers.http.api_keys import ApiKey, Grant
+from dingrelay_workers.keys.rates import KeyRates
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.overview import FleetLimits, PublishedRules
+from dingrelay_workers.nouns import NOUNS
 from servers import free_port
 from serving import in_thread
 from tables import prepare
@@ -91,16 +95,17 @@ class NoApprovals:
 class MemoryBackend(Services):
     """The services of a gateway without SQL and without a limiter."""
 
-    keys: MemoryKeys  # type: ignore[assignment]
-    rates: MemoryRates  # type: ignore[assignment]
-
     def __init__(self) -> None:
         self.keys = MemoryKeys()
         self.rates = MemoryRates()
-        self.audit: Any = NoAudit()
-        self.approvals: Any = NoApprovals()
-        self.campaigns = self.drafts = self.directory = self.webhooks = cast("Any", None)
-        self.history = cast("Any", None)
+        self.by_class = {
+            **{noun.load(service.part): None for noun in NOUNS for service in noun.services},
+            Services: self,
+            KeyService: self.keys,
+            KeyRates: self.rates,
+            AuditService: NoAudit(),
+            ApprovalService: NoApprovals(),
+        }
         self.scopes: Sequence[str] = ()
         """Scopes of the buckets that are in use."""
 

@@ -8,14 +8,6 @@ from dingrelay_producers.settings import Settings
 
 ServiceName = Literal["approvals", "audit", "campaigns", "history", "personal_data"]
 
-_SERVICES: dict[ServiceName, tuple[str, str]] = {
-    "approvals": ("dingrelay_workers.approvals.service", "ApprovalService"),
-    "audit": ("dingrelay_workers.audit.service", "AuditService"),
-    "campaigns": ("dingrelay_workers.campaigns.service", "CampaignService"),
-    "history": ("dingrelay_workers.history.service", "HistoryService"),
-    "personal_data": ("dingrelay_workers.personal_data.service", "PersonalDataService"),
-}
-
 
 def service(name: ServiceName, settings: Settings) -> Any:
     """This service of the workers' package, on the database of these settings.
@@ -25,8 +17,9 @@ def service(name: ServiceName, settings: Settings) -> Any:
     Raises:
         NotInstalled: the extra ``worker`` is not installed.
     """
-    module, kind = _SERVICES[name]
     try:
-        return getattr(import_module(module), kind)(settings)
+        nouns = import_module("dingrelay_workers.nouns").NOUNS
+        (kind,) = (noun.load(noun.services[0].part) for noun in nouns if noun.name == name)
     except ModuleNotFoundError as error:
         raise NotInstalled("worker") from error
+    return kind(settings)

@@ -12,7 +12,6 @@ from typing import Any, NoReturn, cast
 
 from dingrelay_tasks.contract import DEEPEST, ContractError, too_deep
 from dingrelay_tasks.event import LONGEST_EVENT_ID, Event, value
-from dingrelay_tasks.notice_types import ROBOT_MESSAGE
 from dingrelay_tasks.sentence import en
 
 COMMON = ("EventType", "EventTime", "CorpId", "eventId")
@@ -20,6 +19,8 @@ COMMON = ("EventType", "EventTime", "CorpId", "eventId")
 
 ROBOT_MESSAGES = "/v1.0/im/bot/messages/get"
 """Topic of the messages that people write to a robot (API §12.14)."""
+ROBOT_MESSAGE = "robot.message"
+"""Type of such an event, and of its notice."""
 SESSION = "sessionWebhook"
 
 FAILED_DATA = ("bpmsCallBackData", "callbackData", "roleLabelChange")

@@ -154,7 +154,7 @@ async def test_people_decide_over_http(worker: OneWorker) -> None:
     instance = await created(worker, sender="crm")
 
     kept = MemoryBackend()
-    kept.approvals = ApprovalService(worker.client.settings)
+    kept.by_class[ApprovalService] = ApprovalService(worker.client.settings)
     crm = kept.keys.add("crm")
     other = kept.keys.add("other")
     reader = kept.keys.add("reader", "approvals:read", sender="crm")

@@ -32,9 +32,10 @@ from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.queue import ChunkQueue
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import upgrade
-from dingrelay_workers.doctor import backups
+from dingrelay_workers.doctor.backups import CHECK
 from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.maintenance.scheduler import Schedule
+from dingrelay_workers.store import backups
 from dingrelay_workers.store.records import Records, Usage
 from jobs import claimed, places, several, state
 from sandboxed import sandbox_variables
@@ -70,7 +71,7 @@ class System:
 
     def doctor(self, *options: str) -> tuple[str, str]:
         result = self.cli.json("doctor", *options, code=self.code)
-        found = next(each for each in result if each["check"] == backups.CHECK)
+        found = next(each for each in result if each["check"] == CHECK)
         return found["verdict"], found["found"]
 
     code = 0
@@ -100,7 +101,7 @@ class System:
             for draft in drafts:
                 claim = await claimed(records, draft)
                 assert await records.settle(claim, State.DONE, usage=Usage(attempts=1))
-            writer = Writer(redis, database, self.settings, now=lambda: datetime.now(UTC))
+            writer = Writer(redis, database, self.settings)
             while await writer.tick() is not None:
                 pass
 

@@ -35,7 +35,7 @@ from dingrelay_workers.campaigns.review import digest_of
 from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance import leader as leaders
-from dingrelay_workers.maintenance.leader import WORK, Leader, Lease
+from dingrelay_workers.maintenance.leader import WORK, Leader, LeaderParts, Lease
 from dingrelay_workers.metrics import CAMPAIGNS
 from dingrelay_workers.store.records import Claim, Records, Usage
 from leading import lead_once
@@ -108,14 +108,15 @@ class Fleet:
 
     def leader(self) -> Leader:
         publisher: Any = self
-        duty = duties.campaigns(
-            self.records,
-            publisher,
-            lambda: self.database,
-            self.rule,
+        parts = LeaderParts(
+            records=self.records,
+            publisher=publisher,
+            database=lambda: self.database,
+            settings=Settings.load(env="test", campaigns=self.rule.model_dump()),
             users_per_call=lambda _: 100,
         )
-        return Leader(self.redis, WORK, [duty])
+        led = [duty for duty in duties.under_lease("work", parts) if duty.name == "campaigns"]
+        return Leader(self.redis, WORK, led)
 
     async def claim(self, wakeup: Wakeup) -> Claim | None:
         return (await self.records.claim(received(wakeup)))[1]

@@ -18,11 +18,11 @@ from consoles import Browser
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
+from dingrelay_workers.approvals.console_routes import OF_APPROVAL
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.audit.models import AuditRow
-from dingrelay_workers.console import dead, webhooks
+from dingrelay_workers.console import dead
 from dingrelay_workers.console.forms import FormToken
-from dingrelay_workers.console.sentences import OF_APPROVAL
 from dingrelay_workers.console.visit import PAGE
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.history.models import JobRow, RecipientRow
@@ -30,6 +30,7 @@ from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.store.records import Records, Usage
+from dingrelay_workers.webhooks import console_routes as webhooks
 from jobs import cancel, claimed, enqueue, message, queued, running, state
 from subscriptions import subscribe
 

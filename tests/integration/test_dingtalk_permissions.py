@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.gateway.drop_in import job_call
 from dingrelay_workers.http.api_keys import SCOPES
 from dingrelay_workers.http.dingtalk_permissions import TABLE, permission_of
@@ -156,7 +157,7 @@ class Approvals:
 @pytest.fixture
 def backend() -> MemoryBackend:
     kept = MemoryBackend()
-    kept.approvals = Approvals()
+    kept.by_class[ApprovalService] = Approvals()
     return kept
 
 

@@ -179,13 +179,13 @@ def deployment(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     }
     texts = stored_keys(configured, others.values())
     kept = Services(configured)
-    kept.keys = Keys(kept._database, timeout=30)
+    keys = kept.by_class[KeyService] = Keys(kept._database, timeout=30)
     with Redis.from_url(shared_url) as redis, gateway_thread(configured, kept) as gateway:
         redis.flushall()
         yield Deployment(
             gateway,
             redis,
-            kept.keys,
+            keys,
             texts["all"],
             seeded(redis),
             *in_database(configured.database, stored),

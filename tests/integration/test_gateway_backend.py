@@ -15,6 +15,8 @@ from dingrelay_workers.database import migration
 from dingrelay_workers.gateway import health, services
 from dingrelay_workers.http.api_keys import Grant, Rate
 from dingrelay_workers.http.routes import HttpCall
+from dingrelay_workers.keys.rates import KeyRates
+from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.limiter import overview
 
 
@@ -26,10 +28,10 @@ async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, databas
     await found.settle()
     await found.check()
     grant = Grant(name="crm", scopes=frozenset({"messages:write"}), rate=Rate(50, 1))
-    issued = await found.keys.create(grant)
-    key = await found.keys.verify(issued.key)
+    issued = await found.of(KeyService).create(grant)
+    key = await found.of(KeyService).verify(issued.key)
     assert key is not None
-    assert await found.rates.take(key) is None
+    assert await found.of(KeyRates).take(key) is None
     await found.close()
 
 
@@ -59,7 +61,7 @@ async def test_it_starts_without_database(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ServiceUnavailable, match="has no tables yet"):
         await found.check()
     with pytest.raises(ServiceUnavailable):
-        await found.keys.verify(f"drk_{'a' * 12}.x")
+        await found.of(KeyService).verify(f"drk_{'a' * 12}.x")
     folder.mkdir()
 
     async def ready() -> bool:
@@ -70,5 +72,5 @@ async def test_it_starts_without_database(tmp_path: Path, monkeypatch: pytest.Mo
         return True
 
     await wait_until_async(ready)
-    assert await found.keys.verify(f"drk_{'a' * 12}.x") is None
+    assert await found.of(KeyService).verify(f"drk_{'a' * 12}.x") is None
     await asyncio.gather(found.close())

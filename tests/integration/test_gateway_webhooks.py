@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import update
 
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks import notice_types
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.outbox import notice_types
 from dingrelay_workers.outbox.models import EndpointRow
 from gateways import Ask, Reply, gateway_thread, stored_keys
 

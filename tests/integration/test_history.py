@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from dingrelay_workers.history import service, writer
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import Writer
+from dingrelay_workers.maintenance.clean_up import CleanUp
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.store.wakeup import LONGEST_ID, ReceivedWakeup
 from jobs import a_draft, claimed, enqueue, queued
@@ -47,11 +49,10 @@ class Archive:
         self.settings = settings
         self.database = database
         self.records = Records(redis, settings)
-        self.moment = datetime.now(UTC)
 
     def writer(self, **settings: Any) -> Writer:
         chosen = self.settings.model_copy(update=settings) if settings else self.settings
-        return Writer(self.redis, self.database, chosen, now=lambda: self.moment)
+        return Writer(self.redis, self.database, chosen)
 
     async def write(self, **settings: Any) -> None:
         """Until there is nothing more to write."""
@@ -240,8 +241,10 @@ async def test_old_history_is_deleted(archive: Archive, monkeypatch: pytest.Monk
     await archive.write()
     young = await archive.end(idempotency_key="young")
     await change(archive.database, JobRow, ended_at=datetime.now(UTC) - timedelta(minutes=1))
-    archive.moment += timedelta(days=90, seconds=-30)
     await archive.write()
+    parts: Any = SimpleNamespace(database=lambda: archive.database, settings=archive.settings)
+    later = datetime.now(UTC) + timedelta(days=90, seconds=-30)
+    await writer.clean_up(CleanUp(parts, lambda: later))
     assert list(await archive.rows()) == [young]
     assert await count(archive.database, RecipientRow) == 1
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,23 +10,20 @@ from redis.asyncio import Redis
 from sqlalchemy import update
 
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers import duties
+from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import retention
 from dingrelay_workers.directory.models import ChangeRow, UserRow
-from dingrelay_workers.directory.retention import Retention
 from dingrelay_workers.directory.store import AppDirectory
-from dingrelay_workers.directory.sync_schedule import SyncSchedule
-from dingrelay_workers.maintenance.leader import WORK, Leader
+from dingrelay_workers.maintenance.clean_up import CleanUp
+from dingrelay_workers.maintenance.leader import WORK, Leader, LeaderParts
 from dingrelay_workers.store.records import Records
 from leading import lead_once
-from rows import all_of, change
+from rows import all_of, change, put
 from tables import prepare
 from wakeups import Published
-
-KEEP = timedelta(days=30)
 
 
 def member(userid: str, unionid: str) -> Member:
@@ -47,8 +45,11 @@ async def known(database: Database, table: type[UserRow] | type[ChangeRow]) -> s
     return {f"{row['app']}/{row['userid']}" for row in await all_of(database, table)}
 
 
-def a_retention(database: Database) -> Retention:
-    return Retention(database, KEEP, now=lambda: datetime.now(UTC))
+def cleaner(database: Database) -> CleanUp:
+    parts: Any = SimpleNamespace(
+        database=lambda: database, settings=Settings.load(env="test", sync={"keep_left": "30d"})
+    )
+    return CleanUp(parts, lambda: datetime.now(UTC))
 
 
 async def test_people_who_left_long_ago_are_deleted_and_may_come_back_as_new(
@@ -61,8 +62,9 @@ async def test_people_who_left_long_ago_are_deleted_and_may_come_back_as_new(
         "back", member("again", "union-again"), calls=1
     )
     steps: list[None] = []
-    keeps = a_retention(database)
-    await keeps.tick(lambda: steps.append(None))
+    keeps = cleaner(database)
+    monkeypatch.setattr(keeps, "step", lambda: steps.append(None))
+    await retention.clean_up(keeps)
     assert await known(database, UserRow) == {"default/new", "default/again"}
     assert await known(database, ChangeRow) == {"default/new", "default/again"}
     assert len(steps) == 2, "a transaction for each app"
@@ -75,8 +77,7 @@ async def test_people_who_left_long_ago_are_deleted_and_may_come_back_as_new(
     back = await directory.put_user("old-back", member("old", "union-old"), calls=1)
     assert (back.added, back.changed) == (1, 0)
     await left(database, "default", "third", days=31)
-    monkeypatch.setattr(retention, "LOOK_EVERY", 0.0)
-    await a_retention(database).tick(lambda: None)
+    await retention.clean_up(cleaner(database))
     renamed = await directory.put_user("renamed", member("third-2", "union-third"), calls=1)
     assert renamed.added == 1
     assert "default/third" not in await known(database, ChangeRow)
@@ -97,42 +98,46 @@ async def test_people_who_came_back_meanwhile_stay(
         return await real(connection, *arguments)
 
     monkeypatch.setattr(retention, "_delete_some", late)
-    await a_retention(database).tick(lambda: None)
+    await retention.clean_up(cleaner(database))
     assert await known(database, UserRow) == {"default/u1"}
 
 
-async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
-    redis: Redis, valkey_url: str, sqlite_url: str, tmp_path: Path
+async def test_the_leader_cleans_up_once_an_hour_without_syncs_or_a_history(
+    redis: Redis, valkey_url: str, sqlite_url: str
 ) -> None:
-    settings = Settings.load(env="test", redis_url=valkey_url, sync={"keep_left": "30d"})
-    records = Records(redis, settings, worker="w")
+    settings = Settings.load(
+        env="test", redis_url=valkey_url, sync={"keep_left": "30d"}, history={"days": 0}
+    )
     publisher: Any = Published()
     prepare(sqlite_url)
     database = Database(sqlite_url)
-    broken = tmp_path / "broken.db"
-    broken.write_bytes(b"no database" * 100)
-    away = a_retention(Database(f"sqlite:///{broken}"))
-    await redis.set(keys.DISPATCHER, "me", px=60_000)
-    schedule = SyncSchedule(
-        records, publisher, ["default"], 86_400_000, now=lambda: datetime.now(UTC), retention=away
+    parts = LeaderParts(
+        records=Records(redis, settings, worker="w"),
+        publisher=publisher,
+        database=lambda: database,
+        settings=settings,
+        users_per_call=lambda _: 100,
     )
-    schedule.begin("me")
-    await schedule.tick()
-    assert len(publisher.wakeups) == 1
-    await redis.delete(keys.DISPATCHER)
-
-    # Without a schedule there are no syncs; the leader deletes all the same.
+    led = duties.under_lease("work", parts)
+    assert [duty.name for duty in led] == ["campaigns", "clean-up"]
     await left(database, "default", "u1", days=31)
-
-    duty = duties.syncs(records, publisher, lambda: database, settings)
-    leads = Leader(redis, WORK, [duty])
+    for days in (399, 401):
+        await put(database, AuditRow, {"at": datetime.now(UTC) - timedelta(days=days)})
+    leads = Leader(redis, WORK, led)
     await WORK.announce(redis)
     await lead_once(leads)
     assert await known(database, UserRow) == set()
-    assert len(publisher.wakeups) == 1
+    assert len(await all_of(database, AuditRow)) == 1
     await left(database, "default", "u2", days=31)
     await WORK.announce(redis)
     await lead_once(leads)
     assert await known(database, UserRow) == {"default/u2"}, "an hour has not passed"
     await leads.stop()
+    await database.dispose()
+
+
+async def test_a_database_without_tables_is_not_cleaned_up(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'none.db'}")
+    await cleaner(database).tick()
+    assert not (tmp_path / "none.db").exists()
     await database.dispose()

@@ -11,13 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks import notice_types
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import AppDirectory
-from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox import notice_types, outbox
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice, id_of
 from subscriptions import subscribe, taken

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -223,7 +222,7 @@ async def test_readers_are_in_the_history_of_a_message(
 
 async def write_history(worker: OneWorker) -> None:
     settings = worker.executor.resources.settings
-    writer = Writer(worker.redis, worker.database, settings, now=lambda: datetime.now(UTC))
+    writer = Writer(worker.redis, worker.database, settings)
     await writer.tick()
 
 

@@ -208,9 +208,7 @@ async def test_jobs_that_ended_before_the_first_look(fleet: Fleet) -> None:
     """On a new or emptied Redis, while another worker keeps the history."""
     await fleet.subscribe("drw_aaaaaaaaaaaa")
     await fleet.end_jobs(5)
-    history: Any = Writer(
-        fleet.redis, fleet.database, fleet.settings, now=lambda: datetime.now(UTC)
-    )
+    history: Any = Writer(fleet.redis, fleet.database, fleet.settings)
     history._ready = True
     await history.tick()
     await fleet.end_jobs(1)

@@ -19,7 +19,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.person_fields import paths_of, people_in, renamed, renamed_in
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.gateway.server import ROUTES
-from dingrelay_workers.nouns import PERSONAL_DATA
+from dingrelay_workers.personal_data.service import PERSONAL_DATA
 
 for models in Path(dingrelay_workers.__path__[0]).glob("*/models.py"):
     import_module(f"dingrelay_workers.{models.parent.name}.models")

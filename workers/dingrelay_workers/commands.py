@@ -8,19 +8,13 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers.language import tr
-from dingrelay_workers.audit import cli as audit
-from dingrelay_workers.backlog import cli as backlog
-from dingrelay_workers.campaigns import cli as campaigns
 from dingrelay_workers.console import cli as console
 from dingrelay_workers.doctor.cli import doctor
 from dingrelay_workers.embedded.cli import up
 from dingrelay_workers.flower.cli import flower
-from dingrelay_workers.keys import cli as keys
-from dingrelay_workers.personal_data import cli as people
-from dingrelay_workers.webhooks import cli as webhooks
+from dingrelay_workers.nouns import NOUNS
 
 PANEL = "Operation"
-CAMPAIGNS_PANEL = "Campaigns"
 
 LANES = ("urgent", "normal", "events", "bulk", "directory", "webhooks")
 """Each has a queue of its own, ``dingrelay.<lane>``. A worker takes from the first that holds something."""
@@ -28,21 +22,19 @@ LANES = ("urgent", "normal", "events", "bulk", "directory", "webhooks")
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.add_typer(campaigns.app, name="campaign", rich_help_panel=CAMPAIGNS_PANEL)
-    nouns = (
-        ("person", people),
-        ("key", keys),
-        ("webhook", webhooks),
-        ("audit", audit),
-        ("console", console),
-    )
-    for name, noun in nouns:
-        app.add_typer(noun.app, name=name, rich_help_panel=PANEL)
+    for noun in NOUNS:
+        for command in noun.commands:
+            part = noun.load(command.part)
+            if isinstance(part, typer.Typer):
+                app.add_typer(part, name=command.name, rich_help_panel=command.panel)
+            else:
+                app.command(command.name, rich_help_panel=command.panel)(part)
+    app.add_typer(console.app, name="console", rich_help_panel=PANEL)
     # Arguments after -- go to Celery's worker.
     extra = {"allow_extra_args": True}
     app.command("worker", rich_help_panel=PANEL, context_settings=extra)(worker)
-    for command in (up, gateway, flower, doctor, backlog.queue, backlog.limits):
-        app.command(command.__name__, rich_help_panel=PANEL)(command)
+    for process in (up, gateway, flower, doctor):
+        app.command(process.__name__, rich_help_panel=PANEL)(process)
 
 
 def gateway(

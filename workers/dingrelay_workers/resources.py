@@ -24,6 +24,8 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.record import Draft
 from dingrelay_tasks.contract import WEBHOOKS_QUEUE
+from dingrelay_tasks.outcomes import Refused
+from dingrelay_tasks.sentence import en
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers import duties
 from dingrelay_workers.approvals.form_checks import FormChecks
@@ -42,22 +44,21 @@ from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import ParkedJobs
 from dingrelay_workers.maintenance import served_names
-from dingrelay_workers.maintenance.leader import NOTICES, WORK, Leader
+from dingrelay_workers.maintenance.leader import NOTICES, WORK, Leader, LeaderParts
 from dingrelay_workers.maintenance.presence import Deadlines, Leases, Presence
 from dingrelay_workers.maintenance.presence_thread import PresenceThread
 from dingrelay_workers.maintenance.scheduler import Schedule, Scheduler
 from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE
 from dingrelay_workers.minutes import MINUTES
+from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.recipients.checks import RecipientChecks
 from dingrelay_workers.store.connections import RedisRetry, open_redis
 from dingrelay_workers.store.records import Records, Revocations
 
 if TYPE_CHECKING:
     from dingrelay_workers.approvals.states import JobApprovalStates
-    from dingrelay_workers.campaigns.calls import CampaignCalls
     from dingrelay_workers.database.database import Database
     from dingrelay_workers.directory.store import AppDirectory
-    from dingrelay_workers.personal_data.service import Passes
     from dingrelay_workers.recipients.known_people import KnownPeople
 
 BULK_QUEUE = "dingrelay.bulk"
@@ -170,27 +171,21 @@ class Resources:
         self._heartbeat = around.heartbeat(settings, self.presence)
         self._consumed = consumed or (lambda: queues)
         self._background: list[asyncio.Task[None]] = []
+        self._for_jobs: dict[str, Any] = {}
         self._session: aiohttp.ClientSession | None = None
         self._transport: Transport | None = None
         self._tokens: Tokens | None = None
 
     def _leaders(self, publisher: Publisher) -> tuple[Leader, Leader]:
-        redis, records, settings = self.redis, self.records, self.settings
-        work = [
-            duties.campaigns(
-                records,
-                publisher,
-                lambda: self.database,
-                settings.campaigns,
-                users_per_call=lambda app: self.limiter.recipients_per_call(app, MESSAGE_SEND.name),
-            )
-        ]
-        if settings.history.days:
-            work.append(duties.history(redis, lambda: self.database, settings))
-        if settings.sync.every or settings.sync.keep_left:
-            work.append(duties.syncs(records, publisher, lambda: self.database, settings))
-        notices = duties.webhooks(redis, publisher, lambda: self.database, settings)
-        return Leader(redis, WORK, work), Leader(redis, NOTICES, [notices])
+        parts = LeaderParts(
+            records=self.records,
+            publisher=publisher,
+            database=lambda: self.database,
+            settings=self.settings,
+            users_per_call=lambda app: self.limiter.recipients_per_call(app, MESSAGE_SEND.name),
+        )
+        work, notices = duties.under_lease("work", parts), duties.under_lease("notices", parts)
+        return Leader(self.redis, WORK, work), Leader(self.redis, NOTICES, notices)
 
     async def __aenter__(self) -> Self:
         self._session = Transport.open_session(self.settings, self._connector)
@@ -275,20 +270,21 @@ class Resources:
 
         return KnownPeople(self.jobs_database)
 
-    @cached_property
-    def campaigns(self) -> "CampaignCalls":
-        """The calls of campaigns in SQL."""
-        from dingrelay_workers.campaigns.calls import CampaignCalls  # noqa: PLC0415 - as `database`
+    def noun_for_jobs(self, name: str) -> Any:
+        """What the jobs of a noun use of it, opened at the first use.
 
-        keeps_unread = self.settings.campaigns.unread_days > 0
-        return CampaignCalls(self.jobs_database, keeps_unread=keeps_unread)
-
-    @cached_property
-    def personal_data(self) -> "Passes":
-        """Everything that is kept of people, in SQL and in Redis."""
-        from dingrelay_workers.personal_data.service import Passes  # noqa: PLC0415 - as `database`
-
-        return Passes(self.jobs_database, self.redis)
+        Raises:
+            Refused: there is no such noun here.
+        """
+        if name not in self._for_jobs:
+            parts = {
+                noun.name: partial(noun.load, part) for noun in NOUNS for part in noun.for_jobs
+            }
+            if name not in parts:
+                raise Refused("unknown_noun", en("this worker has no {}", name), "")
+            make = parts[name]()
+            self._for_jobs[name] = make(self.jobs_database, self.redis, self.settings)
+        return self._for_jobs[name]
 
     def approval_states(self, app: str, *, job_id: str, sender: str) -> "JobApprovalStates":
         """The states of approvals, in SQL, for one job."""

@@ -97,6 +97,7 @@ class PersonalData:
 
     Attributes:
         place: its name in exports and erasures.
+        title: the same for people.
         tables: those of its tables that hold people (`PersonColumns`).
         keys: those of its keys in Redis that do (`store.keys.PEOPLE`).
         export: everything of a person there.
@@ -105,6 +106,7 @@ class PersonalData:
     """
 
     place: str
+    title: str
     tables: Collection[type[Base]] = ()
     keys: Collection[str] = ()
     export: Export

@@ -25,8 +25,8 @@ from dingrelay_simulation.application import Delivery
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.plan import PORTS, Step
-from dingrelay_tasks import notice_types
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.outbox import notice_types
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.service import WebhookService
 

@@ -85,6 +85,7 @@ def _of(row: Any) -> tuple[Any, Any]:
 
 PERSONAL_DATA = PersonalData(
     place="approvals",
+    title=en("approvals"),
     tables=(ApprovalRow, ApprovalTaskRow),
     export=export,
     erase=erase,

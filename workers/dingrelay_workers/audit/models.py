@@ -8,11 +8,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, Number, Utc
 from dingrelay_workers.database.person_columns import PersonColumns
+from dingrelay_workers.nouns import NOUNS
 
 SOUGHT = ("actor", "action", "object")
 """Columns by which rows are looked up, each with an index in the order of the list."""
 
-OF_PEOPLE = ("login-link", "person", "role")
+OF_PEOPLE = [each.kind for noun in NOUNS for each in noun.audited if each.is_person]
 """Kinds of objects whose id is a userid."""
 NAMED_IN_CHANGES = ("user", "subject", "owner")
 """Fields of `before` and `after` that hold the userid of a person."""

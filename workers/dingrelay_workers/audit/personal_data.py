@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit.models import OF_PEOPLE, AuditRow
 from dingrelay_workers.database.database import change_rows
 from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores, rows_of
@@ -46,4 +47,6 @@ def _of_people(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if names.get(name, True)}
 
 
-PERSONAL_DATA = PersonalData(place="audit", tables=(AuditRow,), export=export, erase=erase)
+PERSONAL_DATA = PersonalData(
+    place="audit", title=en("audit"), tables=(AuditRow,), export=export, erase=erase
+)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_jsonable_python
@@ -21,6 +21,9 @@ from dingrelay_producers.zone import local
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.database.database import Database, chunks, latest_first, narrowed
 from dingrelay_workers.database.errors import answering, reading
+
+if TYPE_CHECKING:
+    from dingrelay_workers.maintenance.clean_up import CleanUp
 
 KEPT = timedelta(days=400)
 """Retention of rows: more than a year, so that a yearly audit meets all of one."""
@@ -217,6 +220,12 @@ def csv_line_of(change: AuditEntry, spelled: Spelled = as_it_is) -> str:
     """The line of a change; `spelled` as for `AuditEntry.change`."""
     row = {**dict(change), "at": local(change.at)[:19], "change": change.change(spelled)}
     return csv_line(row[name] for name in _columns())
+
+
+async def clean_up(work: "CleanUp") -> None:
+    """Delete the rows that are older than `KEPT`."""
+    while await delete_before(work.database, work.now() - KEPT) == SLICE:
+        work.step()
 
 
 async def delete_before(database: Database, moment: datetime) -> int:

@@ -11,12 +11,14 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, cast
 
 from pydantic import Field, SkipValidation
+from redis.asyncio import Redis
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.errors import CampaignConflict
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_tasks.campaign_confirm import CALLS_PER_CHUNK, CampaignConfirm
 from dingrelay_tasks.campaign_recall import CHUNKS_PER_JOB, CampaignRecall
@@ -442,3 +444,8 @@ def _filled(template: Template, fields: Mapping[str, str]) -> dict[str, Any]:
         template.fill(tuple(fields[name] for name in template.fields)).json
     )
     return message
+
+
+def for_jobs(database: Database, _: Redis, settings: Settings) -> CampaignCalls:
+    """The calls of campaigns, for the jobs of a worker."""
+    return CampaignCalls(database, keeps_unread=settings.campaigns.unread_days > 0)

@@ -48,7 +48,7 @@ from dingrelay_workers.campaigns.models import NOT_READY, CampaignRow, State
 from dingrelay_workers.campaigns.pace import Latest, ShareRequest, Stride, Window
 from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.maintenance.leader import Work
+from dingrelay_workers.maintenance.leader import LeaderParts, Now, Work
 from dingrelay_workers.metrics import (
     CAMPAIGN_CHUNKS,
     CAMPAIGN_RECIPIENTS,
@@ -463,3 +463,15 @@ def _report(campaign: CampaignRow, endings: list[ChunkEnding], counts: Counts) -
             reason = ending.error.get("message", "")
             number = ending.release.number
             log.warning("chunk_failed", campaign=campaign.id, number=number, reason=reason)
+
+
+def of_leader(parts: LeaderParts, now: Now) -> Dispatcher:
+    """The dispatcher of a worker that leads."""
+    return Dispatcher(
+        parts.records,
+        parts.publisher,
+        parts.database(),
+        settings=parts.settings.campaigns,
+        users_per_call=parts.users_per_call,
+        now=now,
+    )

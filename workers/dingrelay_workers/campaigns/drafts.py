@@ -40,6 +40,7 @@ from dingrelay_workers.campaigns.store import (
 )
 from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.directory import audience as directory
+from dingrelay_workers.maintenance.clean_up import CleanUp
 
 KEPT = timedelta(days=180)
 """After which a draft without a change is deleted, and what an ended campaign was made of: both name people."""
@@ -273,6 +274,11 @@ class Drafts:
 
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
         return opened_store(self._settings, self._database)
+
+
+async def clean_up(work: CleanUp) -> None:
+    """Delete old drafts, and what old campaigns were made of."""
+    await delete_before(work.database, work.now() - KEPT)
 
 
 async def delete_before(database: Database, moment: datetime) -> None:

@@ -102,4 +102,4 @@ async def _lists(database: Database, row: Any, user: str) -> bool:
     return False
 
 
-PERSONAL_DATA = PersonalData(place="drafts", export=export, erase=erase)
+PERSONAL_DATA = PersonalData(place="drafts", title=en("drafts"), export=export, erase=erase)

@@ -256,6 +256,7 @@ async def _rename(connection: AsyncConnection, campaign: Any, chunk: Any, erasin
 
 PERSONAL_DATA = PersonalData(
     place="campaigns",
+    title=en("campaigns"),
     tables=(CampaignRow, ChunkRow, OutcomeRow, MalformedRow, IndexRow, ReviewRow),
     export=export,
     erase=erase,

@@ -30,6 +30,7 @@ from dingrelay_workers.campaigns.models import (
     State,
 )
 from dingrelay_workers.database.database import Database, change_rows
+from dingrelay_workers.maintenance.clean_up import CleanUp
 
 PAGE = 500
 """Rows deleted by one statement: of a few kilobytes each at most, which takes some milliseconds."""
@@ -172,6 +173,13 @@ async def expire(database: Database, before: datetime) -> int:
         return await change_rows(
             connection, CampaignRow, CampaignRow.id.in_(old), state=State.DELETING, **FORGOTTEN
         )
+
+
+async def clean_up(work: CleanUp) -> None:
+    """Forget who had not read campaigns, after the days of the settings."""
+    before = work.now() - timedelta(days=work.settings.campaigns.unread_days)
+    while await forget_unread(work.database, before) == PAGE:
+        work.step()
 
 
 async def forget_unread(database: Database, before: datetime) -> int:

@@ -13,12 +13,11 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import BinaryIO
 
 from aiohttp import BodyPartReader, MultipartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.body_reader import parse_json, read_json
+from dingrelay_workers.http.body_reader import FRAMING_ERRORS, parse_json, read_json
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import BODY_LIMIT, Upload
 
@@ -31,16 +30,6 @@ LONGEST_UPLOAD = 3_600.0
 """Seconds that a whole upload may take, if it never stands still."""
 BLOCK = 1 << 17
 """Bytes read from the connection, and written to the disk, at once."""
-
-FRAMING_ERRORS = (
-    AssertionError,
-    HttpProcessingError,
-    LookupError,
-    RuntimeError,
-    ValueError,
-    web.RequestPayloadError,
-)
-"""Errors that aiohttp's reader raises for a body that is no form."""
 
 
 @asynccontextmanager

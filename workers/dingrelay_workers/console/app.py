@@ -38,7 +38,7 @@ from dingrelay_workers.console.forms import (
     forged,
     read_form,
 )
-from dingrelay_workers.console.rendering import FOLDER, render, static_file
+from dingrelay_workers.console.rendering import STATIC, render, static_file
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.sign_in import (
     SESSION_COOKIE,
@@ -55,7 +55,6 @@ from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.roles.scopes import ROLES, permitted
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-STATIC = {each.name: TYPES[each.suffix] for each in (FOLDER / "static").iterdir()}
 LANGUAGES = {"zh": CHINESE, "en": ENGLISH}
 LANGUAGE_COOKIE = "dingrelay_language"
 DONE = "done"
@@ -306,7 +305,7 @@ async def _static(request: web.Request) -> web.Response:
     content, _ = static_file(name)
     return web.Response(
         body=content,
-        content_type=STATIC[name],
+        content_type=TYPES[STATIC[name].suffix],
         charset="utf-8",
         # Its URL holds its digest.
         headers={"Cache-Control": "public, max-age=31536000, immutable"},

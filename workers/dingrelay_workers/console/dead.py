@@ -22,7 +22,7 @@ EXAMPLES = 10
 _Change = Literal["requeue", "discard"]
 
 
-@at("/dead", scope="jobs:read")
+@at("/dead", scope="jobs:read", menu=(40, en("Failed")))
 async def dead(visit: Visit) -> web.Response:
     """Jobs that have failed for good, or may have happened, by the code of their error."""
     found = await listing(visit, failed=True).codes(JobFilter())

@@ -30,6 +30,7 @@ class ConsoleRoute(NamedTuple):
         scope: that one of the person's roles must have; "" for any role, ``*`` for administrators.
         state: of what a form changes, as it is now. A form that was made for another one is refused.
         limit: bytes of a form.
+        menu: place and words of its entry at the top of every page; None for a page without one.
     """
 
     method: Literal["GET", "POST"]
@@ -38,17 +39,18 @@ class ConsoleRoute(NamedTuple):
     handler: Any
     state: State | None = None
     limit: int = LONGEST_FORM
+    menu: tuple[int, str] | None = None
 
 
 DECLARED: list[ConsoleRoute] = []
 """Every page and form of the modules that are imported."""
 
 
-def at(path: str, *, scope: str) -> Callable[[Screen], Screen]:
+def at(path: str, *, scope: str, menu: tuple[int, str] | None = None) -> Callable[[Screen], Screen]:
     """Declare a page at its function."""
 
     def declare(screen: Screen) -> Screen:
-        _declare(ConsoleRoute("GET", path, scope, screen))
+        _declare(ConsoleRoute("GET", path, scope, screen, menu=menu))
         return screen
 
     return declare
@@ -77,8 +79,9 @@ def _declare(route: ConsoleRoute) -> None:
     DECLARED.append(route)
 
 
-def may_open(session: Session, path: str) -> bool:
-    """Whether a person may see the page of this path."""
-    return any(
-        session.may(each.scope) for each in DECLARED if (each.method, each.path) == ("GET", path)
-    )
+def menu_of(session: Session) -> list[tuple[str, str]]:
+    """Path and words of each page at the top that the person may see."""
+    entries = [
+        (*route.menu, route.path) for route in DECLARED if route.menu and session.may(route.scope)
+    ]
+    return [(path, words) for _, words, path in sorted(entries)]

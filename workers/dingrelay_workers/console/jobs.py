@@ -31,6 +31,7 @@ from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, meaning
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.gateway.job_changes import CHANGEABLE, Change, check_change
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import dingtalk_ids
 from dingrelay_workers.http import paging
 from dingrelay_workers.limiter.breakers import read_breakers
@@ -47,7 +48,7 @@ NAMESAKES = 10
 """People of one name who are listed."""
 
 
-@at("/jobs", scope="jobs:read")
+@at("/jobs", scope="jobs:read", menu=(30, en("Jobs")))
 async def jobs(visit: Visit) -> web.Response:
     """The latest jobs that fit a filter in the URL."""
     text = visit.query("q")[:LONGEST]
@@ -113,7 +114,7 @@ async def job(visit: Visit) -> web.Response:
     for user, outcome in found.recipients.items():
         people.setdefault(outcome, []).append(user)
     shown = {user for users in people.values() for user in users[:SHOWN]}
-    names = await visit.context.services.history.names(shown, apps=[status.app])
+    names = await visit.service(HistoryService).names(shown, apps=[status.app])
     if status.resolved and status.resolved.by:
         await visit.know(status.resolved.by)
     result = {name: value for name, value in (status.result or {}).items() if value != []}
@@ -265,7 +266,7 @@ async def _found(visit: Visit) -> tuple[JobDetails, Mapping[bytes, bytes]]:
     async with asking():
         answer = await run_async(visit.context.redis, record.read(id_, payload=True))
     fields = record.fields(answer)
-    found = details_of(id_, fields) or await visit.context.services.history.details(id_)
+    found = details_of(id_, fields) or await visit.service(HistoryService).details(id_)
     if found is None or not visit.covers_job(found.status):
         raise NotHere
     return found, fields
@@ -308,7 +309,7 @@ def listing(visit: Visit, *, failed: bool) -> JobList:
 
     return JobList(
         use,
-        None if failed else visit.context.services.history,
+        None if failed else visit.service(HistoryService),
         index=keys.DEAD if failed else keys.RECENT,
         timeout=TIMEOUT,
         # Parts of a sync or of a broadcast are shown as a whole elsewhere.
@@ -323,7 +324,7 @@ async def _userid(visit: Visit, text: str) -> str:
     Raises:
         BadFilter: several people have this name.
     """
-    found = await visit.context.services.history.search(text, app=None, limit=NAMESAKES)
+    found = await visit.service(HistoryService).search(text, app=None, limit=NAMESAKES)
     same = {
         each.userid
         for each in found.people

@@ -4,6 +4,7 @@ from aiohttp import web
 
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import clock
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import workers as fleet
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.sentences import outage
@@ -14,7 +15,7 @@ from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.limiter.rules import in_words
 
 
-@at("/limits", scope="limits:read")
+@at("/limits", scope="limits:read", menu=(60, en("Limits")))
 async def limits(visit: Visit) -> web.Response:
     """How full DingTalk's limits are."""
     async with asking():
@@ -50,7 +51,7 @@ def seen_limits(found: FleetLimits, visit: Visit) -> FleetLimits:
     )
 
 
-@at("/workers", scope="limits:read")
+@at("/workers", scope="limits:read", menu=(80, en("Workers")))
 async def workers(visit: Visit) -> web.Response:
     """List the workers."""
     async with asking():

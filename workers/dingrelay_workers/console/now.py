@@ -29,7 +29,7 @@ from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.limiter.quota import SHARES
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.roles.scopes import permitted
+from dingrelay_workers.nouns import NOUNS
 
 LATELY = 900.0
 """Seconds for which a failure says that delivery is not normal."""
@@ -39,32 +39,20 @@ MOST = 5
 """Outages, lanes and senders that are named."""
 
 
-@at("/", scope="limits:read")
+@at("/", scope="limits:read", menu=(0, en("Now")))
 async def now(visit: Visit) -> web.Response:
     """How things stand."""
     standing = await visit.context.shared.get("standing", lambda: _standing(visit.context))
     standing = await _seen(standing, visit)
-    tally, reviews = standing.tally, await _reviews(visit)
+    waiting = [await noun.load(part)(visit) for noun in NOUNS for part in noun.first_page]
     return visit.page(
         "now.html",
         sentences=standing.sentences(),
         lanes=standing.lanes,
-        now=tally.now,
+        now=standing.tally.now,
         months=standing.limits.quota,
         dead=standing.dead,
-        reviews=reviews,
-    )
-
-
-async def _reviews(visit: Visit) -> Sequence[str]:
-    """The broadcasts that this person may approve now."""
-    grant = permitted(visit.session.grants, "campaigns:approve")
-    if grant is None:
-        return []
-    user, apps = visit.session.user, grant.sees["apps"]
-    return await visit.context.shared.get(
-        ("reviews", user, apps),
-        lambda: visit.context.services.campaigns.waiting_reviews(user, apps),
+        waiting=filter(None, waiting),
     )
 
 

@@ -20,9 +20,10 @@ from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.cli import counted
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, name_of
-from dingrelay_workers.console.declared import may_open
+from dingrelay_workers.console.declared import menu_of
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.phone import ShownMessage, markdown, plain
+from dingrelay_workers.nouns import NOUNS
 
 MESSAGE_TYPES = {
     "text": en("a text"),
@@ -35,13 +36,15 @@ MESSAGE_TYPES = {
     "voice": en("a voice message"),
 }
 _MESSAGE = re.compile(r"message-send (\w+) (everyone|(?:users=\d+ ?)?(?:departments=\d+)?)")
-FOLDER = Path(__file__).parent
+FOLDERS = [Path(__file__).parent, *(noun.folder for noun in NOUNS)]
+"""Those with templates and static files."""
+STATIC = {each.name: each for folder in FOLDERS for each in folder.glob("static/*")}
 
 
 @cache
 def static_file(name: str) -> tuple[bytes, str]:
     """A static file, and the beginning of its digest."""
-    content = (FOLDER / "static" / name).read_bytes()
+    content = STATIC[name].read_bytes()
     return content, hashlib.sha256(content).hexdigest()[:12]
 
 
@@ -60,9 +63,6 @@ def render(
     def may(scope: str) -> bool:
         return session is not None and session.may(scope)
 
-    def opens(to: str) -> bool:
-        return session is not None and may_open(session, to)
-
     def token(to: str, state: Mapping[str, object], count: int | None) -> str:
         assert session is not None, "a form needs a session"
         seen = {name: str(value) for name, value in state.items()}
@@ -80,7 +80,7 @@ def render(
             session=session,
             said=request.get(SAID, ""),
             may=may,
-            opens=opens,
+            menu=[] if session is None else menu_of(session),
             token=token,
             status=status,
             zone=zone(),
@@ -152,7 +152,7 @@ def _advice(text: str) -> Markup:
 @cache
 def _templates() -> Environment:
     found = Environment(
-        loader=FileSystemLoader(FOLDER / "templates"),
+        loader=FileSystemLoader([folder / "templates" for folder in FOLDERS]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

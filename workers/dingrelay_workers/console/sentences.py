@@ -29,61 +29,6 @@ STATES: Mapping[str, Meaning] = {
     "cancelled": Meaning("bad", en("cancelled")),
     "expired": Meaning("bad", en("too late"), en("Its time was over before its turn.")),
 }
-OF_CAMPAIGN: Mapping[str, Meaning] = {
-    "draft": Meaning("wait", en("a draft")),
-    "ready": Meaning("wait", en("ready, not sent yet")),
-    "scheduled": Meaning("wait", en("scheduled, not sent yet")),
-    "running": Meaning("wait", en("is being sent")),
-    "paused": Meaning("doubt", en("paused")),
-    "done": Meaning("good", en("done")),
-    "cancelled": Meaning("bad", en("cancelled")),
-}
-OF_REVIEW: Mapping[str, Meaning] = {
-    "asked": Meaning("wait", en("waits for its approval")),
-    "approved": Meaning("good", en("approved, not sent yet")),
-    "rejected": Meaning("bad", en("rejected")),
-}
-OF_APPROVAL: Mapping[str, Meaning] = {
-    "running": Meaning("wait", en("waits for a decision")),
-    "approved": Meaning("good", en("approved")),
-    "refused": Meaning("bad", en("refused")),
-    "terminated": Meaning("doubt", en("withdrawn")),
-    "deleted": Meaning("doubt", en("deleted in DingTalk")),
-}
-OF_TASK: Mapping[str, Meaning] = {
-    "running": Meaning("wait", en("has to decide")),
-    "agreed": Meaning("good", en("agreed")),
-    "refused": Meaning("bad", en("refused")),
-    "redirected": Meaning("doubt", en("passed on to another person")),
-    "cancelled": Meaning("doubt", en("not asked any more")),
-}
-OF_ENDPOINT: Mapping[str, Meaning] = {
-    "enabled": Meaning("good", en("is delivered to")),
-    "paused": Meaning("doubt", en("paused")),
-    "disabled": Meaning("bad", en("switched off after failures")),
-}
-OF_KEY: Mapping[str, Meaning] = {
-    "live": Meaning("good", en("is taken")),
-    "expired": Meaning("doubt", en("has expired")),
-    "revoked": Meaning("bad", en("is revoked")),
-}
-FAILING = Meaning(
-    "doubt",
-    en("The endpoint accepts nothing at present; no notice is lost."),
-    en("It is tried again by itself. Look at its last answer below, and mend it."),
-)
-OF_DELIVERY: Mapping[str, Meaning] = {
-    "pending": Meaning("wait", en("waits, or is tried again")),
-    "delivered": Meaning("good", en("accepted by the endpoint")),
-    "dead": Meaning(
-        "bad",
-        en("given up"),
-        en("It was refused for days: mend the endpoint, then deliver it again."),
-    ),
-    "skipped": Meaning("doubt", en("dropped when it was resumed")),
-    "test": Meaning("wait", en("a test")),
-    "tested": Meaning("good", en("a test")),
-}
 
 START = en("Start one: dingrelay worker.")
 

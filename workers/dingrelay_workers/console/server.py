@@ -15,43 +15,25 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import logs, preflight
-from dingrelay_workers.console import (
-    approvals,
-    audit,
-    campaigns,
-    dead,
-    drafts,
-    jobs,
-    keys,
-    limits,
-    now,
-    people,
-    roles,
-    webhooks,
-)
+from dingrelay_workers.console import dead, jobs, limits, now
 from dingrelay_workers.console.app import create_app
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.forms import Forms
 from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.console.sign_in import sign_in_ways
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import listen, url_of
 from dingrelay_workers.http.records import GatewayRecords
+from dingrelay_workers.nouns import NOUNS
 
-NOUNS = (
-    approvals,
-    audit,
-    campaigns,
+PAGES = (
     dead,
-    drafts,
     jobs,
-    keys,
     limits,
     now,
-    people,
-    roles,
-    webhooks,
+    *(noun.load(part) for noun in NOUNS for part in noun.pages),
 )
 """Each declares its pages and forms."""
 PORT = 8620
@@ -107,7 +89,7 @@ async def listening(
     following = asyncio.create_task(clock.CLOCK.follow(redis))
     try:
         sessions, forms = Sessions(database), Forms(database)
-        async with sign_in_ways(settings, services.directory) as ways:
+        async with sign_in_ways(settings, services.of(DirectoryService)) as ways:
             context = ConsoleContext(
                 settings, services, sessions, forms, redis, records, prefix, ways
             )

@@ -1,9 +1,10 @@
 """A request of a person who has signed in."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from aiohttp import web
@@ -14,17 +15,41 @@ from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
+from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.console.context import NAMES, ConsoleContext, name_of
 from dingrelay_workers.console.declared import FormValues
 from dingrelay_workers.console.rendering import render
 from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.gateway.job_changes import JobChanges
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.noun import Noun, Part
+from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import permitting
 
 PAGE = 50
 """Rows of a list."""
+
+
+_Service = TypeVar("_Service")
+
+
+async def _writers(
+    noun: Noun, part: Part, visit: "Visit", objects: Collection[str]
+) -> Mapping[str, Sequence[str]]:
+    writers: Mapping[str, Sequence[str]] = await noun.load(part)(visit, objects)
+    return writers
+
+
+Writers = Callable[["Visit", Collection[str]], Awaitable[Mapping[str, Sequence[str]]]]
+WRITERS: Mapping[str, Writers] = {
+    each.kind: partial(_writers, noun, each.writers)
+    for noun in NOUNS
+    for each in noun.audited
+    if each.writers
+}
+"""Kind of object → who wrote each of those that exist."""
 
 
 class NotHere(Exception):
@@ -54,6 +79,10 @@ class Visit:
     once: bytes = b""
     said: str = ""
 
+    def service(self, kind: type[_Service]) -> _Service:
+        """The service of a class."""
+        return self.context.services.of(kind)
+
     def may(self, scope: str) -> bool:
         """Whether the person may use pages of this scope."""
         return self.session.may(scope)
@@ -80,7 +109,7 @@ class Visit:
     def changes(self) -> JobChanges:
         """The service of changes to jobs."""
         context = self.context
-        return JobChanges(context.records, context.services.audit, context.settings)
+        return JobChanges(context.records, self.service(AuditService), context.settings)
 
     def query(self, name: str) -> str:
         """A parameter of the URL, without blanks around it; "" if it is missing."""
@@ -103,7 +132,7 @@ class Visit:
         """Look up the names of people on the page."""
         apps = {DEFAULT_APP, *self.context.settings.apps}
         known = self.request.get(NAMES, {})
-        found = await self.context.services.history.names(set(users) - {""}, apps=apps)
+        found = await self.service(HistoryService).names(set(users) - {""}, apps=apps)
         self.request[NAMES] = {**known, **found}
 
     def name_of(self, user: str) -> str:

@@ -165,6 +165,7 @@ async def _erase_names(
 
 PERSONAL_DATA = PersonalData(
     place="directory",
+    title=en("directory"),
     tables=(UserRow, MembershipRow, OmittedFieldRow, DepartmentRow, ChangeRow),
     export=export,
     erase=erase,

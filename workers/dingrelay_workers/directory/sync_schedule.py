@@ -1,7 +1,5 @@
 """Syncs on a schedule: the leader of those workers that serve `dingrelay.directory` enqueues them.
 
-It also has those deleted who left the directories long ago (`directory/retention.py`).
-
 Time is cut into periods by Redis's clock, for each app its own, so every leader finds the same ones.
 An app is due once its latest sync was enqueued before the present period began. The job's id follows
 from app and period. A leader can die
@@ -17,7 +15,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
@@ -26,12 +24,8 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.user_sync import UserSync
-from dingrelay_workers.maintenance.leader import Work
+from dingrelay_workers.maintenance.leader import LeaderParts, Now, Work
 from dingrelay_workers.store.records import Records
-
-if TYPE_CHECKING:
-    from dingrelay_workers.directory.retention import Retention
-
 
 SENDER = "schedule"
 """The sender of these jobs."""
@@ -62,7 +56,6 @@ class SyncSchedule(Work):
         apps: whose directories are synced.
         every: the length of a period in ms.
         now: Redis's time.
-        retention: deletes people who left long ago; None where they are kept.
     """
 
     database_away = RedisError
@@ -75,7 +68,6 @@ class SyncSchedule(Work):
         every: int,
         *,
         now: Callable[[], datetime],
-        retention: "Retention | None" = None,
     ) -> None:
         super().__init__()
         self._records = records
@@ -83,7 +75,6 @@ class SyncSchedule(Work):
         self._apps = apps
         self._every = every
         self._now = now
-        self._retention = retention
         self._look_at = 0.0
         self._waited_for: dict[str, str] = {}
 
@@ -100,8 +91,6 @@ class SyncSchedule(Work):
             await self._look(app)
             self._step()
         self._look_at = time.monotonic() + LOOK_EVERY
-        if self._retention is not None:
-            await self._retention.tick(self._step)
 
     async def _look(self, app: str) -> None:
         now = int(self._now().timestamp() * 1000)
@@ -133,3 +122,10 @@ class SyncSchedule(Work):
             self._waited_for[app] = job_id
             log.warning("sync_takes_longer", app=app, job=job_id, state=state)
         return True
+
+
+def of_leader(parts: LeaderParts, now: Now) -> SyncSchedule:
+    """The schedule of a worker that leads."""
+    sync = parts.settings.sync
+    apps = sync.apps or sorted(parts.settings.apps)
+    return SyncSchedule(parts.records, parts.publisher, apps, sync.every_ms, now=now)

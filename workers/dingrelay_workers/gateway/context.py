@@ -11,12 +11,14 @@ from dingrelay_producers.events.receiver import Receiver
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_tasks.media_files import LARGEST
+from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.gateway.callbacks import MissedReader
 from dingrelay_workers.gateway.health import ServerWatch, servers_of
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.http.records import EndWatch, GatewayRecords, QueueDepths
 from dingrelay_workers.http.routes import GatewayContext
+from dingrelay_workers.keys.rates import KeyRates
 from dingrelay_workers.keys.service import KeyService
 
 FAREWELL = 1.0
@@ -39,15 +41,14 @@ async def opened(settings: Settings, services: Services) -> AsyncGenerator[Gatew
         redis=redis,
         records=records,
         services={
-            **services.by_class(),
+            **services.by_class,
             CurrentApps: apps,
-            KeyService: services.keys,
             MissedReader: missed,
             Receiver: receiver,
         },
-        verify=services.keys.verify,
-        throttle=services.rates.take,
-        find_approval=services.approvals.get,
+        verify=services.of(KeyService).verify,
+        throttle=services.of(KeyRates).take,
+        find_approval=services.of(ApprovalService).get,
         metrics=metrics,
         ends=ends,
         depths=QueueDepths(records, settings.gateway_queue_limit, monotonic),

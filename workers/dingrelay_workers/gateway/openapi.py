@@ -25,6 +25,7 @@ from dingrelay_workers.http.idempotency import HEADER, REPLAYED, SPELLING
 from dingrelay_workers.http.paging import Query
 from dingrelay_workers.http.problems import ProblemDocument
 from dingrelay_workers.http.routes import Body, HttpCall, Route, RouteAnswer, Routes
+from dingrelay_workers.nouns import NOUNS
 
 VERSION = "3.1.0"
 REF = "#/components/schemas/{model}"
@@ -32,12 +33,7 @@ SECURITY = "key"
 
 TAGS = {
     "jobs": "Enqueue jobs, and see their states and results.",
-    "approvals": "States of approvals, and actions on them.",
-    "campaigns": "One message to very many people.",
-    "directory": "The organisation as of the last user-sync and the events since.",
-    "keys": "API keys of programs.",
-    "webhooks": "Endpoints that receive notices of what happens.",
-    "audit": "Audit of changes.",
+    **{noun.name: noun.about for noun in NOUNS if noun.about},
     "operation": "For load balancers, orchestrators and people who run this.",
 }
 

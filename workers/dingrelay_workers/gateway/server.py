@@ -15,26 +15,18 @@ from dingrelay_producers import logs, metrics_server, running
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import export
 from dingrelay_workers import preflight
-from dingrelay_workers.approvals import routes as approval_routes
-from dingrelay_workers.audit import routes as audit_routes
-from dingrelay_workers.backlog import routes as backlog_routes
-from dingrelay_workers.campaigns import draft_routes
-from dingrelay_workers.campaigns import routes as campaign_routes
-from dingrelay_workers.directory import routes as directory
 from dingrelay_workers.gateway import callbacks, health, jobs, openapi
 from dingrelay_workers.gateway.context import opened
 from dingrelay_workers.gateway.drop_in.door import drop_in_beside
 from dingrelay_workers.gateway.health import missing_servers
 from dingrelay_workers.gateway.openapi import DOCUMENT
 from dingrelay_workers.gateway.services import Services
-from dingrelay_workers.history import routes as history_routes
 from dingrelay_workers.http import job_routes
 from dingrelay_workers.http.connection import SHUTDOWN_SECONDS, Server, listen, url_of
 from dingrelay_workers.http.dispatch import handler_of
 from dingrelay_workers.http.middleware import Quiet, log, request_middleware, sign
 from dingrelay_workers.http.routes import CONTEXT, GatewayContext, Route
-from dingrelay_workers.keys import routes as keys
-from dingrelay_workers.webhooks import routes as webhook_routes
+from dingrelay_workers.nouns import NOUNS
 
 if sys.platform == "win32":
     from asyncio import run as run_loop
@@ -44,15 +36,7 @@ else:
 ROUTES: tuple[Route, ...] = (
     *job_routes.ROUTES,
     *jobs.ROUTES,
-    *approval_routes.ROUTES,
-    *campaign_routes.ROUTES,
-    *draft_routes.ROUTES,
-    *directory.ROUTES,
-    *keys.ROUTES,
-    *webhook_routes.ROUTES,
-    *audit_routes.ROUTES,
-    *backlog_routes.ROUTES,
-    *history_routes.ROUTES,
+    *(route for noun in NOUNS for part in noun.routes for route in noun.load(part)),
     *callbacks.ROUTES,
     *openapi.ROUTES,
     *health.ROUTES,

@@ -189,4 +189,6 @@ def _moment(fields: Mapping[bytes, bytes], name: bytes) -> datetime | None:
     return moment_of(text) if text.isdecimal() and int(text) else None
 
 
-PERSONAL_DATA = PersonalData(place="jobs", keys=("job", "digest"), export=export, erase=erase)
+PERSONAL_DATA = PersonalData(
+    place="jobs", title=en("jobs"), keys=("job", "digest"), export=export, erase=erase
+)

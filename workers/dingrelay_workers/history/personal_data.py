@@ -7,6 +7,7 @@ from sqlalchemy import and_, exists, or_, select
 
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import change_rows, chunks
 from dingrelay_workers.database.person_columns import contains
 from dingrelay_workers.history.models import UNRESOLVED, JobRow, RecipientRow
@@ -82,5 +83,5 @@ def _json(content: str | None) -> Any:
 
 
 PERSONAL_DATA = PersonalData(
-    place="history", tables=(JobRow, RecipientRow), export=export, erase=erase
+    place="history", title=en("history"), tables=(JobRow, RecipientRow), export=export, erase=erase
 )

@@ -34,14 +34,13 @@ from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import reported_kinds
 from dingrelay_tasks.robot_names import target_of
-from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.campaigns.report import TEST_KEY, campaigns_of
 from dingrelay_workers.database.base import Utc
 from dingrelay_workers.database.database import Database, chunks, latest_first
 from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.service import find_people, named
 from dingrelay_workers.history.models import UNRESOLVED, JobRow, RecipientRow
+from dingrelay_workers.nouns import NOUNS
 
 Place = tuple[datetime, str]
 """Position of a message in a person's list: its moment, and the id of its job or campaign."""
@@ -153,13 +152,17 @@ class HistoryService:
         async with self._reading() as connection:
             if connection is None:
                 return PersonHistory(user=user, messages=[], known_as=[])
-            single = await _single(connection, user, app, limit, before)
+            jobs = await _jobs_for(connection, user, app, limit, before)
+            messages = [message for message, _ in jobs]
             until = before[0] if before else None
-            campaigns = await campaigns_of(connection, user, app=app, most=limit, before=until)
+            for noun in NOUNS:
+                for part in noun.messages:
+                    add = noun.load(part)
+                    messages = await add(connection, user, jobs, app=app, most=limit, before=until)
             known_as = await find_people(
                 connection, UserRow.userid == user, app=app, departments=MOST_DEPARTMENTS
             )
-        messages = sorted([*single, *campaigns], key=place_of, reverse=True)
+        messages.sort(key=place_of, reverse=True)
         messages = [
             each
             for each in messages
@@ -295,28 +298,21 @@ def place_of(message: Message) -> Place:
     return message.at, message.job or message.campaign
 
 
-async def _single(
+async def _jobs_for(
     connection: AsyncConnection, user: str, app: str | None, limit: int, before: Place | None
-) -> list[Message]:
-    """The jobs for a person as messages, the latest first."""
-    tested = and_(
-        JobRow.key.startswith(TEST_KEY),
-        CampaignRow.id == func.substr(JobRow.key, len(TEST_KEY) + 1, _UUID),
-        CampaignRow.app == JobRow.app,
-    )
-    name = func.coalesce(CampaignRow.name, JobRow.summary).label("name")
-    campaign = func.coalesce(CampaignRow.id, "").label("campaign")
+) -> list[tuple[Message, str]]:
+    """The jobs for a person as messages, each with its idempotency key, the latest first."""
     query = (
         select(JobRow.job, JobRow.app, JobRow.sender, JobRow.error_code.label("reason"))
-        .add_columns(name, campaign, RecipientRow.outcome, RecipientRow.at)
+        .add_columns(JobRow.summary.label("name"), RecipientRow.outcome, RecipientRow.at)
+        .add_columns(JobRow.key)
         .join(RecipientRow, JobRow.job == RecipientRow.job)
-        .outerjoin(CampaignRow, tested)
         .where(RecipientRow.user == user, RecipientRow.outcome != UNRESOLVED)
     )
     query = latest_first(query, RecipientRow.at, RecipientRow.job, behind=before, limit=limit)
     if app is not None:
         query = query.where(JobRow.app == app)
-    return [Message(**row) for row in (await connection.execute(query)).mappings()]
+    return [(Message(**row), row["key"]) for row in (await connection.execute(query)).mappings()]
 
 
 def _status(row: RowMapping) -> JobStatus:

@@ -1,12 +1,11 @@
-"""Keeps the history: reads the ends of jobs, writes them to SQL, and deletes what is too old.
+"""Keeps the history: reads the ends of jobs, writes them to SQL.
 
 An end is read again until its page is passed, and that is after the commit. So after any crash each
 end is written at least once, and a second time changes nothing.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,13 +19,12 @@ from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.status import json_object, recipients
 from dingrelay_tasks.kinds import reported_kinds
-from dingrelay_workers.audit import service as audit
-from dingrelay_workers.campaigns import drafts, removal
 from dingrelay_workers.database.database import Database, chunks, upsert
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.history.models import JobRow, RecipientRow
-from dingrelay_workers.maintenance.leader import Work
+from dingrelay_workers.maintenance.clean_up import CleanUp
+from dingrelay_workers.maintenance.leader import LeaderParts, Now, Work
 from dingrelay_workers.metrics import HISTORY_MISSED, HISTORY_WRITTEN
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.endings import WEBHOOKS, EndedRecord, Ending, Endings, read_records
@@ -73,6 +71,14 @@ async def note_outcome(database: Database, job: str, users: Sequence[str], outco
             everyone = update(RecipientRow).where(RecipientRow.job == job)
             await connection.execute(everyone.values(outcome=outcome, at=now))
     return True
+
+
+async def clean_up(work: CleanUp) -> None:
+    """Delete the jobs that ended too long ago."""
+    if days := work.settings.history.days:
+        before = work.now() - timedelta(days=days)
+        while await delete_before(work.database, before) == SLICE:
+            work.step()
 
 
 async def delete_before(database: Database, moment: datetime) -> int:
@@ -183,8 +189,6 @@ AT_ONCE = 500
 """Ends that one transaction writes."""
 BUSY = 0.0
 """Seconds until the next page while there are more."""
-PURGE_EVERY = 3_600.0
-"""Seconds between two looks for what is too old."""
 
 log = get_logger("dingrelay.history")
 
@@ -196,22 +200,17 @@ class Writer(Work):
         redis: where the ends are read.
         database: where they are written.
         settings: for how long, and how much.
-        now: Redis's time.
     """
 
     database_away = SQLAlchemyError
 
-    def __init__(
-        self, redis: Redis, database: Database, settings: Settings, *, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, redis: Redis, database: Database, settings: Settings) -> None:
         super().__init__()
         self._redis = redis
         self._database = database
         self._settings = settings
-        self._now = now
         self._endings = Endings(redis, READER)
         self._ready = False
-        self._purge_at = 0.0
 
     async def tick(self) -> float | None:
         """Write a page; seconds until the next one, None if there is none."""
@@ -229,7 +228,6 @@ class Writer(Work):
         self._step()
         if len(page.endings) == AT_ONCE:
             return BUSY
-        await self._purge()
         return None
 
     async def _write(self, endings: Sequence[Ending]) -> None:
@@ -248,19 +246,10 @@ class Writer(Work):
         async with self._database.read() as connection:
             return await outbox.has_readers(connection)
 
-    async def _purge(self) -> None:
-        if not self._ready or time.monotonic() < self._purge_at:
-            return
-        before = self._now() - timedelta(days=self._settings.history.days)
-        while await delete_before(self._database, before) == SLICE:
-            self._step()
-        while await audit.delete_before(self._database, self._now() - audit.KEPT) == audit.SLICE:
-            self._step()
-        await drafts.delete_before(self._database, self._now() - drafts.KEPT)
-        unread = self._now() - timedelta(days=self._settings.campaigns.unread_days)
-        while await removal.forget_unread(self._database, unread) == removal.PAGE:
-            self._step()
-        self._purge_at = time.monotonic() + PURGE_EVERY
+
+def of_leader(parts: LeaderParts, _: Now) -> Writer:
+    """The writer of a worker that leads."""
+    return Writer(parts.records.redis, parts.database(), parts.settings)
 
 
 def _is_kept(ending: Ending) -> bool:

@@ -1,7 +1,7 @@
 """API keys and what each of them may do. `keys/` stores them."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -12,21 +12,19 @@ from dingrelay_tasks.contract import LANES, Lane, UserIdText
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.noun import Role
+from dingrelay_workers.nouns import NOUNS
 
+JOB_SCOPES: Mapping[str, Role] = {"jobs:read": "view", "jobs:write": "operate"}
+"""Scope → the role in the console that has it, as a noun declares its own."""
 SCOPES = (
-    *dict.fromkeys(kind.scope for kind in KINDS.values() if kind.is_public),
-    "approvals:read",
-    "jobs:read",
-    "jobs:write",
-    "campaigns:read",
-    "campaigns:write",
-    "campaigns:approve",
-    "directory:read",
-    "limits:read",
-    "keys:write",
-    "webhooks:read",
-    "webhooks:write",
-    "audit:read",
+    *dict.fromkeys(
+        [
+            *(kind.scope for kind in KINDS.values() if kind.is_public),
+            *JOB_SCOPES,
+            *(scope for noun in NOUNS for scope in noun.scopes),
+        ]
+    ),
 )
 """The scopes: one a group of routes. A scope that writes does not include the one that reads."""
 

@@ -9,12 +9,22 @@ from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from dingrelay_tasks.contract import DEEPEST, batched, too_deep
 from dingrelay_tasks.sentence import en, not_json
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem
 
+FRAMING_ERRORS = (
+    AssertionError,
+    HttpProcessingError,
+    LookupError,
+    RuntimeError,
+    ValueError,
+    web.RequestPayloadError,
+)
+"""Errors that aiohttp's reader raises for a body that is no form."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CHARSET = re.compile(r'charset="?utf-8"?', re.IGNORECASE)
 

@@ -168,7 +168,8 @@ class JobContext:
     @property
     def campaigns(self) -> CalledChunks:
         """The calls of campaigns in SQL."""
-        return self._resources.campaigns
+        calls: CalledChunks = self._resources.noun_for_jobs("campaigns")
+        return calls
 
     async def call(
         self,
@@ -208,7 +209,7 @@ class JobContext:
         self, user: str, *, app: str | None, since: datetime, tombstone: str
     ) -> tuple[int, Sequence[datetime | None]]:
         """Take a person out of SQL and Redis."""
-        found = await self._resources.personal_data.erase(
+        found = await self._resources.noun_for_jobs("personal_data").erase(
             user, app=app, since=since, tombstone=tombstone
         )
         return found.changed.total(), [each.until for each in found.left]

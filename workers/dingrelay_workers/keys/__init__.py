@@ -1,1 +1,20 @@
 """API keys of the HTTP gateway: who has one, what it may do, and how often."""
+
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.noun import Audited, Command, Noun, Service
+
+NOUN = Noun(
+    name="keys",
+    about="API keys of programs.",
+    scopes={"keys:write": "admin"},
+    tables=("models",),
+    services=(
+        Service("service:KeyService", ("database",), closes=True),
+        Service("rates:KeyRates", ("redis",)),
+    ),
+    routes=("routes:ROUTES",),
+    pages=("console_routes",),
+    commands=(Command("key", "cli:app"),),
+    personal_data=("personal_data:ANSWERS", "personal_data:KEYS"),
+    audited=(Audited("key", en("API key")),),
+)

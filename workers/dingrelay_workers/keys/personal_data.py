@@ -71,5 +71,9 @@ def _covers(subject: DataSubject, key: Mapping[str, Any]) -> bool:
     return subject.app is None or key["apps"] == [subject.app]
 
 
-ANSWERS = PersonalData(place="answers", keys=("idempotency",), export=export, erase=erase)
-KEYS = PersonalData(place="keys", tables=(ApiKeyRow,), export=export_keys, erase=erase_keys)
+ANSWERS = PersonalData(
+    place="answers", title=en("answers"), keys=("idempotency",), export=export, erase=erase
+)
+KEYS = PersonalData(
+    place="keys", title=en("API keys"), tables=(ApiKeyRow,), export=export_keys, erase=erase_keys
+)

@@ -16,17 +16,26 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.transitions import TIME
 from dingrelay_workers.metrics import LEAD_IDLE_SECONDS
+from dingrelay_workers.store.records import Records
 
+if TYPE_CHECKING:
+    from dingrelay_workers.database.database import Database
+
+Now = Callable[[], datetime]
+"""Redis's time."""
 LEASE = 4.0
 """Seconds after which another worker leads, if the one that did is gone. As that of the scheduler, the same
 in all releases that share a Redis (`lead.lua`)."""
@@ -79,6 +88,22 @@ NOTICES = Lease(keys.WEBHOOK_LEADER, keys.WEBHOOKS)
 reach: so it is one of those that serve their queue."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderParts:
+    """Everything that the duties of a worker work with.
+
+    Attributes:
+        database: opens the database at its first use.
+        users_per_call: how many people a call of an app may have.
+    """
+
+    records: Records
+    publisher: Publisher
+    database: Callable[[], "Database"]
+    settings: Settings
+    users_per_call: Callable[[str], int]
+
+
 class Work(ABC):
     """The work of a duty.
 
@@ -122,9 +147,7 @@ class Duty:
         open_: makes its work, with Redis's time, once that is to be done.
     """
 
-    def __init__(
-        self, name: str, open_: Callable[[Callable[[], datetime]], Awaitable[Work]]
-    ) -> None:
+    def __init__(self, name: str, open_: Callable[[Now], Awaitable[Work]]) -> None:
         self.name = name
         self._open = open_
         self.work: Work | None = None

@@ -4,15 +4,12 @@ A new database gets the tables of the models. Migrations are written by hand and
 they make of the tables of a release with the models.
 """
 
-from importlib import import_module
-from pathlib import Path
-
 from alembic import context
 from sqlalchemy import Column, Connection, MetaData, String, Table, insert
 
-import dingrelay_workers as workers
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.schema import FORMER_VERSIONS, RELEASED, SchemaReaders
+from dingrelay_workers.nouns import NOUNS
 
 WORKS_WITH = "0005"
 """The newest revision that the oldest code knows which works with these tables."""
@@ -20,8 +17,9 @@ WORKS_WITH = "0005"
 
 def make_tables(connection: Connection) -> None:
     """Make all tables; workers of 0.2.0 can use them, too."""
-    for models in Path(workers.__path__[0]).glob("*/models.py"):
-        import_module(f"dingrelay_workers.{models.parent.name}.models")
+    for noun in NOUNS:
+        for part in noun.tables:
+            noun.load(part)
     Base.metadata.create_all(connection)
     connection.execute(insert(SchemaReaders).values(oldest=WORKS_WITH))
     column = Column("version_num", String(32), primary_key=True)

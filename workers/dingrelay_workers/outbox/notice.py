@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from sqlalchemy import RowMapping
 
 from dingrelay_producers.tracing import spans
-from dingrelay_tasks import notice_types
 from dingrelay_workers.http.api_keys import Names
+from dingrelay_workers.outbox import notice_types
 
 _NAMESPACE = uuid.UUID("3a0b1f57-58a4-4f3c-9b43-0a4b0f0a7c52")
 

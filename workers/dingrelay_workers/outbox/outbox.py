@@ -13,9 +13,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.store import clock
-from dingrelay_tasks import notice_types
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import chunks, insert_missing
+from dingrelay_workers.outbox import notice_types
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice, Subject, Subscription
 

@@ -256,24 +256,10 @@ def _print_remaining(erasure: "Erasure") -> None:
 
 def _named(place: str) -> str:
     """The displayed name of a place."""
-    names = {
-        "answers": tr("answers"),
-        "approvals": tr("approvals"),
-        "audit": tr("audit"),
-        "campaigns": tr("campaigns"),
-        "daily_limits": tr("daily limits"),
-        "directory": tr("directory"),
-        "drafts": tr("drafts"),
-        "history": tr("history"),
-        "jobs": tr("jobs"),
-        "keys": tr("API keys"),
-        "robot_sessions": tr("replies to robots"),
-        "roles": tr("roles"),
-        "sessions": tr("sessions of the console"),
-        "visible_ranges": tr("ranges of apps"),
-        "webhooks": tr("notices"),
-    }
-    return names.get(place, place)
+    from dingrelay_workers.personal_data.service import PERSONAL_DATA
+
+    titles = {kept.place: translated(kept.title) for kept in PERSONAL_DATA}
+    return titles.get(place, place)
 
 
 def _json_values(value: Any) -> Any:

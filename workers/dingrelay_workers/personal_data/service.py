@@ -1,6 +1,6 @@
 """Export and erasure of personal data, in one pass over every place that holds some."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -14,10 +14,15 @@ from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.database.schema import opened
-from dingrelay_workers.nouns import PERSONAL_DATA
+from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.store.connections import impatient_redis
 from dingrelay_workers.store.scans import redis_now
-from dingrelay_workers.subjects import DataSubject, Erasing, Stores, SubjectT
+from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Stores, SubjectT
+
+PERSONAL_DATA: Sequence[PersonalData] = [
+    noun.load(part) for noun in NOUNS for part in noun.personal_data
+]
+"""Places with data of people, in the order in which a person is taken out of them."""
 
 
 class Passes:
@@ -113,3 +118,8 @@ class PersonalDataService:
         refuse_missing(self._settings.database)
         async with opened(self._settings) as database, impatient_redis(self._settings) as redis:
             yield Passes(database, redis)
+
+
+def for_jobs(database: Database, redis: Redis, _: Settings) -> Passes:
+    """The passes of an erasure, for the jobs of a worker."""
+    return Passes(database, redis)

@@ -100,13 +100,22 @@ async def _kept(
 
 LIMITS = PersonalData(
     place="daily_limits",
+    title=en("daily limits"),
     keys=("content", "received"),
     export=export_limits,
     erase=erase_limits,
 )
 RANGES = PersonalData(
-    place="visible_ranges", keys=("visible_range",), export=export_ranges, erase=erase_ranges
+    place="visible_ranges",
+    title=en("ranges of apps"),
+    keys=("visible_range",),
+    export=export_ranges,
+    erase=erase_ranges,
 )
 SESSIONS = PersonalData(
-    place="robot_sessions", keys=("robot_session",), export=export_sessions, erase=erase_sessions
+    place="robot_sessions",
+    title=en("replies to robots"),
+    keys=("robot_session",),
+    export=export_sessions,
+    erase=erase_sessions,
 )

@@ -2,6 +2,7 @@
 
 from sqlalchemy import delete, select
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.roles.service import DEPARTMENT
 from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
@@ -32,4 +33,6 @@ def _subject(subject: DataSubject) -> str | None:
     return None if subject.user.startswith(DEPARTMENT) else subject.user
 
 
-PERSONAL_DATA = PersonalData(place="roles", tables=(RoleRow,), export=export, erase=erase)
+PERSONAL_DATA = PersonalData(
+    place="roles", title=en("roles"), tables=(RoleRow,), export=export, erase=erase
+)

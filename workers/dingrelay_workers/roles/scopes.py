@@ -3,19 +3,26 @@
 from collections.abc import Mapping, Sequence
 
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.http.api_keys import ANY, SCOPES, Grant
+from dingrelay_workers.http.api_keys import ANY, JOB_SCOPES, Grant
+from dingrelay_workers.noun import Role
+from dingrelay_workers.nouns import NOUNS
 
-_VIEW = frozenset(
-    scope for scope in SCOPES if scope.endswith(":read") and not scope.startswith("audit")
-)
+
+def _scopes_of(role: Role) -> frozenset[str]:
+    """What a role permits: its own scopes, and those that every role has."""
+    declared = [JOB_SCOPES, *(noun.scopes for noun in NOUNS)]
+    return frozenset(
+        scope for scopes in declared for scope, least in scopes.items() if least in {role, "view"}
+    )
+
 
 CAMPAIGNS = "campaigns:write"
 """Campaigns go in the lane bulk."""
 ROLES: Mapping[str, frozenset[str]] = {
-    "view": _VIEW,
-    "write": _VIEW | {"campaigns:write"},
-    "approve": _VIEW | {"campaigns:approve"},
-    "operate": _VIEW | {"jobs:write", "approvals:write", "webhooks:write", "audit:read"},
+    "view": _scopes_of("view"),
+    "write": _scopes_of("write"),
+    "approve": _scopes_of("approve"),
+    "operate": _scopes_of("operate"),
     "admin": frozenset({ANY}),
 }
 """Role → its scopes."""

@@ -1,1 +1,11 @@
 """Sessions of the console, and links that begin one."""
+
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.noun import Audited, Noun
+
+NOUN = Noun(
+    name="sessions",
+    tables=("models",),
+    personal_data=("personal_data:PERSONAL_DATA",),
+    audited=(Audited("login-link", en("login link"), is_person=True),),
+)

@@ -2,6 +2,7 @@
 
 from sqlalchemy import delete, select
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
 
@@ -35,5 +36,9 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
 
 
 PERSONAL_DATA = PersonalData(
-    place="sessions", tables=(ConsoleSessionRow, ConsoleLinkRow), export=export, erase=erase
+    place="sessions",
+    title=en("sessions of the console"),
+    tables=(ConsoleSessionRow, ConsoleLinkRow),
+    export=export,
+    erase=erase,
 )

@@ -25,9 +25,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks import notice_types
 from dingrelay_workers.database.base import Utc
 from dingrelay_workers.database.database import chunks, upsert
+from dingrelay_workers.outbox import notice_types
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice, Subject
 from dingrelay_workers.webhooks import endpoints

@@ -25,7 +25,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.maintenance.leader import Work
+from dingrelay_workers.maintenance.leader import LeaderParts, Now, Work
 from dingrelay_workers.metrics import (
     NOTICES_MISSED,
     WEBHOOK_BREAKERS,
@@ -282,3 +282,9 @@ class WebhookDispatcher(Work):
             if gone < deliveries.SLICE:
                 return
             self._step()
+
+
+def of_leader(parts: LeaderParts, now: Now) -> WebhookDispatcher:
+    """The dispatcher of a worker that leads."""
+    redis, publisher = parts.records.redis, parts.publisher
+    return WebhookDispatcher(redis, publisher, parts.database(), parts.settings, now=now)

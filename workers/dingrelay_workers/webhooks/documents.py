@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, Field
 
 from dingrelay_producers.client.filters import DeliveryStateName
-from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import AppName, Document, Moment
 from dingrelay_tasks.kinds import TASK_PREFIX, reported_kinds
 from dingrelay_tasks.sentence import Kept, en
 from dingrelay_workers.http.api_keys import SENDER
 from dingrelay_workers.keys.documents import printable
+from dingrelay_workers.outbox import notice_types
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.endpoints import Endpoint
 

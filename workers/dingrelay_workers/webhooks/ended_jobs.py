@@ -12,9 +12,10 @@ from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.status import JobStatus, json_object
 from dingrelay_producers.tracing import spans
-from dingrelay_tasks import notice_types
+from dingrelay_tasks.event_payload import ROBOT_MESSAGE
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.outbox import notice_types
 from dingrelay_workers.outbox.endings import EndedRecord, Ending, read_records
 from dingrelay_workers.outbox.notice import Notice, Subject, id_of
 
@@ -105,7 +106,7 @@ def _event(record: EndedRecord) -> Notice | None:
         return None
     job = json_object(record.fields.get(b"payload", b""))
     event_type = str(job.get("event_type", ""))
-    passed_on = event_type != notice_types.ROBOT_MESSAGE
+    passed_on = event_type != ROBOT_MESSAGE
     name = notice_types.DINGTALK + event_type if passed_on else event_type
     if not notice_types.is_type(name):
         log.warning(

@@ -80,4 +80,6 @@ async def _awaited(connection: AsyncConnection, notices: list[int]) -> set[int]:
     return set(await connection.scalars(query))
 
 
-PERSONAL_DATA = PersonalData(place="webhooks", tables=(NoticeRow,), export=export, erase=erase)
+PERSONAL_DATA = PersonalData(
+    place="webhooks", title=en("notices"), tables=(NoticeRow,), export=export, erase=erase
+)

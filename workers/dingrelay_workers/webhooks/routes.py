@@ -9,13 +9,13 @@ from pydantic import BaseModel, Field
 from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.settings import SettingsError
-from dingrelay_tasks import notice_types
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import paging, problems
 from dingrelay_workers.http.api_keys import ANY, ApiKey, Grant
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, links
 from dingrelay_workers.keys.documents import RotationRequest
+from dingrelay_workers.outbox import notice_types
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.documents import (
     DeliveryDocument,

@@ -16,7 +16,6 @@ from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
-from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import minutes
@@ -25,7 +24,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.http.api_keys import MOST_OLD_SECRETS
 from dingrelay_workers.maintenance.leader import NOTICES
-from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox import notice_types, outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, endpoints, secret

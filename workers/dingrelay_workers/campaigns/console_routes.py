@@ -1,6 +1,6 @@
 """The pages of a broadcast that is ready: approved, sent, watched, and taken back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, cast, get_args
@@ -17,15 +17,17 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.cli_pages import plan_text
-from dingrelay_workers.campaigns.drafts import CampaignDraft
+from dingrelay_workers.campaigns.draft_console_routes import ask, next_step
+from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.findings import choices_of, findings_of
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
-from dingrelay_workers.campaigns.service import Verb
+from dingrelay_workers.campaigns.service import CampaignService, Verb
 from dingrelay_workers.console.declared import FormValues, act, at
-from dingrelay_workers.console.drafts import ask, next_step
-from dingrelay_workers.console.sentences import OF_CAMPAIGN, OF_REVIEW, OUTCOMES, meaning
+from dingrelay_workers.console.sentences import OUTCOMES, meaning
 from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
+from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.http import paging
+from dingrelay_workers.roles.scopes import permitted
 
 MANY = 500
 """People above which a number is typed before something is sent or taken back."""
@@ -43,22 +45,37 @@ _UNREAD = Meaning("doubt", en("had not read it when DingTalk was asked"))
 _ONE = "/campaigns/{id}"
 _READS, _WRITES, _APPROVES = "campaigns:read", "campaigns:write", "campaigns:approve"
 
+OF_CAMPAIGN: Mapping[str, Meaning] = {
+    "draft": Meaning("wait", en("a draft")),
+    "ready": Meaning("wait", en("ready, not sent yet")),
+    "scheduled": Meaning("wait", en("scheduled, not sent yet")),
+    "running": Meaning("wait", en("is being sent")),
+    "paused": Meaning("doubt", en("paused")),
+    "done": Meaning("good", en("done")),
+    "cancelled": Meaning("bad", en("cancelled")),
+}
+OF_REVIEW: Mapping[str, Meaning] = {
+    "asked": Meaning("wait", en("waits for its approval")),
+    "approved": Meaning("good", en("approved, not sent yet")),
+    "rejected": Meaning("bad", en("rejected")),
+}
 
-@at("/campaigns", scope=_READS)
+
+@at("/campaigns", scope=_READS, menu=(20, en("Broadcasts")))
 async def campaigns(visit: Visit) -> web.Response:
     """The latest broadcasts, from drafts to those that have ended."""
     after = visit.query("after")
     place = decoded(after, datetime, str) if after else None
-    services, apps = visit.context.services, visit.grant.sees["apps"]
-    found = await services.campaigns.list(
+    services, apps = visit.service(CampaignService), visit.grant.sees["apps"]
+    found = await services.list(
         CampaignFilter(apps=apps), limit=PAGE + 1, after=(place[0], place[1]) if place else None
     )
     last = found[PAGE - 1] if len(found) > PAGE else None
     cursor = paging.encode(last.created_at, last.id) if last else ""
     ready = [each.id for each in found[:PAGE] if each.stage == "ready"]
-    reviews = await services.campaigns.reviews(ready) if ready else {}
+    reviews = await services.reviews(ready) if ready else {}
     sent = [each.id for each in found[:PAGE] if each.calls]
-    asked = await services.campaigns.follow_ups(sent) if sent else {}
+    asked = await services.follow_ups(sent) if sent else {}
     shown: list[tuple[CampaignStatus, Meaning]] = []
     for each in found[:PAGE]:
         state = meaning(OF_CAMPAIGN, each.stage)
@@ -74,7 +91,7 @@ async def campaigns(visit: Visit) -> web.Response:
 @at(_ONE, scope=_READS)
 async def campaign(visit: Visit) -> web.Response:
     """One broadcast: what it says, whether it may be sent, how far it is, and who did not get it, by reason."""
-    services = visit.context.services.campaigns
+    services = visit.service(CampaignService)
     status = await _found(visit)
     if status.stage == "draft" and visit.may(_WRITES):
         return await next_step(visit)
@@ -95,7 +112,7 @@ async def campaign(visit: Visit) -> web.Response:
     ]
     check, choices = status.preview, list[Meaning]()
     if status.stage == "ready":
-        draft = await visit.context.services.drafts.get(status.id)
+        draft = await visit.service(Drafts).get(status.id)
         choices = await _choices(visit, draft, rows=check.file_rows if check else 0)
     asked = review.state == "asked"
     follow_ups = await services.follow_ups([status.id]) if status.calls else {}
@@ -142,13 +159,13 @@ def _standing(status: CampaignStatus, report: CampaignReport) -> Meaning:
 
 async def _choices(visit: Visit, draft: CampaignDraft, *, rows: int) -> list[Meaning]:
     """Sentences about the people that a draft names."""
-    services, content = visit.context.services, draft.content
+    content = draft.content
     ids = [*content.departments, *content.without_departments]
-    nodes = await services.directory.nodes(content.app, ids=ids)
+    nodes = await visit.service(DirectoryService).nodes(content.app, ids=ids)
     campaigns: list[str] = []
     for each in content.without_campaigns:
         with suppress(CampaignNotFound):
-            campaigns.append((await services.campaigns.status(each)).name)
+            campaigns.append((await visit.service(CampaignService).status(each)).name)
     names = {node.id: node.name for node in nodes}
     return choices_of(draft, names, campaigns, rows=rows)
 
@@ -164,7 +181,7 @@ async def _state(visit: Visit) -> Mapping[str, object]:
 
 async def _review_state(visit: Visit) -> Mapping[str, object]:
     found = await _found(visit)
-    review = await visit.context.services.campaigns.review(found.id)
+    review = await visit.service(CampaignService).review(found.id)
     return _seen(found, review=review.state)
 
 
@@ -174,7 +191,7 @@ def _moving(verb: Verb, said: str) -> None:
     @act(f"{_ONE}/{verb}", scope=_WRITES, state=_state)
     async def move_campaign(visit: Visit, _: FormValues) -> web.Response:
         found = await _found(visit)
-        await visit.context.services.campaigns.move(found.id, verb)
+        await visit.service(CampaignService).move(found.id, verb)
         return visit.redirect(f"/campaigns/{found.id}", said)
 
 
@@ -190,7 +207,7 @@ async def confirm_start(visit: Visit) -> web.Response:
     found = await _found(visit)
     many = found.recipients > MANY
     check = await visit.context.checks.soon(
-        (found.id, found.version), lambda: visit.context.services.campaigns.preview(found.id)
+        (found.id, found.version), lambda: visit.service(CampaignService).preview(found.id)
     )
     if check is None:
         return visit.page("checking.html", campaign=found)
@@ -246,7 +263,7 @@ async def confirm_delete(visit: Visit) -> web.Response:
 async def delete_campaign(visit: Visit, _: FormValues) -> web.Response:
     """Delete it; the workers delete its people."""
     found = await _found(visit)
-    await visit.context.services.campaigns.delete(found.id, wait=False)
+    await visit.service(CampaignService).delete(found.id, wait=False)
     return visit.redirect("/campaigns", en("It is deleted."))
 
 
@@ -260,7 +277,7 @@ async def request_review(visit: Visit, _: FormValues) -> web.Response:
 async def approve_campaign(visit: Visit, _: FormValues) -> web.Response:
     """Approve it, as the second person."""
     found = await _found(visit)
-    await visit.context.services.campaigns.approve(found.id)
+    await visit.service(CampaignService).approve(found.id)
     return visit.redirect(f"/campaigns/{found.id}", en("It is approved."))
 
 
@@ -274,7 +291,7 @@ async def reject_page(visit: Visit) -> web.Response:
 async def reject_campaign(visit: Visit, form: FormValues) -> web.Response:
     """Reject it, with a reason."""
     found, reason = await _found(visit), text_of(form, "reason")[:LONGEST_REASON]
-    await visit.context.services.campaigns.reject(found.id, reason)
+    await visit.service(CampaignService).reject(found.id, reason)
     return visit.redirect(f"/campaigns/{found.id}", en("It is rejected."))
 
 
@@ -282,7 +299,7 @@ async def reject_campaign(visit: Visit, form: FormValues) -> web.Response:
 async def confirm_recall(visit: Visit) -> web.Response:
     """Page that asks for confirmation of a recall: what can still be taken back."""
     found = await _found(visit)
-    services = visit.context.services.campaigns
+    services = visit.service(CampaignService)
     plan = await services.recall(found.id)
     if not plan.jobs:
         reason = tr("Nothing of it can be taken back: DingTalk does so for 24 hours.")
@@ -303,14 +320,14 @@ async def confirm_recall(visit: Visit) -> web.Response:
 
 async def _recall_state(visit: Visit) -> Mapping[str, object]:
     found = await _found(visit)
-    return {"people": (await visit.context.services.campaigns.recall(found.id)).people}
+    return {"people": (await visit.service(CampaignService).recall(found.id)).people}
 
 
 @act(f"{_ONE}/recall", scope=_WRITES, state=_recall_state)
 async def recall_campaign(visit: Visit, _: FormValues) -> web.Response:
     """Take back what was sent."""
     found = await _found(visit)
-    plan = await visit.context.services.campaigns.recall(found.id)
+    plan = await visit.service(CampaignService).recall(found.id)
     await _enqueue(visit, found.id, "recall", plan)
     return visit.redirect(f"/campaigns/{found.id}", en("It is being taken back."))
 
@@ -319,7 +336,7 @@ async def recall_campaign(visit: Visit, _: FormValues) -> web.Response:
 async def copy_campaign(visit: Visit, _: FormValues) -> web.Response:
     """A new draft with the text and the people of this one."""
     found = await _found(visit)
-    draft = await visit.context.services.drafts.copy(found.id, visit.session.user)
+    draft = await visit.service(Drafts).copy(found.id, visit.session.user)
     return visit.redirect(f"/campaigns/{draft.id}/write")
 
 
@@ -327,7 +344,7 @@ async def copy_campaign(visit: Visit, _: FormValues) -> web.Response:
 async def confirm_unread(visit: Visit) -> web.Response:
     """Page that asks for confirmation of a read query: what it costs."""
     found = await _found(visit)
-    services = visit.context.services.campaigns
+    services = visit.service(CampaignService)
     plan = await services.confirm(found.id, sample=None)
     if not plan.jobs:
         reason = tr("DingTalk can be asked about none of it: it answers for 24 hours.")
@@ -346,7 +363,7 @@ async def confirm_unread(visit: Visit) -> web.Response:
 async def query_unread(visit: Visit, _: FormValues) -> web.Response:
     """Ask DingTalk who has read it; the report shows the answer."""
     found = await _found(visit)
-    plan = await visit.context.services.campaigns.confirm(found.id, sample=None)
+    plan = await visit.service(CampaignService).confirm(found.id, sample=None)
     await _enqueue(visit, found.id, "confirm", plan)
     words = en("DingTalk is being asked; this page shows the answer in a moment.")
     return visit.redirect(f"/campaigns/{found.id}", words)
@@ -357,7 +374,7 @@ async def people_by_outcome(visit: Visit) -> web.Response:
     """People of a campaign, or those of one outcome."""
     found, outcome, after = await _found(visit), _outcome(visit), visit.query("after")
     place = decoded(after, int, int) if after else None
-    people, last = await visit.context.services.campaigns.people(
+    people, last = await visit.service(CampaignService).people(
         found.id, outcome, behind=(place[0], place[1]) if place else None, limit=PAGE
     )
     return visit.page(
@@ -383,7 +400,7 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
     )
     await response.prepare(visit.request)
     async for lines in result_table.people_csv(
-        visit.context.services.campaigns.results(found.id, outcome)
+        visit.service(CampaignService).results(found.id, outcome)
     ):
         await response.write(lines)
     await response.write_eof()
@@ -398,7 +415,7 @@ async def _confirm_calls(
     visit: Visit, found: CampaignStatus, plan: FollowUpPlan, verb: str, **more: Any
 ) -> web.Response:
     """Ask before calls are made about what was sent, with what they cost."""
-    month = await visit.context.services.campaigns.month_of(plan)
+    month = await visit.service(CampaignService).month_of(plan)
     back = f"/campaigns/{found.id}"
     lines = tuple(plan_text(plan, month).splitlines())
     return visit.confirmation(f"{back}/{verb}", lines=lines, back=back, **more)
@@ -416,7 +433,7 @@ def _outcome(visit: Visit) -> CampaignSought | None:
 
 async def _enqueue(visit: Visit, campaign: str, action: str, plan: FollowUpPlan) -> None:
     if plan.jobs:
-        await visit.context.services.campaigns.note(campaign, action, plan)
+        await visit.service(CampaignService).note(campaign, action, plan)
         await visit.context.records.enqueue([record.draft(job) for job in plan.jobs])
 
 
@@ -427,7 +444,28 @@ async def _found(visit: Visit) -> CampaignStatus:
         CampaignNotFound: there is none.
         NotHere: it is of an app that is not this person's.
     """
-    found = await visit.context.services.campaigns.status(visit.part("id"))
+    found = await visit.service(CampaignService).status(visit.part("id"))
     if not visit.grant.permits_app(found.app):
         raise NotHere
     return found
+
+
+async def writers_of(visit: Visit, campaigns: Collection[str]) -> Mapping[str, Sequence[str]]:
+    """Writers of those of these broadcasts that exist."""
+    return await visit.service(CampaignService).writers(campaigns)
+
+
+async def waiting_reviews(visit: Visit) -> tuple[str, str] | None:
+    """The broadcasts that the person may approve now, for the first page."""
+    grant = permitted(visit.session.grants, _APPROVES)
+    if grant is None:
+        return None
+    user, apps = visit.session.user, grant.sees["apps"]
+    reviews = await visit.context.shared.get(
+        ("reviews", user, apps),
+        lambda: visit.service(CampaignService).waiting_reviews(user, apps),
+    )
+    if not reviews:
+        return None
+    page = f"/campaigns/{reviews[0]}" if len(reviews) == 1 else "/campaigns"
+    return page, en("Broadcasts that wait for your approval: {:,}", len(reviews))

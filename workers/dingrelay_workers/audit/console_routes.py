@@ -14,12 +14,16 @@ from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.spreadsheet import SPREADSHEET
 from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.audit.service import AuditEntry, csv_line_of, csv_lines
+from dingrelay_workers.audit.models import OF_PEOPLE
+from dingrelay_workers.audit.service import AuditEntry, AuditService, csv_line_of, csv_lines
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
-from dingrelay_workers.console.sentences import OF_CAMPAIGN, OUTCOMES, STATES, meaning
-from dingrelay_workers.console.visit import PAGE, Visit, decoded
+from dingrelay_workers.console.sentences import OUTCOMES, STATES, meaning
+from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
+from dingrelay_workers.noun import Audited
+from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import NAMES
 
 DOORS: Mapping[str, str] = {
@@ -28,19 +32,12 @@ DOORS: Mapping[str, str] = {
     "cli": en("command line"),
     "python": "Python",
 }
-KINDS: Mapping[str, str] = {
-    "campaign": en("broadcast"),
-    "approval": en("approval"),
-    "job": en("job"),
-    "key": en("API key"),
-    "webhook": "Webhook",
-    "role": en("role"),
-    "login-link": en("login link"),
-    "person": en("personal data"),
-    "audit": en("audit"),
+KINDS: Mapping[str, Audited] = {
+    each.kind: each
+    for declared in ([Audited("job", en("job"), "/jobs/")], *(noun.audited for noun in NOUNS))
+    for each in declared
 }
-PAGES: Mapping[str, str] = {"campaign": "/campaigns/", "job": "/jobs/", "webhook": "/webhooks/"}
-"""Kind of object → the beginning of its page's path."""
+"""Kind of object → what is shown of it."""
 ACTIONS: Mapping[str, str] = {
     "create": en("make"),
     "start": en("start sending"),
@@ -71,37 +68,41 @@ ACTIONS: Mapping[str, str] = {
     "comment": en("comment in DingTalk"),
 }
 """Action of the audit → words. One that is not here stands for itself."""
-STATES_OF: Mapping[str, Mapping[str, Meaning]] = {"campaign": OF_CAMPAIGN, "job": STATES}
+STATES_OF: Mapping[str, Mapping[str, Meaning]] = {
+    "job": STATES,
+    **{each.kind: noun.load(each.states) for noun in NOUNS for each in noun.audited if each.states},
+}
 _MOST_BYTES = 64_000
 
 
-@at("/settings/audit", scope="audit:read")
+@at("/settings/audit", scope="audit:read", menu=(110, en("Audit")))
 async def audit(visit: Visit) -> web.Response:
     """List changes with their actors, the latest first."""
     chosen, given = _filter(visit), {name: visit.query(name) for name in _FIELDS}
     after = visit.query("after")
     place = decoded(after, datetime, int) if after else None
-    found = await visit.context.services.audit.list(
+    found = await visit.service(AuditService).list(
         chosen, limit=PAGE + 1, after=(place[0], place[1]) if place else None
     )
     last = found[PAGE - 1] if len(found) > PAGE else None
     people = {each.actor for each in found if each.door == "console"}
-    people |= {each.object for each in found if each.kind in {"role", "login-link"}}
+    people |= {each.object for each in found if each.kind in OF_PEOPLE}
     apps = {DEFAULT_APP, *visit.context.settings.apps}
-    names = await visit.context.services.history.names(people, apps=apps)
-    campaigns = {each.object for each in found if each.kind == "campaign"}
+    names = await visit.service(HistoryService).names(people, apps=apps)
+    kinds = {kind: {each.object for each in found if each.kind == kind} for kind in WRITERS}
     return visit.page(
         "audit.html",
         names=names,
-        there=await visit.context.services.campaigns.writers(campaigns) if campaigns else {},
+        there={kind: await WRITERS[kind](visit, ids) for kind, ids in kinds.items() if ids},
         changes=found[:PAGE],
         cursor=paging.encode(last.at, last.number) if last else "",
         given=given,
         query=urlencode({name: value for name, value in given.items() if value}),
         doors=DOORS,
         kinds=KINDS,
+        words_of={name: kind.words for name, kind in KINDS.items()},
+        of_people=OF_PEOPLE,
         actions=ACTIONS,
-        pages=PAGES,
         change_of=_change,
         roles=NAMES,
     )
@@ -116,7 +117,7 @@ def _in_words(entry: AuditEntry) -> AuditEntry:
     words = {
         "door": DOORS[entry.door],
         "action": ACTIONS.get(entry.action, entry.action),
-        "kind": KINDS.get(entry.kind, entry.kind),
+        "kind": KINDS[entry.kind].words if entry.kind in KINDS else entry.kind,
     }
     shown = {name: translated(each) for name, each in words.items()}
     return entry.model_copy(update=shown | {"role": _spelled(entry.kind, "role", entry.role)})
@@ -145,8 +146,8 @@ async def audit_csv(visit: Visit) -> web.StreamResponse:
     )
     await response.prepare(visit.request)
     lines = bytearray("".join(csv_lines(())).encode(SPREADSHEET))
-    await visit.context.services.audit.note("export", "audit", ["audit"])
-    async for each in visit.context.services.audit.every(chosen):
+    await visit.service(AuditService).note("export", "audit", ["audit"])
+    async for each in visit.service(AuditService).every(chosen):
         lines += csv_line_of(_in_words(each), partial(_spelled, each.kind)).encode()
         if len(lines) > _MOST_BYTES:
             await response.write(bytes(lines))

@@ -28,7 +28,8 @@ from dingrelay_tasks.media_files import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import marked
 from dingrelay_workers.campaigns.documents import MOST_WITHOUT, DraftContent, TestRequest
-from dingrelay_workers.campaigns.drafts import CampaignDraft
+from dingrelay_workers.campaigns.draft_words import differences, problem_of, words_of
+from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.findings import findings_of
 from dingrelay_workers.campaigns.recipients import (
     ADDRESS_WORDS,
@@ -36,9 +37,9 @@ from dingrelay_workers.campaigns.recipients import (
     FileColumn,
 )
 from dingrelay_workers.campaigns.routes import check_left_out
+from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.sources import LARGEST_FILE
 from dingrelay_workers.console.declared import FormValues, act, at
-from dingrelay_workers.console.draft_words import differences, problem_of, words_of
 from dingrelay_workers.console.message_form import (
     COLOURS,
     FIELDS,
@@ -49,7 +50,8 @@ from dingrelay_workers.console.message_form import (
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of, texts_of
 from dingrelay_workers.dingtalk.classify import hint_of
-from dingrelay_workers.directory.service import DepartmentNode
+from dingrelay_workers.directory.service import DepartmentNode, DirectoryService
+from dingrelay_workers.history.service import HistoryService
 
 STEPS: Mapping[str, str] = {
     "write": en("Write"),
@@ -91,7 +93,7 @@ async def new_draft(visit: Visit) -> web.Response:
 async def create_draft(visit: Visit, form: FormValues) -> web.Response:
     """Make a draft with a name."""
     content = {"name": text_of(form, "name"), "app": _app(visit, form)}
-    draft = await visit.context.services.drafts.create(content, visit.session.user)
+    draft = await visit.service(Drafts).create(content, visit.session.user)
     return visit.redirect(_way(draft, "write"))
 
 
@@ -127,7 +129,7 @@ async def upload_medium(visit: Visit, form: FormValues) -> web.Response:
     try:
         medium = await asyncio.to_thread(_upload, visit.context.settings, name, content, app)
         message = message_of({TYPE_FIELD: medium.type, f"{medium.type}.media_id": medium.id})
-        await visit.context.services.drafts.save(
+        await visit.service(Drafts).save(
             draft.id, _version(form), {"message": message}, visit.session.user
         )
     except (DingrelayError, ContractError) as error:
@@ -161,7 +163,7 @@ async def save_people(visit: Visit, form: FormValues) -> web.Response:
 async def put_file(visit: Visit, form: FormValues) -> web.Response:
     """Take a list of people, or take it away."""
     draft = await _found(visit)
-    drafts, user = visit.context.services.drafts, visit.session.user
+    drafts, user = visit.service(Drafts), visit.session.user
     file = form.get("file")
     content = file.file.read() if isinstance(file, web.FileField) else None
     name = file.filename if isinstance(file, web.FileField) else ""
@@ -202,7 +204,7 @@ async def check_step(visit: Visit) -> web.Response:
     if not problems:
         try:
             check = await visit.context.checks.soon(
-                key, lambda: visit.context.services.campaigns.preview(draft.id)
+                key, lambda: visit.service(CampaignService).preview(draft.id)
             )
         except ContractError as error:
             problems = [Meaning("bad", words_of(error))]
@@ -227,10 +229,10 @@ async def send_test(visit: Visit, form: FormValues) -> web.Response:
     """Send the message to oneself, marked as a test."""
     draft, users = await _found(visit), text_of(form, "users")
     try:
-        people = await visit.context.services.drafts.testers(draft, users)
+        people = await visit.service(Drafts).testers(draft, users)
         asked = TestRequest.parse({"users": people})
         made = await _made(visit, draft, form)
-        job = await visit.context.services.campaigns.test(made.id, asked.users, None)
+        job = await visit.service(CampaignService).test(made.id, asked.users, None)
     except ContractError as error:
         return await _test_page(visit, draft, users, words_of(error), status=422)
     sent = record.draft(job)
@@ -285,7 +287,7 @@ async def send_step(visit: Visit) -> web.Response:
 
 async def ask(visit: Visit, campaign: str) -> web.Response:
     """Ask for the approval of a broadcast, and lead to its page."""
-    job = await visit.context.services.campaigns.request_review(campaign)
+    job = await visit.service(CampaignService).request_review(campaign)
     if job is not None:
         await visit.context.records.enqueue([record.draft(job)])
     return visit.redirect(f"/campaigns/{campaign}", en("The approval is asked for."))
@@ -293,7 +295,7 @@ async def ask(visit: Visit, campaign: str) -> web.Response:
 
 async def _made(visit: Visit, draft: CampaignDraft, form: FormValues) -> CampaignStatus:
     """The broadcast of the draft as the person saw it."""
-    return await visit.context.services.drafts.freeze(draft.id, _version(form), visit.session.user)
+    return await visit.service(Drafts).freeze(draft.id, _version(form), visit.session.user)
 
 
 async def _test_page(
@@ -325,7 +327,7 @@ async def _test_of(visit: Visit, draft: CampaignDraft) -> tuple[list[Meaning], b
         return [
             Meaning("wait", en("The test is on its way: this page shows what becomes of it."))
         ], False
-    names = await visit.context.services.history.names(list(found.recipients), apps=[app])
+    names = await visit.service(HistoryService).names(list(found.recipients), apps=[app])
     by_outcome: dict[str, list[str]] = {}
     for user, outcome in found.recipients.items():
         by_outcome.setdefault(outcome, []).append(names.get(user, user))
@@ -370,11 +372,12 @@ def _upload(settings: Settings, name: str, content: bytes, app: str) -> Medium:
 async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, Any]) -> web.Response:
     """Save what a step has changed, and go on; where another person was faster, show both."""
     draft = await _found(visit)
-    services = visit.context.services
     try:
         left_out = changes.get("without_campaigns", ())[:MOST_WITHOUT]
-        await check_left_out(services.campaigns, visit.grant, left_out)
-        saved = await services.drafts.save(draft.id, _version(form), changes, visit.session.user)
+        await check_left_out(visit.service(CampaignService), visit.grant, left_out)
+        saved = await visit.service(Drafts).save(
+            draft.id, _version(form), changes, visit.session.user
+        )
     except DraftConflict:
         draft = await _found(visit)
         mine = DraftContent.parse({**draft.content.model_dump(), **changes})
@@ -421,7 +424,7 @@ async def _write_page(
 async def _choose_page(
     visit: Visit, draft: CampaignDraft, problem: str = "", *, status: int = 200
 ) -> web.Response:
-    content, directory = draft.content, visit.context.services.directory
+    content, directory = draft.content, visit.service(DirectoryService)
     closed = visit.query("close")
     opened = [each for each in visit.query("open").split(",") if each and each != closed]
     parents = [int(each) for each in opened[-MOST_OPEN:] if each.lstrip("-").isdecimal()]
@@ -440,7 +443,7 @@ async def _choose_page(
         if node.id not in visible
         and (node.id in content.departments or (named and named in node.name))
     ]
-    found = await visit.context.services.campaigns.list(
+    found = await visit.service(CampaignService).list(
         CampaignFilter(app=content.app), limit=EARLIER
     )
     return visit.page(
@@ -455,7 +458,7 @@ async def _choose_page(
         kinds={**ADDRESS_WORDS, USERID: USERID},
         column=FileColumn.of(content.column) if content.column else None,
         parsed={
-            name: await visit.context.services.drafts.parse_pasted(content.app, text)
+            name: await visit.service(Drafts).parse_pasted(content.app, text)
             for name, text in (
                 ("pasted", content.pasted),
                 ("without_pasted", content.without_pasted),
@@ -477,7 +480,7 @@ def _opened(form: FormValues) -> str:
 async def _common(visit: Visit, draft: CampaignDraft, step: str, problem: str) -> dict[str, Any]:
     """Variables that all steps share."""
     done = _done(draft)
-    review = await visit.context.services.campaigns.review(draft.id)
+    review = await visit.service(CampaignService).review(draft.id)
     await visit.know(review.asked_by, review.decided_by)
     if review.state in {"asked", "approved"} and "test" in done:
         done.add("review")
@@ -506,7 +509,7 @@ async def _found(visit: Visit) -> CampaignDraft:
         NotHere: it is of an app that is not this person's.
         CampaignConflict: it was started, so it can't be written any more.
     """
-    found: CampaignDraft = await visit.context.services.drafts.get(visit.part("id"))
+    found: CampaignDraft = await visit.service(Drafts).get(visit.part("id"))
     if not visit.grant.permits_app(found.content.app):
         raise NotHere
     if found.stage not in {CampaignStage.DRAFT, CampaignStage.READY}:

@@ -6,43 +6,68 @@ from typing import Any, cast, get_args
 from aiohttp import web
 
 from dingrelay_producers.client.filters import DeliveryStateName
+from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import moment
-from dingrelay_workers.console.sentences import FAILING, OF_DELIVERY, OF_ENDPOINT, meaning
+from dingrelay_workers.console.sentences import meaning
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.http import paging
 from dingrelay_workers.webhooks.endpoints import Endpoint
 from dingrelay_workers.webhooks.routes import may_see_endpoint
+from dingrelay_workers.webhooks.service import WebhookService
 
 TEST_SECONDS = 8.0
 """Time to wait for the answer to a test."""
 
+OF_ENDPOINT: Mapping[str, Meaning] = {
+    "enabled": Meaning("good", en("is delivered to")),
+    "paused": Meaning("doubt", en("paused")),
+    "disabled": Meaning("bad", en("switched off after failures")),
+}
+FAILING = Meaning(
+    "doubt",
+    en("The endpoint accepts nothing at present; no notice is lost."),
+    en("It is tried again by itself. Look at its last answer below, and mend it."),
+)
+OF_DELIVERY: Mapping[str, Meaning] = {
+    "pending": Meaning("wait", en("waits, or is tried again")),
+    "delivered": Meaning("good", en("accepted by the endpoint")),
+    "dead": Meaning(
+        "bad",
+        en("given up"),
+        en("It was refused for days: mend the endpoint, then deliver it again."),
+    ),
+    "skipped": Meaning("doubt", en("dropped when it was resumed")),
+    "test": Meaning("wait", en("a test")),
+    "tested": Meaning("good", en("a test")),
+}
 
-@at("/webhooks", scope="webhooks:read")
+
+@at("/webhooks", scope="webhooks:read", menu=(70, en("Webhooks")))
 async def webhooks(visit: Visit) -> web.Response:
     """List the endpoints."""
-    found = await visit.context.services.webhooks.list()
+    found = await visit.service(WebhookService).list()
     shown = [
         (each, meaning(OF_ENDPOINT, each.state))
         for each in found
         if may_see_endpoint(visit.grant, each)
     ]
-    accepted = await visit.context.services.webhooks.accepted([each.id for each, _ in shown])
+    accepted = await visit.service(WebhookService).accepted([each.id for each, _ in shown])
     return visit.page("webhooks.html", endpoints=shown, accepted=accepted)
 
 
 @at("/webhooks/{id}", scope="webhooks:read")
 async def webhook(visit: Visit) -> web.Response:
     """One endpoint, its health, and its deliveries."""
-    endpoint = await visit.context.services.webhooks.get((await _found(visit)).id)
+    endpoint = await visit.service(WebhookService).get((await _found(visit)).id)
     state, after = visit.query("state"), visit.query("after")
     if state and state not in get_args(DeliveryStateName):
         raise BadFilter(tr("there is no state “{state}”", state=state))
     behind = decoded(after, int)[0] if after else None
-    found = await visit.context.services.webhooks.deliveries(
+    found = await visit.service(WebhookService).deliveries(
         endpoint.id,
         state=cast("DeliveryStateName | None", state or None),
         behind=behind,
@@ -74,14 +99,14 @@ def _state_of(endpoint: Endpoint) -> Mapping[str, object]:
 async def pause(visit: Visit, _: FormValues) -> web.Response:
     """Deliver nothing for now."""
     endpoint = await _found(visit)
-    await visit.context.services.webhooks.pause(endpoint.id)
+    await visit.service(WebhookService).pause(endpoint.id)
     return visit.redirect(f"/webhooks/{endpoint.id}", en("Paused; its notices are kept."))
 
 
 @at("/webhooks/{id}/skip", scope="webhooks:write")
 async def confirm_skip(visit: Visit) -> web.Response:
     """Ask before an endpoint is resumed without what it has missed."""
-    endpoint = await visit.context.services.webhooks.get((await _found(visit)).id)
+    endpoint = await visit.service(WebhookService).get((await _found(visit)).id)
     return visit.confirmation(
         f"/webhooks/{endpoint.id}/resume",
         title=tr("Resume without the notices that wait?"),
@@ -99,7 +124,7 @@ async def resume(visit: Visit, form: FormValues) -> web.Response:
     """Deliver again, also what happened since, unless that is skipped."""
     endpoint = await _found(visit)
     skip = text_of(form, "skip") == "1"
-    await visit.context.services.webhooks.resume(endpoint.id, skip=skip)
+    await visit.service(WebhookService).resume(endpoint.id, skip=skip)
     return visit.redirect(f"/webhooks/{endpoint.id}", en("Resumed."))
 
 
@@ -107,7 +132,7 @@ async def resume(visit: Visit, form: FormValues) -> web.Response:
 async def probe(visit: Visit, _: FormValues) -> web.Response:
     """Send a test notice, and wait for its answer."""
     endpoint = await _found(visit)
-    found = await visit.context.services.webhooks.test(endpoint.id, within=TEST_SECONDS)
+    found = await visit.service(WebhookService).test(endpoint.id, within=TEST_SECONDS)
     if found.state != "tested":
         said = en("No worker has sent the test yet; is there one that serves webhooks?")
     elif found.accepted:
@@ -126,7 +151,7 @@ async def replay(visit: Visit, form: FormValues) -> web.Response:
         if number.isascii() and number.isdigit()
         else {"since": moment("since", text_of(form, "since"), clock.now())}
     )
-    found = await visit.context.services.webhooks.resume(endpoint.id, **asked)
+    found = await visit.service(WebhookService).resume(endpoint.id, **asked)
     return visit.redirect(
         f"/webhooks/{endpoint.id}", en("{:,} notices are delivered again.", found.notices)
     )
@@ -139,7 +164,7 @@ async def _found(visit: Visit) -> Endpoint:
         EndpointNotFound: there is none.
         NotHere: its notices hold what the person may not read.
     """
-    found = await visit.context.services.webhooks.find(visit.part("id"))
+    found = await visit.service(WebhookService).find(visit.part("id"))
     if not may_see_endpoint(visit.grant, found):
         raise NotHere
     return found

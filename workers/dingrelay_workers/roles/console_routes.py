@@ -9,17 +9,17 @@ from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.visit import Visit, text_of, texts_of
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.roles.scopes import NAMES
-from dingrelay_workers.roles.service import RoleRequest
+from dingrelay_workers.roles.service import RoleRequest, RoleService
 
 MOST = 20
 """People, and departments, that a search shows."""
 
 
-@at("/settings/people", scope=ANY)
+@at("/settings/people", scope=ANY, menu=(90, en("Roles")))
 async def roles(visit: Visit) -> web.Response:
     """List people and departments with their roles."""
     text = visit.query("q")[:100]
-    service = visit.context.services.roles
+    service = visit.service(RoleService)
     apps = [each for each in visit.context.settings.apps if visit.grant.permits_app(each)]
     found = await service.candidates(text, MOST) if text else []
     return visit.page(
@@ -46,7 +46,7 @@ async def grant(visit: Visit, form: FormValues) -> web.Response:
     }
     request = _permitted(visit, RoleRequest.parse(asked))
     await _given(visit, directory, request.role, subject)  # it is replaced
-    await visit.context.services.roles.give(request)
+    await visit.service(RoleService).give(request)
     return visit.redirect("/settings/people", en("{} has the role now", subject))
 
 
@@ -55,7 +55,7 @@ async def revoke(visit: Visit, form: FormValues) -> web.Response:
     """Take a role away."""
     directory, role, subject = (text_of(form, name) for name in ("directory", "role", "subject"))
     for given in await _given(visit, directory, role, subject):
-        await visit.context.services.roles.take(given)
+        await visit.service(RoleService).take(given)
     return visit.redirect("/settings/people", en("{} does not have the role any more", subject))
 
 
@@ -63,7 +63,7 @@ async def _given(visit: Visit, directory: str, role: str, subject: str) -> list[
     """The role as the subject has it, in a list; empty if they do not have it."""
     return [
         _permitted(visit, RoleRequest.parse(each.model_dump(include={*RoleRequest.model_fields})))
-        for each in await visit.context.services.roles.list()
+        for each in await visit.service(RoleService).list()
         if (each.directory, each.role, each.subject) == (directory, role, subject)
     ]
 

@@ -1,23 +1,32 @@
 """The page of the API keys: made, given a new secret and revoked."""
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
+from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.errors import KeyNotFound
 from dingrelay_producers.language import tr
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
-from dingrelay_workers.console.sentences import OF_KEY, meaning
+from dingrelay_workers.console.sentences import meaning
 from dingrelay_workers.console.visit import Visit, text_of, texts_of
 from dingrelay_workers.http.api_keys import SCOPES, Grant
 from dingrelay_workers.keys.documents import DEFAULT_OVERLAP, IssuedKey, KeyRequest, RotationRequest
-from dingrelay_workers.keys.service import StoredKey
+from dingrelay_workers.keys.service import KeyService, StoredKey
+
+OF_KEY: Mapping[str, Meaning] = {
+    "live": Meaning("good", en("is taken")),
+    "expired": Meaning("doubt", en("has expired")),
+    "revoked": Meaning("bad", en("is revoked")),
+}
 
 
-@at("/settings/keys", scope="keys:write")
+@at("/settings/keys", scope="keys:write", menu=(100, en("API keys")))
 async def keys(visit: Visit) -> web.Response:
     """The keys of programs, those that may do no more than the person."""
-    found = [each for each in await visit.context.services.keys.list() if _is_below(visit, each)]
+    found = [each for each in await visit.service(KeyService).list() if _is_below(visit, each)]
     return visit.page(
         "keys.html",
         keys=[(each.document(), meaning(OF_KEY, each.document().state)) for each in found],
@@ -44,7 +53,7 @@ async def create(visit: Visit, form: FormValues) -> web.Response:
     grant = KeyRequest.parse(asked).grant()
     if not _held(visit).covers(grant):
         raise web.HTTPForbidden(reason=tr("Your own role does not include all of this."))
-    return _issued(visit, await visit.context.services.keys.create(grant, seed=visit.once))
+    return _issued(visit, await visit.service(KeyService).create(grant, seed=visit.once))
 
 
 @act("/settings/keys/{id}/rotate", scope="keys:write")
@@ -52,7 +61,7 @@ async def rotate(visit: Visit, form: FormValues) -> web.Response:
     """Give a key a new secret, and show it once."""
     overlap = RotationRequest.parse({"overlap": text_of(form, "overlap")}).length()
     key = (await _key(visit)).key
-    made = await visit.context.services.keys.rotate(key.id, overlap=overlap, seed=visit.once)
+    made = await visit.service(KeyService).rotate(key.id, overlap=overlap, seed=visit.once)
     return _issued(visit, made)
 
 
@@ -73,7 +82,7 @@ async def confirm_revoke(visit: Visit) -> web.Response:
 async def revoke(visit: Visit, _: FormValues) -> web.Response:
     """Refuse a key from now on."""
     key = (await _key(visit)).key
-    await visit.context.services.keys.revoke(key.id)
+    await visit.service(KeyService).revoke(key.id)
     return visit.redirect("/settings/keys", en("{} ({}) is revoked", key.name, key.id))
 
 
@@ -91,7 +100,7 @@ async def _key(visit: Visit) -> StoredKey:
     Raises:
         KeyNotFound: there is none, or it may do what the person may not.
     """
-    found = await visit.context.services.keys.get(visit.part("id"))
+    found = await visit.service(KeyService).get(visit.part("id"))
     if not _is_below(visit, found):
         raise KeyNotFound(visit.part("id"))
     return found

@@ -9,19 +9,38 @@ from aiohttp import web
 
 from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter, ApprovalStateName
+from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import record
 from dingrelay_tasks.approval_actions import TerminationRequest, VerdictRequest
 from dingrelay_tasks.approval_decide import Decision
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.approvals.service import ApprovalService
+from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.console.declared import FormValues, act, at
-from dingrelay_workers.console.sentences import OF_APPROVAL, OF_TASK, meaning
+from dingrelay_workers.console.sentences import meaning
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
 
+OF_APPROVAL: Mapping[str, Meaning] = {
+    "running": Meaning("wait", en("waits for a decision")),
+    "approved": Meaning("good", en("approved")),
+    "refused": Meaning("bad", en("refused")),
+    "terminated": Meaning("doubt", en("withdrawn")),
+    "deleted": Meaning("doubt", en("deleted in DingTalk")),
+}
+OF_TASK: Mapping[str, Meaning] = {
+    "running": Meaning("wait", en("has to decide")),
+    "agreed": Meaning("good", en("agreed")),
+    "refused": Meaning("bad", en("refused")),
+    "redirected": Meaning("doubt", en("passed on to another person")),
+    "cancelled": Meaning("doubt", en("not asked any more")),
+}
 
-@at("/approvals", scope="approvals:read")
+
+@at("/approvals", scope="approvals:read", menu=(50, en("Approvals")))
 async def approvals(visit: Visit) -> web.Response:
     """The latest approvals, and who has to decide."""
     cursor, state = visit.query("after"), visit.query("state")
@@ -32,7 +51,7 @@ async def approvals(visit: Visit) -> web.Response:
         state=cast("ApprovalStateName | None", state or None),
         apps=visit.grant.sees["apps"],
     )
-    found = await visit.context.services.approvals.list(chosen, limit=PAGE, after=after)
+    found = await visit.service(ApprovalService).list(chosen, limit=PAGE, after=after)
     return visit.page(
         "approvals.html",
         approvals=[(each, meaning(OF_APPROVAL, each.state)) for each in found],
@@ -101,7 +120,7 @@ async def _enqueue(
     context = visit.context
     if not visit.covers(job.app, job.lane):
         raise web.HTTPForbidden(reason=tr("Your role does not include this."))
-    await context.services.audit.note(
+    await context.services.of(AuditService).note(
         action, "approval", [found.instance], app=found.app, after=after
     )
     draft = record.draft(job, key=visit.once.hex())
@@ -116,7 +135,7 @@ async def _found(visit: Visit) -> ApprovalStatus:
         NotHere: it is not followed, or the person may not see it; the answer does not reveal which.
     """
     app = visit.part("app")
-    found = await visit.context.services.approvals.get(app, visit.part("id"))
+    found = await visit.service(ApprovalService).get(app, visit.part("id"))
     if found is None or not visit.grant.permits_app(app):
         raise NotHere
     return found
@@ -125,7 +144,7 @@ async def _found(visit: Visit) -> ApprovalStatus:
 async def _names(visit: Visit, *found: ApprovalStatus) -> Mapping[str, str]:
     users = {each.originator for each in found} | {t.user for each in found for t in each.tasks}
     apps = {each.app for each in found}
-    return await visit.context.services.history.names(users, apps=apps)
+    return await visit.service(HistoryService).names(users, apps=apps)
 
 
 def _path(found: ApprovalStatus) -> str:

@@ -6,24 +6,25 @@ from urllib.parse import quote
 from aiohttp import web
 
 from dingrelay_producers.store import clock
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
-from dingrelay_workers.console.visit import PAGE, Visit, decoded
+from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
 from dingrelay_workers.dingtalk.classify import hint_of
-from dingrelay_workers.history.service import place_of
+from dingrelay_workers.history.service import HistoryService, place_of
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import ANY
 
 
-@at("/people", scope="directory:read")
+@at("/people", scope="directory:read", menu=(10, en("Who got it")))
 async def people(visit: Visit) -> web.Response:
     """Find a person by name, userid or address."""
     text = visit.query("q")[:100]
     if not text:
         return visit.page("people.html", text="", people=[], more=0)
     apps = None if ANY in visit.grant.apps else visit.grant.apps
-    history = visit.context.services.history
+    history = visit.service(HistoryService)
     found = await history.search(text, app=None, apps=apps, limit=PAGE)
     if len(found.people) == 1:
         return visit.redirect(f"/people/{quote(found.people[0].userid, safe='')}")
@@ -42,7 +43,7 @@ async def person(visit: Visit) -> web.Response:
         before = at, id_
     elif until:
         before = moment("until", until, now), ""
-    found = await visit.context.services.history.person(
+    found = await visit.service(HistoryService).person(
         user,
         app=None,
         limit=PAGE,
@@ -51,7 +52,7 @@ async def person(visit: Visit) -> web.Response:
     )
     # A broadcast from the console names no system as its sender.
     by_people = {each.campaign for each in found.messages if each.campaign and not each.sender}
-    writers = await visit.context.services.campaigns.writers(by_people) if by_people else {}
+    writers = await WRITERS["campaign"](visit, by_people) if by_people else {}
     await visit.know(*(each for some in writers.values() for each in some))
     last = found.messages[-1] if len(found.messages) == PAGE else None
     return visit.page(
