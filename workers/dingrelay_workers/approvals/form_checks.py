@@ -62,9 +62,9 @@ class _SchemaReading:
 
     @classmethod
     def of(cls, text: str) -> "_SchemaReading":
-        kept: dict[str, Any] = json.loads(text)
-        schema = Schema.of(kept["items"]) if kept["items"] else None
-        return cls(schema, text, kept["read"], kept["doubted"])
+        reading: dict[str, Any] = json.loads(text)
+        schema = Schema.of(reading["items"]) if reading["items"] else None
+        return cls(schema, text, reading["read"], reading["doubted"])
 
 
 class FormChecks:
@@ -108,8 +108,8 @@ class FormChecks:
     def _keep(self, key: str, text: str, ttl_ms: int) -> _SchemaReading:
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
-        known = self._kept.get(key)
-        reading = known[0] if known and known[0].text == text else _SchemaReading.of(text)
+        memo = self._kept.get(key)
+        reading = memo[0] if memo and memo[0].text == text else _SchemaReading.of(text)
         self._kept[key] = reading, time.monotonic() + ttl_ms / 1000
         return reading
 
@@ -124,9 +124,9 @@ class FormChecks:
         lease = keys.form_schema_reader(calls.app, process_code)
         deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
-            known = await self._good(key, now, contradicted)
-            if known:
-                return known
+            reading = await self._good(key, now, contradicted)
+            if reading:
+                return reading
             if await self._redis.set(lease, 1, nx=True, px=keys.FORM_SCHEMA_READER_TTL_MS):
                 try:
                     # Another worker may have read it just before.
@@ -151,11 +151,11 @@ class FormChecks:
     async def _fetch(
         self, calls: Calls, now: RedisTime, process_code: str, *, contradicting: bool
     ) -> _SchemaReading | None:
-        found: list[Any] | None = None
+        items: list[Any] | None = None
         ttl_ms = keys.FORM_SCHEMA_TTL_MS
         try:
             answer = await calls.send(Request(APPROVAL_SCHEMA, query={"processCode": process_code}))
-            found = approval_schema.items(answer)
+            items = approval_schema.items(answer)
         except (Cancelled, Draining, OwnershipLost, RedisError):
             raise
         except DingTalkError as error:
@@ -166,10 +166,10 @@ class FormChecks:
             log.info("schema_not_read", process_code=process_code, reason=str(error))
             return None
         read = now.now()
-        kept = {"items": found, "read": read, "doubted": read if contradicting else 0}
-        text = record.canonical_json(kept)
+        reading = {"items": items, "read": read, "doubted": read if contradicting else 0}
+        text = record.canonical_json(reading)
         if len(text) > LARGEST:
-            text = record.canonical_json({**kept, "items": None})
+            text = record.canonical_json({**reading, "items": None})
         key = keys.form_schema(calls.app, process_code)
         await self._redis.set(key, text, px=ttl_ms)
         return self._keep(key, text, ttl_ms)

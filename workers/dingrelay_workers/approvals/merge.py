@@ -47,7 +47,7 @@ def merge(
         The new state, or None if it is the one from before; the tasks that are new or stand
         differently; and the columns of the approval's row to write.
     """
-    known = {task["task"]: task for task in tasks}
+    tasks_by_id = {task["task"]: task for task in tasks}
     state = report.state
     if state is None or _rank(state, report.source) <= _rank(row["state"], row["source"]):
         state = None
@@ -55,15 +55,15 @@ def merge(
     news = [
         replace(task, since=before["since"] or task.since) if before else task
         for task in report.tasks
-        if (before := known.get(task.id)) is None or _outranks(task.state, before["state"])
+        if (before := tasks_by_id.get(task.id)) is None or _outranks(task.state, before["state"])
     ]
     if is_ended(row["state"]):
         news = [task for task in news if task.state != RUNNING]  # no approver is awaited any more
-    left = _left_open(known, news, report) if ended else []
+    open_tasks = _left_open(tasks_by_id, news, report) if ended else []
     if report.state == "deleted" or (report.source == "look" and report.state != RUNNING):
-        news, left = [*(task for task in news if task.state != RUNNING), *left], []
-    asked = row["looks"] + (report.source == "look")
-    values: dict[str, Any] = {"looks": asked, **_details(row, report)}
+        news, open_tasks = [*(task for task in news if task.state != RUNNING), *open_tasks], []
+    look = row["looks"] + (report.source == "look")
+    values: dict[str, Any] = {"looks": look, **_details(row, report)}
     if state:
         values |= {"state": state, "source": report.source}
     if ended and (not row["finished_at"] or (state and report.finished)):
@@ -71,9 +71,9 @@ def merge(
     if state or news or values.keys() - {"looks"}:
         values["changed_at"] = at
     if not ended:
-        values["look_at"] = at + looks[min(asked, len(looks) - 1)]
+        values["look_at"] = at + looks[min(look, len(looks) - 1)]
     else:
-        values["look_at"] = _last_look(row, report, at, looks) if left else None
+        values["look_at"] = _last_look(row, report, at, looks) if open_tasks else None
     return state, news, values
 
 

@@ -58,11 +58,11 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
 
 async def _erase_one(connection: AsyncConnection, row: Any, erasing: Erasing) -> None:
     if row["originator"] == erasing.user:
-        ours = ApprovalRow.app == row["app"], ApprovalRow.instance == row["instance"]
+        of_approval = ApprovalRow.app == row["app"], ApprovalRow.instance == row["instance"]
         # DingTalk's title of an approval begins with the originator's name. An empty title would be
         # filled in again by a later event of the approval.
         values = {"originator": erasing.tombstone, "title": erasing.tombstone}
-        await change_rows(connection, ApprovalRow, *ours, **values)
+        await change_rows(connection, ApprovalRow, *of_approval, **values)
     theirs = *_of(row), ApprovalTaskRow.user == erasing.user
     await change_rows(connection, ApprovalTaskRow, *theirs, user=erasing.tombstone)
 
@@ -75,8 +75,8 @@ def _theirs(subject: DataSubject) -> Select[Any]:
     )
     named = or_(ApprovalRow.originator == subject.user, decides)
     query = select(ApprovalRow.__table__).where(named).order_by(ApprovalRow.known_at.desc())
-    chosen: Select[Any] = subject.among(query, ApprovalRow.app)
-    return chosen
+    approvals: Select[Any] = subject.among(query, ApprovalRow.app)
+    return approvals
 
 
 def _of(row: Any) -> tuple[Any, Any]:

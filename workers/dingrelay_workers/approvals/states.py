@@ -133,8 +133,8 @@ class JobApprovalStates:
         row = await store.find(instance)
         if row is None or not row["job"]:
             named = {"template": change.template, "originator": change.originator}
-            wanted = self._follows_all(change.template) and not early
-            opened = await self._opened(instance, row, named, at, unowned=wanted)
+            follows = self._follows_all(change.template) and not early
+            opened = await self._opened(instance, row, named, at, unowned=follows)
             if opened is None:
                 return None
             if row is None:

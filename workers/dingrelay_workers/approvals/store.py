@@ -82,9 +82,9 @@ class ApprovalStore:
             at: now.
             look_now: DingTalk is asked for a new one at once, and not after the first delay.
         """
-        known = await self.find(instance)
-        if known is not None and (known["job"] or not job):
-            return known
+        status = await self.find(instance)
+        if status is not None and (status["job"] or not job):
+            return status
         fields = {"job": job, "sender": sender, "template": template, "originator": originator}
         new = {
             "app": self._app,
@@ -113,11 +113,11 @@ class ApprovalStore:
 
     async def due_now(self, at: datetime) -> list[str]:
         """Make the next look-up of every approval due; those that have one."""
-        ours = (ApprovalRow.app == self._app) & ApprovalRow.look_at.is_not(None)
+        due = (ApprovalRow.app == self._app) & ApprovalRow.look_at.is_not(None)
         async with self._database.write(writer_of(self._app)) as connection:
-            found = await connection.execute(select(ApprovalRow.instance).where(ours))
-            instances = list(found.scalars())
-            await change_rows(connection, ApprovalRow, ours, look_at=at)
+            rows = await connection.execute(select(ApprovalRow.instance).where(due))
+            instances = list(rows.scalars())
+            await change_rows(connection, ApprovalRow, due, look_at=at)
         return instances
 
     async def forget(self, instance: str) -> None:
@@ -135,8 +135,8 @@ class ApprovalStore:
             row = await self._row(connection, change.instance)
             if row is None:
                 return None
-            known = await self._tasks(connection, change.instance)
-            state, news, values = merge(row, known, change, at=at, looks=self._looks)
+            tasks_before = await self._tasks(connection, change.instance)
+            state, news, values = merge(row, tasks_before, change, at=at, looks=self._looks)
             tasks = [
                 {
                     "app": self._app,
@@ -172,8 +172,8 @@ class ApprovalStore:
         self, connection: AsyncConnection, row: RowMapping, values: Mapping[str, Any]
     ) -> RowMapping:
         """A row with other values."""
-        ours = ApprovalRow.app == self._app, ApprovalRow.instance == row["instance"]
-        await change_rows(connection, ApprovalRow, *ours, **values)
+        of_approval = ApprovalRow.app == self._app, ApprovalRow.instance == row["instance"]
+        await change_rows(connection, ApprovalRow, *of_approval, **values)
         changed = await self._row(connection, row["instance"])
         assert changed is not None, "no other transaction writes it now"
         return changed
@@ -198,17 +198,17 @@ class ApprovalStore:
 
     async def _row(self, connection: AsyncConnection, instance: str) -> RowMapping | None:
         row = ApprovalRow.__table__.c
-        found = await connection.execute(
+        rows = await connection.execute(
             select(ApprovalRow.__table__).where(row.app == self._app, row.instance == instance)
         )
-        return found.mappings().one_or_none()
+        return rows.mappings().one_or_none()
 
     async def _tasks(self, connection: AsyncConnection, instance: str) -> Sequence[RowMapping]:
         task = ApprovalTaskRow.__table__
-        found = await connection.execute(
+        rows = await connection.execute(
             select(task).where(task.c.app == self._app, task.c.instance == instance)
         )
-        return found.mappings().all()
+        return rows.mappings().all()
 
 
 def writer_of(app: str) -> str:

@@ -13,7 +13,7 @@ from dingrelay_workers.nouns import NOUNS
 SOUGHT = ("actor", "action", "object")
 """Columns by which rows are looked up, each with an index in the order of the list."""
 
-OF_PEOPLE = [each.kind for noun in NOUNS for each in noun.audited if each.is_person]
+OF_PEOPLE = [audited.kind for noun in NOUNS for audited in noun.audited if audited.is_person]
 """Kinds of objects whose id is a userid."""
 NAMED_IN_CHANGES = ("user", "subject", "owner")
 """Fields of `before` and `after` that hold the userid of a person."""

@@ -28,8 +28,8 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
             values = AuditRow.__people__.renamed(_of_people(row), erasing.user, erasing.tombstone)
             if "actor" in values:
                 values["name"] = ""
-            ours = AuditRow.number == row["number"]
-            erasing.changed["audit"] += await change_rows(connection, AuditRow, ours, **values)
+            of_row = AuditRow.number == row["number"]
+            erasing.changed["audit"] += await change_rows(connection, AuditRow, of_row, **values)
 
 
 async def _rows(

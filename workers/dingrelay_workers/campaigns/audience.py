@@ -184,7 +184,7 @@ LISTED = 20
 DIRECTORY_FIELDS = frozenset(name for name, parser in USER_FIELDS.items() if parser is text)
 """Fields that the directory may have of a person and that are text."""
 
-_FIELD_OF = {other: name for name, others in HEADERS.items() for other in others} | {
+_FIELD_OF = {other: name for name, synonyms in HEADERS.items() for other in synonyms} | {
     "职位": "title"
 }
 """Chinese names of fields, as `{姓名}` has one, and the directory's."""
@@ -281,8 +281,11 @@ class Gathered:
         try:
             rows = self._read("without")
             async for people, in_text in self._people("without_", rows or ()):
-                nobodys = [each for each in people if isinstance(each, Malformed)]
-                first += [each._replace(pasted=in_text) for each in nobodys[: LISTED - len(first)]]
+                nobodys = [person for person in people if isinstance(person, Malformed)]
+                first += [
+                    malformed._replace(pasted=in_text)
+                    for malformed in nobodys[: LISTED - len(first)]
+                ]
                 count += len(nobodys)
                 self.excluded += self.staging.remove(row.userid for row in _sound(people))
         except ContractError as error:
@@ -338,13 +341,13 @@ class Gathered:
 
     async def _stage(self, rows: Sequence[Recipient | Malformed], *, pasted: bool = False) -> None:
         people: list[Person] = []
-        known = await self._from_directory(rows)
+        fields = await self._from_directory(rows)
         for row in rows:
-            found = row if isinstance(row, Malformed) else self._person(row, known)
-            if isinstance(found, Malformed):
-                self._complain(found._replace(pasted=pasted))
+            person = row if isinstance(row, Malformed) else self._person(row, fields)
+            if isinstance(person, Malformed):
+                self._complain(person._replace(pasted=pasted))
             else:
-                people.append(found)
+                people.append(person)
         self.duplicates += len(people) - self.staging.add(people)
         self.rows += len(rows)
         self._progress.read(self.rows)
@@ -378,19 +381,21 @@ class Gathered:
         self, rows: Sequence[Recipient | Malformed]
     ) -> dict[str, dict[str, str]]:
         """Fields from the directory for rows that lack some."""
-        wanted = {name: _FIELD_OF.get(name, name) for name in self._template.fields}
-        wanted = {name: field for name, field in wanted.items() if field in self._directory_fields}
-        if not wanted:
+        field_of = {name: _FIELD_OF.get(name, name) for name in self._template.fields}
+        field_of = {
+            name: field for name, field in field_of.items() if field in self._directory_fields
+        }
+        if not field_of:
             return {}
-        asked = [row.userid for row in _sound(rows) if not wanted.keys() <= row.fields.keys()]
-        found = await directory.fields(self._database, self._app, asked)
+        userids = [row.userid for row in _sound(rows) if not field_of.keys() <= row.fields.keys()]
+        fields_by_userid = await directory.fields(self._database, self._app, userids)
         return {
             userid: {
                 name: value
-                for name, field in wanted.items()
+                for name, field in field_of.items()
                 if isinstance(value := fields.get(field), str)
             }
-            for userid, fields in found.items()
+            for userid, fields in fields_by_userid.items()
         }
 
     def _complain(self, malformed: Malformed) -> None:
@@ -410,10 +415,10 @@ class Gathered:
         if columns is None:
             return  # any object may have any field
         for name in self._template.fields:
-            named = _FIELD_OF.get(name, name)
-            if name in columns | {USERID} or named in self._directory_fields:
+            field = _FIELD_OF.get(name, name)
+            if name in columns | {USERID} or field in self._directory_fields:
                 continue
-            if named in DIRECTORY_FIELDS:
+            if field in DIRECTORY_FIELDS:
                 problem = en(
                     "{{{}}} is a field of the directory, which needs the scope {}", name, PERSONAL
                 )
@@ -429,22 +434,23 @@ async def resolved(
     database: Database, app: str, rows: Sequence[Recipient | Malformed]
 ) -> Sequence[Recipient | Malformed]:
     """The rows with the userids of those who are named by an address."""
-    asked: dict[AddressKind, set[str]] = {}
+    addresses_by_kind: dict[AddressKind, set[str]] = {}
     for row in _sound(rows):
         if row.address:
-            asked.setdefault(row.address[0], set()).add(row.address[1])
-    if not asked:
+            addresses_by_kind.setdefault(row.address[0], set()).add(row.address[1])
+    if not addresses_by_kind:
         return rows
-    known = {
-        kind: await addresses.find(database, app, kind, values) for kind, values in asked.items()
+    userids_by_kind = {
+        kind: await addresses.find(database, app, kind, values)
+        for kind, values in addresses_by_kind.items()
     }
     whole = await _with_zeros(
         database,
         app,
-        [number for number, people in known.get(JOB_NUMBER, {}).items() if not people],
+        [number for number, people in userids_by_kind.get(JOB_NUMBER, {}).items() if not people],
     )
     return [
-        _named_by(row, known[row.address[0]][row.address[1]], whole)
+        _named_by(row, userids_by_kind[row.address[0]][row.address[1]], whole)
         if isinstance(row, Recipient) and row.address
         else row
         for row in rows
@@ -459,8 +465,8 @@ async def _with_zeros(database: Database, app: str, numbers: Iterable[str]) -> d
         if number.isdecimal()
         for length in range(len(number) + 1, LONGEST_NUMBER + 1)
     }
-    found = await addresses.find(database, app, JOB_NUMBER, longer) if longer else {}
-    return {longer[whole]: whole for whole, people in found.items() if people}
+    people_by_number = await addresses.find(database, app, JOB_NUMBER, longer) if longer else {}
+    return {longer[whole]: whole for whole, people in people_by_number.items() if people}
 
 
 @asynccontextmanager

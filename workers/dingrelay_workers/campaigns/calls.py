@@ -172,7 +172,7 @@ class CampaignCalls:
             ),
             *((user, *UNDELIVERED) for user in delivery.failed),
         ]
-        rows = [outcome_row(campaign, call.number, *each) for each in outcomes]
+        rows = [outcome_row(campaign, call.number, *outcome) for outcome in outcomes]
         async with self._database.write(f"campaign {campaign}") as connection:
             noted = await connection.execute(
                 update(ChunkRow)
@@ -190,17 +190,17 @@ class CampaignCalls:
             )
             if not noted.rowcount:
                 return
-            asked = await _users(connection, campaign, call.number)
+            chunk_users = await _users(connection, campaign, call.number)
             if self._keeps_unread:
-                unread = [user for user in delivery.unread if user in asked]
+                unread = [user for user in delivery.unread if user in chunk_users]
                 await connection.execute(
                     update(ChunkRow)
                     .where(ChunkRow.campaign == campaign, ChunkRow.number == call.number)
                     .values(unread_users=",".join(unread))
                 )
             # People that the call was not for would be counted beside its own.
-            ours = [row for row in rows if row["userid"] in asked]
-            reached = asked & {*delivery.read, *delivery.unread, *had_it}
+            chunk_outcomes = [row for row in rows if row["userid"] in chunk_users]
+            reached = chunk_users & {*delivery.read, *delivery.unread, *had_it}
             await connection.execute(
                 delete(OutcomeRow).where(
                     OutcomeRow.campaign == campaign,
@@ -209,12 +209,14 @@ class CampaignCalls:
                         OutcomeRow.outcome.in_(_NOT_REACHED),
                         and_(
                             OutcomeRow.outcome == OutcomeKind.UNVERIFIED,
-                            OutcomeRow.userid.in_({*reached, *(row["userid"] for row in ours)}),
+                            OutcomeRow.userid.in_(
+                                {*reached, *(row["userid"] for row in chunk_outcomes)}
+                            ),
                         ),
                     ),
                 )
             )
-            await insert_missing(connection, OutcomeRow, ours)
+            await insert_missing(connection, OutcomeRow, chunk_outcomes)
 
     async def taken(
         self, campaign: str, *, unrecalled: bool = False
@@ -223,8 +225,10 @@ class CampaignCalls:
         taken = [ChunkRow.campaign == campaign, ChunkRow.task_id.is_not(None)]
         if unrecalled:
             taken.append(ChunkRow.recalled_at.is_(None))
-        known = or_(ChunkRow.called_at.is_(None), ChunkRow.called_at > self.oldest())
-        query = select(ChunkRow.number, ChunkRow.accepted, ChunkRow.ambiguous).where(*taken, known)
+        retained = or_(ChunkRow.called_at.is_(None), ChunkRow.called_at > self.oldest())
+        query = select(ChunkRow.number, ChunkRow.accepted, ChunkRow.ambiguous).where(
+            *taken, retained
+        )
         async with self._database.read() as connection:
             rows = (await connection.execute(query.order_by(ChunkRow.number))).all()
             every = await connection.scalar(
@@ -321,8 +325,8 @@ class FollowUp:
         taken, repeated, too_old = await self._calls.taken(campaign, unrecalled=True)
         fresh = under_way | taken
         jobs = [
-            CampaignRecall(app=row.app, sender=row.sender, campaign=campaign, numbers=some)
-            for some in batched(fresh, CHUNKS_PER_JOB)
+            CampaignRecall(app=row.app, sender=row.sender, campaign=campaign, numbers=numbers)
+            for numbers in batched(fresh, CHUNKS_PER_JOB)
         ]
         plan = _plan(row, jobs, fresh, too_old, cost=1)
         return plan.model_copy(
@@ -351,9 +355,9 @@ class FollowUp:
         now = self._now()
         jobs = [
             CampaignConfirm(
-                app=row.app, sender=row.sender, campaign=campaign, numbers=some, since=now
+                app=row.app, sender=row.sender, campaign=campaign, numbers=numbers, since=now
             )
-            for some in batched(fresh, CHUNKS_PER_JOB)
+            for numbers in batched(fresh, CHUNKS_PER_JOB)
         ]
         return _plan(row, jobs, fresh, too_old, cost=CALLS_PER_CHUNK)
 
@@ -386,9 +390,9 @@ class FollowUp:
             )
         # Only a message with fields is kept as it was written; another is ready to be sent.
         template = Template(row.message) if first is not None else None
-        known = template.fields if template else ()
+        names = template.fields if template else ()
         for name in fields or ():
-            if name not in known:
+            if name not in names:
                 raise ContractError("fields", en("the message has no field {{{}}}", name))
         if template is not None and not fields and not current_actor().reads_directory:
             problem = en("are needed: those of the first recipient need the scope {}", PERSONAL)

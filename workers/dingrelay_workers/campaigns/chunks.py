@@ -117,27 +117,29 @@ async def active(connection: AsyncConnection) -> list[CampaignRow]:
     """The campaigns that run, and those that are paused or cancelled with chunks still queued, or cancelled with pending ones."""
 
     def has(*states: ChunkState) -> ColumnElement[bool]:
-        ours = ChunkRow.campaign == CampaignRow.id
-        return exists().where(ours, ChunkRow.state.in_(states))
+        of_campaign = ChunkRow.campaign == CampaignRow.id
+        return exists().where(of_campaign, ChunkRow.state.in_(states))
 
-    wanted = or_(
+    unfinished = or_(
         CampaignRow.state == State.RUNNING,
         and_(CampaignRow.state == State.PAUSED, has(ChunkState.QUEUED)),
         and_(CampaignRow.state == State.CANCELLED, has(ChunkState.QUEUED, ChunkState.PENDING)),
     )
-    return await _campaigns(connection, wanted)
+    return await _campaigns(connection, unfinished)
 
 
 async def standing(connection: AsyncConnection) -> Series:
     """How many campaigns run or are paused, by application and state, for the metrics."""
-    left = CampaignRow.recipients - CampaignRow.accepted - CampaignRow.left_out - CampaignRow.failed
-    found = await connection.execute(
-        select(CampaignRow.app, CampaignRow.state, func.count(), func.sum(left))
+    pending = (
+        CampaignRow.recipients - CampaignRow.accepted - CampaignRow.left_out - CampaignRow.failed
+    )
+    groups = await connection.execute(
+        select(CampaignRow.app, CampaignRow.state, func.count(), func.sum(pending))
         .where(CampaignRow.state.in_([State.RUNNING, State.PAUSED]))
         .group_by(CampaignRow.app, CampaignRow.state)
         .order_by(CampaignRow.app, CampaignRow.state)
     )
-    rows = found.all()
+    rows = groups.all()
     return {
         "campaigns": [((app, state), count) for app, state, count, _ in rows],
         "campaign_people_left": [((app, state), int(people)) for app, state, _, people in rows],
@@ -195,10 +197,10 @@ async def left_behind(connection: AsyncConnection, campaign: str) -> list[Releas
         ChunkRow.state == ChunkState.QUEUED,
         ChunkRow.generation > 1,
     )
-    found: list[Release] = []
+    releases: list[Release] = []
     for query in (settled, pending, earlier):
-        found += [Release(*row) for row in await connection.execute(query)]
-    return found
+        releases += [Release(*row) for row in await connection.execute(query)]
+    return releases
 
 
 async def still_queued(
@@ -208,10 +210,10 @@ async def still_queued(
     query = select(ChunkRow.number, ChunkRow.generation, ChunkRow.size).where(
         ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
     )
-    numbers, asked = [release.number for release in releases], set(releases)
+    numbers, sought = [release.number for release in releases], set(releases)
     rows = await database.rows_among(connection, query, ChunkRow.number, numbers)
-    found = {Release(number, generation): size for number, generation, size in rows}
-    return {release: size for release, size in found.items() if release in asked}
+    sizes = {Release(number, generation): size for number, generation, size in rows}
+    return {release: size for release, size in sizes.items() if release in sought}
 
 
 async def settle(
@@ -300,11 +302,11 @@ async def give_back(
     connection: AsyncConnection, campaign: str, releases: Sequence[Release]
 ) -> None:
     """Chunks whose jobs certainly made no call are pending again."""
-    ours = await still_queued(connection, campaign, releases)
-    for some in database.chunks([release.number for release in ours]):
+    queued = await still_queued(connection, campaign, releases)
+    for numbers in database.chunks([release.number for release in queued]):
         await connection.execute(
             update(ChunkRow)
-            .where(ChunkRow.campaign == campaign, ChunkRow.number.in_(some))
+            .where(ChunkRow.campaign == campaign, ChunkRow.number.in_(numbers))
             .values(state=ChunkState.PENDING, called_at=None)
         )
 
@@ -318,8 +320,8 @@ async def cancel_pending(connection: AsyncConnection, campaign: str, seconds: fl
     while rows := (
         await connection.execute(query.order_by(ChunkRow.number).limit(database.CHUNK))
     ).all():
-        some = ChunkRow.campaign == campaign, ChunkRow.number.in_([row.number for row in rows])
-        await change_rows(connection, ChunkRow, *some, state=ChunkState.SETTLED, error=CANCELLED)
+        page = ChunkRow.campaign == campaign, ChunkRow.number.in_([row.number for row in rows])
+        await change_rows(connection, ChunkRow, *page, state=ChunkState.SETTLED, error=CANCELLED)
         people = sum(row.size for row in rows)
         await _count(connection, campaign, Counts(len(rows), 0, 0, 0, people, 0))
         if time.monotonic() - began >= seconds:
@@ -345,10 +347,10 @@ async def release(
         Chunk(Release(number, generation), users.split(","), message, now)
         for number, generation, users, message in rows
     ]
-    for some in database.chunks([chunk.release.number for chunk in released]):
+    for numbers in database.chunks([chunk.release.number for chunk in released]):
         await connection.execute(
             update(ChunkRow)
-            .where(ChunkRow.campaign == campaign, ChunkRow.number.in_(some))
+            .where(ChunkRow.campaign == campaign, ChunkRow.number.in_(numbers))
             .values(state=ChunkState.QUEUED, called_at=now, generation=ChunkRow.generation + 1)
         )
     return released
@@ -360,12 +362,12 @@ async def lost(
     """Chunks of the releases that are not over, to be enqueued again."""
     row = ChunkRow
     query = select(row.number, row.generation, row.users, row.message, row.called_at)
-    ours = [each.number for each in await still_queued(connection, campaign, releases)]
+    numbers = [release.number for release in await still_queued(connection, campaign, releases)]
     query = query.where(row.campaign == campaign)
     return [
         Chunk(Release(number, generation), users.split(","), message, _known(at), repeated=True)
         for number, generation, users, message, at in await database.rows_among(
-            connection, query, row.number, ours
+            connection, query, row.number, numbers
         )
     ]
 
@@ -377,7 +379,7 @@ def storable(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
-        return {name: storable(each) for name, each in value.items()}
+        return {name: storable(item) for name, item in value.items()}
     return value
 
 

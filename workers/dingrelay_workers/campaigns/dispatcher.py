@@ -228,7 +228,9 @@ class Dispatcher(Work):
                 await self._write(tick)
             self._step()
         running = [tick.campaign for tick in ticks]
-        self._stride.keep({each.id for each in running}, {_sender(each) for each in running})
+        self._stride.keep(
+            {campaign.id for campaign in running}, {_sender(each) for each in running}
+        )
         CAMPAIGN_CHUNKS.set(sum(tick.under_way + tick.free for tick in ticks))
         return BUSY if any(tick.busy for tick in ticks) else IDLE
 
@@ -285,11 +287,11 @@ class Dispatcher(Work):
         Only one: running campaigns wait for it.
         """
         async with self._database.read() as connection:
-            left = await removal.leftovers(connection)
-        if left:
-            await removal.remove_some(self._database, left[0], seconds=0.0)
+            leftovers = await removal.leftovers(connection)
+        if leftovers:
+            await removal.remove_some(self._database, leftovers[0], seconds=0.0)
             self._step()
-        return bool(left)
+        return bool(leftovers)
 
     async def _sort_jobs(self, tick: CampaignTick) -> None:
         """Find out what became of the campaign's jobs."""
@@ -307,18 +309,18 @@ class Dispatcher(Work):
         """Give the free places of each app's window to its campaigns."""
         clock = self._clock()
         for app in {tick.campaign.app for tick in ticks}:
-            ours = [tick for tick in ticks if tick.campaign.app == app]
+            app_ticks = [tick for tick in ticks if tick.campaign.app == app]
             window = self._windows.setdefault(app, Window())
-            window.settled(sum(len(tick.endings) for tick in ours), clock)
-            free = window.size - sum(tick.under_way for tick in ours)
+            window.settled(sum(len(tick.endings) for tick in app_ticks), clock)
+            free = window.size - sum(tick.under_way for tick in app_ticks)
             requests = {
                 tick.campaign.id: ShareRequest(
                     _sender(tick.campaign), tick.campaign.weight, self._most(tick)
                 )
-                for tick in ours
+                for tick in app_ticks
             }
             got = self._stride.share(free, requests)
-            for tick in ours:
+            for tick in app_ticks:
                 tick.free = got.get(tick.campaign.id, 0)
 
     def _most(self, tick: CampaignTick) -> int:

@@ -122,11 +122,11 @@ def _check_shape(message: dict[str, Any]) -> None:
     try:
         _adapter.validate_python(message)
     except ValidationError as error:
-        for found in error.errors(include_url=False, include_input=False):
+        for detail in error.errors(include_url=False, include_input=False):
             # The first step is the type of the message, which is no field.
-            if not (_about_a_text(found["type"]) and _may_vary(message, found["loc"][1:])):
-                found["loc"] = (ROOT, *found["loc"])
-                raise contract_error(found, {ROOT: message}) from None
+            if not (_about_a_text(detail["type"]) and _may_vary(message, detail["loc"][1:])):
+                detail["loc"] = (ROOT, *detail["loc"])
+                raise contract_error(detail, {ROOT: message}) from None
 
 
 def _about_a_text(problem: str) -> bool:

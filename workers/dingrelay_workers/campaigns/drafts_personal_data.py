@@ -97,7 +97,7 @@ async def _lists(database: Database, row: Any, user: str) -> bool:
     column, encoding = row.content.get("column", ""), row.content.get("encoding", "")
     for batch in batches(read(io.BytesIO(row.file), (), column, encoding)):
         people = await resolved(database, row.app, batch)
-        if any(isinstance(each, Recipient) and each.userid == user for each in people):
+        if any(isinstance(person, Recipient) and person.userid == user for person in people):
             return True
     return False
 

@@ -291,8 +291,8 @@ async def _contents(
     """The people of chunks with the digests of what they get, in pages."""
     common = digest(message)
     page: list[tuple[str, str]] = []
-    async for users, own in staged:
-        content = common if own is None else digest(own)
+    async for users, filled_in in staged:
+        content = common if filled_in is None else digest(filled_in)
         page += [(user, content) for user in users]
         if len(page) >= BATCH:
             yield page
@@ -350,8 +350,8 @@ async def first_recipients(store: CampaignStore, campaign: str) -> list[FirstRec
 async def as_shown(staged: AsyncIterable[StagedChunk]) -> AsyncIterator[StagedChunk]:
     """The chunks of a stored campaign; without what the directory may have filled in, for those who may not read it."""
     shown = current_actor().reads_directory
-    async for users, own in staged:
-        yield users, own if shown else None
+    async for users, message in staged:
+        yield users, message if shown else None
 
 
 async def _first(
@@ -363,11 +363,11 @@ async def _first(
         first += [(user, own or message) for user in users]
         if len(first) >= FIRST:
             break
-    named = [user for user, _ in first[:FIRST]] if current_actor().reads_directory else []
-    known = await directory.fields(database, app, named)
+    userids = [user for user, _ in first[:FIRST]] if current_actor().reads_directory else []
+    fields = await directory.fields(database, app, userids)
     return [
         FirstRecipient(
-            userid=user, name=str(known.get(user, {}).get("name") or ""), message=dict(content)
+            userid=user, name=str(fields.get(user, {}).get("name") or ""), message=dict(content)
         )
         for user, content in first[:FIRST]
     ]
@@ -388,8 +388,8 @@ async def ends_at(store: CampaignStore, campaign: str, now: datetime) -> datetim
         people = int(await connection.scalar(lately) or 0)
     if row.state != State.RUNNING or not people:
         return None
-    left = row.recipients - row.accepted - row.left_out - row.failed
-    return QuietHours.parse(row.quiet).finish(now, (now - begun) * (left / people))
+    pending = row.recipients - row.accepted - row.left_out - row.failed
+    return QuietHours.parse(row.quiet).finish(now, (now - begun) * (pending / people))
 
 
 async def month_of(settings: Settings, app: str, calls: int) -> Month:

@@ -30,12 +30,12 @@ def choices_of(
     content = draft.content
 
     def named(ids: Sequence[int]) -> str:
-        return ", ".join([departments.get(each, str(each)) for each in ids])
+        return ", ".join([departments.get(department, str(department)) for department in ids])
 
     def pasted_in(text: str) -> int:
         return sum(1 for _ in pasted.entries(text))
 
-    found: list[tuple[str, object, str]] = [
+    choices: list[tuple[str, object, str]] = [
         ("good", content.everyone, en("Everyone in the organisation.")),
         ("good", content.departments, en("All in the departments: {}", named(content.departments))),
         ("good", draft.file_name, en("Those in the file “{}”: {:,} rows.", draft.file_name, rows)),
@@ -55,7 +55,7 @@ def choices_of(
         ),
         ("doubt", campaigns, en("Not those who got: {}", ", ".join(campaigns))),
     ]
-    return [Meaning(tone, words) for tone, chosen, words in found if chosen]
+    return [Meaning(tone, words) for tone, choice, words in choices if choice]
 
 
 def _cost(found: CampaignPreview) -> Iterator[Meaning]:
@@ -93,16 +93,16 @@ def _cost(found: CampaignPreview) -> Iterator[Meaning]:
 
 
 def _people(found: CampaignPreview) -> Iterator[Meaning]:
-    left = found.left or 0
-    unknown = (found.not_in_directory or 0) - left
+    former = found.left or 0
+    unknown = (found.not_in_directory or 0) - former
     if found.malformed:
         words = en("{:,} lines or words name no person, and are skipped.", found.malformed)
         remedy = (
             en("They are listed below: correct them, and check again.") if found.skipped else ""
         )
         yield Meaning("bad", words, remedy)
-    if left:
-        words = en("{:,} people have left the organisation.", left)
+    if former:
+        words = en("{:,} people have left the organisation.", former)
         yield Meaning("doubt", words, en("They are left out by themselves."))
     yield from _not_in_directory(found, unknown)
     if found.out_of_range:

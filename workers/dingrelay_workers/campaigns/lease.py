@@ -49,6 +49,6 @@ async def renew(connection: AsyncConnection, campaign: str, lease: str) -> None:
     """
     at = await now(connection)
     unsent = CampaignRow.state.in_([State.CREATING, State.DRAFT])
-    ours = CampaignRow.id == campaign, CampaignRow.lease == lease, ~free(at), unsent
-    if not await change_rows(connection, CampaignRow, *ours, lease_at=at):
+    held = CampaignRow.id == campaign, CampaignRow.lease == lease, ~free(at), unsent
+    if not await change_rows(connection, CampaignRow, *held, lease_at=at):
         raise CampaignConflict(campaign, "was changed since it was read: look at it again")

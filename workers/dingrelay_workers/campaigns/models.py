@@ -187,13 +187,13 @@ class CampaignRow(Base):
     @property
     def preview(self) -> dict[str, Any] | None:
         """Result of the check when the campaign was made."""
-        named = {**(self.named or {}), "skipped": self.skipped}
-        return self.checked and {**from_parts(self.checked), **named}
+        people = {**(self.named or {}), "skipped": self.skipped}
+        return self.checked and {**from_parts(self.checked), **people}
 
     @property
     def skipped(self) -> list[Any]:
         """Some of the rows that were skipped."""
-        return [from_parts(each) for each in (self.named or {}).get("skipped", [])]
+        return [from_parts(row) for row in (self.named or {}).get("skipped", [])]
 
     @property
     def file_rows(self) -> int:

@@ -49,8 +49,8 @@ class QuietHours:
 
     def ends(self, moment: datetime) -> datetime | None:
         """When the quiet hours that hold a moment end; None if it is in none."""
-        here = moment.astimezone(BEIJING)
-        since = self._since_begin(here)
+        in_beijing = moment.astimezone(BEIJING)
+        since = self._since_begin(in_beijing)
         length = (self.end - self.begin) % _DAY
         return moment + (length - since) if since < length else None
 
@@ -227,11 +227,11 @@ class Latest(NamedTuple):
     def too_many(self, campaign: CampaignRow) -> bool:
         """Whether so many of them failed that the campaign had better stop."""
         enough = min(ENOUGH, campaign.chunks) * campaign.chunk_size
-        some = min(FAILED, campaign.chunks) * campaign.chunk_size
+        failures = min(FAILED, campaign.chunks) * campaign.chunk_size
         share = self.failed / max(1.0, self.people)
         return (
             self.people >= min(enough, campaign.recipients)
-            and self.failed >= min(some, campaign.recipients)
+            and self.failed >= min(failures, campaign.recipients)
             and share >= campaign.error_share
         )
 

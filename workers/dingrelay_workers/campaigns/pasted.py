@@ -38,27 +38,27 @@ async def resolve(
     An entry is one person by its whole text, or by all of its words together, such as name and mobile; otherwise each of
     its words is a person. Only where the directory was never synced is any word a userid that is spelled like one.
     """
-    known = await _known(database, app, pasted)
-    several = {user for userids in known.values() if len(userids) > 1 for user in userids}
+    userids_by_word = await _known(database, app, pasted)
+    several = {user for userids in userids_by_word.values() if len(userids) > 1 for user in userids}
     async with database.read() as connection:
         places = await audience.places(connection, app, several)
-    return [person for entry in pasted for person in _people(entry, known, places)]
+    return [person for entry in pasted for person in _people(entry, userids_by_word, places)]
 
 
 async def without(database: Database, app: str, text: str, user: str) -> str:
     """The text without what names a person; of several in one entry the others stay by their userids."""
     pasted = list(entries(text))
-    known = await _known(database, app, pasted)
-    if known.get(user) == frozenset():
-        known[user] = frozenset(
+    userids_by_word = await _known(database, app, pasted)
+    if userids_by_word.get(user) == frozenset():
+        userids_by_word[user] = frozenset(
             {user}
         )  # who is in no directory any more, unless the word means another person
-    kept: list[str] = []
-    for line, named in pasted:
-        people = _people((line, named), known, {})
-        userids = [each.userid for each in people if isinstance(each, Recipient)]
-        kept += [each for each in userids if each != user] if user in userids else [named]
-    return text if kept == [named for _, named in pasted] else "\n".join(kept)
+    lines: list[str] = []
+    for line, entry in pasted:
+        people = _people((line, entry), userids_by_word, {})
+        userids = [person.userid for person in people if isinstance(person, Recipient)]
+        lines += [userid for userid in userids if userid != user] if user in userids else [entry]
+    return text if lines == [named for _, named in pasted] else "\n".join(lines)
 
 
 def _people(
@@ -78,8 +78,10 @@ def _people(
             case []:
                 yield Malformed(line, en("{} is no person in the directory", word), text=word)
             case several:
-                found = ", ".join(f"{each} {places.get(each, '')}".strip() for each in several)
-                problem = en("{} is the name of several people: {}", word, found)
+                namesakes = ", ".join(
+                    f"{userid} {places.get(userid, '')}".strip() for userid in several
+                )
+                problem = en("{} is the name of several people: {}", word, namesakes)
                 yield Malformed(line, problem, text=word, users=tuple(several))
 
 
@@ -96,27 +98,29 @@ async def _known(
     Of those who have left, by their userids: a check says that they have.
     """
     words = (word for _, text in pasted for word in (text, *text.split(" ")))
-    found: dict[str, frozenset[str]] = dict.fromkeys(words, frozenset())
-    here = (UserRow.app == app, UserRow.left_at.is_(None))
+    userids_by_word: dict[str, frozenset[str]] = dict.fromkeys(words, frozenset())
+    present = (UserRow.app == app, UserRow.left_at.is_(None))
     async with database.read() as connection:
-        userids = select(UserRow.userid).where(*here)
-        for (userid,) in await rows_among(connection, userids, UserRow.userid, found):
-            found[userid] = frozenset({userid})
+        userids = select(UserRow.userid).where(*present)
+        for (userid,) in await rows_among(connection, userids, UserRow.userid, userids_by_word):
+            userids_by_word[userid] = frozenset({userid})
     for kind, parse in PARSERS.items():
-        asked: dict[str, str] = {}
-        for word in (word for word, userids in found.items() if not userids):
+        address_by_word: dict[str, str] = {}
+        for word in (word for word, userids in userids_by_word.items() if not userids):
             try:
-                asked[word] = parse(word)
+                address_by_word[word] = parse(word)
             except ValueError:
                 continue
-        by_address = await addresses.find(database, app, kind, set(asked.values()))
-        found |= {word: frozenset(by_address[address]) for word, address in asked.items()}
+        by_address = await addresses.find(database, app, kind, set(address_by_word.values()))
+        userids_by_word |= {
+            word: frozenset(by_address[address]) for word, address in address_by_word.items()
+        }
     async with database.read() as connection:
-        names = select(UserRow.name, UserRow.userid).where(*here)
-        sought = [word for word, userids in found.items() if not userids]
+        names = select(UserRow.name, UserRow.userid).where(*present)
+        sought = [word for word, userids in userids_by_word.items() if not userids]
         for name, userid in await rows_among(connection, names, UserRow.name, sought):
-            found[str(name)] |= {userid}
-    unknown: Collection[str] = [word for word, userids in found.items() if not userids]
+            userids_by_word[str(name)] |= {userid}
+    unknown: Collection[str] = [word for word, userids in userids_by_word.items() if not userids]
     if await audience.was_synced(database, app):
         unknown = await audience.left_users(database, app, unknown)
-    return found | {word: frozenset({word}) for word in unknown if _is_userid(word)}
+    return userids_by_word | {word: frozenset({word}) for word in unknown if _is_userid(word)}

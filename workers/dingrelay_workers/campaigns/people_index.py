@@ -99,21 +99,21 @@ async def chunks_of(
         numbers[campaign] = None if bits is None else set()
         if bits is not None:
             alike[bits].append(campaign)
-    for bits, ours in alike.items():
+    for bits, indexed in alike.items():
         sought: dict[int, list[bytes]] = defaultdict(list)
         for checksum in {crc32(user.encode()) for user in users}:
             sought[checksum >> (_BITS - bits)].append(checksum.to_bytes(_WORD, "little"))
-        for some, buckets in product(database.chunks(ours), database.chunks(sought)):
-            found = await connection.execute(
+        for batch, buckets in product(database.chunks(indexed), database.chunks(sought)):
+            index_rows = await connection.execute(
                 select(IndexRow.campaign, IndexRow.bucket, IndexRow.entries).where(
-                    IndexRow.campaign.in_(some), IndexRow.bucket.in_(buckets)
+                    IndexRow.campaign.in_(batch), IndexRow.bucket.in_(buckets)
                 )
             )
-            for campaign, bucket, entries in found:
-                known = numbers[campaign]
-                assert known is not None
+            for campaign, bucket, entries in index_rows:
+                chunk_numbers = numbers[campaign]
+                assert chunk_numbers is not None
                 for word in sought[bucket]:
-                    known.update(_numbers(entries, word))
+                    chunk_numbers.update(_numbers(entries, word))
     return numbers
 
 
@@ -132,8 +132,8 @@ async def forget(connection: AsyncConnection, campaign: str, user: str) -> None:
         )
     )
     for part, entries in rows.all():
-        left = _without(entries, checksum.to_bytes(_WORD, "little"))
-        if left != entries:
+        remaining = _without(entries, checksum.to_bytes(_WORD, "little"))
+        if remaining != entries:
             await connection.execute(
                 update(IndexRow)
                 .where(
@@ -141,15 +141,17 @@ async def forget(connection: AsyncConnection, campaign: str, user: str) -> None:
                     IndexRow.bucket == checksum >> (_BITS - bits),
                     IndexRow.part == part,
                 )
-                .values(entries=left)
+                .values(entries=remaining)
             )
 
 
 def _without(entries: bytes, checksum: bytes) -> bytes:
     """The entries but those of a checksum."""
     half = len(entries) // 2
-    kept = [at for at in range(0, half, _WORD) if entries[at : at + _WORD] != checksum]
-    return b"".join(entries[start + at : start + at + _WORD] for start in (0, half) for at in kept)
+    offsets = [at for at in range(0, half, _WORD) if entries[at : at + _WORD] != checksum]
+    return b"".join(
+        entries[start + at : start + at + _WORD] for start in (0, half) for at in offsets
+    )
 
 
 def _numbers(entries: bytes, checksum: bytes) -> Iterator[int]:

@@ -58,7 +58,7 @@ async def export(stores: Stores, subject: DataSubject) -> Rows:
 
 
 async def _export(connection: AsyncConnection, subject: DataSubject) -> Rows:
-    found: list[dict[str, Any]] = []
+    documents: list[dict[str, Any]] = []
     worked_on = await _worked_on(connection, subject)
     for campaign in await _campaigns(connection, subject, until=None):
         chunk = await _chunk(connection, campaign.id, subject.user)
@@ -74,7 +74,7 @@ async def _export(connection: AsyncConnection, subject: DataSubject) -> Rows:
                 "task_id": result.task_id,
                 "at": chunk.called_at if chunk.state == ChunkState.SETTLED else None,
             }
-        found.append(
+        documents.append(
             {
                 "campaign": campaign.id,
                 "app": campaign.app,
@@ -86,7 +86,7 @@ async def _export(connection: AsyncConnection, subject: DataSubject) -> Rows:
                 **figures,
             }
         )
-    return found
+    return documents
 
 
 async def erase(stores: Stores, erasing: Erasing) -> None:
@@ -130,12 +130,14 @@ async def _campaigns(
     query = subject.among(query, CampaignRow.app).order_by(CampaignRow.created_at.desc())
     rows = (await connection.execute(query)).all()
     worked_on = await _worked_on(connection, subject)
-    found: list[Any] = []
-    for some in chunks(rows):
-        known = await chunks_of(connection, [subject.user], [row.id for row in some])
+    campaigns: list[Any] = []
+    for batch in chunks(rows):
+        chunks_by_campaign = await chunks_of(connection, [subject.user], [row.id for row in batch])
         # An empty set: surely not among its people.
-        found += [row for row in some if known.get(row.id) != set() or row.id in worked_on]
-    return found
+        campaigns += [
+            row for row in batch if chunks_by_campaign.get(row.id) != set() or row.id in worked_on
+        ]
+    return campaigns
 
 
 async def _worked_on(connection: AsyncConnection, subject: DataSubject) -> set[str]:
@@ -166,17 +168,17 @@ async def _erase_work(connection: AsyncConnection, campaign: str, erasing: Erasi
     reviews = await rows_of(connection, ReviewRow, erasing, ReviewRow.campaign == campaign)
     rows: list[Mapping[str, Any]] = []
     for row in await rows_of(connection, CampaignRow, erasing, CampaignRow.id == campaign):
-        named = row["named"] and _without(row["named"], erasing.user)
-        rows.append({**row, "named": named})
-        if named != row["named"]:
-            await change_rows(connection, CampaignRow, CampaignRow.id == campaign, named=named)
+        people = row["named"] and _without(row["named"], erasing.user)
+        rows.append({**row, "named": people})
+        if people != row["named"]:
+            await change_rows(connection, CampaignRow, CampaignRow.id == campaign, named=people)
             erasing.changed["campaigns"] += 1
     changed = await rename_in_rows(connection, CampaignRow, rows, erasing)
     changed += await rename_in_rows(connection, ReviewRow, reviews, erasing)
     for row in await rows_of(connection, MalformedRow, erasing, MalformedRow.campaign == campaign):
-        ours = MalformedRow.campaign == campaign, MalformedRow.number == row["number"]
+        malformed = MalformedRow.campaign == campaign, MalformedRow.number == row["number"]
         emptied = {"written": "", "problem": EMPTIED, "users": ""}
-        changed += await change_rows(connection, MalformedRow, *ours, **emptied)
+        changed += await change_rows(connection, MalformedRow, *malformed, **emptied)
     erasing.changed["campaigns"] += changed
 
 
@@ -220,19 +222,24 @@ async def _take_out(
         "error": ERASED,
     }
     where = (ChunkRow.campaign == campaign, ChunkRow.number == chunk.number)
-    others = [user for user in chunk.users.split(",") if user != erasing.user]
+    other_users = [user for user in chunk.users.split(",") if user != erasing.user]
     counts: dict[str, Any] = {"settled": CampaignRow.settled + 1}
     # Before its start: without the person it is not what was approved.
     ready = CampaignRow.id == campaign, CampaignRow.state == State.DRAFT
     await change_rows(connection, CampaignRow, *ready, people_digest=uuid4().hex)
-    if others:
-        left = {"users": ",".join(others), "size": len(others)}
-        await change_rows(connection, ChunkRow, *where, **left)
+    if other_users:
+        remainder = {"users": ",".join(other_users), "size": len(other_users)}
+        await change_rows(connection, ChunkRow, *where, **remainder)
         last = await connection.scalar(
             select(func.max(ChunkRow.number)).where(ChunkRow.campaign == campaign)
         )
-        own = {"campaign": campaign, "number": (last or 0) + 1, "accepted": 0, "ambiguous": False}
-        await connection.execute(insert(ChunkRow).values(**own, **values))
+        tombstone_chunk = {
+            "campaign": campaign,
+            "number": (last or 0) + 1,
+            "accepted": 0,
+            "ambiguous": False,
+        }
+        await connection.execute(insert(ChunkRow).values(**tombstone_chunk, **values))
         counts["chunks"] = CampaignRow.chunks + 1
     else:
         await change_rows(connection, ChunkRow, *where, **values)
@@ -247,8 +254,8 @@ async def _rename(connection: AsyncConnection, campaign: Any, chunk: Any, erasin
     if chunk.message is not None and chunk.users == erasing.user:
         # It was filled in for them alone: what is left is the campaign's, with its fields.
         values["message"] = campaign.message
-    ours = ChunkRow.campaign == campaign.id, ChunkRow.number == chunk.number
-    await change_rows(connection, ChunkRow, *ours, **values)
+    of_chunk = ChunkRow.campaign == campaign.id, ChunkRow.number == chunk.number
+    await change_rows(connection, ChunkRow, *of_chunk, **values)
     theirs = OutcomeRow.campaign == campaign.id, OutcomeRow.userid == erasing.user
     await change_rows(connection, OutcomeRow, *theirs, userid=erasing.tombstone)
     await people_index.forget(connection, campaign.id, erasing.user)

@@ -149,20 +149,22 @@ class ChunkQueue:
 
     async def enqueue(self, campaign: CampaignRow, chunks: Sequence[Chunk]) -> None:
         """Make the jobs, unless they are there, and wake them."""
-        drafts = [in_a_trace_of_its_own(_draft(campaign, each), campaign.trace) for each in chunks]
+        drafts = [
+            in_a_trace_of_its_own(_draft(campaign, chunk), campaign.trace) for chunk in chunks
+        ]
         wakeups = await self._records.enqueue(drafts, fence=(keys.DISPATCHER, self.holder))
         await self._records.publish(self._publisher, wakeups)
 
     async def look(self, campaign: CampaignRow, releases: Collection[Release]) -> list[Found]:
         """The releases whose jobs have ended or have no record."""
-        found: list[Found] = []
-        for some in batched(list(releases), AT_ONCE):
-            places = [keys.job(job_id(campaign, release)) for release in some]
+        looks: list[Found] = []
+        for batch in batched(list(releases), AT_ONCE):
+            places = [keys.job(job_id(campaign, release)) for release in batch]
             pipe = self._redis.pipeline(transaction=False)
             for place in places:
                 pipe.hmget(place, *_LOOKED_AT)
             ended: list[tuple[Release, str, State | None, Sequence[Any]]] = []
-            for release, place, fields in zip(some, places, await pipe.execute(), strict=True):
+            for release, place, fields in zip(batch, places, await pipe.execute(), strict=True):
                 state = State(fields[0].decode()) if fields[0] else None
                 if state is None or state.ended:
                     ended.append((release, place, state, fields))
@@ -184,13 +186,15 @@ class ChunkQueue:
                 touched = any(fields[3:]) or place in repeats
                 error = from_parts(json.loads(fields[2] or b"{}"))
                 result = json.loads(fields[1] or b"{}")
-                found.append(Found(release, state, result, error, touched))
-        return found
+                looks.append(Found(release, state, result, error, touched))
+        return looks
 
     async def withdraw(self, campaign: CampaignRow, releases: Collection[Release]) -> None:
         """Cancel the jobs that do not run; those that do end before their next call."""
         ttl = keys.JOB_MARGIN_MS
-        calls = [record.withdraw(job_id(campaign, each), record_ttl_ms=ttl) for each in releases]
+        calls = [
+            record.withdraw(job_id(campaign, release), record_ttl_ms=ttl) for release in releases
+        ]
         await asyncio.gather(*(run_async(self._redis, call) for call in calls))
 
     async def revive(self, campaign: CampaignRow, releases: Collection[Release]) -> None:
@@ -201,7 +205,7 @@ class ChunkQueue:
     async def forget(self, campaign: CampaignRow, releases: Collection[Release]) -> None:
         """Delete the records of chunks that SQL knows to be settled, or pending."""
         ids = [job_id(campaign, release) for release in releases]
-        for some in batched(ids, AT_ONCE):
+        for batch in batched(ids, AT_ONCE):
             call = _forget_chunks(
                 lease=keys.DISPATCHER,
                 recent=keys.RECENT,
@@ -209,7 +213,7 @@ class ChunkQueue:
                 settled=keys.CAMPAIGNS_SETTLED,
                 holder=self.holder,
                 settled_ttl=keys.ENDINGS_TTL_MS,
-                jobs=some,
+                jobs=batch,
             )
             await run_async(self._redis, call)
 

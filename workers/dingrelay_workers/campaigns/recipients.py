@@ -87,16 +87,16 @@ class TextReader:
         Raises:
             ContractError: this is no text, or a line has no end.
         """
-        rest = b""
+        unfinished = b""
         for block in self._blocks:
-            data = rest + block
+            data = unfinished + block
             # A carriage return at the end of the block may be the first half of a line's end.
             end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
             yield from self._split(data[:end])
-            rest = data[end:]
-            if len(rest) > LONGEST:
+            unfinished = data[end:]
+            if len(unfinished) > LONGEST:
                 raise ContractError(_line(self.number + 1), en("is longer than {} bytes", LONGEST))
-        yield from self._split(rest)
+        yield from self._split(unfinished)
 
     def _split(self, data: bytes) -> Iterator[str]:
         if self.number == 0:
@@ -218,9 +218,9 @@ class FileColumn(NamedTuple):
             ContractError: it has no name.
         """
         kind, _, name = text.partition("=")
-        for known in PARSERS:
-            if kind == known and name:
-                return cls(name.strip(), known)
+        for parsed_kind in PARSERS:
+            if kind == parsed_kind and name:
+                return cls(name.strip(), parsed_kind)
         if kind == USERID and name:
             return cls(name.strip())
         if not text.strip():
@@ -295,16 +295,16 @@ def read(
     """
     if isinstance(source, str | bytes | Mapping):
         raise TypeError(f"recipients: a file or an iterable of them, not {type(source).__name__}")
-    named = FileColumn.of(column) if column else None
+    file_column = FileColumn.of(column) if column else None
     if not hasattr(source, "read"):
-        return Rows.without_header(_of_values(source, wanted, named))
+        return Rows.without_header(_of_values(source, wanted, file_column))
     stream = cast("BinaryIO", source)
     head = stream.read(BLOCK)
     for beginning, what in _BINARY.items():
         if head.startswith(beginning):
             raise ContractError(_line(1), en("the file is {}; save it as .xlsx or CSV", what))
     if head.startswith(workbook.BEGINNING):
-        return _of_workbook(workbook.rows(head, stream), wanted, named)
+        return _of_workbook(workbook.rows(head, stream), wanted, file_column)
     blocks = chain([head] if head else (), iter(partial(stream.read, BLOCK), b""))
     lines = TextReader(blocks, encoding)
     ahead = iter(lines)
@@ -312,8 +312,8 @@ def read(
     if not first:
         raise ContractError(_line(max(lines.number, 1)), "the file is empty")
     if first.lstrip().startswith("{"):
-        return Rows.without_header(_of_json(lines, chain([first], ahead), wanted, named))
-    return _of_csv(lines, first, ahead, wanted, named)
+        return Rows.without_header(_of_json(lines, chain([first], ahead), wanted, file_column))
+    return _of_csv(lines, first, ahead, wanted, file_column)
 
 
 def problem_of(userid: object) -> str | None:
@@ -372,7 +372,14 @@ class _Table(NamedTuple):
                 raise ContractError(_line(number), missing)
             kind = column.kind
         elif (place := _place(header, USERID)) is None:
-            kind = next((each for each in _ADDRESSES if _place(header, each) is not None), None)
+            kind = next(
+                (
+                    address_kind
+                    for address_kind in _ADDRESSES
+                    if _place(header, address_kind) is not None
+                ),
+                None,
+            )
             if kind is None:
                 raise NoPeopleColumn(number, header)
             place = _place(header, kind)
@@ -380,16 +387,16 @@ class _Table(NamedTuple):
         if twice := sorted({name for name in header if name and header.count(name) > 1}):
             raise ContractError(_line(number), en("the header has two columns {}", _quoted(twice)))
         places = ((name, _place(header, name)) for name in {*header, *HEADERS, *wanted} - {""})
-        known = {name: at for name, at in places if at is not None}
-        fields = {name: known[name] for name in wanted if name in known}
-        return cls(len(header), place, kind, fields, frozenset(known))
+        columns = {name: at for name, at in places if at is not None}
+        fields = {name: columns[name] for name in wanted if name in columns}
+        return cls(len(header), place, kind, fields, frozenset(columns))
 
     def recipient(self, line: int, row: Sequence[str]) -> Recipient | Malformed:
         """A row of it."""
         person = self._recipient(line, row)
         if isinstance(person, Malformed):
-            named = row[self.place].strip() if len(row) == self.width else ""
-            return person._replace(text=named or ", ".join(filter(None, row)))
+            text = row[self.place].strip() if len(row) == self.width else ""
+            return person._replace(text=text or ", ".join(filter(None, row)))
         return person
 
     def _recipient(self, line: int, row: Sequence[str]) -> Recipient | Malformed:
@@ -399,10 +406,10 @@ class _Table(NamedTuple):
             if isinstance(row[at], workbook.Uncalculated):
                 return Malformed(line, _uncalculated(row[at]))
         fields = {name: _value(row[at]) for name, at in self.fields.items()} or NO_FIELDS
-        named = _plain(row[self.place])
+        text = _plain(row[self.place])
         if self.kind:
-            return _addressed(line, self.kind, named, fields)
-        return _recipient(line, named, fields)
+            return _addressed(line, self.kind, text, fields)
+        return _recipient(line, text, fields)
 
 
 def _uncalculated(formula: str) -> str:
@@ -414,16 +421,16 @@ def _uncalculated(formula: str) -> str:
 def _place(header: Sequence[str], name: str) -> int | None:
     """Index of the column of this name, or of a synonym."""
     names = (name, *HEADERS.get(name, ()))
-    return next((header.index(each) for each in names if each in header), None)
+    return next((header.index(synonym) for synonym in names if synonym in header), None)
 
 
 def _nameless(header: Sequence[str]) -> str:
-    known = [USERID, *(each for kind in _ADDRESSES for each in (kind, *HEADERS[kind][:1]))]
-    guess = next((each for each in header if each and each not in HEADERS["name"]), "NAME")
+    columns = [USERID, *(column for kind in _ADDRESSES for column in (kind, *HEADERS[kind][:1]))]
+    guess = next((column for column in header if column and column not in HEADERS["name"]), "NAME")
     return en(
         "the header has no column {}; it has {}. Say which one names people, such as "
         'job_number={} (--column; over HTTP "column")',
-        _quoted(known),
+        _quoted(columns),
         _quoted(header),
         guess,
     )
@@ -611,7 +618,7 @@ def _named_in(
     userid: Any = row.get(column.name if column else USERID, "")
     kind: AddressKind | None = column.kind if column else None
     if column is None and USERID not in row:
-        kind = next((each for each in _ADDRESSES if each in row), None)
+        kind = next((address_kind for address_kind in _ADDRESSES if address_kind in row), None)
     if isinstance(userid, str):
         userid = _visible(_value(userid))
     if not kind and (problem := problem_of(userid)):
@@ -627,8 +634,8 @@ def _named_in(
         return Malformed(line, nul)
     if kind:
         text = row.get(column.name if column else kind)
-        named = str(text) if isinstance(text, str | int) and not isinstance(text, bool) else ""
-        return _addressed(line, kind, _value(named), fields)
+        address = str(text) if isinstance(text, str | int) and not isinstance(text, bool) else ""
+        return _addressed(line, kind, _value(address), fields)
     return Recipient(line, userid, fields)
 
 

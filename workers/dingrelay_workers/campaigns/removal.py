@@ -82,12 +82,14 @@ async def hide(database: Database, campaign: str) -> None:
         CampaignConflict: it was made ready, and has not ended.
     """
     async with database.write(f"campaign {campaign}") as connection:
-        found = await _look(connection, campaign)
-        ours = CampaignRow.id == campaign, CampaignRow.state != State.DELETING
-        if await change_rows(connection, CampaignRow, *ours, state=State.DELETING, **FORGOTTEN):
-            before = {"name": found.name, "state": found.stage, "people": found.recipients}
+        row = await _look(connection, campaign)
+        of_campaign = CampaignRow.id == campaign, CampaignRow.state != State.DELETING
+        if await change_rows(
+            connection, CampaignRow, *of_campaign, state=State.DELETING, **FORGOTTEN
+        ):
+            before = {"name": row.name, "state": row.stage, "people": row.recipients}
             await audit.record(
-                connection, "delete", "campaign", campaign, app=found.app, before=before
+                connection, "delete", "campaign", campaign, app=row.app, before=before
             )
 
 
@@ -114,11 +116,11 @@ async def remove(
     database: Database, campaign: str, on_rows: Callable[[int], None] | None = None
 ) -> None:
     """Delete a hidden campaign; `on_rows` is called with the number of rows deleted so far."""
-    gone = 0
+    deleted = 0
     while (rows := await remove_some(database, campaign, seconds=HELD)) is not None:
-        gone += rows
+        deleted += rows
         if on_rows is not None:
-            on_rows(gone)
+            on_rows(deleted)
         await database.let_others_write()
 
 
@@ -132,15 +134,21 @@ async def remove_some(database: Database, campaign: str, *, seconds: float) -> i
         # Another process may have taken it up since.
         if not await leftovers(connection, campaign):
             return None
-        ours = CampaignRow.id == campaign
+        of_campaign = CampaignRow.id == campaign
         await change_rows(
-            connection, CampaignRow, ours, CampaignRow.state == State.CREATING, state=State.DELETING
+            connection,
+            CampaignRow,
+            of_campaign,
+            CampaignRow.state == State.CREATING,
+            state=State.DELETING,
         )
-        gone, more = await _remove_pages(connection, campaign, seconds)
+        deleted, more = await _remove_pages(connection, campaign, seconds)
         if more:
-            return gone
+            return deleted
         if await leftovers(connection, campaign):
-            gone_for_good = delete(CampaignRow).where(ours, CampaignRow.state == State.DELETING)
+            gone_for_good = delete(CampaignRow).where(
+                of_campaign, CampaignRow.state == State.DELETING
+            )
             await connection.execute(gone_for_good)
         return None
 
@@ -154,12 +162,12 @@ async def remove_people(connection: AsyncConnection, campaign: str, *, seconds: 
 async def _remove_pages(
     connection: AsyncConnection, campaign: str, seconds: float
 ) -> tuple[int, bool]:
-    began, gone = time.monotonic(), 0
+    began, deleted = time.monotonic(), 0
     while rows := await _remove_page(connection, campaign):
-        gone += rows
+        deleted += rows
         if time.monotonic() - began >= seconds:
-            return gone, True
-    return gone, False
+            return deleted, True
+    return deleted, False
 
 
 async def expire(database: Database, before: datetime) -> int:
@@ -213,9 +221,9 @@ async def _look(connection: AsyncConnection, campaign: str) -> CampaignRow:
 
 async def _remove_page(connection: AsyncConnection, campaign: str) -> int:
     for table, column in _PARTS:
-        ours = table.campaign == campaign
-        page = select(column).where(ours).order_by(column).limit(PAGE)
-        found = await connection.execute(delete(table).where(ours, column.in_(page)))
-        if found.rowcount:
-            return found.rowcount
+        of_campaign = table.campaign == campaign
+        page = select(column).where(of_campaign).order_by(column).limit(PAGE)
+        deletion = await connection.execute(delete(table).where(of_campaign, column.in_(page)))
+        if deletion.rowcount:
+            return deletion.rowcount
     return 0

@@ -205,8 +205,8 @@ class Report:
         outcomes[PENDING] = sums["queued"]
         if row.state != State.CANCELLED:
             outcomes[PENDING] += sums["waiting"]
-        others = sum(people for outcome, people in outcomes.items() if outcome != ACCEPTED)
-        outcomes[ACCEPTED] = max(0, row.recipients - others)
+        unaccepted = sum(people for outcome, people in outcomes.items() if outcome != ACCEPTED)
+        outcomes[ACCEPTED] = max(0, row.recipients - unaccepted)
         outcomes[MALFORMED] = row.malformed
         return CampaignReport(
             id=row.id,
@@ -229,7 +229,9 @@ class Report:
                 invalid=outcomes[OutcomeKind.INVALID],
                 forbidden=outcomes[OutcomeKind.FORBIDDEN],
                 failed=sum(
-                    each.people for each in reasons if (each.outcome, each.reason) == UNDELIVERED
+                    reason.people
+                    for reason in reasons
+                    if (reason.outcome, reason.reason) == UNDELIVERED
                 ),
             ),
             reasons=sorted(reasons, key=lambda reason: -reason.people)[:MOST_REASONS],
@@ -248,8 +250,8 @@ class Report:
         last: int | None = -1
         while last is not None and outcome != MALFORMED:
             async with self._database.read() as connection:
-                found, last = await _some(connection, campaign, outcome, last + 1, PAGE)
-                results = await _named(connection, campaign, [each for _, each in found])
+                page, last = await _some(connection, campaign, outcome, last + 1, PAGE)
+                results = await _named(connection, campaign, [result for _, result in page])
             if results:
                 yield results
         number: int | None = 0
@@ -273,13 +275,13 @@ class Report:
         last: int | None = None if outcome == MALFORMED or first == MOST_CHUNKS else first - 1
         async with self._database.read() as connection:
             while last is not None and len(people) <= limit:
-                found, last = await _some(connection, campaign, outcome, last + 1, FEW)
-                people += [each for each in found if each[0] > (first, seen)]
+                page, last = await _some(connection, campaign, outcome, last + 1, FEW)
+                people += [person for person in page if person[0] > (first, seen)]
             if len(people) <= limit and outcome in {None, MALFORMED}:
                 number = seen if first == MOST_CHUNKS else 0
                 rows, _ = await _malformed(connection, campaign, number, limit + 1 - len(people))
                 people += rows
-            results = await _named(connection, campaign, [each for _, each in people[:limit]])
+            results = await _named(connection, campaign, [person for _, person in people[:limit]])
         return results, people[limit - 1][0] if len(people) > limit else None
 
 
@@ -322,16 +324,16 @@ async def _malformed(
     rows = (await connection.execute(query.limit(most))).all()
     results = [
         (
-            (MOST_CHUNKS, each.number),
+            (MOST_CHUNKS, row.number),
             Result(
                 userid="",
                 outcome=MALFORMED,
                 task_id=None,
-                reason=str(Malformed(each.line, each.problem, each.pasted)),
-                name=each.written,
+                reason=str(Malformed(row.line, row.problem, row.pasted)),
+                name=row.written,
             ),
         )
-        for each in rows
+        for row in rows
     ]
     return results, rows[-1].number if len(rows) == most else None
 
@@ -384,7 +386,7 @@ async def result_of(
     special = await _special(connection, campaign, chunk.number, chunk.number)
     cancelled = campaign in await _cancelled(connection, [campaign])
     results = _results(chunk, special, cancelled=cancelled)
-    return next((each for each in results if each.userid == user), None)
+    return next((result for result in results if result.userid == user), None)
 
 
 def _results(
@@ -438,8 +440,8 @@ async def _named(
     query = select(UserRow.userid, UserRow.name, UserRow.job_number, UserRow.mobile)
     query, users = query.where(UserRow.app == app), [result.userid for result in results]
     rows = await database.rows_among(connection, query, UserRow.userid, users)
-    known = {row.userid: row for row in rows}
-    places = await directory.places(connection, app or "", known)
+    rows_by_userid = {row.userid: row for row in rows}
+    places = await directory.places(connection, app or "", rows_by_userid)
     return [
         result._replace(
             name=row.name or "",
@@ -447,7 +449,7 @@ async def _named(
             mobile=(row.mobile or "").removeprefix(f"+{CHINA}-"),
             departments=places.get(result.userid, ""),
         )
-        if (row := known.get(result.userid))
+        if (row := rows_by_userid.get(result.userid))
         else result
         for result in results
     ]
@@ -471,8 +473,8 @@ async def _sums(connection: AsyncConnection, campaign: str) -> dict[str, Any]:
         "unread": ChunkRow.unread,
     }
     columns = [func.coalesce(func.sum(value), 0).label(name) for name, value in sums.items()]
-    found = await connection.execute(select(*columns).where(ChunkRow.of(campaign)))
-    return dict(found.mappings().one())
+    answer = await connection.execute(select(*columns).where(ChunkRow.of(campaign)))
+    return dict(answer.mappings().one())
 
 
 async def _single(connection: AsyncConnection, campaign: str) -> list[Reason]:
@@ -502,23 +504,23 @@ async def _whole_chunks(connection: AsyncConnection, campaign: str) -> list[Reas
         .where(errors.c["class"].is_not(None))
         .group_by(*fields)
     )
-    found: list[Reason] = []
+    reasons: list[Reason] = []
     for *values, people in rows:
         error: dict[str, Any] = dict(zip((*names, MADE_OF), values, strict=True))
         error[MADE_OF] = {"message": json.loads(error[MADE_OF] or "null")}
-        found.append(Reason(outcome=outcome_of(error), reason=_reason_of(error), people=people))
-    return found
+        reasons.append(Reason(outcome=outcome_of(error), reason=_reason_of(error), people=people))
+    return reasons
 
 
 def _with_waiting(reasons: Sequence[Reason], people: int) -> list[Reason]:
     """The reasons with the people of a cancelled campaign whose chunks the leader has still to end."""
     cancelled = OutcomeKind.CANCELLED, _reason_of(CANCELLED)
-    alike = [each for each in reasons if (each.outcome, each.reason) == cancelled]
-    others = [each for each in reasons if each not in alike]
-    people += sum(each.people for each in alike)
+    alike = [reason for reason in reasons if (reason.outcome, reason.reason) == cancelled]
+    other_reasons = [reason for reason in reasons if reason not in alike]
+    people += sum(reason.people for reason in alike)
     if not people:
-        return others
-    return [*others, Reason(outcome=cancelled[0], reason=cancelled[1], people=people)]
+        return other_reasons
+    return [*other_reasons, Reason(outcome=cancelled[0], reason=cancelled[1], people=people)]
 
 
 async def _cancelled(connection: AsyncConnection, campaigns: Collection[str]) -> set[str]:
@@ -555,12 +557,14 @@ async def campaigns_of(
     if before is not None:
         query = query.where(CampaignRow.created_at <= before)
     names = (await connection.scalars(query.order_by(*latest_first))).all()
-    found: list[Message] = []
-    for some in database.chunks(names, database.CHUNK // 2):
-        known = await chunks_of(connection, [user], some)
+    messages: list[Message] = []
+    for batch in database.chunks(names, database.CHUNK // 2):
+        chunks_by_campaign = await chunks_of(connection, [user], batch)
         # Campaigns without an index may be to any person.
-        here = {name: numbers for name, numbers in known.items() if numbers != set()}
-        results = await _in_campaigns(connection, here, user)
+        candidates = {
+            name: numbers for name, numbers in chunks_by_campaign.items() if numbers != set()
+        }
+        results = await _in_campaigns(connection, candidates, user)
         rows = await connection.execute(
             select(CampaignRow.__table__)
             .where(CampaignRow.id.in_(list(results)))
@@ -568,7 +572,7 @@ async def campaigns_of(
         )
         for row in rows.all():
             at, outcome = results[row.id]
-            found.append(
+            messages.append(
                 Message(
                     at=at or row.created_at,
                     app=row.app,
@@ -579,9 +583,9 @@ async def campaigns_of(
                     reason=outcome.reason,
                 )
             )
-        if len(found) >= most:
+        if len(messages) >= most:
             break
-    return found[:most]
+    return messages[:most]
 
 
 async def _in_campaigns(
@@ -593,20 +597,20 @@ async def _in_campaigns(
     # An earlier version made no index.
     unindexed = [name for name, numbers in known.items() if numbers is None]
     which: list[ColumnElement[bool]] = [
-        place.in_(some) for some in database.chunks(places, database.CHUNK // 2)
+        place.in_(batch) for batch in database.chunks(places, database.CHUNK // 2)
     ]
     if unindexed:
-        named = ChunkRow.users.contains(user, autoescape=True)
-        which.append(ChunkRow.campaign.in_(unindexed) & named)
+        contains_user = ChunkRow.users.contains(user, autoescape=True)
+        which.append(ChunkRow.campaign.in_(unindexed) & contains_user)
     query = select(OutcomeRow.campaign, OutcomeRow.outcome, OutcomeRow.reason)
     query = query.where(OutcomeRow.campaign.in_(list(known)), OutcomeRow.userid == user)
     special = {row[0]: (row[1], row[2]) for row in await connection.execute(query)}
-    found: dict[str, tuple[datetime | None, Result]] = {}
+    results: dict[str, tuple[datetime | None, Result]] = {}
     cancelled = await _cancelled(connection, known)
-    for each in which:
-        for chunk in await connection.execute(select(ChunkRow.__table__).where(each)):
-            own = {user: special[chunk.campaign]} if chunk.campaign in special else {}
-            for result in _results(chunk, own, cancelled=chunk.campaign in cancelled):
+    for condition in which:
+        for chunk in await connection.execute(select(ChunkRow.__table__).where(condition)):
+            outcomes = {user: special[chunk.campaign]} if chunk.campaign in special else {}
+            for result in _results(chunk, outcomes, cancelled=chunk.campaign in cancelled):
                 if result.userid == user:
-                    found[chunk.campaign] = chunk.called_at, result
-    return found
+                    results[chunk.campaign] = chunk.called_at, result
+    return results

@@ -74,7 +74,7 @@ async def people_csv(pages: AsyncIterator[Sequence[Result]]) -> AsyncIterator[by
     """The same for a door that hands it out page by page."""
     yield csv_line(people_header()).encode(SPREADSHEET)
     async for page in pages:
-        yield "".join(csv_line(person_row(each)) for each in page).encode()
+        yield "".join(csv_line(person_row(person)) for person in page).encode()
 
 
 def people_header() -> Sequence[str]:
@@ -128,12 +128,12 @@ async def beside(
         raise ContractError("input", "must be a table with a header")
     app = (await store.get(campaign)).app
     results = Report(store.database).results(campaign)
-    known = {each.userid: _outcome(each) async for page in results for each in page}
+    outcomes = {result.userid: _outcome(result) async for page in results for result in page}
     yield [(*rows.header, *_titles())]
     for batch in batches((row, rows.values) for row in rows):
         people = await resolved(store.database, app, [row for row, _ in batch])
         yield [
-            (*values, *[""] * (len(rows.header) - len(values)), *_outcome_of(person, known))
+            (*values, *[""] * (len(rows.header) - len(values)), *_outcome_of(person, outcomes))
             for person, (_, values) in zip(people, batch, strict=True)
         ]
 

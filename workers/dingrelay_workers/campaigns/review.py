@@ -74,14 +74,14 @@ async def review_of(
     """How the approval of a campaign stands."""
     needed = await _is_needed(settings.campaigns, connection, row, clock.now())
     writers = list(row.writers or ())
-    found = await _find(connection, row.id)
-    if found is None:
+    review = await _find(connection, row.id)
+    if review is None:
         return CampaignReview(needed=needed, state="none", writers=writers)
-    state = found.decision or "asked"
-    if row.state == State.DRAFT and found.digest != digest_of(row):
+    state = review.decision or "asked"
+    if row.state == State.DRAFT and review.digest != digest_of(row):
         state = "outdated"
     names = ("asked_by", "asked_at", "decided_by", "decided_at", "reason")
-    fields = {name: getattr(found, name) for name in names}
+    fields = {name: getattr(review, name) for name in names}
     return CampaignReview.model_validate(
         {"needed": needed, "state": state, "writers": writers, **fields}
     )
@@ -132,7 +132,7 @@ async def ask(
     now = clock.now()
     async with store.database.write(f"campaign {campaign}") as connection:
         row = await _ready(connection, campaign)
-        asked = {
+        request = {
             "campaign": campaign,
             "digest": digest_of(row),
             "asked_by": by,
@@ -142,10 +142,10 @@ async def ask(
             "decided_at": None,
             "reason": "",
         }
-        await upsert(connection, ReviewRow, [asked])
+        await upsert(connection, ReviewRow, [request])
         await audit.record(connection, "ask", "campaign", campaign, app=row.app)
-        named = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
-    reviewers = [user for user in named if user not in {*(row.writers or ()), by}]
+        people = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
+    reviewers = [user for user in people if user not in {*(row.writers or ()), by}]
     return _notification(settings, row, reviewers, by, now) if reviewers else None
 
 
@@ -173,16 +173,16 @@ async def decide(
     """
     async with store.database.write(f"campaign {campaign}") as connection:
         row = await _ready(connection, campaign)
-        found = await _find(connection, campaign)
-        if found is None or found.digest != digest_of(row):
+        review = await _find(connection, campaign)
+        if review is None or review.digest != digest_of(row):
             raise CampaignConflict(campaign, "was not submitted for approval as it is now")
         if version not in {None, row.version}:
             raise CampaignConflict(campaign, "was changed since it was read: look at it again")
-        if found.decision:
+        if review.decision:
             raise CampaignConflict(
-                campaign, en("is {}: {} decided it already", found.decision, found.decided_by)
+                campaign, en("is {}: {} decided it already", review.decision, review.decided_by)
             )
-        if decision == "approved" and (not by or by in {*(row.writers or ()), found.asked_by}):
+        if decision == "approved" and (not by or by in {*(row.writers or ()), review.asked_by}):
             raise CampaignConflict(
                 campaign, "must be approved by a person who neither wrote nor submitted it"
             )
@@ -215,8 +215,8 @@ async def refusal(
     """
     if not await _is_needed(rule, connection, row, now):
         return None
-    found = await _find(connection, row.id)
-    if found is not None and found.decision == "approved" and found.digest == digest_of(row):
+    review = await _find(connection, row.id)
+    if review is not None and review.decision == "approved" and review.digest == digest_of(row):
         return None
     return en("needs the approval of a second person: ask for it first")
 
@@ -233,26 +233,26 @@ async def _is_needed(
         return True
     if isinf(rule.approved_above):
         return False
-    others = CampaignRow
-    approved = (ReviewRow.campaign == others.id) & (ReviewRow.decision == "approved")
-    waits = (others.state == State.RUNNING) & others.admitted_at.is_(None)
+    counted = CampaignRow
+    approved = (ReviewRow.campaign == counted.id) & (ReviewRow.decision == "approved")
+    waits = (counted.state == State.RUNNING) & counted.admitted_at.is_(None)
     query = (
-        select(others.writers, others.recipients)
+        select(counted.writers, counted.recipients)
         .outerjoin(ReviewRow, approved)
         .where(
-            others.id != row.id,
+            counted.id != row.id,
             ReviewRow.campaign.is_(None),
             or_(
-                others.admitted_at > now - COUNTED_TOGETHER,
+                counted.admitted_at > now - COUNTED_TOGETHER,
                 waits if row.state == State.DRAFT else false(),
             ),
         )
     )
-    ours = {*(row.writers or ())}
+    writers = {*(row.writers or ())}
     people = row.recipients + sum(
-        each.recipients
-        for each in await connection.execute(query)
-        if ours.intersection(each.writers or ())
+        other.recipients
+        for other in await connection.execute(query)
+        if writers.intersection(other.writers or ())
     )
     return bool(people > rule.approved_above)
 

@@ -76,11 +76,15 @@ def kept(plan: Plan) -> tuple[Plan, Written]:
         file = _lines([*users, *cast("list[object]", rows or ())])
         name, users = LINES_NAME, ()
     lacks_people = (rows is not None and file is None) or users
-    known = {name: fields[name] for name in DraftContent.model_fields if name in fields}
+    fields_of_draft = {name: fields[name] for name in DraftContent.model_fields if name in fields}
     with suppress(ContractError):  # a client's plan may name more than a request
         if not (lacks_people or any(fields.get(other) for other in _OTHERS)):
-            return plan, Written(DraftContent.parse(known), file, name if file else "")
-    return plan, Written(DraftContent.parse({name: known[name] for name in known.keys() & _ALONE}))
+            return plan, Written(DraftContent.parse(fields_of_draft), file, name if file else "")
+    return plan, Written(
+        DraftContent.parse(
+            {name: fields_of_draft[name] for name in fields_of_draft.keys() & _ALONE}
+        )
+    )
 
 
 async def read(

@@ -159,8 +159,8 @@ class CampaignStore:
             except BaseException:
                 with suppress(SQLAlchemyError):
                     async with self._writing(row.id) as connection:
-                        ours = CampaignRow.id == row.id, CampaignRow.lease == claim.lease
-                        await change_rows(connection, CampaignRow, *ours, lease_at=None)
+                        held = CampaignRow.id == row.id, CampaignRow.lease == claim.lease
+                        await change_rows(connection, CampaignRow, *held, lease_at=None)
                 raise
 
     async def get(self, campaign: str) -> CampaignRow:
@@ -222,8 +222,8 @@ class CampaignStore:
             at = await lease.now(connection)
             values = {**row, "lease": claim.lease, "lease_at": at}
             died = CampaignRow.state == State.CREATING, lease.expired(at)
-            ours = CampaignRow.id == claim.campaign
-            if await change_rows(connection, CampaignRow, ours, *died, **values):
+            of_campaign = CampaignRow.id == claim.campaign
+            if await change_rows(connection, CampaignRow, of_campaign, *died, **values):
                 return
             await insert_new(connection, values)
 
@@ -243,10 +243,10 @@ class CampaignStore:
             await self.database.let_others_write()
         while await self._write_some(claim, pages, people, progress):
             await self.database.let_others_write()
-        named = {
+        people_of_check = {
             "skipped": [
-                with_parts({**dict(each), "problem": storable(each.problem)})
-                for each in gathered.skipped
+                with_parts({**dict(row), "problem": storable(row.problem)})
+                for row in gathered.skipped
             ],
             "absent": found.absent if found else [],
         }
@@ -258,7 +258,7 @@ class CampaignStore:
             "malformed": gathered.malformed,
             "excluded": gathered.excluded,
             "checked": found and _figures(found),
-            "named": named if any(named.values()) else None,
+            "named": people_of_check if any(people_of_check.values()) else None,
             "chunks": gathered.staging.count_chunks(spec.users_per_call),
             "people_digest": digest.hexdigest(),
             "index_bits": bits,
@@ -273,8 +273,10 @@ class CampaignStore:
                 action = "create"
                 values |= {"state": State.DRAFT, "created_at": clock.now()}
             await change_rows(connection, CampaignRow, CampaignRow.id == campaign, **values)
-            made = {"name": spec.name, "people": people}
-            await audit.record(connection, action, "campaign", campaign, app=spec.app, after=made)
+            summary = {"name": spec.name, "people": people}
+            await audit.record(
+                connection, action, "campaign", campaign, app=spec.app, after=summary
+            )
             return CampaignStatus.model_validate(await find(connection, campaign))
 
     async def _clear_some(self, claim: WritingRight) -> bool:
@@ -304,8 +306,8 @@ class CampaignStore:
         async with self._writing(claim.campaign) as connection:
             # Perhaps it is ready, and only the answer of the database was lost.
             states = CampaignRow.state.in_([State.CREATING, State.DRAFT])
-            ours = CampaignRow.id == claim.campaign, CampaignRow.lease == claim.lease, states
-            await change_rows(connection, CampaignRow, *ours, state=State.DELETING)
+            held = CampaignRow.id == claim.campaign, CampaignRow.lease == claim.lease, states
+            await change_rows(connection, CampaignRow, *held, state=State.DELETING)
         await removal.remove(self.database, claim.campaign)
 
     async def _page(self, query: Select[_Row]) -> Sequence[_Row]:

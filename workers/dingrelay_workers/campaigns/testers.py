@@ -49,8 +49,8 @@ async def admit(
     person = acting_person(settings)
     async with database.write(f"campaign {campaign}") as connection:
         row = await find(connection, campaign)
-        named = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
-        permitted = {*(row.writers or ()), *named, person}
+        reviewers = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
+        permitted = {*(row.writers or ()), *reviewers, person}
         for tester in testers:
             if tester not in permitted:
                 problem = en("{} is neither a writer nor a reviewer of the campaign", tester)

@@ -77,17 +77,17 @@ async def _month(settings: Settings, redis: Redis, app: str) -> str:
 
 
 def _limit(row: CampaignRow, buckets: Sequence[BucketState], now: datetime) -> str:
-    own = [
+    app_buckets = [
         bucket
         for bucket in buckets
         if (bucket.scope, bucket.api) == (f"app:{row.app}", MESSAGE_SEND.name)
     ]
-    for bucket in own:
+    for bucket in app_buckets:
         if bucket.paused_until is not None and bucket.paused_until > now + BRIEF:
             return en("DingTalk throttles: it goes on at {}.", local(bucket.paused_until)[11:19])
     if row.rate is not None and pace.allowance(row, now).people <= 0:
         return en("It goes at its own rate: {:,} people a minute.", row.rate)
-    for bucket in own:
+    for bucket in app_buckets:
         if bucket.limit and bucket.balance <= 0:
             limit = in_words(bucket.unit, bucket.limit, bucket.window)
             return en("It goes at the limit of the app: {}.", limit)

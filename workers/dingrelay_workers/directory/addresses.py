@@ -38,14 +38,14 @@ async def find(
         kind: of the addresses.
         values: as `dingrelay_tasks.addresses` compares them.
     """
-    found: dict[str, set[str]] = {value: set() for value in values}
+    userids_by_value: dict[str, set[str]] = {value: set() for value in values}
     async with database.read() as connection:
         for column in _COLUMNS[kind]:
             query = select(column, UserRow.userid)
             query = query.where(UserRow.app == app, UserRow.left_at.is_(None))
             for value, userid in await rows_among(connection, query, column, values):
-                found[str(value)].add(userid)
-    return {value: sorted(userids) for value, userids in found.items()}
+                userids_by_value[str(value)].add(userid)
+    return {value: sorted(userids) for value, userids in userids_by_value.items()}
 
 
 def _compared(kind: AddressKind, text: object) -> str | None:

@@ -65,7 +65,7 @@ async def left_users(database: Database, app: str, userids: Collection[str]) -> 
 
 async def places(connection: AsyncConnection, app: str, userids: Collection[str]) -> dict[str, str]:
     """The names of the departments of people, by userid."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     of_member = (
         DepartmentRow.app == MembershipRow.app,
         DepartmentRow.id == MembershipRow.department,
@@ -73,8 +73,8 @@ async def places(connection: AsyncConnection, app: str, userids: Collection[str]
     query = select(MembershipRow.userid, DepartmentRow.name).join(DepartmentRow, and_(*of_member))
     query = query.where(MembershipRow.app == app, DepartmentRow.name.is_not(None))
     for user, name in await rows_among(connection, query, MembershipRow.userid, userids):
-        found[user] = f"{found[user]}/{name}" if user in found else str(name)
-    return found
+        names[user] = f"{names[user]}/{name}" if user in names else str(name)
+    return names
 
 
 async def is_known(database: Database, app: str, department: int) -> bool:

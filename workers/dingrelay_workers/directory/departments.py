@@ -44,25 +44,25 @@ async def put(run: Run, departments: Iterable[Department]) -> None:
 
     One that was found to be gone since it was read stays so.
     """
-    given = {department.id: department for department in departments}
-    known = await _known(run.connection, run.app, given)
+    by_id = {department.id: department for department in departments}
+    rows_by_id = await _known(run.connection, run.app, by_id)
     rows: list[dict[str, Any]] = []
     changes: dict[int, Change] = {}
-    for number, department in given.items():
-        row = known.get(number)
+    for number, department in by_id.items():
+        row = rows_by_id.get(number)
         if row is not None and row.left_at is not None and is_newer(row.read_at, run):
             continue
         before = HeldAnswer(row.fields, row.read_at, row.detailed_at) if row else HeldAnswer()
-        taken = before.taken(department.fields, run, DETAILS)
-        now = before.after(taken, run, DETAILS)
-        there = row is not None and row.left_at is None
-        if change := _change(before.fields if there else {}, taken):
+        fields = before.taken(department.fields, run, DETAILS)
+        now = before.after(fields, run, DETAILS)
+        is_present = row is not None and row.left_at is None
+        if change := _change(before.fields if is_present else {}, fields):
             changes[number] = change
         rows.append(
             {
                 "app": run.app,
                 "id": number,
-                "parent": taken.get("parent_id", row.parent if row else None),
+                "parent": fields.get("parent_id", row.parent if row else None),
                 "name": now.fields.get("name"),
                 "fields": dict(now.fields),
                 "met_in": max(run.number, row.met_in if row else 0),
@@ -93,13 +93,13 @@ async def put_children(run: Run, department: Department, children: Iterable[Depa
         Department(child.id, {**child.fields, "parent_id": department.id}) for child in children
     ]
     await put(run, [department, *below])
-    known = await run.connection.scalars(
+    children_before = await run.connection.scalars(
         select(DepartmentRow.id)
         .where(DepartmentRow.app == run.app, DepartmentRow.parent == department.id)
         .where(is_not_newer(DepartmentRow.read_at, run))
     )
-    for some in chunks(set(known) - {child.id for child in below}):
-        await run.update(DepartmentRow, DepartmentRow.id.in_(some), parent=None)
+    for batch in chunks(set(children_before) - {child.id for child in below}):
+        await run.update(DepartmentRow, DepartmentRow.id.in_(batch), parent=None)
 
 
 async def remove(run: Run, departments: Collection[int], at: datetime) -> None:
@@ -107,7 +107,7 @@ async def remove(run: Run, departments: Collection[int], at: datetime) -> None:
 
     Of one that was not known a row is made, too: what was read before this may still be to be written.
     """
-    for some in chunks(departments):
+    for batch in chunks(departments):
         rows = [
             {
                 "app": run.app,
@@ -117,17 +117,17 @@ async def remove(run: Run, departments: Collection[int], at: datetime) -> None:
                 "left_at": at,
                 "read_at": run.read_at,
             }
-            for number in some
+            for number in batch
         ]
         await insert_missing(run.connection, DepartmentRow, rows)
-        here = DepartmentRow.id.in_(some), is_not_newer(DepartmentRow.read_at, run)
-        found = await run.connection.scalars(
+        older = DepartmentRow.id.in_(batch), is_not_newer(DepartmentRow.read_at, run)
+        ids = await run.connection.scalars(
             select(DepartmentRow.id).where(
-                DepartmentRow.app == run.app, *here, DepartmentRow.left_at.is_(None)
+                DepartmentRow.app == run.app, *older, DepartmentRow.left_at.is_(None)
             )
         )
-        removed = {number: Change(ChangeEvent.REMOVED) for number in found}
-        await run.update(DepartmentRow, *here, read_at=run.read_at)
+        removed = {number: Change(ChangeEvent.REMOVED) for number in ids}
+        await run.update(DepartmentRow, *older, read_at=run.read_at)
         await run.update(DepartmentRow, DepartmentRow.id.in_(list(removed)), left_at=at)
         await notices.write(run.connection, run.app, DepartmentRow.id, removed, at)
 
@@ -139,18 +139,18 @@ async def unknown_departments(
 
     Also those that were known to be gone.
     """
-    own = await connection.scalars(
+    read_departments = await connection.scalars(
         select(RunDepartmentRow.department)
         .join(RunRow, RunRow.number == RunDepartmentRow.number)
         .where(RunRow.app == app, RunRow.run == run)
     )
-    read_by_it = set(own)
-    known = await _known(connection, app, departments)
+    read_by_it = set(read_departments)
+    rows = await _known(connection, app, departments)
     return sorted(
         number
         for number in set(departments)
         if number in read_by_it
-        or (row := known.get(number)) is None
+        or (row := rows.get(number)) is None
         or row.left_at is not None
         or not row.fields
     )
@@ -161,9 +161,11 @@ def tree(app: str, departments: Collection[int]) -> Select[int]:
 
     A department that moved during a walk may stand in a circle until the next one: `UNION` takes each once.
     """
-    here = select(DepartmentRow.id).where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
-    found = here.where(DepartmentRow.id.in_(departments)).cte(recursive=True)
-    return select(found.union(here.where(DepartmentRow.parent == found.c.id)).c.id)
+    present = select(DepartmentRow.id).where(
+        DepartmentRow.app == app, DepartmentRow.left_at.is_(None)
+    )
+    subtree = present.where(DepartmentRow.id.in_(departments)).cte(recursive=True)
+    return select(subtree.union(present.where(DepartmentRow.parent == subtree.c.id)).c.id)
 
 
 async def _known(

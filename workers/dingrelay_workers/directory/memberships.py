@@ -66,11 +66,11 @@ def _place(member: Member, department: int, leader: bool | None, order: int | No
 async def put_members(run: Run, department: int, given: Sequence[Place]) -> Changes:
     """Write people of the department; returns changes within it."""
     changes: Changes = {}
-    for some in batched(given, CHUNK):
-        elsewhere = await _elsewhere(run, some)
-        people = MembershipRow.userid.in_([place["userid"] for place in some])
-        here = and_(MembershipRow.department == department, people)
-        changes |= await _replace(run, here, some, without=elsewhere)
+    for batch in batched(given, CHUNK):
+        elsewhere = await _elsewhere(run, batch)
+        people = MembershipRow.userid.in_([place["userid"] for place in batch])
+        batch_rows = and_(MembershipRow.department == department, people)
+        changes |= await _replace(run, batch_rows, batch, without=elsewhere)
     return changes
 
 
@@ -113,27 +113,27 @@ async def stranded(run: Run, most: int) -> Sequence[str]:
 
 async def leave_removed(run: Run, userids: Collection[str]) -> None:
     """Delete these people's memberships in removed departments; the others stay."""
-    for some in chunks(userids):
-        await run.delete(MembershipRow, MembershipRow.userid.in_(some), _IN_REMOVED)
+    for batch in chunks(userids):
+        await run.delete(MembershipRow, MembershipRow.userid.in_(batch), _IN_REMOVED)
 
 
 async def is_outdated(run: Run, member: Member) -> bool:
     """Whether a department that a person's answer names was found not to exist after it was read."""
     departments = [place["department"] for place in of_user(member) or ()]
-    gone = DepartmentRow.app == run.app, DepartmentRow.left_at.is_not(None)
-    query = select(DepartmentRow.read_at).where(*gone)
-    found = await rows_among(run.connection, query, DepartmentRow.id, departments)
-    return any(is_newer(row.read_at, run) for row in found)
+    removed = DepartmentRow.app == run.app, DepartmentRow.left_at.is_not(None)
+    query = select(DepartmentRow.read_at).where(*removed)
+    rows = await rows_among(run.connection, query, DepartmentRow.id, departments)
+    return any(is_newer(row.read_at, run) for row in rows)
 
 
 async def leaders(connection: AsyncConnection, app: str, department: int) -> Sequence[str]:
     """The heads of a department, as far as they are known."""
-    found = await connection.scalars(
+    userids = await connection.scalars(
         select(MembershipRow.userid)
         .where(MembershipRow.app == app, MembershipRow.department == department)
         .where(MembershipRow.leader.is_(True))
     )
-    return list(found)
+    return list(userids)
 
 
 async def _elsewhere(run: Run, given: Sequence[Place]) -> Collection[Key]:
@@ -160,13 +160,13 @@ async def _replace(
     `without`: not to be added, since they were found gone after this was read.
     """
     query = select(MembershipRow.__table__).where(MembershipRow.app == run.app, which)
-    found = await run.connection.execute(query)
-    known = {(row["department"], row["userid"]): row for row in found.mappings()}
+    answer = await run.connection.execute(query)
+    rows_before = {(row["department"], row["userid"]): row for row in answer.mappings()}
     changes: Changes = {}
     rows: dict[Key, dict[str, Any]] = {}
     for place in given:
         key = place["department"], place["userid"]
-        before = known.get(key)
+        before = rows_before.get(key)
         if is_newer(before["read_at"], run) if before is not None else key in without:
             continue
         row = {**place, "app": run.app, "met_in": run.number, "read_at": run.read_at}
@@ -175,11 +175,11 @@ async def _replace(
             change.fields |= changed
         rows[key] = row
     await upsert(run.connection, MembershipRow, list(rows.values()))
-    here = {(place["department"], place["userid"]) for place in given}
-    old = {key for key, row in known.items() if not is_newer(row["read_at"], run)}
+    written = {(place["department"], place["userid"]) for place in given}
+    old = {key for key, row in rows_before.items() if not is_newer(row["read_at"], run)}
     person = tuple_(MembershipRow.department, MembershipRow.userid)
-    for some in chunks(old - here, CHUNK // 2):
-        await run.delete(MembershipRow, which, person.in_(some))
+    for batch in chunks(old - written, CHUNK // 2):
+        await run.delete(MembershipRow, which, person.in_(batch))
     return changes
 
 

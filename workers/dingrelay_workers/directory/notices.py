@@ -37,16 +37,16 @@ async def write(
 
     Of `GONE` there is none: the notice is that of `LEFT`, once the person is marked as left.
     """
-    known = {each: change for each, change in changes.items() if change.event != ChangeEvent.GONE}
-    if not known or not await outbox.has_readers(connection):
+    noticed = {id_: change for id_, change in changes.items() if change.event != ChangeEvent.GONE}
+    if not noticed or not await outbox.has_readers(connection):
         return
     table: Any = key.class_
     noun, columns = _SHOWN[table]
     notices: list[Notice] = []
     query = select(*columns).where(table.app == app).order_by(key)
-    for row in await rows_among(connection, query, key, known):
+    for row in await rows_among(connection, query, key, noticed):
         data = row._asdict()  # pyright: ignore[reportPrivateUsage] - SQLAlchemy names it so
-        change = known[data[key.key]]
+        change = noticed[data[key.key]]
         if change.event == ChangeEvent.CHANGED:
             data["changed"] = sorted(change.fields)
         notices.append(Notice(type=f"directory.{noun}.{change.event}", app=app, at=at, data=data))

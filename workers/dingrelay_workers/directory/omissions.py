@@ -69,9 +69,9 @@ async def take_cleared(run: Run, shown: Collection[str], *, listed: bool) -> dic
 
 async def witnesses(run: Run, userid: str, names: Collection[str]) -> list[str]:
     """People whose answers show whether the app may see these fields: known to have them, lately, too."""
-    found: dict[str, Mapping[str, object]] = {}
+    witness_fields: dict[str, Mapping[str, object]] = {}
     for name in sorted(names):
-        if any(fields.get(name) for fields in found.values()):
+        if any(fields.get(name) for fields in witness_fields.values()):
             continue
         left_out = exists().where(
             OmittedFieldRow.app == UserRow.app,
@@ -85,10 +85,12 @@ async def witnesses(run: Run, userid: str, names: Collection[str]) -> list[str]:
             UserRow.fields[name].as_string() != "",
             ~left_out,
         )
-        found |= {row.userid: row.fields for row in await run.connection.execute(query.limit(1))}
-    return list(found)
+        witness_fields |= {
+            row.userid: row.fields for row in await run.connection.execute(query.limit(1))
+        }
+    return list(witness_fields)
 
 
 async def _forget(run: Run, named: Sequence[tuple[str, str]]) -> None:
-    for some in chunks(named, CHUNK // 2):
-        await run.delete(OmittedFieldRow, tuple_(*_NAMED).in_(some))
+    for batch in chunks(named, CHUNK // 2):
+        await run.delete(OmittedFieldRow, tuple_(*_NAMED).in_(batch))

@@ -72,33 +72,37 @@ async def meet(
         The new and changed people, and the fields that answers left out for the first time, by
         userid.
     """
-    given = {member.userid: _personal(member) for member in members}
+    fields_by_userid = {member.userid: _personal(member) for member in members}
     changes: Changes = {}
     fresh: dict[str, set[str]] = {}
-    for some in chunks(given):
-        outdated = await _identify(run, {each: given[each] for each in some}, at)
-        people = select(UserRow.__table__).where(UserRow.app == run.app, UserRow.userid.in_(some))
-        known = {row.userid: row for row in await run.connection.execute(people)}
+    for batch in chunks(fields_by_userid):
+        outdated = await _identify(run, {userid: fields_by_userid[userid] for userid in batch}, at)
+        people = select(UserRow.__table__).where(UserRow.app == run.app, UserRow.userid.in_(batch))
+        rows_before = {row.userid: row for row in await run.connection.execute(people)}
         rows: list[dict[str, Any]] = []
         left_out: dict[str, set[str]] = {}
-        for userid in some:
-            row = known.get(userid)
+        for userid in batch:
+            row = rows_before.get(userid)
             has_left = row is not None and row.left_at is not None and is_newer(row.read_at, run)
             if has_left or userid in outdated:
                 continue
             before = HeldAnswer(row.fields, row.read_at, row.detailed_at) if row else HeldAnswer()
-            taken = before.taken(given[userid], run, DETAILS)
+            fields = before.taken(fields_by_userid[userid], run, DETAILS)
             if row is None or row.left_at is not None:
                 changes[userid] = Change(ChangeEvent.ADDED)
-            elif changed := news(row.fields, taken):
+            elif changed := news(row.fields, fields):
                 changes[userid] = Change(ChangeEvent.CHANGED, changed)
-            left_out[userid] = before.left_out(given[userid], run, DETAILS, listed=listed)
+            left_out[userid] = before.left_out(
+                fields_by_userid[userid], run, DETAILS, listed=listed
+            )
             met_in = max(run.number, row.met_in if row else 0)
-            rows.append(_row(run.app, userid, before.after(taken, run, DETAILS), met_in))
+            rows.append(_row(run.app, userid, before.after(fields, run, DETAILS), met_in))
         await upsert(run.connection, UserRow, rows)
-        present = {userid: given[userid].keys() for userid in left_out}
+        present = {userid: fields_by_userid[userid].keys() for userid in left_out}
         fresh |= await omissions.note(run, present, left_out, listed=listed)
-    shown = {name for fields in given.values() for name, value in fields.items() if value}
+    shown = {
+        name for fields in fields_by_userid.values() for name, value in fields.items() if value
+    }
     cleared = await omissions.take_cleared(run, shown, listed=listed)
     await _clear(run, cleared)
     for userid, names in cleared.items():
@@ -149,11 +153,11 @@ async def _identify(run: Run, given: Mapping[str, Mapping[str, Any]], at: dateti
         for userid, unionid in unionids.items()
         if userid not in outdated and owners[unionid] != userid
     }
-    others = ended | over | successors.keys()
-    if others:
-        left = await remove(run, others, at, are_others=True)
-        await record(run, left, at)
-        await _forget(run, others)
+    former = ended | over | successors.keys()
+    if former:
+        departures = await remove(run, former, at, are_others=True)
+        await record(run, departures, at)
+        await _forget(run, former)
     for old, new in successors.items():
         await _pass_on(run, old, new)
         if rows[old].left_at is not None:
@@ -166,11 +170,11 @@ async def _pass_on(run: Run, old: str, new: str) -> None:
 
     That DingTalk does not know the old one says nothing of the new one.
     """
-    own = ChangeRow.userid == old
+    of_old = ChangeRow.userid == old
     of_both = select(ChangeRow.number).where(ChangeRow.app == run.app, ChangeRow.userid == new)
     needless = ChangeRow.number.in_(of_both) | (ChangeRow.event == ChangeEvent.GONE)
-    await run.delete(ChangeRow, own, needless)
-    await run.update(ChangeRow, own, userid=new)
+    await run.delete(ChangeRow, of_old, needless)
+    await run.update(ChangeRow, of_old, userid=new)
 
 
 async def _clear(run: Run, cleared: omissions.Names) -> None:
@@ -178,9 +182,9 @@ async def _clear(run: Run, cleared: omissions.Names) -> None:
     query = select(UserRow.userid, UserRow.fields).where(UserRow.app == run.app)
     for row in await rows_among(run.connection, query, UserRow.userid, cleared):
         names = cleared[row.userid]
-        kept = {name: value for name, value in row.fields.items() if name not in names}
+        fields = {name: value for name, value in row.fields.items() if name not in names}
         texts = {name: "" for name in names if isinstance(row.fields.get(name), str)}
-        values = {"fields": kept | texts, **addresses.columns(kept | texts)}
+        values = {"fields": fields | texts, **addresses.columns(fields | texts)}
         await run.update(UserRow, UserRow.userid == row.userid, **values)
 
 
@@ -197,16 +201,16 @@ async def remove(
     `are_others`: not the userids are gone, but their people; who has them now may have been read before.
     """
     changes: Changes = {}
-    for some in chunks(userids):
-        gone = HeldAnswer({}, read_at=run.read_at)
-        rows = [{**_row(run.app, userid, gone, run.number), "left_at": at} for userid in some]
+    for batch in chunks(userids):
+        nothing = HeldAnswer({}, read_at=run.read_at)
+        rows = [{**_row(run.app, userid, nothing, run.number), "left_at": at} for userid in batch]
         await insert_missing(run.connection, UserRow, rows)
-        here = UserRow.userid.in_(some), is_not_newer(UserRow.read_at, run)
+        older = UserRow.userid.in_(batch), is_not_newer(UserRow.read_at, run)
         present = select(UserRow.userid).where(UserRow.app == run.app, UserRow.left_at.is_(None))
-        leave = list(await run.connection.scalars(present.where(*here)))
+        leave = list(await run.connection.scalars(present.where(*older)))
         changes |= {userid: Change(ChangeEvent.LEFT) for userid in leave}
         if not are_others:
-            await run.update(UserRow, *here, read_at=run.read_at)
+            await run.update(UserRow, *older, read_at=run.read_at)
         await run.update(UserRow, UserRow.userid.in_(leave), left_at=at)
         for table in (MembershipRow, OmittedFieldRow):
             await run.delete(table, table.userid.in_(leave))
@@ -217,25 +221,27 @@ async def _forget(run: Run, userids: Collection[str]) -> None:
     """Keep nothing of what was known of these people, who have left."""
     nothing: dict[str, Any] = {"unionid": None, "name": None, "fields": {}, "detailed_at": 0}
     nothing |= addresses.columns({})
-    for some in chunks(userids):
-        await run.update(UserRow, UserRow.userid.in_(some), UserRow.left_at.is_not(None), **nothing)
+    for batch in chunks(userids):
+        await run.update(
+            UserRow, UserRow.userid.in_(batch), UserRow.left_at.is_not(None), **nothing
+        )
 
 
 async def gone(run: Run) -> list[str]:
     """People unknown to DingTalk when the run read them."""
-    found = await run.connection.scalars(
+    userids = await run.connection.scalars(
         gone_users(run)
         .join(UserRow, (UserRow.app == ChangeRow.app) & (UserRow.userid == ChangeRow.userid))
         .where(UserRow.left_at.is_(None), UserRow.met_in < run.number)
     )
-    return list(found)
+    return list(userids)
 
 
 async def count_known_before(run: Run) -> int:
     """How many people were there before the run."""
-    here = await run.count(UserRow, UserRow.app == run.app, UserRow.left_at.is_(None))
+    present = await run.count(UserRow, UserRow.app == run.app, UserRow.left_at.is_(None))
     added = ChangeRow.number == run.number, ChangeRow.event == ChangeEvent.ADDED
-    return here - await run.count(ChangeRow, *added)
+    return present - await run.count(ChangeRow, *added)
 
 
 async def record(run: Run, changes: Changes, at: datetime) -> None:
@@ -246,16 +252,16 @@ async def record(run: Run, changes: Changes, at: datetime) -> None:
     await notices.write(run.connection, run.app, UserRow.userid, changes, at)
     query = select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields)
     query = query.where(ChangeRow.number == run.number)
-    known = await rows_among(run.connection, query, ChangeRow.userid, changes)
-    before = {row.userid: row for row in known}
+    noted = await rows_among(run.connection, query, ChangeRow.userid, changes)
+    before = {row.userid: row for row in noted}
     rows: list[dict[str, Any]] = []
     for userid, change in changes.items():
         row, event, fields = before.get(userid), change.event, change.fields
         if row is not None and event is ChangeEvent.CHANGED:
             event = ChangeEvent(row.event)
             fields = fields | set(row.fields) if event is ChangeEvent.CHANGED else set[str]()
-        found = {"event": event, "fields": sorted(fields), "at": at}
-        rows.append({"number": run.number, "userid": userid, "app": run.app, **found})
+        columns = {"event": event, "fields": sorted(fields), "at": at}
+        rows.append({"number": run.number, "userid": userid, "app": run.app, **columns})
     await upsert(run.connection, ChangeRow, rows)
 
 

@@ -69,10 +69,10 @@ async def _export_app(
         "left_at": row["left_at"] if row else None,
         "fields": row["fields"] if row else {},
         "departments": [
-            {"id": each.department, "name": each.name, "leader": each.leader}
-            for each in memberships
+            {"id": membership.department, "name": membership.name, "leader": membership.leader}
+            for membership in memberships
         ],
-        "changes": [dict(each) for each in changes.mappings()],
+        "changes": [dict(change) for change in changes.mappings()],
         "named_by": {
             "departments": sorted(row["id"] for row in departments),
             "people": sorted(row["userid"] for row in people),
@@ -116,8 +116,8 @@ async def _others(
     connection: AsyncConnection, app: str, subject: DataSubject
 ) -> list[dict[str, Any]]:
     """The rows of other people whose fields name the person."""
-    others = UserRow.app == app, UserRow.userid != subject.user
-    return await rows_of(connection, UserRow, subject, *others)
+    other_people = UserRow.app == app, UserRow.userid != subject.user
+    return await rows_of(connection, UserRow, subject, *other_people)
 
 
 async def _erase_row(connection: AsyncConnection, app: str, erasing: Erasing) -> bool:
@@ -137,7 +137,11 @@ async def _erase_row(connection: AsyncConnection, app: str, erasing: Erasing) ->
 
 async def _erase_changes(connection: AsyncConnection, app: str, erasing: Erasing) -> None:
     """Keep the changes that runs found, without the person; a run under way needs their userid."""
-    ours = (ChangeRow.app == app, ChangeRow.userid == erasing.user, ChangeRow.at <= erasing.since)
+    of_person = (
+        ChangeRow.app == app,
+        ChangeRow.userid == erasing.user,
+        ChangeRow.at <= erasing.since,
+    )
     under_way = (
         RunRow.app == app,
         RunRow.closed_at.is_(None),
@@ -149,7 +153,7 @@ async def _erase_changes(connection: AsyncConnection, app: str, erasing: Erasing
             "directory", run, en("a user-sync is under way, which may have read of them before")
         )
     running = select(RunRow.number).where(*under_way).scalar_subquery()
-    ended = *ours, ChangeRow.number.not_in(running)
+    ended = *of_person, ChangeRow.number.not_in(running)
     changed = await change_rows(connection, ChangeRow, *ended, userid=erasing.tombstone)
     erasing.changed["directory"] += changed
 

@@ -30,9 +30,9 @@ async def clean_up(work: CleanUp) -> None:
             due.setdefault(app, []).append(userid)
     for app, userids in due.items():
         deleted = 0
-        for some in chunks(userids):
+        for batch in chunks(userids):
             async with work.database.write(app) as connection:
-                deleted += await _delete_some(connection, app, some, before)
+                deleted += await _delete_some(connection, app, batch, before)
             work.step()
             await work.database.let_others_write()
         log.info("left_people_deleted", app=app, people=deleted)
@@ -47,11 +47,11 @@ async def _delete_some(
         UserRow.userid.in_(userids),
         UserRow.left_at < before,
     )
-    gone = list(await connection.scalars(select(UserRow.userid).where(*due)))
+    due_userids = list(await connection.scalars(select(UserRow.userid).where(*due)))
     await connection.execute(
         delete(ChangeRow).where(
-            ChangeRow.app == app, ChangeRow.userid.in_(gone), ChangeRow.at < before
+            ChangeRow.app == app, ChangeRow.userid.in_(due_userids), ChangeRow.at < before
         )
     )
     await connection.execute(delete(UserRow).where(*due))
-    return len(gone)
+    return len(due_userids)

@@ -126,8 +126,8 @@ async def not_met(run: Run, key: InstrumentedAttribute[_Id], most: int) -> list[
 async def keep(run: Run, key: InstrumentedAttribute[_Id], ids: Collection[_Id]) -> None:
     """Count these people or departments as met, without new fields."""
     table: Any = key.class_
-    for some in chunks(ids):
-        await run.update(table, key.in_(some), table.met_in < run.number, met_in=run.number)
+    for batch in chunks(ids):
+        await run.update(table, key.in_(batch), table.met_in < run.number, met_in=run.number)
 
 
 async def drop_if_nothing_new(run: Run) -> None:
@@ -158,16 +158,16 @@ async def _forget_before(connection: AsyncConnection, app: str, moment: datetime
     old = [row.number for row in oldest if row.opened_at < moment]
     if not old:
         return
-    some = (
+    changes = (
         select(ChangeRow.number, ChangeRow.userid)
         .where(ChangeRow.number.in_(old))
         .limit(FORGOTTEN_CHANGES)
     )
     await connection.execute(
-        delete(ChangeRow).where(tuple_(ChangeRow.number, ChangeRow.userid).in_(some))
+        delete(ChangeRow).where(tuple_(ChangeRow.number, ChangeRow.userid).in_(changes))
     )
-    left = select(ChangeRow.number).where(ChangeRow.number == RunRow.number).exists()
-    await connection.execute(delete(RunRow).where(RunRow.number.in_(old), ~left))
+    has_changes = select(ChangeRow.number).where(ChangeRow.number == RunRow.number).exists()
+    await connection.execute(delete(RunRow).where(RunRow.number.in_(old), ~has_changes))
 
 
 async def note(run: Run, departments: Sequence[int], *, parent: int | None) -> None:
@@ -187,12 +187,12 @@ async def note(run: Run, departments: Sequence[int], *, parent: int | None) -> N
 
 async def state(run: Run, department: int) -> DepartmentState | None:
     """The department's state; None: it is not in the run."""
-    found = await run.connection.scalar(
+    name = await run.connection.scalar(
         select(RunDepartmentRow.state).where(
             RunDepartmentRow.number == run.number, RunDepartmentRow.department == department
         )
     )
-    return None if found is None else DepartmentState(found)
+    return None if name is None else DepartmentState(name)
 
 
 async def settle(run: Run, department: int, outcome: DepartmentState, *, calls: int) -> None:
@@ -208,9 +208,9 @@ async def settle(run: Run, department: int, outcome: DepartmentState, *, calls: 
 
 async def fail(run: Run, department: int) -> None:
     """Mark the department as failed, and those of its children that are still pending."""
-    here = or_(RunDepartmentRow.department == department, RunDepartmentRow.parent == department)
+    subtree = or_(RunDepartmentRow.department == department, RunDepartmentRow.parent == department)
     pending = RunDepartmentRow.state == DepartmentState.PENDING
-    which = RunDepartmentRow.number == run.number, here, pending
+    which = RunDepartmentRow.number == run.number, subtree, pending
     await change_rows(run.connection, RunDepartmentRow, *which, state=DepartmentState.FAILED)
 
 
@@ -263,7 +263,7 @@ async def progress(run: Run) -> Progress:
             .group_by(ChangeRow.event)
         )
     }
-    own = (
+    totals = (
         await run.connection.execute(
             select(RunRow.calls, RunRow.users).where(RunRow.number == run.number)
         )
@@ -272,11 +272,11 @@ async def progress(run: Run) -> Progress:
         pending=states.get(DepartmentState.PENDING, (0, 0))[0],
         failed=await in_state(run, DepartmentState.FAILED),
         departments=states.get(DepartmentState.DONE, (0, 0))[0],
-        users=await count_users(run) if own.users is None else own.users,
+        users=await count_users(run) if totals.users is None else totals.users,
         added=events.get(ChangeEvent.ADDED, 0),
         changed=events.get(ChangeEvent.CHANGED, 0),
         left=events.get(ChangeEvent.LEFT, 0),
-        calls=own.calls + sum(calls for _, calls in states.values()),
+        calls=totals.calls + sum(calls for _, calls in states.values()),
     )
 
 

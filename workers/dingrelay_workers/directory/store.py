@@ -174,10 +174,10 @@ class AppDirectory:
         async with self._writing(run) as found:
             if not found.closed:
                 _refuse_incomplete(await runs.progress(found))
-                gone = await self._gone(found, confirmed=confirm_removals)
+                userids = await self._gone(found, confirmed=confirm_removals)
                 now = _now()
-                left = await people.remove(found, gone, now)
-                await people.record(found, left, now)
+                departures = await people.remove(found, userids, now)
+                await people.record(found, departures, now)
                 users = await runs.count_users(found)
                 await runs.close(found, users=users)
             progress = await runs.progress(found)
@@ -194,9 +194,9 @@ class AppDirectory:
         async with self._opened(run, "user", calls) as opened:
             left_out = await _put_user(opened, member)
             outdated = await memberships.is_outdated(opened, member)
-            asked = await omissions.witnesses(opened, member.userid, left_out)
+            witnesses = await omissions.witnesses(opened, member.userid, left_out)
             written = await _closed(opened, users=1)
-            return replace(written, outdated=outdated, witnesses=asked)
+            return replace(written, outdated=outdated, witnesses=witnesses)
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
         """Mark one user as left, in a run as `put_user`."""
@@ -243,22 +243,22 @@ class AppDirectory:
         Raises:
             Refused: they are more than the safety share, and it was not confirmed.
         """
-        gone = await people.gone(run)
-        known = await people.count_known_before(run)
-        if len(gone) > REMOVAL_SHARE * known and not confirmed:
+        userids = await people.gone(run)
+        before = await people.count_known_before(run)
+        if len(userids) > REMOVAL_SHARE * before and not confirmed:
             raise Refused(
                 "removal_share",
                 en(
                     "at least {} of {} people would be marked as left, more than the share of "
                     "{:g} that needs no confirmation",
-                    len(gone),
-                    known,
+                    len(userids),
+                    before,
                     REMOVAL_SHARE,
                 ),
                 "check that the app may still see the whole organisation; if they did leave, "
                 "enqueue the user-sync with confirm_removals",
             )
-        return gone
+        return userids
 
 
 async def _put_user(run: Run, member: Member) -> set[str]:
@@ -272,8 +272,8 @@ async def _put_user(run: Run, member: Member) -> set[str]:
     await people.record(run, changes, now)
     places = memberships.of_user(member)
     if places is not None:
-        here = [place["department"] for place in places]
-        await departments.mention(run, here)
+        ids = [place["department"] for place in places]
+        await departments.mention(run, ids)
         moved = await memberships.replace_user(run, member.userid, places)
         await people.record(run, moved, now)
     return left_out.get(member.userid, set())

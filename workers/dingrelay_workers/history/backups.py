@@ -35,19 +35,19 @@ def compare(servers: Compared) -> Difference | None:
     if not days:
         return None
     now, in_redis, written = servers.now(), _last_end(redis), servers.number(keys.HISTORY_WRITTEN)
-    kept = _newest(engine)
+    in_history = _newest(engine)
     # Redis forgets its ends after a week in which no job ended.
-    if kept - in_redis > backups.MARGIN_MS and kept > now - keys.ENDINGS_TTL_MS:
-        return _redis_is_older(servers, in_redis, kept)
+    if in_history - in_redis > backups.MARGIN_MS and in_history > now - keys.ENDINGS_TTL_MS:
+        return _redis_is_older(servers, in_redis, in_history)
     # Older rows may have been deleted.
-    if written - kept > backups.MARGIN_MS and written > now - days * DAY_MS:
+    if written - in_history > backups.MARGIN_MS and written > now - days * DAY_MS:
         return Difference(
             "failed",
             en(
                 "the database is older than Redis: jobs ended until {}, in its history until "
                 "{}; campaigns go on where they stood then, and send again",
                 backups.shown(written),
-                backups.shown(kept),
+                backups.shown(in_history),
             ),
             en("before workers start, see the runbook backup-restored"),
         )
@@ -111,13 +111,13 @@ def _ended(engine: Engine, moment: int) -> Iterator[Sequence[EndedJob]]:
     since, last = moment_of(moment), ""
     with engine.connect() as connection:
         while True:
-            found = connection.execute(
+            rows = connection.execute(
                 select(JobRow.job, JobRow.state, JobRow.ended_at)
                 .where(JobRow.ended_at > since, JobRow.job > last)
                 .order_by(JobRow.job)
                 .limit(PAGE)
             )
-            page = found.all()
+            page = rows.all()
             if not page:
                 return
             yield page

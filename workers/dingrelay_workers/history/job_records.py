@@ -135,8 +135,8 @@ async def _candidates(redis: Redis, records: Sequence[str], subject: DataSubject
     candidates: list[bytes] = []
     for together in batched(batched(records, AT_ONCE), TOGETHER):
         calls = [
-            run_async(redis, _find_person(records=some, names=list(names), instances=instances))
-            for some in together
+            run_async(redis, _find_person(records=batch, names=list(names), instances=instances))
+            for batch in together
         ]
         for answer in await asyncio.gather(*calls):
             candidates += answer

@@ -43,12 +43,12 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
     async with stores.database.read() as connection:
         rows = (await connection.execute(erasing.among(query, JobRow.app))).mappings().all()
     jobs = [row["job"] for row in rows if row["for_them"] or _asks_for(row, erasing)]
-    for some in chunks(jobs):
+    for batch in chunks(jobs):
         async with stores.database.write(WRITER) as connection:
-            theirs = RecipientRow.job.in_(some), *_is_for(erasing)
+            theirs = RecipientRow.job.in_(batch), *_is_for(erasing)
             await change_rows(connection, RecipientRow, *theirs, user=erasing.tombstone)
-            await _drop_content(connection, some)
-        erasing.changed["history"] += len(some)
+            await _drop_content(connection, batch)
+        erasing.changed["history"] += len(batch)
 
 
 async def _drop_content(connection: Any, jobs: list[str]) -> None:

@@ -55,8 +55,8 @@ async def write(database: Database, jobs: Sequence[EndedJob]) -> None:
             for name, (row, recipients) in latest.items()
             for user, outcome in recipients.items()
         ]
-        for some in chunks(rows, ROWS):
-            await upsert(connection, RecipientRow, some, latest_by="at")
+        for batch in chunks(rows, ROWS):
+            await upsert(connection, RecipientRow, batch, latest_by="at")
 
 
 async def note_outcome(database: Database, job: str, users: Sequence[str], outcome: str) -> bool:
@@ -65,7 +65,7 @@ async def note_outcome(database: Database, job: str, users: Sequence[str], outco
     async with database.write(WRITER) as connection:
         if await connection.scalar(select(JobRow.job).where(JobRow.job == job)) is None:
             return False
-        rows = [{"job": job, "user": each, "outcome": outcome, "at": now} for each in users]
+        rows = [{"job": job, "user": user, "outcome": outcome, "at": now} for user in users]
         await upsert(connection, RecipientRow, rows, latest_by="at")
         if not users:
             everyone = update(RecipientRow).where(RecipientRow.job == job)
@@ -86,9 +86,9 @@ async def delete_before(database: Database, moment: datetime) -> int:
     old = select(JobRow.job).where(JobRow.ended_at < moment).order_by(JobRow.ended_at).limit(SLICE)
     async with database.write(WRITER) as connection:
         jobs = list((await connection.scalars(old)).all())
-        for some in chunks(jobs):
-            await connection.execute(delete(RecipientRow).where(RecipientRow.job.in_(some)))
-            await connection.execute(delete(JobRow).where(JobRow.job.in_(some)))
+        for batch in chunks(jobs):
+            await connection.execute(delete(RecipientRow).where(RecipientRow.job.in_(batch)))
+            await connection.execute(delete(JobRow).where(JobRow.job.in_(batch)))
     return len(jobs)
 
 
@@ -149,9 +149,9 @@ def dingtalk_ids(result: Mapping[str, Any]) -> list[str]:
     answers: list[Any] = [result, *(calls if isinstance(calls, list) else [])]
     return [
         str(value)
-        for each in answers
-        if isinstance(each, dict)
-        for name, value in each.items()
+        for answer in answers
+        if isinstance(answer, dict)
+        for name, value in answer.items()
         if name.endswith(_ID) and value
     ]
 
@@ -215,11 +215,11 @@ class Writer(Work):
     async def tick(self) -> float | None:
         """Write a page; seconds until the next one, None if there is none."""
         page = await self._endings.read(AT_ONCE)
-        kept = [ending for ending in page.endings if _is_kept(ending)]
-        if kept:
-            await self._write(kept)
+        reported = [ending for ending in page.endings if _is_kept(ending)]
+        if reported:
+            await self._write(reported)
             # `doctor` detects by this that the database was restored from a backup.
-            newest = max(ending.at for ending in kept)
+            newest = max(ending.at for ending in reported)
             await self._redis.set(keys.HISTORY_WRITTEN, newest, px=keys.ENDINGS_TTL_MS)
         awaited = [WEBHOOKS] if page.last and await self._has_webhooks() else []
         if await self._endings.pass_(page, awaited=awaited) and page.missed:

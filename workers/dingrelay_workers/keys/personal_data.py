@@ -60,9 +60,9 @@ async def export_keys(stores: Stores, subject: DataSubject) -> Rows:
 
 async def erase_keys(stores: Stores, erasing: Erasing) -> None:
     """Let the tombstone own their keys, which go on working."""
-    made = ApiKeyRow.created_at <= erasing.since
+    before = ApiKeyRow.created_at <= erasing.since
     async with stores.database.write(WRITER) as connection:
-        rows = await rows_of(connection, ApiKeyRow, erasing, made)
+        rows = await rows_of(connection, ApiKeyRow, erasing, before)
         theirs = [row for row in rows if _covers(erasing, row)]
         erasing.changed["keys"] += await rename_in_rows(connection, ApiKeyRow, theirs, erasing)
 

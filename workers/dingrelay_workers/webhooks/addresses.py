@@ -75,16 +75,16 @@ class Reachable:
         """
         try:
             # A zone (fe80::1%eth0) says by which way, and is no part of the address.
-            found = ipaddress.ip_address(address.partition("%")[0])
+            ip = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
             raise AddressRefused("no address") from None
-        mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+        mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
         # The system would connect to the IPv4 address in it, so that is what must be allowed.
-        if any(each in network for each in (mapped or found, found) for network in self._allowed):
+        if any(form in network for form in (mapped or ip, ip) for network in self._allowed):
             return
-        if isinstance(found, ipaddress.IPv6Address) and found not in _PUBLIC_V6:
+        if isinstance(ip, ipaddress.IPv6Address) and ip not in _PUBLIC_V6:
             raise AddressRefused("not a public address")
-        if any(found in network for network in _NOT_PUBLIC):
+        if any(ip in network for network in _NOT_PUBLIC):
             raise AddressRefused("not a public address")
 
 

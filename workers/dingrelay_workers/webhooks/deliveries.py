@@ -110,27 +110,27 @@ async def due(
     """Deliveries that are due, so many at most of each endpoint, its oldest notices first."""
     # SQLite has one writer, and no such clause.
     lock = "" if connection.dialect.name == "sqlite" else " for update skip locked"
-    found: list[Delivery] = []
-    for some in chunks(room.items(), ARMS):
-        arms = [_ARM % (number, number, lock, number) for number in range(len(some))]
+    deliveries: list[Delivery] = []
+    for batch in chunks(room.items(), ARMS):
+        arms = [_ARM % (number, number, lock, number) for number in range(len(batch))]
         values: dict[str, Any] = {"now": now}
-        for number, (endpoint, most) in enumerate(some):
+        for number, (endpoint, most) in enumerate(batch):
             values |= {f"e{number}": endpoint, f"m{number}": most}
-        found += await _select(connection, " union all ".join(arms), values)
-    return found
+        deliveries += await _select(connection, " union all ".join(arms), values)
+    return deliveries
 
 
 async def claim(connection: AsyncConnection, deliveries: Sequence[Delivery]) -> dict[int, Notice]:
     """Lock deliveries; their notices by number."""
-    await connection.execute(_LOCK, [_key(each) for each in deliveries])
+    await connection.execute(_LOCK, [_key(delivery) for delivery in deliveries])
     numbers = {delivery.notice for delivery in deliveries}
-    found: dict[int, Notice] = {}
-    for some in chunks(numbers):
+    notices: dict[int, Notice] = {}
+    for batch in chunks(numbers):
         rows = await connection.execute(
-            select(NoticeRow.__table__).where(NoticeRow.number.in_(some))
+            select(NoticeRow.__table__).where(NoticeRow.number.in_(batch))
         )
-        found |= {row["number"]: Notice.of(row) for row in rows.mappings()}
-    return found
+        notices |= {row["number"]: Notice.of(row) for row in rows.mappings()}
+    return notices
 
 
 async def settle(
@@ -211,10 +211,10 @@ async def replay(
         .order_by(NoticeRow.number)
         .limit(SLICE)
     )
-    wanted: ColumnElement[bool] = NoticeRow.number.in_(numbers)
+    replayed: ColumnElement[bool] = NoticeRow.number.in_(numbers)
     if since is not None:
-        wanted = or_(wanted, NoticeRow.recorded_at >= since)
-    query = query.where(wanted)
+        replayed = or_(replayed, NoticeRow.recorded_at >= since)
+    query = query.where(replayed)
     page = (await connection.execute(query)).all()
     rows = [
         {"endpoint": endpoint.id, "notice": number, **_AGAIN}
@@ -279,9 +279,9 @@ async def forget_before(
         .where(DeliveryRow.notice.in_(old), PENDING)
         .group_by(DeliveryRow.endpoint)
     )
-    found = {row[0]: row[1] for row in missed}
+    missed_by_endpoint = {row[0]: row[1] for row in missed}
     await connection.execute(delete(NoticeRow).where(NoticeRow.number.in_(old)))
-    return len(old), found
+    return len(old), missed_by_endpoint
 
 
 def pause(attempt: int) -> timedelta:

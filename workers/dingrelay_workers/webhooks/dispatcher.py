@@ -132,14 +132,14 @@ class WebhookDispatcher(Work):
             return None
         # The page is read before the endpoints: one added later needs no notice of these ends.
         async with self._database.read() as connection:
-            known = await endpoints.all_of(connection) if page.endings else []
-            has_readers = bool(known) or await outbox.has_readers(connection)
+            subscribers = await endpoints.all_of(connection) if page.endings else []
+            has_readers = bool(subscribers) or await outbox.has_readers(connection)
             due = await deliveries.open_endpoints(connection, self._now())
             tests = await deliveries.tests(connection, self._now())
         notices = await notices_of(
             self._redis,
             page.endings,
-            lambda subject: any(each.takes(subject) for each in known),
+            lambda subject: any(subscriber.takes(subject) for subscriber in subscribers),
         )
         room = self._room(due)
         work = bool(notices or room or tests or self._deliverer.outcomes)
@@ -161,10 +161,10 @@ class WebhookDispatcher(Work):
         """
         now = time.monotonic()
         share = max(1, AT_ONCE // max(1, len(due)))
-        some = random.sample(list(due.items()), min(len(due), AT_ONCE))
+        turn = random.sample(list(due.items()), min(len(due), AT_ONCE))
         free = {
             endpoint: min(share, self._deliverer.room(endpoint, probing=probing))
-            for endpoint, probing in some
+            for endpoint, probing in turn
             if self._unsigned.get(endpoint, 0.0) <= now
         }
         return {endpoint: most for endpoint, most in free.items() if most}
@@ -253,15 +253,19 @@ class WebhookDispatcher(Work):
     async def _beat(self) -> None:
         """Show the health of the endpoints."""
         async with self._database.read() as connection:
-            known = await endpoints.all_of(connection)
+            subscribers = await endpoints.all_of(connection)
             waiting = await deliveries.waiting(connection)
         now = self._now()
-        for each in known:
-            failing = each.failing_for(each.failing_since, now) if each.enabled else timedelta()
-            WEBHOOK_DELIVERIES.labels(each.id).set(waiting.get(each.id, 0))
-            WEBHOOK_FAILING_SECONDS.labels(each.id).set(max(0.0, failing.total_seconds()))
-        self._show_no_more(self._shown - {endpoint.id for endpoint in known})
-        self._shown = {endpoint.id for endpoint in known}
+        for subscriber in subscribers:
+            failing = (
+                subscriber.failing_for(subscriber.failing_since, now)
+                if subscriber.enabled
+                else timedelta()
+            )
+            WEBHOOK_DELIVERIES.labels(subscriber.id).set(waiting.get(subscriber.id, 0))
+            WEBHOOK_FAILING_SECONDS.labels(subscriber.id).set(max(0.0, failing.total_seconds()))
+        self._show_no_more(self._shown - {endpoint.id for endpoint in subscribers})
+        self._shown = {endpoint.id for endpoint in subscribers}
 
     def _show_no_more(self, gone: Collection[str]) -> None:
         """Leave endpoints out of the metrics that are removed, or looked at by another worker now."""
@@ -275,11 +279,11 @@ class WebhookDispatcher(Work):
         before = self._now() - RETENTION
         while True:
             async with self._database.write(WRITER) as connection:
-                gone, missed = await deliveries.forget_before(connection, before)
+                deleted, missed = await deliveries.forget_before(connection, before)
             for endpoint, count in missed.items():
                 NOTICES_MISSED.labels("endpoint away").inc(count)
                 log.error("webhook_notices_missed", endpoint=endpoint, notices=count)
-            if gone < deliveries.SLICE:
+            if deleted < deliveries.SLICE:
                 return
             self._step()
 

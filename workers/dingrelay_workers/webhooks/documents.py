@@ -84,7 +84,7 @@ def _check_celery(queue: str, task: str) -> None:
 def _type(text: str) -> str:
     if text == "*" or (notice_types.is_type(text) and text != notice_types.TEST):
         return text
-    if text.endswith(".*") and any(each.startswith(text[:-1]) for each in notice_types.TYPES):
+    if text.endswith(".*") and any(name.startswith(text[:-1]) for name in notice_types.TYPES):
         return text
     if text == "dingtalk.*":
         return text

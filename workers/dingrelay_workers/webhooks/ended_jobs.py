@@ -81,7 +81,7 @@ def _job(record: EndedRecord) -> Notice:
 def _document(record: EndedRecord, at: datetime) -> dict[str, Any]:
     """The job as JSON, as it was when it ended; fields that its record lacks are left out."""
     ending = record.ending
-    known: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "id": ending.id,
         "kind": ending.kind,
         "app": ending.app,
@@ -92,7 +92,7 @@ def _document(record: EndedRecord, at: datetime) -> dict[str, Any]:
     try:
         document = JobStatus.from_record(ending.id, record.fields).to_json()
     except UnreadableRecord:
-        return known
+        return summary
     for candidate in (document.get("error") or {}).get("candidates", ()):
         candidate.pop("title", None)  # names a person; the job has it for those who may read it
     return {**document, "result_omitted": True} if "result" in record.omitted else document

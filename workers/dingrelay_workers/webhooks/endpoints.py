@@ -76,8 +76,10 @@ class StoredEndpoint(Endpoint, frozen=True):
     @classmethod
     def of(cls, row: RowMapping) -> Self:
         """The endpoint of a row."""
-        generations = [Generation.model_validate(kept) for kept in row["secrets"]]
-        until = max((each.until for each in generations if each.until), default=None)
+        generations = [Generation.model_validate(secret) for secret in row["secrets"]]
+        until = max(
+            (generation.until for generation in generations if generation.until), default=None
+        )
         return cls.model_validate({**row, "generations": generations, "old_secret_until": until})
 
     @property
@@ -117,8 +119,8 @@ class StoredEndpoint(Endpoint, frozen=True):
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(breaker, 30))
             breaker, retry_at = breaker + 1, now + pause * random.uniform(0.5, 1)
         if receipt.retry_after:
-            asked = now + receipt.retry_after
-            breaker, retry_at = max(breaker, 1), max(retry_at or asked, asked)
+            retry_after = now + receipt.retry_after
+            breaker, retry_at = max(breaker, 1), max(retry_at or retry_after, retry_after)
         failing_since = self.failing_since or now
         changed: dict[str, Any] = {
             "failures": failures,
@@ -169,8 +171,11 @@ async def change_health(connection: AsyncConnection, changed: Sequence[StoredEnd
         await connection.execute(
             _CHANGE_HEALTH,
             [
-                {"of_id": each.id, **{f"to_{name}": getattr(each, name) for name in _HEALTH}}
-                for each in changed
+                {
+                    "of_id": endpoint.id,
+                    **{f"to_{name}": getattr(endpoint, name) for name in _HEALTH},
+                }
+                for endpoint in changed
             ],
         )
 

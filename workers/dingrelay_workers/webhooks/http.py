@@ -166,28 +166,28 @@ def _receipt(response: aiohttp.ClientResponse) -> Receipt:
     reason = en("it answered {}", status)
     if 300 <= status < 400:
         reason += en(": redirects are not followed")
-    rest = _retry_after(response.headers.get("Retry-After", ""))
-    return Receipt("failed", f"http_{status}", reason, status, rest)
+    retry_after = _retry_after(response.headers.get("Retry-After", ""))
+    return Receipt("failed", f"http_{status}", reason, status, retry_after)
 
 
 def _retry_after(text: str) -> timedelta:
     """How long a ``Retry-After`` asks to wait: seconds, or a date (RFC 9110, 10.2.3)."""
     try:
         if text.strip().isdecimal():
-            asked = timedelta(seconds=int(text))
+            delay = timedelta(seconds=int(text))
         else:
             until = parsedate_to_datetime(text)
-            asked = (until if until.tzinfo else until.replace(tzinfo=UTC)) - clock.now()
+            delay = (until if until.tzinfo else until.replace(tzinfo=UTC)) - clock.now()
     except (ValueError, OverflowError, TypeError):
         return timedelta()
-    return min(max(asked, timedelta()), LONGEST_RETRY_AFTER)
+    return min(max(delay, timedelta()), LONGEST_RETRY_AFTER)
 
 
 def _failure(error: Exception) -> Receipt:
     inner = getattr(error, "os_error", None)
-    found = inner if isinstance(inner, AddressRefused) else error
+    failure = inner if isinstance(inner, AddressRefused) else error
     for cause, code, reason in _CODES:
-        if isinstance(found, cause):
+        if isinstance(failure, cause):
             return Receipt("failed", code, reason)
     raise AssertionError(type(error).__name__)
 
@@ -216,7 +216,7 @@ class Resolver(AbstractResolver):
             )
             self._under_way[key] = look_up
             look_up.add_done_callback(lambda done: self._end(key, done))
-        found = await asyncio.shield(look_up)
+        addresses = await asyncio.shield(look_up)
         return [
             ResolveResult(
                 hostname=host,
@@ -226,7 +226,7 @@ class Resolver(AbstractResolver):
                 proto=protocol,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for of_family, _, protocol, _, address in found
+            for of_family, _, protocol, _, address in addresses
         ]
 
     def _end(self, key: tuple[str, int, int], done: asyncio.Future[Any]) -> None:

@@ -34,14 +34,14 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
     """Discard the notices that every endpoint has got: all that is in one is about what names the person."""
     async with stores.database.read() as connection:
         rows = await _rows(connection, erasing, NoticeRow.at <= erasing.since)
-    for some in chunks(rows):
+    for batch in chunks(rows):
         # The lock of the sender of notices: none is sent in between.
         async with stores.database.write(WRITER) as connection:
-            awaited = await _awaited(connection, [row["number"] for row in some])
-            gone = [row["number"] for row in some if row["number"] not in awaited]
-            await connection.execute(delete(NoticeRow).where(NoticeRow.number.in_(gone)))
-        erasing.changed["webhooks"] += len(gone)
-        for row in some:
+            awaited = await _awaited(connection, [row["number"] for row in batch])
+            delivered = [row["number"] for row in batch if row["number"] not in awaited]
+            await connection.execute(delete(NoticeRow).where(NoticeRow.number.in_(delivered)))
+        erasing.changed["webhooks"] += len(delivered)
+        for row in batch:
             if row["number"] in awaited:
                 reason = en("an endpoint is still to get it")
                 erasing.leave("webhooks", row["id"], reason, row["recorded_at"] + RETENTION)

@@ -99,7 +99,7 @@ def headers(
 ) -> Mapping[str, str]:
     """The headers: its id, its time, and a signature by each secret."""
     timestamp = int(at.timestamp())
-    signatures = [signature(each, notice.id, timestamp, content) for each in made]
+    signatures = [signature(secret, notice.id, timestamp, content) for secret in made]
     return {
         "webhook-id": notice.id,
         "webhook-timestamp": str(timestamp),
