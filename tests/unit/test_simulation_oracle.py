@@ -365,8 +365,8 @@ def crowd(*calls: tuple[float, str], jobs: int = 60) -> list[str]:
 def test_senders_take_turns() -> None:
     in_turn = [(1.5 + number / 2, f"team{number % 2}") for number in range(60)]
     assert crowd(*in_turn) == []
-    in_rows = [(1.5 + number / 2, f"team{number // 30}") for number in range(60)]
-    assert crowd(*in_rows) == ["turns"]
+    in_rows = [(1.5 + number / 2, f"team{number // 60}") for number in range(120)]
+    assert crowd(*in_rows, jobs=120) == ["turns"]
 
 
 def test_the_limit_is_used_while_jobs_wait() -> None:

@@ -8,7 +8,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_simulation.operations import Request
 from dingrelay_simulation.oracle.evidence import SENDS, Effect, Evidence, Violation
 
-CALLS = SENDS | {"call", "burst"}
+CALLS = SENDS | {"call"}
 NOT_DONE = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
 """States in which a job says that it reached no one, unless its result has calls."""
 

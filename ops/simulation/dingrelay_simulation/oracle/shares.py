@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dingrelay_producers.store.states import State
 from dingrelay_simulation.operations import READ
@@ -15,7 +16,7 @@ BACK = 12.0
 """Seconds after a fault in which the fleet is at its full pace again: leases of scheduler and leader end."""
 LEASE = 40.0
 """Seconds after a kill in which jobs of that worker may be behind their turns."""
-OFF = 14
+OFF = 20
 """Calls by which a sender is ahead of its turns, or behind them, at most."""
 COUNTS = {"came": 1, "called": -1, "cancelled": -1}
 """What a moment adds to the jobs that wait."""
@@ -147,8 +148,13 @@ def check_use(evidence: Evidence) -> Iterator[Violation]:
 
 
 def check_calls(evidence: Evidence) -> Iterator[Violation]:
-    """A job of a crowd that is done has made its call."""
+    """A job of a crowd that is done has made its call, and only a run whose claim Redis forgot makes another."""
     for tag, requests in evidence.requests_by_tag({"burst"}).items():
-        status = evidence.statuses.get(requests[0].job)
-        if status and status.state == State.DONE and tag not in evidence.effects_by_tag:
-            yield Violation("lost", f"{status.id} is done, and made no call", status.id)
+        job = requests[0].job
+        status, effects = evidence.statuses.get(job), evidence.effects_by_tag.get(tag, [])
+        if status and status.state == State.DONE and not effects:
+            yield Violation("lost", f"{job} is done, and made no call", job)
+        for first, second in pairwise(effects):
+            claimed = evidence.seen.get(job, first.at)
+            if not evidence.explains(first, second) and not evidence.forgotten(claimed, second.at):
+                yield Violation("again", f"{tag!r} was called again by {second.worker}", job)
