@@ -1,11 +1,37 @@
 """The actor of a change and its door: set where a request comes in, read where the change is audited."""
 
+import logging
 import os
 import socket
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 Door = Literal["console", "http", "cli", "python"]
+
+
+def _log_unaudited(reason: str) -> None:
+    logging.getLogger("dingrelay.audit").warning("not in the audit: %s", reason)
+
+
+class Reach:
+    """Permissions of an actor: everything, for a shell and a program. Doors with permissions have others."""
+
+    sees_all: ClassVar[bool] = True
+    """Whether nothing is hidden from the actor, so that an answer may name what belongs to others."""
+
+    def reaches(
+        self, scope: str, *, app: str, sender: str = "", lane: str = "", target: str = ""
+    ) -> bool:
+        """Whether something of this app, sender, lane and target is the actor's to see or change by this scope."""
+        return True
+
+    def permits_lane(self, lane: str) -> bool:
+        """Whether the actor may have a job go in this lane."""
+        return True
+
+
+EVERYTHING = Reach()
 
 
 class Actor(NamedTuple):
@@ -20,6 +46,8 @@ class Actor(NamedTuple):
         reason: that the person gives; "" for none.
         person: userid of the person who signed in, or who owns the key; "" of a shell, whose users the settings map to people.
         reads_directory: whether people's data may be shown to the actor: a key needs a scope for it.
+        reach: what the actor may see and change.
+        on_unaudited: receives the reason why a change that is made all the same is not in the audit.
     """
 
     door: Door
@@ -30,6 +58,13 @@ class Actor(NamedTuple):
     reason: str = ""
     person: str = ""
     reads_directory: bool = True
+    reach: Reach = EVERYTHING
+    on_unaudited: Callable[[str], object] = _log_unaudited
+
+    @property
+    def signature(self) -> str:
+        """How records name the actor: a key by its name, everybody else by the id."""
+        return self.name if self.door == "http" else self.id
 
 
 ACTOR: ContextVar[Actor | None] = ContextVar("actor", default=None)
@@ -39,6 +74,12 @@ ACTOR: ContextVar[Actor | None] = ContextVar("actor", default=None)
 def current_actor() -> Actor:
     """The actor of the current task."""
     return ACTOR.get() or Actor("python", system_user())
+
+
+def current_reach() -> Reach:
+    """Reach of the actor of the current task."""
+    actor = ACTOR.get()
+    return EVERYTHING if actor is None else actor.reach
 
 
 def system_user() -> str:

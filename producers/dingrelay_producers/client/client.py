@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from dingrelay_producers import running
 from dingrelay_producers.client import media, personal_data
@@ -32,14 +34,15 @@ from dingrelay_producers.client.filters import (
 from dingrelay_producers.client.groups import grouped
 from dingrelay_producers.client.history_documents import JobDetails, PersonHistory
 from dingrelay_producers.client.in_threads import run
-from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.job_ref import JobRef
+from dingrelay_producers.client.jobs import JobResolution, Jobs, Postponement
 from dingrelay_producers.client.media import LocalFile, Medium
 from dingrelay_producers.client.personal_data import Erasure, PersonRequest
+from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.errors import (
-    CannotResolve,
     IdempotencyConflict,
+    JobConflict,
     JobNotFound,
     UnreadableRecord,
 )
@@ -48,15 +51,16 @@ from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft
-from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.served_names import app_name, names_of
 from dingrelay_producers.store.states import State
-from dingrelay_producers.store.status import JobStatus, state_of
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract, Lane, batched
 from dingrelay_tasks.media_files import MediaType
 from dingrelay_tasks.media_upload import MediaUpload
 from dingrelay_tasks.sentence import en
+
+_R = TypeVar("_R")
 
 
 class Client:
@@ -76,6 +80,7 @@ class Client:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or running.settings()
         self._connection = ClientConnection(self.settings)
+        self._jobs = Jobs(self.settings)
 
     def send(self, job: Contract) -> JobRef:
         """Enqueue a job; it is accepted once this returns.
@@ -277,7 +282,7 @@ class Client:
             JobNotFound: there is no such record.
             UnreadableRecord: a field of it is not what this release writes.
         """
-        return self._connection.status(checked_id(job_id))
+        return self._carry_out(self._jobs.status(checked_id(job_id)))
 
     def details(self, job_id: str) -> JobDetails:
         """A job with its key and what became of it for each person, from its record or the history.
@@ -290,7 +295,7 @@ class Client:
             ServiceUnavailable: Redis or the database can't be used.
             UnreadableRecord: a field of its record is not what this release writes.
         """
-        return self._connection.details(checked_id(job_id))
+        return self._carry_out(self._jobs.details(checked_id(job_id)))
 
     def recall(self, job_id: str) -> JobRef:
         """Take back a message of the last 24 hours, by a job that is the same on repeated calls.
@@ -305,7 +310,8 @@ class Client:
             JobNotFound: as `details`.
             ServiceUnavailable: as `details`.
         """
-        return self.send(recall_of(self.details(job_id)))
+        recall = self._carry_out(self._jobs.recall(checked_id(job_id)))
+        return self.job(recall.id)
 
     def whole_id(self, beginning: str) -> str:
         """The id of the one job that begins so; what was given, if there is none.
@@ -332,12 +338,24 @@ class Client:
         Raises:
             JobNotFound: there is no such record.
         """
-        call = record.cancel(
-            checked_id(job_id),
-            record_ttl_ms=int(self.settings.record_ttl * 1000),
-            dead_ttl_ms=int(self.settings.dead_ttl * 1000),
-        )
-        return self._connection.state_after(job_id, call) == State.CANCELLED
+        with suppress(JobConflict):
+            job = self._carry_out(self._jobs.cancel(checked_id(job_id)))
+            return job.state == State.CANCELLED
+        return False
+
+    def postpone(self, job_id: str, until: datetime) -> bool:
+        """Have a job that waits, for whatever, not run before a moment; whether it waited.
+
+        Args:
+            job_id: the job's.
+            until: with its zone.
+
+        Raises:
+            ContractError: the moment has no zone, or the job expires before it.
+            JobNotFound: there is no such record.
+        """
+        request = Postponement(until=until)
+        return self._changed(self._jobs.postpone(checked_id(job_id), request))
 
     def requeue(self, job_id: str) -> bool:
         """Give a dead, unknown, cancelled or expired job another life; whether it was one.
@@ -352,13 +370,27 @@ class Client:
         Raises:
             JobNotFound: there is no such record.
         """
-        call = record.requeue(checked_id(job_id))
-        before = self._connection.state_after(job_id, call)
-        return before in {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}
+        return self._changed(self._jobs.requeue(checked_id(job_id)))
 
     def discard(self, job_id: str) -> bool:
         """Forget a dead or unknown job for good; whether it was there."""
-        return bool(self._connection.run(record.discard(checked_id(job_id))))
+        with suppress(JobNotFound):
+            return self._changed(self._jobs.discard(checked_id(job_id)))
+        return False
+
+    def requeue_all(self, job_ids: Iterable[str]) -> list[str]:
+        """Requeue jobs, some hundreds in a step; the ids of those that were dead, unknown, cancelled or expired.
+
+        Args:
+            job_ids: the jobs'. Those that do not exist are left out.
+        """
+        ids = [checked_id(job_id) for job_id in job_ids]
+        return self._carry_out(self._jobs.change_all("requeue", ids))
+
+    def discard_all(self, job_ids: Iterable[str]) -> list[str]:
+        """Forget jobs for good, as `requeue_all`; the ids of those that were dead or unknown."""
+        ids = [checked_id(job_id) for job_id in job_ids]
+        return self._carry_out(self._jobs.change_all("discard", ids))
 
     def resolve(
         self,
@@ -389,27 +421,22 @@ class Client:
             checked_flag(sent, "sent")
         if instance is not None:
             checked_id(instance, "instance", en("an approval instance"))
-        job = self.status(job_id)
-        resolution = Resolution.of(
-            job_id, job.kind, instance=instance, not_created=not_created, sent=sent
+        checked_id(job_id)
+        outcome = JobResolution.model_construct(
+            instance=instance, not_created=not_created, sent=sent
         )
-        answer = self._connection.run(resolution.call(self.settings, by=by))
-        if answer is None:
-            raise JobNotFound(job_id)
-        state, *holder = (text.decode() for text in answer)
-        if holder:
-            raise CannotResolve(
-                job_id, en("can't have {}: it is the one of job {}", instance, holder[0])
-            )
-        if state_of(job_id, state.encode()) != State.UNKNOWN:
+        return self._changed(self._jobs.resolve(job_id, outcome, by))
+
+    def _changed(self, steps: Steps[object]) -> bool:
+        """Carry a change out; whether the job was in a state for it."""
+        try:
+            self._carry_out(steps)
+        except JobConflict:
             return False
-        if not resolution.happened:
-            # Should this never come, the job is still unknown, with nothing open.
-            self.requeue(job_id)
-        if follower := resolution.follower(job, self.settings):
-            # Should this never come, the next event of the approval has it followed.
-            self._connection.accept([follower])
         return True
+
+    def _carry_out(self, steps: Steps[_R]) -> _R:
+        return self._connection.carry_out(steps)
 
     def recent(self, limit: int = 50) -> list[JobStatus]:
         """The newest jobs, newest first."""

@@ -3,17 +3,18 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client import job_details
-from dingrelay_producers.client.history_documents import JobDetails
+from dingrelay_producers.client.in_threads import run
+from dingrelay_producers.client.verbs import Accept, Audit, Remember, Step, Steps
 from dingrelay_producers.errors import (
-    JobNotFound,
     NotInstalled,
     ServiceUnavailable,
 )
@@ -22,16 +23,16 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.connections import open_sync
+from dingrelay_producers.store.flows import run_flow, run_step
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.served_names import ServedNames
-from dingrelay_producers.store.states import State
-from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_producers.store.transitions import Written
 from dingrelay_producers.tls_trouble import cause
 from dingrelay_tasks.sentence import en
 
+_R = TypeVar("_R")
 TIMEOUT = 5
 """Seconds for a connection or an answer."""
 
@@ -108,28 +109,29 @@ class ClientConnection:
         self.wake(answers)
         return answers
 
-    def status(self, job_id: str) -> JobStatus:
-        """The status in a record.
+    def carry_out(self, steps: Steps[_R]) -> _R:
+        """Run the body of a verb; its document."""
+        return run_flow(steps, self._make)
 
-        Raises:
-            JobNotFound: there is none.
-            UnreadableRecord: a field of it is not what this release writes.
-        """
-        found = record.fields(self.run(record.read(job_id)))
-        if b"state" not in found:
-            raise JobNotFound(job_id)
-        return JobStatus.from_record(job_id, found)
+    def _make(self, step: Step) -> Any:
+        match step:
+            case Audit():
+                return self._note(step)
+            case Accept(drafts):
+                return self.accept(drafts)
+            case Remember(job):
+                return None if self.history is None else run(self.history.details(job))
+            case calls:
+                return self.redis_call(lambda redis: run_step(redis, calls))
 
-    def state_after(self, job_id: str, call: Call) -> State:
-        """The state that a script answers.
-
-        Raises:
-            JobNotFound: there is no such record.
-        """
-        state = self.run(call)
-        if state is None:
-            raise JobNotFound(job_id)
-        return state_of(job_id, state)
+    def _note(self, change: Audit) -> None:
+        """Write a change into the audit. Without a database the change is made all the same: Redis has the jobs."""
+        try:
+            run(service("audit", self.settings).note(**change._asdict()))
+        except NotInstalled:  # such an install has no database
+            return
+        except ServiceUnavailable as error:
+            current_actor().on_unaudited(str(error))
 
     @property
     def history(self) -> Any:
@@ -138,10 +140,6 @@ class ClientConnection:
             return service("history", self.settings)
         except NotInstalled:
             return None
-
-    def details(self, job_id: str) -> JobDetails:
-        """A job from its record or the history; as `Client.details`."""
-        return job_details.details(self.redis_call, self.history, job_id)
 
     def whole_id(self, beginning: str) -> str:
         """The id of the one job that begins so; as `Client.whole_id`."""

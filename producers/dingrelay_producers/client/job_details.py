@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from redis import Redis
 
 from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.in_threads import run
-from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
-from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.errors import InvalidArgument, ServiceUnavailable
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.status import JobStatus, json_object, recipients
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.message_recall import MessageRecall
@@ -65,27 +64,6 @@ def several(found: Sequence[str], beginning: str) -> InvalidArgument:
     """The error of a beginning that several ids have; some are named."""
     some = ", ".join(found[:NAMED])
     return InvalidArgument("job_id", en("the beginning of one id; there are {}", some), beginning)
-
-
-def details(use: Callable[[Callable[[Redis], Any]], Any], history: Any, job_id: str) -> JobDetails:
-    """A job with details that lists omit.
-
-    Raises:
-        JobNotFound: neither Redis nor the history has it.
-        ServiceUnavailable: Redis or the database can't be used.
-        UnreadableRecord: a field of its record is not what this release writes.
-    """
-    read = record.read(job_id, payload=True)
-    found = details_of(job_id, record.fields(use(lambda redis: scripts.run(redis, read))))
-    if found is None and history is not None:
-        found = run(history.details(job_id))
-    elif found is not None and found.status.kind == RobotMessage.kind and history is not None:
-        # Its readers and its recall are in the history only.
-        with suppress(ServiceUnavailable):
-            found = run(history.details(job_id)) or found
-    if found is None:
-        raise JobNotFound(job_id)
-    return found
 
 
 def details_of(job_id: str, fields: Mapping[bytes, bytes]) -> JobDetails | None:

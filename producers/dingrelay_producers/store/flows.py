@@ -20,8 +20,8 @@ Flow = Generator[Step, Any, T]
 """Ends with its result; an error of a step is raised at its yield."""
 
 
-def run_flow(flow: Flow[T], carry_out: Callable[[Step], Any]) -> T:
-    """The result of a flow, whose steps `carry_out` answers: by `run_step`, over the caller's connection."""
+def run_flow(flow: Generator[Any, Any, T], carry_out: Callable[[Any], Any]) -> T:
+    """The result of a flow, whose steps `carry_out` answers: calls by `run_step`, over the caller's connection."""
     try:
         step = next(flow)
         while True:
@@ -36,7 +36,9 @@ def run_flow(flow: Flow[T], carry_out: Callable[[Step], Any]) -> T:
         return result
 
 
-async def run_flow_async(flow: Flow[T], carry_out: Callable[[Step], Awaitable[Any]]) -> T:
+async def run_flow_async(
+    flow: Generator[Any, Any, T], carry_out: Callable[[Any], Awaitable[Any]]
+) -> T:
     """Like `run_flow`, by `run_step_async`. A cancellation, too, is raised at the flow's yield."""
     try:
         step = next(flow)

@@ -26,6 +26,8 @@ BATCH_KEY_DIGITS = 32
 NEWER = b"newer"
 """Answer of scripts that leave a record alone since a newer release wrote it."""
 
+LATE = b"late"
+"""Answer of `postpone` for a job that need not run any more by then."""
 WOKEN_AT_ONCE = 100
 """Jobs of one call of that script: some ten commands each, in which Redis serves no other client."""
 TOGETHER = 50
@@ -176,6 +178,14 @@ def milliseconds(moment: datetime | None) -> int | None:
 def longest_life_ms(settings: Settings) -> int:
     """How long an untouched job record can live, in ms."""
     return int(settings.dead_ttl * 1000) + keys.JOB_MARGIN_MS
+
+
+def lives_of_ended(settings: Settings) -> dict[str, int]:
+    """How long records of ended jobs live, in ms, as arguments of `cancel`."""
+    return {
+        "record_ttl_ms": int(settings.record_ttl * 1000),
+        "dead_ttl_ms": int(settings.dead_ttl * 1000),
+    }
 
 
 class Enqueued(NamedTuple):
@@ -338,6 +348,12 @@ def requeue(job_id: str) -> Call:
     that is over is forgotten.
     """
     return transitions.requeue(record=keys.job(job_id), dead=keys.DEAD, job=job_id)
+
+
+def postpone(job_id: str, until: datetime) -> Call:
+    """Have a job that waits not run before a moment. Answers its state, `NEWER`, `LATE`, or nil if there is no such job."""
+    moment = int(until.timestamp() * 1000)
+    return transitions.postpone(record=keys.job(job_id), job=job_id, moment=moment)
 
 
 def discard(job_id: str, *, ended: bool = False, settled: str = "") -> Call:

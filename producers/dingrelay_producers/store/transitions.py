@@ -122,6 +122,11 @@ def requeue(*, record: Key, dead: Key, job: str) -> None:
     """Give an ended job another life."""
 
 
+@script(_PACKAGE, PLACES)
+def postpone(*, record: Key, job: str, moment: int) -> None:
+    """Have a job that waits not run before a moment (ms)."""
+
+
 class Untaken(NamedTuple):
     """A job to wake; with the time of a wake-up (ms) only if it has had no later one."""
 

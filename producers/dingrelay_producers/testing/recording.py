@@ -12,6 +12,7 @@ from dingrelay_producers.client.async_client import AsyncClient
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.connection import ClientConnection
 from dingrelay_producers.client.history_documents import JobDetails
+from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_ref import AsyncJobRef, JobRef
 from dingrelay_producers.client.media import LocalFile, Medium
 from dingrelay_producers.errors import JobNotFound, WaitTimeout
@@ -74,7 +75,7 @@ class RecordingClient(Client):
         self._connection = _Recorder(self.settings, self._record)
         self.sent: list[Contract] = []
         self._outcome = outcome
-        self._jobs: dict[str, JobStatus] = {}
+        self._statuses: dict[str, JobStatus] = {}
         self._contracts: dict[str, Contract] = {}
         self._asked: dict[str, str] = {}
         self._uploaded: set[tuple[str, str]] = set()
@@ -93,11 +94,11 @@ class RecordingClient(Client):
         status = self.status(job_id)
         if status.state.ended:
             raise ValueError(f"job {job_id} is {status.state}")
-        self._jobs[job_id] = _ended(status, outcome)
+        self._statuses[job_id] = _ended(status, outcome)
 
     def status(self, job_id: str) -> JobStatus:
         """The job's state; see `Client.status`."""
-        found = self._jobs.get(checked_id(job_id))
+        found = self._statuses.get(checked_id(job_id))
         if found is None:
             raise JobNotFound(job_id)
         return found
@@ -146,6 +147,10 @@ class RecordingClient(Client):
             status = self._put(job_id, state=State.CANCELLED, settled_at=datetime.now(UTC))
         return status.state == State.CANCELLED
 
+    def recall(self, job_id: str) -> JobRef:
+        """Take back a message, by a job that is the same on repeated calls; see `Client.recall`."""
+        return self.send(recall_of(self.details(job_id)))
+
     def requeue(self, job_id: str) -> bool:
         """Give a dead or cancelled job another life, which waits for `end`; see `Client.requeue`."""
         again = self.status(job_id).state in {State.DEAD, State.CANCELLED}
@@ -155,15 +160,30 @@ class RecordingClient(Client):
 
     def discard(self, job_id: str) -> bool:
         """Forget a dead job; see `Client.discard`."""
-        found = self._jobs.get(checked_id(job_id))
+        found = self._statuses.get(checked_id(job_id))
         dead = found is not None and found.state == State.DEAD
         if dead:
-            del self._jobs[job_id], self._asked[job_id]
+            del self._statuses[job_id], self._asked[job_id]
         return dead
+
+    def postpone(self, job_id: str, until: datetime) -> bool:
+        """Have a job that waits not run before a moment; see `Client.postpone`."""
+        waits = not self.status(job_id).state.ended
+        if waits:
+            self._put(job_id, due_at=until)
+        return waits
+
+    def requeue_all(self, job_ids: Iterable[str]) -> list[str]:
+        """Give jobs another life; see `requeue`."""
+        return [job_id for job_id in job_ids if self.requeue(job_id)]
+
+    def discard_all(self, job_ids: Iterable[str]) -> list[str]:
+        """Forget dead jobs; see `discard`."""
+        return [job_id for job_id in job_ids if self.discard(job_id)]
 
     def recent(self, limit: int = 50) -> list[JobStatus]:
         """The newest jobs, newest first."""
-        return list(reversed(self._jobs.values()))[:limit]
+        return list(reversed(self._statuses.values()))[:limit]
 
     def dead(self, limit: int = 50) -> list[JobStatus]:
         """The jobs that are dead, latest first."""
@@ -173,7 +193,7 @@ class RecordingClient(Client):
         check_size(draft.job, draft.payload)
         asked = record.asked_digest(draft.job)
         known = self._asked.setdefault(draft.id, asked)
-        if draft.id in self._jobs:
+        if draft.id in self._statuses:
             return Enqueued(created=False, conflict=known != asked, wakeup=None)
         job = KINDS[draft.kind].contract.parse(draft.job)
         self.sent.append(job)
@@ -181,12 +201,12 @@ class RecordingClient(Client):
         status = JobStatus.of_draft(draft, created=datetime.now(UTC))
         later = status.due_at != status.created_at
         outcome = None if later else self._outcome(job)
-        self._jobs[draft.id] = status if outcome is None else _ended(status, outcome)
+        self._statuses[draft.id] = status if outcome is None else _ended(status, outcome)
         return Enqueued(created=True, conflict=False, wakeup=None)
 
     def _put(self, job_id: str, **fields: Any) -> JobStatus:
-        changed = self._jobs[job_id].model_copy(update=fields)
-        self._jobs[job_id] = changed
+        changed = self._statuses[job_id].model_copy(update=fields)
+        self._statuses[job_id] = changed
         return changed
 
 

@@ -24,7 +24,7 @@ class AuditRow(Base):
 
     Attributes:
         actor: as `Actor.id`: a userid where the door is the console; `name`, `role`, `door`, `request` and `reason` are the others of `Actor`.
-        app: the app of the object; "" for none.
+        app: the app of the object, and `lane` its lane; "" for none.
         action: such as ``start``.
         kind: of the object, such as ``campaign``.
         object: its id: a userid where the kind is in `OF_PEOPLE`.
@@ -37,7 +37,7 @@ class AuditRow(Base):
         user="actor object",
         within={"before": NAMED_IN_CHANGES, "after": NAMED_IN_CHANGES},
         about="name",
-        others="door role app action kind reason request",
+        others="door role app lane action kind reason request",
         kept="400 days",
     )
     __table_args__ = (
@@ -53,6 +53,7 @@ class AuditRow(Base):
     door: Mapped[str] = mapped_column(String(16))
     role: Mapped[str] = mapped_column(String(64))
     app: Mapped[str] = mapped_column(String(64))
+    lane: Mapped[str] = mapped_column(String(16))
     action: Mapped[str] = mapped_column(String(32))
     kind: Mapped[str] = mapped_column(String(32))
     object: Mapped[str] = mapped_column(Text)

@@ -63,6 +63,8 @@ class AuditEntry(BaseModel):
     door: Door
     role: str
     app: str
+    lane: str
+    """Lane of the object; empty where it has none."""
     action: str
     kind: str
     """Kind of the object, such as `campaign`."""
@@ -94,6 +96,7 @@ async def record(
     kind: str,
     *names: str,
     app: str = "",
+    lane: str = "",
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
@@ -105,6 +108,7 @@ async def record(
         kind: of the object.
         names: the ids of the objects: at least one, and some hundreds at most.
         app: the objects'.
+        lane: the objects'.
         before: small values that the change replaces.
         after: small values that it leads to.
     """
@@ -116,6 +120,7 @@ async def record(
         "door": actor.door,
         "role": actor.role,
         "app": app,
+        "lane": lane,
         "action": action,
         "kind": kind,
         "before": to_jsonable_python(before),
@@ -201,6 +206,7 @@ def _columns() -> dict[str, str]:
         "door": tr("door"),
         "role": tr("role"),
         "app": tr("app"),
+        "lane": tr("lane"),
         "action": tr("action"),
         "kind": tr("kind"),
         "object": tr("object"),

@@ -52,7 +52,7 @@ from dingrelay_workers.console.sign_in import (
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.roles.scopes import ROLES, permitted
+from dingrelay_workers.roles.scopes import ROLES, RolesReach, permitted
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LANGUAGES = {"zh": CHINESE, "en": ENGLISH}
@@ -219,7 +219,8 @@ def _act_as(session: Session, *, request: str = "", reason: str = "") -> None:
     held = {grant.scopes for grant in session.grants}
     role = " ".join(name for name, scopes in ROLES.items() if scopes in held)
     user = session.user
-    ACTOR.set(Actor("console", user, session.name, role, request, reason, person=user))
+    reach = RolesReach(session.grants)
+    ACTOR.set(Actor("console", user, session.name, role, request, reason, person=user, reach=reach))
 
 
 async def _first(

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiohttp import web
 from redis.asyncio import Redis
 
+from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.console.forms import Forms
 from dingrelay_workers.console.sessions import Session, Sessions
 from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http.records import GatewayRecords
+from dingrelay_workers.http.steps import StepMaker
 
 if TYPE_CHECKING:
     from dingrelay_workers.console.ways import SignInWay
@@ -25,6 +29,7 @@ SOON = 0.02
 """Seconds that a page waits for a check before it says that it is being made."""
 
 Value = TypeVar("Value")
+Document = TypeVar("Document")
 
 
 class SharedReads:
@@ -96,6 +101,11 @@ class ConsoleContext:
     ways: Mapping[str, "SignInWay"] = field(default_factory=dict[str, "SignInWay"])
     shared: SharedReads = field(default_factory=lambda: SharedReads(SHARED_FOR, SHARED_FOR))
     checks: SharedReads = field(default_factory=lambda: SharedReads(CHECKED_FOR, LONGEST_CHECK))
+
+    async def carry_out(self, steps: Steps[Document]) -> Document:
+        """Run the body of a verb of jobs; see `StepMaker.carry_out`."""
+        of = self.services.of
+        return await StepMaker(self.records, of(AuditService), of(HistoryService)).carry_out(steps)
 
 
 CONTEXT: web.AppKey[ConsoleContext] = web.AppKey("console", ConsoleContext)

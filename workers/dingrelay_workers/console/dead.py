@@ -7,6 +7,7 @@ from aiohttp import web
 
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.job_list import MOST_COUNTED, Brief
+from dingrelay_producers.client.jobs import Jobs
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.states import State
@@ -83,7 +84,9 @@ def _state_of(visit: Visit, found: Sequence[Brief]) -> dict[str, object]:
 async def change_jobs(visit: Visit, _: FormValues) -> web.Response:
     """Requeue or discard them."""
     change = _change_of(visit)
-    changed = await visit.changes.change_all(change, await _chosen(visit))
+    ids = [job.id for job in await _chosen(visit)]
+    jobs = Jobs(visit.context.settings)
+    changed = len(await visit.context.carry_out(jobs.change_all(change, ids)))
     said = en("{:,} jobs are requeued.", changed)
     if change == "discard":
         said = en("{:,} jobs are discarded.", changed)

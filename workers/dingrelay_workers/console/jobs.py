@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -13,24 +13,33 @@ from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.job_list import JobList, Position
+from dingrelay_producers.client.jobs import (
+    CHANGEABLE,
+    Change,
+    JobResolution,
+    Jobs,
+    check_change,
+    recall_draft,
+)
 from dingrelay_producers.client.outcomes import Meaning
+from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import clock, keys, record
 from dingrelay_producers.store.record import moment_of
-from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.kinds import KINDS, reported_kinds
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
 from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, meaning, outage
+from dingrelay_workers.console.verb_forms import fields_of, read_request
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.dingtalk.classify import hint_of
-from dingrelay_workers.gateway.job_changes import CHANGEABLE, Change, check_change
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import dingtalk_ids
 from dingrelay_workers.http import paging
@@ -129,6 +138,7 @@ async def job(visit: Visit) -> web.Response:
             for name, states in CHANGEABLE.items()
             if fields and may_change and status.state in states
         ],
+        recall=await _recall(visit, found) if may_change else None,
         why=await _why_it_waits(visit.context.redis, status, fields),
         key=found.key,
         worker=fields.get(b"owner", b"").decode(errors="replace").partition("/")[0],
@@ -141,6 +151,16 @@ async def job(visit: Visit) -> web.Response:
         ids=result.get("ids") or dingtalk_ids(result),
         result=result,
     )
+
+
+async def _recall(visit: Visit, details: JobDetails) -> tuple[str, bool] | None:
+    """The job that takes a message back, and whether that was asked for; None where nothing can be taken back."""
+    try:
+        draft = recall_draft(details, visit.context.settings)
+    except ContractError:
+        return None
+    (state,) = await visit.context.records.states([draft.id])
+    return draft.id, state is not None
 
 
 def _moment(fields: Mapping[bytes, bytes], name: bytes) -> datetime | None:
@@ -157,69 +177,48 @@ def _state_of(job: JobStatus) -> dict[str, object]:
     return {"state": meaning(STATES, job.state).words if job.state.ended else en("not over yet")}
 
 
-@act("/jobs/{id}/cancel", scope="jobs:write", state=_state)
-async def cancel(visit: Visit, _: FormValues) -> web.Response:
-    """Cancel a job that does not run."""
-    found, _fields = await _found(visit)
-    await visit.changes.cancel(found.status)
-    after, _fields = await _found(visit)
-    said = (
-        en("It runs: this run goes on, but it is not tried again.")
-        if after.status.state == State.RUNNING
-        else en("The job is cancelled.")
-    )
-    return visit.redirect(f"/jobs/{found.status.id}", said)
+def _declare(verb: Verb) -> None:
+    """Declare the form of a verb, and the page on which it stands where something is asked or to be said."""
+    path = f"/jobs/{{id}}/{verb.name}"
+
+    async def ask(visit: Visit) -> web.Response:
+        found, _ = await _found(visit)
+        if verb.name in CHANGEABLE:
+            check_change(cast("Change", verb.name), found.status)
+        assert verb.question
+        return visit.page(
+            "verb.html",
+            action=f"/jobs/{found.status.id}/{verb.name}",
+            question=verb.question,
+            fields=[] if verb.request is None else fields_of(verb.request),
+            state=_state_of(found.status),
+            back=f"/jobs/{found.status.id}",
+        )
+
+    async def carry_out(visit: Visit, form: FormValues) -> web.Response:
+        said = [] if verb.request is None else [read_request(verb.request, form)]
+        verbs = Jobs(visit.context.settings)
+        job = await visit.context.carry_out(verb.body(verbs, visit.part("id"), *said))
+        if job is None:
+            return visit.redirect("/dead", verb.done)
+        return visit.redirect(f"/jobs/{job.id}", RUNS_ON if job.state == "running" else verb.done)
+
+    if verb.question:
+        at(path, scope=verb.scope)(ask)
+    act(path, scope=verb.scope, state=_state)(carry_out)
 
 
-@at("/jobs/{id}/requeue", scope="jobs:write")
-async def confirm_requeue(visit: Visit) -> web.Response:
-    """Ask before a job is requeued whose call may have been carried out."""
-    risk = tr("It may have happened: requeued, it may happen twice. Rather say what became of it.")
-    return await _ask(visit, "requeue", tr("Requeue this job?"), tr("Requeue it"), risk)
-
-
-async def _ask(visit: Visit, change: Change, title: str, button: str, risk: str) -> web.Response:
-    found, _ = await _found(visit)
-    check_change(change, found.status.state)
-    own = f"/jobs/{found.status.id}"
-    return visit.confirmation(
-        f"{own}/{change}",
-        title=title,
-        button=button,
-        lines=(risk,),
-        state=_state_of(found.status),
-        back=own,
-    )
-
-
-@act("/jobs/{id}/requeue", scope="jobs:write", state=_state)
-async def requeue(visit: Visit, _: FormValues) -> web.Response:
-    """Give an ended job another life."""
-    found, _fields = await _found(visit)
-    await visit.changes.requeue(found.status)
-    return visit.redirect(f"/jobs/{found.status.id}", en("The job is requeued."))
-
-
-@at("/jobs/{id}/discard", scope="jobs:write")
-async def confirm_discard(visit: Visit) -> web.Response:
-    """Ask before a job is forgotten."""
-    risk = tr("Nothing of it is kept but its line in the history. This can't be undone.")
-    return await _ask(visit, "discard", tr("Discard this job for good?"), tr("Discard it"), risk)
-
-
-@act("/jobs/{id}/discard", scope="jobs:write", state=_state)
-async def discard(visit: Visit, _: FormValues) -> web.Response:
-    """Forget a dead or unknown job for good."""
-    found, _fields = await _found(visit)
-    await visit.changes.discard(found.status)
-    return visit.redirect("/dead", en("The job {} is discarded.", found.status.id))
+RUNS_ON = en("It runs: this run goes on, but it is not tried again.")
+for _verb in verbs_of(Jobs):
+    if _verb.name != "resolve":  # its page shows what may have happened
+        _declare(_verb)
 
 
 @at("/jobs/{id}/resolve", scope="jobs:write")
 async def confirm_resolve(visit: Visit) -> web.Response:
     """Ask what became of a job whose answer was lost."""
     found, _ = await _found(visit)
-    check_change("resolve", found.status.state)
+    check_change("resolve", found.status)
     kind = KINDS.get(found.status.kind)
     return visit.page(
         "resolve.html",
@@ -240,19 +239,15 @@ async def resolve(visit: Visit, form: FormValues) -> web.Response:
         raise BadFilter(tr("reason: a value is missing"))
     kind = KINDS.get(found.status.kind)
     if kind is None or kind.resolved_by == "sent":
-        said: dict[str, Any] = {"instance": None, "not_created": False, "sent": happened == "yes"}
+        outcome = JobResolution(sent=happened == "yes")
     elif happened == "yes":
-        said = {"instance": instance, "not_created": False, "sent": None}
+        outcome = JobResolution(instance=instance)
     else:
-        said = {"instance": None, "not_created": True, "sent": None}
-    resolution = Resolution.of(found.status.id, found.status.kind, **said)
-    after = {
-        name: value for name, value in said.items() if value not in (None, False) or name == "sent"
-    }
-    await visit.changes.resolve(found.status, resolution, by=visit.session.user, after=after)
+        outcome = JobResolution(not_created=True)
+    steps = Jobs(visit.context.settings).resolve(found.status.id, outcome)
+    job = await visit.context.carry_out(steps)
     return visit.redirect(
-        f"/jobs/{found.status.id}",
-        en("It is done.") if resolution.happened else en("The job is requeued."),
+        f"/jobs/{job.id}", en("It is done.") if happened == "yes" else en("The job is requeued.")
     )
 
 

@@ -15,18 +15,16 @@ from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
-from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.console.context import NAMES, ConsoleContext, name_of
 from dingrelay_workers.console.declared import FormValues
 from dingrelay_workers.console.rendering import render
 from dingrelay_workers.console.sessions import Session
-from dingrelay_workers.gateway.job_changes import JobChanges
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.noun import Noun, Part
 from dingrelay_workers.nouns import NOUNS
-from dingrelay_workers.roles.scopes import permitting
+from dingrelay_workers.roles.scopes import RolesReach, permitting
 
 PAGE = 50
 """Rows of a list."""
@@ -89,10 +87,8 @@ class Visit:
 
     def covers_job(self, job: JobStatus | Brief, *, scope: str = "") -> bool:
         """The same of a job, whose target one of the roles must have, too."""
-        grants = permitting(self.session.grants, scope or self.scope)
-        return any(
-            each.permits_job(job.app, job.target) and job.lane in each.lanes for each in grants
-        )
+        reach = RolesReach(self.session.grants)
+        return reach.reaches(scope or self.scope, app=job.app, lane=job.lane, target=job.target)
 
     def covers(self, app: str, lane: str, *, scope: str = "") -> bool:
         """Whether one of the person's roles has this app and this lane, by the scope of the page or by another one."""
@@ -104,12 +100,6 @@ class Visit:
         """Apps and lanes of each role by which the person may use this page: two with the same see the same."""
         grants = permitting(self.session.grants, self.scope)
         return frozenset((each.apps, frozenset[str](each.lanes)) for each in grants)
-
-    @property
-    def changes(self) -> JobChanges:
-        """The service of changes to jobs."""
-        context = self.context
-        return JobChanges(context.records, self.service(AuditService), context.settings)
 
     def query(self, name: str) -> str:
         """A parameter of the URL, without blanks around it; "" if it is missing."""

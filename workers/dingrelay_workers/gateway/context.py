@@ -12,12 +12,15 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_tasks.media_files import LARGEST
 from dingrelay_workers.approvals.service import ApprovalService
+from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.gateway.callbacks import MissedReader
 from dingrelay_workers.gateway.health import ServerWatch, servers_of
 from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.http.records import EndWatch, GatewayRecords, QueueDepths
 from dingrelay_workers.http.routes import GatewayContext
+from dingrelay_workers.http.steps import StepMaker
 from dingrelay_workers.keys.rates import KeyRates
 from dingrelay_workers.keys.service import KeyService
 
@@ -40,6 +43,7 @@ async def opened(settings: Settings, services: Services) -> AsyncGenerator[Gatew
         settings=settings,
         redis=redis,
         records=records,
+        steps=StepMaker(records, services.of(AuditService), services.of(HistoryService)),
         services={
             **services.by_class,
             CurrentApps: apps,

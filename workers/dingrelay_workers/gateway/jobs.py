@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import partial
 from typing import Annotated, Any, Literal, cast
 
 from aiohttp import web
@@ -20,25 +20,24 @@ from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.groups import Group, grouped
 from dingrelay_producers.client.job_list import JobList
+from dingrelay_producers.client.jobs import Jobs
+from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, Enqueued
-from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.served_names import names_of
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.store.transitions import Written
 from dingrelay_tasks.api_call import ApiCall
-from dingrelay_tasks.contract import LANES, Contract, ContractError, Document, Part
+from dingrelay_tasks.contract import LANES, Contract, ContractError
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.audit.service import AuditService
-from dingrelay_workers.gateway.job_changes import JobChanges
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import authentication, paging, problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.authentication import check_lane_of, permitted
+from dingrelay_workers.http.authentication import permitted
 from dingrelay_workers.http.body_reader import Line, batches, parse_json, require_type
 from dingrelay_workers.http.dingtalk_permissions import check_visible
 from dingrelay_workers.http.job_routes import (
@@ -54,13 +53,12 @@ from dingrelay_workers.http.routes import (
     BODY_LIMIT,
     NDJSON,
     Body,
-    Declare,
     GatewayContext,
-    Handler,
     HttpCall,
     RouteAnswer,
     Routes,
 )
+from dingrelay_workers.http.verb_routes import Nothing, VerbRoutes
 
 MEMORY = 1_000_000
 """Bytes of answers that are kept in memory while their reader does not read; more go to a file."""
@@ -353,7 +351,6 @@ JobPage = paging.page_of(
     jobs=JobStatus,
 )
 _read = partial(ROUTES, scope="jobs:read")
-_change = partial(ROUTES, scope="jobs:write", problems=frozenset({409, 422}))
 
 
 @_read("GET /v1/jobs/{id}", JobStatus, query=WaitQuery, links={200: JOB_LINKS})
@@ -430,79 +427,18 @@ def _listing(
     )
 
 
-class Nothing(Part):
-    """An empty object, or no body at all."""
+async def _carry_out(call: HttpCall, verb: Verb, arguments: tuple[Any, ...]) -> Any:
+    jobs = Jobs(call.context.settings)
+    return await call.context.steps.carry_out(verb.body(jobs, *arguments))
 
 
-class JobResolution(Document):
-    """Outcome of an unknown job: one of the three."""
-
-    instance: Annotated[str, Field(min_length=1, max_length=LONGEST_INSTANCE)] | None = None
-    """The approval that it created."""
-    not_created: bool = False
-    """It created none; it is requeued."""
-    sent: bool | None = None
-    """Whether the message was sent; if not, it is requeued."""
-
-
-_JOB = RouteAnswer(description="The job as it stands now.", model=JobStatus)
-
-
-def _bare(target: str, answers: RouteAnswer | Mapping[int, RouteAnswer], **fields: Any) -> Declare:
-    """Declares a route whose body says nothing."""
-
-    def declare(handler: Handler) -> Handler:
-        @wraps(handler)
-        async def handle(call: HttpCall) -> web.StreamResponse | BaseModel | None:
-            if call.body:
-                raise Problem.at(problems.INVALID, "", "the body must be an empty object, or none")
-            return await handler(call)
-
-        return _change(target, answers, body=Body(model=Nothing, required=False), **fields)(handle)
-
-    return declare
-
-
-@_bare("POST /v1/jobs/{id}/cancel", _JOB, links={200: JOB_LINKS})
-async def cancel_job(call: HttpCall) -> web.Response:
-    """Cancel a job that does not run."""
-    job = await found(call, call.path("id"))
-    await _changes(call).cancel(job)
-    return await _now(call, job.id)
-
-
-@_bare("POST /v1/jobs/{id}/requeue", _JOB, links={200: JOB_LINKS})
-async def requeue_job(call: HttpCall) -> web.Response:
-    """Give an ended job another life."""
-    job = await found(call, call.path("id"))
-    check_lane_of(job.lane, call.key)
-    await _changes(call).requeue(job)
-    return await _now(call, job.id)
-
-
-@_bare("POST /v1/jobs/{id}/discard", {204: RouteAnswer(description="It is forgotten.")})
-async def discard_job(call: HttpCall) -> None:
-    """Forget a dead or unknown job for good."""
-    await _changes(call).discard(await found(call, call.path("id")))
-
-
-@_change("POST /v1/jobs/{id}/resolve", _JOB, body=Body(model=JobResolution), links={200: JOB_LINKS})
-async def resolve_job(call: HttpCall) -> web.Response:
-    """Say what became of an unknown job."""
-    document = JobResolution.parse(call.body, strict=True)
-    job = await found(call, call.path("id"))
-    resolution = Resolution.of(
-        job.id,
-        job.kind,
-        instance=document.instance,
-        not_created=document.not_created,
-        sent=document.sent,
-    )
-    if not resolution.happened:
-        check_lane_of(job.lane, call.key)
-    after = document.model_dump(exclude_defaults=True)
-    await _changes(call).resolve(job, resolution, by=call.key.name, after=after)
-    return await _now(call, job.id)
+VerbRoutes(
+    Jobs,
+    _carry_out,
+    show=partial(job_response, code=200, located=False),
+    answer=RouteAnswer(description="The job as it stands now.", model=JobStatus),
+    links={200: JOB_LINKS},
+).declare(ROUTES)
 
 
 GroupQuery = paging.query_of(JobFilter, paging.Query, ("state", "kind", "sender", "app", "code"))
@@ -520,17 +456,22 @@ def _group_change(change: Literal["requeue", "discard"], what: str) -> None:
     """Declare the route that changes a group of failed jobs."""
 
     async def handle(call: HttpCall) -> ChangedJobs:
+        if call.body:
+            raise Problem.at(problems.INVALID, "", "the body must be an empty object, or none")
         wanted = JobFilter(**call.query.filters())
         lanes = call.key.lanes if change == "requeue" else LANES
         jobs, complete = await _listing(call, keys.DEAD, lanes=lanes).briefs(wanted)
-        changed = await _changes(call).change_all(change, jobs)
-        return ChangedJobs(changed=changed, complete=complete)
+        verb = Jobs(call.context.settings).change_all(change, [job.id for job in jobs])
+        changed = await call.context.steps.carry_out(verb)
+        return ChangedJobs(changed=len(changed), complete=complete)
 
-    answer = RouteAnswer(description="How many there were.", model=ChangedJobs)
-    _bare(
+    ROUTES(
         f"POST /v1/dead/{change}",
-        answer,
+        RouteAnswer(description="How many there were.", model=ChangedJobs),
         query=GroupQuery,
+        body=Body(model=Nothing, required=False),
+        scope="jobs:write",
+        problems=frozenset({409, 422}),
         operation=f"{change}Dead",
         summary=what,
         description="Those that the key may see and that fit all that is given; requeued are those of its lanes. The"
@@ -540,13 +481,3 @@ def _group_change(change: Literal["requeue", "discard"], what: str) -> None:
 
 _group_change("requeue", "Give dead and unknown jobs another life")
 _group_change("discard", "Forget dead and unknown jobs for good")
-
-
-async def _now(call: HttpCall, job_id: str) -> web.Response:
-    return job_response(await call.context.records.status(job_id), code=200, located=False)
-
-
-def _changes(call: HttpCall) -> JobChanges:
-    return JobChanges(
-        call.context.records, call.context.service(AuditService), call.context.settings
-    )

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
+from dingrelay_producers.actor import Reach
 from dingrelay_producers.client.filters import Seen
 from dingrelay_tasks.contract import LANES, Lane, UserIdText
 from dingrelay_tasks.kinds import KINDS
@@ -96,7 +97,7 @@ _IN_ORDER = PlainSerializer(sorted, return_type=list[str])
 Names = Annotated[frozenset[str], _IN_ORDER]
 
 
-class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=True):
+class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_required=True):
     """Permissions of a key."""
 
     name: str
@@ -106,6 +107,7 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
     apps: Names = frozenset({ANY})
     """DingTalk applications for which it may act, or `*`."""
     lanes: Annotated[frozenset[Lane], _IN_ORDER] = frozenset(LANES)
+    sees_all: ClassVar[bool] = False
     sender: str = ANY
     """Sender of its jobs; `*` where each job may name one."""
     rate: Annotated[
@@ -152,6 +154,15 @@ class Grant(BaseModel, frozen=True, json_schema_serialization_defaults_required=
     def permits_target(self, target: str) -> bool:
         """Whether its messages may go to this robot or group, such as ``group:oncall``."""
         return not self.apps.isdisjoint({target, ROBOTS, ANY})
+
+    def reaches(
+        self, scope: str, *, app: str, sender: str = "", lane: str = "", target: str = ""
+    ) -> bool:
+        """Whether something is the key's to see or change: a job that it could have asked for, in whatever lane.
+
+        A key without a sender of its own sees those of every sender.
+        """
+        return self.permits(scope) and self.permits_sender(sender) and self.permits_job(app, target)
 
     def sees_name(self, name: str) -> bool:
         """Whether it may be shown a name that workers serve, such as ``app:hr`` or ``group:oncall``."""

@@ -105,7 +105,7 @@ async def _admit(route: Route, call: HttpCall) -> None:
     key = call.caller = await authentication.caller(call.request, call.context)
     call.request[CALLER] = f"{key.id} {key.name}"
     request = call.request.get(REQUEST_ID, "")
-    actor = Actor("http", key.id, key.name, request=request, person=key.owner)
+    actor = Actor("http", key.id, key.name, request=request, person=key.owner, reach=key)
     ACTOR.set(actor._replace(reads_directory=key.permits(PERSONAL)))
     if route.scope and not key.permits(route.scope):
         raise Problem(problems.FORBIDDEN, en("this needs the scope {}", route.scope))
@@ -163,6 +163,8 @@ def problem_of(error: errors.DingrelayError) -> Problem:
             return Problem(problems.NOT_FOUND, error.withheld)
         case errors.Conflict():
             return Problem(problems.CONFLICT, str(error))
+        case errors.NotPermitted():
+            return Problem.at(problems.FORBIDDEN, f"/{error.field}", str(error))
         case errors.CannotResolve():
             return Problem.at(problems.INVALID, "", str(error))
         # A record of a newer release, whose gateways can read and change it.

@@ -10,11 +10,10 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.enqueuing.connections import asking, check_writes
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
-from dingrelay_producers.errors import CannotResolve, JobNotFound, ServiceUnavailable
+from dingrelay_producers.errors import JobNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued
-from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.served_names import Sees, ServedNames
 from dingrelay_producers.store.states import State
@@ -100,57 +99,14 @@ class GatewayRecords:
             found: list[bytes | None] = await pipe.execute()
         return found
 
-    async def cancel(self, job_id: str) -> State:
-        """Cancel a job that does not run; its state afterwards. See `Client.cancel`."""
-        settings = self._settings
-        call = record.cancel(
-            job_id,
-            record_ttl_ms=int(settings.record_ttl * 1000),
-            dead_ttl_ms=int(settings.dead_ttl * 1000),
-        )
-        return await self._state(job_id, call)
-
-    async def requeue(self, job_id: str) -> State:
-        """Give an ended job another life; its state before. See `Client.requeue`."""
-        return await self._state(job_id, record.requeue(job_id))
-
-    async def discard(self, job_id: str) -> bool:
-        """Forget a dead or unknown job; whether it was one."""
-        return bool(await self.run(record.discard(job_id)))
-
-    async def requeue_all(self, job_ids: Sequence[str]) -> list[State]:
-        """Like `requeue` of each, in one round trip; a job without a record is left out."""
-        answers = await self.run_all([record.requeue(each) for each in job_ids])
-        return [
-            state_of(job_id, state)
-            for job_id, state in zip(job_ids, answers, strict=True)
-            if state is not None
-        ]
-
-    async def discard_all(self, job_ids: Sequence[str]) -> int:
-        """Like `discard` of each, in one round trip; how many were dead or unknown."""
-        return sum(await self.run_all([record.discard(each) for each in job_ids]))
+    async def give_up(self, job_id: str) -> None:
+        """End a job whose caller has given up, if it does not run, and forget it."""
+        await self.run(record.cancel(job_id, **record.lives_of_ended(self._settings)))
+        await self.forget(job_id)
 
     async def forget(self, job_id: str) -> bool:
         """Forget a job that has ended in whatever way, and its answer; whether it had."""
         return bool(await self.run(record.discard(job_id, ended=True)))
-
-    async def resolve(self, resolution: Resolution, *, by: str) -> State:
-        """Say what became of an unknown job; its state before. See `Client.resolve`.
-
-        Raises:
-            JobNotFound: there is no such record.
-            CannotResolve: the instance is another job's.
-        """
-        answer = await self.run(resolution.call(self._settings, by=by))
-        if answer is None:
-            raise JobNotFound(resolution.job_id)
-        state, *holder = (text.decode() for text in answer)
-        if holder:
-            raise CannotResolve(resolution.job_id, "can't have this instance: it is another job's")
-        if state == State.UNKNOWN and not resolution.happened:
-            await self.requeue(resolution.job_id)
-        return state_of(resolution.job_id, state.encode())
 
     async def waiting(self, queue: str) -> int:
         """How many wake-ups of this queue wait to be started."""
@@ -160,12 +116,6 @@ class GatewayRecords:
     async def ping(self) -> None:
         """Ask whether Redis is there and takes writes."""
         await check_writes(self._redis)
-
-    async def _state(self, job_id: str, call: Call) -> State:
-        state = await self.run(call)
-        if state is None:
-            raise JobNotFound(job_id)
-        return state_of(job_id, state)
 
     async def run(self, call: Call) -> Any:
         """The answer of a script, which shares a round trip with others of the moment."""

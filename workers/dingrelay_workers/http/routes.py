@@ -20,6 +20,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.http.records import EndWatch, GatewayRecords, QueueDepths
+from dingrelay_workers.http.steps import StepMaker
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -274,6 +275,7 @@ class GatewayContext:
         settings: of this process.
         redis: a connection pool that gives up within 2 s.
         records: job records, over `redis`.
+        steps: carries verbs of jobs out.
         services: class → the noun's service of that class; see `service`.
         verify: finds the live API key with this text; None if it is wrong, expired or revoked.
         find_approval: finds the state of an app's approval by its instance; None if it is not followed.
@@ -290,6 +292,7 @@ class GatewayContext:
     settings: Settings
     redis: Redis
     records: GatewayRecords
+    steps: StepMaker
     services: Mapping[type, Any]
     verify: Callable[[str], Awaitable[ApiKey | None]]
     throttle: Callable[[ApiKey], Awaitable[float | None]]

@@ -1,7 +1,10 @@
 """Roles of people in the console, each a set of the scopes that API keys have."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
+from dingrelay_producers.actor import Reach
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http.api_keys import ANY, JOB_SCOPES, Grant
 from dingrelay_workers.noun import Role
@@ -54,6 +57,27 @@ def permitting(grants: Sequence[Grant], scope: str) -> list[Grant]:
     if scope == CAMPAIGNS:
         found = [each for each in found if each.permits_lane("bulk")]
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class RolesReach(Reach):
+    """Reach of a person: what one of their roles permits.
+
+    Attributes:
+        grants: one for each role that the person holds.
+    """
+
+    sees_all: ClassVar[bool] = False
+    grants: Sequence[Grant]
+
+    def reaches(
+        self, scope: str, *, app: str, sender: str = "", lane: str = "", target: str = ""
+    ) -> bool:
+        """Whether one role has this app, target and lane by this scope; senders are no part of roles."""
+        return any(
+            each.permits_job(app, target) and lane in each.lanes
+            for each in permitting(self.grants, scope)
+        )
 
 
 def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:

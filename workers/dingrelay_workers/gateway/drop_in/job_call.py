@@ -211,10 +211,9 @@ async def run_read(caller: Caller, job: Contract) -> JobStatus:
     await caller.context.records.check_served(names_of(job), caller.sees)
     status = await _run(caller.context, job, draft)
     if not status.state.ended:
-        await caller.context.records.cancel(draft.id)
-    await caller.context.records.forget(draft.id)
-    if not status.state.ended:
+        await caller.context.records.give_up(draft.id)
         raise Refusal(answers.BUSY)
+    await caller.context.records.forget(draft.id)
     return status
 
 

@@ -7,10 +7,14 @@ carry other jobs' recipients as well (API §2.1 to §2.4).
 import copy
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
+from dingrelay_producers.actor import ACTOR, Actor
+from dingrelay_producers.client.jobs import Jobs
 from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.errors import JobConflict
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, json_object
@@ -242,8 +246,9 @@ async def _result(task: Task) -> DoorAnswer:
 async def _recall(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
         # It has not left: cancel it, as there is nothing to recall.
-        if await task.caller.context.records.cancel(task.status.id) == State.CANCELLED:
-            return answers.ok()
+        with suppress(JobConflict):
+            if (await _cancel(task)).state == State.CANCELLED:
+                return answers.ok()
         raise Refusal(answers.BUSY)
     await _check_own(task)
     kept = await _kept(task)
@@ -254,6 +259,15 @@ async def _recall(task: Task) -> DoorAnswer:
         )
         raise Refusal(answers.invalid(task.parameter, problem))
     return answers.ok()
+
+
+async def _cancel(task: Task) -> JobStatus:
+    """Cancel the job of a task, which is its caller's own: `read_task` has seen to that."""
+    caller = task.caller
+    ACTOR.set(Actor("http", caller.id, caller.sender))
+    return await caller.context.steps.carry_out(
+        Jobs(caller.context.settings).cancel(task.status.id)
+    )
 
 
 async def _kept(task: Task) -> list[str]:

@@ -463,6 +463,7 @@ def _audit() -> None:
         sa.Column("door", sa.String(16), nullable=False),
         sa.Column("role", sa.String(64), nullable=False),
         sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("lane", sa.String(16), nullable=False),
         sa.Column("action", sa.String(32), nullable=False),
         sa.Column("kind", sa.String(32), nullable=False),
         sa.Column("object", sa.Text, nullable=False),

@@ -1,0 +1,338 @@
+"""Verbs of jobs: what people do to one that was accepted. See `verbs`."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from dingrelay_producers.actor import current_actor, current_reach
+from dingrelay_producers.client.history_documents import JobDetails
+from dingrelay_producers.client.job_details import details_of, recall_of
+from dingrelay_producers.client.verbs import Accept, Audit, Question, Remember, Steps, verb
+from dingrelay_producers.errors import (
+    CannotResolve,
+    JobConflict,
+    JobNotFound,
+    NotPermitted,
+    ServiceUnavailable,
+)
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import record
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
+from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus, state_of
+from dingrelay_tasks.contract import ContractError, Document, Moment, batched
+from dingrelay_tasks.robot_message import RobotMessage
+from dingrelay_tasks.sentence import en
+
+Change = Literal["cancel", "postpone", "requeue", "discard", "resolve"]
+
+CHANGEABLE: Mapping[Change, frozenset[State]] = {
+    "cancel": frozenset(
+        state for state in State if not state.ended or state in {State.CANCELLED, State.UNKNOWN}
+    ),
+    "postpone": frozenset({State.QUEUED, State.SNOOZED, State.RETRYING}),
+    "requeue": frozenset({State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}),
+    "discard": frozenset({State.DEAD, State.UNKNOWN}),
+    "resolve": frozenset({State.UNKNOWN}),
+}
+"""The states in which a job can be changed so."""
+AT_ONCE = 200
+"""Jobs that are changed in one step, so that nothing else waits for long."""
+_SCOPE = "jobs:write"
+
+
+class Postponement(Document):
+    """How long a job is put off."""
+
+    until: Annotated[Moment, Field(title=en("Not before"))]
+    """Moment before which it does not run."""
+
+
+class JobResolution(Document):
+    """Outcome of an unknown job: one of the three."""
+
+    instance: Annotated[str, Field(min_length=1, max_length=LONGEST_INSTANCE)] | None = None
+    """The approval that it created."""
+    not_created: bool = False
+    """It created none; it is requeued."""
+    sent: bool | None = None
+    """Whether the message was sent; if not, it is requeued."""
+
+
+class Jobs:
+    """Verbs of jobs, for the actor of the present task.
+
+    Each verb raises `JobNotFound` where there is no record that the actor may see, `JobConflict` where the job is in
+    a state in which this can't be done, and `ServiceUnavailable` where Redis or the audit is away.
+
+    Args:
+        settings: how long records live, and whether approvals are followed.
+    """
+
+    NOUN = "job"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def status(self, job_id: str, *, scope: str = "jobs:read") -> Steps[JobStatus]:
+        """How a job stands."""
+        fields = record.fields((yield record.read(job_id)))
+        if b"state" not in fields:
+            raise JobNotFound(job_id)
+        job = JobStatus.from_record(job_id, fields)
+        if not _covers(job, scope):
+            raise JobNotFound(job_id)
+        return job
+
+    def details(self, job_id: str, *, scope: str = "jobs:read") -> Steps[JobDetails]:
+        """A job with its people, from its record or, where that is over, from the history."""
+        details = details_of(job_id, record.fields((yield record.read(job_id, payload=True))))
+        if details is None:
+            details = yield Remember(job_id)
+        elif details.status.kind == RobotMessage.kind:
+            # Its readers and its recall are in the history only.
+            with suppress(ServiceUnavailable):
+                details = (yield Remember(job_id)) or details
+        if details is None or not _covers(details.status, scope):
+            raise JobNotFound(job_id)
+        return details
+
+    @verb("POST /v1/jobs/{id}/cancel", scope=_SCOPE, done=en("The job is cancelled."))
+    def cancel(self, job_id: str) -> Steps[JobStatus]:
+        """Cancel a job that does not run.
+
+        One that runs is carried out, but not tried again; one whose call may have been carried out is unknown.
+        """
+        yield from self._begin("cancel", job_id)
+        call = record.cancel(job_id, **record.lives_of_ended(self._settings))
+        yield from _transition("cancel", job_id, call)
+        return (yield from self.status(job_id, scope=_SCOPE))
+
+    @verb(
+        "POST /v1/jobs/{id}/postpone",
+        scope=_SCOPE,
+        question=Question(
+            en("Postpone this job?"),
+            en("Postpone it"),
+            en("It does not run before then, whatever it waits for now."),
+        ),
+        done=en("The job is postponed."),
+    )
+    def postpone(self, job_id: str, request: Postponement) -> Steps[JobStatus]:
+        """Have a job that waits not run before a moment.
+
+        Whatever it waits for. What it has done is kept, and so is its `expires_at`, which must be later.
+        """
+        yield from self._begin("postpone", job_id, after={"until": request.until})
+        state = yield record.postpone(job_id, request.until)
+        if state == record.LATE:
+            raise ContractError("until", "must be before the job expires")
+        _check_answer("postpone", job_id, state)
+        return (yield from self.status(job_id, scope=_SCOPE))
+
+    @verb(
+        "POST /v1/jobs/{id}/requeue",
+        scope=_SCOPE,
+        question=Question(
+            en("Requeue this job?"),
+            en("Requeue it"),
+            en(
+                "It may have happened: requeued, it may happen twice. Rather say what became of it."
+            ),
+        ),
+        done=en("The job is requeued."),
+    )
+    def requeue(self, job_id: str) -> Steps[JobStatus]:
+        """Give an ended job another life.
+
+        It remembers what it has done. A `send_at` that is ahead is kept, and so is an `expires_at`; one that is over
+        is forgotten. A message with ``on_unknown="stop"`` repeats the call whose answer was lost.
+        """
+        job = yield from self._begin("requeue", job_id)
+        _check_lane(job)
+        yield from _transition("requeue", job_id, record.requeue(job_id))
+        return (yield from self.status(job_id, scope=_SCOPE))
+
+    @verb(
+        "POST /v1/jobs/{id}/discard",
+        scope=_SCOPE,
+        question=Question(
+            en("Discard this job for good?"),
+            en("Discard it"),
+            en("Nothing of it is kept but its line in the history. This can't be undone."),
+        ),
+        done=en("The job is discarded."),
+    )
+    def discard(self, job_id: str) -> Steps[None]:
+        """Forget a dead or unknown job for good."""
+        job = yield from self._begin("discard", job_id)
+        if not (yield record.discard(job_id)):
+            raise JobConflict(job_id, "discard", job.state)
+
+    @verb("POST /v1/jobs/{id}/resolve", scope=_SCOPE)
+    def resolve(
+        self, job_id: str, request: JobResolution, by: str | None = None
+    ) -> Steps[JobStatus]:
+        """Say what became of an unknown job.
+
+        Raises `CannotResolve` where not one of the three is given, or it is none for the job's kind, or the instance
+        is another job's. `by` is kept in the record; it is the actor if not given.
+        """
+        job = yield from self.status(job_id, scope=_SCOPE)
+        resolution = Resolution.of(job_id, job.kind, **request.model_dump())
+        if not resolution.happened:
+            _check_lane(job)
+        yield from self._note("resolve", job, after=request.model_dump(exclude_defaults=True))
+        by = current_actor().signature if by is None else by
+        answer = yield resolution.call(self._settings, by=by)
+        if answer is None:
+            raise JobNotFound(job_id)
+        state, *holder = (text.decode() for text in answer)
+        if holder:
+            raise CannotResolve(job_id, self._taken(resolution.instance, holder[0]))
+        _check("resolve", job_id, state_of(job_id, state.encode()))
+        if not resolution.happened:
+            # Should this never come, the job is still unknown, with nothing open.
+            yield record.requeue(job_id)
+        if follower := resolution.follower(job, self._settings):
+            # Should this never come, the next event of the approval has it followed.
+            yield Accept([follower])
+        return (yield from self.status(job_id, scope=_SCOPE))
+
+    @verb(
+        "POST /v1/jobs/{id}/recall",
+        scope=_SCOPE,
+        question=Question(
+            en("Take this message back?"),
+            en("Take it back"),
+            en(
+                "It disappears for everybody who got it. A call that carried other messages, too, is left as it is."
+            ),
+        ),
+        done=en("It is being taken back by this job."),
+    )
+    def recall(self, job_id: str) -> Steps[JobStatus]:
+        """Take back a message of the last 24 hours.
+
+        By a job, which is shown, and is the same on repeated calls. A call that carried other messages like it, to
+        other people, is left as it is.
+        """
+        details = yield from self.details(job_id, scope=_SCOPE)
+        job = details.status
+        draft = recall_draft(details, self._settings)
+        yield Audit("recall", self.NOUN, [job_id], job.app, job.lane, after={"job": draft.id})
+        yield Accept([draft])
+        return (yield from self.status(draft.id, scope=_SCOPE))
+
+    def change_all(
+        self, change: Literal["requeue", "discard"], job_ids: Sequence[str]
+    ) -> Steps[list[str]]:
+        """Requeue or discard jobs, some at a time; the ids of those for which it was done.
+
+        Those in another state are left out, and so are those that the actor may not change.
+        """
+        changed: list[str] = []
+        for ids in batched(job_ids, AT_ONCE):
+            answers = yield [record.read(job_id) for job_id in ids]
+            jobs = [
+                JobStatus.from_record(job_id, fields)
+                for job_id, fields in zip(ids, map(record.fields, answers), strict=True)
+                if b"state" in fields
+            ]
+            jobs = [job for job in jobs if self._may_change(change, job)]
+            for app, lane, state in dict.fromkeys((job.app, job.lane, job.state) for job in jobs):
+                same = [
+                    job.id for job in jobs if (job.app, job.lane, job.state) == (app, lane, state)
+                ]
+                yield Audit(change, self.NOUN, same, app, lane, before={"state": state})
+            transition = record.requeue if change == "requeue" else record.discard
+            outcomes = yield [transition(job.id) for job in jobs]
+            changed += [
+                job.id
+                for job, outcome in zip(jobs, outcomes, strict=True)
+                if _is_changed(change, job.id, outcome)
+            ]
+        return changed
+
+    def _may_change(self, change: Literal["requeue", "discard"], job: JobStatus) -> bool:
+        return (
+            job.state in CHANGEABLE[change]
+            and _covers(job, _SCOPE)
+            and (change == "discard" or current_reach().permits_lane(job.lane))
+        )
+
+    def _begin(
+        self, change: Change, job_id: str, after: dict[str, Any] | None = None
+    ) -> Steps[JobStatus]:
+        """The job that is to be changed, once the audit has it."""
+        job = yield from self.status(job_id, scope=_SCOPE)
+        yield from self._note(change, job, after)
+        return job
+
+    def _note(
+        self, change: Change, job: JobStatus, after: dict[str, Any] | None = None
+    ) -> Steps[None]:
+        _check(change, job.id, job.state)
+        before = {"state": job.state}
+        yield Audit(change, self.NOUN, [job.id], job.app, job.lane, before=before, after=after)
+
+    def _taken(self, instance: str, holder: str) -> str:
+        """Why an approval can't be a job's; without the other job's id for a caller who may not see all jobs."""
+        if current_reach().sees_all:
+            return en("can't have {}: it is the one of job {}", instance, holder)
+        return en("can't have this instance: it is another job's")
+
+
+def recall_draft(details: JobDetails, settings: Settings) -> Draft:
+    """The job that takes a message back; the people who see that one see this one.
+
+    Raises:
+        ContractError: the message has made no call that could be taken back.
+    """
+    return record.draft(recall_of(details), sender=details.status.sender or settings.sender)
+
+
+def check_change(change: Change, job: JobStatus) -> None:
+    """Refuse a change of a job that is in none of its states.
+
+    Raises:
+        JobConflict: says which state it is in.
+    """
+    _check(change, job.id, job.state)
+
+
+def _check(change: Change, job_id: str, state: State) -> None:
+    if state not in CHANGEABLE[change]:
+        raise JobConflict(job_id, change, state)
+
+
+def _check_lane(job: JobStatus) -> None:
+    if not current_reach().permits_lane(job.lane):
+        raise NotPermitted("lane", en("the key is not for the lane {}", job.lane))
+
+
+def _covers(job: JobStatus, scope: str) -> bool:
+    return current_reach().reaches(
+        scope, app=job.app, sender=job.sender, lane=job.lane, target=job.target
+    )
+
+
+def _transition(change: Change, job_id: str, call: Call) -> Steps[None]:
+    """Make a transition whose script answers a state that must be one of the change's."""
+    _check_answer(change, job_id, (yield call))
+
+
+def _check_answer(change: Change, job_id: str, state: bytes | None) -> None:
+    if state is None:
+        raise JobNotFound(job_id)
+    _check(change, job_id, state_of(job_id, state))
+
+
+def _is_changed(change: Change, job_id: str, outcome: Any) -> bool:
+    if change == "discard":
+        return bool(outcome)
+    return outcome is not None and state_of(job_id, outcome) in CHANGEABLE["requeue"]

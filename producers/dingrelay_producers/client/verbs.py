@@ -1,0 +1,171 @@
+"""Verbs: each is declared once, at its body, and every door carries that body out.
+
+The body of a verb of jobs, whose truth is in Redis, does no I/O: it is a generator that yields steps and receives
+their answers. `carry_out` and `carry_out_async` run it; how a step is made is their caller's, who has the connections.
+"""
+
+import inspect
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel
+
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.scripts import Call
+
+
+class Audit(NamedTuple):
+    """Step: write down a change that is about to be made, one row an object. Answered by nothing.
+
+    Attributes:
+        action: the verb.
+        kind: of the objects.
+        names: their ids.
+        app: theirs.
+        lane: theirs.
+        before: small values that the change replaces.
+        after: small values that it leads to.
+    """
+
+    action: str
+    kind: str
+    names: Sequence[str]
+    app: str
+    lane: str
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+class Accept(NamedTuple):
+    """Step: accept these jobs. Answered by an `Enqueued` for each."""
+
+    drafts: Sequence[Draft]
+
+
+class Remember(NamedTuple):
+    """Step: look up in the history a job that Redis may have no more. Answered by its `JobDetails`, or None."""
+
+    job: str
+
+
+Step = Call | Sequence[Call] | Audit | Accept | Remember
+"""A step of a body. Calls in a list are one round trip, answered by a list."""
+
+_R = TypeVar("_R")
+Steps = Generator[Step, Any, _R]
+"""The body of a verb, which returns its document."""
+
+
+class Question(NamedTuple):
+    """Question of the console before it carries a verb out.
+
+    Attributes:
+        title: what is about to happen, as a question.
+        button: the verb.
+        risk: what follows from it.
+    """
+
+    title: str
+    button: str
+    risk: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """Declaration of a verb.
+
+    Attributes:
+        noun: of what it is done to, such as `job`.
+        name: such as `cancel`.
+        method: of HTTP.
+        path: of its route, such as ``/v1/jobs/{id}/cancel``.
+        scope: that the actor must have.
+        request: model of what is said with it; None if nothing is.
+        answer: model of the document that it returns; None for nothing.
+        body: the method of the noun's class.
+        question: asked in the console; None where the page's button does it at once, or the page has a form of its own.
+        done: what the console says afterwards.
+    """
+
+    noun: str
+    name: str
+    method: str
+    path: str
+    scope: str
+    request: type[BaseModel] | None
+    answer: type[BaseModel] | None
+    body: Callable[..., Any]
+    question: Question | None
+    done: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring, without a full stop."""
+        return inspect.cleandoc(self.body.__doc__ or "").partition("\n")[0].removesuffix(".")
+
+    @property
+    def description(self) -> str:
+        """The docstring below its first line."""
+        return "\n".join(inspect.cleandoc(self.body.__doc__ or "").splitlines()[2:])
+
+    @property
+    def operation(self) -> str:
+        """Its name among all nouns' verbs, such as ``cancelJob``."""
+        return self.name + self.noun.capitalize()
+
+
+_DECLARATION = "__verb__"
+_Body = TypeVar("_Body", bound=Callable[..., Any])
+
+
+def verb(
+    target: str, *, scope: str, question: Question | None = None, done: str = ""
+) -> Callable[[_Body], _Body]:
+    """Declares a verb at its body.
+
+    The first argument of the body behind `self` is the object's id, and one that is a model what is said with it;
+    the rest have defaults.
+
+    Args:
+        target: method and path over HTTP, such as ``POST /v1/jobs/{id}/cancel``.
+        scope: as that of `Verb`.
+        question: as that of `Verb`.
+        done: as that of `Verb`.
+    """
+
+    def declare(body: _Body) -> _Body:
+        setattr(body, _DECLARATION, (target, scope, question, done))
+        return body
+
+    return declare
+
+
+def verbs_of(noun: type) -> list[Verb]:
+    """The verbs of a noun's class, in the order of their declarations."""
+    return [_verb(noun, body) for body in vars(noun).values() if hasattr(body, _DECLARATION)]
+
+
+def _verb(noun: type, body: Callable[..., Any]) -> Verb:
+    target, scope, question, done = getattr(body, _DECLARATION)
+    method, path = target.split(" ")
+    hints = get_type_hints(body)
+    answer = hints.pop("return")
+    if get_origin(answer) is not None:
+        *_, answer = get_args(answer)
+    return Verb(
+        noun=noun.NOUN,  # type: ignore[attr-defined]
+        name=body.__name__,
+        method=method,
+        path=path,
+        scope=scope,
+        request=next(filter(_is_model, hints.values()), None),
+        answer=answer if _is_model(answer) else None,
+        body=body,
+        question=question,
+        done=done,
+    )
+
+
+def _is_model(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, BaseModel)

@@ -1,0 +1,17 @@
+-- Have a job that waits, for whatever, not run before a moment.
+-- Answers the state, newer if this release does not know how to, or nil if there is no such job. One that waits is
+-- postponed, unless it need not run any more by then: that is answered with late.
+local known = redis.call('HMGET', record, 'state', 'queue', 'batch_key', 'expires')
+local state, queue, batch_key, expires = known[1], known[2], known[3], tonumber(known[4])
+if not state then return nil end
+if newer(record) then return 'newer' end
+if not waits(state) then return state end
+if expires and expires <= moment then return 'late' end
+
+-- It shares no call, and waits for no turn, until then.
+if batch_key then redis.call('ZREM', batch_key, job) end
+redis.call('HDEL', record, 'parked', 'turn', 'waiting')
+redis.call('HSET', record, 'not_before', moment)
+take_out(job, queue)
+wake_at(job, queue, moment)
+return state

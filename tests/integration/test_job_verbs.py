@@ -1,0 +1,142 @@
+"""Verbs of jobs: each has one body, which every door carries out."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from typer.main import get_command
+
+from cli_runner import Cli, end
+from databases import rows
+from dingrelay_producers import AsyncClient, Client
+from dingrelay_producers.cli import job as commands
+from dingrelay_producers.client.jobs import Jobs
+from dingrelay_producers.client.verbs import Verb, verbs_of
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys as redis_keys
+from dingrelay_producers.store import record
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.testing import RecordingClient
+from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.console.declared import DECLARED
+from dingrelay_workers.gateway.server import ROUTES
+from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.store.records import Records
+from gateways import GatewayClient
+from jobs import a_wakeup, claimed, enqueue, message, queued, running, state
+
+VERBS = verbs_of(Jobs)
+HR = {"app": "hr", "lane": "urgent"}
+
+
+@pytest.fixture
+def grants() -> Sequence[Grant]:
+    return [
+        Grant(name="all", scopes=frozenset({"*"})),
+        Grant(name="hr", scopes=frozenset({"jobs:write", "audit:read"}), apps=frozenset({"hr"})),
+        Grant(name="other", scopes=frozenset({"jobs:write", "audit:read"}), apps=frozenset({"it"})),
+    ]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_a_verb_is_at_every_door(verb: Verb) -> None:
+    (route,) = [route for route in ROUTES if route.operation == verb.operation]
+    assert (route.method, route.path, route.scope) == (verb.method, verb.path, verb.scope)
+    assert route.summary
+    forms = {each.path: each.scope for each in DECLARED if each.method == "POST"}
+    assert forms[f"/jobs/{{id}}/{verb.name}"] == verb.scope
+    assert verb.name in get_command(commands.app).commands  # type: ignore[attr-defined]
+    for client in (Client, AsyncClient, RecordingClient):
+        assert callable(getattr(client, verb.name))
+
+
+def test_a_change_is_in_the_audit_by_app_and_lane_from_every_door(
+    gateway: GatewayClient,
+    keys: dict[str, str],
+    settings: Settings,
+    client: Client,
+    cli: Cli,
+    store: Redis,
+) -> None:
+    ids = [client.send(message(text=str(number), **HR)).id for number in range(4)]
+    for job_id in ids:
+        end(store, job_id, "dead")
+    first, second, third, fourth = ids
+    assert client.requeue(first)
+    assert cli("job", "requeue", second).exit_code == 0
+    assert gateway.ask("POST", f"/v1/jobs/{third}/requeue", key=keys["hr"]).status == 200
+    assert client.discard_all([fourth, "none", first]) == [fourth]
+
+    found = rows(
+        settings.database, "select door, action, object, app, lane from audit where kind = 'job'"
+    )
+    assert [tuple(row.values()) for row in found] == [
+        ("python", "requeue", first, "hr", "urgent"),
+        ("cli", "requeue", second, "hr", "urgent"),
+        ("http", "requeue", third, "hr", "urgent"),
+        ("python", "discard", fourth, "hr", "urgent"),
+    ]
+    for name, seen in (("hr", 4), ("other", 0)):
+        page = gateway.ask("GET", "/v1/audit?kind=job", key=keys[name]).json
+        assert len(page["changes"]) == seen
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_a_key_for_another_app_finds_no_job(
+    verb: Verb, gateway: GatewayClient, keys: dict[str, str], client: Client
+) -> None:
+    job_id = client.send(message(**HR)).id
+    path = verb.path.replace("{id}", job_id)
+    body = {"postpone": {"until": "2100-01-01T00:00:00Z"}, "resolve": {"sent": True}}
+    refused = gateway.ask("POST", path, body.get(verb.name), key=keys["other"])
+    assert (refused.status, job_id in str(refused.json)) == (404, False)
+    assert client.status(job_id).state == "queued"
+
+
+async def test_a_postponed_job_runs_not_before_its_moment(
+    redis: AsyncRedis, records: Records, client: Client
+) -> None:
+    job = await queued(redis)
+    until = datetime.now(UTC) + timedelta(hours=2)
+    assert await asyncio.to_thread(client.postpone, job.id, until)
+    status = await asyncio.to_thread(client.status, job.id)
+    assert (status.state, status.due_at) == (
+        "queued",
+        until.replace(microsecond=until.microsecond // 1000 * 1000),
+    )
+    # A wake-up that was under way finds it early.
+    early = await records.claim(a_wakeup(job))
+    assert early.verdict == "early"
+    assert await redis.zscore(redis_keys.SCHEDULE, job.id) == int(until.timestamp() * 1000)
+    assert await redis.zscore(redis_keys.woken(job.queue), job.id) is None
+    # The life that follows keeps it.
+    assert await asyncio.to_thread(client.cancel, job.id)
+    assert await asyncio.to_thread(client.requeue, job.id)
+    assert (await asyncio.to_thread(client.status, job.id)).due_at == status.due_at
+
+
+async def test_what_does_not_wait_is_not_postponed(
+    redis: AsyncRedis, records: Records, client: Client
+) -> None:
+    runs, _ = await running(redis, records)
+    until = datetime.now(UTC) + timedelta(hours=2)
+    assert not await asyncio.to_thread(client.postpone, runs.id, until)
+    assert await state(redis, runs) == "running"
+    expires = record.draft(message(text="b", expires_at=(until - timedelta(minutes=1)).isoformat()))
+    await enqueue(redis, expires)
+    with pytest.raises(ContractError, match="until: must be before the job expires"):
+        await asyncio.to_thread(client.postpone, expires.id, until)
+    assert await run_async(redis, record.postpone("none", until)) is None
+    assert await claimed(records, expires)
+
+
+def test_a_postponed_message_shares_no_call_before_its_moment(client: Client, store: Redis) -> None:
+    first = client.send(message("u1")).id
+    batch = store.hget(redis_keys.job(first), "batch_key")
+    assert batch is not None
+    assert store.zscore(batch, first) is not None
+    assert client.postpone(first, datetime.now(UTC) + timedelta(hours=1))
+    assert store.zscore(batch, first) is None
