@@ -111,6 +111,13 @@ async def test_workers_that_do_not_lead_ask_redis_only(fleet: Fleet, redis: Redi
     assert first.held[-1] == ""
 
 
+async def test_workers_that_do_not_lead_look_less_often(fleet: Fleet, redis: Redis) -> None:
+    (one, *_), (two, *_) = fleet.worker(), fleet.worker()
+    assert (await one.look(), await two.look()) == (leaders.LOOK, leaders.STAND_BY)
+    await one.close()
+    assert await two.look() == leaders.LOOK < leaders.STAND_BY < leaders.LEASE
+
+
 async def test_changes_during_a_turn_are_not_missed(fleet: Fleet, redis: Redis) -> None:
     leader, work, _ = fleet.worker()
     work.hangs = True

@@ -380,3 +380,16 @@ async def test_a_record_that_was_damaged_keeps_no_other_job_from_being_woken(
         await redis.hset(keys.job(damaged.id), field, value)
     assert await woken_now(schedule) == [sound.id]
     assert await places(redis, damaged) == {}
+
+
+async def test_the_scheduler_learns_whether_jobs_are_parked(
+    redis: Redis, schedule: Schedule
+) -> None:
+    batch = await schedule.take_due("w", lease=5, most=10)
+    assert batch is not None
+    assert not batch.parked
+    await redis.zadd(keys.LANES, {"default message.send normal": 1})
+    await redis.pexpire(keys.LANES, keys.WAITING_TTL_MS)
+    batch = await schedule.take_due("w", lease=5, most=10)
+    assert batch is not None
+    assert batch.parked

@@ -369,10 +369,11 @@ class Resources:
     async def _publish_rules(self) -> None:
         """Publish the limits of this process, the names that it serves, what it is and what it did, for those who look at them."""
         started, names = clock.now(), served_names.names_of_settings(self.settings)
+        release = version("dingrelay")  # reads a file of the installation
         while True:
             with suppress(RedisError, OSError):
                 about = {
-                    "version": version("dingrelay"),
+                    "version": release,
                     "lanes": [queue.removeprefix("dingrelay.") for queue in self._consumed()],
                     "running": self.leases.count,
                     "started_at": started.isoformat(),

@@ -17,7 +17,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.scripts import Call, run_async
+from dingrelay_producers.store.scripts import Call, round_trip, run_async
 from dingrelay_producers.store.status import WaitsFor
 from dingrelay_tasks.sentence import from_text, to_text
 from dingrelay_workers.dingtalk.apis import APIS, TOKEN
@@ -358,7 +358,9 @@ class Breakers:
         Returns:
             Seconds until the next time; None if no job waits.
         """
-        names: list[Any] = await self._redis.hkeys(keys.OUTAGES)
+        (names,) = await round_trip(self._redis, [("HKEYS", keys.OUTAGES)])
+        if isinstance(names, RedisError):
+            raise names
         pauses: list[float] = []
         for name in names:
             circuit = self.named(name.decode())

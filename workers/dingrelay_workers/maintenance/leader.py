@@ -40,7 +40,9 @@ LEASE = 4.0
 """Seconds after which another worker leads, if the one that did is gone. As that of the scheduler, the same
 in all releases that share a Redis (`lead.lua`)."""
 LOOK = 0.25
-"""Seconds between two looks at the lease and the signal: what work that is made may wait."""
+"""Seconds between two looks of the leader at its lease and the signal: what work that is made may wait."""
+STAND_BY = LEASE / 4
+"""Seconds between two looks of the other workers at the lease: they need no signal."""
 ASK = 3.0
 """Seconds between two questions to SQL while there is nothing to do: what work may wait whose signal
 was lost. It is one cheap query of a duty, of one worker in the fleet."""
@@ -271,7 +273,7 @@ class Leader:
             self._seen = signal
             for duty in self._duties:
                 duty.news.set()
-        return LOOK
+        return LOOK if name else STAND_BY
 
     async def close(self) -> None:
         """End the work, and let another worker lead at once."""

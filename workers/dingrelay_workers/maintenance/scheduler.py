@@ -17,7 +17,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.script_functions import Key, script
-from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.scripts import round_trip, run_async
 from dingrelay_producers.store.transitions import PLACES
 from dingrelay_workers.limiter.slot import ParkedJobs
 from dingrelay_workers.metrics import WAKEUPS
@@ -56,11 +56,13 @@ class DueBatch:
         wakeups: messages to publish now.
         batch: their name; the next call confirms by it that they were published.
         next_due: seconds until the next look is due; None if nothing is scheduled.
+        parked: whether jobs are parked in any lane.
     """
 
     wakeups: list[Wakeup]
     batch: str
     next_due: float | None
+    parked: bool
 
 
 class Schedule:
@@ -80,10 +82,14 @@ class Schedule:
             new: whether it may not have started the jobs that wait in them; such a mark replaces
                 no other one.
         """
-        pipe = self._redis.pipeline(transaction=False)
-        for queue in queues:
-            pipe.set(keys.alive(queue), keys.NEW if new else 1, px=int(ttl * 1000), nx=new)
-        await pipe.execute()
+        mark, unless_marked = (keys.NEW, ("NX",)) if new else ("1", ())
+        lives = int(ttl * 1000)
+        commands = [
+            ("SET", keys.alive(queue), mark, "PX", lives, *unless_marked) for queue in queues
+        ]
+        for answer in await round_trip(self._redis, commands):
+            if isinstance(answer, RedisError):
+                raise answer
 
     async def take_due(
         self, worker: str, *, lease: float, most: int, published: str = ""
@@ -112,9 +118,10 @@ class Schedule:
         answer = await run_async(self._redis, call)
         if not answer[0]:
             return None
-        wakeups = [_wakeup(*fields) for fields in answer[3:]]
-        next_due = None if answer[1] < 0 else answer[1] / 1000
-        return DueBatch(wakeups, answer[2].decode(), next_due)
+        _, milliseconds, name, parked, *due = answer
+        wakeups = [_wakeup(*fields) for fields in due]
+        next_due = None if milliseconds < 0 else milliseconds / 1000
+        return DueBatch(wakeups, name.decode(), next_due, bool(parked))
 
     async def release(self, worker: str) -> None:
         """Let another worker schedule at once."""
@@ -155,7 +162,7 @@ class Scheduler:
         self._publisher = publisher
         self._worker = worker
         self._published = ""
-        self._mine = False
+        self._has_parked = False
         self._wake_at = 0.0
 
     async def run(self) -> None:
@@ -170,12 +177,12 @@ class Scheduler:
 
     async def publish_due(self) -> float:
         """Publish what is due, and what is woken for the next slots; seconds until the next time."""
-        if self._mine:
+        if self._has_parked:
             await self._wake_parked()
         found = await self._schedule.take_due(
             self._worker, lease=LEASE, most=BATCH, published=self._published
         )
-        self._mine = found is not None
+        self._has_parked = found is not None and found.parked
         if found is None:
             return LEASE / 5
         if found.wakeups:

@@ -1,5 +1,5 @@
 -- Take the jobs that must be woken, and say what must be published.
--- Answers {1, milliseconds until the next is due or -1, name of this batch,
+-- Answers {1, milliseconds until the next is due or -1, name of this batch, 1 if jobs are parked in any lane,
 -- {id, kind, queue, app, lane, summary, woken}...}, or {0} if another worker is the scheduler.
 --
 -- A batch is kept until the scheduler says by its name that it was published: where the answer was
@@ -13,7 +13,7 @@ redis.call('SET', scheduler, worker, 'PX', lease)
 
 local LATER = 30000  -- ms after which to look again at a job that waits for its sender's turn, or for others
 local name = string.format('%.0f.%.0f', clock[1], clock[2])
-local answer, taken, more_wait = {1, 0, name}, {}, false
+local answer, taken, more_wait = {1, 0, name, redis.call('EXISTS', LANES)}, {}, false
 
 -- Jobs that are woken and not yet in their new place: queue -> ids. What they share is done once.
 local moving = {}
