@@ -1,6 +1,8 @@
 """Valkey in virtual time: its clock, and the ends of its keys, by whatever command they were set."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -15,8 +17,10 @@ QUEUE = "dingrelay.normal"
 @pytest.fixture
 def valkey() -> Iterator[VirtualValkey]:
     CLOCK.now, CLOCK.epoch = 0.0, EPOCH
-    with ValkeyServer() as server:
-        valkey = VirtualValkey("127.0.0.1", server.port, [QUEUE])
+    # Paths of sockets are short: no folder with the name of a test.
+    with TemporaryDirectory() as folder, ValkeyServer(unix_socket_path=f"{folder}/valkey.sock"):
+        path = Path(folder) / "valkey.sock"
+        valkey = VirtualValkey(path, [QUEUE])
         yield valkey
         valkey.close()
     CLOCK.now = 0.0
@@ -90,15 +94,43 @@ def test_an_entry_of_a_stream_has_the_virtual_time(valkey: VirtualValkey) -> Non
     assert valkey.call("XADD", "stream", "*", "a", "b") == b"%d-0" % (EPOCH * 1_000)
 
 
+def test_time_passes_and_keys_end_in_a_full_server(valkey: VirtualValkey) -> None:
+    valkey.call("SET", "ends", "x", "EX", 10)
+    valkey.call("SET", "moved", "x", "EX", 10)
+    valkey.call("PEXPIRE", "moved", 20_000)
+    valkey.configure("maxmemory", "1")
+    refused = valkey.call("SET", "key", "x")
+    assert str(refused).startswith("OOM")
+    CLOCK.now = 10.1
+    assert valkey.call("EXISTS", "ends", "moved") == 1
+    assert valkey.call("TIME") == [b"%d" % (EPOCH + 10), b"100000"]
+    valkey.configure("maxmemory", "0")
+    CLOCK.now = 20.1
+    assert valkey.call("EXISTS", "moved") == 0
+
+
 def test_it_comes_back_without_its_last_moment(valkey: VirtualValkey) -> None:
     valkey.call("SET", "saved", "x", "EX", 10)
     valkey.save()
     valkey.call("SET", "lost", "x")
-    valkey.restart()
+    valkey.restart(forgets=True)
     assert valkey.call("KEYS", "*ed") == [b"saved"]
     assert valkey.call("EXISTS", "lost") == 0
     CLOCK.now = 10.1
     assert valkey.call("EXISTS", "saved") == 0
+
+
+def test_each_start_begins_a_history(valkey: VirtualValkey) -> None:
+    body = "return string.match(redis.pcall('INFO', 'replication'), 'master_replid:(%x+)')"
+    first = valkey.call("EVAL", body, 0)
+    valkey.call("SET", "key", "x")
+    valkey.save()
+    valkey.restart(forgets=False)
+    second = valkey.call("EVAL", body, 0)
+    valkey.restart(forgets=True)
+    third = valkey.call("EVAL", body, 0)
+    assert len({first, second, third}) == 3
+    assert valkey.call("EXISTS", "key") == 1
 
 
 def test_messages_in_queues_are_noticed_and_taken(valkey: VirtualValkey) -> None:

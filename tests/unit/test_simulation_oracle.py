@@ -19,7 +19,7 @@ from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.faults import Faults, Trouble
 from dingrelay_simulation.operations import ASYNCSEND, READ, Command, Request, Requests
 from dingrelay_simulation.oracle import verify
-from dingrelay_simulation.oracle.evidence import Effect, Evidence, read_tag
+from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, read_tag
 from dingrelay_simulation.organisation import Directories, Leaving
 from dingrelay_simulation.webhooks import Endpoint
 
@@ -57,10 +57,11 @@ def kinds(
     faults.troubles.extend(troubles)
     faults.forgotten.extend(forgotten)
     values: dict[str, Any] = {"instances": {}, "posts": {}, "keys_without_end": [], "redis_skew": 0}
+    values["attempts"] = sorted(effects, key=lambda one: one.at)
     evidence = Evidence(
         Requests(list(requests), list(commands)),
         statuses,
-        sorted(effects, key=lambda one: one.at),
+        [one for one in values["attempts"] if one.verdict == "ok"],
         faults,
         **{**values, **more},
     )
@@ -155,6 +156,72 @@ def test_equal_messages_may_go_out_again_on_another_day() -> None:
     days = [effect(2.0, answered=2.1, day=1), effect(5.0, answered=5.1, day=2)]
     assert kinds(jobs, states, days) == []
     assert kinds(jobs[:1], DONE, days) == ["again"]
+
+
+def test_a_lost_call_is_not_repeated_on_another_day() -> None:
+    days = [effect(2.0, day=1), effect(5.0, answered=5.1, day=2)]
+    assert kinds([request()], DONE, days) == ["again"]
+    assert kinds([request()], DONE, days, forgotten=[(1.5, 2.5)]) == []
+    days[0].delivered = ()
+    assert kinds([request()], DONE, days) == []
+
+
+def test_a_cancelled_job_makes_no_call_that_it_had_not_noted() -> None:
+    cancel = Command(2.0, "cancel", "j1", "False")
+    assert kinds([request()], DONE, [effect(2.1, answered=2.2)], commands=[cancel]) == []
+    later = [effect(3.0, answered=3.1)]
+    assert kinds([request()], DONE, later, commands=[cancel]) == ["cancelled"]
+    frozen = [Trouble("freeze", "w0", 1.9, 2.9)]
+    assert kinds([request()], DONE, later, commands=[cancel], troubles=frozen) == []
+    lost = [effect(1.0, verdict="fault"), *later]
+    assert kinds([request()], DONE, lost, commands=[cancel]) == []
+
+
+def test_a_job_expires_by_redis_clock() -> None:
+    times, expired = request("times", expires_in=10.0), {"j1": status(State.EXPIRED)}
+    assert kinds([times], expired, ends={"j1": [11.0]}) == []
+    assert kinds([times], expired, ends={"j1": [5.0]}) == ["untrue"]
+    assert kinds([times], expired, ends={"j1": [5.0]}, redis_skew=6.0) == []
+    assert kinds([request()], expired, ends={"j1": [5.0]}) == ["untrue"]
+
+
+def test_no_job_dies_of_what_passes() -> None:
+    dead = status(State.DEAD)
+    dead.error = SimpleNamespace(error_class="permanent")
+    assert kinds([request()], {"j1": dead}) == []
+    dead.error.error_class = "credentials"
+    assert kinds([request()], {"j1": dead}) == ["dead"]
+
+
+def test_a_job_that_was_put_off_makes_no_call_before_its_time() -> None:
+    put_off = {"j1": [(2.0, 4.0)]}
+    assert kinds([request()], DONE, [effect(7.0, answered=7.1)], pauses=put_off) == []
+    early = [effect(4.0, answered=4.1)]
+    assert kinds([request()], DONE, early, pauses=put_off) == ["early"]
+    requeue = Command(3.0, "requeue", "j1", "True")
+    assert kinds([request()], DONE, early, pauses=put_off, commands=[requeue]) == []
+
+
+def test_hardly_a_call_is_throttled() -> None:
+    refused = [effect(2.0 + number, verdict="throttled") for number in range(8)]
+    done = effect(12.0, answered=12.1)
+    assert kinds([request()], DONE, [*refused, done]) == ["throttled"]
+    assert kinds([request()], DONE, [*refused[:3], done]) == []
+    for one in refused:
+        one.spoilt = True
+    assert kinds([request()], DONE, [*refused, done]) == []
+
+
+def test_the_months_calls_are_counted_unless_their_answers_were_lost() -> None:
+    answers = [("w0", 2.0), ("w0", 4.0)]
+    assert kinds([], {}, month=Month(2, 2, answers)) == []
+    assert kinds([], {}, month=Month(1, 2, answers)) == ["month"]
+    assert kinds([], {}, month=Month(3, 2, answers)) == ["month"]
+    assert kinds([], {}, month=Month(1, 2, [("w0", None), ("w0", 4.0)])) == []
+    killed = [Trouble("kill", "w0", 2.1, 9.0)]
+    assert kinds([], {}, month=Month(1, 2, answers), troubles=killed) == []
+    away = [Trouble("redis slow", "redis", 2.1, 9.0)]
+    assert kinds([], {}, month=Month(3, 2, answers), troubles=away) == []
 
 
 def test_a_call_that_must_be_single_is_forgiven_only_where_redis_forgot_it() -> None:

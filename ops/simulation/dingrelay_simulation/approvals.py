@@ -81,7 +81,7 @@ class Decisions:
         await self.mend()
         approvals = [*(instance.id for instance in self.instances()), *sorted(self._deleted)]
         followers = map(self._follower, approvals)
-        following = [job for job in followers if not self._fleet.ended(job)]
+        following = [job for job in followers if not self._fleet.have_ended([job])]
         for job in following:
             self._hasten(job)
         return not following

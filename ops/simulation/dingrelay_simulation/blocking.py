@@ -6,12 +6,13 @@ What blocks a thread takes no virtual time here. It fails as the network would h
 import asyncio
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import aiosqlite.core
 import redis._parsers.hiredis as parser
+import redis.asyncio.connection
 import redis.connection
 
 from dingrelay_simulation.clock import CLOCK
@@ -177,6 +178,17 @@ def _is_closed(sock: Any) -> bool:
     return False
 
 
+class NoWaiting:
+    """asyncio without a time-out for what takes no time: bytes that are written in memory."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    @staticmethod
+    async def wait_for(work: Awaitable[Any], timeout: float | None) -> Any:
+        return await work
+
+
 def install(network: Callable[[], Network], databases: Callable[[], Databases]) -> None:
     """Let this process's blocking calls take no time, and go over the network that is current."""
     real_connect = sqlite3.connect
@@ -185,6 +197,9 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
         return BlockingSocket(network(), self.port)
 
     redis.connection.Connection._connect = connect  # type: ignore[method-assign]
+    # redis-py waits by it for what it sends only, in a task of its own.
+    on_loop: Any = redis.asyncio.connection
+    on_loop.asyncio = NoWaiting()
     polled: Any = parser
     polled._socket_can_read = _can_read
     polled._socket_is_closed = _is_closed

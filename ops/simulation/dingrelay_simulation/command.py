@@ -29,12 +29,13 @@ def runner() -> Generator[Runner]:
     blocking.install(lambda: run.CURRENT[-1].network, lambda: run.CURRENT[-1].databases)
     dingtalk.install()
     with (
-        tempfile.TemporaryDirectory(prefix="dingrelay-simulation-") as folder,
-        ValkeyServer() as server,
+        tempfile.TemporaryDirectory(prefix="dingrelay-simulation-") as name,
+        ValkeyServer(unix_socket_path=Path(name) / "valkey.sock"),
     ):
-        template = Path(folder) / "template.db"
+        folder = Path(name)
+        template = folder / "template.db"
         upgrade(f"sqlite:///{template}")
-        valkey = VirtualValkey("127.0.0.1", server.port, QUEUES)
+        valkey = VirtualValkey(folder / "valkey.sock", QUEUES)
         try:
             yield Runner(valkey, template)
         finally:

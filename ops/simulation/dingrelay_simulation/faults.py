@@ -141,8 +141,8 @@ class Faults:
             self._trouble("redis restart", "redis", step.values["seconds"])
             line.refused = True
             self._fleet.network.reset(VALKEY)
+            self._fleet.valkey.restart(forgets=lost > 0)
             if lost:
-                self._fleet.valkey.restart()
                 self.forgotten.append((CLOCK.now - lost, CLOCK.now + 2 * line.slow))
                 self._note("redis lost", lost)
 

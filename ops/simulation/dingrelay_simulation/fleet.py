@@ -3,6 +3,7 @@
 import random
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +13,8 @@ from dingrelay_producers import Client
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_producers.publisher import Envelopes
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.limits import Limits
 from dingrelay_simulation import dingtalk
@@ -47,6 +50,7 @@ class Fleet:
         manners: Manners | None,
         dingtalk_offset: float,
         offsets: tuple[float, ...],
+        latency: tuple[float, float],
     ) -> None:
         self.loop = loop
         self.rng = random.Random(f"fleet {seed}")
@@ -75,6 +79,7 @@ class Fleet:
             else TakingBroker(valkey, self.settings, read_request)
         )
         self.dingtalk = SimulatedDingTalk(limits, offset=dingtalk_offset, seed=1)
+        self.network.lines[DINGTALK].latency = latency
         self.application = Application()
         self.network.lines[PORTS["application"]] = Line((0.004, 0.03))
         self.network.servers |= {
@@ -158,7 +163,7 @@ class Fleet:
         finally:
             CLOCK.process = process
 
-    def ended(self, job: str) -> bool:
-        """Whether a job has ended, or has no record."""
-        status = self.status(job)
-        return status is None or status.state.ended
+    def have_ended(self, jobs: Sequence[str]) -> bool:
+        """Whether these jobs have ended, or have no record, by what Redis holds."""
+        states = self.valkey.call_all([("HGET", keys.job(job), "state") for job in jobs])
+        return all(state is None or State(state.decode()).ended for state in states)

@@ -55,9 +55,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
             handle: Any = ready.popleft()
             if handle._cancelled:
                 continue
-            CLOCK.process = process = handle._context.get(PROCESS)
+            context = handle._context
+            CLOCK.process = process = context.get(PROCESS)
             if process is None or not (process.dead or process.frozen):
-                handle._run()
+                try:
+                    context.run(handle._callback, *handle._args)
+                except Exception as error:  # noqa: BLE001 - one of the product's, as with asyncio
+                    self.call_exception_handler({"exception": error, "handle": handle})
             elif not process.dead:
                 process.held.append(handle)
         CLOCK.process = None

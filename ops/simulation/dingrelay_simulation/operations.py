@@ -140,7 +140,7 @@ class Operations:
 
     async def ended(self) -> bool:
         """Whether all that was begun has come to its end."""
-        if not all(map(self._fleet.ended, self._jobs())):
+        if not self._fleet.have_ended(self._jobs()):
             return False
         return all([await feature.ended() for feature in self._features])
 

@@ -114,7 +114,7 @@ class Changes:
 
     async def ended(self) -> bool:
         """Whether the last sync has ended."""
-        return not self._found.synced or self._fleet.ended(self._found.synced)
+        return not self._found.synced or self._fleet.have_ended([self._found.synced])
 
     async def collect(self) -> dict[str, Any]:
         """The organisation, and the directory."""

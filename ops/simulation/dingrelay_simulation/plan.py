@@ -7,6 +7,8 @@ from typing import Any
 
 SECONDS = 24.0
 """Virtual seconds in which operations and faults begin."""
+BURST = 1.0
+"""Seconds of a burst of operations."""
 USERS = tuple(f"u{number}" for number in range(1, 21))
 WORKERS = 3
 MIDNIGHT = 2_066_745_600.0
@@ -46,10 +48,11 @@ class World:
         redis_skew, dingtalk_skew: of these two.
         window: how DingTalk counts calls.
         calls: its limit of calls a second, on each API.
-        recipients: its limit of recipients a minute.
+        recipients: its limit of recipients, and in how many seconds.
         broker: shares of messages that are lost, repeated, late, reordered; None for Redis as the broker.
         lease, looks: the settings.
         upgraded: workers and clients of 0.2.0 have left jobs in Redis.
+        latency: seconds of one way to DingTalk: the shortest and the longest.
     """
 
     epoch: float
@@ -58,11 +61,12 @@ class World:
     dingtalk_skew: float = 0.0
     window: str = "calendar"
     calls: int = 20
-    recipients: int = 5_000
+    recipients: tuple[int, int] = (5_000, 60)
     broker: tuple[float, ...] | None = (0.0, 0.0, 0.0, 0.0)
     lease: float = 8.0
     looks: tuple[float, ...] = (8.0, 20.0)
     upgraded: bool = False
+    latency: tuple[float, float] = (0.004, 0.03)
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,8 @@ def draw(seed: int) -> Plan:
     # Each run leaves some operations and faults out, so that others come together more often.
     features = {name for name in OPERATIONS if rng.random() < OFTEN.get(name, 0.6)} | {"send"}
     weights = {name: OPERATIONS[name][0] for name in OPERATIONS if name in features}
-    count = rng.randint(12, 36)
     operations: list[Step] = []
-    for at in sorted(rng.uniform(0, SECONDS) for _ in range(count)):
+    for at in _moments(rng, world, rng.randint(16, 40)):
         (name,) = rng.choices(list(weights), list(weights.values()))
         values = OPERATIONS[name][1](draft)
         if values is not None:
@@ -172,27 +175,42 @@ def _at(step: Step) -> float:
     return step.at
 
 
+def _moments(rng: random.Random, world: World, count: int) -> list[float]:
+    """Times of operations: spread out, or in bursts that fill the limits, one of them at midnight if that comes."""
+    if rng.random() < 0.4:
+        return sorted(rng.uniform(0, SECONDS) for _ in range(count))
+    bursts = [rng.uniform(0, SECONDS - BURST) for _ in range(rng.randint(1, 3))]
+    midnight = MIDNIGHT - world.epoch - world.dingtalk_skew
+    if 0 < midnight < SECONDS:
+        bursts.append(midnight - BURST / 2)
+    return sorted(max(0.0, rng.choice(bursts) + rng.uniform(0, BURST)) for _ in range(count))
+
+
 def _world(rng: random.Random) -> World:
     skewed = rng.random() < 0.4
 
     def skew() -> float:
         return round(rng.uniform(-60, 60), 3) if skewed else 0.0
 
-    epoch = MIDNIGHT - rng.uniform(5, 40) if rng.random() < 0.25 else MIDNIGHT - 3_600 * 6.5
+    dingtalk_skew = skew()
+    # Midnight comes within the run by DingTalk's clock, which counts.
+    before = rng.uniform(3, SECONDS + 6) if rng.random() < 0.3 else 3_600 * 6.5
     unreliable = rng.random() < 0.5
     broker = tuple(round(rng.choice((0.0, 0.1, 0.3)), 2) if unreliable else 0.0 for _ in range(4))
     return World(
-        epoch=round(epoch, 3),
+        epoch=round(MIDNIGHT - before - dingtalk_skew, 3),
         skews=tuple(skew() for _ in range(WORKERS)),
         redis_skew=skew(),
-        dingtalk_skew=skew(),
+        dingtalk_skew=dingtalk_skew,
         window=rng.choice(("calendar", "sliding", "bucket")),
-        calls=rng.choice((20, 20, 5)),
-        recipients=rng.choice((5_000, 5_000, 60)),
+        calls=rng.choice((20, 5, 2)),
+        recipients=rng.choice(((5_000, 60), (5_000, 60), (20, 10), (10, 5))),
         broker=None if rng.random() < 0.3 else broker,
         lease=rng.choice((8.0, 8.0, 30.0)),
         looks=rng.choice(((3.0, 9.0), (8.0, 20.0))),
         upgraded=rng.random() < 0.15,
+        # Less uneven than what the limiter allows for (`rules.JITTER`).
+        latency=rng.choice(((0.004, 0.03), (0.004, 0.03), (0.6, 0.9), (1.5, 1.9))),
     )
 
 
@@ -350,6 +368,11 @@ def _worker(rng: random.Random) -> int:
     return rng.randrange(WORKERS)
 
 
+def _pause(rng: random.Random) -> float:
+    """Seconds of a standstill: short, about as long as a lease and as a worker counts as alive, or longer than any."""
+    return round(rng.uniform(*rng.choice(((0.3, 3), (6, 14), (6, 14), (14, 45)))), 1)
+
+
 def _message(rng: random.Random, what: str) -> dict[str, Any]:
     """A fault at a wait: the n-th message of a worker to a server from then on, or its answer."""
     return {
@@ -358,7 +381,7 @@ def _message(rng: random.Random, what: str) -> dict[str, Any]:
         "count": rng.choice((1, 1, 2, 3, 5, 8, 13, 21)),
         "when": rng.choice(("before", "after", "answer")),
         "what": what,
-        "seconds": round(rng.choice((0.5, 2, 7, 9, 15, 33)), 1),
+        "seconds": _pause(rng),
     }
 
 
@@ -401,7 +424,7 @@ FAULTS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
     "stop": lambda rng: {"worker": _worker(rng), "back": round(rng.uniform(0.2, 20), 1)},
     "freeze": lambda rng: {
         "worker": _worker(rng),
-        "seconds": round(rng.choice((1, 7, 9, 20, 40)), 1),
+        "seconds": _pause(rng),
     },
     "kill_at": lambda rng: _message(rng, "kill"),
     "freeze_at": lambda rng: _message(rng, "freeze"),

@@ -19,6 +19,7 @@ import structlog
 import dingrelay_workers
 from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.settings.robots import RobotSettings
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.clock import CLOCK as REDIS_CLOCK
 from dingrelay_producers.store.script_functions import DECLARED
 from dingrelay_producers.store.states import State
@@ -34,10 +35,11 @@ from dingrelay_simulation.loop import VirtualLoop, in_process
 from dingrelay_simulation.network import DINGTALK, End
 from dingrelay_simulation.operations import Operations
 from dingrelay_simulation.oracle import verify
-from dingrelay_simulation.oracle.evidence import Effect, Evidence, Violation, read_tag
+from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, Violation, read_tag
 from dingrelay_simulation.plan import SECONDS, Plan
 from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_simulation.worker import SharedEnvelopes, new_celery
+from dingrelay_workers.limiter.quota import CALLS
 from dingrelay_workers.minutes import MINUTES
 
 BEIJING_SECONDS = 8 * 3_600
@@ -59,10 +61,14 @@ class Trace:
     Attributes:
         lines: one for each event.
         ends: job → when a worker ended it, as Redis confirmed.
+        pauses: job → when a worker put it off after a failure, and for how many seconds.
     """
 
     lines: list[str] = field(default_factory=list[str])
     ends: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    pauses: dict[str, list[tuple[float, float]]] = field(
+        default_factory=dict[str, list[tuple[float, float]]]
+    )
 
     def note(self, what: str, *values: Any) -> None:
         """Add an event of now."""
@@ -109,11 +115,15 @@ class Runner:
                 importlib.import_module(module.name)
         for function in DECLARED:
             valkey.learn(function.script.body)
+        # What is here by now stays; what a run leaves behind is collected between two runs.
+        gc.disable()
+        gc.collect()
+        gc.freeze()
 
     def run(self, plan: Plan) -> Result:
         """Carry a plan out."""
-        self._valkey.flush()
         self._valkey.configure("maxmemory", "0")
+        self._valkey.flush()
         self._valkey.offset = plan.world.redis_skew
         clock.begin(plan.seed, plan.world.epoch)
         # A process has one of each; these are shared by all simulated ones.
@@ -122,7 +132,6 @@ class Runner:
         trace = Trace()
         loop = VirtualLoop()
         loop.set_exception_handler(lambda _loop, context: None)
-        gc.disable()
         try:
             with logging_to(trace):
                 asyncio.set_event_loop(loop)
@@ -130,7 +139,7 @@ class Runner:
         finally:
             CURRENT.clear()
             asyncio.set_event_loop(None)
-            gc.enable()
+            gc.collect()
 
     async def _run(self, loop: VirtualLoop, plan: Plan, trace: Trace) -> Result:
         fleet = self._fleet(loop, plan)
@@ -157,8 +166,9 @@ class Runner:
             await loop.create_task(operations.mend(), context=producer)
             await loop.create_task(_settle(fleet, operations), context=producer)
             found = await loop.create_task(operations.collect(), context=producer)
+            attempts = _attempts(fleet, answered)
             evidence = Evidence(
-                effects=_effects(fleet, answered),
+                effects=[attempt for attempt in attempts if attempt.verdict == "ok"],
                 faults=faults,
                 posts=_posts(fleet),
                 keys_without_end=_without_end(self._valkey),
@@ -168,6 +178,9 @@ class Runner:
                 recalled=_recalled(fleet),
                 seen=fleet.seen,
                 limit=plan.world.calls,
+                attempts=attempts,
+                pauses=trace.pauses,
+                month=_month(fleet, answered),
                 **found,
             )
             violations = verify(evidence)
@@ -187,6 +200,7 @@ class Runner:
         """The processes and servers of a plan's world."""
         world = plan.world
         window: Any = world.window
+        recipients, seconds = world.recipients
         app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
         robot = {"webhook": "https://oapi.dingtalk.com/robot/send?access_token=alerts"}
         fleet = Fleet(
@@ -197,7 +211,7 @@ class Runner:
                 "robots": {"alerts": RobotSettings.model_validate(robot)},
                 "rules": {
                     "*": {"calls": f"{world.calls}/1s"},
-                    "message.send": {"recipients": f"{world.recipients}/60s"},
+                    "message.send": {"recipients": f"{recipients}/{seconds}s"},
                 },
                 "lease": world.lease,
                 "approvals": {"looks": world.looks},
@@ -209,11 +223,12 @@ class Runner:
             self._envelopes,
             seed=plan.seed,
             limits=Limits(
-                window=window, calls=Rate(world.calls, 1), recipients=Rate(world.recipients, 60)
+                window=window, calls=Rate(world.calls, 1), recipients=Rate(recipients, seconds)
             ),
             manners=Manners(*world.broker) if world.broker else None,
             dingtalk_offset=world.dingtalk_skew,
             offsets=world.skews,
+            latency=world.latency,
         )
         fleet.dingtalk.state.robots.robots["alerts"] = Robot(token="alerts")
         return fleet
@@ -226,6 +241,19 @@ async def _settle(fleet: Fleet, operations: Operations) -> None:
         if fleet.broker.idle and await operations.ended():
             return
         await asyncio.sleep(LOOK if CLOCK.now - began < 60 else 5 * LOOK)
+
+
+def _month(fleet: Fleet, answered: dict[int, float]) -> Month:
+    """The calls of the month, by the fleet and by DingTalk."""
+    months = fleet.valkey.call("KEYS", keys.quota("*", "*"))
+    counted = sum(int(fleet.valkey.call("HGET", month, CALLS) or 0) for month in months)
+    state: Any = fleet.dingtalk.state
+    spoilt = {row["id"] for row in state.audit._calls if row["fault"]}
+    answers = [
+        (call.remote, None if call.id in spoilt else answered.get(call.id))
+        for _, call, _ in fleet.dingtalk.calls
+    ]
+    return Month(counted, sum(state.limiter.used.values()), answers)
 
 
 def _duration(plan: Plan) -> float:
@@ -251,14 +279,14 @@ def _note_answers(fleet: Fleet, answered: dict[int, float]) -> None:
     fleet.network.on_arrive = arrived
 
 
-def _effects(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
+def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
     by_call = {send.call_id: send for send in fleet.dingtalk.state.sends.sends}
     state: Any = fleet.dingtalk.state
     audit = {row["id"]: row for row in state.audit._calls}
     effects: list[Effect] = []
     for at, call, outcome in fleet.dingtalk.calls:
         row = audit.get(call.id)
-        if row is None or row["verdict"] != "ok":
+        if row is None:
             continue
         tag, users = read_tag(call.path, call.payload)
         if not tag:
@@ -278,6 +306,8 @@ def _effects(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
                 dropped={entry.user: entry.reason for entry in entries if entry.reason},
                 answered=answered.get(call.id) if sane else None,
                 day=int((call.at + BEIJING_SECONDS) // 86_400),
+                verdict=row["verdict"],
+                spoilt=bool(row["fault"]),
             )
         )
     return sorted(effects, key=lambda effect: effect.at)
@@ -329,6 +359,8 @@ def logging_to(trace: Trace) -> Generator[None]:
         trace.note("log", event.get("event"), shown)
         if event.get("event") in ENDED and "id" in event:
             trace.ends.setdefault(event["id"], []).append(CLOCK.now)
+        if event.get("event") == State.RETRYING:
+            trace.pauses.setdefault(event["id"], []).append((CLOCK.now, event["delay"]))
         raise structlog.DropEvent
 
     structlog.configure(

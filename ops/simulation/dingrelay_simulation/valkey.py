@@ -1,8 +1,10 @@
 """A real Valkey whose clock is the simulation's: time-outs of keys, `TIME` and ids of streams included.
 
 Its commands pass through here. A key's end is set far ahead of the server's own clock (`clock.EPOCH`), so
-the server ends none; this deletes those whose virtual time has come before each command. In a script `redis.call` is
+the server ends none; this deletes those whose virtual time has come before a command. In a script `redis.call` is
 ours (`virtual_time.lua`); commands outside of scripts that know time run in a script, too.
+
+The virtual time is the end of a key: a server that is full still lets that be set.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import hiredis
@@ -19,22 +22,23 @@ from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.network import End
 
 PRELUDE = resources.files("dingrelay_simulation").joinpath("virtual_time.lua").read_text("utf-8")
-NOW, ENDS = "{simulation}now", "{simulation}ends"
+NOW, HISTORY = "{simulation}now", "{simulation}history"
 DIRECT = PRELUDE + "return redis.call(unpack(ARGV))"
 SWEEP = """
-local server, now = redis, tonumber(ARGV[1])
-server.call('SET', '{simulation}now', ARGV[1])
-local ms = math.floor(now / 1000)
+local server, ms = redis, tonumber(ARGV[1])
 for _, key in ipairs(server.call('ZRANGE', '{simulation}ends', '-inf', ms, 'BYSCORE')) do
   local ends = server.call('PEXPIRETIME', key)
-  if ends < 0 then server.call('ZREM', '{simulation}ends', key)
-  elseif ends <= ms then
-    server.call('UNLINK', key)
-    server.call('ZREM', '{simulation}ends', key)
-  else server.call('ZADD', '{simulation}ends', ends, key) end
+  server.call('ZREM', '{simulation}ends', key)
+  if ends > ms then server.call('ZADD', '{simulation}ends', ends, key)
+  elseif ends >= 0 then server.call('UNLINK', key) end
 end
 return 1
 """
+LAST = """
+local first = redis.call('ZRANGE', '{simulation}ends', 0, 0, 'WITHSCORES')[2] or 999999999999999
+return string.format('end:%d%016.0f', redis.call('EXISTS', unpack(KEYS)), first)
+"""
+"""Behind the commands of a write: whether messages wait in queues, and when the next key ends, at a fixed length."""
 TAKE = """
 local taken = {}
 for _, queue in ipairs(KEYS) do
@@ -64,6 +68,8 @@ TIMED = frozenset(
 NOTHING = b"$-1\r\n", b"_\r\n"
 """No element, in the two versions of the protocol."""
 _END = b"$3\r\nend\r\n"
+_LAST_BEGIN, _LAST_LENGTH = b"$21\r\nend:", 28
+_INTEGER_LENGTH = len(b":1\r\n")
 
 
 def _sha(body: str) -> bytes:
@@ -78,9 +84,9 @@ def _packed(parts: Sequence[Any]) -> bytes:
 class Wire:
     """A blocking connection to the real server, in one version of its protocol."""
 
-    def __init__(self, host: str, port: int, version: int) -> None:
-        self._socket = socket.create_connection((host, port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, path: Path, version: int) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
         self.send(_packed(("HELLO", version)))
 
     def send(self, data: bytes) -> bytes:
@@ -90,6 +96,14 @@ class Wire:
         while not answer.endswith(_END):
             answer += self._socket.recv(1 << 20)
         return answer[: -len(_END)]
+
+    def exchange(self, data: bytes) -> bytes:
+        """The answers to commands, the last of which is `LAST`."""
+        self._socket.sendall(data)
+        answer = self._socket.recv(1 << 16)
+        while not answer.startswith(_LAST_BEGIN, max(0, len(answer) - _LAST_LENGTH)):
+            answer += self._socket.recv(1 << 20)
+        return answer
 
     def call(self, *parts: Any) -> Any:
         """One command's answer, read."""
@@ -109,10 +123,11 @@ class VirtualValkey:
         on_published: notified after commands that left messages in queues.
     """
 
-    def __init__(self, host: str, port: int, queues: Sequence[str]) -> None:
-        self._wires = {2: Wire(host, port, 2), 3: Wire(host, port, 3)}
+    def __init__(self, path: Path, queues: Sequence[str]) -> None:
+        self._wires = {2: Wire(path, 2), 3: Wire(path, 3)}
         self._scripts: dict[bytes, bytes] = {}
         self._now = -1
+        self._next_end = 0
         self._saved: list[tuple[bytes, int, bytes]] = []
         self.offset = 0.0
         self.on_published: Callable[[], None] = lambda: None
@@ -120,8 +135,9 @@ class VirtualValkey:
         self._sweep = self._load(SWEEP)
         self._take = self._load(TAKE)
         self._queues = queues
-        self._look = _packed(("EXISTS", *queues))
+        self._last = _packed(("EVALSHA", self._load(LAST), len(queues), *queues))
         self._waits: list[Wait] = []
+        self.flush()
 
     def _load(self, body: str) -> bytes:
         self._wires[2].call("SCRIPT", "LOAD", body)
@@ -137,27 +153,31 @@ class VirtualValkey:
         self._scripts[_sha(body)] = self._load(PRELUDE + body)
 
     def flush(self) -> None:
-        """Forget all keys, and who waits."""
+        """Forget all keys, and who waits; the server has room."""
         self._waits.clear()
-        self._wires[2].call("FLUSHALL")
-        self._now = -1
+        wire = self._wires[2]
+        wire.call("FLUSHALL")
+        wire.call("SET", NOW, "")
+        self._now, self._next_end, self._restarts = -1, 0, 0
+        self._begin_history()
+
+    def _begin_history(self) -> None:
+        """Name the history of its data, as a server does each time that it starts."""
+        self._wires[2].call("SET", HISTORY, f"{self._restarts:040x}")
 
     def call(self, *parts: Any) -> Any:
         """A command of the simulation itself."""
-        command = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
-        passed = self._pass()
-        reader = hiredis.Reader()
-        reader.feed(self._wires[2].send(passed + _packed(self._rewritten(command))))
-        if passed:
-            reader.gets()
-        return reader.gets()
+        return self.call_all([parts])[0]
 
-    def _pass(self) -> bytes:
-        """The command that lets its time pass; empty if none has."""
-        if (now := self.micros) == self._now:
-            return b""
-        self._now = now
-        return _packed(("EVALSHA", self._sweep, 0, now))
+    def call_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Several commands of the simulation, in one write."""
+        texts = [
+            [part if isinstance(part, bytes) else str(part).encode() for part in parts]
+            for parts in commands
+        ]
+        reader = hiredis.Reader()
+        reader.feed(self._execute(texts, 2)[0])
+        return [reader.gets() for _ in commands]
 
     def execute(self, commands: list[list[bytes]], version: int) -> bytes:
         """The answers to the commands of one write."""
@@ -165,17 +185,6 @@ class VirtualValkey:
         if published:
             self.on_published()
         return answer
-
-    def _execute(self, commands: list[list[bytes]], version: int) -> tuple[bytes, bool]:
-        """The answers, and whether messages wait in queues."""
-        data = [
-            self._pass(),
-            *(_packed(self._rewritten(command)) for command in commands),
-            self._look,
-        ]
-        answer = self._wires[version].send(b"".join(data))
-        # Before and behind them stand those of our own two: integers of one digit.
-        return answer[4 if data[0] else 0 : -4], answer[-3] != ord("0")
 
     def wait(self, session: "Session", command: list[bytes]) -> None:
         """Let a connection wait for an element of a list: ``BLMOVE``."""
@@ -203,6 +212,25 @@ class VirtualValkey:
         for wait in list(self._waits):
             self._serve(wait)
 
+    def _execute(self, commands: list[list[bytes]], version: int) -> tuple[bytes, bool]:
+        """The answers, and whether messages wait in queues."""
+        passed = self._pass()
+        data = [*passed, *(_packed(self._rewritten(command)) for command in commands), self._last]
+        answer = self._wires[version].exchange(b"".join(data))
+        last = answer[-_LAST_LENGTH:]
+        self._next_end = int(last[-18:-2])
+        return answer[len(passed) * _INTEGER_LENGTH : -_LAST_LENGTH], last[9:10] != b"0"
+
+    def _pass(self) -> list[bytes]:
+        """The commands that let its time pass; each answers one digit."""
+        if (now := self.micros) == self._now:
+            return []
+        self._now = now
+        passed = [_packed(("PEXPIREAT", NOW, now))]
+        if now // 1_000 >= self._next_end:
+            passed.append(_packed(("EVALSHA", self._sweep, 0, now // 1_000)))
+        return passed
+
     def take(self) -> list[tuple[str, bytes]]:
         """All messages that wait in the queues: (queue, message)."""
         taken = self.call("EVALSHA", self._take, len(self._queues), *self._queues)
@@ -228,21 +256,26 @@ class VirtualValkey:
     def save(self) -> None:
         """Write all that it holds to its disk."""
         wire = self._wires[2]
-        if passed := self._pass():
-            wire.send(passed)
+        self.call("PING")
         saved: list[tuple[bytes, int, bytes]] = []
         for key in sorted(wire.call("KEYS", "*")):
             ends, value = wire.call("PEXPIRETIME", key), wire.call("DUMP", key)
             saved.append((key, max(0, ends), value))
         self._saved = saved
 
-    def restart(self) -> None:
-        """Come back with what is on its disk, and with nothing that was written since."""
-        wire = self._wires[2]
-        wire.call("FLUSHALL")
-        for key, ends, value in self._saved:
-            wire.call("RESTORE", key, ends, value, "ABSTTL")
-        self._now = -1
+    def restart(self, *, forgets: bool) -> None:
+        """Come back with all that it had, or with what is on its disk and nothing that was written since."""
+        wire, restarts = self._wires[2], self._restarts + 1
+        # A full server loads all the same.
+        _, memory = wire.call("CONFIG", "GET", "maxmemory")
+        self.configure("maxmemory", "0")
+        if forgets:
+            self.flush()
+            for key, ends, value in self._saved:
+                wire.call("RESTORE", key, ends, value, "ABSTTL", "REPLACE")
+        self._restarts = restarts
+        self._begin_history()
+        self.configure("maxmemory", memory.decode())
 
     def accept(self, end: End | None) -> "Session":
         """A new connection."""

@@ -2,7 +2,7 @@
 local redis = (function()
   local server, micros = redis, nil
   local function now()
-    if not micros then micros = tonumber(server.call('GET', '{simulation}now')) end
+    if not micros then micros = server.call('PEXPIRETIME', '{simulation}now') end
     return micros
   end
   local function ms() return math.floor(now() / 1000) end
@@ -47,6 +47,10 @@ local redis = (function()
     PEXPIRE = at(1, true), EXPIRE = at(1000, true), PEXPIREAT = at(1, false), EXPIREAT = at(1000, false),
     PTTL = left(1), TTL = left(1000), SET = with_end, GETEX = with_end,
     PSETEX = function(run, _, key, value, text) return with_end(run, 'SET', key, text, 'PX', value) end,
+    INFO = function(run, name, ...)
+      local history = server.call('GET', '{simulation}history')
+      return (string.gsub(run(name, ...), 'master_replid:%x+', 'master_replid:' .. history))
+    end,
     SETEX = function(run, _, key, value, text) return with_end(run, 'SET', key, text, 'EX', value) end,
     XADD = function(run, name, key, ...)
       local parts = {...}

@@ -22,11 +22,23 @@ def check_repeats(evidence: Evidence) -> Iterator[Violation]:
         for user, calls in _calls_by_person(evidence.effects_by_tag.get(tag, [])).items():
             free = _permitted(requests, user)
             for first, second in pairwise(calls[free - 1 :]):
-                if len(requests) > 1 and first.day != second.day:
-                    continue  # another job's, which may send the same text on another day
+                if first.day != second.day:
+                    # Of several jobs each may send the same text on its day.
+                    if len(requests) == 1 and _arrived_twice(evidence, first, second, user):
+                        text = (
+                            f"{tag!r} was sent to {user} on two days, and DingTalk dropped no copy"
+                        )
+                        yield Violation("again", text, requests[0].job)
+                    continue
                 if not evidence.explains(first, second):
                     text = f"{tag!r} was sent to {user} again by {second.worker}, and nothing explains it"
                     yield Violation("again", text, requests[0].job)
+
+
+def _arrived_twice(evidence: Evidence, first: Effect, second: Effect, user: str) -> bool:
+    """Whether a person has the text twice, and Redis knew of the call before."""
+    both = user in first.delivered and user in second.delivered
+    return both and not evidence.forgotten_call(first)
 
 
 def _calls_by_person(effects: Sequence[Effect]) -> dict[str, list[Effect]]:

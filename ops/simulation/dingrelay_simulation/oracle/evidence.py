@@ -42,7 +42,7 @@ BEFORE = 0.05
 
 @dataclass
 class Effect:
-    """A call that DingTalk carried out.
+    """A call that reached DingTalk, and mostly one that it carried out.
 
     Attributes:
         id: the sandbox's number of it.
@@ -55,6 +55,8 @@ class Effect:
         dropped: users that got nothing → DingTalk's reason.
         answered: when its sane answer was there; None if it never was.
         day: of Beijing, by DingTalk's clock.
+        verdict: of DingTalk: ``ok`` if it was carried out.
+        spoilt: whether a fault met it there.
     """
 
     id: int
@@ -67,6 +69,23 @@ class Effect:
     dropped: dict[str, str] = field(default_factory=dict[str, str])
     answered: float | None = None
     day: int = 0
+    verdict: str = "ok"
+    spoilt: bool = False
+
+
+@dataclass(frozen=True)
+class Month:
+    """The calls of the month.
+
+    Attributes:
+        counted: as the fleet counted them.
+        used: as DingTalk did.
+        answers: of each call to any API its worker, and when its sane answer was there, if it ever was.
+    """
+
+    counted: int
+    used: int
+    answers: Sequence[tuple[str, float | None]] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +124,9 @@ class Evidence:
         seen: job → when a worker first took a message about it.
         limit: calls a second.
         recalled: DingTalk's id of a call that was taken back → its text, and who had it.
+        attempts: calls that reached DingTalk, carried out or not, in order.
+        pauses: job → when a worker put it off after a failure, and for how long.
+        month: its calls.
     """
 
     requests: Requests
@@ -128,14 +150,33 @@ class Evidence:
     recalled: Mapping[int, tuple[str, set[str]]] = field(
         default_factory=dict[int, tuple[str, set[str]]]
     )
+    attempts: Sequence[Effect] = ()
+    pauses: Mapping[str, Sequence[tuple[float, float]]] = field(
+        default_factory=dict[str, Sequence[tuple[float, float]]]
+    )
+    month: Month = field(default_factory=lambda: Month(0, 0))
 
     @cached_property
     def effects_by_tag(self) -> dict[str, list[Effect]]:
+        """Tag → the calls with it that were carried out, in order."""
+        return _by_tag(self.effects)
+
+    @cached_property
+    def attempts_by_tag(self) -> dict[str, list[Effect]]:
         """Tag → the calls with it, in order."""
-        groups: dict[str, list[Effect]] = defaultdict(list)
-        for effect in self.effects:
-            groups[effect.tag].append(effect)
-        return groups
+        return _by_tag(self.attempts)
+
+    @cached_property
+    def single_requests(self) -> list[Request]:
+        """Accepted requests whose tag no other one has: its calls are theirs."""
+        groups: dict[str, list[Request]] = defaultdict(list)
+        for request in self.requests.jobs:
+            groups[request.tag].append(request)
+        return [
+            requests[0]
+            for requests in groups.values()
+            if len(requests) == 1 and requests[0].accepted == "yes"
+        ]
 
     def requests_by_tag(self, names: Iterable[str]) -> dict[str, list[Request]]:
         """Tag → requests by operations of these names."""
@@ -187,6 +228,13 @@ class Evidence:
         return self.forgotten_call(first) or bool(
             self.faults.around(since, until, first.worker, "redis")
         )
+
+
+def _by_tag(effects: Iterable[Effect]) -> dict[str, list[Effect]]:
+    groups: dict[str, list[Effect]] = defaultdict(list)
+    for effect in effects:
+        groups[effect.tag].append(effect)
+    return groups
 
 
 def read_tag(path: str, payload: Any) -> tuple[str, tuple[str, ...]]:
