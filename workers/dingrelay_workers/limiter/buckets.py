@@ -28,7 +28,7 @@ from dingrelay_workers.limiter.breakers import Pace
 from dingrelay_workers.limiter.fleet_rules import FleetRules
 from dingrelay_workers.limiter.rules import Rule, Rules
 from dingrelay_workers.limiter.slot import ParkedTotal, Turns, parked
-from dingrelay_workers.limiter.transitions import Waiter, limits_of
+from dingrelay_workers.limiter.transitions import CallLimit, Waiter, limits_of
 from dingrelay_workers.minutes import MINUTES
 
 MICRO = 1_000_000
@@ -186,8 +186,10 @@ def acquire(
         quiet=pace.quiet,
         timeout=pace.timeout,
         max_wait=max_wait,
-        limits=limits_of(rules),
-        siblings=[not rule.scope.startswith("egress:") for rule in rules],
+        limits=[
+            CallLimit(rule.burst, rule.rate, rule.top, not rule.scope.startswith("egress:"))
+            for rule in rules
+        ],
         waiters=[Waiter(ask.aged, ask.woken, ask.sender) for ask in asks],
         costs=[cost for ask in asks for cost in ask.costs],
     )

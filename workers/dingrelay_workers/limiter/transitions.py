@@ -27,6 +27,15 @@ def limits_of(rules: Iterable[Rule]) -> list[Limit]:
     return [Limit(rule.burst, rule.rate, rule.top) for rule in rules]
 
 
+class CallLimit(NamedTuple):
+    """A limit; `sibling`: every call that takes from its bucket also takes from the others of the call."""
+
+    burst: int
+    first: float
+    top: float
+    sibling: bool
+
+
 class Waiter(NamedTuple):
     """A waiter for a slot.
 
@@ -60,15 +69,13 @@ def acquire(
     quiet: int,
     timeout: int,
     max_wait: float,
-    limits: Sequence[Limit],
-    siblings: Sequence[bool],
+    limits: Sequence[CallLimit],
     waiters: Sequence[Waiter],
     costs: Sequence[int],
 ) -> None:
     """Reserve slots; no waiters at all only ask whether a bucket is paused.
 
-    Each bucket has its limit, and 1 among `siblings` if every call that takes from it also takes from the others;
-    each waiter has a cost under each rule, one waiter behind the other. An unused bucket lives for `ttl` (ms). A call that
+    Each bucket has its limit; each waiter has a cost under each rule, one waiter behind the other. An unused bucket lives for `ttl` (ms). A call that
     was not promised a slot waits for `max_wait` (s) at most. Other times in us: between two probes of a breaker at most
     (`longest`), for a probe's answer, of the slowest of the `answers` that came to this process since it last asked,
     without an answer until the fleet slows down (`quiet`), and until a call times out.

@@ -10,9 +10,8 @@ local LATEST = 2 ^ 53 - MARGIN  -- the last moment that Redis takes
 local answers, accepted, latest, tombstones, woken = {}, {}, {}, {}, {}
 local this_history, all_new
 
-local function accept(job)
+local function accept(job, record)
   local id, queue, due = job.id, job.queue, job.due
-  local record = JOB .. id
   local known = accepted[id] or not all_new and redis.call('HGET', record, 'digest')
   if known then return add(answers, known == job.digest and 'exists' or 'conflict', 0) end
   if job.bare and redis.call('EXISTS', TOMBSTONE .. id) == 1 then return add(answers, 'gone', 0) end
@@ -67,16 +66,16 @@ end
 
 -- An error after the first write would leave jobs without a place.
 local records = {}
-for _, job in ipairs(jobs) do
+for index, job in ipairs(jobs) do
   if not job.due or job.due ~= math.floor(job.due) or job.due > LATEST then
     return redis.error_reply('ERR the due of ' .. job.id .. ' is no time')
   end
-  records[#records + 1] = JOB .. job.id
+  records[index] = JOB .. job.id
 end
 local fenced = lease and redis.call('GET', lease) ~= holder
 all_new = redis.call('EXISTS', unpack(records)) == 0
-for _, job in ipairs(jobs) do
-  if fenced then add(answers, 'fenced', 0) else accept(job) end
+for index, job in ipairs(jobs) do
+  if fenced then add(answers, 'fenced', 0) else accept(job, records[index]) end
 end
 if not latest[1] then return answers end
 

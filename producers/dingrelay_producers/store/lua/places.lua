@@ -1,5 +1,5 @@
 -- Shared by the transitions of a job: the time, its owner, and the three places in which an open job is found.
--- The keys stand as constants before it (`record.PLACES`).
+-- The keys stand as constants before it (`transitions.PLACES`).
 --
 -- schedule     id → when it is due: it waits for a time
 -- woken:QUEUE  id → when its wake-up was published: it waits for that to be started

@@ -26,13 +26,13 @@ end
 local trial = #open > 0 and 1 or 0
 
 -- Rules: a bucket each, and whether a throttling answer has paused it.
-local function bucket_of(key, limit, sibling)
+local function bucket_of(key, limit)
   local burst, first, top = limit.burst, limit.first, limit.top
   local field = read_bucket(key, now, 'rate', 'grown', 'ceiling', 'paused', 'reason', 'half_open', 'probe',
     'aged', 'noted', 'calls', 'climbs', 'retry', 'unheard', 'since', 'hush', 'slowest')
   local rate = present_rate(first, top, field[3])
   return {
-    key = key, burst = burst, first = first, top = top, rate = rate, sibling = sibling,
+    key = key, burst = burst, first = first, top = top, rate = rate, sibling = limit.sibling,
     balance = refilled(field[1], field[2], burst, rate, now), new = not field[2],
     grown = tonumber(field[4]) or now, ceiling = tonumber(field[5]),
     pause = (tonumber(field[6]) or 0) - now, reason = field[7],
@@ -46,7 +46,7 @@ end
 
 local states, shut, reason, paused, probing = {}, 0, '', 0, 0
 for i, key in ipairs(buckets) do
-  local bucket = bucket_of(key, limits[i], siblings[i])
+  local bucket = bucket_of(key, limits[i])
   states[i] = bucket
   if bucket.pause > 0 and bucket.pause < LONGEST then
     paused = 1

@@ -14,7 +14,8 @@ local BUSY = 50000           -- us after which to look again while a probe is un
 local PATIENT = 10           -- beats between probes at most, in the first minutes of an outage,
 local SHARE = 0.08           -- then this share of its length, so that its end is found soon,
 local LONG = 30              -- up to so many beats,
-local HOUR, RARE = 3600, 300 -- and beyond an hour (in beats) so many
+local HOUR = 3600            -- and beyond an hour (in beats)
+local RARE = 300             -- so many
 
 local function read_breaker(key, us, longest, probe_timeout)
   local field = redis.call('HMGET', key, 'sick', 'opened', 'next', 'probe', 'left', 'reason', 'closed',
