@@ -25,6 +25,9 @@ from thorough import either
 AMOUNT = either(300, 1_000)
 QUEUE = "dingrelay.normal"
 GOOD_JOB = GOOD["message-send"]
+PRIVATE = "not for any log"
+"""Text of jobs that are refused without a record."""
+PRIVATE_JOB = {**GOOD_JOB, "message": {"msgtype": "text", "text": {"content": PRIVATE}}}
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def collected(strategy: st.SearchStrategy[Raw], amount: int) -> list[Raw]:
 
 def undecodable() -> list[Raw]:
     """Messages in which no job can be found: refused, without a record."""
-    call = [[], {"job": GOOD_JOB}, {}]
+    call = [[], {"job": PRIVATE_JOB}, {}]
     return [
         Raw(body=pickle.dumps(call), content_type="application/x-python-serialize"),
         Raw(body=pickle.dumps(call)),
@@ -135,9 +138,10 @@ def undecodable() -> list[Raw]:
         *(Raw(body=body) for body in (b"", b"{", b"\xff\xfe", b"null", b"7", b'"x"', b"[]", b"{}")),
         *(Raw(body=body) for body in (b"[1]", b"[[], 1, {}]", b"[1, {}, {}]", b"[[], {}, 1]")),
         Raw(body=b"[" * 100_000),
-        *(Raw(task=task, kwargs={"job": GOOD_JOB}) for task in ("dingrelay.", "os.system", "", 7)),
-        *(Raw(task=task, kwargs={"job": GOOD_JOB}) for task in (None, ["x"], LONE_SURROGATE)),
-        Raw(task="dingrelay.user-sync-everything", kwargs={"job": GOOD_JOB}),
+        *(Raw(task=task, kwargs={"job": PRIVATE_JOB}) for task in ("dingrelay.", "os.system")),
+        *(Raw(task=task, kwargs={"job": PRIVATE_JOB}) for task in ("", 7, None, ["x"])),
+        Raw(task=LONE_SURROGATE, kwargs={"job": PRIVATE_JOB}),
+        Raw(task="dingrelay.user-sync-everything", kwargs={"job": PRIVATE_JOB}),
         Raw(task="celery.backend_cleanup"),
     ]
 
@@ -151,7 +155,7 @@ def refused_headers() -> list[Raw]:
         {"compression": "bzip2"},
         {"id": [1, {"a": "b"}]},
     ]
-    return [Raw(kwargs={"job": GOOD_JOB}, headers=headers) for headers in odd]
+    return [Raw(kwargs={"job": PRIVATE_JOB}, headers=headers) for headers in odd]
 
 
 def odd_headers() -> list[Raw]:
@@ -243,8 +247,9 @@ def test_a_worker_outlives_malformed_messages_and_names_what_is_wrong(
     messages = malformed_messages()
     (worker,) = fleet.spawn(1, concurrency=8, queues=QUEUES)
     with Redis.from_url(valkey_url) as redis:
-        for raw in messages:
-            redis.lpush(QUEUE, raw.on_broker())
+        texts = [raw.on_broker() for raw in messages]
+        for text in texts:
+            redis.lpush(QUEUE, text)
         for text in POISON:
             redis.lpush(QUEUE, text)
             redis.publish("/0.celery.pidbox", text)
@@ -255,9 +260,14 @@ def test_a_worker_outlives_malformed_messages_and_names_what_is_wrong(
             what="every message is dealt with",
         )
         kept = {text.split(b"\n", 1)[1].decode() for text in redis.lrange(keys.REFUSED, 0, -1)}
-        assert {text[: keys.REFUSED_BYTES] for text in POISON} <= kept
+        unread = [
+            text for text, raw in zip(texts, messages, strict=True) if raw.headers.get("expires")
+        ]
+        assert {text[: keys.REFUSED_BYTES] for text in (*POISON, *unread)} <= kept
     assert worker.alive
-    assert "control_command_refused" in fleet.logs()
+    logs = fleet.logs()
+    assert "control_command_refused" in logs
+    assert PRIVATE not in logs
     assert sandbox.audit()["calls"] == {}
 
     dead = {status.id: status.error for status in client.dead(2 * AMOUNT)}

@@ -106,6 +106,40 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
             # It answers, so the next connection would be made, and refused, at once.
             sleep(REFUSAL_PAUSE)
 
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Have a message refused that names no task.
+
+        Celery would log what is in it, as below.
+
+        Raises:
+            InvalidTaskError: always.
+        """
+        raise InvalidTaskError("no task is named")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Have a message refused whose task there is not.
+
+        Raises:
+            KeyError: always.
+        """
+        raise exc
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Have a message refused with a header that makes no sense.
+
+        Raises:
+            Exception: what Celery found wrong.
+        """
+        raise exc
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Have a message refused that can't be decoded.
+
+        Raises:
+            Exception: what Celery found wrong.
+        """
+        raise exc
+
     def _send_events(self) -> None:
         """Send the events of runs over this connection, a few times a second."""
         if self.event_dispatcher:
