@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,6 +11,8 @@ import pytest
 
 from conftest import wait_until_async
 from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
+from dingrelay_producers.store import clock
+from dingrelay_producers.store.clock import RedisClock
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http import last_known
 from dingrelay_workers.http.api_keys import KEY_ID, ApiKey, Grant, Rate
@@ -39,6 +42,29 @@ async def keys(database: Database) -> AsyncIterator[KeyService]:
     store = KeyService(database, timeout=TIMEOUT)
     yield store
     await store.close()
+
+
+@pytest.fixture(autouse=True)
+def redis_clock(monkeypatch: pytest.MonkeyPatch) -> RedisClock:
+    """A clock that has read the time of Redis."""
+    read = RedisClock()
+    read.note(time.time(), time.monotonic(), time.monotonic())
+    monkeypatch.setattr(clock, "CLOCK", read)
+    return read
+
+
+async def test_a_key_with_an_end_is_neither_good_nor_bad_until_the_time_of_redis_is_read(
+    keys: KeyService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = await keys.create(CRM)
+    endless = await keys.create(CRM.model_copy(update={"expires_at": None}))
+    rotated = await keys.create(CRM.model_copy(update={"expires_at": None}))
+    await keys.rotate(rotated.id, overlap=timedelta(hours=1))
+    monkeypatch.setattr(clock, "CLOCK", RedisClock())
+    assert await keys.verify(endless.key) is not None
+    for issued in (ending, rotated):
+        with pytest.raises(ServiceUnavailable, match="time of Redis"):
+            await keys.verify(issued.key)
 
 
 async def test_a_key_comes_back_as_it_was_given(keys: KeyService) -> None:
@@ -82,7 +108,7 @@ async def test_no_secret_is_stored_or_shown(keys: KeyService, database: Database
         assert secret not in repr(row)
         assert secret not in repr(key)
         assert secret not in repr(await keys.list())
-    assert repr(row["digest"]) not in repr(await keys._live(issued.id))
+    assert repr(row["digest"]) not in repr(await keys._read(issued.id))
 
 
 async def test_a_key_without_a_sender_gets_one_of_its_own(keys: KeyService) -> None:

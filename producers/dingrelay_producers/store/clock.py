@@ -12,6 +12,9 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_tasks.sentence import en
+
 if TYPE_CHECKING:  # a command that asks no Redis need not import it
     from redis import asyncio as aio
 
@@ -43,6 +46,16 @@ class RedisClock:
         if self._offset is None:
             return datetime.now(UTC)
         return datetime.fromtimestamp(self._offset + monotonic(), UTC)
+
+    def shared_now(self) -> datetime:
+        """The present moment, for an answer that all processes must give alike.
+
+        Raises:
+            ServiceUnavailable: Redis has not answered yet.
+        """
+        if not self.is_read:
+            raise ServiceUnavailable(en("the time of Redis has not been read yet"))
+        return self.now()
 
     def note(self, seconds: float, began: float, ended: float) -> None:
         """Take a reading, unless the one before is more precise and agrees with it.

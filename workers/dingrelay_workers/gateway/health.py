@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.readiness import Check, away, problem_of
+from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import problems
@@ -118,7 +120,19 @@ async def missing_servers(context: GatewayContext) -> dict[str, str]:
 
 def servers_of(context: GatewayContext) -> dict[str, Check]:
     """The servers that a gateway needs, by name."""
-    return {"redis": context.records.ping, "database": context.service(Services).check}
+    return {"redis": partial(_check_redis, context), "database": context.service(Services).check}
+
+
+async def _check_redis(context: GatewayContext) -> None:
+    """Whether Redis takes writes, and its time is known, by which keys end.
+
+    Raises:
+        ServiceUnavailable: it is away.
+    """
+    await context.records.ping()
+    if not clock.CLOCK.is_read:
+        async with asking():
+            await clock.CLOCK.read(context.redis)
 
 
 @ROUTES("GET /v1/limits", FleetLimits, scope="limits:read")
