@@ -588,26 +588,29 @@ async def test_campaigns_of_a_writer_within_a_day_count_as_one(fleet: Fleet) -> 
     assert await stage("ann") == State.RUNNING
 
 
-async def test_ended_campaigns_are_deleted_after_their_time(fleet: Fleet) -> None:
+async def test_campaigns_that_ended_or_never_started_are_deleted_after_their_time(
+    fleet: Fleet,
+) -> None:
     fleet.rule = CampaignSettings(keep_days=30)
     long_ago, lately = NOON - timedelta(days=31), NOON - timedelta(days=29)
     for state in (State.DONE, State.CANCELLED):
         await fleet.put(state=state, ended_at=long_ago)
+    ready = {"state": State.DRAFT, "created_at": long_ago}
+    await fleet.put(**ready)
+    await fleet.put(**ready, updated_at=long_ago, start_at=long_ago)
     stay = {
         await fleet.put(state=State.DONE, ended_at=lately),
         await fleet.put(state=State.PAUSED, ended_at=None, created_at=long_ago),
+        await fleet.put(**ready, updated_at=lately),
+        await fleet.put(**ready, start_at=NOON + timedelta(days=1)),
     }
     dispatcher = await fleet.dispatcher()
-    while await removable(fleet):
+    while await rows.count(fleet.database, CampaignRow) > len(stay):
         await dispatcher.tick()
+    await dispatcher.tick()
     assert await rows.count(fleet.database, CampaignRow) == len(stay)
     for campaign in stay:
         assert len(await fleet.chunks(campaign)) == 2
-
-
-async def removable(fleet: Fleet) -> bool:
-    """Whether more than two campaigns are there, hidden or not."""
-    return await rows.count(fleet.database, CampaignRow) > 2
 
 
 async def campaigns_in(fleet: Fleet, state: State) -> list[str]:

@@ -100,7 +100,8 @@ class CampaignSettings(BaseModel, extra="forbid", frozen=True):
     """Users of the operating system, such as ``alice`` or ``alice@host``, who are people: their userids. Others
     approve nothing on the command line."""
     keep_days: Annotated[int, Field(ge=0, le=3_650)] = 400
-    """Days for which ended campaigns are kept with their people and their reports; 0: for ever."""
+    """Days for which campaigns are kept with their people and their reports after their end, or, ready and never
+    started, after their last change; 0: for ever."""
     unread_days: Annotated[int, Field(ge=0, le=365)] = 30
     """Days for which the names of those are kept who had not read it when DingTalk was asked; 0: not at all."""
 

@@ -171,12 +171,23 @@ async def _remove_pages(
 
 
 async def expire(database: Database, before: datetime) -> int:
-    """Hide some campaigns that ended before a moment, for the leader to delete their rows; how many."""
+    """Hide some campaigns for the leader to delete their rows; how many.
+
+    Those that ended before a moment, and those that were made ready, changed last before it and never started.
+    """
     under_way = exists().where(
         ChunkRow.campaign == CampaignRow.id, ChunkRow.state == ChunkState.QUEUED
     )
-    ended = CampaignRow.state.in_([State.DONE, State.CANCELLED]), CampaignRow.ended_at < before
-    old = select(CampaignRow.id).where(*ended, ~under_way).limit(PAGE)
+    ended = and_(
+        CampaignRow.state.in_([State.DONE, State.CANCELLED]), CampaignRow.ended_at < before
+    )
+    never_started = and_(
+        CampaignRow.state == State.DRAFT,
+        CampaignRow.chunks > 0,
+        func.coalesce(CampaignRow.updated_at, CampaignRow.created_at) < before,
+        func.coalesce(CampaignRow.start_at, before) <= before,
+    )
+    old = select(CampaignRow.id).where(or_(ended, never_started), ~under_way).limit(PAGE)
     async with database.write("campaigns") as connection:
         return await change_rows(
             connection, CampaignRow, CampaignRow.id.in_(old), state=State.DELETING, **FORGOTTEN
