@@ -513,3 +513,33 @@ async def test_pages_go_on_in_the_history_where_redis_ends(
     assert after is not None
     with pytest.raises(ServiceUnavailable):
         await listing.page(JobFilter(), 50, after)
+
+
+async def test_a_cursor_names_no_job_that_is_not_shown(
+    archive: Archive, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_list, "CHUNK", 2)
+    monkeypatch.setattr(job_list, "MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(service, "MOST_LOOKED_AT", 3)
+    senders = ["crm", *["hr"] * 4, "crm", "hr", "crm", *["hr"] * 7, "crm", "crm", *["hr"] * 3]
+    jobs = [await archive.end(State.DONE, sender=sender) for sender in senders]
+    await archive.write()
+    # Some are of one moment, as jobs that are accepted together.
+    for number, job in enumerate(jobs):
+        at = 1_700_000_000_000 + number // 3
+        await redis.zadd(keys.RECENT, {job: at})
+        await redis.hset(keys.job(job), "created", at)
+        created_at = datetime.fromtimestamp(at / 1000, UTC)
+        await change(archive.database, JobRow, JobRow.job == job, created_at=created_at)
+    await redis.zremrangebyrank(keys.RECENT, 0, 8)
+    theirs = {job for job, sender in zip(jobs, senders, strict=True) if sender == "crm"}
+    reader = HistoryService(archive.settings, archive.database)
+    seen = {"sender": {"crm"}}
+    listing = JobList(lambda ask: ask(redis), reader, timeout=5, seen=seen)
+    found: list[str] = []
+    after = None
+    while after is not None or not found:
+        page, after = await listing.page(JobFilter(), 2, after)
+        found += [job.id for job in page]
+        assert after is None or after.job_id in {"", *theirs}
+    assert sorted(found) == sorted(theirs)

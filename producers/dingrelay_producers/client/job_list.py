@@ -129,37 +129,39 @@ class JobList:
         Raises:
             ServiceUnavailable: Redis is away; or the database is, and Redis has nothing more.
         """
-        found: list[JobStatus] = []
+        found: list[tuple[int, JobStatus]] = []
         looked_at = 0
         last = after
         since = _milliseconds(chosen.since, 0)
         async for briefs, number, last in self._briefs(self._index, chosen, after, limit):
             fit = await self._among([brief.id for brief in briefs], chosen)
-            for brief in briefs:
-                if brief.id in fit:
-                    found.append(fit[brief.id])
-                if len(found) == limit:
-                    return found, Position(brief.at, brief.id)
+            found += [(brief.at, fit[brief.id]) for brief in briefs if brief.id in fit]
+            if len(found) >= limit:
+                at, job = found[limit - 1]
+                return [job for _, job in found[:limit]], Position(at, job.id)
             looked_at += number
             if last.at < since:
-                return found, None
-            if looked_at >= MOST_LOOKED_AT:
-                return found, last
-        if self._history is None:
-            return found, None
-        try:
-            before = (moment_of(last.at), last.job_id) if last else None
-            rows, behind = await self._answered(
-                self._history.list(chosen, self._seen, before=before, limit=limit - len(found))
-            )
-            rows = list(filter(self._sees, rows))
-        except ServiceUnavailable:
-            # Answer with what Redis has; the request for the next page then fails.
-            if found and last:
-                return found, last
-            raise
-        at = behind and Position(milliseconds(behind[0]) or 0, behind[1])
-        return [*found, *rows], at
+                return [job for _, job in found], None
+            if looked_at >= MOST_LOOKED_AT and (place := _place(found, last)) != after:
+                return _behind(found, place)
+        while self._history is not None:
+            try:
+                before = (moment_of(last.at), last.job_id) if last else None
+                rows, behind = await self._answered(
+                    self._history.list(chosen, self._seen, before=before, limit=limit - len(found))
+                )
+            except ServiceUnavailable:
+                # Answer with what Redis has; the request for the next page then fails.
+                if found and last and (place := _place(found, last)) != after:
+                    return _behind(found, place)
+                raise
+            found += [(milliseconds(row.created_at) or 0, row) for row in rows if self._sees(row)]
+            if behind is None:
+                break
+            last = Position(milliseconds(behind[0]) or 0, behind[1])
+            if (place := _place(found, last)) != after:
+                return _behind(found, place)
+        return [job for _, job in found], None
 
     async def codes(self, chosen: JobFilter) -> DeadCodes:
         """Dead and unknown jobs, counted by code.
@@ -352,6 +354,22 @@ class JobList:
             raise ServiceUnavailable(
                 "DINGRELAY_DATABASE_URL: the database does not answer"
             ) from None
+
+
+def _place(found: Sequence[tuple[int, JobStatus]], last: Position) -> Position:
+    """The place behind the last job that was looked at; if that is not shown, before all jobs of its moment.
+
+    So it names no job that the caller may not see. Those of that moment are looked at again.
+    """
+    shown = found and found[-1][1].id == last.job_id
+    return last if shown else Position(last.at + 1, "")
+
+
+def _behind(
+    found: Sequence[tuple[int, JobStatus]], place: Position
+) -> tuple[list[JobStatus], Position]:
+    """The jobs before a place, and the place."""
+    return [job for at, job in found if (at, job.id) >= place], place
 
 
 def _milliseconds(moment: datetime | None, otherwise: float) -> float:
