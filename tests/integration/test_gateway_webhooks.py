@@ -27,6 +27,7 @@ GRANTS = [
     Grant(name="people", scopes=BOTH | {"directory:read"}),
     Grant(name="crm", scopes=BOTH | EVERYTHING, sender="crm"),
     Grant(name="robots", scopes=BOTH | {"directory:read", "jobs:read"}),
+    Grant(name="oncall", scopes=BOTH | {"jobs:read"}, apps=frozenset({"group:oncall"})),
 ]
 
 
@@ -169,6 +170,17 @@ def test_an_endpoint_of_a_newer_release_is_listed_for_keys_that_may_do_all(
         connection.execute(update(EndpointRow).values(types=["invoice.paid"]))
     assert [each["id"] for each in every("GET", "/v1/webhooks").json["webhooks"]] == [made]
     assert callers["people"]("GET", "/v1/webhooks").json["webhooks"] == []
+
+
+def test_a_key_for_a_group_adds_an_endpoint_for_it(callers: dict[str, Ask], every: Ask) -> None:
+    for fields in ({}, {"apps": ["group:oncall"]}):
+        made = add(callers["oncall"], **fields)
+        assert made.status == 201, made.content
+        assert every("GET", made.headers["Location"]).json["apps"] == ["group:oncall"]
+    refused = add(callers["oncall"], apps=["group:other"])
+    assert (refused.status, refused.json["errors"][0]["pointer"]) == (403, "/apps")
+    assert add(every, apps=["robot:ops", "hr"]).status == 201
+    assert len(callers["oncall"]("GET", "/v1/webhooks").json["webhooks"]) == 2
 
 
 def test_an_endpoint_inherits_app_and_sender(callers: dict[str, Ask]) -> None:

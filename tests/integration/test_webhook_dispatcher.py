@@ -16,20 +16,21 @@ from sqlalchemy.exc import OperationalError
 
 from dingrelay_chaos.database import Database as SQLiteFile
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.states import State
+from dingrelay_tasks import RobotMessage
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.store.records import Records, Usage
+from dingrelay_workers.webhooks import deliveries, endpoints, secret
 from dingrelay_workers.webhooks import dispatcher as dispatchers
-from dingrelay_workers.webhooks import secret
 from dingrelay_workers.webhooks.dispatcher import WebhookDispatcher
 from dingrelay_workers.webhooks.http import Receipt
 from dingrelay_workers.webhooks.secret import Generation
-from jobs import claimed, queued
+from jobs import claimed, enqueue, queued
 from rows import count
 from subscriptions import subscribe
 from thorough import either
@@ -126,6 +127,29 @@ async def test_notices_are_delivered_once(fleet: Fleet, monkeypatch: pytest.Monk
     assert await count(fleet.database, NoticeRow) == many + 3
     assert len(fleet.got) == 2 * (many + 3)
     assert set(fleet.got.values()) == {1}
+
+
+async def test_an_endpoint_of_a_group_gets_the_ends_of_its_messages(fleet: Fleet) -> None:
+    group, robots = ENDPOINTS
+    await fleet.subscribe(group, apps=["group:oncall"])
+    await fleet.subscribe(robots, apps=["robots"])
+    jobs: dict[str, str] = {}
+    for name in ("oncall", "other"):
+        text = {"msgtype": "text", "text": {"content": name}}
+        message = RobotMessage.parse({"to": {"group": name}, "message": text})
+        draft = record.draft(message)
+        await enqueue(fleet.redis, draft)
+        await fleet.records.settle(await claimed(fleet.records, draft), State.DONE, usage=Usage())
+        jobs[name] = draft.id
+    dispatcher = await fleet.dispatcher()
+    await fleet.finish(dispatcher)
+    got = Counter(endpoint for endpoint, _ in fleet.got)
+    assert got == {group: 1, robots: 2}
+    async with fleet.database.write("tests") as connection:
+        (endpoint,) = (await endpoints.some(connection, [group])).values()
+        since = datetime.now(UTC) - timedelta(hours=1)
+        replayed, _ = await deliveries.replay(connection, endpoint, 0, since, [])
+    assert replayed == 1
 
 
 async def test_one_turn_is_bounded(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def test_failures_in_a_row_open_the_breaker_for_longer_and_longer() -> None:
     assert opened.failing_since == NOW
 
 
-def takes(subject: tuple[str, str, str, str], *types: str, **only: Any) -> bool:
+def takes(subject: tuple[str, ...], *types: str, **only: Any) -> bool:
     chosen = {name: frozenset(values) for name, values in only.items()}
     return Subscription(name="", url="", types=types, **chosen).takes(Subject(*subject))
 
@@ -138,6 +138,10 @@ def test_an_endpoint_takes_what_it_chose() -> None:
     )
     assert not takes(job, "job.done")
     assert not takes(job, "*", apps=["default"])
+    post = ("job.dead", "robots", "crm", "robot-message", "group:oncall")
+    assert takes(post, "*", apps=["group:oncall"])
+    assert takes(post, "*", apps=["robots"])
+    assert not takes(post, "*", apps=["group:other"])
     assert not takes(job, "*", senders=["erp"])
     assert not takes(job, "*", kinds=["user-sync"])
 

@@ -164,6 +164,10 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
         """
         return self.permits(scope) and self.permits_sender(sender) and self.permits_job(app, target)
 
+    def permits_name(self, name: str) -> bool:
+        """Whether it may act for all that this name of a key's apps stands for: an app, or a robot or group."""
+        return self.permits_target(name) if TARGET.match(name) else name in self.apps
+
     def sees_name(self, name: str) -> bool:
         """Whether it may be shown a name that workers serve, such as ``app:hr`` or ``group:oncall``."""
         kind, _, own = name.partition(":")

@@ -16,7 +16,7 @@ class EndpointRow(Base):
     Attributes:
         url: ``https://…`` or ``celery://QUEUE/TASK``.
         types: patterns of `notice_types.matches`.
-        apps: those whose notices it takes; empty for all. So are `senders` and `kinds`.
+        apps: those whose notices it takes, and targets of jobs to robots; empty for all. So are `senders` and `kinds`.
         state: `enabled`, `paused` or `disabled`.
         reason: why it is in that state, if it is not enabled.
         secrets: which ones sign, the newest first, without the secrets themselves.
@@ -58,13 +58,14 @@ class NoticeRow(Base):
     """An event for subscribers, stored once for all endpoints. Kept for some days, for delivery and replay.
 
     Attributes:
+        target: of a job to robots, such as ``group:oncall``; "" for none.
         trace: in which it happened; "" for none.
     """
 
     __tablename__ = "notices"
     __people__ = PersonColumns(
         within={"data": ("userid", "originator", "task.user", "event.**")},
-        others="id type app sender kind trace",
+        others="id type app sender kind target trace",
         kept="7 days",
     )
     __table_args__ = (Index(None, "recorded_at"), {"sqlite_autoincrement": True})
@@ -75,6 +76,7 @@ class NoticeRow(Base):
     app: Mapped[str] = mapped_column(String(64))
     sender: Mapped[str] = mapped_column(String(64))
     kind: Mapped[str] = mapped_column(String(64))
+    target: Mapped[str] = mapped_column(String(72), server_default=text("''"))
     at: Mapped[datetime] = mapped_column(Utc)
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     recorded_at: Mapped[datetime] = mapped_column(Utc)

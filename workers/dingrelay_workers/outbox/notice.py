@@ -32,12 +32,14 @@ class Subject(NamedTuple):
     Attributes:
         sender: of the job or campaign; empty without one.
         kind: of the job that ended; empty without one.
+        target: of a job to robots, such as ``group:oncall``; empty without one.
     """
 
     type: str
     app: str
     sender: str
     kind: str
+    target: str = ""
 
 
 class Subscription(BaseModel, frozen=True, json_schema_serialization_defaults_required=True):
@@ -50,7 +52,7 @@ class Subscription(BaseModel, frozen=True, json_schema_serialization_defaults_re
     types: tuple[str, ...]
     """Types of notices; `job.*` for all that begin with `job.`, `*` for all."""
     apps: Names = frozenset()
-    """Apps whose notices it receives; empty for all."""
+    """Apps whose notices it receives, and robots and groups of jobs, such as `group:oncall`; empty for all."""
     senders: Names = frozenset()
     """Senders whose jobs, campaigns and approvals it receives; empty for all."""
     kinds: Names = frozenset()
@@ -61,7 +63,7 @@ class Subscription(BaseModel, frozen=True, json_schema_serialization_defaults_re
 
         Senders and kinds narrow only what has them: a change of the directory has neither.
         """
-        if self.apps and subject.app not in self.apps:
+        if self.apps and self.apps.isdisjoint({subject.app, subject.target}):
             return False
         of_job = subject.type.startswith("job.")
         if self.kinds and of_job and subject.kind not in self.kinds:
@@ -86,6 +88,7 @@ class Notice:
         data: what happened, as JSON values; no secret, since it leaves for other hosts.
         sender: of the job that ended; empty if not given.
         kind: of the job that ended; empty where none did.
+        target: of the job that ended, if it was to robots.
         id: is no other's, and stays the same however often it is sent.
         trace: in which it happened (`tracing.spans`); empty for none.
     """
@@ -96,6 +99,7 @@ class Notice:
     data: Mapping[str, Any]
     sender: str = ""
     kind: str = ""
+    target: str = ""
     id: str = field(default_factory=fresh_id)
     trace: str = field(default_factory=spans.current)
 
@@ -107,7 +111,7 @@ class Notice:
     @property
     def subject(self) -> Subject:
         """The properties by which an endpoint chooses."""
-        return Subject(self.type, self.app, self.sender, self.kind)
+        return Subject(self.type, self.app, self.sender, self.kind, self.target)
 
     def columns(self) -> dict[str, Any]:
         """Columns of the notice in SQL."""

@@ -56,6 +56,7 @@ _AGAIN: dict[str, Any] = {
     "locked_until": None,
 }
 """A delivery that is to be made as if for the first time."""
+_SUBJECT = [getattr(NoticeRow, name) for name in Subject._fields]
 _FREE = "(locked_until is null or locked_until <= :now)"
 _DUE = f"state = 'pending' and (due_at is null or due_at <= :now) and {_FREE}"
 _OPEN = text(
@@ -206,7 +207,7 @@ async def replay(
         How many, and the number of the last notice that was looked at; None: there are no more.
     """
     query = (
-        select(NoticeRow.number, NoticeRow.type, NoticeRow.app, NoticeRow.sender, NoticeRow.kind)
+        select(NoticeRow.number, *_SUBJECT)
         .where(NoticeRow.number > behind, NoticeRow.type != notice_types.TEST)
         .order_by(NoticeRow.number)
         .limit(SLICE)

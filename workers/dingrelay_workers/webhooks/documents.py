@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, Field
 
 from dingrelay_producers.client.filters import DeliveryStateName
-from dingrelay_tasks.contract import AppName, Document, Moment
+from dingrelay_tasks.contract import Document, Moment
 from dingrelay_tasks.kinds import TASK_PREFIX, reported_kinds
 from dingrelay_tasks.sentence import Kept, en
 from dingrelay_workers.http.api_keys import SENDER
@@ -109,6 +109,7 @@ Type = Annotated[
         }
     ),
 ]
+AppChoice = Annotated[str, Field(pattern=r"^(?:(?:robot|group):)?[A-Za-z0-9_-]{1,64}$")]
 SenderChoice = Annotated[str, Field(pattern=rf"^{SENDER.pattern}$")]
 KindChoice = Annotated[
     str, AfterValidator(_kind), Field(json_schema_extra={"enum": list(KIND_NAMES)})
@@ -124,7 +125,8 @@ class EndpointRequest(Document):
             same broker.
         types: types of notices, such as ``job.dead``; ``job.*`` for all that begin with ``job.``, ``*``
             for all.
-        apps: apps whose notices it receives; all if none is named.
+        apps: apps whose notices it receives, and robots and groups of jobs, such as ``group:oncall``; all if none is
+            named.
         senders: senders whose jobs, campaigns and approvals it receives; all if none is named.
         kinds: kinds of jobs whose ends it receives; all if none is named.
     """
@@ -142,7 +144,7 @@ class EndpointRequest(Document):
         ),
     ]
     types: Annotated[list[Type], Field(min_length=1, max_length=MOST)]
-    apps: Annotated[list[AppName], Field(max_length=MOST)] = Field(default_factory=list[str])
+    apps: Annotated[list[AppChoice], Field(max_length=MOST)] = Field(default_factory=list[str])
     senders: Annotated[list[SenderChoice], Field(max_length=MOST)] = Field(
         default_factory=list[str]
     )

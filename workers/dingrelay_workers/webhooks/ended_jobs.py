@@ -14,6 +14,7 @@ from dingrelay_producers.store.status import JobStatus, json_object
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.event_payload import ROBOT_MESSAGE
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.outbox import notice_types
 from dingrelay_workers.outbox.endings import EndedRecord, Ending, read_records
@@ -33,7 +34,8 @@ async def notices_of(redis: Redis, endings: Sequence[Ending], wanted: Wanted) ->
     records = await read_records(
         redis, wanted_endings, with_payload=lambda ending: ending.kind == EVENT
     )
-    return [notice for record in records if (notice := _notice(record)) is not None]
+    notices = (notice for record in records if (notice := _notice(record)) is not None)
+    return [notice for notice in notices if wanted(notice.subject)]
 
 
 def _notice(record: EndedRecord) -> Notice | None:
@@ -60,20 +62,24 @@ def _may_be_wanted(ending: Ending, wanted: Wanted) -> bool:
     name = f"job.{ending.state}"
     if kind is None or not kind.is_reported or not notice_types.is_type(name):
         return False
+    if ending.app == ROBOTS:
+        return True  # its target is in its record
     return wanted(Subject(name, ending.app, ending.sender, ending.kind))
 
 
 def _job(record: EndedRecord) -> Notice:
     ending = record.ending
     at = moment_of(ending.at)
+    document = _document(record, at)
     return Notice(
         id=id_of("job", ending.id, ending.state, str(ending.at)),
         type=f"job.{ending.state}",
         app=ending.app,
         at=at,
-        data=_document(record, at),
+        data=document,
         sender=ending.sender,
         kind=ending.kind,
+        target=document.get("target", ""),
         trace=_trace(record),
     )
 

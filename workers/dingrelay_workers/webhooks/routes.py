@@ -237,7 +237,7 @@ def _excess(wanted: Subscription, key: Grant) -> tuple[str, str] | None:
             narrowed = family and (family.has_sender or pattern.startswith(family.shared))
             if key.sender != ANY and not narrowed:
                 return "types", en("{} needs a key whose sender is *", pattern)
-    if ANY not in key.apps and not (wanted.apps and wanted.apps <= key.apps):
+    if ANY not in key.apps and not (wanted.apps and all(map(key.permits_name, wanted.apps))):
         return "apps", en("the key is not for these apps")
     if key.sender != ANY and wanted.senders != frozenset({key.sender}):
         return "senders", en("the key has a sender of its own")

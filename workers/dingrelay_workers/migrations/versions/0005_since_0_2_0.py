@@ -309,6 +309,7 @@ def _webhooks() -> None:
         sa.Column("app", sa.String(64), nullable=False),
         sa.Column("sender", sa.String(64), nullable=False),
         sa.Column("kind", sa.String(64), nullable=False),
+        sa.Column("target", **_text(72)),
         sa.Column("at", MOMENT, nullable=False),
         sa.Column("data", sa.JSON, nullable=False),
         sa.Column("recorded_at", MOMENT, nullable=False),
