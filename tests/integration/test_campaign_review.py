@@ -75,6 +75,21 @@ async def test_a_draft_starts_once_another_person_approved_it(
         await by("ann", campaigns).request_review(campaign)
 
 
+async def test_only_the_version_that_was_read_is_approved_and_started(
+    database: Database, service: Service
+) -> None:
+    campaigns, campaign = service(), await draft(database)
+    await by("ann", campaigns).request_review(campaign)
+    await change(database, CampaignRow, CampaignRow.id == campaign, version=2)
+    await by("ann", campaigns).request_review(campaign)
+    with pytest.raises(CampaignConflict, match="was changed since it was read"):
+        await by("bob", campaigns).approve(campaign, 1)
+    await by("bob", campaigns).approve(campaign, 2)
+    with pytest.raises(CampaignConflict, match="was changed since it was read"):
+        await campaigns.move(campaign, "start", 1)
+    await campaigns.move(campaign, "start", 2)
+
+
 async def test_a_rejected_draft_stays_with_its_reason(database: Database, service: Service) -> None:
     campaigns, campaign = service(), await draft(database)
     await by("ann", campaigns).request_review(campaign)
@@ -244,6 +259,9 @@ def test_a_key_that_approves_sees_what_was_submitted_in_its_apps(
         assert ask("hr", f"/{campaign}/approve", "POST").status == 404
         assert ask("reviewer", f"/{campaign}/start", "POST").status == 403
         assert ask("reviewer", f"/{campaign}/approve", "POST").json["state"] == "approved"
+        assert ask("crm", f"/{campaign}/start", "POST", {"version": 2}).status == 409
+        started = ask("crm", f"/{campaign}/start", "POST", {"version": 1}).json
+        assert started["stage"] == "running"
 
 
 def test_a_command_approves_as_the_person_whom_the_settings_name(
@@ -268,12 +286,12 @@ def test_a_command_approves_as_the_person_whom_the_settings_name(
         monkeypatch.setenv(name, "bob")
         cli.variables[name] = "bob"
     say(bob="u8")
-    other = cli("campaign", "review", draft, "--approve")
+    other = cli("campaign", "review", draft, "--approve", "--version", "1")
     assert (other.exit_code, f"does not say who {me} is" in other.stderr) == (2, True)
     say(**{me: "u7"})
     mine = cli.json("campaign", "create", "mine", "--text", "hello", "--to", "u1")["id"]
     assert cli.json("campaign", "review", mine)["asked_by"] == "u7"
-    own = cli("campaign", "review", mine, "--approve")
+    own = cli("campaign", "review", mine, "--approve", "--version", "1")
     assert (own.exit_code, "neither wrote nor submitted" in own.stderr) == (2, True)
     rest = cli.json(
         *("campaign", "create", "rest", "--text", "x", "--to", "u1,u3"),
@@ -283,8 +301,13 @@ def test_a_command_approves_as_the_person_whom_the_settings_name(
     unknown = cli("campaign", "create", "n", "--text", "x", "--to", "u1", "--except", "campaign=x")
     assert (unknown.exit_code, "no campaign x" in unknown.stderr) == (2, True)
     say(**{me.partition("@")[0]: "u8"})
-    assert "approved" in cli("campaign", "review", mine, "--approve").stdout
-    assert cli.json("campaign", "start", mine)["state"] == "running"
+    unread = cli("campaign", "review", mine, "--approve")
+    assert (unread.exit_code, "--version" in unread.stderr) == (2, True)
+    assert "version" in cli("campaign", "show", mine).stdout
+    later = cli("campaign", "start", mine, "--version", "2")
+    assert (later.exit_code, "was changed since it was read" in later.stderr) == (2, True)
+    assert "approved" in cli("campaign", "review", mine, "--approve", "--version", "1").stdout
+    assert cli.json("campaign", "start", mine, "--version", "1")["state"] == "running"
 
 
 def test_a_user_without_a_name_is_named_by_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -347,7 +347,7 @@ STEPS = [
     "campaign test {campaign} --to u3",
     "campaign review {campaign}",
     "campaign review {campaign} --reject 日期不对",
-    "campaign review {campaign} --approve",
+    "campaign review {campaign} --approve --version 1",
     "campaign start {campaign}",
     "campaign pause {campaign}",
     "campaign resume {campaign}",

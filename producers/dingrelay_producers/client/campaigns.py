@@ -95,9 +95,11 @@ class CampaignRef:
         found: CampaignStatus = run(self._service.status(self.id))
         return found
 
-    def start(self) -> None:
-        """Let it run; it must be ready."""
-        run(self._service.move(self.id, "start"))
+    def start(self, version: int | None = None) -> None:
+        """Let it run; it must be ready, and of this version if one is given."""
+        if version is not None:
+            checked_limit(version, "version")
+        run(self._service.move(self.id, "start", version))
 
     def pause(self) -> None:
         """Hold it; no call of it leaves two seconds later."""

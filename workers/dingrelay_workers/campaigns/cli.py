@@ -40,6 +40,10 @@ app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=Tru
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+Version = Annotated[
+    int | None,
+    typer.Option(min=1, help="Only this version, as `campaign show` names it; no later one."),
+]
 
 
 @app.command()
@@ -168,10 +172,11 @@ def start(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what it takes and would send.")
     ] = False,
+    version: Version = None,
 ) -> None:
     """Let a campaign run that is ready."""
     if not dry_run:
-        _move(campaign, "start", "running")
+        _move(campaign, "start", "running", version)
         return
     found = asyncio.run(_campaigns().preview(campaign))
     document = {"id": campaign, **found.model_dump(mode="json")}
@@ -220,20 +225,26 @@ def review(
         str | None,
         typer.Option(metavar="REASON", help="Reject it: it does not start. The writers read why."),
     ] = None,
+    version: Version = None,
 ) -> None:
     """Submit a campaign that is ready for the approval of a second person, or approve or reject it as that person.
 
-    Reviewers of the settings get a link to what is submitted.
+    Reviewers of the settings get a link to what is submitted. --approve needs the --version that `campaign show` names.
     """
     if approve and reject is not None:
         raise typer.BadParameter(tr("give exactly one of them"), param_hint="--approve, --reject")
+    if approve and version is None:
+        problem = tr("name the version that you have read; `campaign show` has it")
+        raise typer.BadParameter(problem, param_hint="--version")
+    if version is not None and not approve and reject is None:
+        raise typer.BadParameter(tr("goes with --approve or --reject"), param_hint="--version")
     from dingrelay_workers.campaigns.review import WORDS
 
     campaigns = _campaigns()
     if approve:
-        asyncio.run(campaigns.approve(campaign))
+        asyncio.run(campaigns.approve(campaign, version))
     elif reject is not None:
-        asyncio.run(campaigns.reject(campaign, reject))
+        asyncio.run(campaigns.reject(campaign, reject, version))
     elif job := asyncio.run(campaigns.request_review(campaign)):
         from dingrelay_producers.client.client import Client
 
@@ -264,8 +275,8 @@ def cancel(campaign: Id) -> None:
     _move(campaign, "cancel", "cancelled")
 
 
-def _move(campaign: str, verb: "Verb", state: str) -> None:
-    asyncio.run(_campaigns().move(campaign, verb))
+def _move(campaign: str, verb: "Verb", state: str, version: int | None = None) -> None:
+    asyncio.run(_campaigns().move(campaign, verb, version))
     print_result(
         {"id": campaign, "state": state},
         lambda: tr("{campaign} is {state}", campaign=campaign, state=state),

@@ -70,6 +70,7 @@ def campaign_page(row: "CampaignStatus") -> Table:
         (tr("waits"), translated(row.waits) if row.waits != row.reason else ""),
         (tr("id"), row.id),
         (tr("name"), row.name),
+        (tr("version"), str(row.version)),
         (tr("app"), row.app),
         (tr("message"), json.dumps(row.message, ensure_ascii=False)),
         (tr("people"), f"{row.recipients:,}"),

@@ -398,6 +398,13 @@ class ConfirmRequest(Document):
     sample: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
 
+class StartRequest(Document):
+    """The version of a campaign that is started."""
+
+    version: Annotated[int, Field(ge=1)] | None = None
+    """Version that was read: refused where the campaign has another one by now (409). Null for the present one."""
+
+
 class ApproveRequest(Document):
     """The version of a campaign that is decided on."""
 

@@ -176,8 +176,7 @@ async def decide(
         review = await _find(connection, campaign)
         if review is None or review.digest != digest_of(row):
             raise CampaignConflict(campaign, "was not submitted for approval as it is now")
-        if version not in {None, row.version}:
-            raise CampaignConflict(campaign, "was changed since it was read: look at it again")
+        check_version(row, version)
         if review.decision:
             raise CampaignConflict(
                 campaign, en("is {}: {} decided it already", review.decision, review.decided_by)
@@ -272,6 +271,20 @@ def _problem(review: CampaignReview) -> str:
 async def void(connection: AsyncConnection, campaign: str) -> None:
     """Forget the approval of a campaign that becomes a draft again."""
     await connection.execute(delete(ReviewRow).where(ReviewRow.campaign == campaign))
+
+
+def check_version(row: CampaignRow, version: int | None) -> None:
+    """Refuse what is asked of the version that a person has read, where the campaign is another by now.
+
+    Args:
+        row: the campaign.
+        version: that was read; None for any.
+
+    Raises:
+        CampaignConflict: it was changed since.
+    """
+    if version not in {None, row.version}:
+        raise CampaignConflict(row.id, "was changed since it was read: look at it again")
 
 
 def digest_of(row: CampaignRow) -> str:

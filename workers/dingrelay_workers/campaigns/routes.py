@@ -34,6 +34,7 @@ from dingrelay_workers.campaigns.documents import (
     FollowUpCost,
     JobsDocument,
     RejectRequest,
+    StartRequest,
     TestRequest,
 )
 from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport
@@ -267,7 +268,22 @@ def _moving(verb: Verb, what: str) -> None:
     )(handle)
 
 
-_moving("start", "Let a campaign run that is ready")
+@_change(
+    "POST /v1/campaigns/{id}/start",
+    CampaignStatus,
+    body=Body(model=StartRequest, required=False),
+)
+async def start_campaign(call: HttpCall) -> CampaignStatus:
+    """Let a campaign run that is ready.
+
+    With its `version`, what was read is started, and no later text. Asking for the state that it is in changes nothing.
+    """
+    asked = StartRequest.parse(call.body, strict=True)
+    async with found_campaign(call, changed=True) as (campaigns, campaign):
+        await campaigns.move(campaign.id, "start", asked.version)
+        return await campaigns.status(campaign.id)
+
+
 _moving("pause", "Hold a campaign")
 _moving("resume", "Let a paused campaign run on")
 _moving("cancel", "End a campaign for good")

@@ -156,10 +156,10 @@ class CampaignService:
             alone: dict[str, Any] = {"preview": None, "skipped": []}
             return [CampaignStatus.model_validate(row).model_copy(update=alone) for row in rows]
 
-    async def move(self, campaign: str, verb: Verb) -> None:
+    async def move(self, campaign: str, verb: Verb, version: int | None = None) -> None:
         """Let a campaign run that is ready, and may have to be approved; hold one, let it run on, or end it for good."""
         async with self._opened() as store, impatient_redis(self._settings) as redis:
-            await move(self._settings, store.database, redis, campaign, verb)
+            await move(self._settings, store.database, redis, campaign, verb, version)
 
     async def review(self, campaign: str) -> CampaignReview:
         """How its approval stands."""
@@ -378,15 +378,20 @@ class FileReaders:
 
 
 async def move(
-    settings: Settings, database: Database, redis: Redis, campaign: str, verb: Verb
+    settings: Settings,
+    database: Database,
+    redis: Redis,
+    campaign: str,
+    verb: Verb,
+    version: int | None = None,
 ) -> None:
     """Move a campaign to another state: its row only. Asking for its own state changes nothing.
 
-    What follows from it is done by the leader of campaigns, which is signalled.
+    What follows from it is done by the leader of campaigns, which is signalled. With a version, that one is moved only.
 
     Raises:
         CampaignNotFound: there is none with this id.
-        CampaignConflict: it can't come there from the stage it is in, or needs an approval.
+        CampaignConflict: it can't come there from the stage it is in, needs an approval, or is of another version.
         SQLAlchemyError: the database is away, and nothing has changed.
         RedisError: the state has changed, and the fleet finds out by itself within seconds.
     """
@@ -395,6 +400,7 @@ async def move(
     async with database.write(f"campaign {campaign}") as connection:
         row = await find(connection, campaign)
         before, stage = State(row.state), row.stage
+        review.check_version(row, version)
         if before != to:
             if stage not in sources:
                 raise CampaignConflict(campaign, _refusal(stage, to))

@@ -14,7 +14,7 @@ from dingrelay_producers.store.status import JobStatus, json_object
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.event_payload import ROBOT_MESSAGE
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.robot_post import ROBOTS
+from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.outbox import notice_types
 from dingrelay_workers.outbox.endings import EndedRecord, Ending, read_records
