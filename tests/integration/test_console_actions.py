@@ -15,9 +15,12 @@ from sqlalchemy import select, update
 import rows
 from console_data import HTML
 from consoles import Browser
+from dingrelay_producers.client.jobs import Jobs
+from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
+from dingrelay_producers.zone import zone
 from dingrelay_workers.approvals.console_routes import OF_APPROVAL
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.audit.models import AuditRow
@@ -109,6 +112,30 @@ async def test_a_job_is_discarded_after_a_question(
     assert await browser.submit(f"/jobs/{job.id}/discard") == 303
     assert await state(redis, job) == "none"
     assert await audited(browser) == [("ops", "discard", job.id)]
+
+
+async def test_a_waiting_job_is_postponed_to_a_moment_of_the_reader(
+    browser: Browser, redis: Redis
+) -> None:
+    job = await queued(redis)
+    page = f"/jobs/{job.id}/postpone"
+    assert page in await browser.text(f"/jobs/{job.id}")
+    assert await browser.submit(page, until="tomorrow") == 400
+    assert await browser.submit(page, until="2099-01-02T10:00") == 303
+    assert "The job is postponed." in await browser.text(browser.location)
+    due = datetime(2099, 1, 2, 10, tzinfo=zone()).timestamp()
+    assert await redis.hget(keys.job(job.id), "not_before") == str(int(due * 1000)).encode()
+    assert await audited(browser) == [("ops", "postpone", job.id)]
+
+
+@pytest.mark.parametrize("verb", [verb for verb in verbs_of(Jobs) if verb.question])
+async def test_a_verb_asks_before_it_is_carried_out(
+    browser: Browser, redis: Redis, records: Records, verb: Verb
+) -> None:
+    waiting, failed = await queued(redis), await ended(redis, records, text="failed")
+    job = waiting if verb.name == "postpone" else failed
+    assert verb.question
+    assert verb.question.title in await browser.text(f"/jobs/{job.id}/{verb.name}")
 
 
 @pytest.mark.parametrize(("happened", "after"), [("yes", "done"), ("no", "queued")])

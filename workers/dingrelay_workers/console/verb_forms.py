@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple, get_args
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
 from dingrelay_producers.language import tr
@@ -33,10 +33,10 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=zone())
 
 
-_INPUTS: dict[type, tuple[str, Callable[[str], Any]]] = {
+_INPUTS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     str: ("text", str),
     int: ("number", int),
-    datetime: ("datetime-local", _moment),
+    AwareDatetime: ("datetime-local", _moment),
 }
 """Type of a field → input, and how its text is read. A moment is of the reader's zone."""
 
