@@ -24,6 +24,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.record import Draft
 from dingrelay_tasks.contract import WEBHOOKS_QUEUE
+from dingrelay_tasks.organisation import Directory
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_tasks.sentence import en
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
@@ -58,7 +59,6 @@ from dingrelay_workers.store.records import Records, Revocations
 if TYPE_CHECKING:
     from dingrelay_workers.approvals.states import JobApprovalStates
     from dingrelay_workers.database.database import Database
-    from dingrelay_workers.directory.store import AppDirectory
     from dingrelay_workers.recipients.known_people import KnownPeople
 
 BULK_QUEUE = "dingrelay.bulk"
@@ -256,12 +256,12 @@ class Resources:
         """The same as jobs use it: no more than a share of them at a time."""
         return self.database.limited(max(1, round(self._concurrency * DATABASE_SHARE)))
 
-    def directory(self, app: str, *, read_at: int = 0) -> "AppDirectory":
+    def directory(self, app: str, *, read_at: int = 0) -> Directory:
         """The directory of an app, for writing answers read at a given moment."""
-        from dingrelay_workers.directory.store import AppDirectory  # noqa: PLC0415 - as `database`
-
-        on_complete = self.recipient_checks.note_synced
-        return AppDirectory(self.jobs_database, app, read_at=read_at, on_complete=on_complete)
+        directory: Directory = self.noun_for_jobs("directory")(
+            app, read_at=read_at, on_complete=self.recipient_checks.note_synced
+        )
+        return directory
 
     @cached_property
     def known_people(self) -> "KnownPeople":

@@ -27,5 +27,6 @@ NOUN = Noun(
     routes=("routes:ROUTES",),
     duties=(NounDuty("syncs", "sync_schedule:of_leader", wanted=attrgetter("sync.every")),),
     clean_up=("retention:clean_up",),
+    for_jobs=("store:for_jobs",),
     personal_data=("personal_data:PERSONAL_DATA",),
 )

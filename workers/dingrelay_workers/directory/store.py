@@ -4,7 +4,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
+from redis.asyncio import Redis
+
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.organisation import Department, Member, Progress
@@ -301,3 +305,8 @@ def _refuse_incomplete(progress: Progress) -> None:
 
 def _now() -> datetime:
     return clock.now()
+
+
+def for_jobs(database: Database, _: Redis, __: Settings) -> partial[AppDirectory]:
+    """Opens the directories of apps, for the jobs of a worker."""
+    return partial(AppDirectory, database)

@@ -12,6 +12,7 @@ NOUN = Noun(
     pages=("console_routes",),
     duties=(NounDuty("history", "writer:of_leader", wanted=attrgetter("history.days")),),
     clean_up=("writer:clean_up",),
+    for_jobs=("writer:for_jobs",),
     personal_data=("job_records:PERSONAL_DATA", "personal_data:PERSONAL_DATA"),
     backups=("backups:compare",),
 )

@@ -5,8 +5,9 @@ end is written at least once, and a second time changes nothing.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -71,6 +72,11 @@ async def note_outcome(database: Database, job: str, users: Sequence[str], outco
             everyone = update(RecipientRow).where(RecipientRow.job == job)
             await connection.execute(everyone.values(outcome=outcome, at=now))
     return True
+
+
+def for_jobs(database: Database, _: Redis, __: Settings) -> partial[Coroutine[Any, Any, bool]]:
+    """Notes outcomes, for the jobs of a worker."""
+    return partial(note_outcome, database)
 
 
 async def clean_up(work: CleanUp) -> None:

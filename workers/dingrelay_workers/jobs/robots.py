@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Literal
@@ -27,13 +27,13 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import robots
 from dingrelay_workers.dingtalk.errors import NotFound, Throttled
-from dingrelay_workers.history.writer import note_outcome
 from dingrelay_workers.limiter.quota import PUSHES, robot_share
 from dingrelay_workers.limiter.slot import Parked
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Claim
 
 _NOTHING: Json = {"query_key": "", "invalid": [], "flow_controlled": []}
+NoteOutcome = Callable[[str, Sequence[str], str], Awaitable[bool]]
 LONGEST_WAIT = 30.0
 """Seconds after which a job that waits for a pool looks again which robot is free first."""
 
@@ -162,8 +162,8 @@ class JobRobots:
         job: Any = await self._resources.redis.get(keys.robot_query(query_key))
         if job is None or not self._settings.history.days:
             return None
-        database = self._resources.database
-        return await note_outcome(database, job.decode(), users, outcome)
+        note: NoteOutcome = self._resources.noun_for_jobs("history")
+        return await note(job.decode(), users, outcome)
 
     async def recall(self, robot: str, query_keys: Sequence[str], *, group: str) -> list[str]:
         """Take messages back; the keys of those that DingTalk took back."""
