@@ -143,5 +143,5 @@ class Noun:
         return Path(__file__).parent / self.name
 
     def load(self, part: Part) -> Any:
-        """What stands at a part."""
+        """The object that a part names."""
         return resolve_name(f"dingrelay_workers.{self.name}.{part}")

@@ -271,7 +271,7 @@ class Resources:
         return KnownPeople(self.jobs_database)
 
     def noun_for_jobs(self, name: str) -> Any:
-        """What the jobs of a noun use of it, opened at the first use.
+        """Resource of a noun that its jobs use, opened at the first use.
 
         Raises:
             Refused: there is no such noun here.

@@ -36,7 +36,7 @@ class Delivery:
 
     @property
     def document(self) -> dict[str, Any]:
-        """What it reports."""
+        """Its reports."""
         document: dict[str, Any] = json.loads(self.body)
         return document
 

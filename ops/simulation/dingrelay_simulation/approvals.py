@@ -21,7 +21,7 @@ FORM_FIELD = "事由"
 
 @dataclass(frozen=True)
 class Followed:
-    """What the product knows of an approval.
+    """State of an approval, as the product has it.
 
     Attributes:
         state: in its table.
@@ -98,7 +98,7 @@ class Decisions:
         return record.keyed_id("default", ApprovalFollow.kind, instance)
 
     async def collect(self) -> dict[str, Any]:
-        """What DingTalk has, and what the product knows of it."""
+        """State at DingTalk, and in the product."""
         row = ApprovalRow.__table__.c
         async with self._database.read() as connection:
             rows = await connection.execute(select(row.instance, row.state, row.job))

@@ -106,7 +106,7 @@ class InlineQueue:
 
 
 _FAULTS: list[Callable[[], str]] = [str]
-"""What says how the running process's statement fails: ``before`` or ``after`` its effect, or empty."""
+"""Function that answers how the running process's statement fails: ``before`` or ``after`` its effect, or empty."""
 
 
 def _carry_out(function: Callable[[], Any], fault: str) -> Any:

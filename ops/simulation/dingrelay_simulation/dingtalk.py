@@ -45,7 +45,7 @@ class SimulatedDingTalk:
         await self._runner.setup()
 
     def received(self, tag: str) -> set[str]:
-        """Who has got a message with this text, as people see it there; "" stands for the group."""
+        """Recipients of a message with this text, as people see it there; "" stands for the group."""
         word = re.compile(rf"\b{tag}\b")
         received = {
             entry.user

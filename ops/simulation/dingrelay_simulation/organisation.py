@@ -24,7 +24,7 @@ from dingrelay_workers.directory.models import (
 
 @dataclass(frozen=True)
 class Leaving:
-    """A person whom the directory found to have left.
+    """A person who has left, as the directory has it.
 
     Attributes:
         since, until: seconds from the beginning in which a sync found it.

@@ -155,7 +155,7 @@ def source(package: str, name: str) -> str:
 
 
 def _needed(shared: str, text: str) -> str:
-    """Those statements of preludes that a script needs: each function that stands before it costs Redis time at every run."""
+    """Statements of preludes that a script needs: each function that stands before it costs Redis time at every run."""
     words, needed = _words(text), list[str]()
     for statement in reversed(_STATEMENTS.findall(shared)):
         (names,) = _NAMES.findall(statement)

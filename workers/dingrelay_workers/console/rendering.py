@@ -37,7 +37,7 @@ MESSAGE_TYPES = {
 }
 _MESSAGE = re.compile(r"message-send (\w+) (everyone|(?:users=\d+ ?)?(?:departments=\d+)?)")
 FOLDERS = [Path(__file__).parent, *(noun.folder for noun in NOUNS)]
-"""Those with templates and static files."""
+"""Folders with templates and static files."""
 STATIC = {each.name: each for folder in FOLDERS for each in folder.glob("static/*")}
 
 

@@ -12,7 +12,7 @@ from dingrelay_workers.nouns import NOUNS
 
 
 def _scopes_of(role: Role) -> frozenset[str]:
-    """What a role permits: its own scopes, and those that every role has."""
+    """Scopes of a role: its own, and those that every role has."""
     declared = [JOB_SCOPES, *(noun.scopes for noun in NOUNS)]
     return frozenset(
         scope for scopes in declared for scope, least in scopes.items() if least in {role, "view"}

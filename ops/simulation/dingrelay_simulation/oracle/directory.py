@@ -1,4 +1,4 @@
-"""The directory equals the organisation; nobody who is there is marked as left."""
+"""The directory equals the organisation; no person who is there is marked as left."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ def check_directory(evidence: Evidence) -> Iterator[Violation]:
 
 
 def check_left(evidence: Evidence) -> Iterator[Violation]:
-    """Whoever was found to have left was away while that sync ran."""
+    """Each person who was found to have left was away while that sync ran."""
     for leaving in evidence.directories.left:
         absences = evidence.directories.absences.get(leaving.user, [])
         if not any(

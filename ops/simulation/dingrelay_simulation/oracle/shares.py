@@ -19,7 +19,7 @@ LEASE = 40.0
 OFF = 20
 """Calls by which a sender is ahead of its turns, or behind them, at most."""
 COUNTS = {"came": 1, "called": -1, "cancelled": -1}
-"""What a moment adds to the jobs that wait."""
+"""Addition of a moment to the jobs that wait."""
 USED = 0.9
 """Share of the limit that is used while many wait."""
 
@@ -80,7 +80,7 @@ class Moment:
 
 
 def _moments(evidence: Evidence) -> list[Moment]:
-    """What happened to the jobs of a crowd, in order."""
+    """Events of the jobs of a crowd, in order."""
     senders = {
         request.job: request.values["users"][0]
         for request in evidence.requests.jobs
