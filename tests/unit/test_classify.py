@@ -568,9 +568,19 @@ def test_a_limit_of_messages_to_everyone_pauses_no_other_message() -> None:
 WEBHOOK = webhook_api("a" * 32)
 
 
-def test_a_page_that_says_nothing_of_a_block_may_have_come_after_the_post() -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>Bad gateway</html>",
+        '{"errcode": 0, "errm',
+        '{"errcode": [0], "errmsg": {"value": "ok"}}',
+        "upstream reset",
+        "",
+    ],
+)
+def test_what_says_nothing_of_a_block_may_have_come_after_the_post(body: str) -> None:
     with pytest.raises(Ambiguous):
-        Classifier().read(WEBHOOK, 200, b"<html>Bad gateway</html>")
+        Classifier().read(WEBHOOK, 200, body.encode())
 
 
 @pytest.mark.parametrize(

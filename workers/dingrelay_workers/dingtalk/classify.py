@@ -188,7 +188,7 @@ ROWS: tuple[Row, ...] = (
         Throttled,
         "410100 130101 robot.webhook:660026 robot.webhook:ip_banned robot.webhook:redirected"
         " robot.webhook:unreadable",
-        "API §12.3: one robot is blocked, whatever the answer looks like",
+        "API §12.3: one robot is blocked; JSON without an errcode is a sign of it, too",
         en("Nothing: the fleet leaves this robot alone for ten minutes."),
         pause=LONG,
     ),
@@ -438,8 +438,9 @@ class Classifier:
         body_error = _unreadable(status, body)
         begins = body.lstrip()[:1] if answer is None else b""
         own = _TABLE.get(f"{api.name}:{body_error.code}")
-        if status >= 500 or (begins == b"<" and body_error.code == UNREADABLE):
-            own = None  # a page that says nothing may have come after the effect
+        bare = answer is not None and "errcode" not in answer
+        if status >= 500 or (body_error.code == UNREADABLE and not bare):
+            own = None  # it is no sign of a block, and may have come after the effect
         row = own or _TABLE.get(body_error.code) or _of_unreadable(status, begins)
         raise _raised_as(row, api, body_error, sick="way")
 
