@@ -1,36 +1,19 @@
-"""Publishes wake-ups as Celery messages, by name and without the worker's code.
-
-Celery and kombu take 200 µs of a processor for a wake-up and its event. The messages of one kind, lane and
-app differ in a few places only: `Envelopes` has Celery write one, finds the places, and fills them in. Without
-what a worker assumes anyway, a message that waits takes 0.4 kB of Redis instead of 1.2.
-"""
+"""Publishes wake-ups as Celery messages, by name and without the worker's code."""
 
 import asyncio
-import base64
-import json
 import logging
-import random
-import re
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
-from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any, NamedTuple
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery
-from kombu.connection import Connection
-from kombu.entity import Exchange, Queue
-from kombu.transport import virtual
-from kombu.utils.json import dumps
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from dingrelay_producers.celery_config import celery_config
-from dingrelay_producers.rabbitmq import AWAY, BrokerSilent, Confirms
+from dingrelay_producers.envelopes import FORMAT_HEADER, WAKEUP_FORMAT, WOKEN_HEADER, Envelopes
 from dingrelay_producers.redis_address import PRODUCER_TIMEOUT
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async, open_sync
@@ -40,161 +23,8 @@ from dingrelay_producers.tls_trouble import cause
 from dingrelay_tasks.contract import batched
 from dingrelay_tasks.kinds import TASK_PREFIX
 
-WOKEN_HEADER = "dingrelay-woken"
-"""Message header: when the wake-up was decided on, in milliseconds of Redis's clock."""
-FORMAT_HEADER = "dingrelay-v"
-"""Message header: the number of what a wake-up is like, which grows as that of records does."""
-WAKEUP_FORMAT = 1
-"""Version of the wake-ups that we publish. Whatever the number, Celery's id and task name are the job's and its
-kind's."""
-
-_ID, _SUMMARY, _TAG = "@wakeup-id@", "@wakeup-summary@", "@wakeup-tag@"
-_WOKEN, _TIME, _CLOCK = 919_191_919_191_919, 929_292_929_292_929, 939_393_939_393_939
-_PLACES = {
-    _ID: "id",
-    _SUMMARY: "summary",
-    _TAG: "tag",
-    str(_TIME): "time",
-    str(_CLOCK): "clock",
-}
-_PLACE = re.compile("|".join(_PLACES))
-
-
-_json = partial(dumps, separators=(",", ":"))
-
-
-class _Channel(virtual.Channel):
-    """Keeps what is published: the methods that each virtual transport of kombu's has."""
-
-    supports_fanout = True
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self.put: list[Any] = []
-        self.published: list[tuple[str, Any]] = []
-
-    def _queue_bind(self, *args: Any, **kwargs: Any) -> None:
-        """Not needed: nothing is read from here."""
-
-    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
-        self.put.append(message)
-
-    def _put_fanout(self, exchange: str, message: Any, routing_key: str, **kwargs: Any) -> None:
-        self.published.append((f"{exchange}/{routing_key}", message))
-
-
-class _Transport(virtual.Transport):
-    """Presents itself as kombu's Redis transport."""
-
-    Channel = _Channel
-    driver_type = "redis"
-
-
-class _Texts(NamedTuple):
-    """The messages of one kind, with places to fill in by ``%``; empty where no event is published."""
-
-    before: str
-    after: str
-    channel: str
-    event: str
-
-
-class Envelopes:
-    """Writes messages; safe to share between threads.
-
-    Args:
-        celery: whose messages they are.
-        database: the number of the broker's, which is a Redis. Other brokers have formats of their own.
-    """
-
-    def __init__(self, celery: Celery, database: int) -> None:
-        self._celery = celery
-        self._lock = threading.Lock()
-        self._prefix = f"/{database}."
-        self._texts = lru_cache(maxsize=1_000)(self._learn)
-
-    def write(self, job: Draft | Wakeup) -> Envelope:
-        """The message that wakes a job, and the event that it was sent."""
-        texts = self._texts(job.kind, job.queue, job.app, job.lane)
-        job_id, summary = _quoted(job.id)[1:-1], _quoted(job.summary)[1:-1]
-        values: dict[str, Any] = {"id": job_id, "summary": summary, "tag": _tag()}
-        before, after = texts.before % values, texts.after % values
-        if not texts.channel:
-            return before, after, "", ""
-        # Its body is a text within a text.
-        values = {
-            "id": _quoted(job_id)[1:-1],
-            "summary": _quoted(summary)[1:-1],
-            "tag": _tag(),
-            "time": time.time(),
-            "clock": self._celery.clock.forward(),
-        }
-        return before, after, texts.channel, texts.event % values
-
-    def _learn(self, kind: str, queue: str, app: str, lane: str) -> _Texts:
-        """Have Celery write the message of a wake-up, and find its places."""
-        with self._lock, Connection(transport=_Transport) as connection:
-            channel: Any = connection.channel()
-            producer = self._celery.amqp.Producer(channel)
-            send(self._celery, Wakeup(_ID, kind, queue, app, lane, _SUMMARY, _WOKEN), producer)
-            (message,) = channel.put
-            events = list(channel.published)
-        before, _, after = _text(_slim(message)).partition(str(_WOKEN))
-        if not events:
-            return _Texts(before, after, "", "")
-        ((where, event),) = events
-        body = json.loads(base64.b64decode(event["body"]))
-        event["body"] = _json(body | {"timestamp": _TIME, "clock": _CLOCK})
-        event["properties"] |= {"delivery_tag": _TAG}
-        del event["properties"]["body_encoding"]
-        return _Texts(before, after, self._prefix + where, _text(event))
-
-
-def _slim(message: dict[str, Any]) -> dict[str, Any]:
-    """A message without defaults and without fields that are not read.
-
-    Empty headers and an empty rest of the body mean what is absent. The id stands four times in what Celery
-    writes. Base64 is for bodies that are no text.
-    """
-    arguments, named, _ = json.loads(base64.b64decode(message["body"]))
-    headers = {
-        name: value
-        for name, value in message["headers"].items()
-        if name not in {"root_id", "origin"} and value not in (None, "", 0, {}, [None, None])
-    }
-    properties = {"delivery_info": message["properties"]["delivery_info"], "delivery_tag": _TAG}
-    body = _json([arguments, named, {}])
-    return {**message, "body": body, "headers": headers, "properties": properties}
-
-
-def send(celery: Celery, wakeup: Wakeup, producer: Any, **options: Any) -> None:
-    """Publish a wake-up as Celery does. It carries no payload: that is in the record."""
-    celery.send_task(
-        TASK_PREFIX + wakeup.kind,
-        kwargs={"job": {"app": wakeup.app, "lane": wakeup.lane}},
-        task_id=wakeup.id,
-        queue=wakeup.queue,
-        argsrepr="",
-        kwargsrepr=wakeup.summary,
-        headers={WOKEN_HEADER: wakeup.at, FORMAT_HEADER: WAKEUP_FORMAT},
-        producer=producer,
-        **options,
-    )
-
-
-def _text(value: Any) -> str:
-    """A message as text, with its places named for ``%``."""
-    text = _json(value).replace("%", "%%")
-    return _PLACE.sub(lambda place: f"%({_PLACES[place[0]]})s", text)
-
-
-def _tag() -> str:
-    """A tag that is unique among waiting messages: no secret, and a system call would take ten times as long.
-
-    Python reseeds its generator after a fork.
-    """
-    return f"{random.getrandbits(64):016x}"
-
+if TYPE_CHECKING:
+    from celery import Celery
 
 __all__ = ["BATCH", "FORMAT_HEADER", "WAKEUP_FORMAT", "WOKEN_HEADER", "Publisher"]
 
@@ -224,18 +54,16 @@ class Publisher:
     So a broker that failed is left alone for a moment, and `send` costs no time-out.
 
     To a broker that is a Redis it writes the messages itself (`Envelopes`), with a twentieth of the
-    processor time that Celery takes; to others Celery publishes.
+    processor time that Celery takes; to others Celery publishes, which is imported for them only.
 
     Args:
         settings: where the broker is.
         celery: whose messages they are; one of its own if not given.
     """
 
-    def __init__(self, settings: Settings, celery: Celery | None = None) -> None:
-        if celery is None:
-            celery = Celery("dingrelay-producer", set_as_current=False)
-            celery.config_from_object(celery_config(settings, timeout=PRODUCER_TIMEOUT))
-        self._celery = celery
+    def __init__(self, settings: Settings, celery: "Celery | None" = None) -> None:
+        self._settings = settings
+        self._app = celery
         self._away_until = 0.0
         self._direct: tuple[Envelopes, Redis] | None = None
         self._on_loop: AsyncRedis | None = None
@@ -244,8 +72,22 @@ class Publisher:
             redis = open_sync(
                 address, socket_timeout=PRODUCER_TIMEOUT, socket_connect_timeout=PRODUCER_TIMEOUT
             )
-            self._direct = Envelopes(celery, address.database), redis
+            tick = count(1).__next__ if celery is None else celery.clock.forward
+            self._direct = Envelopes(address.database, tick), redis
         self._beside_records = settings.broker_address == settings.redis_address
+
+    @property
+    def _celery(self) -> "Celery":
+        if self._app is None:
+            # To import it takes longer than all else that a command does which sends to a Redis.
+            from celery import Celery  # noqa: PLC0415
+
+            from dingrelay_producers.celery_config import celery_config  # noqa: PLC0415
+
+            app = Celery("dingrelay-producer", set_as_current=False)
+            app.config_from_object(celery_config(self._settings, timeout=PRODUCER_TIMEOUT))
+            self._app = app
+        return self._app
 
     def envelope(self, draft: Draft) -> Envelope | None:
         """The wake-up of a job, which the script that accepts the job publishes itself.
@@ -321,6 +163,8 @@ class Publisher:
         return True
 
     def _publish_by_celery(self, batch: Sequence[Wakeup]) -> None:
+        from dingrelay_producers.rabbitmq import AWAY, BrokerSilent  # noqa: PLC0415 - as Celery
+
         def publish(producer: Any) -> None:
             for wakeup in batch:
                 began = time.monotonic()
@@ -337,6 +181,8 @@ class Publisher:
         Raises:
             BrokerSilent: it does not.
         """
+        from dingrelay_producers.rabbitmq import BrokerSilent  # noqa: PLC0415 - as Celery
+
         try:
             self._confirmed_once(publish)
         except BrokerSilent:
@@ -347,6 +193,8 @@ class Publisher:
             self._confirmed_once(publish)
 
     def _confirmed_once(self, publish: Callable[[Any], None]) -> None:
+        from dingrelay_producers.rabbitmq import Confirms  # noqa: PLC0415 - as Celery
+
         with self._celery.producer_or_acquire() as producer:
             connection = producer.__connection__
             try:
@@ -384,6 +232,8 @@ class Publisher:
         Raises:
             Exception: the broker did not take it; which one depends on the transport.
         """
+        from kombu.entity import Exchange, Queue  # noqa: PLC0415 - as Celery
+
         message: dict[str, Any] = {
             "kwargs": arguments,
             # Celery would remember a queue that is given by name, and a worker without a list of
@@ -406,7 +256,8 @@ class Publisher:
 
     def close(self) -> None:
         """Give the broker's connections back."""
-        self._celery.close()
+        if self._app is not None:
+            self._app.close()
         if self._direct:
             self._direct[1].close()
 
@@ -421,3 +272,18 @@ def _commands(envelopes: Envelopes, batch: Sequence[Wakeup]) -> list[tuple[str, 
         if channel:
             events.append(("PUBLISH", channel, event))
     return [*(("LPUSH", queue, *messages) for queue, messages in queues.items()), *events]
+
+
+def send(celery: "Celery", wakeup: Wakeup, producer: Any, **options: Any) -> None:
+    """Publish a wake-up as Celery does. It carries no payload: that is in the record."""
+    celery.send_task(
+        TASK_PREFIX + wakeup.kind,
+        kwargs={"job": {"app": wakeup.app, "lane": wakeup.lane}},
+        task_id=wakeup.id,
+        queue=wakeup.queue,
+        argsrepr="",
+        kwargsrepr=wakeup.summary,
+        headers={WOKEN_HEADER: wakeup.at, FORMAT_HEADER: WAKEUP_FORMAT},
+        producer=producer,
+        **options,
+    )

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from celery import Celery
-
 from dingrelay_producers import Client
 from dingrelay_producers.errors import DingrelayError
-from dingrelay_producers.publisher import Envelopes
+from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
@@ -28,7 +26,7 @@ from dingrelay_simulation.network import DINGTALK, VALKEY, Line, Network
 from dingrelay_simulation.plan import PORTS
 from dingrelay_simulation.taking import TakingBroker
 from dingrelay_simulation.valkey import VirtualValkey
-from dingrelay_simulation.worker import SimulatedWorker, open_publisher, read_request
+from dingrelay_simulation.worker import SimulatedWorker, read_request
 
 WORKERS = 3
 
@@ -42,8 +40,6 @@ class Fleet:
         valkey: VirtualValkey,
         settings: dict[str, Any],
         template: Path,
-        celery: Celery,
-        envelopes: Envelopes,
         *,
         seed: int,
         limits: Limits,
@@ -72,7 +68,6 @@ class Fleet:
             database_url=f"sqlite:///{self.folder / 'dingrelay.db'}",
             **settings,
         )
-        self._celery, self._envelopes = celery, envelopes
         self.broker = (
             Broker(loop, valkey, random.Random(f"broker {seed}"), manners, read_request)
             if manners
@@ -93,7 +88,7 @@ class Fleet:
         self.client: Client
 
     def _worker(self, number: int, offset: float) -> SimulatedWorker:
-        publisher = open_publisher(self.settings, self._celery, self._envelopes)
+        publisher = Publisher(self.settings)
         process = Process(f"w{number}", offset)
         return SimulatedWorker(process, self.settings, publisher, self.broker, self.seen)
 
@@ -105,13 +100,6 @@ class Fleet:
         self.valkey.on_published = self._look_soon
         await self.dingtalk.open()
         self.client = Client(self.settings)
-        client: Any = self.client
-        connection = client._connection
-        connection._opened()
-        connection._open = (
-            connection._open[0],
-            open_publisher(self.settings, self._celery, self._envelopes),
-        )
         for worker in self.workers:
             worker.start(self.loop)
         return self

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 import dingrelay_workers
-from dingrelay_producers.settings import AppSettings, Settings
+from dingrelay_producers.settings import AppSettings
 from dingrelay_producers.settings.robots import RobotSettings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.clock import CLOCK as REDIS_CLOCK
@@ -38,7 +38,6 @@ from dingrelay_simulation.oracle import verify
 from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, Violation, read_tag
 from dingrelay_simulation.plan import SECONDS, Plan
 from dingrelay_simulation.valkey import VirtualValkey
-from dingrelay_simulation.worker import SharedEnvelopes, new_celery
 from dingrelay_workers.limiter.quota import CALLS
 from dingrelay_workers.minutes import MINUTES
 
@@ -104,10 +103,6 @@ class Runner:
     def __init__(self, valkey: VirtualValkey, template: Path) -> None:
         self._valkey = valkey
         self._template = template
-        self._celery = new_celery(
-            Settings.load(env="sandbox", redis_url="redis://127.0.0.1:6379/0")
-        )
-        self._envelopes = SharedEnvelopes(self._celery, 0)
         for module in pkgutil.walk_packages(dingrelay_workers.__path__, "dingrelay_workers."):
             if not any(
                 part in module.name for part in ("migrations", ".app", "flower", "celery_worker")
@@ -219,8 +214,6 @@ class Runner:
                 "history": {"days": 0},
             },
             self._template,
-            self._celery,
-            self._envelopes,
             seed=plan.seed,
             limits=Limits(
                 window=window, calls=Rate(world.calls, 1), recipients=Rate(recipients, seconds)

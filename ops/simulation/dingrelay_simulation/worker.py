@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 import uuid
 from base64 import b64decode
 from collections.abc import AsyncGenerator
@@ -10,18 +9,17 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-from celery import Celery
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from dingrelay_producers.celery_config import QUEUES, celery_config
-from dingrelay_producers.publisher import Envelopes, Publisher
+from dingrelay_producers.celery_config import QUEUES
+from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
 from dingrelay_producers.store.flows import run_flow_async, run_step_async
 from dingrelay_simulation.broker import Broker, Message
-from dingrelay_simulation.clock import CLOCK, RANDOM, Process
+from dingrelay_simulation.clock import CLOCK, Process
 from dingrelay_simulation.loop import VirtualLoop, in_process
 from dingrelay_simulation.taking import TakingBroker
 from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
@@ -146,33 +144,6 @@ class SimulatedWorker:
         else:
             await self._broker.finish(self, message)
         self.held.pop(message.number, None)
-
-
-def open_publisher(settings: Settings, celery: Celery, envelopes: Envelopes) -> Publisher:
-    """A publisher with texts that others have learned from Celery: that takes long, and draws ids."""
-    shared: Any = Publisher(settings, celery)
-    shared._direct = envelopes, shared._direct[1]
-    opened: Publisher = shared
-    return opened
-
-
-class SharedEnvelopes(Envelopes):
-    """The texts of messages, which all runs share: to learn one from Celery takes long, and draws ids."""
-
-    def _learn(self, kind: str, queue: str, app: str, lane: str) -> Any:
-        ids, jitter = RANDOM.getstate(), random.getstate()
-        try:
-            return super()._learn(kind, queue, app, lane)
-        finally:
-            RANDOM.setstate(ids)
-            random.setstate(jitter)
-
-
-def new_celery(settings: Settings) -> Celery:
-    """Celery as its producers configure it."""
-    celery = Celery("dingrelay-simulation", set_as_current=False)
-    celery.config_from_object(celery_config(settings))
-    return celery
 
 
 def read_request(text: bytes) -> dict[str, Any]:
