@@ -10,6 +10,7 @@ import gateway
 import kills
 import limit_used
 import pages
+import starts
 import urgent
 import webhooks
 from figures import Figure
@@ -40,6 +41,7 @@ class Measurement:
 ONE_ROUND = {"seconds": 1, "peer_seconds": 1, "lead": 0}
 MEASUREMENTS = (
     Measurement("A", "limit-used", limit_used.measure, {**ONE_ROUND, "few": True}),
+    Measurement("B", "command-start", starts.measure, {"rounds": 1}),
     Measurement("C", "recipients", limit_used.recipients, {"minutes": 1 / 60}, in_smoke=False),
     Measurement("D", "urgent", urgent.measure, {"messages": 3, "peer_messages": 0}),
     Measurement("E", "one-by-one", limit_used.coalescing, {"jobs": 10, "timeout": 5}),

@@ -7,6 +7,13 @@ from pathlib import Path
 
 SAME = {
     *("p50", "p99", "%", "ms", "µs", "kB", "MB", "×", ""),
+    *(
+        "dingrelay --version",
+        "dingrelay job show",
+        "dingrelay send",
+        "celery --version",
+        "python -c pass",
+    ),
     *("dingrelay", "dingrelay message-send", "throttled-py", "arq", "dramatiq", "taskiq"),
     'Celery rate_limit="20/s"',
 }

@@ -186,7 +186,7 @@ def of_help() -> Iterator[Text]:
     from dingrelay_producers.cli import app, shared  # noqa: PLC0415
 
     yield from _of_command(get_group(app))
-    yield from _of_command(shared.DECLARED)
+    yield from _of_command(shared.declared())
 
 
 def _of_command(command: Any) -> Iterator[Text]:

@@ -1,27 +1,32 @@
 """The registry of job kinds. Each is declared once, by `@kind` on its body, beside its contract.
 
 Everything else follows from the declaration: Celery task and queue, route, scope and schema over HTTP,
-the kinds that a command or a file of jobs may name, limits, history, people, erasure. Importing the
-package `dingrelay_tasks` imports each of its modules, so the registry is complete from then on.
+the kinds that a command or a file of jobs may name, limits, history, people, erasure. A module is imported when a kind
+of it is looked up, and all modules of the package when kinds are listed: so the registry is always complete.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import partial
-from typing import Any, Literal, TypeVar
+from functools import cache, partial
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Contract, ContractError, Json, Part
 from dingrelay_tasks.person_fields import Path, paths_of, people_in
 from dingrelay_tasks.sentence import en
 
+if TYPE_CHECKING:
+    from dingrelay_tasks.context import Context
+
 TASK_PREFIX = "dingrelay."
 """A kind's Celery task is called ``dingrelay.<kind>``."""
+_PACKAGE = __name__.rpartition(".")[0]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-Body = Callable[[Any, Context], Awaitable[Json]]
+Body = Callable[[Any, "Context"], Awaitable[Json]]
 _Body = TypeVar("_Body", bound=Body)
-Abandon = Callable[[Any, Context], Awaitable[None]]
+Abandon = Callable[[Any, "Context"], Awaitable[None]]
 Steps = Mapping[str, Json]
 """Results of a job's steps (`Context.once`)."""
 SoFar = Callable[[Steps], Json | None]
@@ -29,7 +34,7 @@ Outcomes = Callable[[Json, Steps], dict[str, str]]
 ResolvedBy = Literal["nothing", "sent", "instance or not_created"]
 
 
-async def _no_body(job: Contract, ctx: Context) -> Json:
+async def _no_body(job: Contract, ctx: "Context") -> Json:
     raise NotImplementedError(job.kind)
 
 
@@ -140,8 +145,44 @@ class Kind:
 kind = Kind
 """The decorator of a body: ``@kind("api-call", ApiCall, scope="calls:write", …)``."""
 _DECLARED: dict[str, Kind] = {}
-KINDS: Mapping[str, Kind] = _DECLARED
+
+
+class _Kinds(Mapping[str, Kind]):
+    def __getitem__(self, name: str) -> Kind:
+        if name not in _DECLARED:
+            _import_module_of(name)
+        return _DECLARED[name]
+
+    def __iter__(self) -> Iterator[str]:
+        _import_modules()
+        return iter(sorted(_DECLARED))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+KINDS: Mapping[str, Kind] = _Kinds()
 """Every kind by its name."""
+
+
+@cache
+def _modules() -> frozenset[str]:
+    return frozenset(module.name for module in iter_modules(import_module(_PACKAGE).__path__))
+
+
+def _import_module_of(kind_name: str) -> None:
+    """Import the module that is called as the kind, or else all: some declare a second kind."""
+    module = kind_name.replace("-", "_")
+    if module in _modules():
+        import_module(f"{_PACKAGE}.{module}")
+    if kind_name not in _DECLARED:
+        _import_modules()
+
+
+@cache
+def _import_modules() -> None:
+    for module in sorted(_modules()):
+        import_module(f"{_PACKAGE}.{module}")
 
 
 def reported_kinds() -> frozenset[str]:

@@ -28,7 +28,7 @@ from dingrelay_tasks.kinds import Steps, kind
 from dingrelay_tasks.outcomes import Refused, Unknown, Wait
 from dingrelay_tasks.robot_content import MOST_BUTTONS, RobotContent
 from dingrelay_tasks.robot_digest import merged, size_of
-from dingrelay_tasks.robot_names import WEBHOOK, TargetKind
+from dingrelay_tasks.robot_names import ROBOT_MESSAGE, WEBHOOK, TargetKind
 from dingrelay_tasks.robot_post import LARGEST
 from dingrelay_tasks.sentence import en
 
@@ -282,7 +282,7 @@ def outcomes(job: Json, steps: Steps) -> dict[str, str]:
 
 
 @kind(
-    "robot-message",
+    ROBOT_MESSAGE,
     RobotMessage,
     summary="to={0.to.name}",
     result=RobotMessageResult,

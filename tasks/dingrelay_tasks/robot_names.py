@@ -6,6 +6,8 @@ from typing import Literal
 TargetKind = Literal["webhook", "enterprise"]
 """The kind of a target: decides which of DingTalk's APIs posts to it."""
 
+ROBOT_MESSAGE = "robot-message"
+"""The kind of messages to robots and groups of the settings."""
 ROBOTS = "robots"
 """The app of jobs that post by a robot's token, in place of a real one."""
 WEBHOOK = "robot.webhook"

@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self, cast
 
-from pydantic import WrapValidator
-
 
 class Sentence(str):  # noqa: SLOT000  a str has no room for slots
     """English text that keeps what it was made of.
@@ -82,9 +80,17 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-Kept = Annotated[
-    str, WrapValidator(lambda given, read: given if isinstance(given, Sentence) else read(given))
-]
+class _KeptValidator:
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema  # noqa: PLC0415  # help and errors need none of it
+
+        return core_schema.no_info_wrap_validator_function(
+            lambda given, read: given if isinstance(given, Sentence) else read(given),
+            handler(source),
+        )
+
+
+Kept = Annotated[str, _KeptValidator()]
 """A text of a document that stays a `Sentence` if it is one; pydantic would make it a plain `str`."""
 
 MADE_OF = "made_of"

@@ -41,6 +41,7 @@ def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
         "urgent under a broadcast",
         "10 equal texts, one by one",
         "worker CPU of a job",
+        "CPU of a command",
         "single messages over HTTP",
         "jobs as JSON lines over HTTP",
         "a message in Redis and in a worker",

@@ -301,7 +301,7 @@ main()
 
 
 @pytest.mark.parametrize(
-    "module", ["typer", "dingrelay_producers.cli.media", "dingrelay_producers.client.client"]
+    "module", ["typer", "dingrelay_producers.cli.job", "dingrelay_producers.client.client"]
 )
 def test_ctrl_c_while_a_command_starts_prints_nothing(module: str, tmp_path: Path) -> None:
     script = INTERRUPTED_IMPORT.replace("MODULE", repr(module))

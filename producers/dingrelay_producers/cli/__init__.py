@@ -1,7 +1,7 @@
 """The command line, ``dingrelay``: one file a noun.
 
-It starts in a fraction of a second: what a command needs beyond its options is imported when the
-command runs. The operator's commands come through the entry point group ``dingrelay.commands``.
+It starts in a fraction of a second: a command is imported when it is asked for (`group.py`), and what it needs
+beyond its options when it runs. The operator's commands come through the entry point group ``dingrelay.commands``.
 """
 
 import os
@@ -24,17 +24,15 @@ if _INTERRUPTIBLE:
 import gc
 import io
 import sys
-from typing import Annotated
+from contextlib import AbstractContextManager, nullcontext
+from typing import Annotated, Any
 
 import typer
 
 from dingrelay_producers import running
-from dingrelay_producers.cli import approval, job, media, output, send
 from dingrelay_producers.cli.group import OWN_SYSTEM, SERVICES, Commands
-from dingrelay_producers.cli.output import INTERRUPTED
-from dingrelay_producers.tracing import export, spans
+from dingrelay_producers.tracing import export
 
-JOBS_PANEL = "Jobs"
 COLLECTED_AFTER = 50_000
 """New objects before Python's garbage collector looks at them; the worker and the gateway choose
 another number once they are ready. What is imported stays: looking for garbage in it is a tenth of
@@ -52,10 +50,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (send.send, send.sync, send.call):
-    app.command(rich_help_panel=JOBS_PANEL)(command)
-for name, noun in (("job", job), ("approval", approval), ("media", media)):
-    app.add_typer(noun.app, name=name, rich_help_panel=JOBS_PANEL)
 
 
 def _print_version(asked: bool) -> None:
@@ -68,7 +62,9 @@ def _print_version(asked: bool) -> None:
 
 def _choose_json(asked: bool) -> None:
     if asked:
-        output.as_json.set(True)
+        from dingrelay_producers.cli.output import as_json
+
+        as_json.set(True)
 
 
 @app.callback()
@@ -96,6 +92,7 @@ def dingrelay(
         running.join()
     if context.invoked_subcommand not in SERVICES:
         export.start("dingrelay")
+        _load_no_metrics_for_redis()
 
 
 def main() -> None:
@@ -104,15 +101,36 @@ def main() -> None:
         signal.signal(signal.SIGTERM, _end_at_once)
     gc.set_threshold(COLLECTED_AFTER)
     print_any_character()
-    # As programs that start others hand their trace on, a step of a CI job for instance.
-    given = spans.read(os.environ.get("TRACEPARENT"), os.environ.get("TRACESTATE"))
     try:
-        with spans.carried(given):
+        with _given_trace():
             app()
     except KeyboardInterrupt:  # typer handles it while a command runs
+        from dingrelay_producers.cli.output import INTERRUPTED
+
         raise SystemExit(INTERRUPTED) from None
     finally:
         export.stop()
+
+
+def _load_no_metrics_for_redis() -> None:
+    """Spare a command a tenth of a second: redis-py imports OpenTelemetry's metrics wherever they are installed.
+
+    It has figures of its own for them, which only services could show. None in the table of modules means that there
+    is no such module.
+    """
+    if "opentelemetry.sdk" not in sys.modules:
+        modules: dict[str, Any] = sys.modules
+        modules["opentelemetry.sdk.metrics"] = None
+
+
+def _given_trace() -> AbstractContextManager[object]:
+    """The trace that programs hand on to those that they start, a step of a CI job for instance."""
+    given = os.environ.get("TRACEPARENT")
+    if given is None:
+        return nullcontext()
+    from dingrelay_producers.tracing import spans
+
+    return spans.carried(spans.read(given, os.environ.get("TRACESTATE")))
 
 
 def print_any_character() -> None:

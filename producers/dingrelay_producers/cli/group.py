@@ -1,6 +1,6 @@
 """The group of all commands: ours, those of other installed parts, and one way to fail."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import copy_context
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -11,16 +11,24 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from dingrelay_producers.actor import ACTOR, Actor, system_user
-from dingrelay_producers.cli.output import explain, note
 from dingrelay_producers.cli.reader_language import (
     allow_between_characters,
     speak,
     speak_error,
     speak_headings,
 )
-from dingrelay_producers.cli.shared import DECLARED
 from dingrelay_producers.language import spoken, tr, translated
 
+OURS = {
+    "send": "send",
+    "sync": "send",
+    "call": "send",
+    "job": "job",
+    "approval": "approval",
+    "media": "media",
+}
+"""Commands that need the base install only → their modules, in the order of the help page."""
+JOBS_PANEL = "Jobs"
 ENTRY_POINTS = "dingrelay.commands"
 """Group of entry points, each a ``register(app: typer.Typer) -> None``."""
 SERVICES = {"up", "demo", "sandbox", "worker", "gateway", "events", "flower"}
@@ -47,11 +55,11 @@ MOVED = {
 
 
 def _say_unaudited(reason: str) -> None:
-    note(tr("not in the audit: {error}", error=translated(reason)), style="yellow")
+    _note(tr("not in the audit: {error}", error=translated(reason)), style="yellow")
 
 
 class Commands(TyperGroup):
-    """Loads the other parts' commands only where ours do not do."""
+    """Loads each command when it is asked for, and all only to list them."""
 
     _complete = False
 
@@ -84,7 +92,7 @@ class Commands(TyperGroup):
                 said = tr("`dingrelay {old}` is `dingrelay {new}` now", old=old, new=new)
                 if old in MOVED:
                     ctx.fail(said)
-                note(said, style="dim")
+                _note(said, style="dim")
                 args = [*new.split(), *args[words:]]
                 break
         return super().resolve_command(ctx, args)
@@ -99,7 +107,6 @@ class Commands(TyperGroup):
         ACTOR.set(Actor("cli", system_user(), on_unaudited=_say_unaudited))
         with spoken():
             speak(self, below=False)  # `get_command` speaks for those
-            speak(DECLARED)
             speak_headings()
             return super().main(*args, **kwargs)
 
@@ -121,28 +128,30 @@ class Commands(TyperGroup):
         except typer.Exit:
             raise
         except Exception as error:
+            from dingrelay_producers.cli.output import explain
+
             explained = explain(error, command=ctx.invoked_subcommand or "")
             if explained is None:
                 _speak_if_usage(error)
                 raise
             code, sentence = explained
-            note(translated(sentence), style="red")
+            _note(translated(sentence), style="red")
             raise typer.Exit(code) from None
 
     def _share_options(self, command: Any, name: str) -> None:
         """Let a command, or those of a group, take our own options, and shared ones, that it has a use for."""
         ours = [each for each in self.params if name not in SHARED.get(str(each.name), {name})]
         for each in getattr(command, "commands", {"": command}).values():
-            taken = getattr(each.callback, "takes", ())
-            shared = [option for option in DECLARED.params if option.name in taken]
+            shared = _shared_options(getattr(each.callback, "takes", ()))
             vars(each)["get_params"] = _params_of(each, [*shared, *ours])
 
     def _load(self, only: str = "") -> None:
-        """Add the other parts' commands. One alone is made in a fraction of the time."""
+        """Add the commands of all parts, in their order. One alone is made in a fraction of the time."""
         if self._complete:
             return
         self._complete = not only
-        for part in _parts():
+        commands: dict[str, Any] = {}
+        for part in (_ours(only),) if only in OURS else (_ours(only), *_parts()):
             if only:
                 part.registered_commands = [
                     each for each in part.registered_commands if each.name == only
@@ -151,7 +160,20 @@ class Commands(TyperGroup):
                     each for each in part.registered_groups if each.name == only
                 ]
             for name, command in get_group(part).commands.items():
-                self.commands.setdefault(name, command)
+                commands.setdefault(name, self.commands.get(name, command))
+        self.commands = {**commands, **self.commands} if only else commands
+
+
+def _ours(only: str) -> typer.Typer:
+    part = typer.Typer()
+    for name, module in OURS.items():
+        if only in {"", name}:
+            noun = import_module(f"dingrelay_producers.cli.{module}")
+            if hasattr(noun, "app"):
+                part.add_typer(noun.app, name=name, rich_help_panel=JOBS_PANEL)
+            else:
+                part.command(name, rich_help_panel=JOBS_PANEL)(getattr(noun, name))
+    return part
 
 
 def _parts() -> Iterator[typer.Typer]:
@@ -166,6 +188,21 @@ def _parts() -> Iterator[typer.Typer]:
         else:
             yield part
     yield incomplete
+
+
+def _shared_options(names: Sequence[str]) -> list[Any]:
+    if not names:
+        return []
+    from dingrelay_producers.cli.shared import declared
+
+    speak(declared())
+    return [option for option in declared().params if option.name in names]
+
+
+def _note(sentence: str, *, style: str) -> None:
+    from dingrelay_producers.cli.output import note
+
+    note(sentence, style=style)
 
 
 def _params_of(command: Any, shared: list[Any]) -> Any:

@@ -5,6 +5,7 @@ What a person gives stands in a context variable, as that of ``--json`` does.
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -112,7 +113,9 @@ def _declared(
 ) -> None: ...
 
 
-_COMMANDS = typer.Typer(add_completion=False)
-_COMMANDS.command()(_declared)
-DECLARED = get_command(_COMMANDS)
-"""A command that has all of them."""
+@cache
+def declared() -> Any:
+    """A command that has all of them."""
+    commands = typer.Typer(add_completion=False)
+    commands.command()(_declared)
+    return get_command(commands)

@@ -13,15 +13,13 @@ from dingrelay_producers.client.job_ref import AsyncJobRef
 from dingrelay_producers.errors import ApprovalNotFound, WaitTimeout
 from dingrelay_producers.installed import service
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.approval_actions import CommentRequest, TerminationRequest, VerdictRequest
-from dingrelay_tasks.approval_decide import Decision
-from dingrelay_tasks.approval_follow import ApprovalLook
 from dingrelay_tasks.context import ApprovalState, TaskState
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.client import Client
     from dingrelay_producers.client.job_ref import JobRef
+    from dingrelay_tasks.approval_decide import Decision
 
 POLL_SECONDS = 0.5
 """Pause between two looks of `wait` at the table."""
@@ -131,6 +129,8 @@ class ApprovalRef:
 
     def look(self) -> "JobRef":
         """Ask DingTalk for the current state; `status` has it once the job is done."""
+        from dingrelay_tasks.approval_follow import ApprovalLook
+
         return self._client.send(ApprovalLook(app=self.app, instance=self.id))
 
     def wait(self, timeout: float = 86_400) -> ApprovalStatus:
@@ -158,6 +158,8 @@ class ApprovalRef:
         Raises:
             ContractError: a field is wrong.
         """
+        from dingrelay_tasks.approval_actions import TerminationRequest
+
         asked = TerminationRequest(app=self.app, reason=reason, user=user)
         known = self.known()
         generation = self._client.settings.approval_api
@@ -166,6 +168,8 @@ class ApprovalRef:
 
     def comment(self, text: str, user: str) -> "JobRef":
         """Add a comment in a user's name. If its answer is lost, the job ends unknown."""
+        from dingrelay_tasks.approval_actions import CommentRequest
+
         return self._client.send(CommentRequest(app=self.app, text=text, user=user).job(self.id))
 
     def agree(self, user: str, remark: str = "") -> "JobRef":
@@ -176,7 +180,9 @@ class ApprovalRef:
         """Refuse in the name of an approver. If `user` has no open task, the job ends dead."""
         return self._decide("refuse", user, remark)
 
-    def _decide(self, decision: Decision, user: str, remark: str) -> "JobRef":
+    def _decide(self, decision: "Decision", user: str, remark: str) -> "JobRef":
+        from dingrelay_tasks.approval_actions import VerdictRequest
+
         asked = VerdictRequest(app=self.app, user=user, remark=remark)
         return self._client.send(asked.job(self.id, decision))
 

@@ -5,13 +5,15 @@ import math
 import os
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_producers.errors import InvalidArgument
-from dingrelay_tasks.api_call import Effect
 from dingrelay_tasks.contract import Contract, Lane
 from dingrelay_tasks.sentence import en
+
+if TYPE_CHECKING:
+    from dingrelay_producers.client.campaign_documents import Plan
+    from dingrelay_tasks.api_call import Effect
 
 
 class CallFields(TypedDict, total=False):
@@ -22,7 +24,7 @@ class CallFields(TypedDict, total=False):
     sender: str
     query: Mapping[str, str | int | bool]
     body: Mapping[str, Any] | list[Any] | None
-    effect: Effect
+    effect: "Effect"
     idempotency_key: str | None
     send_at: datetime | str | None
     expires_at: datetime | str | None
@@ -93,12 +95,14 @@ def checked_fields(given: Any) -> None:
         raise InvalidArgument("fields", "a mapping", given)
 
 
-def checked_plan(given: Mapping[str, Any]) -> Plan:
+def checked_plan(given: Mapping[str, Any]) -> "Plan":
     """The fields of a campaign, as far as they are no matter of its contract.
 
     Raises:
         InvalidArgument: there is no such field, one is missing, or one is of a wrong type.
     """
+    from dingrelay_producers.client.campaign_documents import Plan
+
     known = Plan.__annotations__
     for name, value in given.items():
         if name not in known:

@@ -6,11 +6,10 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from dingrelay_producers import running
-from dingrelay_producers.client import media, personal_data
-from dingrelay_producers.client.approvals import ApprovalRef, ApprovalStatus
+from dingrelay_producers.client import media
 from dingrelay_producers.client.arguments import (
     CallFields,
     checked_flag,
@@ -20,10 +19,7 @@ from dingrelay_producers.client.arguments import (
     checked_limit,
     checked_plan,
 )
-from dingrelay_producers.client.campaign_documents import Plan
-from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
 from dingrelay_producers.client.connection import ClientConnection
-from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import (
     ApprovalFields,
     ApprovalFilter,
@@ -38,7 +34,6 @@ from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.client.jobs import JobResolution, Jobs, Postponement
 from dingrelay_producers.client.media import LocalFile, Medium
-from dingrelay_producers.client.personal_data import Erasure, PersonRequest
 from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.errors import (
     IdempotencyConflict,
@@ -54,11 +49,17 @@ from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.served_names import app_name, names_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract, Lane, batched
 from dingrelay_tasks.media_files import MediaType
-from dingrelay_tasks.media_upload import MediaUpload
 from dingrelay_tasks.sentence import en
+
+if TYPE_CHECKING:
+    from dingrelay_producers.client.approvals import ApprovalRef, ApprovalStatus
+    from dingrelay_producers.client.campaign_documents import Plan
+    from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
+    from dingrelay_producers.client.dead_codes import DeadCodes
+    from dingrelay_producers.client.personal_data import Erasure
+    from dingrelay_tasks.media_upload import MediaUpload
 
 _R = TypeVar("_R")
 
@@ -160,6 +161,8 @@ class Client:
             IdempotencyConflict: as `send`.
             ServiceUnavailable: as `send`.
         """
+        from dingrelay_tasks.api_call import ApiCall
+
         return self.send(ApiCall.parse({**fields, "method": method, "path": path}))
 
     def upload(
@@ -199,7 +202,7 @@ class Client:
         return self._upload(local, job, form, timeout=timeout, again=again)
 
     def _upload(
-        self, local: LocalFile, job: MediaUpload, form: bytes, *, timeout: float, again: bool
+        self, local: LocalFile, job: "MediaUpload", form: bytes, *, timeout: float, again: bool
     ) -> Medium:
         ask = self._connection.redis_call
         entry = keys.media(job.app, local.digest)
@@ -219,7 +222,7 @@ class Client:
         """The reference of a job by its id; it need not exist."""
         return JobRef(self, job_id)
 
-    def campaign(self, **plan: Unpack[Plan]) -> CampaignPlan:
+    def campaign(self, **plan: "Unpack[Plan]") -> "CampaignPlan":
         """A campaign that is not stored yet: `preview` it, `create` it.
 
         Args:
@@ -230,13 +233,15 @@ class Client:
             InvalidArgument: it has no such field, one is missing, or one is of a wrong type.
             NotInstalled: the packages that campaigns need are missing.
         """
+        from dingrelay_producers.client.campaigns import CampaignPlan
+
         checked = checked_plan(plan)
         app = checked.get("app", DEFAULT_APP)
         self._connection.check_served([("app", app_name(app))])
         campaigns = service("campaigns", self.settings)
         return CampaignPlan(campaigns, checked, self.send_many)
 
-    def campaign_ref(self, campaign_id: str) -> CampaignRef:
+    def campaign_ref(self, campaign_id: str) -> "CampaignRef":
         """The reference of a campaign by its id; it need not exist.
 
         Args:
@@ -245,17 +250,21 @@ class Client:
         Raises:
             NotInstalled: as `campaign`.
         """
+        from dingrelay_producers.client.campaigns import CampaignRef
+
         checked_id(campaign_id, "campaign_id", en("a campaign"))
         campaigns = service("campaigns", self.settings)
         return CampaignRef(campaigns, campaign_id, self.send_many)
 
-    def approval(self, instance: str, *, app: str = DEFAULT_APP) -> ApprovalRef:
+    def approval(self, instance: str, *, app: str = DEFAULT_APP) -> "ApprovalRef":
         """The reference of an approval by DingTalk's id of it; it need not exist."""
+        from dingrelay_producers.client.approvals import ApprovalRef
+
         return ApprovalRef(self, instance, app, self.settings)
 
     def approvals(
         self, *, limit: int = 50, **chosen: Unpack[ApprovalFields]
-    ) -> Sequence[ApprovalStatus]:
+    ) -> "Sequence[ApprovalStatus]":
         """The stored states of approvals, the newest first.
 
         Args:
@@ -486,6 +495,8 @@ class Client:
             NotInstalled: the packages that the history needs are missing.
             ServiceUnavailable: the database can't be used.
         """
+        from dingrelay_producers.client.personal_data import PersonRequest
+
         asked = PersonRequest(user=user, app=app)
         most = checked_limit(limit)
         history = service("history", self.settings)
@@ -506,12 +517,14 @@ class Client:
             NotInstalled: the packages that this needs are missing.
             ServiceUnavailable: Redis or the database can't be used.
         """
+        from dingrelay_producers.client.personal_data import PersonRequest
+
         asked = PersonRequest(user=user, app=app)
         kept = service("personal_data", self.settings)
         found: dict[str, Any] = run(kept.export(asked.user, app=asked.app))
         return found
 
-    def erase_person(self, user: str, *, app: str | None = None) -> Erasure:
+    def erase_person(self, user: str, *, app: str | None = None) -> "Erasure":
         """Take a person out of everything that is kept, now or as soon as it is needed no more.
 
         What is under way is carried out first; cancel it before, if it should not be. Jobs that are
@@ -529,9 +542,11 @@ class Client:
             NotInstalled: as `export_person`.
             ServiceUnavailable: as `export_person`; a part may be erased. Ask once more.
         """
+        from dingrelay_producers.client.personal_data import PersonRequest, new_tombstone
+
         asked = PersonRequest(user=user, app=app)
         kept = service("personal_data", self.settings)
-        tombstone = personal_data.new_tombstone()
+        tombstone = new_tombstone()
         erasure: Erasure = run(kept.erase(asked.user, app=asked.app, tombstone=tombstone))
         job = erasure.follow_up
         if job is None:
@@ -544,7 +559,7 @@ class Client:
         """The jobs that ended dead or unknown, latest first."""
         return self._newest(keys.DEAD, limit)
 
-    def dead_codes(self, **chosen: Unpack[JobFields]) -> DeadCodes:
+    def dead_codes(self, **chosen: Unpack[JobFields]) -> "DeadCodes":
         """The latest 1,000 dead and unknown jobs, counted by the code of their error.
 
         Args:

@@ -143,7 +143,7 @@ class ClientConnection:
 
     def whole_id(self, beginning: str) -> str:
         """The id of the one job that begins so; as `Client.whole_id`."""
-        return job_details.whole_id(self.redis_call, self.history, beginning)
+        return job_details.whole_id(self.redis_call, lambda: self.history, beginning)
 
     def close(self) -> None:
         """Close; the next use opens it again."""

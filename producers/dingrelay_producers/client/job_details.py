@@ -12,11 +12,8 @@ from dingrelay_producers.errors import InvalidArgument, ServiceUnavailable
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.status import JobStatus, json_object, recipients
 from dingrelay_tasks.contract import Contract, ContractError
-from dingrelay_tasks.message_recall import MessageRecall
-from dingrelay_tasks.message_result import LEFT_OUT
-from dingrelay_tasks.message_send import USERS_PER_CALL, MessageSend
-from dingrelay_tasks.robot_message import RobotMessage
-from dingrelay_tasks.robot_recall import RobotRecall
+from dingrelay_tasks.kinds import DEFAULT_KIND
+from dingrelay_tasks.robot_names import ROBOT_MESSAGE
 from dingrelay_tasks.sentence import en
 
 SHORTEST = 4
@@ -30,12 +27,14 @@ MOST_RECIPIENTS = 1_000
 _BEGINNING = re.compile(r"[0-9A-Za-z_-]+")
 
 
-def whole_id(use: Callable[[Callable[[Redis], Any]], Any], history: Any, text: str) -> str:
+def whole_id(
+    use: Callable[[Callable[[Redis], Any]], Any], open_history: Callable[[], Any], text: str
+) -> str:
     """The id of the one job that is meant.
 
     Args:
         use: asks Redis.
-        history: the history; None where it is not installed.
+        open_history: opens the history, which takes long to load; None where it is not installed.
         text: an id, or its beginning, with or without ``…`` behind it.
 
     Raises:
@@ -49,7 +48,7 @@ def whole_id(use: Callable[[Callable[[Redis], Any]], Any], history: Any, text: s
     if len(beginning) < SHORTEST or not _BEGINNING.fullmatch(beginning):
         return given
     found: set[str] = use(lambda redis: _beginning(redis, beginning))
-    if history is not None and len(found) <= 1:
+    if len(found) <= 1 and (history := open_history()) is not None:
         try:
             found |= set(run(history.beginning(beginning, NAMED)))
         except ServiceUnavailable:
@@ -87,9 +86,9 @@ def recall_of(details: JobDetails) -> Contract:
         ContractError: it has made no call that could be.
     """
     status = details.status
-    if status.kind == RobotMessage.kind:
+    if status.kind == ROBOT_MESSAGE:
         return _robot_recall(status)
-    if status.kind != MessageSend.kind:
+    if status.kind != DEFAULT_KIND:
         raise ContractError("job", en("is of kind {}, and no message", status.kind))
     if not status.state.ended:
         raise ContractError(
@@ -109,16 +108,20 @@ def recall_of(details: JobDetails) -> Contract:
     fields = {"message": status.id, "calls": sent, "users": sorted(people) if named else []}
     unknown = sum(outcome == "unknown" for outcome in details.recipients.values())
     more = {"app": status.app, "lane": status.lane, "unknown": unknown}
+    from dingrelay_tasks.message_recall import MessageRecall
+
     return MessageRecall.parse({**fields, **more})
 
 
-def _robot_recall(status: JobStatus) -> RobotRecall:
+def _robot_recall(status: JobStatus) -> Contract:
     result = status.result or {}
     posts = [post for post in result.get("posts", []) if post["query_key"]]
     if result.get("digest"):
         raise ContractError("job", "is in one message with others, which stays")
     if not posts:
         raise ContractError("job", "has posted nothing that can be recalled")
+    from dingrelay_tasks.robot_recall import RobotRecall
+
     return RobotRecall.parse({"message": status.id, "posts": posts, "lane": status.lane})
 
 
@@ -127,6 +130,9 @@ def _goes_alone(result: Mapping[str, Any]) -> bool:
 
     One for fewer may share each of several calls, where a limit of the app's makes them small.
     """
+    from dingrelay_tasks.message_result import LEFT_OUT
+    from dingrelay_tasks.message_send import USERS_PER_CALL
+
     if not all(call["recipients"] for call in result["calls"]):
         return True
     left_out = sum(len(result.get(reason, ())) for reason in (*LEFT_OUT, "unresolved"))

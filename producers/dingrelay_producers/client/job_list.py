@@ -10,11 +10,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from datetime import datetime
 from inspect import isawaitable
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from redis import Redis
 
-from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import JobFilter, Seen
 from dingrelay_producers.errors import ServiceUnavailable, UnreadableRecord
 from dingrelay_producers.store import keys, record, scripts, transitions
@@ -23,6 +22,9 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.robot_names import target_of
+
+if TYPE_CHECKING:
+    from dingrelay_producers.client.dead_codes import DeadCodes
 
 CHUNK = 500
 """Jobs that Redis looks at in one step, and serves no other client for a millisecond or two."""
@@ -163,7 +165,7 @@ class JobList:
                 return _behind(found, place)
         return [job for _, job in found], None
 
-    async def codes(self, chosen: JobFilter) -> DeadCodes:
+    async def codes(self, chosen: JobFilter) -> "DeadCodes":
         """Dead and unknown jobs, counted by code.
 
         Raises:
@@ -180,6 +182,8 @@ class JobList:
                 if jobs[0] not in known:
                     del jobs[0]
         counted = [(known[jobs[0]], len(jobs)) for jobs in groups.values() if jobs]
+        from dingrelay_producers.client.dead_codes import DeadCodes
+
         return DeadCodes.of(counted, complete=complete)
 
     async def briefs(self, chosen: JobFilter) -> tuple[list[Brief], bool]:

@@ -25,7 +25,7 @@ from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.contract import ContractError, Document, Moment, batched
-from dingrelay_tasks.robot_message import RobotMessage
+from dingrelay_tasks.robot_names import ROBOT_MESSAGE
 from dingrelay_tasks.sentence import en
 
 Change = Literal["cancel", "postpone", "requeue", "discard", "resolve"]
@@ -93,7 +93,7 @@ class Jobs:
         details = details_of(job_id, record.fields((yield record.read(job_id, payload=True))))
         if details is None:
             details = yield Remember(job_id)
-        elif details.status.kind == RobotMessage.kind:
+        elif details.status.kind == ROBOT_MESSAGE:
             # Its readers and its recall are in the history only.
             with suppress(ServiceUnavailable):
                 details = (yield Remember(job_id)) or details

@@ -5,20 +5,21 @@ remembered: it may be used in any number of messages, and no expiry of it is sta
 """
 
 import hashlib
-import mimetypes
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from dingrelay_producers.errors import InvalidArgument, UploadFailed
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.media_files import ENDINGS, LARGEST_FILE, MediaType
-from dingrelay_tasks.media_upload import MediaUpload
 from dingrelay_tasks.sentence import en
+
+if TYPE_CHECKING:
+    from dingrelay_tasks.media_upload import MediaUpload
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def read(file: Any, name: Any, media_type: Any) -> LocalFile:
     return LocalFile(name, media_type, content)
 
 
-def job_of(file: LocalFile, app: str, lane: Lane) -> tuple[MediaUpload, bytes]:
+def job_of(file: LocalFile, app: str, lane: Lane) -> "tuple[MediaUpload, bytes]":
     """The job that uploads a file, and the form that waits for it in Redis.
 
     The form's name is random: one upload that ends takes nothing away from another of the same file.
@@ -105,6 +106,8 @@ def job_of(file: LocalFile, app: str, lane: Lane) -> tuple[MediaUpload, bytes]:
         ContractError: names the field that is wrong.
     """
     content_type, form = _form(file.name, file.content)
+    from dingrelay_tasks.media_upload import MediaUpload
+
     job = MediaUpload.parse(
         {
             "app": app,
@@ -142,6 +145,8 @@ def _form(name: str, content: bytes) -> tuple[str, bytes]:
     boundary = f"dingrelay-{secrets.token_hex(16)}"
     for character, escape in ESCAPES.items():
         name = name.replace(character, escape)
+    import mimetypes
+
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="media"; filename="{name}"\r\n'

@@ -4,9 +4,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from dingrelay_tasks.contract import AppName, Document, UserId
-from dingrelay_tasks.person_erase import PersonErase
+
+if TYPE_CHECKING:
+    from dingrelay_tasks.person_erase import PersonErase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +56,12 @@ class Erasure:
     job: str = ""
 
     @property
-    def follow_up(self) -> PersonErase | None:
+    def follow_up(self) -> "PersonErase | None":
         """The job that finishes it; None where there was nothing."""
         if not self.remaining and not any(self.erased.values()):
             return None
+        from dingrelay_tasks.person_erase import PersonErase
+
         return PersonErase(
             user=self.user, of_app=self.app, since=self.since, tombstone=self.tombstone
         )

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, Field, SecretStr
@@ -16,9 +16,11 @@ from dingrelay_producers.settings.apps import (
     variables,
 )
 from dingrelay_tasks.contract import APP_NAME, ContractError
-from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_tasks.robot_names import DISTINCT, WEBHOOK, TargetKind, robot_digest
 from dingrelay_tasks.sentence import en
+
+if TYPE_CHECKING:
+    from dingrelay_tasks.robot_message import RobotMessage
 
 ROBOT_VARIABLE = re.compile(r"DINGTALK_ROBOT_([A-Z0-9_]+)_(WEBHOOK|SECRET)")
 SECRETS = {"apps": APP_SECRETS, "robots": ("webhook", "secret")}
@@ -174,7 +176,7 @@ def _check_webhook(variable: str, robot: RobotSettings, oapi_url: str) -> None:
 
 
 def check_robot_message(
-    job: RobotMessage, robots: Mapping[str, RobotSettings], groups: Mapping[str, GroupSettings]
+    job: "RobotMessage", robots: Mapping[str, RobotSettings], groups: Mapping[str, GroupSettings]
 ) -> None:
     """Refuse a message that its target can't have, as far as these settings know the target.
 

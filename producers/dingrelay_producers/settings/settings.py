@@ -2,7 +2,7 @@
 
 import ipaddress
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -52,8 +52,11 @@ from dingrelay_producers.settings.sources import (
 )
 from dingrelay_tasks.contract import Contract, SenderName, sentence
 from dingrelay_tasks.media_files import LARGEST
-from dingrelay_tasks.robot_message import RobotMessage
+from dingrelay_tasks.robot_names import ROBOT_MESSAGE
 from dingrelay_tasks.sentence import en, not_json
+
+if TYPE_CHECKING:
+    from dingrelay_tasks.robot_message import RobotMessage
 
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
 LOGIN_URL = "https://login.dingtalk.com"
@@ -346,8 +349,8 @@ class Settings(BaseSettings):
         Raises:
             ContractError: names the field.
         """
-        if isinstance(job, RobotMessage):
-            check_robot_message(job, self.robots, self.groups)
+        if job.kind == ROBOT_MESSAGE:
+            check_robot_message(cast("RobotMessage", job), self.robots, self.groups)
 
     @property
     def organisations(self) -> list[str]:

@@ -11,7 +11,6 @@ from dingrelay_producers.store import keys, record, transitions
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en
 
@@ -57,6 +56,8 @@ class Resolution:
         """The job that follows the approval from now on; None if there is none to follow."""
         if not self.instance or settings.approvals.follow == "none":
             return None
+        from dingrelay_tasks.approval_follow import ApprovalFollow  # noqa: PLC0415 - few need it
+
         try:
             follow = ApprovalFollow(app=job.app, instance=self.instance)
         except ValidationError:

@@ -6,13 +6,16 @@ A name counts for a week after a worker has published it last, so that nothing i
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from time import monotonic
+from typing import TYPE_CHECKING, cast
 
 from pydantic import BaseModel
 
 from dingrelay_tasks.contract import Contract, ContractError
-from dingrelay_tasks.robot_message import RobotMessage
-from dingrelay_tasks.robot_names import ROBOTS
+from dingrelay_tasks.robot_names import ROBOT_MESSAGE, ROBOTS
 from dingrelay_tasks.sentence import en
+
+if TYPE_CHECKING:
+    from dingrelay_tasks.robot_message import RobotMessage
 
 FRESH_SECONDS = 60.0
 """For so long names that were read are taken for served."""
@@ -108,7 +111,8 @@ def is_for_robots(contract: type[BaseModel]) -> bool:
 def names_of(job: Contract) -> list[tuple[str, str]]:
     """Field and name of each app, robot and group that a job names."""
     names = [] if is_for_robots(type(job)) else [("app", app_name(job.app))]
-    if isinstance(job, RobotMessage) and job.to.session is None:
-        field = "to.group" if job.to.group is not None else "to.robot"
-        names.append((field, job.to.name))
+    if job.kind == ROBOT_MESSAGE:
+        to = cast("RobotMessage", job).to
+        if to.session is None:
+            names.append(("to.group" if to.group is not None else "to.robot", to.name))
     return names

@@ -1,0 +1,72 @@
+"""A command that a shell script calls loads what it needs and no more: loading is most of what it costs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from dingrelay_producers import Client, Settings
+from jobs import message
+
+RUN = """
+import atexit, json, sys
+
+from dingrelay_producers.cli import main
+
+atexit.register(lambda: sys.stderr.write(json.dumps(sorted(sys.modules))))
+main()
+"""
+BROKERS = {"celery", "kombu", "amqp"}
+SERVICES = {
+    "aiohttp",
+    "sqlalchemy",
+    "alembic",
+    "structlog",
+    "prometheus_client",
+    "uvloop",
+    "jinja2",
+}
+CONTRACTS = {
+    f"dingrelay_tasks.{name}" for name in ("user_sync", "approval_create", "robot_message")
+}
+HEAVY = BROKERS | SERVICES | {"opentelemetry.sdk", "dingrelay_workers"}
+"""Modules that a command has no use for where Redis is the broker."""
+HEAVY_FOR_TEXT = HEAVY | {"redis", "pydantic", "asyncio", "rich.table", "dingrelay_tasks.contract"}
+"""The same of a command that only prints a text."""
+
+
+def loaded(arguments: list[str], variables: Mapping[str, str], folder: Path) -> set[str]:
+    """The modules that a command has loaded at its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments],
+        env={**os.environ, **variables},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--version", "--json"]])
+def test_the_version_needs_no_library_but_that_of_commands(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    assert loaded(arguments, {}, tmp_path) & HEAVY_FOR_TEXT == set()
+
+
+def test_sending_and_looking_need_redis_alone(
+    settings: Settings, variables: dict[str, str], tmp_path: Path
+) -> None:
+    with Client(settings) as client:
+        job = client.send(message()).id
+    send = ["send", "--to", "u1", "--text", "你好"]
+    for arguments in (send, [*send, "--json"], ["job", "show", job]):
+        found = loaded(arguments, variables, tmp_path)
+        assert found & HEAVY == set(), arguments
+        assert "redis" in found
