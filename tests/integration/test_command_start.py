@@ -33,7 +33,10 @@ SERVICES = {
 CONTRACTS = {
     f"dingrelay_tasks.{name}" for name in ("user_sync", "approval_create", "robot_message")
 }
-HEAVY = BROKERS | SERVICES | {"opentelemetry.sdk", "dingrelay_workers"}
+CONTRACTS = {
+    f"dingrelay_tasks.{name}" for name in ("user_sync", "approval_create", "robot_message")
+}
+HEAVY = BROKERS | SERVICES | CONTRACTS | {"opentelemetry.sdk", "dingrelay_workers"}
 """Modules that a command has no use for where Redis is the broker."""
 HEAVY_FOR_TEXT = HEAVY | {"redis", "pydantic", "asyncio", "rich.table", "dingrelay_tasks.contract"}
 """The same of a command that only prints a text."""

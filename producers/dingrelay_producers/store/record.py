@@ -10,6 +10,7 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.transitions import Untaken, Written
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Contract, Deliverable, batched, check_size
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en
 
 BATCH_KEY_DIGITS = 32
@@ -228,8 +230,15 @@ def written(draft: Draft, envelope: Envelope | None = None) -> Written:
         draft.sender,
         draft.trace or spans.current(),
         draft.named,
+        _is_looked_for(draft.kind),
         *(envelope or ()),
     )
+
+
+@cache
+def _is_looked_for(kind_name: str) -> bool:
+    kind = KINDS.get(kind_name)
+    return kind is not None and bool(kind.changing_step)
 
 
 def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:

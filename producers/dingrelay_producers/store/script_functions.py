@@ -23,7 +23,7 @@ An optional key is an argument for Redis: it checks the permission for every dec
 
 import re
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -57,18 +57,22 @@ class Prelude:
     """Lua that several scripts need: ``lua/<name>.lua`` of a package, behind the preludes that it needs itself.
 
     Attributes:
-        constants: locals before it.
+        constants: makes the locals before it, when its text is first needed.
     """
 
     package: str
     name: str
     needs: tuple["Prelude", ...] = ()
-    constants: str = ""
+    constants: Callable[[], Mapping[str, str | int]] = dict
 
     @property
     def text(self) -> str:
         """Its own text."""
-        return self.constants + source(self.package, self.name)
+        # A Python string without quotes in it is spelled as in Lua.
+        constants = "".join(
+            f"local {name} = {value!r}\n" for name, value in self.constants().items()
+        )
+        return constants + source(self.package, self.name)
 
 
 def script(

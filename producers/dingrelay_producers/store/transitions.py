@@ -17,10 +17,7 @@ overlooked need no new number. Whatever the number, these mean what they do here
 any release wakes all jobs by them: state, due, woken, lease, queue, kind, app, lane, summary, owner.
 """
 
-_CHANGING_STEPS = [
-    f"{kind.name}:{kind.changing_step}" for kind in KINDS.values() if kind.changing_step
-]
-_CONSTANTS: dict[str, str | int] = {
+_PLACES: dict[str, str | int] = {
     "JOB": keys.job(""),
     "SCHEDULE": keys.SCHEDULE,
     "WOKEN": keys.woken(""),
@@ -38,26 +35,27 @@ _CONSTANTS: dict[str, str | int] = {
     "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
     "DAY_TTL": keys.DAY_TTL_MS,
     "MARGIN": keys.JOB_MARGIN_MS,
-    "CHANGING_STEPS": f",{','.join(_CHANGING_STEPS)},",
-    "ENDINGS": keys.ENDINGS,
-    "ENDINGS_TTL": keys.ENDINGS_TTL_MS,
-    "MOST_ENDINGS": keys.MOST_ENDINGS,
-    "SILENT": f" {' '.join(kind.name for kind in KINDS.values() if kind.ephemeral)} ",
     "FORMAT": RECORD_FORMAT,
-    "KINDS": f" {' '.join(KINDS)} ",
 }
-"""Constants of the transitions: keys, one as a pattern, and how long they live (ms); the kinds of job
-whose call must not be repeated and can be looked for, each with the step that makes it; the kinds whose
-end is not published, since what made them polls for it; and the record format and kinds of this release."""
+"""Keys, one as a pattern, and how long they live (ms); the record format of this release."""
+
+
+def _endings() -> dict[str, str | int]:
+    """The stream of endings, and the kinds whose end is not published, since what made them polls for it."""
+    silent = (name for name, kind in KINDS.items() if kind.ephemeral)
+    return {
+        "ENDINGS": keys.ENDINGS,
+        "ENDINGS_TTL": keys.ENDINGS_TTL_MS,
+        "MOST_ENDINGS": keys.MOST_ENDINGS,
+        "SILENT": f" {' '.join(silent)} ",
+    }
 
 
 TIME = Prelude(_PACKAGE, "time")
-# A Python string without quotes in it is spelled as in Lua.
-_LOCALS = "".join(f"local {name} = {value!r}\n" for name, value in _CONSTANTS.items())
-PLACES = Prelude(_PACKAGE, "places", (TIME,), _LOCALS)
+PLACES = Prelude(_PACKAGE, "places", (TIME,), lambda: _PLACES)
 """Shared by all transitions of a job."""
 RESERVATIONS = Prelude(_PACKAGE, "reservations", (PLACES,))
-ENDINGS = Prelude(_PACKAGE, "endings", (RESERVATIONS,))
+ENDINGS = Prelude(_PACKAGE, "endings", (RESERVATIONS,), _endings)
 """Shared by transitions that may end a job."""
 
 
@@ -69,6 +67,7 @@ class Written(NamedTuple):
         due: as in its draft.
         batch_key: where it waits for a call that carries several jobs.
         named: whether a job of this id may have been discarded.
+        looked_for: whether its call can be looked for where a failover of Redis may have lost the intent.
         before: its wake-up up to the time; empty if it is not published by the script.
         after: what follows the time.
         channel: of the Celery event for the wake-up; empty for none.
@@ -92,6 +91,7 @@ class Written(NamedTuple):
     sender: str
     trace: str
     named: bool
+    looked_for: bool
     before: str = ""
     after: str = ""
     channel: str = ""

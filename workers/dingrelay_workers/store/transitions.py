@@ -6,10 +6,19 @@ from typing import NamedTuple
 from dingrelay_producers.store.script_functions import Key, Prelude, script
 from dingrelay_producers.store.states import Ownership
 from dingrelay_producers.store.transitions import ENDINGS, PLACES
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.transitions import RULES
 
 _PACKAGE = "dingrelay_workers.store"
-_RUNNING = Prelude(_PACKAGE, "running", (PLACES,))
+
+
+def _kinds() -> dict[str, str | int]:
+    """The kinds that this release runs, and those with a step that must not be repeated and can be looked for."""
+    steps = (f"{kind.name}:{kind.changing_step}" for kind in KINDS.values() if kind.changing_step)
+    return {"KINDS": f" {' '.join(KINDS)} ", "CHANGING_STEPS": f",{','.join(steps)},"}
+
+
+_RUNNING = Prelude(_PACKAGE, "running", (PLACES,), _kinds)
 _UNWOKEN = Prelude(_PACKAGE, "unwoken", (_RUNNING,))
 
 

@@ -28,7 +28,7 @@ local function accept(job, record)
   if job.parent ~= '' then add(fields, 'parent', job.parent) end
   if job.trace ~= '' then add(fields, 'trace', job.trace) end
   if job.bare then add(fields, 'bare', 1) end
-  if changing_step(job.kind) then
+  if job.looked_for then
     this_history = this_history or history()
     add(fields, 'history', this_history)
   end

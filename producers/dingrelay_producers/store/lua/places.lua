@@ -49,12 +49,6 @@ local function history()
   return type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
 end
 
--- The step of a kind of job whose call must not be repeated and can be looked for; nil of any other kind.
-local function changing_step(kind)
-  local _, before = string.find(CHANGING_STEPS, ',' .. kind .. ':', 1, true)
-  return before and string.match(CHANGING_STEPS, '^[^,]+', before + 1)
-end
-
 local SPARE = 86400000  -- ms by which a place lives longer, so that it is not renewed for each job
 
 -- Places that have their time to live: in one run of a script once is enough.

@@ -7,6 +7,12 @@ local function known_here(version, kind)
   return tonumber(version or 0) <= FORMAT and string.find(KINDS, ' ' .. (kind or '') .. ' ', 1, true)
 end
 
+-- The step of a kind of job whose call must not be repeated and can be looked for; nil of any other kind.
+local function changing_step(kind)
+  local _, before = string.find(CHANGING_STEPS, ',' .. kind .. ':', 1, true)
+  return before and string.match(CHANGING_STEPS, '^[^,]+', before + 1)
+end
+
 -- A newer release has to run a job that is due. It is woken again, after twice as long each
 -- time: while only older workers are there, it must not keep them from their own jobs.
 local function leave_job(record, id)
