@@ -28,7 +28,7 @@ from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.served_names import ServedNames
-from dingrelay_producers.store.transitions import Written
+from dingrelay_producers.store.transitions import WrittenJob
 from dingrelay_producers.tls_trouble import cause
 from dingrelay_tasks.sentence import en
 
@@ -78,13 +78,13 @@ class ClientConnection:
             self._served.keep(self.redis_call(lambda redis: redis.hkeys(keys.SERVED)))
         self._served.check(names)
 
-    def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[Written]) -> list[Enqueued]:
+    def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob]) -> list[Enqueued]:
         """Write the records of these jobs, which are `written`; what became of each, in order."""
         calls = record.enqueue_all(jobs)
         answers = self.redis_call(lambda redis: scripts.run_many(redis, calls))
         return list(map(record.enqueued, drafts, record.each_answer(calls, answers)))
 
-    def written(self, drafts: Iterable[Draft]) -> list[Written]:
+    def written(self, drafts: Iterable[Draft]) -> list[WrittenJob]:
         """These jobs as arguments of the script that accepts them.
 
         Raises:

@@ -16,7 +16,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued, Wakeup
 from dingrelay_producers.store.send_span import sending
-from dingrelay_producers.store.transitions import Written
+from dingrelay_producers.store.transitions import WrittenJob
 
 MOST_UNPUBLISHED = 5_000
 """Wake-ups in memory at most; further enqueueing waits until the broker has taken some."""
@@ -29,7 +29,7 @@ class _Requested:
     """Drafts of one caller that wait for their round trip."""
 
     drafts: Sequence[Draft]
-    jobs: Sequence[Written]
+    jobs: Sequence[WrittenJob]
     answer: asyncio.Future[list[Enqueued]]
 
 
@@ -73,7 +73,7 @@ class Enqueuer:
         await self._room.wait()
 
     async def enqueue(
-        self, drafts: Sequence[Draft], jobs: Sequence[Written] | None = None
+        self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob] | None = None
     ) -> list[Enqueued]:
         """Accept these jobs; what became of each, in order.
 
@@ -94,7 +94,7 @@ class Enqueuer:
             self._sending = asyncio.create_task(self._send())
         return await asked.answer
 
-    def written(self, draft: Draft) -> Written:
+    def written(self, draft: Draft) -> WrittenJob:
         """A job as arguments of the script that accepts it.
 
         Raises:

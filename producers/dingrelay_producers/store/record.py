@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, transitions
 from dingrelay_producers.store.scripts import Call
-from dingrelay_producers.store.transitions import Untaken, Written
+from dingrelay_producers.store.transitions import Untaken, WrittenJob
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Contract, Deliverable, batched, check_size
 from dingrelay_tasks.kinds import KINDS
@@ -202,7 +202,7 @@ class Enqueued(NamedTuple):
     """When it was accepted, in ms of Redis's clock; 0 if it was not."""
 
 
-def written(draft: Draft, envelope: Envelope | None = None) -> Written:
+def written(draft: Draft, envelope: Envelope | None = None) -> WrittenJob:
     """A job as `enqueue_all` takes it.
 
     `envelope` is its wake-up, if that is to be published in the same step.
@@ -212,7 +212,7 @@ def written(draft: Draft, envelope: Envelope | None = None) -> Written:
     """
     payload = draft.payload
     check_size(draft.job, payload)
-    return Written(
+    return WrittenJob(
         draft.id,
         draft.kind,
         draft.app,
@@ -252,10 +252,10 @@ def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
     return _enqueue_together([written(draft)], fence)
 
 
-def enqueue_all(jobs: Iterable[Written]) -> list[Call]:
+def enqueue_all(jobs: Iterable[WrittenJob]) -> list[Call]:
     """Like `enqueue`, for many jobs: one call for `TOGETHER` of them, or for fewer that are large."""
     calls: list[Call] = []
-    together: list[Written] = []
+    together: list[WrittenJob] = []
     size = 0
     for job in jobs:
         own = len(job.payload)
@@ -269,7 +269,7 @@ def enqueue_all(jobs: Iterable[Written]) -> list[Call]:
     return calls
 
 
-def _enqueue_together(jobs: Sequence[Written], fence: tuple[str, str] | None = None) -> Call:
+def _enqueue_together(jobs: Sequence[WrittenJob], fence: tuple[str, str] | None = None) -> Call:
     lease, holder = fence or (None, "")
     return transitions.enqueue(
         recent=keys.RECENT,
@@ -286,7 +286,7 @@ def each_answer(calls: Iterable[Call], answers: Iterable[Any]) -> Iterator[Any]:
     """The answers of `enqueue_all`'s calls, one a job: for `enqueued`, or the error of its call."""
     for call, answer in zip(calls, answers, strict=True):
         if isinstance(answer, Exception):
-            yield from repeat(answer, len(call.arguments) // len(Written._fields))
+            yield from repeat(answer, len(call.arguments) // len(WrittenJob._fields))
         else:
             yield from zip(answer[::2], answer[1::2], strict=True)
 

@@ -59,7 +59,7 @@ ENDINGS = Prelude(_PACKAGE, "endings", (RESERVATIONS,), _endings)
 """Shared by transitions that may end a job."""
 
 
-class Written(NamedTuple):
+class WrittenJob(NamedTuple):
     """A job as the script that accepts it reads it.
 
     Attributes:
@@ -107,7 +107,7 @@ def enqueue(
     recent_size: int,
     recent_ttl: int,
     batch_key_ttl: int,
-    jobs: Sequence[Written],
+    jobs: Sequence[WrittenJob],
 ) -> None:
     """Nothing is accepted unless the lease, if there is one, has this holder. Times in ms."""
 

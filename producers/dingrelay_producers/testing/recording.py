@@ -21,7 +21,7 @@ from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
-from dingrelay_producers.store.transitions import Written
+from dingrelay_producers.store.transitions import WrittenJob
 from dingrelay_tasks.approval_actions import TerminationRequest
 from dingrelay_tasks.contract import Contract, check_size
 from dingrelay_tasks.kinds import KINDS
@@ -223,10 +223,10 @@ class _Recorder(ClientConnection):
     def check_served(self, names: Sequence[tuple[str, str]]) -> None:
         """No worker serves anything: every name is taken."""
 
-    def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[Written]) -> list[Enqueued]:
+    def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob]) -> list[Enqueued]:
         return [self._recorded(draft) for draft in drafts]
 
-    def written(self, drafts: Iterable[Draft]) -> list[Written]:
+    def written(self, drafts: Iterable[Draft]) -> list[WrittenJob]:
         return list(map(record.written, drafts))
 
 

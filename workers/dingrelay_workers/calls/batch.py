@@ -43,7 +43,7 @@ log = get_logger("dingrelay.jobs")
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class CallingJob:
     """A job that makes calls, and what they leave by.
 
     Attributes:
@@ -104,7 +104,7 @@ class BatchMember:
         self.trace = spans.current()
         self.batch.admit(self, tuple(users))
 
-    async def share(self, request: Request, caller: Caller) -> Json:
+    async def share(self, request: Request, caller: CallingJob) -> Json:
         """DingTalk's answer to the call, which the job makes itself if it opened the batch.
 
         Raises:
@@ -237,7 +237,7 @@ class Batch:
         self._expected.add(member)
         return member
 
-    async def make(self, request: Request, caller: Caller) -> None:
+    async def make(self, request: Request, caller: CallingJob) -> None:
         """Make the call for all jobs in it: slot → fill → intent → exchange → report.
 
         Raises:
@@ -268,7 +268,7 @@ class Batch:
         self.complete(answer)
 
     @asynccontextmanager
-    async def _slot(self, api: Api, caller: Caller) -> AsyncGenerator[Slot]:
+    async def _slot(self, api: Api, caller: CallingJob) -> AsyncGenerator[Slot]:
         """A slot, whose end is reported to the limiter once.
 
         Raises:
@@ -290,7 +290,7 @@ class Batch:
             raise
         await limiter.report(slot)
 
-    async def _fill(self, key: BatchKey, slot: Slot, caller: Caller) -> None:
+    async def _fill(self, key: BatchKey, slot: Slot, caller: CallingJob) -> None:
         """The slot has come: claim those who wait for a call like this one, and wait for all."""
         bucket = caller.limiter.recipients_rule(caller.app, MESSAGE_SEND.name)
         self.seal(slot.paid if bucket else None)

@@ -5,7 +5,7 @@ from copy import copy
 
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Json, Lane
-from dingrelay_workers.calls.batch import Batch, BatchKey, BatchMember, Caller
+from dingrelay_workers.calls.batch import Batch, BatchKey, BatchMember, CallingJob
 from dingrelay_workers.calls.errors import BatchClosed
 from dingrelay_workers.calls.exchange import Exchange
 from dingrelay_workers.calls.intent_log import IntentLog
@@ -104,7 +104,7 @@ class JobCalls:
             Cancelled: the job was cancelled while it waited.
         """
         await self._check(request.api)
-        caller = Caller(
+        caller = CallingJob(
             self.app,
             self._claim.queue,
             self.intents,

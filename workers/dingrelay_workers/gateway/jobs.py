@@ -29,7 +29,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.served_names import names_of
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_producers.store.transitions import Written
+from dingrelay_producers.store.transitions import WrittenJob
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import LANES, Contract, ContractError
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
@@ -77,7 +77,7 @@ class _Prepared:
 
     lines: list[tuple[int, int | Problem]]
     drafts: list[Draft]
-    written: list[Written]
+    written: list[WrittenJob]
     calls: dict[int, ApiCall] = field(default_factory=dict[int, ApiCall])
 
 

@@ -18,7 +18,7 @@ from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.served_names import Sees, ServedNames
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
-from dingrelay_producers.store.transitions import Written
+from dingrelay_producers.store.transitions import WrittenJob
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem
@@ -40,7 +40,7 @@ class GatewayRecords:
         """The names of the last reading; `read_served` reads them again."""
 
     async def enqueue(
-        self, drafts: Sequence[Draft], jobs: Sequence[Written] | None = None
+        self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob] | None = None
     ) -> list[Enqueued]:
         """Accept jobs; see `Enqueuer.enqueue`."""
         await self.enqueuer.room()

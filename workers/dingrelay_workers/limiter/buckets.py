@@ -28,7 +28,7 @@ from dingrelay_workers.limiter.breakers import Pace
 from dingrelay_workers.limiter.fleet_rules import FleetRules
 from dingrelay_workers.limiter.rules import Rule, Rules
 from dingrelay_workers.limiter.slot import ParkedTotal, Turns, parked
-from dingrelay_workers.limiter.transitions import CallLimit, Waiter, limits_of
+from dingrelay_workers.limiter.transitions import CallLimit, SlotWaiter, limits_of
 from dingrelay_workers.minutes import MINUTES
 
 MICRO = 1_000_000
@@ -190,7 +190,7 @@ def acquire(
             CallLimit(rule.burst, rule.rate, rule.top, not rule.scope.startswith("egress:"))
             for rule in rules
         ],
-        waiters=[Waiter(ask.aged, ask.woken, ask.sender) for ask in asks],
+        waiters=[SlotWaiter(ask.aged, ask.woken, ask.sender) for ask in asks],
         costs=[cost for ask in asks for cost in ask.costs],
     )
 

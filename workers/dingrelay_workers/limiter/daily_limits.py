@@ -32,7 +32,7 @@ from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.limiter import transitions
-from dingrelay_workers.limiter.transitions import Message
+from dingrelay_workers.limiter.transitions import AddressedContent
 
 DAILY_MESSAGES = 500
 """Work notifications that one user may get of an internal app on a day."""
@@ -223,7 +223,7 @@ async def had_today(
             received=keys.received(app, day),
             called=keys.content(app, day, ""),
             most=DAILY_MESSAGES,
-            messages=[Message(*message) for message in some],
+            messages=[AddressedContent(*message) for message in some],
         )
         codes += (await run_async(redis, call)).decode()
     users = defaultdict[str, set[str]](set)

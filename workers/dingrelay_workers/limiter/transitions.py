@@ -36,7 +36,7 @@ class CallLimit(NamedTuple):
     sibling: bool
 
 
-class Waiter(NamedTuple):
+class SlotWaiter(NamedTuple):
     """A waiter for a slot.
 
     Attributes:
@@ -70,7 +70,7 @@ def acquire(
     timeout: int,
     max_wait: float,
     limits: Sequence[CallLimit],
-    waiters: Sequence[Waiter],
+    waiters: Sequence[SlotWaiter],
     costs: Sequence[int],
 ) -> None:
     """Reserve slots; no waiters at all only ask whether a bucket is paused.
@@ -261,7 +261,7 @@ def reserve_daily(
     """
 
 
-class Message(NamedTuple):
+class AddressedContent(NamedTuple):
     """A user, and the digest of a content."""
 
     user: str
@@ -270,7 +270,12 @@ class Message(NamedTuple):
 
 @script(_PACKAGE, RESERVATIONS)
 def had_today(
-    *, everyone_today: Key, received: str, called: str, most: int, messages: Sequence[Message]
+    *,
+    everyone_today: Key,
+    received: str,
+    called: str,
+    most: int,
+    messages: Sequence[AddressedContent],
 ) -> None:
     """Look up who has a content today, or gets no more than the `most` of a day.
 

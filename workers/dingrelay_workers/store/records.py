@@ -28,7 +28,7 @@ from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Turn, Turns
 from dingrelay_workers.store import transitions
 from dingrelay_workers.store.connections import RedisRetry
-from dingrelay_workers.store.transitions import Step
+from dingrelay_workers.store.transitions import FinishedStep
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 
@@ -525,8 +525,8 @@ def progress_slot(settings: Settings) -> int:
     return max(1, int(settings.lease * 1000 / 6))
 
 
-def _steps(steps: Mapping[str, Json]) -> list[Step]:
-    return [Step(step, record.canonical_json(outcome)) for step, outcome in steps.items()]
+def _steps(steps: Mapping[str, Json]) -> list[FinishedStep]:
+    return [FinishedStep(step, record.canonical_json(outcome)) for step, outcome in steps.items()]
 
 
 class Revocations:

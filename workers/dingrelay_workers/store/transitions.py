@@ -22,7 +22,7 @@ _RUNNING = Prelude(_PACKAGE, "running", (PLACES,), _kinds)
 _UNWOKEN = Prelude(_PACKAGE, "unwoken", (_RUNNING,))
 
 
-class Step(NamedTuple):
+class FinishedStep(NamedTuple):
     """A finished step; its outcome is JSON."""
 
     name: str
@@ -77,7 +77,7 @@ def write_intent(
     intent: str,
     answered: bool,
     leaves_until: int | None,
-    steps: Sequence[Step],
+    steps: Sequence[FinishedStep],
 ) -> None:
     """`answered`: no earlier call of the job is open any more."""
 
@@ -119,7 +119,7 @@ def reschedule(
     had: str,
     recipients: int,
     trace: str | None,
-    steps: Sequence[Step],
+    steps: Sequence[FinishedStep],
 ) -> None:
     """Let a job wait, for one of three or for a time.
 
@@ -146,7 +146,7 @@ def settle(
     answered: bool,
     ttl: int,
     dead_ttl: int,
-    steps: Sequence[Step],
+    steps: Sequence[FinishedStep],
 ) -> None:
     """`answered`: no call is open any more; `result` and `error` are JSON."""
 
