@@ -447,6 +447,9 @@ def test_dingtalk_drops_nothing_in_silence() -> None:
     first = effect(2.0, answered=2.1)
     assert "limit" in kinds([request()], DONE, [effect(2.0, dropped={"u1": "143105"})])
     assert "limit" in kinds([request()], DONE, [effect(2.0, dropped={"u1": "143103"})])
+    held_up = [Trouble("redis slow", "redis", 1.0, 2.0)]
+    beyond = effect(2.0, answered=2.1, dropped={"u1": "143103"})
+    assert kinds([request()], DONE, [beyond], troubles=held_up) == []
     copy = effect(5.0, answered=5.1, dropped={"u1": "143106"})
     assert kinds([request()], DONE, [first, copy]) == ["again", "dropped"]
     killed = [Trouble("kill", "w0", 2.05, 9.0)]

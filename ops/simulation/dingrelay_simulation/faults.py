@@ -273,6 +273,13 @@ class Faults:
         for trouble in self.troubles:
             trouble.until = min(trouble.until, CLOCK.now)
 
+    def any_within(self, since: float, until: float) -> bool:
+        """Whether a fault was in force anywhere in a time; a clock that is wrong strikes nothing."""
+        return any(
+            trouble.name != "clock" and trouble.since <= until and trouble.until >= since
+            for trouble in self.troubles
+        )
+
     def around(self, since: float, until: float, *subjects: str) -> list[Trouble]:
         """The faults that struck one of these in a time; a clock that is wrong strikes nothing."""
         return [

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-SECONDS = 24.0
+SECONDS = 18.0
 """Virtual seconds in which operations and faults begin."""
 BURST = 1.0
 """Seconds of a burst of operations."""
@@ -101,7 +101,7 @@ class _Draft:
         return self.rng.sample(USERS, self.rng.randint(1, most))
 
 
-OFTEN = {"campaign": 0.25, "sync": 0.3, "organisation": 0.25, "webhook": 0.2}
+OFTEN = {"campaign": 0.12, "sync": 0.2, "organisation": 0.12, "webhook": 0.12}
 """How often a feature is part of a run; SQL costs the most."""
 
 
@@ -205,7 +205,7 @@ def _world(rng: random.Random) -> World:
         window=rng.choice(("calendar", "sliding", "bucket")),
         calls=rng.choice((20, 5, 2)),
         recipients=rng.choice(((5_000, 60), (5_000, 60), (20, 10), (10, 5))),
-        broker=None if rng.random() < 0.3 else broker,
+        broker=None if rng.random() < 0.15 else broker,
         lease=rng.choice((8.0, 8.0, 30.0)),
         looks=rng.choice(((3.0, 9.0), (8.0, 20.0))),
         upgraded=rng.random() < 0.15,

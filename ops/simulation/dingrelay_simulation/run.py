@@ -48,7 +48,7 @@ ENDED = frozenset(str(state) for state in State if state.ended)
 """Events that the product logs once a job has ended."""
 LOOK = 1.0
 """Seconds between two looks at the states of jobs."""
-LONGEST = 30.0
+LONGEST = 20.0
 """Seconds for which a run waits for its longest fault to pass; longer ones are ended."""
 _REQUEST_ID = re.compile(rb'"request_?id":\s?"16l([0-9a-f]{10})"|-0000-7000-8000-([0-9A-F]{12})')
 

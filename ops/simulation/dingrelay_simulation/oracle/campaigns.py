@@ -16,7 +16,8 @@ def check_campaigns(evidence: Evidence) -> Iterator[Violation]:
     """Every campaign ends, names all of its people, and is right about each."""
     received: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for effect in evidence.effects:
-        for user in effect.delivered:
+        # What a limit dropped in silence no report can tell; `limits.py` judges whether it may.
+        for user in (*effect.delivered, *effect.over_limit):
             received[effect.tag.split(" ", maxsplit=1)[0]][user] += 1
     for broadcast in evidence.broadcasts:
         if broadcast.id:

@@ -2,11 +2,8 @@
 
 from collections.abc import Iterator
 
-from dingrelay_simulation.operations import Command
+from dingrelay_simulation.operations import Command, Request
 from dingrelay_simulation.oracle.evidence import BEFORE, Effect, Evidence, Violation
-
-PREPARED = 8.0
-"""Seconds before a call arrives within which a fault may have held it up after it was noted."""
 
 ANSWERS = frozenset({"True", "False"})
 """Answers to a command that was carried out, and to one that was noted for a job that runs."""
@@ -23,20 +20,16 @@ def check_cancels(evidence: Evidence) -> Iterator[Violation]:
         if request is None or command.job in requeued:
             continue
         for attempt in evidence.attempts_by_tag.get(request.tag, ()):
-            if _leaves_later(evidence, command, request.tag, attempt):
+            if _leaves_later(evidence, command, request, attempt):
                 text = f"{command.job} was cancelled at {command.at:.2f} and called at {attempt.at:.2f}"
                 yield Violation("cancelled", text, command.job)
 
 
-def _leaves_later(evidence: Evidence, command: Command, tag: str, attempt: Effect) -> bool:
-    """Whether a call was noted after the command, and no fault explains that."""
+def _leaves_later(evidence: Evidence, command: Command, request: Request, attempt: Effect) -> bool:
+    """Whether a call was noted after the command, and no earlier one may have been carried out."""
     # A connection may have to be opened: three ways.
     if attempt.at <= command.at + 3 * evidence.way + BEFORE:
         return False
-    first = evidence.attempts_by_tag[tag][0]
-    if first.at < command.at:
-        return False  # its outcome may not be known
-    struck = evidence.faults.around(
-        attempt.at - PREPARED, attempt.at, attempt.worker, "redis", "dingtalk"
-    )
-    return not struck and not evidence.forgotten(command.at, attempt.at)
+    first = evidence.attempts_by_tag[request.tag][0]
+    # Its outcome may not be known; nor is that of one which a fault kept from DingTalk.
+    return first.at >= command.at and not evidence.faults.any_within(request.at, attempt.at)

@@ -31,6 +31,8 @@ SENDS = frozenset(
     }
 )
 """Operations that send a message to people."""
+RECIPIENTS = "143103"
+"""DingTalk's reason for dropping a recipient beyond the limit of a window, in silence (API §5.3)."""
 RECORDED = 0.5
 """Seconds after an answer in which the end of its call is in Redis, where nothing is struck."""
 UNDER_WAY = 70.0
@@ -71,6 +73,11 @@ class Effect:
     day: int = 0
     verdict: str = "ok"
     spoilt: bool = False
+
+    @property
+    def over_limit(self) -> list[str]:
+        """Users that DingTalk dropped in silence, since a window of recipients was full."""
+        return [user for user, reason in self.dropped.items() if reason == RECIPIENTS]
 
 
 @dataclass(frozen=True)
@@ -185,6 +192,10 @@ class Evidence:
             if request.name in names:
                 groups[request.tag].append(request)
         return groups
+
+    def over_limit(self, tag: str) -> set[str]:
+        """Users whom a full window of recipients kept from a text."""
+        return {user for effect in self.effects_by_tag.get(tag, ()) for user in effect.over_limit}
 
     def commanded(self, verb: str) -> set[str]:
         """Jobs for which a command was given."""

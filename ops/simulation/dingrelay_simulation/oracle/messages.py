@@ -49,6 +49,8 @@ def _check_people(
         reason = reasons.get(user, "")
         if user in received:
             continue
+        if reason == "" and user in evidence.over_limit(tag):
+            continue  # the fleet cannot know of it; `limits.py` judges whether it may be
         if reason == "":
             yield Violation("lost", f"{job} is {status.state}, and {user} never got {tag!r}", job)
         elif reason in CALLED:
