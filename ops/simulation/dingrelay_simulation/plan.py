@@ -112,6 +112,8 @@ def draw(seed: int) -> Plan:
     draft = _Draft(rng)
     # Each run leaves some operations and faults out, so that others come together more often.
     features = {name for name in OPERATIONS if rng.random() < OFTEN.get(name, 0.6)} | {"send"}
+    if "organisation" in features:
+        features.add("sync")  # it is of interest what a sync finds while the organisation changes
     weights = {name: OPERATIONS[name][0] for name in OPERATIONS if name in features}
     operations: list[Step] = []
     for at in _moments(rng, world, rng.randint(16, 40)):
