@@ -18,16 +18,18 @@ from dingrelay_chaos import invariants, system
 from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.invariants import Violation
+from dingrelay_chaos.operations import brief
 from dingrelay_chaos.requests import FaultTime
-from dingrelay_chaos.schedule import Schedule
+from dingrelay_chaos.schedule import Schedule, Step
 from dingrelay_chaos.settling import settle
 from dingrelay_chaos.story import story
 from dingrelay_chaos.system import System
 
 PRODUCERS = 6
 """Operations at once: one that waits for a silent Valkey does not hold up the others."""
-TIMEOUT_SECONDS = 40
-"""An operation may take so long: it waits for Valkey, and for the database."""
+TIMEOUT_SECONDS = 120
+"""An operation may take so long: it waits for Valkey and for the database, and an alert is posted twice, for
+half a minute each, to a lane that no worker serves any more."""
 TICK_SECONDS = 0.05
 SUPERVISE_SECONDS = 0.5
 MOST_STORIES = 4
@@ -106,7 +108,7 @@ def run(
 def _carry_out(schedule: Schedule, running: System) -> None:
     """Operations in threads, faults one after the other in this one, which owns the processes."""
     ending: list[FaultTime] = []
-    futures: list[Future[None]] = []
+    futures: list[tuple[Step, Future[None]]] = []
     with ThreadPoolExecutor(PRODUCERS, "producer") as producers:
         for step in schedule.steps:
             _wait(running, step.at, ending)
@@ -119,13 +121,17 @@ def _carry_out(schedule: Schedule, running: System) -> None:
                 ending.append(time_of)
             else:
                 act = partial(what, running, step.number)
-                futures.append(producers.submit(_safely, running, act))
+                futures.append((step, producers.submit(_safely, running, act)))
         _wait(running, schedule.seconds, ending)
         for time_of in ending:
             _end(time_of, running)
         running.mend()
-        for future in futures:
-            future.result(TIMEOUT_SECONDS)
+        ended_by = time.monotonic() + TIMEOUT_SECONDS
+        for step, future in futures:
+            try:
+                future.result(max(0.0, ended_by - time.monotonic()))
+            except TimeoutError:
+                running.requests.errors.append(f"did not end: #{step.number} {brief(step.what)}")
 
 
 def _wait(running: System, until: float, ending: list[FaultTime]) -> None:
