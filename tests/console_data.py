@@ -42,7 +42,7 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     await enqueue(redis, unclear)
     await records.settle(await claimed(records, unclear), State.UNKNOWN, usage=Usage(), error=error)
     await enqueue(redis, a_draft(text="waits"))
-    await KeyService(database).create(Grant(name=HTML, scopes=frozenset({"jobs:read"})))
+    await KeyService(database).issue(Grant(name=HTML, scopes=frozenset({"jobs:read"})))
     campaign = await campaigns.put(database, name=HTML)
     draft = await campaigns.put(database, name=HTML, state="draft")
     before = ACTOR.set(Actor("console", HTML, person=HTML))
@@ -72,5 +72,5 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     role = RoleRequest.parse({"subject": "u1", "role": "view"})
     await RoleService(database).give(role)
     key = KeyRequest.parse({"name": HTML, "scopes": ["jobs:read"]})
-    await KeyService(database).create(key.grant())
+    await KeyService(database).create(key)
     return f"/jobs/{unclear.id} /jobs/{failed.id} /jobs/{job['job']} /campaigns/{campaign} /webhooks/drw_test"

@@ -213,7 +213,7 @@ def stored_keys(settings: Settings, grants: Iterable[Grant]) -> dict[str, str]:
 
     async def make(database: Database) -> dict[str, str]:
         store = KeyService(database, timeout=30)
-        return {grant.name: (await store.create(grant)).key for grant in grants}
+        return {grant.name: (await store.issue(grant)).key for grant in grants}
 
     made: dict[str, str] = in_database(settings.database, make)
     return made

@@ -5,7 +5,10 @@ import os
 import socket
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from pydantic import SecretBytes
 
 Door = Literal["console", "http", "cli", "python"]
 
@@ -30,6 +33,23 @@ class Reach:
         """Whether the actor may have a job go in this lane."""
         return True
 
+    def apps_of(self, scope: str) -> frozenset[str] | None:
+        """Apps that are the actor's by this scope; None for all."""
+        return None
+
+    def holds(self, scope: str, permissions: Any) -> bool:
+        """Whether the actor has these permissions (a `Grant`), by this scope: what has them is theirs to see."""
+        return True
+
+    def lacks(self, scope: str, permissions: Any) -> tuple[str, str] | None:
+        """What the actor lacks to give these permissions: their field, and what is wrong with it; None for nothing."""
+        return None
+
+    @property
+    def passed_sender(self) -> str:
+        """Sender of what the actor gives permissions without one; "" leaves it open."""
+        return ""
+
 
 EVERYTHING = Reach()
 
@@ -47,6 +67,7 @@ class Actor(NamedTuple):
         person: userid of the person who signed in, or who owns the key; "" of a shell, whose users the settings map to people.
         reads_directory: whether people's data may be shown to the actor: a key needs a scope for it.
         reach: what the actor may see and change.
+        seed: of the secrets that the request makes, so that a repetition makes the same; None for random ones.
         on_unaudited: receives the reason why a change that is made all the same is not in the audit.
     """
 
@@ -59,6 +80,7 @@ class Actor(NamedTuple):
     person: str = ""
     reads_directory: bool = True
     reach: Reach = EVERYTHING
+    seed: "SecretBytes | None" = None
     on_unaudited: Callable[[str], object] = _log_unaudited
 
     @property

@@ -85,7 +85,7 @@ def test_keys_end_at_the_same_moment_at_each_gateway(fleet: Fleet, seconds: int)
         keys = KeyService(database, timeout=30)
         ends = (now + timedelta(minutes=10), now - timedelta(minutes=10))
         grants = [grant.model_copy(update={"expires_at": end}) for end in ends]
-        return [(await keys.create(each)).key for each in grants]
+        return [(await keys.issue(each)).key for each in grants]
 
     good, ended = in_database(settings.database, made)
     with gateway_process({**fleet.env, **shifted(seconds)}) as (_, port):

@@ -17,7 +17,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.http import last_known
 from dingrelay_workers.http.api_keys import KEY_ID, ApiKey, Grant, Rate
 from dingrelay_workers.keys import service
-from dingrelay_workers.keys.documents import IssuedKey
+from dingrelay_workers.keys.documents import IssuedKey, RotationRequest
 from dingrelay_workers.keys.models import ApiKeyRow
 from dingrelay_workers.keys.service import KeyService
 from rows import all_of, change
@@ -56,10 +56,10 @@ def redis_clock(monkeypatch: pytest.MonkeyPatch) -> RedisClock:
 async def test_a_key_with_an_end_is_neither_good_nor_bad_until_the_time_of_redis_is_read(
     keys: KeyService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ending = await keys.create(CRM)
-    endless = await keys.create(CRM.model_copy(update={"expires_at": None}))
-    rotated = await keys.create(CRM.model_copy(update={"expires_at": None}))
-    await keys.rotate(rotated.id, overlap=timedelta(hours=1))
+    ending = await keys.issue(CRM)
+    endless = await keys.issue(CRM.model_copy(update={"expires_at": None}))
+    rotated = await keys.issue(CRM.model_copy(update={"expires_at": None}))
+    await keys.rotate(rotated.id, RotationRequest(overlap="1h"))
     monkeypatch.setattr(clock, "CLOCK", RedisClock())
     assert await keys.verify(endless.key) is not None
     for issued in (ending, rotated):
@@ -67,8 +67,13 @@ async def test_a_key_with_an_end_is_neither_good_nor_bad_until_the_time_of_redis
             await keys.verify(issued.key)
 
 
+async def stored(keys: KeyService, key_id: str) -> ApiKey:
+    document = await keys.get(key_id)
+    return ApiKey(**{name: getattr(document, name) for name in ApiKey.model_fields})
+
+
 async def test_a_key_comes_back_as_it_was_given(keys: KeyService) -> None:
-    issued = await keys.create(CRM)
+    issued = await keys.issue(CRM)
     key_id, _, secret = issued.key.partition(".")
 
     assert KEY_ID.fullmatch(key_id)
@@ -76,7 +81,7 @@ async def test_a_key_comes_back_as_it_was_given(keys: KeyService) -> None:
     assert len(secret) == 43  # 256 bits
     found = await keys.verify(issued.key)
     assert found is not None
-    assert found == (await keys.get(issued.id)).key
+    assert found == (await stored(keys, issued.id))
     wanted = {name: getattr(found, name) for name in Grant.model_fields}
     assert Grant(**wanted) == CRM
     assert await keys.verify_pair(key_id, issued.key) == found
@@ -86,7 +91,7 @@ async def test_a_key_comes_back_as_it_was_given(keys: KeyService) -> None:
 
 
 async def test_keys_of_another_form_are_refused(keys: KeyService) -> None:
-    issued, other = await keys.create(CRM), await keys.create(CRM)
+    issued, other = await keys.issue(CRM), await keys.issue(CRM)
     key_id, _, secret = issued.key.partition(".")
     secrets = ("", secret[:-1], f"{secret}x", other.key.partition(".")[2], "\ud800")
     for wrong in (
@@ -100,8 +105,8 @@ async def test_keys_of_another_form_are_refused(keys: KeyService) -> None:
 
 
 async def test_no_secret_is_stored_or_shown(keys: KeyService, database: Database) -> None:
-    issued = await keys.create(CRM)
-    rotated = await keys.rotate(issued.id, overlap=timedelta(hours=1))
+    issued = await keys.issue(CRM)
+    rotated = await keys.rotate(issued.id, RotationRequest(overlap="1h"))
     (row,) = await all_of(database, ApiKeyRow)
     for key in (issued, rotated):
         secret = key.key.partition(".")[2]
@@ -115,7 +120,7 @@ async def test_a_key_without_a_sender_gets_one_of_its_own(keys: KeyService) -> N
     unnamed = CRM.model_copy(update={"sender": ""})
 
     async def made(grant: Grant) -> ApiKey:
-        return (await keys.get((await keys.create(grant)).id)).key
+        return await stored(keys, (await keys.issue(grant)).id)
 
     assert (await made(unnamed)).sender == "crm"
     chinese = await made(unnamed.model_copy(update={"name": "人事系统"}))
@@ -130,28 +135,28 @@ async def refused(keys: KeyService, issued: IssuedKey) -> bool:
 
 
 async def last_used(keys: KeyService, issued: IssuedKey) -> datetime | None:
-    return (await keys.get(issued.id)).document().last_used_at
+    return (await keys.get(issued.id)).last_used_at
 
 
 async def test_an_expired_key_is_not_read_again(keys: KeyService, database: Database) -> None:
     soon = datetime.now(UTC) + timedelta(milliseconds=300)
-    issued = await keys.create(CRM.model_copy(update={"expires_at": soon}))
+    issued = await keys.issue(CRM.model_copy(update={"expires_at": soon}))
     # It may have expired by now on a busy machine, which the rest does not depend on.
     await keys.verify(issued.key)
     await wait_until_async(lambda: refused(keys, issued), timeout=10)
     assert datetime.now(UTC) >= soon
     with pytest.raises(KeyConflict, match="has expired; create another"):
-        await keys.rotate(issued.id, overlap=timedelta())
+        await keys.rotate(issued.id, RotationRequest(overlap="0s"))
 
 
 async def test_both_secrets_work_during_a_rotation(keys: KeyService, database: Database) -> None:
-    first = await keys.create(CRM)
-    second = await keys.rotate(first.id, overlap=timedelta(hours=1))
+    first = await keys.issue(CRM)
+    second = await keys.rotate(first.id, RotationRequest(overlap="1h"))
     assert second.old_secret_until is not None
-    key = (await keys.get(first.id)).key
+    key = await stored(keys, first.id)
     assert await keys.verify(first.key) == await keys.verify(second.key) == key
     (status,) = await keys.list()
-    assert status.document().old_secret_until == second.old_secret_until
+    assert status.old_secret_until == second.old_secret_until
 
     past = datetime.now(UTC) - timedelta(seconds=1)
     old = {service.digest_of(*first.key.split(".")): past.isoformat()}
@@ -159,33 +164,35 @@ async def test_both_secrets_work_during_a_rotation(keys: KeyService, database: D
     other_gateway = KeyService(database, timeout=TIMEOUT)
     assert await other_gateway.verify(first.key) is None
     assert await other_gateway.verify(second.key) == key
-    assert (await keys.get(first.id)).document().old_secret_until is None
+    assert (await keys.get(first.id)).old_secret_until is None
     await other_gateway.close()
 
 
 async def test_a_second_rotation_ends_no_secret_that_clients_use(keys: KeyService) -> None:
-    first = await keys.create(CRM)
-    hour = timedelta(hours=1)
-    made = [first, *[await keys.rotate(first.id, overlap=hour) for _ in range(10)]]
+    first = await keys.issue(CRM)
+    hour = RotationRequest(overlap="1h")
+    made = [first, *[await keys.rotate(first.id, hour) for _ in range(10)]]
     assert not any([await refused(keys, each) for each in made])
     with pytest.raises(KeyConflict, match="10 old secrets"):
-        await keys.rotate(first.id, overlap=hour)
-    last = await keys.rotate(first.id, overlap=timedelta())
+        await keys.rotate(first.id, hour)
+    last = await keys.rotate(first.id, RotationRequest(overlap="0s"))
     assert all([await refused(keys, each) for each in made])
     assert not await refused(keys, last)
 
 
 async def test_a_shorter_overlap_holds_for_all_secrets_before(keys: KeyService) -> None:
-    first = await keys.create(CRM)
-    later, sooner = [await keys.rotate(first.id, overlap=timedelta(hours=each)) for each in (9, 1)]
+    first = await keys.issue(CRM)
+    later, sooner = [
+        await keys.rotate(first.id, RotationRequest(overlap=f"{each}h")) for each in (9, 1)
+    ]
     assert later.old_secret_until is not None
     assert sooner.old_secret_until is not None
     assert sooner.old_secret_until < later.old_secret_until
-    assert (await keys.get(first.id)).document().old_secret_until == sooner.old_secret_until
+    assert (await keys.get(first.id)).old_secret_until == sooner.old_secret_until
 
 
 async def test_a_revoked_key_is_refused(keys: KeyService, database: Database) -> None:
-    issued = await keys.create(CRM)
+    issued = await keys.issue(CRM)
     other_gateway = KeyService(database, timeout=TIMEOUT)
     now = 100.0
     other_gateway._known._clock = lambda: now
@@ -202,7 +209,7 @@ async def test_a_revoked_key_is_refused(keys: KeyService, database: Database) ->
     now += 0.002
     assert await refused(other_gateway, issued)
     with pytest.raises(KeyConflict, match="is revoked; create another"):
-        await keys.rotate(issued.id, overlap=timedelta())
+        await keys.rotate(issued.id, RotationRequest(overlap="0s"))
     await other_gateway.close()
 
 
@@ -210,7 +217,7 @@ async def test_a_key_that_is_not_there_is_named(keys: KeyService) -> None:
     for ask in (
         keys.get("drk_nobodynobody"),
         keys.revoke("drk_nobodynobody"),
-        keys.rotate("drk_nobodynobody", overlap=timedelta()),
+        keys.rotate("drk_nobodynobody", RotationRequest(overlap="0s")),
     ):
         with pytest.raises(KeyNotFound, match="no API key drk_nobodynobody"):
             await ask
@@ -218,7 +225,7 @@ async def test_a_key_that_is_not_there_is_named(keys: KeyService) -> None:
 
 async def test_the_last_use_is_written_beside_the_requests(database: Database) -> None:
     keys = KeyService(database, timeout=TIMEOUT, write_uses_every=0.01)
-    verified, exchanged, unused = [await keys.create(CRM) for _ in range(3)]
+    verified, exchanged, unused = [await keys.issue(CRM) for _ in range(3)]
     began = datetime.now(UTC)
     await keys.verify(verified.key)
     # A token that a key was exchanged for uses the key.
@@ -236,7 +243,7 @@ async def test_the_last_use_is_written_beside_the_requests(database: Database) -
 
 async def test_a_gateway_that_stops_writes_what_was_used(database: Database) -> None:
     keys = KeyService(database, timeout=TIMEOUT)
-    used, wrong = await keys.create(CRM), await keys.create(CRM)
+    used, wrong = await keys.issue(CRM), await keys.issue(CRM)
     for _ in range(5):
         await keys.verify(used.key)
     await keys.verify(f"{wrong.id}.wrong")
@@ -249,7 +256,7 @@ async def test_a_gateway_that_stops_writes_what_was_used(database: Database) -> 
 async def test_a_database_that_is_away_is_logged_and_costs_no_last_use() -> None:
     database = Database("postgresql://stranger@127.0.0.1:1/nowhere")
     keys = KeyService(database, timeout=TIMEOUT)
-    for ask in (keys.verify(f"drk_{'a' * 12}.x"), keys.create(CRM), keys.list()):
+    for ask in (keys.verify(f"drk_{'a' * 12}.x"), keys.issue(CRM), keys.list()):
         with pytest.raises(ServiceUnavailable, match="DINGRELAY_DATABASE_URL"):
             await ask
     keys._uses.note("drk_aaaaaaaaaaaa")
@@ -271,7 +278,7 @@ async def test_a_silent_database_is_reported_in_time() -> None:
 
 
 async def test_requests_that_come_together_read_a_key_once(keys: KeyService) -> None:
-    issued = await keys.create(CRM)
+    issued = await keys.issue(CRM)
     reads = 0
     read = keys._read
 
@@ -282,12 +289,12 @@ async def test_requests_that_come_together_read_a_key_once(keys: KeyService) -> 
 
     keys._read = counted  # type: ignore[assignment, method-assign]
     found = await asyncio.gather(*(keys.verify(issued.key) for _ in range(50)))
-    assert found == [(await keys.get(issued.id)).key] * 50
+    assert found == [(await stored(keys, issued.id))] * 50
     assert reads == 1
 
 
 async def test_a_key_that_is_revoked_while_it_is_read_is_not_kept(keys: KeyService) -> None:
-    issued = await keys.create(CRM)
+    issued = await keys.issue(CRM)
     read, gate = keys._read, asyncio.Event()
 
     async def slow(key_id: str) -> object:
@@ -306,8 +313,8 @@ async def test_a_key_that_is_revoked_while_it_is_read_is_not_kept(keys: KeyServi
 
 async def test_keys_in_use_are_verified_while_the_database_is_away(keys: KeyService) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=1)
-    used, fresh = await keys.create(CRM), await keys.create(CRM)
-    brief = await keys.create(CRM.model_copy(update={"expires_at": soon}))
+    used, fresh = await keys.issue(CRM), await keys.issue(CRM)
+    brief = await keys.issue(CRM.model_copy(update={"expires_at": soon}))
     now = 100.0
     keys._known._clock = lambda: now
     for issued in (used, brief):

@@ -28,7 +28,7 @@ async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, databas
     await found.settle()
     await found.check()
     grant = Grant(name="crm", scopes=frozenset({"messages:write"}), rate=Rate(50, 1))
-    issued = await found.of(KeyService).create(grant)
+    issued = await found.of(KeyService).issue(grant)
     key = await found.of(KeyService).verify(issued.key)
     assert key is not None
     assert await found.of(KeyRates).take(key) is None

@@ -2,6 +2,7 @@
 
 The body of a verb of jobs, whose truth is in Redis, does no I/O: it is a generator that yields steps and receives
 their answers. `carry_out` and `carry_out_async` run it; how a step is made is their caller's, who has the connections.
+The body of a verb of a noun in SQL is an `async` method of the noun's service.
 """
 
 import inspect
@@ -78,10 +79,11 @@ class Verb:
     Attributes:
         noun: of what it is done to, such as `job`.
         name: such as `cancel`.
-        method: of HTTP.
-        path: of its route, such as ``/v1/jobs/{id}/cancel``.
+        method: of HTTP; "" of a verb that the gateway does not have, whose path is empty as well.
+        path: of its route, such as ``/v1/jobs/{id}/cancel``, or ``/v1/keys`` of one that makes an object.
         scope: that the actor must have.
         request: model of what is said with it; None if nothing is.
+        required: whether that must be said: the body has no default for it.
         answer: model of the document that it returns; None for nothing.
         body: the method of the noun's class.
         question: asked in the console; None where the page's button does it at once, or the page has a form of its own.
@@ -94,6 +96,7 @@ class Verb:
     path: str
     scope: str
     request: type[BaseModel] | None
+    required: bool
     answer: type[BaseModel] | None
     body: Callable[..., Any]
     question: Question | None
@@ -114,21 +117,27 @@ class Verb:
         """Its name among all nouns' verbs, such as ``cancelJob``."""
         return self.name + self.noun.capitalize()
 
+    @property
+    def creates(self) -> bool:
+        """Whether it makes an object, and so is not done to one."""
+        return self.method == "POST" and not self.path.partition("{")[2]
+
 
 _DECLARATION = "__verb__"
+_NO_DEFAULT = inspect.Parameter.empty
 _Body = TypeVar("_Body", bound=Callable[..., Any])
 
 
 def verb(
-    target: str, *, scope: str, question: Question | None = None, done: str = ""
+    target: str = "", *, scope: str, question: Question | None = None, done: str = ""
 ) -> Callable[[_Body], _Body]:
     """Declares a verb at its body.
 
-    The first argument of the body behind `self` is the object's id, and one that is a model what is said with it;
-    the rest have defaults.
+    The first argument of the body behind `self` is the object's id, unless it makes one, and one that is a model
+    what is said with it; the rest have defaults.
 
     Args:
-        target: method and path over HTTP, such as ``POST /v1/jobs/{id}/cancel``.
+        target: method and path over HTTP, such as ``POST /v1/jobs/{id}/cancel``; "" for no route.
         scope: as that of `Verb`.
         question: as that of `Verb`.
         done: as that of `Verb`.
@@ -146,20 +155,30 @@ def verbs_of(noun: type) -> list[Verb]:
     return [_verb(noun, body) for body in vars(noun).values() if hasattr(body, _DECLARATION)]
 
 
+def declared(body: Callable[..., Any]) -> tuple[str, str]:
+    """Action and kind of the audit row of a verb, of its body as a method of an object: ``("rotate", "key")``."""
+    noun: Any = body.__self__  # type: ignore[attr-defined]
+    assert hasattr(body, _DECLARATION), f"{body.__name__} is declared as no verb"
+    return body.__name__, noun.NOUN
+
+
 def _verb(noun: type, body: Callable[..., Any]) -> Verb:
     target, scope, question, done = getattr(body, _DECLARATION)
-    method, path = target.split(" ")
+    method, _, path = target.partition(" ")
     hints = get_type_hints(body)
     answer = hints.pop("return")
     if get_origin(answer) is not None:
         *_, answer = get_args(answer)
+    said = next((name for name, hint in hints.items() if _is_model(hint)), None)
     return Verb(
         noun=noun.NOUN,  # type: ignore[attr-defined]
         name=body.__name__,
         method=method,
         path=path,
         scope=scope,
-        request=next(filter(_is_model, hints.values()), None),
+        request=hints[said] if said else None,
+        required=said is not None
+        and inspect.signature(body).parameters[said].default is _NO_DEFAULT,
         answer=answer if _is_model(answer) else None,
         body=body,
         question=question,

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import Door, current_actor
 from dingrelay_producers.client.filters import AuditFilter
+from dingrelay_producers.client.verbs import declared
 from dingrelay_producers.enqueuing.connections import read_clock
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings import Settings
@@ -129,6 +130,16 @@ async def record(
         "request": actor.request[:128],
     }
     await connection.execute(insert(AuditRow), [{**row, "object": name} for name in names])
+
+
+async def record_verb(
+    connection: AsyncConnection, body: Callable[..., Any], *names: str, **values: Any
+) -> None:
+    """Write down in its transaction what the body of a verb, a method of an object, has done to the objects `names`.
+
+    Action and kind are those of its declaration; `values` are those of `record`.
+    """
+    await record(connection, *declared(body), *names, **values)
 
 
 class AuditService:

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode, urlsplit
 
 from aiohttp import hdrs, web
+from pydantic import SecretBytes
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.actor import ACTOR, Actor
+from dingrelay_producers.actor import ACTOR, Actor, current_actor
 from dingrelay_producers.errors import DingrelayError, ObjectNotFound, ServiceUnavailable
 from dingrelay_producers.language import (
     CHINESE,
@@ -198,6 +199,7 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
     if first := await forms.begin(session, digest):
         return _redirect(first)
     visit.once = hmac.digest(session.form_key, digest.encode(), "sha256")
+    ACTOR.set(current_actor()._replace(seed=SecretBytes(visit.once)))
     changed = False
     try:
         response = await _first(route, visit, sent, token)

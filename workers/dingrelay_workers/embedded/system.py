@@ -27,8 +27,9 @@ from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.embedded.child import Program
 from dingrelay_workers.flower.cli import flower_credentials
-from dingrelay_workers.http.api_keys import ANY, Grant
+from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.connection import PORT, SHUTDOWN_SECONDS
+from dingrelay_workers.keys.documents import KeyRequest
 from dingrelay_workers.keys.service import KeyService
 
 SANDBOX_PORT = 8601
@@ -271,7 +272,9 @@ async def sandbox_key(database_url: str, folder: Path) -> str:
         known = path.read_text("utf-8").strip() if path.exists() else ""
         if known and await keys.verify(known):
             return known
-        issued = await keys.create(Grant(name="sandbox", scopes=frozenset({ANY}), sender=ANY))
+        issued = await keys.create(
+            KeyRequest.parse({"name": "sandbox", "scopes": [ANY], "sender": ANY})
+        )
         await keys.close()
     finally:
         await database.dispose()

@@ -427,16 +427,16 @@ def _listing(
     )
 
 
-async def _carry_out(call: HttpCall, verb: Verb, arguments: tuple[Any, ...]) -> Any:
-    jobs = Jobs(call.context.settings)
+async def _carry_out(call: HttpCall, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
+    jobs = noun(call.context.settings)
     return await call.context.steps.carry_out(verb.body(jobs, *arguments))
 
 
 VerbRoutes(
     Jobs,
+    {JobStatus: RouteAnswer(description="The job as it stands now.", model=JobStatus)},
     _carry_out,
     show=partial(job_response, code=200, located=False),
-    answer=RouteAnswer(description="The job as it stands now.", model=JobStatus),
     links={200: JOB_LINKS},
 ).declare(ROUTES)
 

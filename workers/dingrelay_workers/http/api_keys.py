@@ -128,7 +128,7 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
     def sees(self) -> dict[str, Any]:
         """The fields of a `SeenFilter` for what it may see."""
         return {
-            "apps": None if ANY in self.apps else self.apps,
+            "apps": self.apps_of(""),
             "sender": None if self.sender == ANY else self.sender,
         }
 
@@ -176,6 +176,23 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
     def permits_lane(self, lane: str) -> bool:
         """Whether its jobs may take this lane."""
         return lane in self.lanes
+
+    def apps_of(self, scope: str) -> frozenset[str] | None:
+        """Its apps, whatever the scope."""
+        return None if ANY in self.apps else self.apps
+
+    def holds(self, scope: str, permissions: "Grant") -> bool:
+        """Whether it covers them."""
+        return self.covers(permissions)
+
+    def lacks(self, scope: str, permissions: "Grant") -> tuple[str, str] | None:
+        """Their excess."""
+        return self.excess(permissions)
+
+    @property
+    def passed_sender(self) -> str:
+        """Its own, unless it may do all."""
+        return "" if ANY in self.scopes else self.default_sender
 
     def permits_sender(self, sender: str) -> bool:
         """Whether its jobs may name this sender."""

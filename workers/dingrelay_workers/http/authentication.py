@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
+from pydantic import SecretBytes
 
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Contract
@@ -53,14 +54,15 @@ async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
     return key
 
 
-def seed_of(call: HttpCall) -> bytes | None:
+def seed_of(call: HttpCall) -> SecretBytes | None:
     """Seed of the secrets that a request makes; None without an ``Idempotency-Key``.
 
     Redis, which has `HttpCall.once`, does not lead to it, since the API key's text is in the request only.
     """
     if call.once is None:
         return None
-    return hmac.digest(presented(call.request).encode(), call.once.encode(), hashlib.sha256)
+    seed = hmac.digest(presented(call.request).encode(), call.once.encode(), hashlib.sha256)
+    return SecretBytes(seed)
 
 
 def too_many(wait: float) -> Problem:

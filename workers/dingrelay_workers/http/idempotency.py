@@ -20,6 +20,7 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from dingrelay_producers.actor import ACTOR, current_actor
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
@@ -106,6 +107,7 @@ async def once(
     match verdict:
         case b"begun":
             call.once = found[0].decode()
+            ACTOR.set(current_actor()._replace(seed=authentication.seed_of(call)))
             return await attempt.execute(handle)
         case b"done":
             return attempt.replayed(*found)

@@ -1,7 +1,7 @@
 """The routes of verbs: method, path, scope, body and answer follow from the declaration."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -21,49 +21,67 @@ class Nothing(Part):
     """An empty object, or no body at all."""
 
 
+async def _of_service(call: HttpCall, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
+    return await getattr(call.context.service(noun), verb.name)(*arguments)
+
+
 @dataclass(frozen=True, slots=True)
 class VerbRoutes:
     """How the verbs of a noun look over HTTP.
 
     Attributes:
         noun: class with the verbs.
-        carry_out: runs the body of a verb for a request; arguments as of the body, behind `self`.
-        show: the response of a document.
-        answer: describes the answer, for the document of the API.
-        links: from it.
+        answers: document of a verb → describes the answer with it, for the document of the API.
+        carry_out: runs the body of a verb for a request; arguments as of the body, behind `self`. If not given,
+            the noun's class is its service.
+        show: the response of a document; None for the usual one.
+        links: status → links from an answer with it.
+        fields: others of the routes of verbs that are done to an object, as of `Route`.
     """
 
     noun: type
-    carry_out: Callable[[HttpCall, Verb, tuple[Any, ...]], Awaitable[Any]]
-    show: Callable[[Any], web.StreamResponse]
-    answer: RouteAnswer
+    answers: Mapping[type[BaseModel], RouteAnswer]
+    carry_out: Callable[[HttpCall, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
+    show: Callable[[Any], web.StreamResponse] | None = None
     links: Mapping[int, Any] = field(default_factory=dict[int, Any])
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def declare(self, routes: Routes) -> None:
-        """Declare a route for each verb."""
+        """Declare a route for each verb that has one."""
         for verb in verbs_of(self.noun):
-            self._declare(routes, verb)
+            if verb.path:
+                self._declare(routes, verb)
 
     def _declare(self, routes: Routes, verb: Verb) -> None:
-        model = verb.request
+        async def handle(call: HttpCall) -> web.StreamResponse | BaseModel | None:
+            named = () if verb.creates else (call.path(OBJECT),)
+            arguments = (*named, *_said(verb.request, call.body))
+            document = await self.carry_out(call, self.noun, verb, arguments)
+            if verb.creates:
+                call.headers["Location"] = f"{verb.path}/{document.id}"
+            return self.show(document) if self.show and document is not None else document
 
-        async def handle(call: HttpCall) -> web.StreamResponse | None:
-            arguments = (call.path(OBJECT), *_said(model, call.body))
-            document = await self.carry_out(call, verb, arguments)
-            return None if verb.answer is None else self.show(document)
-
-        gone = RouteAnswer(description="It is done, and there is nothing to show.")
+        answers = self._answers(verb)
         routes(
             f"{verb.method} {verb.path}",
-            {204: gone} if verb.answer is None else {200: self.answer},
+            answers,
             operation=verb.operation,
             summary=verb.summary,
             description=verb.description,
             scope=verb.scope,
-            body=Body(model=model or Nothing, required=model is not None),
-            problems=frozenset({409, 422}),
-            links={} if verb.answer is None else self.links,
+            body=Body(model=verb.request or Nothing, required=verb.required),
+            links={status: links for status, links in self.links.items() if status in answers},
+            **({} if verb.creates else self.fields),
         )(handle)
+
+    def _answers(self, verb: Verb) -> Mapping[int, RouteAnswer]:
+        if verb.answer is None:
+            return {204: RouteAnswer(description="It is done, and there is nothing to show.")}
+        answer = self.answers[verb.answer]
+        if verb.creates:
+            headers = {"Location": f"Where the {verb.noun} can be looked at."}
+            return {201: replace(answer, headers=headers)}
+        return {200: answer}
 
 
 def _said(model: type[BaseModel] | None, body: Any) -> tuple[BaseModel, ...]:

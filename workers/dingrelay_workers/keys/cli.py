@@ -68,7 +68,7 @@ def create(
     """
     from dingrelay_workers.keys.documents import KeyRequest
 
-    asked = {
+    options = {
         "name": name,
         "scopes": split(scope),
         "apps": split(application) or None,
@@ -78,18 +78,18 @@ def create(
         "expires": expires,
         "owner": owner or None,
     }
-    with errors_of_options(_OPTIONS, asked):
-        request = KeyRequest.parse(asked)
+    with errors_of_options(_OPTIONS, options):
+        request = KeyRequest.parse(options)
     _warn_of_unknown_apps(split(application))
-    made = asyncio.run(_ask(lambda keys: keys.create(request.grant())))
+    made = asyncio.run(_ask(lambda keys: keys.create(request)))
     _show_once(made)
 
 
 @app.command("list")
 def list_() -> None:
     """List the keys, the newest first, with their last use."""
-    found = [key.document() for key in asyncio.run(_ask(lambda keys: keys.list()))]
-    print_result([key.model_dump(mode="json") for key in found], lambda: _print_table(found))
+    keys = asyncio.run(_ask(lambda keys: keys.list()))
+    print_result([key.model_dump(mode="json") for key in keys], lambda: _print_table(keys))
 
 
 @app.command()
@@ -103,15 +103,15 @@ def rotate(
     from dingrelay_workers.keys.documents import RotationRequest
 
     with errors_of_options(_OPTIONS, {}):
-        length = RotationRequest.parse({"overlap": overlap}).length()
-    made = asyncio.run(_ask(lambda keys: keys.rotate(key_id, overlap=length)))
+        request = RotationRequest.parse({"overlap": overlap})
+    made = asyncio.run(_ask(lambda keys: keys.rotate(key_id, request)))
     _show_once(made)
 
 
 @app.command()
 def revoke(key_id: KeyId) -> None:
     """Refuse a key from now on. Gateways that run notice within 5 s."""
-    key = asyncio.run(_ask(lambda keys: keys.revoke(key_id))).document()
+    key = asyncio.run(_ask(lambda keys: keys.revoke(key_id)))
     print_result(
         key.model_dump(mode="json"),
         lambda: tr("{id} ({name}) is revoked", id=key.id, name=key.name),

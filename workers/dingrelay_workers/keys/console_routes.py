@@ -5,16 +5,15 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from dingrelay_producers.client.outcomes import Meaning
-from dingrelay_producers.errors import KeyNotFound
 from dingrelay_producers.language import tr
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.sentences import meaning
 from dingrelay_workers.console.visit import Visit, text_of, texts_of
-from dingrelay_workers.http.api_keys import SCOPES, Grant
+from dingrelay_workers.http.api_keys import SCOPES
 from dingrelay_workers.keys.documents import DEFAULT_OVERLAP, IssuedKey, KeyRequest, RotationRequest
-from dingrelay_workers.keys.service import KeyService, StoredKey
+from dingrelay_workers.keys.service import KeyService
 
 OF_KEY: Mapping[str, Meaning] = {
     "live": Meaning("good", en("is taken")),
@@ -26,13 +25,13 @@ OF_KEY: Mapping[str, Meaning] = {
 @at("/settings/keys", scope="keys:write", menu=(100, en("API keys")))
 async def keys(visit: Visit) -> web.Response:
     """The keys of programs, those that may do no more than the person."""
-    found = [each for each in await visit.service(KeyService).list() if _is_below(visit, each)]
+    listed = await visit.service(KeyService).list()
     return visit.page(
         "keys.html",
-        keys=[(each.document(), meaning(OF_KEY, each.document().state)) for each in found],
-        scopes=[each for each in SCOPES if visit.grant.permits(each)],
-        apps=[each for each in visit.context.settings.apps if visit.grant.permits_app(each)],
-        lanes=[each for each in LANES if visit.grant.permits_lane(each)],
+        keys=[(key, meaning(OF_KEY, key.state)) for key in listed],
+        scopes=[scope for scope in SCOPES if visit.grant.permits(scope)],
+        apps=[app for app in visit.context.settings.apps if visit.grant.permits_app(app)],
+        lanes=[lane for lane in LANES if visit.grant.permits_lane(lane)],
         overlap=DEFAULT_OVERLAP,
     )
 
@@ -40,7 +39,7 @@ async def keys(visit: Visit) -> web.Response:
 @act("/settings/keys", scope="keys:write")
 async def create(visit: Visit, form: FormValues) -> web.Response:
     """Make a key, and show it once."""
-    asked = {
+    request = {
         "name": text_of(form, "name"),
         "scopes": texts_of(form, "scope"),
         "apps": texts_of(form, "app") or sorted(visit.grant.apps),
@@ -50,25 +49,20 @@ async def create(visit: Visit, form: FormValues) -> web.Response:
         "expires": text_of(form, "expires") or None,
         "owner": text_of(form, "owner") or None,
     }
-    grant = KeyRequest.parse(asked).grant()
-    if not _held(visit).covers(grant):
-        raise web.HTTPForbidden(reason=tr("Your own role does not include all of this."))
-    return _issued(visit, await visit.service(KeyService).create(grant, seed=visit.once))
+    return _issued(visit, await visit.service(KeyService).create(KeyRequest.parse(request)))
 
 
 @act("/settings/keys/{id}/rotate", scope="keys:write")
 async def rotate(visit: Visit, form: FormValues) -> web.Response:
     """Give a key a new secret, and show it once."""
-    overlap = RotationRequest.parse({"overlap": text_of(form, "overlap")}).length()
-    key = (await _key(visit)).key
-    made = await visit.service(KeyService).rotate(key.id, overlap=overlap, seed=visit.once)
-    return _issued(visit, made)
+    request = RotationRequest.parse({"overlap": text_of(form, "overlap")})
+    return _issued(visit, await visit.service(KeyService).rotate(visit.part("id"), request))
 
 
 @at("/settings/keys/{id}/revoke", scope="keys:write")
 async def confirm_revoke(visit: Visit) -> web.Response:
     """Ask before a key is refused for ever."""
-    key = (await _key(visit)).key
+    key = await visit.service(KeyService).get(visit.part("id"))
     return visit.confirmation(
         f"/settings/keys/{key.id}/revoke",
         title=tr("Revoke the key “{name}”?", name=key.name),
@@ -81,8 +75,7 @@ async def confirm_revoke(visit: Visit) -> web.Response:
 @act("/settings/keys/{id}/revoke", scope="keys:write")
 async def revoke(visit: Visit, _: FormValues) -> web.Response:
     """Refuse a key from now on."""
-    key = (await _key(visit)).key
-    await visit.service(KeyService).revoke(key.id)
+    key = await visit.service(KeyService).revoke(visit.part("id"))
     return visit.redirect("/settings/keys", en("{} ({}) is revoked", key.name, key.id))
 
 
@@ -92,24 +85,3 @@ def _issued(visit: Visit, made: IssuedKey) -> web.Response:
     response.headers["Cache-Control"] = "no-store"
     del response.headers["ETag"]
     return response
-
-
-async def _key(visit: Visit) -> StoredKey:
-    """The key that the path names.
-
-    Raises:
-        KeyNotFound: there is none, or it may do what the person may not.
-    """
-    found = await visit.service(KeyService).get(visit.part("id"))
-    if not _is_below(visit, found):
-        raise KeyNotFound(visit.part("id"))
-    return found
-
-
-def _is_below(visit: Visit, stored: StoredKey) -> bool:
-    return _held(visit).covers(stored.key)
-
-
-def _held(visit: Visit) -> Grant:
-    """The permissions that the person may give: to keys without an owner, and to their own."""
-    return visit.grant.model_copy(update={"owner": visit.session.user})

@@ -174,6 +174,10 @@ class RotationRequest(Document):
         return duration(self.overlap)
 
 
+AS_USUAL = RotationRequest()
+"""A rotation of which nothing is said."""
+
+
 class KeyDocument(ApiKey, frozen=True):
     """An API key, without its secret."""
 

@@ -1,4 +1,4 @@
-"""The API keys: made, found, rotated and revoked.
+"""Verbs of API keys: made, rotated and revoked; and how one is found.
 
 A key's text is ``drk_<id>.<secret>``. The secret is 256 random bits, so there is nothing to guess that a
 slow hash would protect: SHA-256 is what fits, and each request can afford it. A password hash is for what
@@ -11,7 +11,7 @@ import hmac
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,9 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.errors import DingrelayError, KeyConflict, KeyNotFound
+from dingrelay_producers.actor import current_actor, current_reach
+from dingrelay_producers.client.verbs import verb
+from dingrelay_producers.errors import DingrelayError, KeyConflict, KeyNotFound, NotPermitted
 from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
@@ -36,7 +38,13 @@ from dingrelay_workers.http.api_keys import (
     public_id,
 )
 from dingrelay_workers.http.last_known import LastKnown
-from dingrelay_workers.keys.documents import IssuedKey, KeyDocument
+from dingrelay_workers.keys.documents import (
+    AS_USUAL,
+    IssuedKey,
+    KeyDocument,
+    KeyRequest,
+    RotationRequest,
+)
 from dingrelay_workers.keys.models import ApiKeyRow
 
 TIMEOUT = 1.5
@@ -56,6 +64,7 @@ _SECRET_BYTES = 32
 log = get_logger("dingrelay.api_keys")
 
 WRITER = "api keys"
+_SCOPE = "keys:write"
 _STATES: Mapping[str, Literal["live", "expired", "revoked"]] = {
     "": "live",
     "has expired": "expired",
@@ -171,6 +180,9 @@ class LastUse:
 class KeyService:
     """The API keys. Every method raises `ServiceUnavailable` where the database is away.
 
+    Verbs are for the actor of the present task, and so are `get` and `list`: nobody gives more than they have, and a
+    key that may do more than the actor is not there for them.
+
     So do `verify`, `verify_pair` and `find` of a key that has an end, as long as the time of Redis has not been read.
 
     Keys that were used before are verified for a while without it (`last_known.LIVES`). A key that is
@@ -181,6 +193,8 @@ class KeyService:
         timeout: seconds that the database may take.
         write_uses_every: seconds between two writes of the last uses.
     """
+
+    NOUN = "key"
 
     def __init__(
         self,
@@ -228,8 +242,20 @@ class KeyService:
         self._uses.note(key_id)
         return stored.key
 
-    async def create(self, grant: Grant, *, seed: bytes | None = None) -> IssuedKey:
-        """Make a key; a grant without a sender gets one. Of each seed there is one key."""
+    @verb("POST /v1/keys", scope=_SCOPE)
+    async def create(self, request: KeyRequest) -> IssuedKey:
+        """Make an API key.
+
+        It may do no more than the key that asks for it. Its text is shown once.
+        """
+        grant = request.grant()
+        grant = grant.model_copy(update={"sender": grant.sender or current_reach().passed_sender})
+        _check_given(grant)
+        return await self.issue(grant)
+
+    async def issue(self, grant: Grant) -> IssuedKey:
+        """Make a key of these permissions; a grant without a sender gets one. Of each seed there is one key."""
+        seed = _seed()
         key_id, text = new_id(seed), new_secret(seed)
         grant = grant.model_copy(update={"sender": grant.sender or _sender(grant, key_id)})
         row = {
@@ -243,32 +269,33 @@ class KeyService:
             query = select(ApiKeyRow.id).where(ApiKeyRow.id == key_id)
             if seed is None or (await connection.scalar(query)) is None:
                 await connection.execute(insert(ApiKeyRow).values(**row))
-                await audit.record(connection, "create", "key", key_id, after=_columns(grant))
+                await audit.record_verb(connection, self.create, key_id, after=_columns(grant))
         return IssuedKey(id=key_id, key=f"{key_id}.{text}", old_secret_until=None)
 
-    async def get(self, key_id: str) -> StoredKey:
-        """The key with this id, live or not."""
+    async def get(self, key_id: str) -> KeyDocument:
+        """How an API key stands, live or not."""
         async with answering(self._timeout), self._database.read() as connection:
-            return await _stored(connection, key_id)
+            return (await _visible(connection, key_id)).document()
 
-    async def list(self) -> Sequence[StoredKey]:
-        """All keys, the newest first."""
+    async def list(self) -> Sequence[KeyDocument]:
+        """The keys, the newest first."""
         query = select(ApiKeyRow.__table__).order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id)
         async with answering(self._timeout), self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
-        return [StoredKey.model_validate(row) for row in rows]
+        found = map(StoredKey.model_validate, rows)
+        return [stored.document() for stored in found if _sees(stored)]
 
-    async def rotate(
-        self, key_id: str, *, overlap: timedelta, seed: bytes | None = None
-    ) -> IssuedKey:
-        """Give it a new secret; those before are taken for so long, older ones no longer than before.
-
-        So a rotation that is repeated ends no secret that clients use; with the same seed it changes nothing.
-        """
-        text, now = new_secret(seed), clock.now()
+    @verb("POST /v1/keys/{id}/rotate", scope=_SCOPE)
+    async def rotate(self, key_id: str, request: RotationRequest = AS_USUAL) -> IssuedKey:
+        """Give an API key a new secret."""
+        # Those before are taken for the overlap, older ones no longer than before. So a rotation that is repeated
+        # ends no secret that clients use; with the same seed it changes nothing.
+        text, now, overlap = new_secret(_seed()), clock.now(), request.length()
         digest, until = digest_of(key_id, text), now + overlap
         async with answering(self._timeout), self._database.write(WRITER) as connection:
-            stored = await _stored(connection, key_id)
+            stored = await _visible(connection, key_id)
+            # The actor gets the secret and so the key: the same check as for a new key.
+            _check_given(stored.key)
             if end := stored.end(now):
                 raise KeyConflict(key_id, en("{}; create another", end))
             if digest in {stored.digest, *stored.old_secrets}:
@@ -285,23 +312,25 @@ class KeyService:
                 old_secrets={each: min(end, until).isoformat() for each, end in old.items()},
             )
             after = {"old_secret_until": until if overlap else None}
-            await audit.record(connection, "rotate", "key", key_id, after=after)
+            await audit.record_verb(connection, self.rotate, key_id, after=after)
         self._known.forget(key_id)
         return IssuedKey(
             id=key_id, key=f"{key_id}.{text}", old_secret_until=until if overlap else None
         )
 
-    async def revoke(self, key_id: str) -> StoredKey:
-        """Refuse it from now on."""
+    @verb("POST /v1/keys/{id}/revoke", scope=_SCOPE)
+    async def revoke(self, key_id: str) -> KeyDocument:
+        """Refuse an API key from now on."""
         now = clock.now()
         async with answering(self._timeout), self._database.write(WRITER) as connection:
-            stored = await _stored(connection, key_id)
+            stored = await _visible(connection, key_id)
             if stored.revoked_at is None:
                 await _change(connection, key_id, revoked_at=now)
-                await audit.record(connection, "revoke", "key", key_id, before=_columns(stored.key))
+                before = _columns(stored.key)
+                await audit.record_verb(connection, self.revoke, key_id, before=before)
                 stored = stored.model_copy(update={"revoked_at": now})
         self._known.forget(key_id)
-        return stored
+        return stored.document()
 
     async def _verify(self, key_id: str, given: str) -> ApiKey | None:
         # The digest is made first, so that an unknown id is no faster for it.
@@ -326,6 +355,33 @@ async def _stored(connection: AsyncConnection, key_id: str) -> StoredKey:
     if row is None:
         raise KeyNotFound(key_id)
     return StoredKey.model_validate(row)
+
+
+async def _visible(connection: AsyncConnection, key_id: str) -> StoredKey:
+    """The same, if the actor sees it; the error does not reveal which."""
+    stored = await _stored(connection, key_id)
+    if not _sees(stored):
+        raise KeyNotFound(key_id)
+    return stored
+
+
+def _sees(stored: StoredKey) -> bool:
+    return current_reach().holds(_SCOPE, stored.key)
+
+
+def _check_given(grant: Grant) -> None:
+    """Refuse permissions that the actor does not have, and so may not give.
+
+    Raises:
+        NotPermitted: names the field that is too much.
+    """
+    if lacking := current_reach().lacks(_SCOPE, grant):
+        raise NotPermitted(*lacking)
+
+
+def _seed() -> bytes | None:
+    seed = current_actor().seed
+    return None if seed is None else seed.get_secret_value()
 
 
 async def _change(connection: AsyncConnection, key_id: str, **values: object) -> None:

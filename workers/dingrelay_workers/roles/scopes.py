@@ -79,6 +79,27 @@ class RolesReach(Reach):
             for each in permitting(self.grants, scope)
         )
 
+    def apps_of(self, scope: str) -> frozenset[str] | None:
+        """The apps of all roles that permit the scope."""
+        apps = frozenset[str]().union(*(role.apps for role in permitting(self.grants, scope)))
+        return None if ANY in apps else apps
+
+    def holds(self, scope: str, permissions: Grant) -> bool:
+        """Whether for each app and lane of theirs one role has them."""
+        roles = permitting(self.grants, scope)
+        parts = [
+            permissions.model_copy(update={"apps": frozenset({app}), "lanes": frozenset({lane})})
+            for app in permissions.apps
+            for lane in permissions.lanes
+        ]
+        return all(any(role.covers(part) for role in roles) for part in parts)
+
+    def lacks(self, scope: str, permissions: Grant) -> tuple[str, str] | None:
+        """The same, as one sentence on all of them."""
+        if self.holds(scope, permissions):
+            return None
+        return "scopes", en("Your own role does not include all of this.")
+
 
 def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
     """A person's widest permission on a page of this scope; None for none. `grants` as for `permitting`."""

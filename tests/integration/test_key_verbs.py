@@ -1,0 +1,98 @@
+"""Verbs of API keys: each has one body, which every door carries out."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+from typer.main import get_command
+
+from cli_runner import Cli
+from databases import rows
+from dingrelay_producers.actor import ACTOR, Actor, Reach
+from dingrelay_producers.client.verbs import Verb, verbs_of
+from dingrelay_producers.errors import KeyNotFound, NotPermitted
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.contract import Lane
+from dingrelay_workers.console.declared import DECLARED
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.gateway.server import ROUTES
+from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.keys import cli as commands
+from dingrelay_workers.keys.documents import KeyRequest
+from dingrelay_workers.keys.models import ApiKeyRow
+from dingrelay_workers.keys.service import KeyService
+from dingrelay_workers.roles.scopes import RolesReach
+from gateways import Ask
+from rows import all_of
+
+VERBS = verbs_of(KeyService)
+TEXT = {"name": "x", "scopes": ["messages:write"]}
+PLACES: tuple[tuple[str, Lane], ...] = (("hr", "bulk"), ("it", "urgent"))
+HR, IT = (
+    Grant(name="u1", scopes=frozenset({"*"}), apps=frozenset({app}), lanes=frozenset[Lane]({lane}))
+    for app, lane in PLACES
+)
+BELOW: dict[str, Reach] = {
+    "key": HR.model_copy(update={"scopes": frozenset({"keys:write", "messages:write"})}),
+    "person": RolesReach([HR, IT]),
+}
+
+
+@pytest.fixture
+def grants() -> Sequence[Grant]:
+    return [Grant(name="all", scopes=frozenset({"*"}))]
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    token = ACTOR.set(None)
+    yield
+    ACTOR.reset(token)
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_a_verb_is_at_every_door(verb: Verb) -> None:
+    (route,) = [route for route in ROUTES if route.operation == verb.operation]
+    assert (route.method, route.path, route.scope) == (verb.method, verb.path, verb.scope)
+    forms = {each.path: each.scope for each in DECLARED if each.method == "POST"}
+    assert forms[verb.path.replace("/v1/", "/settings/")] == verb.scope
+    assert verb.name in get_command(commands.app).commands  # type: ignore[attr-defined]
+
+
+def test_the_audit_has_each_change_as_it_is_declared(
+    every: Ask, cli: Cli, settings: Settings
+) -> None:
+    made = every("POST", "/v1/keys", TEXT).json["id"]
+    for verb in VERBS:
+        if not verb.creates:
+            assert every(verb.method, verb.path.replace("{id}", made)).status == 200
+    other = cli.json("key", "create", "y", "--scope", "messages:write")["id"]
+    assert cli("key", "revoke", other).exit_code == 0
+
+    changes = rows(
+        settings.database,
+        "select door, action, object from audit where kind = 'key' and door <> 'python'",
+    )
+    assert [tuple(row.values()) for row in changes] == [
+        *(("http", verb.name, made) for verb in VERBS),
+        ("cli", "create", other),
+        ("cli", "revoke", other),
+    ]
+
+
+@pytest.mark.usefixtures("nobody")
+@pytest.mark.parametrize("actor", BELOW)
+async def test_nobody_gives_or_changes_more_than_they_have(actor: str, database: Database) -> None:
+    keys = KeyService(database, timeout=30)
+    above = await keys.create(KeyRequest.parse({**TEXT, "apps": ["hr"], "lanes": ["urgent"]}))
+    stored = await all_of(database, ApiKeyRow)
+    ACTOR.set(Actor("http", "x", reach=BELOW[actor]))
+    with pytest.raises(NotPermitted):
+        await keys.create(KeyRequest.parse({**TEXT, "apps": ["hr"], "lanes": ["urgent"]}))
+    assert await keys.list() == []
+    for verb in VERBS:
+        if not verb.creates:
+            with pytest.raises(KeyNotFound):
+                await verb.body(keys, above.id)
+    assert await all_of(database, ApiKeyRow) == stored
+    assert (await keys.create(KeyRequest.parse({**TEXT, "apps": ["hr"], "lanes": ["bulk"]}))).id
+    assert len(await keys.list()) == 1
