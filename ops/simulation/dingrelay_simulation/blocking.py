@@ -6,7 +6,7 @@ What blocks a thread takes no virtual time here. It fails as the network would h
 import asyncio
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +15,7 @@ import redis._parsers.hiredis as parser
 import redis.asyncio.connection
 import redis.connection
 
+from dingrelay_producers.client import connection as client_connection
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.loop import PROCESS
 from dingrelay_simulation.network import Network
@@ -189,6 +190,12 @@ class NoWaiting:
         return await work
 
 
+def _beside(work: Coroutine[Any, Any, Any]) -> None:
+    """In place of a thread in which a client writes into SQL: on the loop, beside what it goes on with."""
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(lambda task: None if task.cancelled() else task.exception())
+
+
 def install(network: Callable[[], Network], databases: Callable[[], Databases]) -> None:
     """Let this process's blocking calls take no time, and go over the network that is current."""
     real_connect = sqlite3.connect
@@ -200,6 +207,8 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
     # redis-py waits by it for what it sends only, in a task of its own.
     on_loop: Any = redis.asyncio.connection
     on_loop.asyncio = NoWaiting()
+    in_client: Any = client_connection
+    in_client.run = _beside
     polled: Any = parser
     polled._socket_can_read = _can_read
     polled._socket_is_closed = _is_closed
