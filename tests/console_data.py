@@ -70,7 +70,7 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     async with database.write("tests") as connection:
         await outbox.write(connection, [notice])
     role = RoleRequest.parse({"subject": "u1", "role": "view"})
-    await RoleService(database).give(role)
+    await RoleService(database).grant(role)
     key = KeyRequest.parse({"name": HTML, "scopes": ["jobs:read"]})
     await KeyService(database).create(key)
     return f"/jobs/{unclear.id} /jobs/{failed.id} /jobs/{job['job']} /campaigns/{campaign} /webhooks/drw_test"

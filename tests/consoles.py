@@ -124,7 +124,7 @@ class Browser:
     async def give(self, subject: str, role: str = "view", **fields: Any) -> None:
         """Give a role to a person or a department."""
         asked = RoleRequest.parse({"subject": subject, "role": role, **fields})
-        await RoleService(self.database).give(asked)
+        await RoleService(self.database).grant(asked)
 
     async def write(self, *changes: Executable) -> None:
         """Change what is stored."""

@@ -80,7 +80,7 @@ async def test_a_session_ends_when_its_roles_change_or_the_person_leaves(
     assert await browser.status("/jobs") == 200
     if end == "taken":
         role = RoleRequest.parse({"subject": "department:3", "role": "operate"})
-        await RoleService(browser.database).take(role)
+        await RoleService(browser.database).revoke(role)
     elif end == "changed":
         await browser.give("department:3", "operate", apps=["hr"])
     elif end == "left":

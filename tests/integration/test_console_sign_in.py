@@ -77,7 +77,7 @@ async def test_a_person_without_a_role_gets_one_clear_page(
         await know(browser, sandbox, left_at=datetime.now(UTC))
     elif why == "no role":
         await know(browser, sandbox)
-        await RoleService(browser.database).take(
+        await RoleService(browser.database).revoke(
             RoleRequest.parse({"subject": USER, "role": "view"})
         )
     status, text = await browser.get(await agree(browser))

@@ -43,7 +43,7 @@ def grants() -> Sequence[Grant]:
 
 
 @pytest.fixture
-def nobody() -> Iterator[None]:
+def program() -> Iterator[None]:
     token = ACTOR.set(None)
     yield
     ACTOR.reset(token)
@@ -79,9 +79,9 @@ def test_the_audit_has_each_change_as_it_is_declared(
     ]
 
 
-@pytest.mark.usefixtures("nobody")
+@pytest.mark.usefixtures("program")
 @pytest.mark.parametrize("actor", BELOW)
-async def test_nobody_gives_or_changes_more_than_they_have(actor: str, database: Database) -> None:
+async def test_an_actor_gives_and_changes_no_more_than_it_has(actor: str, database: Database) -> None:
     keys = KeyService(database, timeout=30)
     above = await keys.create(KeyRequest.parse({**TEXT, "apps": ["hr"], "lanes": ["urgent"]}))
     stored = await all_of(database, ApiKeyRow)

@@ -1,6 +1,7 @@
 """The audit, written in the transaction of a change, and read."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,9 @@ from pydantic_core import to_jsonable_python
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.actor import Door, current_actor
+from dingrelay_producers.actor import Door, current_actor, current_reach
 from dingrelay_producers.client.filters import AuditFilter
-from dingrelay_producers.client.verbs import declared
+from dingrelay_producers.client.verbs import declared, verb
 from dingrelay_producers.enqueuing.connections import read_clock
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings import Settings
@@ -36,6 +37,7 @@ TIMEOUT = 1.5
 """Seconds that a request waits for the database."""
 
 _LONGEST_REASON = 500
+_SCOPE = "audit:read"
 
 Place = tuple[datetime, int]
 """Position of a row in the list: its moment and its number."""
@@ -150,6 +152,8 @@ class AuditService:
         database: of a process with its tables. Without one connections are opened for each call.
     """
 
+    NOUN = "audit"
+
     def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self._settings = settings
         self._database = database
@@ -176,7 +180,9 @@ class AuditService:
     async def list(
         self, chosen: AuditFilter, *, limit: int, after: Place | None = None
     ) -> Sequence[AuditEntry]:
-        """Changes, the latest first, behind the one at this place."""
+        """Changes of the actor's apps, the latest first, behind the one at this place."""
+        if (apps := current_reach().apps_of(_SCOPE)) is not None:
+            chosen = replace(chosen, apps=apps)
         query = narrowed(select(AuditRow.__table__), AuditRow, chosen)
         if chosen.since:
             query = query.where(AuditRow.at >= chosen.since)
@@ -186,6 +192,13 @@ class AuditService:
             if connection is None:
                 return []
             return [AuditEntry.model_validate(row) for row in await connection.execute(page)]
+
+    @verb(scope=_SCOPE)
+    async def export(self, chosen: AuditFilter) -> AsyncIterator[AuditEntry]:
+        """Every one, for a file; this is noted as well."""
+        await self.note(*declared(self.export), [self.NOUN])
+        async for entry in self.every(chosen):
+            yield entry
 
     async def every(
         self, chosen: AuditFilter, *, most: int | None = None

@@ -180,8 +180,8 @@ class LastUse:
 class KeyService:
     """The API keys. Every method raises `ServiceUnavailable` where the database is away.
 
-    Verbs are for the actor of the present task, and so are `get` and `list`: nobody gives more than they have, and a
-    key that may do more than the actor is not there for them.
+    Verbs are for the actor of the present task, and so are `get` and `list`: an actor gives no more than it has, and a
+    key that may do more is not there for it.
 
     So do `verify`, `verify_pair` and `find` of a key that has an end, as long as the time of Redis has not been read.
 

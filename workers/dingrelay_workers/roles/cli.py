@@ -56,7 +56,7 @@ def role(
     asked |= {field: values for field, values in some.items() if values}
     with errors_of_options(_OPTIONS, asked):
         request = RoleRequest.parse(asked)
-        asyncio.run(_ask(lambda roles: roles.take(request) if revoke else roles.give(request)))
+        asyncio.run(_ask(lambda roles: roles.revoke(request) if revoke else roles.grant(request)))
     console().print(
         tr("{subject} does not have the role {role} any more.", subject=subject, role=name)
         if revoke

@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import ColumnElement, String, and_, cast, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.actor import current_reach
+from dingrelay_producers.client.verbs import verb
+from dingrelay_producers.errors import NotPermitted
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import clock
 from dingrelay_tasks.contract import ContractError, Document
@@ -84,9 +87,14 @@ class Nominee(NamedTuple):
 class RoleService:
     """Reads and changes roles. Every method raises `ServiceUnavailable` where the database is away.
 
+    Verbs are for the actor of the present task, and so are lists: an actor gives and takes what it has, and
+    people of other directories are not there for it.
+
     Args:
         database: with its tables.
     """
+
+    NOUN = "role"
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -104,6 +112,8 @@ class RoleService:
             }
         found: list[GivenRole] = []
         for row in rows:
+            if not _is_directory_of_actor(row["directory"]):
+                continue
             name = names[row["directory"], row["subject"]]
             found.append(GivenRole(**row, name=name or "", left=name is None))
         return found
@@ -119,59 +129,85 @@ class RoleService:
             rows = (await connection.execute(query)).all()
             there = named(text) & UserRow.left_at.is_(None)
             people = await find_people(connection, there, app=None, limit=limit, departments=3)
-        return [
+        nominees = [
             *(Nominee(row.app, f"{DEPARTMENT}{row.id}", row.name) for row in rows),
             *(
                 Nominee(each.app, each.userid, each.name, ", ".join(each.departments))
                 for each in people
             ),
         ]
+        return [who for who in nominees if _is_directory_of_actor(who.directory)]
 
-    async def give(self, asked: RoleRequest) -> None:
+    @verb(scope=ANY)
+    async def grant(self, request: RoleRequest) -> None:
         """Give a role; one that the subject has already gets these apps and lanes.
 
         Raises:
             ContractError: the directory has no such person or department.
+            NotPermitted: the actor does not have all of it, or of what it replaces.
         """
-        row = {**asked.model_dump(), "given_at": clock.now()}
+        _check_held(request.grant(), request.directory)
+        row = {**request.model_dump(), "given_at": clock.now()}
         async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
-            if await _name(connection, asked.directory, asked.subject) is None:
+            if await _name(connection, request.directory, request.subject) is None:
                 problem = en(
                     "the directory of {} has no such person or department; dingrelay sync reads it",
-                    asked.directory,
+                    request.directory,
                 )
                 raise ContractError("subject", problem)
-            before = await self._taken(connection, asked)
+            before = await self._taken(connection, request)
             await connection.execute(insert(RoleRow).values(**row))
-            await audit.record(
-                connection, "grant", "role", asked.subject, before=before, after=asked.model_dump()
+            await audit.record_verb(
+                connection, self.grant, request.subject, before=before, after=request.model_dump()
             )
 
-    async def take(self, asked: RoleRequest) -> None:
-        """Take a role away.
+    @verb(scope=ANY)
+    async def revoke(self, request: RoleRequest) -> None:
+        """Take a role away, for all apps and lanes for which it counts.
 
         Raises:
             ContractError: they do not have it.
+            NotPermitted: the actor does not have all of it.
         """
         async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
-            before = await self._taken(connection, asked)
+            before = await self._taken(connection, request)
             if before is None:
-                raise ContractError("role", en("{} does not have it", asked.subject))
-            await audit.record(connection, "revoke", "role", asked.subject, before=before)
+                raise ContractError("role", en("{} does not have it", request.subject))
+            await audit.record_verb(connection, self.revoke, request.subject, before=before)
 
     async def _taken(
-        self, connection: AsyncConnection, asked: RoleRequest
+        self, connection: AsyncConnection, request: RoleRequest
     ) -> Mapping[str, Any] | None:
         """Delete a role; what it was."""
         columns = RoleRow.subject, RoleRow.role, RoleRow.directory, RoleRow.apps, RoleRow.lanes
         ours = [
-            RoleRow.directory == asked.directory,
-            RoleRow.subject == asked.subject,
-            RoleRow.role == asked.role,
+            RoleRow.directory == request.directory,
+            RoleRow.subject == request.subject,
+            RoleRow.role == request.role,
         ]
         row = (await connection.execute(select(*columns).where(*ours))).mappings().one_or_none()
+        if row is None:
+            return None
+        held = _grant(row["subject"], row["role"], row["apps"], row["lanes"])
+        _check_held(held, row["directory"])
         await connection.execute(delete(RoleRow).where(*ours))
-        return dict(row) if row else None
+        return dict(row)
+
+
+def _is_directory_of_actor(directory: str) -> bool:
+    apps = current_reach().apps_of(ANY)
+    return apps is None or directory in apps
+
+
+def _check_held(role: Grant, directory: str) -> None:
+    """Refuse to give or take a role, or one in a directory, that the actor does not have.
+
+    Raises:
+        NotPermitted: names the field.
+    """
+    of_directory = role.model_copy(update={"apps": role.apps | {directory}})
+    if lacking := current_reach().lacks(ANY, of_directory):
+        raise NotPermitted(*lacking)
 
 
 async def grants_of(connection: AsyncConnection, directory: str, userid: str) -> list[Grant]:
