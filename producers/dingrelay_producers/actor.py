@@ -23,11 +23,23 @@ class Reach:
     sees_all: ClassVar[bool] = True
     """Whether nothing is hidden from the actor, so that an answer may name what belongs to others."""
 
+    @property
+    def default_sender(self) -> str:
+        """The sender of the actor's jobs that name none; "" leaves it to the settings."""
+        return ""
+
     def reaches(
         self, scope: str, *, app: str, sender: str = "", lane: str = "", target: str = ""
     ) -> bool:
-        """Whether something of this app, sender, lane and target is the actor's to see or change by this scope."""
+        """Whether something of this app, sender, lane and target is the actor's to see or change by this scope.
+
+        The sender ``*`` is that of something which may be anybody's.
+        """
         return True
+
+    def refusal(self, scope: str, *, app: str, lane: str, sender: str) -> tuple[str, str] | None:
+        """The field of a job that the actor may not ask for, and why; None if they may. No sender: the default."""
+        return None
 
     def permits_lane(self, lane: str) -> bool:
         """Whether the actor may have a job go in this lane."""

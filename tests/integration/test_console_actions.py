@@ -356,10 +356,11 @@ async def test_an_approval_is_withdrawn_or_decided_by_a_job(browser: Browser, re
     assert await browser.submit(page, f"{page}/terminate", reason="x" * 5_000) in {400, 422}
     assert await browser.submit(page, f"{page}/terminate", reason="by mistake") == 303
     assert (await job_of(browser, redis))["body"]["remark"] == "by mistake"
-    query = select(AuditRow.action, AuditRow.reason).where(AuditRow.kind == "approval")
+    query = select(AuditRow.action, AuditRow.reason, AuditRow.app)
+    query = query.where(AuditRow.kind == "approval")
     assert await browser.rows(query.order_by(AuditRow.number)) == [
-        ("agree", "ok"),
-        ("terminate", "by mistake"),
+        ("agree", "ok", "default"),
+        ("terminate", "by mistake", "default"),
     ]
 
 

@@ -1,7 +1,7 @@
 """``dingrelay approval``: create approvals, see how they stand, and act on them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.audit import note_in_audit
 from dingrelay_producers.cli.options import read_json, read_pair
 from dingrelay_producers.cli.output import (
     DONE,
@@ -229,8 +228,7 @@ def terminate(
     what = tr("terminate {instance}", instance=instance)
     if user is not None:
         user = options.userid(user, "--user", app_of_jobs(), left=False)
-    note = ("terminate", {"user": user} if user else None)
-    _act(instance, note, lambda ref: ref.terminate(reason, user=user), what)
+    _act(instance, lambda ref: ref.terminate(reason, user=user), what)
 
 
 def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
@@ -239,8 +237,7 @@ def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
         user = options.userid(user, "--user", app_of_jobs(), left=False)
         agreed = tr("agree {instance}", instance=instance)
         what = agreed if verb == "agree" else tr("refuse {instance}", instance=instance)
-        note = (verb, {"user": user})
-        _act(instance, note, lambda ref: getattr(ref, verb)(user, remark), what)
+        _act(instance, lambda ref: getattr(ref, verb)(user, remark), what)
 
     return decide
 
@@ -261,8 +258,7 @@ def comment(
     """Add a comment to an approval."""
     user = options.userid(user, "--user", app_of_jobs(), left=False)
     what = tr("comment {instance}", instance=instance)
-    note = ("comment", {"user": user})
-    _act(instance, note, lambda ref: ref.comment(text, user), what)
+    _act(instance, lambda ref: ref.comment(text, user), what)
 
 
 @contextmanager
@@ -274,19 +270,9 @@ def _approval(instance: str) -> "Generator[ApprovalRef]":
         yield client.approval(instance, app=app_of_jobs())
 
 
-def _act(
-    instance: str,
-    note: "tuple[str, Mapping[str, object] | None]",
-    act: "Callable[[ApprovalRef], JobRef]",
-    what: str,
-) -> None:
-    """Enqueue the job of an action, which the audit has first, and print it; with ``--wait``, once it has ended."""
-    from dingrelay_producers.client.client import Client
-
-    (action, after), app = note, app_of_jobs()
-    with Client() as client:
-        note_in_audit(client, action, "approval", [instance], app=app, after=after)
-        ref = client.approval(instance, app=app)
+def _act(instance: str, act: "Callable[[ApprovalRef], JobRef]", what: str) -> None:
+    """Enqueue the job of an action, and print it; with ``--wait``, once it has ended."""
+    with _approval(instance) as ref:
         show_accepted(act(ref), what)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -10,16 +11,18 @@ from pydantic import BaseModel
 from dingrelay_producers.client.arguments import checked_id, checked_timeout
 from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as, run
 from dingrelay_producers.client.job_ref import AsyncJobRef
+from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.errors import ApprovalNotFound, WaitTimeout
 from dingrelay_producers.installed import service
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.context import ApprovalState, TaskState
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
+    from dingrelay_producers.client.approval_verbs import Approvals
     from dingrelay_producers.client.client import Client
     from dingrelay_producers.client.job_ref import JobRef
-    from dingrelay_tasks.approval_decide import Decision
+    from dingrelay_tasks.approval_actions import VerdictRequest
 
 POLL_SECONDS = 0.5
 """Pause between two looks of `wait` at the table."""
@@ -112,11 +115,17 @@ class ApprovalRef:
     `ServiceUnavailable` if the database or Redis can't be used.
     """
 
-    __slots__ = ("_client", "_settings", "app", "id")
+    __slots__ = ("_carry_out", "_client", "app", "id")
 
-    def __init__(self, client: "Client", instance: str, app: str, settings: Settings) -> None:
+    def __init__(
+        self,
+        client: "Client",
+        instance: str,
+        app: str,
+        carry_out: Callable[[Steps[JobStatus]], JobStatus],
+    ) -> None:
         self._client = client
-        self._settings = settings
+        self._carry_out = carry_out
         self.id = checked_id(instance, "instance", en("an approval instance"))
         self.app = app
 
@@ -160,36 +169,42 @@ class ApprovalRef:
         """
         from dingrelay_tasks.approval_actions import TerminationRequest
 
-        asked = TerminationRequest(app=self.app, reason=reason, user=user)
-        known = self.known()
-        generation = self._client.settings.approval_api
-        known_since = known.known_since if known else None
-        return self._client.send(asked.job(self.id, generation, known_since=known_since))
+        request = TerminationRequest(app=self.app, reason=reason, user=user)
+        return self._job_of(self._verbs.terminate(self.id, request))
 
     def comment(self, text: str, user: str) -> "JobRef":
         """Add a comment in a user's name. If its answer is lost, the job ends unknown."""
         from dingrelay_tasks.approval_actions import CommentRequest
 
-        return self._client.send(CommentRequest(app=self.app, text=text, user=user).job(self.id))
+        request = CommentRequest(app=self.app, text=text, user=user)
+        return self._job_of(self._verbs.comment(self.id, request))
 
     def agree(self, user: str, remark: str = "") -> "JobRef":
         """Agree in the name of an approver. If `user` has no open task, the job ends dead."""
-        return self._decide("agree", user, remark)
+        return self._job_of(self._verbs.agree(self.id, self._verdict(user, remark)))
 
     def refuse(self, user: str, remark: str = "") -> "JobRef":
         """Refuse in the name of an approver. If `user` has no open task, the job ends dead."""
-        return self._decide("refuse", user, remark)
+        return self._job_of(self._verbs.refuse(self.id, self._verdict(user, remark)))
 
-    def _decide(self, decision: "Decision", user: str, remark: str) -> "JobRef":
+    @property
+    def _verbs(self) -> "Approvals":
+        from dingrelay_producers.client.approval_verbs import Approvals
+
+        return Approvals(self._client.settings)
+
+    def _verdict(self, user: str, remark: str) -> "VerdictRequest":
         from dingrelay_tasks.approval_actions import VerdictRequest
 
-        asked = VerdictRequest(app=self.app, user=user, remark=remark)
-        return self._client.send(asked.job(self.id, decision))
+        return VerdictRequest(app=self.app, user=user, remark=remark)
+
+    def _job_of(self, steps: Steps[JobStatus]) -> "JobRef":
+        return self._client.job(self._carry_out(steps).id)
 
     def known(self) -> ApprovalStatus | None:
         """Like `status`; None if it is not followed (yet)."""
         found: ApprovalStatus | None = run(
-            service("approvals", self._settings).get(self.app, self.id)
+            service("approvals", self._client.settings).get(self.app, self.id)
         )
         return found
 

@@ -46,7 +46,7 @@ from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft
-from dingrelay_producers.store.served_names import app_name, names_of
+from dingrelay_producers.store.served_names import app_name
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Contract, Lane, batched
@@ -91,9 +91,7 @@ class Client:
             IdempotencyConflict: the key was used with another payload.
             ServiceUnavailable: Redis cannot be reached.
         """
-        draft = self._draft(job)
-        if self._connection.accept([draft])[0].conflict:
-            raise IdempotencyConflict(draft.id)
+        draft, _ = self._connection.send(checked_job(job))
         return self.job(draft.id)
 
     def check(self, job: Contract) -> None:
@@ -103,8 +101,7 @@ class Client:
             ContractError: no worker serves its app, robot or group, or the target can't have such a message.
             ServiceUnavailable: as `send`.
         """
-        self.settings.check_target(checked_job(job))
-        self._connection.check_served(names_of(job))
+        self._connection.check(checked_job(job))
 
     def send_many(
         self, jobs: Iterable[Contract], *, on_sent: Callable[[JobRef], object] | None = None
@@ -260,7 +257,7 @@ class Client:
         """The reference of an approval by DingTalk's id of it; it need not exist."""
         from dingrelay_producers.client.approvals import ApprovalRef
 
-        return ApprovalRef(self, instance, app, self.settings)
+        return ApprovalRef(self, instance, app, self._carry_out)
 
     def approvals(
         self, *, limit: int = 50, **chosen: Unpack[ApprovalFields]

@@ -13,8 +13,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client import job_details
 from dingrelay_producers.client.in_threads import run
-from dingrelay_producers.client.verbs import Accept, Audit, Remember, Step, Steps
+from dingrelay_producers.client.verbs import (
+    Accept,
+    Audit,
+    FindApproval,
+    Remember,
+    Send,
+    Step,
+    Steps,
+)
 from dingrelay_producers.errors import (
+    IdempotencyConflict,
     NotInstalled,
     ServiceUnavailable,
 )
@@ -24,12 +33,14 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.flows import run_flow, run_step
-from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.record import Draft, Enqueued, moment_of
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.send_span import sending
-from dingrelay_producers.store.served_names import ServedNames
+from dingrelay_producers.store.served_names import ServedNames, names_of
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.store.transitions import WrittenJob
 from dingrelay_producers.tls_trouble import cause
+from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.sentence import en
 
 _R = TypeVar("_R")
@@ -109,6 +120,28 @@ class ClientConnection:
         self.wake(answers)
         return answers
 
+    def check(self, job: Contract) -> None:
+        """Refuse a job whose target can't have it, or whose app, robot or group no worker serves.
+
+        Raises:
+            ContractError: names the field.
+        """
+        self.settings.check_target(job)
+        self.check_served(names_of(job))
+
+    def send(self, job: Contract) -> tuple[Draft, Enqueued]:
+        """Accept a job, which is checked first.
+
+        Raises:
+            IdempotencyConflict: its key was used with another payload.
+        """
+        self.check(job)
+        draft = record.draft(job, sender=self.settings.sender)
+        [answer] = self.accept([draft])
+        if answer.conflict:
+            raise IdempotencyConflict(draft.id)
+        return draft, answer
+
     def carry_out(self, steps: Steps[_R]) -> _R:
         """Run the body of a verb; its document."""
         return run_flow(steps, self._make)
@@ -121,6 +154,11 @@ class ClientConnection:
                 return self.accept(drafts)
             case Remember(job):
                 return None if self.history is None else run(self.history.details(job))
+            case FindApproval(app, instance):
+                return run(service("approvals", self.settings).get(app, instance))
+            case Send(job):
+                draft, answer = self.send(job)
+                return JobStatus.of_draft(draft, created=moment_of(answer.at))
             case calls:
                 return self.redis_call(lambda redis: run_step(redis, calls))
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.scripts import Call
+from dingrelay_tasks.contract import Contract
 
 
 class Audit(NamedTuple):
@@ -50,7 +51,20 @@ class Remember(NamedTuple):
     job: str
 
 
-Step = Call | Sequence[Call] | Audit | Accept | Remember
+class FindApproval(NamedTuple):
+    """Step: look up an approval. Answered by its `ApprovalStatus`, or None if it is not followed."""
+
+    app: str
+    instance: str
+
+
+class Send(NamedTuple):
+    """Step: accept a job of the actor's own, as their door accepts one. Answered by its `JobStatus`."""
+
+    job: Contract
+
+
+Step = Call | Sequence[Call] | Audit | Accept | Remember | FindApproval | Send
 """A step of a body. Calls in a list are one round trip, answered by a list."""
 
 _R = TypeVar("_R")

@@ -15,6 +15,7 @@ from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_ref import AsyncJobRef, JobRef
 from dingrelay_producers.client.media import LocalFile, Medium
+from dingrelay_producers.client.verbs import Audit, FindApproval, Step
 from dingrelay_producers.errors import JobNotFound, WaitTimeout
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import record
@@ -22,7 +23,6 @@ from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_producers.store.transitions import WrittenJob
-from dingrelay_tasks.approval_actions import TerminationRequest
 from dingrelay_tasks.contract import Contract, check_size
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.media_upload import MediaUpload
@@ -115,7 +115,7 @@ class RecordingClient(Client):
 
     def approval(self, instance: str, *, app: str = DEFAULT_APP) -> ApprovalRef:
         """The reference of an approval: what is done with it is recorded, and its state is not known."""
-        return RecordedApprovalRef(self, instance, app, self.settings)
+        return RecordedApprovalRef(self, instance, app, self._carry_out)
 
     approvals = _not_recorded("approvals")
     campaign = _not_recorded("campaign")
@@ -223,6 +223,10 @@ class _Recorder(ClientConnection):
     def check_served(self, names: Sequence[tuple[str, str]]) -> None:
         """No worker serves anything: every name is taken."""
 
+    def _make(self, step: Step) -> Any:
+        # There is no database: nothing is known of an approval, and there is no audit.
+        return None if isinstance(step, Audit | FindApproval) else super()._make(step)
+
     def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob]) -> list[Enqueued]:
         return [self._recorded(draft) for draft in drafts]
 
@@ -252,11 +256,6 @@ class RecordedApprovalRef(ApprovalRef):
 
     __slots__ = ()
     known = _not_recorded("the state of an approval")
-
-    def terminate(self, reason: str = "", *, user: str | None = None) -> JobRef:
-        """Withdraw it; see `ApprovalRef.terminate`."""
-        asked = TerminationRequest(app=self.app, reason=reason, user=user)
-        return self._client.send(asked.job(self.id, self._client.settings.approval_api))
 
 
 class RecordedAsyncJobRef(AsyncJobRef):

@@ -2,27 +2,29 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, cast, get_args
+from typing import cast, get_args
 from urllib.parse import quote
 
 from aiohttp import web
 
+from dingrelay_producers.client.approval_verbs import Approvals
 from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter, ApprovalStateName
 from dingrelay_producers.client.outcomes import Meaning
+from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import record
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.approval_actions import TerminationRequest, VerdictRequest
-from dingrelay_tasks.approval_decide import Decision
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.service import ApprovalService
-from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.sentences import meaning
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
+from dingrelay_workers.http.job_routes import accepted
 
 OF_APPROVAL: Mapping[str, Meaning] = {
     "running": Meaning("wait", en("waits for a decision")),
@@ -94,10 +96,8 @@ async def terminate(visit: Visit, form: FormValues) -> web.Response:
     found, reason = await _found(visit), text_of(form, "reason")
     if not reason:
         raise BadFilter(tr("reason: a value is missing"))
-    asked = TerminationRequest.parse({"app": found.app, "reason": reason})
-    generation = visit.context.settings.approval_api
-    job = asked.job(found.instance, generation, known_since=found.known_since)
-    return await _enqueue(visit, found, "terminate", job)
+    request = TerminationRequest.parse({"app": found.app, "reason": reason})
+    return await _begin(visit, _verbs(visit).terminate(found.instance, request))
 
 
 @act("/approvals/{app}/{id}/decide", scope="approvals:write", state=_state)
@@ -106,26 +106,28 @@ async def decide(visit: Visit, form: FormValues) -> web.Response:
     found, user = await _found(visit), text_of(form, "user")
     if user not in {task.user for task in found.tasks if task.state == "running"}:
         raise BadFilter(tr("{user} has nothing to decide here", user=user))
-    asked = VerdictRequest.parse(
+    request = VerdictRequest.parse(
         {"app": found.app, "user": user, "remark": text_of(form, "reason")}
     )
-    decision: Decision = "agree" if text_of(form, "decision") == "agree" else "refuse"
-    return await _enqueue(visit, found, decision, asked.job(found.instance, decision), user=user)
+    verbs = _verbs(visit)
+    verdict = verbs.agree if text_of(form, "decision") == "agree" else verbs.refuse
+    return await _begin(visit, verdict(found.instance, request))
 
 
-async def _enqueue(
-    visit: Visit, found: ApprovalStatus, action: str, job: Contract, **after: Any
-) -> web.Response:
-    """Accept the job of an action, which the audit has first."""
-    context = visit.context
-    if not visit.covers(job.app, job.lane):
-        raise web.HTTPForbidden(reason=tr("Your role does not include this."))
-    await context.services.of(AuditService).note(
-        action, "approval", [found.instance], app=found.app, after=after
-    )
-    draft = record.draft(job, key=visit.once.hex())
-    await context.records.enqueue([draft])
-    return visit.redirect(f"/jobs/{draft.id}", en("This job asks DingTalk for it now."))
+def _verbs(visit: Visit) -> Approvals:
+    return Approvals(visit.context.settings)
+
+
+async def _begin(visit: Visit, steps: Steps[JobStatus]) -> web.Response:
+    """Carry a verb out, whose job is the same where the form is sent twice."""
+
+    async def send(job: Contract) -> JobStatus:
+        records, draft = visit.context.records, record.draft(job, key=visit.once.hex())
+        [answer] = await records.enqueue([draft])
+        return accepted(draft, answer) or await records.status(draft.id)
+
+    job = await visit.context.carry_out(steps, send)
+    return visit.redirect(f"/jobs/{job.id}", en("This job asks DingTalk for it now."))
 
 
 async def _found(visit: Visit) -> ApprovalStatus:

@@ -3,32 +3,26 @@
 `createApproval` is one of the routes that make jobs.
 """
 
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from functools import partial
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BaseModel
 
+from dingrelay_producers.client.approval_verbs import Approvals
 from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter
+from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.errors import ApprovalNotFound
-from dingrelay_tasks.approval_actions import (
-    Action,
-    CommentRequest,
-    TerminationRequest,
-    VerdictRequest,
-)
-from dingrelay_tasks.approval_decide import Decision
-from dingrelay_tasks.contract import AppName, Contract
+from dingrelay_tasks.approval_actions import Action
+from dingrelay_tasks.contract import AppName
 from dingrelay_workers.approvals.service import ApprovalService
-from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.http import paging
-from dingrelay_workers.http.api_keys import ANY
-from dingrelay_workers.http.authentication import check_app, check_asked, may_see
+from dingrelay_workers.http.authentication import check_app, may_see
 from dingrelay_workers.http.job_routes import accept, makes_job, waited
-from dingrelay_workers.http.routes import Body, Declare, HttpCall, Routes
-
-_Action = TypeVar("_Action", bound=Action)
+from dingrelay_workers.http.routes import Body, HttpCall, Routes
 
 
 class ApprovalPaging(paging.Paging):
@@ -53,20 +47,6 @@ class OneApproval(paging.Query):
 _INSTANCE = {"type": "string", "pattern": "^[\\x21-\\x2e\\x30-\\x5b\\x5d-\\x7e]{1,128}$"}
 
 ROUTES = Routes(tag="approvals")
-
-
-def _changes(verb: str, body: type[BaseModel], **fields: Any) -> Declare:
-    """Declares a route that makes a job of an action."""
-    return makes_job(
-        ROUTES,
-        f"POST /v1/approvals/{{instance}}/{verb}",
-        operation=f"{verb}Approval",
-        scope="approvals:write",
-        body=Body(model=body),
-        problems=frozenset({403, 404, 409, 422, 429, 503}),
-        path_parameters={"instance": _INSTANCE},
-        **fields,
-    )
 
 
 @ROUTES(
@@ -99,83 +79,37 @@ async def list_approvals(call: HttpCall) -> BaseModel:
 )
 async def get_approval(call: HttpCall) -> ApprovalStatus:
     """Show an approval and its state."""
-    return await _found(call, call.query.app)
-
-
-@_changes("terminate", TerminationRequest)
-async def terminate(call: HttpCall) -> web.StreamResponse:
-    """Withdraw a running approval."""
-    asked, known = await _asked(call, TerminationRequest)
-    known_since = known.known_since if known else None
-    generation = call.context.settings.approval_api
-    return await _do(
-        call,
-        "terminate",
-        asked.user,
-        asked.job(call.path("instance"), generation, known_since=known_since),
-    )
-
-
-@_changes("comment", CommentRequest)
-async def comment(call: HttpCall) -> web.StreamResponse:
-    """Add a comment to an approval."""
-    asked, _ = await _asked(call, CommentRequest)
-    return await _do(call, "comment", asked.user, asked.job(call.path("instance")))
-
-
-def _deciding(decision: Decision, what: str) -> None:
-    """Declare the route that agrees, or that refuses."""
-
-    @_changes(decision, VerdictRequest, summary=what)
-    async def handle(call: HttpCall) -> web.StreamResponse:
-        asked, _ = await _asked(call, VerdictRequest)
-        return await _do(call, decision, asked.user, asked.job(call.path("instance"), decision))
-
-
-_deciding("agree", "Agree to an approval")
-_deciding("refuse", "Refuse an approval")
-
-
-async def _asked(call: HttpCall, action: type[_Action]) -> tuple[_Action, ApprovalStatus | None]:
-    """The action of a body with its sender, and what is known of its approval."""
-    asked = action.parse(call.body, strict=True)
-    known = await _seen(call, asked.app)
-    sender = asked.sender or call.context.sender_of(call.key)
-    return asked.model_copy(update={"sender": sender}), known
-
-
-async def _do(call: HttpCall, action: str, user: str | None, job: Contract) -> web.StreamResponse:
-    """Accept the job of an action in a person's name, which the audit has first."""
-    check_asked(job, call.key, call.context.sender_of(call.key))
-    after = {"user": user} if user else None
-    await call.context.service(AuditService).note(
-        action, "approval", [call.path("instance")], app=job.app, after=after
-    )
-    status = await accept(call, job, once=call.once)
-    return await waited(call, status, pending=202)
-
-
-async def _found(call: HttpCall, app: str) -> ApprovalStatus:
-    """An approval that is followed, and that the key may see.
-
-    Raises:
-        ApprovalNotFound: there is none, or the key may not see it; the answer does not reveal which.
-    """
-    instance = call.path("instance")
+    instance, app = call.path("instance"), call.query.app
     status = await call.context.service(ApprovalService).get(app, instance)
     if status is None or not may_see(call.key, sender=status.sender, app=app):
         raise ApprovalNotFound(instance)
     return status
 
 
-async def _seen(call: HttpCall, app: str) -> ApprovalStatus | None:
-    """The approval that a request changes; None if it is not followed.
+def _declare(verb: Verb) -> None:
+    """Declare the route of a verb, whose job can be waited for."""
+    model = verb.request
+    assert model is not None
+    assert issubclass(model, Action)
 
-    Raises:
-        ApprovalNotFound: it is not followed, and the key has a sender of its own: it may be
-            another sender's.
-    """
-    check_app(call.key, app)
-    if call.key.sender != ANY:
-        return await _found(call, app)
-    return await call.context.service(ApprovalService).get(app, call.path("instance"))
+    async def handle(call: HttpCall) -> web.StreamResponse:
+        request = model.parse(call.body, strict=True)
+        verbs = Approvals(call.context.settings)
+        steps = replace(call.context.steps, send=partial(accept, call, once=call.once))
+        job = await steps.carry_out(verb.body(verbs, call.path("instance"), request))
+        return await waited(call, job, pending=202)
+
+    makes_job(
+        ROUTES,
+        f"{verb.method} {verb.path}",
+        operation=verb.operation,
+        summary=verb.summary,
+        scope=verb.scope,
+        body=Body(model=model),
+        problems=frozenset({403, 404, 409, 422, 429, 503}),
+        path_parameters={"instance": _INSTANCE},
+    )(handle)
+
+
+for _verb in verbs_of(Approvals):
+    _declare(_verb)

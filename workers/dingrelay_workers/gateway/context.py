@@ -43,7 +43,12 @@ async def opened(settings: Settings, services: Services) -> AsyncGenerator[Gatew
         settings=settings,
         redis=redis,
         records=records,
-        steps=StepMaker(records, services.of(AuditService), services.of(HistoryService)),
+        steps=StepMaker(
+            records,
+            services.of(AuditService),
+            services.of(HistoryService),
+            services.of(ApprovalService),
+        ),
         services={
             **services.by_class,
             CurrentApps: apps,

@@ -164,6 +164,16 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
         """
         return self.permits(scope) and self.permits_sender(sender) and self.permits_job(app, target)
 
+    def refusal(self, scope: str, *, app: str, lane: str, sender: str) -> tuple[str, str] | None:
+        """The field of a job that the key may not ask for, and why; None if it may."""
+        if not self.permits_app(app):
+            return "app", "the key is not for this app"
+        if not self.permits_lane(lane):
+            return "lane", en("the key is not for the lane {}", lane)
+        if sender and not self.permits_sender(sender):
+            return "sender", "the key has a sender of its own"
+        return None
+
     def permits_name(self, name: str) -> bool:
         """Whether it may act for all that this name of a key's apps stands for: an app, or a robot or group."""
         return self.permits_target(name) if TARGET.match(name) else name in self.apps

@@ -100,6 +100,12 @@ class RolesReach(Reach):
             return None
         return "scopes", en("Your own role does not include all of this.")
 
+    def refusal(self, scope: str, *, app: str, lane: str, sender: str) -> tuple[str, str] | None:
+        """The field of a job that no role of the person permits, and why; None if one does."""
+        if self.reaches(scope, app=app, lane=lane):
+            return None
+        return "app", en("Your role does not include this.")
+
 
 def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
     """A person's widest permission on a page of this scope; None for none. `grants` as for `permitting`."""

@@ -1,0 +1,106 @@
+"""Verbs of approvals: each has one body, which every door carries out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from redis import Redis
+from typer.main import get_command
+
+from cli_runner import Cli
+from databases import rows
+from dingrelay_producers import Client
+from dingrelay_producers.cli import approval as commands
+from dingrelay_producers.client.approval_verbs import Approvals
+from dingrelay_producers.client.approvals import ApprovalRef, AsyncApprovalRef
+from dingrelay_producers.client.verbs import Verb, verbs_of
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys as redis_keys
+from dingrelay_producers.testing import RecordingClient
+from dingrelay_workers.gateway.server import ROUTES
+from dingrelay_workers.http.api_keys import Grant
+from gateways import GatewayClient
+
+VERBS = verbs_of(Approvals)
+SAID: dict[str, dict[str, Any]] = {
+    "terminate": {"reason": "late"},
+    "comment": {"text": "hurry", "user": "u2"},
+    "agree": {"user": "u2"},
+    "refuse": {"user": "u2"},
+}
+OPTIONS = {
+    "terminate": ["i1"],
+    "comment": ["i1", "hurry", "--user", "u2"],
+    "agree": ["i1", "--user", "u2"],
+    "refuse": ["i1", "--user", "u2"],
+}
+by_verb = pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+
+
+@pytest.fixture
+def grants() -> Sequence[Grant]:
+    scopes = frozenset({"approvals:write", "audit:read"})
+    return [
+        Grant(name="hr", scopes=scopes, apps=frozenset({"hr"})),
+        Grant(name="other", scopes=scopes, apps=frozenset({"it"})),
+        Grant(name="own", scopes=scopes, apps=frozenset({"hr"}), sender="crm"),
+        Grant(name="bulk", scopes=scopes, apps=frozenset({"hr"}), lanes=frozenset({"bulk"})),
+    ]
+
+
+@by_verb
+def test_a_verb_is_at_every_door(verb: Verb) -> None:
+    (route,) = [route for route in ROUTES if route.operation == verb.operation]
+    assert (route.method, route.path, route.scope) == (verb.method, verb.path, verb.scope)
+    assert route.summary == verb.summary
+    assert verb.name in get_command(commands.app).commands  # type: ignore[attr-defined]
+    for ref in (ApprovalRef, AsyncApprovalRef):
+        assert callable(getattr(ref, verb.name))
+
+
+@by_verb
+def test_each_door_writes_it_into_the_audit_by_app(
+    verb: Verb,
+    gateway: GatewayClient,
+    keys: dict[str, str],
+    settings: Settings,
+    client: Client,
+    cli: Cli,
+) -> None:
+    said = SAID[verb.name]
+    getattr(client.approval("i1", app="hr"), verb.name)(**said)
+    assert cli("approval", verb.name, *OPTIONS[verb.name], "--app", "hr").exit_code == 0
+    path = verb.path.replace("{instance}", "i1")
+    answer = gateway.ask("POST", path, {"app": "hr", **said}, key=keys["hr"])
+    assert answer.status == 202, answer.content
+
+    query = "select door, action, object, app from audit where kind = 'approval' order by number"
+    assert [tuple(row.values()) for row in rows(settings.database, query)] == [
+        (door, verb.name, "i1", "hr") for door in ("python", "cli", "http")
+    ]
+    for name, seen in (("hr", 3), ("other", 0)):
+        page = gateway.ask("GET", "/v1/audit?kind=approval", key=keys[name]).json
+        assert len(page["changes"]) == seen
+
+
+@by_verb
+def test_a_key_acts_on_no_approval_that_is_not_its_own(
+    verb: Verb, gateway: GatewayClient, keys: dict[str, str], settings: Settings, store: Redis
+) -> None:
+    path, body = verb.path.replace("{instance}", "i1"), {"app": "hr", **SAID[verb.name]}
+    answers = [gateway.ask("POST", path, body, key=keys[name]) for name in ("other", "bulk", "own")]
+    assert [answer.status for answer in answers] == [403, 403, 404]
+    named = [[error["pointer"] for error in answer.json.get("errors", [])] for answer in answers]
+    assert named == [["/app"], ["/lane"], []]
+    other = gateway.ask("POST", path, {**body, "sender": "shop"}, key=keys["own"])
+    assert other.status == 403
+    assert rows(settings.database, "select action from audit where kind = 'approval'") == []
+    assert not store.exists(redis_keys.RECENT)
+
+
+@by_verb
+def test_a_test_of_an_application_records_it(verb: Verb) -> None:
+    client = RecordingClient()
+    ref = client.approval("i1", app="hr")
+    job = getattr(ref, verb.name)(**SAID[verb.name])
+    assert (job.status().app, len(client.sent)) == ("hr", 1)
