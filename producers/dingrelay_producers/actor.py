@@ -54,7 +54,7 @@ class Reach:
         return True
 
     def lacks(self, scope: str, permissions: Any) -> tuple[str, str] | None:
-        """What the actor lacks to give these permissions: their field, and what is wrong with it; None for nothing."""
+        """Excess of these permissions over the actor's, which may not give them: field and problem; None for none."""
         return None
 
     @property

@@ -81,7 +81,9 @@ def test_the_audit_has_each_change_as_it_is_declared(
 
 @pytest.mark.usefixtures("program")
 @pytest.mark.parametrize("actor", BELOW)
-async def test_an_actor_gives_and_changes_no_more_than_it_has(actor: str, database: Database) -> None:
+async def test_an_actor_gives_and_changes_no_more_than_it_has(
+    actor: str, database: Database
+) -> None:
     keys = KeyService(database, timeout=30)
     above = await keys.create(KeyRequest.parse({**TEXT, "apps": ["hr"], "lanes": ["urgent"]}))
     stored = await all_of(database, ApiKeyRow)

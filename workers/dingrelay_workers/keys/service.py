@@ -180,10 +180,10 @@ class LastUse:
 class KeyService:
     """The API keys. Every method raises `ServiceUnavailable` where the database is away.
 
+    So do `verify`, `verify_pair` and `find` of a key that has an end, as long as the time of Redis has not been read.
+
     Verbs are for the actor of the present task, and so are `get` and `list`: an actor gives no more than it has, and a
     key that may do more is not there for it.
-
-    So do `verify`, `verify_pair` and `find` of a key that has an end, as long as the time of Redis has not been read.
 
     Keys that were used before are verified for a while without it (`last_known.LIVES`). A key that is
     revoked here is refused here at once, and by other gateways within `FRESH` seconds.
