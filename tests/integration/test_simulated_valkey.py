@@ -18,7 +18,10 @@ QUEUE = "dingrelay.normal"
 def valkey() -> Iterator[VirtualValkey]:
     CLOCK.now, CLOCK.epoch = 0.0, EPOCH
     # Paths of sockets are short: no folder with the name of a test.
-    with TemporaryDirectory() as folder, ValkeyServer(unix_socket_path=f"{folder}/valkey.sock"):
+    with (
+        TemporaryDirectory() as folder,
+        ValkeyServer(port=0, unix_socket_path=f"{folder}/valkey.sock"),
+    ):
         path = Path(folder) / "valkey.sock"
         valkey = VirtualValkey(path, [QUEUE])
         yield valkey

@@ -30,7 +30,7 @@ def runner() -> Generator[Runner]:
     dingtalk.install()
     with (
         tempfile.TemporaryDirectory(prefix="dingrelay-simulation-") as name,
-        ValkeyServer(unix_socket_path=Path(name) / "valkey.sock"),
+        ValkeyServer(port=0, unix_socket_path=Path(name) / "valkey.sock"),
     ):
         folder = Path(name)
         template = folder / "template.db"
