@@ -19,7 +19,7 @@ from dingrelay_producers.errors import (
 )
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
-from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.record import NEWER, Draft
 from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
@@ -78,11 +78,15 @@ class Jobs:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def status(self, job_id: str, *, scope: str = "jobs:read") -> Steps[JobStatus]:
-        """How a job stands."""
+    def status(
+        self, job_id: str, *, scope: str = "jobs:read", to_change: bool = False
+    ) -> Steps[JobStatus]:
+        """How a job stands. One of a newer release can be read, but not `to_change` it."""
         fields = record.fields((yield record.read(job_id)))
         if b"state" not in fields:
             raise JobNotFound(job_id)
+        if to_change and record.is_newer(fields):
+            state_of(job_id, NEWER)
         job = JobStatus.from_record(job_id, fields)
         if not _covers(job, scope):
             raise JobNotFound(job_id)
@@ -182,7 +186,7 @@ class Jobs:
         Raises `CannotResolve` where not one of the three is given, or it is none for the job's kind, or the instance
         is another job's. `by` is kept in the record; it is the actor if not given.
         """
-        job = yield from self.status(job_id, scope=_SCOPE)
+        job = yield from self.status(job_id, scope=_SCOPE, to_change=True)
         resolution = Resolution.of(job_id, job.kind, **request.model_dump())
         if not resolution.happened:
             _check_lane(job)
@@ -269,7 +273,7 @@ class Jobs:
         self, change: Change, job_id: str, after: dict[str, Any] | None = None
     ) -> Steps[JobStatus]:
         """The job that is to be changed, once the audit has it."""
-        job = yield from self.status(job_id, scope=_SCOPE)
+        job = yield from self.status(job_id, scope=_SCOPE, to_change=True)
         yield from self._note(change, job, after)
         return job
 
@@ -335,4 +339,4 @@ def _check_answer(change: Change, job_id: str, state: bytes | None) -> None:
 def _is_changed(change: Change, job_id: str, outcome: Any) -> bool:
     if change == "discard":
         return bool(outcome)
-    return outcome is not None and state_of(job_id, outcome) in CHANGEABLE["requeue"]
+    return outcome not in {None, NEWER} and state_of(job_id, outcome) in CHANGEABLE["requeue"]

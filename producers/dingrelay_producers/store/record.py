@@ -8,7 +8,7 @@ the wake-up is never published. Where the broker is the same Redis that script p
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import repeat
@@ -180,6 +180,12 @@ def milliseconds(moment: datetime | None) -> int | None:
 def longest_life_ms(settings: Settings) -> int:
     """How long an untouched job record can live, in ms."""
     return int(settings.dead_ttl * 1000) + keys.JOB_MARGIN_MS
+
+
+def is_newer(fields: Mapping[bytes, bytes]) -> bool:
+    """Whether a newer release wrote a record, in a way that this one does not know."""
+    version = fields.get(b"v", b"0")
+    return version.isdigit() and int(version) > transitions.RECORD_FORMAT
 
 
 def lives_of_ended(settings: Settings) -> dict[str, int]:

@@ -7,10 +7,10 @@ from dingrelay_producers.store.record import moment_of
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState
 from dingrelay_workers.store import backups
-from dingrelay_workers.store.backups import Compared, Difference
+from dingrelay_workers.store.backups import BackupDifference, Compared
 
 
-def compare(servers: Compared) -> Difference | None:
+def compare(servers: Compared) -> BackupDifference | None:
     """Compare when chunks were last settled, by Redis and by the database."""
     settled = servers.number(keys.CAMPAIGNS_SETTLED)
     since = moment_of(servers.now() - keys.ENDINGS_TTL_MS)

@@ -14,7 +14,7 @@ from dingrelay_workers.console.declared import FormValues
 from dingrelay_workers.console.visit import BadFilter, text_of
 
 
-class FormField(NamedTuple):
+class VerbField(NamedTuple):
     """A field of a form.
 
     Attributes:
@@ -41,10 +41,10 @@ _INPUTS: dict[Any, tuple[str, Callable[[str], Any]]] = {
 """Type of a field → input, and how its text is read. A moment is of the reader's zone."""
 
 
-def fields_of(model: type[BaseModel]) -> list[FormField]:
+def fields_of(model: type[BaseModel]) -> list[VerbField]:
     """The fields of a form for a model."""
     return [
-        FormField(name, _input(field)[0], field.title or name, field.is_required())
+        VerbField(name, _input(field)[0], field.title or name, field.is_required())
         for name, field in model.model_fields.items()
     ]
 

@@ -15,7 +15,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.history.models import JobRow
 from dingrelay_workers.store import backups, transitions
-from dingrelay_workers.store.backups import Compared, Difference
+from dingrelay_workers.store.backups import BackupDifference, Compared
 
 EndedJob = Row[str, str, datetime]
 """Id, state and end of a job, by the history."""
@@ -25,7 +25,7 @@ PAGE = 1_000
 _OPEN = {str(state) for state in State if not state.ended}
 
 
-def compare(servers: Compared) -> Difference | None:
+def compare(servers: Compared) -> BackupDifference | None:
     """Compare the last end of a job that Redis knows with the last one in the history.
 
     Redis publishes every end before the history writes it, so a history that is ahead belongs to a
@@ -41,7 +41,7 @@ def compare(servers: Compared) -> Difference | None:
         return _redis_is_older(servers, in_redis, in_history)
     # Older rows may have been deleted.
     if written - in_history > backups.MARGIN_MS and written > now - days * DAY_MS:
-        return Difference(
+        return BackupDifference(
             "failed",
             en(
                 "the database is older than Redis: jobs ended until {}, in its history until "
@@ -54,7 +54,7 @@ def compare(servers: Compared) -> Difference | None:
     return None
 
 
-def _redis_is_older(servers: Compared, in_redis: int, kept: int) -> Difference:
+def _redis_is_older(servers: Compared, in_redis: int, kept: int) -> BackupDifference:
     redis = servers.redis
     ended = list(_ended_and_open(redis, servers.engine, in_redis))
     if ended and servers.settle:
@@ -70,7 +70,7 @@ def _redis_is_older(servers: Compared, in_redis: int, kept: int) -> Difference:
                 backups.shown(kept),
             )
         )
-    return Difference(
+    return BackupDifference(
         "failed",
         en(
             "Redis is older than the database: jobs ended in it until {}, in the history until "

@@ -37,7 +37,7 @@ class Compared(NamedTuple):
         return int(text_of(self.redis.get(key)) or 0)
 
 
-class Difference(NamedTuple):
+class BackupDifference(NamedTuple):
     """A sign that one of them is older; `found` and `advice` as the doctor shows them."""
 
     verdict: Literal["warning", "failed"]
@@ -45,9 +45,9 @@ class Difference(NamedTuple):
     advice: str
 
 
-def redis_is_older(found: str) -> Difference:
+def redis_is_older(found: str) -> BackupDifference:
     """A Redis without what happened since its backup, of which nothing would run again."""
-    return Difference(
+    return BackupDifference(
         "warning",
         found,
         en(

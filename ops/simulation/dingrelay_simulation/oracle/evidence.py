@@ -194,7 +194,7 @@ class Evidence:
         return groups
 
     def over_limit(self, tag: str) -> set[str]:
-        """Users whom a full window of recipients kept from a text."""
+        """Users kept from a text by a full window of recipients."""
         return {user for effect in self.effects_by_tag.get(tag, ()) for user in effect.over_limit}
 
     def commanded(self, verb: str) -> set[str]:
