@@ -11,7 +11,7 @@ from cli_runner import Cli
 from databases import rows
 from dingrelay_producers import Client
 from dingrelay_producers.cli import approval as commands
-from dingrelay_producers.client.approval_verbs import Approvals
+from dingrelay_producers.client.approval_verbs import ApprovalVerbs
 from dingrelay_producers.client.approvals import ApprovalRef, AsyncApprovalRef
 from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.settings import Settings
@@ -21,7 +21,7 @@ from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.http.api_keys import Grant
 from gateways import GatewayClient
 
-VERBS = verbs_of(Approvals)
+VERBS = verbs_of(ApprovalVerbs)
 SAID: dict[str, dict[str, Any]] = {
     "terminate": {"reason": "late"},
     "comment": {"text": "hurry", "user": "u2"},

@@ -25,7 +25,7 @@ _ANYBODY = "*"
 """Sender of an approval that is not followed: it may be anybody's."""
 
 
-class Approvals:
+class ApprovalVerbs:
     """Verbs of approvals, for the actor of the present task.
 
     Each verb raises `NotPermitted` where the actor may not have such a job, `ApprovalNotFound` where the approval may

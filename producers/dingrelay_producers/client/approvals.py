@@ -19,7 +19,7 @@ from dingrelay_tasks.context import ApprovalState, TaskState
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.approval_verbs import Approvals
+    from dingrelay_producers.client.approval_verbs import ApprovalVerbs
     from dingrelay_producers.client.client import Client
     from dingrelay_producers.client.job_ref import JobRef
     from dingrelay_tasks.approval_actions import VerdictRequest
@@ -188,10 +188,10 @@ class ApprovalRef:
         return self._job_of(self._verbs.refuse(self.id, self._verdict(user, remark)))
 
     @property
-    def _verbs(self) -> "Approvals":
-        from dingrelay_producers.client.approval_verbs import Approvals
+    def _verbs(self) -> "ApprovalVerbs":
+        from dingrelay_producers.client.approval_verbs import ApprovalVerbs
 
-        return Approvals(self._client.settings)
+        return ApprovalVerbs(self._client.settings)
 
     def _verdict(self, user: str, remark: str) -> "VerdictRequest":
         from dingrelay_tasks.approval_actions import VerdictRequest

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from dingrelay_producers.client.approval_verbs import Approvals
+from dingrelay_producers.client.approval_verbs import ApprovalVerbs
 from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter, ApprovalStateName
 from dingrelay_producers.client.outcomes import Meaning
@@ -114,8 +114,8 @@ async def decide(visit: Visit, form: FormValues) -> web.Response:
     return await _begin(visit, verdict(found.instance, request))
 
 
-def _verbs(visit: Visit) -> Approvals:
-    return Approvals(visit.context.settings)
+def _verbs(visit: Visit) -> ApprovalVerbs:
+    return ApprovalVerbs(visit.context.settings)
 
 
 async def _begin(visit: Visit, steps: Steps[JobStatus]) -> web.Response:

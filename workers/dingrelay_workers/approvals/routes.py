@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from dingrelay_producers.client.approval_verbs import Approvals
+from dingrelay_producers.client.approval_verbs import ApprovalVerbs
 from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.client.verbs import Verb, verbs_of
@@ -94,7 +94,7 @@ def _declare(verb: Verb) -> None:
 
     async def handle(call: HttpCall) -> web.StreamResponse:
         request = model.parse(call.body, strict=True)
-        verbs = Approvals(call.context.settings)
+        verbs = ApprovalVerbs(call.context.settings)
         steps = replace(call.context.steps, send=partial(accept, call, once=call.once))
         job = await steps.carry_out(verb.body(verbs, call.path("instance"), request))
         return await waited(call, job, pending=202)
@@ -111,5 +111,5 @@ def _declare(verb: Verb) -> None:
     )(handle)
 
 
-for _verb in verbs_of(Approvals):
+for _verb in verbs_of(ApprovalVerbs):
     _declare(_verb)
