@@ -41,7 +41,13 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     unclear = a_draft(sender="crm")
     await enqueue(redis, unclear)
     await records.settle(await claimed(records, unclear), State.UNKNOWN, usage=Usage(), error=error)
-    await enqueue(redis, a_draft(text="waits"))
+    waits = a_draft(text="waits")
+    await enqueue(redis, waits)
+    sent = a_draft(text="sent", sender="crm")
+    await enqueue(redis, sent)
+    result = {"accepted": 1, "calls": [{"task_id": 1, "recipients": 1}]}
+    claim = await claimed(records, sent)
+    await records.settle(claim, State.DONE, usage=Usage(), result=result)
     await KeyService(database).issue(Grant(name=HTML, scopes=frozenset({"jobs:read"})))
     campaign = await campaigns.put(database, name=HTML)
     draft = await campaigns.put(database, name=HTML, state="draft")
@@ -73,4 +79,5 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     await RoleService(database).grant(role)
     key = KeyRequest.parse({"name": HTML, "scopes": ["jobs:read"]})
     await KeyService(database).create(key)
-    return f"/jobs/{unclear.id} /jobs/{failed.id} /jobs/{job['job']} /campaigns/{campaign} /webhooks/drw_test"
+    jobs = " ".join(f"/jobs/{each}" for each in (unclear.id, failed.id, waits.id, sent.id))
+    return f"{jobs} /jobs/{job['job']} /campaigns/{campaign} /webhooks/drw_test"

@@ -32,7 +32,7 @@ LEADS = """() => {
 WIDE, NARROW = {"width": 1200, "height": 800}, {"width": 390, "height": 800}
 SEARCHES = ("/people?q=alert", "/people/none", "/jobs?q=state:dead", "/sign-in")
 PROBLEMS = {"/nothing": 404, "/jobs/none": 404, "/jobs?q=nonsense": 400}
-EXAMPLES = 4
+EXAMPLES = 5
 """Pages of one screen that are looked at."""
 CONTRAST = "color-contrast"
 """The rule of axe that takes longest. Colours are the same in both languages, and all that differs in the dark."""

@@ -156,8 +156,9 @@ class Jobs:
         It remembers what it has done. A `send_at` that is ahead is kept, and so is an `expires_at`; one that is over
         is forgotten. A message with ``on_unknown="stop"`` repeats the call whose answer was lost.
         """
-        job = yield from self._begin("requeue", job_id)
+        job = yield from self.status(job_id, scope=_SCOPE, to_change=True)
         _check_lane(job)
+        yield from self._note("requeue", job)
         yield from _transition("requeue", job_id, record.requeue(job_id))
         return (yield from self.status(job_id, scope=_SCOPE))
 

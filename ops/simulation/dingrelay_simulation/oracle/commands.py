@@ -1,12 +1,12 @@
-"""Commands: a job that was cancelled while it waited for its call does not make it."""
+"""Commands: a job that was cancelled while it waited does not make its call."""
 
 from collections.abc import Iterator
 
 from dingrelay_simulation.operations import Command, Request
 from dingrelay_simulation.oracle.evidence import BEFORE, Effect, Evidence, Violation
 
-ANSWERS = frozenset({"True", "False"})
-"""Answers to a command that was carried out, and to one that was noted for a job that runs."""
+CANCELLED = "True"
+"""Answer to a command that was carried out. A job that runs is marked only: its run may still make its call."""
 
 
 def check_cancels(evidence: Evidence) -> Iterator[Violation]:
@@ -15,7 +15,7 @@ def check_cancels(evidence: Evidence) -> Iterator[Violation]:
     requeued = evidence.commanded("requeue")
     for command in evidence.requests.commands:
         request = requests.get(command.job)
-        if command.verb != "cancel" or command.answer not in ANSWERS:
+        if command.verb != "cancel" or command.answer != CANCELLED:
             continue
         if request is None or command.job in requeued:
             continue
