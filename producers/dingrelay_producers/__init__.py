@@ -4,8 +4,9 @@ Each name is loaded when it is first used, so that the command line can show its
 clients of Redis and Celery.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dingrelay_tasks.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.approvals import (
@@ -114,13 +115,7 @@ _MODULES = {
     "store.states": ("CampaignState", "State"),
     "store.status": ("JobError", "JobStatus"),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

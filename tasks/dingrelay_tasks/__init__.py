@@ -3,8 +3,9 @@
 Each name is loaded when it is first used: to build all contracts takes a third of a second, and a command needs one.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dingrelay_tasks.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from dingrelay_tasks.api_call import ApiCall, ApiCallResult
@@ -45,13 +46,7 @@ _MODULES = {
     "robot_message": ("RobotMessage", "RobotMessageResult", "RobotTarget"),
     "user_sync": ("UserSync", "UserSyncResult"),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -133,6 +133,14 @@ async def test_what_does_not_wait_is_not_postponed(
     assert await claimed(records, expires)
 
 
+def test_of_many_jobs_an_unreadable_one_is_left_out(client: Client, store: Redis) -> None:
+    ids = [client.send(message(text=str(number))).id for number in range(3)]
+    for job_id in ids:
+        end(store, job_id, "dead")
+    store.hset(redis_keys.job(ids[1]), "state", "of another release")
+    assert client.discard_all(ids) == [ids[0], ids[2]]
+
+
 def test_a_postponed_message_shares_no_call_before_its_moment(client: Client, store: Redis) -> None:
     first = client.send(message("u1")).id
     batch = store.hget(redis_keys.job(first), "batch_key")

@@ -11,12 +11,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from dingrelay_simulation.mutations import MUTATIONS as ALL
-from dingrelay_simulation.mutations import PACKAGES, ROOT, Mutation, copy_tree
+from dingrelay_simulation.mutations import PACKAGES, ROOT, Mutation, copy_tree, try_mutations
 
 SEEDS = 6
 SECONDS = 20.0
@@ -28,12 +27,8 @@ MUTATIONS = tuple(mutation for mutation in ALL if mutation.only)
 def main() -> int:
     """Try the mutations; 1 if one is not noticed."""
     options = _options()
-    by_name = {each.name: each for each in MUTATIONS}
-    chosen = [by_name[name] for name in options.names or by_name]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        noticed = list(pool.map(partial(_noticed, options), chosen))
-    print(f"{sum(noticed)} of {len(chosen)} mutations are noticed")
-    return 0 if all(noticed) else 1
+    names = options.names or [mutation.name for mutation in MUTATIONS]
+    return try_mutations(MUTATIONS, names, options.jobs, partial(_noticed, options))
 
 
 def _noticed(options: argparse.Namespace, mutation: Mutation) -> bool:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -91,11 +91,23 @@ def copy_tree(tree: Path, packages: Sequence[str]) -> list[Path]:
 def main() -> int:
     """Try the mutations; 1 if one is not noticed."""
     options = _options()
-    by_name = {mutation.name: mutation for mutation in MUTATIONS}
-    names = options.names or [name for name in by_name if not by_name[name].unseen]
+    seen = [mutation.name for mutation in MUTATIONS if not mutation.unseen]
+    return try_mutations(
+        MUTATIONS, options.names or seen, options.jobs, partial(_is_noticed, options)
+    )
+
+
+def try_mutations(
+    mutations: Iterable[Mutation],
+    names: Iterable[str],
+    jobs: int,
+    is_noticed: Callable[[Mutation], bool],
+) -> int:
+    """Try the mutations with these names, so many at once; 1 if one is not noticed."""
+    by_name = {mutation.name: mutation for mutation in mutations}
     chosen = [by_name[name] for name in names]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        noticed = list(pool.map(partial(_is_noticed, options), chosen))
+    with ThreadPoolExecutor(jobs) as pool:
+        noticed = list(pool.map(is_noticed, chosen))
     print(f"{sum(noticed)} of {len(chosen)} mutations are noticed")
     return 0 if all(noticed) else 1
 

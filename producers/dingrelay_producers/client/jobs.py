@@ -1,6 +1,6 @@
 """Verbs of jobs: what people do to one that was accepted. See `verbs`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from dingrelay_producers.errors import (
     JobNotFound,
     NotPermitted,
     ServiceUnavailable,
+    UnreadableRecord,
 )
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
@@ -238,17 +239,13 @@ class Jobs:
     ) -> Steps[list[str]]:
         """Requeue or discard jobs, some at a time; the ids of those for which it was done.
 
-        Those in another state are left out, and so are those that the actor may not change.
+        Those in another state are left out, and so are those that the actor may not change, or this release not read.
         """
         changed: list[str] = []
         for ids in batched(job_ids, AT_ONCE):
             answers = yield [record.read(job_id) for job_id in ids]
-            jobs = [
-                JobStatus.from_record(job_id, fields)
-                for job_id, fields in zip(ids, map(record.fields, answers), strict=True)
-                if b"state" in fields
-            ]
-            jobs = [job for job in jobs if self._may_change(change, job)]
+            records = zip(ids, map(record.fields, answers), strict=True)
+            jobs = [job for job in _readable(records) if self._may_change(change, job)]
             for app, lane, state in dict.fromkeys((job.app, job.lane, job.state) for job in jobs):
                 same = [
                     job.id for job in jobs if (job.app, job.lane, job.state) == (app, lane, state)
@@ -318,6 +315,14 @@ def _check(change: Change, job_id: str, state: State) -> None:
 def _check_lane(job: JobStatus) -> None:
     if not current_reach().permits_lane(job.lane):
         raise NotPermitted("lane", en("the key is not for the lane {}", job.lane))
+
+
+def _readable(records: Iterable[tuple[str, Mapping[bytes, bytes]]]) -> Iterator[JobStatus]:
+    """The jobs with a record that this release can read."""
+    for job_id, fields in records:
+        if b"state" in fields:
+            with suppress(UnreadableRecord):
+                yield JobStatus.from_record(job_id, fields)
 
 
 def _covers(job: JobStatus, scope: str) -> bool:

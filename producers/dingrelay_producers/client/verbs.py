@@ -1,7 +1,7 @@
 """Verbs: each is declared once, at its body, and every door carries that body out.
 
 The body of a verb of jobs, whose truth is in Redis, does no I/O: it is a generator that yields steps and receives
-their answers. `carry_out` and `carry_out_async` run it; how a step is made is their caller's, who has the connections.
+their answers. The drivers of `store/flows.py` run it; how a step is made is up to the door, which has the connections.
 The body of a verb of a noun in SQL is an `async` method of the noun's service.
 """
 

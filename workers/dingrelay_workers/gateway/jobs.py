@@ -43,7 +43,6 @@ from dingrelay_workers.http.dingtalk_permissions import check_visible
 from dingrelay_workers.http.job_routes import (
     JOB_LINKS,
     WaitQuery,
-    found,
     job_response,
     key_conflict,
     waited,
@@ -58,7 +57,7 @@ from dingrelay_workers.http.routes import (
     RouteAnswer,
     Routes,
 )
-from dingrelay_workers.http.verb_routes import Nothing, VerbRoutes
+from dingrelay_workers.http.verb_routes import Nothing, VerbRoutes, check_nothing
 
 MEMORY = 1_000_000
 """Bytes of answers that are kept in memory while their reader does not read; more go to a file."""
@@ -359,7 +358,8 @@ async def get_job(call: HttpCall) -> web.StreamResponse:
 
     With `wait` the answer comes once the job has ended, or when that is over.
     """
-    return await waited(call, await found(call, call.path("id")), pending=200)
+    status = Jobs(call.context.settings).status(call.path("id"))
+    return await waited(call, await call.context.steps.carry_out(status), pending=200)
 
 
 @_read(
@@ -456,8 +456,7 @@ def _group_change(change: Literal["requeue", "discard"], what: str) -> None:
     """Declare the route that changes a group of failed jobs."""
 
     async def handle(call: HttpCall) -> ChangedJobs:
-        if call.body:
-            raise Problem.at(problems.INVALID, "", "the body must be an empty object, or none")
+        check_nothing(call.body)
         wanted = JobFilter(**call.query.filters())
         lanes = call.key.lanes if change == "requeue" else LANES
         jobs, complete = await _listing(call, keys.DEAD, lanes=lanes).briefs(wanted)

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field
 
-from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued, moment_of
 from dingrelay_producers.store.served_names import names_of
@@ -45,18 +44,6 @@ def job_response(status: JobStatus, *, code: int, located: bool = True) -> web.R
 def location(job_id: str) -> str:
     """The path of a job."""
     return f"/v1/jobs/{job_id}"
-
-
-async def found(call: HttpCall, job_id: str) -> JobStatus:
-    """A job that the key may see.
-
-    Raises:
-        JobNotFound: there is none, or the key may not see it; the answer does not reveal which.
-    """
-    status = await call.context.records.status(job_id)
-    if not sees_job(call.key, status):
-        raise JobNotFound(job_id)
-    return status
 
 
 async def waited(call: HttpCall, status: JobStatus, *, pending: int) -> web.Response:

@@ -84,6 +84,16 @@ class VerbRoutes:
         return {200: answer}
 
 
+def check_nothing(body: Any) -> None:
+    """Refuse a body that says something.
+
+    Raises:
+        Problem: it does (422).
+    """
+    if body:
+        raise Problem.at(problems.INVALID, "", "the body must be an empty object, or none")
+
+
 def _said(model: type[BaseModel] | None, body: Any) -> tuple[BaseModel, ...]:
     """The request of a verb, checked.
 
@@ -92,8 +102,7 @@ def _said(model: type[BaseModel] | None, body: Any) -> tuple[BaseModel, ...]:
         Problem: the verb takes nothing, and something is said (422).
     """
     if model is None:
-        if body:
-            raise Problem.at(problems.INVALID, "", "the body must be an empty object, or none")
+        check_nothing(body)
         return ()
     assert issubclass(model, Document), "checks its own fields"
     return (model.parse(body, strict=True),)
