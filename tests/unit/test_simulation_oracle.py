@@ -177,6 +177,13 @@ def test_a_cancelled_job_makes_no_call_that_it_had_not_noted() -> None:
     assert kinds([request()], DONE, lost, commands=[cancel]) == []
 
 
+def test_a_call_that_only_reads_is_made_by_a_job_that_runs_when_it_is_cancelled() -> None:
+    later, read = [effect(3.0, answered=3.1)], request("burst")
+    for answer, is_wrong in (("False", False), ("True", True)):
+        cancel = Command(2.0, "cancel", "j1", answer)
+        assert ("cancelled" in kinds([read], DONE, later, commands=[cancel])) == is_wrong
+
+
 def test_a_job_expires_by_redis_clock() -> None:
     times, expired = request("times", expires_in=10.0), {"j1": status(State.EXPIRED)}
     assert kinds([times], expired, ends={"j1": [11.0]}) == []

@@ -1,12 +1,14 @@
-"""Commands: a job that was cancelled while it waited does not make its call."""
+"""Commands: a job that was cancelled while it waited for its call does not make it."""
 
 from collections.abc import Iterator
 
 from dingrelay_simulation.operations import Command, Request
 from dingrelay_simulation.oracle.evidence import BEFORE, Effect, Evidence, Violation
 
-CANCELLED = "True"
-"""Answer to a command that was carried out. A job that runs is marked only: its run may still make its call."""
+CANCELLED, MARKED = "True", "False"
+"""Answers to a command that was carried out, and to one that was noted for a job that runs."""
+READ = "burst"
+"""Name of the operation whose jobs only read. Their calls write no intent, which is where a job that runs meets the mark."""
 
 
 def check_cancels(evidence: Evidence) -> Iterator[Violation]:
@@ -15,9 +17,11 @@ def check_cancels(evidence: Evidence) -> Iterator[Violation]:
     requeued = evidence.commanded("requeue")
     for command in evidence.requests.commands:
         request = requests.get(command.job)
-        if command.verb != "cancel" or command.answer != CANCELLED:
+        if command.verb != "cancel" or command.answer not in {CANCELLED, MARKED}:
             continue
         if request is None or command.job in requeued:
+            continue
+        if request.name == READ and command.answer == MARKED:
             continue
         for attempt in evidence.attempts_by_tag.get(request.tag, ()):
             if _leaves_later(evidence, command, request, attempt):
