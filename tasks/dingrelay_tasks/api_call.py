@@ -160,9 +160,9 @@ Value = Annotated[
 ]
 
 
-def default_effect(given: Mapping[str, Any]) -> Effect:
-    """The effect of a call whose job names none; `given` has its method and its path."""
-    return "none" if reads(given.get("method", ""), given.get("path", "")) else "once"
+def default_effect(call: Mapping[str, Any]) -> Effect:
+    """The effect of a call whose job names none; `call` has its method and its path."""
+    return "none" if reads(call.get("method", ""), call.get("path", "")) else "once"
 
 
 class ApiCall(Deliverable):
@@ -201,8 +201,8 @@ class ApiCall(Deliverable):
         query: Any = cast("Mapping[str, Any]", job).get("query") if isinstance(job, Mapping) else 0
         if not isinstance(query, Mapping):
             return job
-        kept: Json = {name: value for name, value in query.items() if not is_token(name)}
-        return {**cast("Mapping[str, Any]", job), "query": kept}
+        without_tokens: Json = {name: value for name, value in query.items() if not is_token(name)}
+        return {**cast("Mapping[str, Any]", job), "query": without_tokens}
 
 
 class ApiCallResult(Part):

@@ -41,8 +41,8 @@ class Action(Document):
 
     def _call(self, instance: str, path: str, body: Json, **more: Any) -> ApiCall:
         _Approval(instance=instance)
-        given = {"app": self.app, "lane": self.lane, "sender": self.sender}
-        return ApiCall(**given, method="POST", path=path, body=body, **more)
+        envelope = {"app": self.app, "lane": self.lane, "sender": self.sender}
+        return ApiCall(**envelope, method="POST", path=path, body=body, **more)
 
 
 class TerminationRequest(Action):

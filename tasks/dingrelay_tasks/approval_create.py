@@ -217,9 +217,9 @@ async def _made_before(job: ApprovalCreate, ctx: Context) -> str | None:
     # Taken before the look-up: it must begin after the delay for its no to count. A wait
     # longer than the delay means that the clock was set back.
     wait = min(intent.at + ctx.settle_delay - ctx.now(), ctx.settle_delay)
-    found, similar = await ctx.approvals.find(job, since=intent.since)
-    if found is not None:
-        return found
+    instance, similar = await ctx.approvals.find(job, since=intent.since)
+    if instance is not None:
+        return instance
     if wait > timedelta():
         raise Wait(wait, "an approval whose answer was lost may still appear")
     if similar:

@@ -91,14 +91,14 @@ async def _task(job: ApprovalDecide, ctx: Context) -> ApprovalTask:
         raise Wait(
             min(wait, ctx.settle_delay), "a decision whose answer was lost may still take effect"
         )
-    asked_at = ctx.now()
+    queried_at = ctx.now()
     change = await ctx.approvals.look(job.instance)
     if change is None:
         raise Refused("no_approval", "DingTalk knows no such approval", "Check its id and the app.")
-    await ctx.approval_states.record(change, at=asked_at)
+    await ctx.approval_states.record(change, at=queried_at)
     tasks = [task for task in change.tasks if task.user == job.user]
-    if ctx.intent and (chosen := await ctx.step_result(TASK)):
-        tasks = [task for task in tasks if task.id == chosen["task"]]
+    if ctx.intent and (remembered := await ctx.step_result(TASK)):
+        tasks = [task for task in tasks if task.id == remembered["task"]]
     open_ = [task for task in tasks if task.state == "running"]
     if not (open_ or (ctx.intent and tasks)):
         raise Refused(

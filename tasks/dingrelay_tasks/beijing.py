@@ -19,7 +19,7 @@ def month(moment: datetime) -> str:
 
 def share_of_month(moment: datetime) -> float:
     """How much of its Beijing month is over at a moment; an hour of it at least."""
-    here = moment.astimezone(BEIJING)
-    first = here.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    gone = max(here - first, timedelta(hours=1))
-    return gone / timedelta(days=monthrange(here.year, here.month)[1])
+    in_beijing = moment.astimezone(BEIJING)
+    month_start = in_beijing.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    elapsed = max(in_beijing - month_start, timedelta(hours=1))
+    return elapsed / timedelta(days=monthrange(in_beijing.year, in_beijing.month)[1])

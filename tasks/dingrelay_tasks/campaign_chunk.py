@@ -119,8 +119,8 @@ async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
         raise Withdrawn("the campaign does not want this call")
     admitted = DailyVerdict([])
     if reach.users:
-        wanted = MessageCall(STEP, reach.users)
-        admitted = await ctx.messages.reserve(wanted, message, anyway=False)
+        message_call = MessageCall(STEP, reach.users)
+        admitted = await ctx.messages.reserve(message_call, message, anyway=False)
     call = at = None
     if len(admitted.users) > ctx.messages.users_per_call:
         _refuse(len(admitted.users), ctx.messages.users_per_call, lost=repeats)

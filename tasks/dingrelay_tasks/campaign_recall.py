@@ -76,24 +76,24 @@ async def run(job: CampaignRecall, ctx: Context) -> Json:
         except Wait:
             delivering += 1
             continue
-        kept: list[str] = outcome.get("kept", [])  # 0.2.0 remembers none
+        keepers: list[str] = outcome.get("kept", [])  # 0.2.0 remembers none
         if outcome["recalled"]:
-            await ctx.campaigns.note_recall(job.campaign, call.number, kept)
+            await ctx.campaigns.note_recall(job.campaign, call.number, keepers)
         (result.recalled if outcome["recalled"] else result.refused).append(call.number)
-        result.kept.extend(kept)
+        result.kept.extend(keepers)
     if waits := len(under_way) + delivering:
         raise Wait(UNDER_WAY_PAUSE, en("{} calls are under way", waits))
     return result.model_dump()
 
 
 async def _recall(ctx: Context, call: CampaignCall) -> Json:
-    kept: list[str] = []
+    keepers: list[str] = []
     if call.ambiguous:
         try:
             report = await ctx.messages.delivery(call.task_id)
         except CallForgotten:
-            return {"recalled": False, "kept": kept}
+            return {"recalled": False, "kept": keepers}
         if not report.finished:
             raise Wait(UNDER_WAY_PAUSE, "DingTalk still delivers")
-        kept = report.had_it
-    return {"recalled": await ctx.messages.withdraw_message(call.task_id), "kept": kept}
+        keepers = report.had_it
+    return {"recalled": await ctx.messages.withdraw_message(call.task_id), "kept": keepers}

@@ -83,7 +83,7 @@ class DeliveryReport:
     @property
     def had_it(self) -> list[str]:
         """Users who have the content by an earlier call of that day."""
-        return [each["userid"] for each in self.forbidden if each["code"] == SAME_CONTENT_CODE]
+        return [user["userid"] for user in self.forbidden if user["code"] == SAME_CONTENT_CODE]
 
 
 class Messages(Protocol):

@@ -99,14 +99,14 @@ RFC_3339 = re.compile(
 )
 
 
-def _read_moment(given: Any) -> Any:
+def _read_moment(moment: Any) -> Any:
     # A strict validator takes no text for a datetime, and JSON has no other form for one.
-    if isinstance(given, str) and RFC_3339.fullmatch(given):
+    if isinstance(moment, str) and RFC_3339.fullmatch(moment):
         try:
-            return datetime.fromisoformat(given.upper())
+            return datetime.fromisoformat(moment.upper())
         except ValueError:
-            return given
-    return given
+            return moment
+    return moment
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_read_moment), AfterValidator(within_reach)]
@@ -144,10 +144,10 @@ class Part(BaseModel):
         # Most are a dict, and asking an abstract class costs more than all else here.
         if not (type(data) is dict or isinstance(data, Mapping)) or None not in data.values():
             return data
-        known = cls.model_fields
+        fields = cls.model_fields
         # An unknown field is refused whatever it holds.
         return {
-            name: value for name, value in data.items() if value is not None or name not in known
+            name: value for name, value in data.items() if value is not None or name not in fields
         }
 
     @classmethod
@@ -155,12 +155,14 @@ class Part(BaseModel):
         cls, core_schema: "CoreSchema", handler: GetJsonSchemaHandler
     ) -> Json:
         schema = handler(core_schema)
-        own = handler.resolve_ref_schema(schema)
+        definition = handler.resolve_ref_schema(schema)
         if handler.mode == "validation":
-            for name, field in own.get("properties", {}).items():
-                if name not in own.get("required", ()) and _NULL not in field.get("anyOf", ()):
-                    about = {each: field.pop(each) for each in _ABOUT if each in field}
-                    own["properties"][name] = {**about, "anyOf": [field, _NULL]}
+            for name, field in definition.get("properties", {}).items():
+                if name not in definition.get("required", ()) and _NULL not in field.get(
+                    "anyOf", ()
+                ):
+                    about = {keyword: field.pop(keyword) for keyword in _ABOUT if keyword in field}
+                    definition["properties"][name] = {**about, "anyOf": [field, _NULL]}
         return schema
 
 
@@ -271,8 +273,8 @@ class Contract(Document):
     def summary(self) -> str:
         """One short line for Flower and logs, free of the job's text."""
         sender = f" sender={self.sender}" if self.sender else ""
-        more = f" {self.summary_format.format(self)}" if self.summary_format else ""
-        return f"{self.kind} app={self.app} lane={self.lane}{sender}{more}"
+        details = f" {self.summary_format.format(self)}" if self.summary_format else ""
+        return f"{self.kind} app={self.app} lane={self.lane}{sender}{details}"
 
 
 class Deliverable(Contract):
@@ -316,8 +318,8 @@ def check_size(job: object, text: str) -> None:
 def batched(values: Iterable[_Value], size: int) -> Iterator[list[_Value]]:
     """The values in lists of so many; the last one may be shorter."""
     ahead = iter(values)
-    while some := list(islice(ahead, size)):
-        yield some
+    while batch := list(islice(ahead, size)):
+        yield batch
 
 
 def too_deep(values: object, text: str) -> bool:
@@ -329,8 +331,8 @@ def too_deep(values: object, text: str) -> bool:
     for _ in range(DEEPEST + 1):
         if not level:
             break
-        inner = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [each for members in inner for each in members if isinstance(each, dict | list)]
+        inner = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [child for members in inner for child in members if isinstance(child, dict | list)]
     return bool(level)
 
 
@@ -405,32 +407,34 @@ _SPELLED: Mapping[str, str] = {
 _BOUNDS = ("max_length", "min_length", "pattern", "expected", "gt", "ge", "lt", "le")
 
 
-def sentence(found: "ErrorDetails") -> str:
+def sentence(problem: "ErrorDetails") -> str:
     """The error without the value, which may be a secret.
 
     Errors of our own validators keep their words; so does what is not in the table.
     """
-    context: Mapping[str, Any] = found.get("ctx", {})
-    if found["type"] == "string_too_short" and context.get("min_length") == 1:
+    context: Mapping[str, Any] = problem.get("ctx", {})
+    if problem["type"] == "string_too_short" and context.get("min_length") == 1:
         return en("must not be empty")
     if spelled := _SPELLED.get(str(context.get("pattern"))):
         return spelled
-    if template := _SENTENCES.get(found["type"]):
+    if template := _SENTENCES.get(problem["type"]):
         bounds = [context[name] for name in _BOUNDS if name in context]
         if "expected" in context:
-            *some, last = context["expected"].split(" or ")
-            bounds = [en("{} or {}", " or ".join(some), last)] if some else [last]
+            *choices, last_choice = context["expected"].split(" or ")
+            bounds = (
+                [en("{} or {}", " or ".join(choices), last_choice)] if choices else [last_choice]
+            )
         return Sentence(template, *bounds)
     error = context.get("error")
-    return found["msg"] if error is None else str(getattr(error, "problem", error))
+    return problem["msg"] if error is None else str(getattr(error, "problem", error))
 
 
-def contract_error(found: "ErrorDetails", job: Mapping[str, Any]) -> ContractError:
+def contract_error(problem: "ErrorDetails", job: Mapping[str, Any]) -> ContractError:
     """A problem that pydantic found, in our words: a path and a sentence without input."""
-    path = _path(found["loc"], job)
-    message = sentence(found)
-    context = found.get("ctx", {})
-    if found["type"].startswith("union_tag_"):
+    path = _path(problem["loc"], job)
+    message = sentence(problem)
+    context = problem.get("ctx", {})
+    if problem["type"].startswith("union_tag_"):
         path = [*path, context["discriminator"].strip("'")]
         message = (
             en("must be one of {}", context["expected_tags"])
@@ -440,7 +444,7 @@ def contract_error(found: "ErrorDetails", job: Mapping[str, Any]) -> ContractErr
     # A validator over several fields has no path of its own; its error names the field.
     if isinstance(error := context.get("error"), ContractError):
         path.append(error.field)
-    code = "missing" if message == "is required" else found["type"]
+    code = "missing" if message == "is required" else problem["type"]
     return ContractError(".".join(path) or "job", message, code)
 
 
@@ -450,14 +454,14 @@ def _path(location: tuple[int | str, ...], job: Mapping[str, Any]) -> list[str]:
     Below a part that comes in several types, pydantic's path also names the type, once.
     """
     steps: list[str] = []
-    here: Any = job
+    part: Any = job
     for step in location:
-        if isinstance(here, Mapping) and here.get(TYPE_FIELD) == step != TYPE_FIELD:
-            here = {name: value for name, value in here.items() if name != TYPE_FIELD}
+        if isinstance(part, Mapping) and part.get(TYPE_FIELD) == step != TYPE_FIELD:
+            part = {name: value for name, value in part.items() if name != TYPE_FIELD}
             continue
         steps.append(str(step))
         try:
-            here = here[step]
+            part = part[step]
         except (LookupError, TypeError):
-            here = None
+            part = None
     return steps

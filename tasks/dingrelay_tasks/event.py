@@ -47,12 +47,12 @@ EXEMPT = ("user_", "org_", "label_")
 """Begins the types of contact events, which are no part of the month's Webhook & Stream messages (API §6)."""
 
 
-def _text(given: Any) -> Any:
-    return str(given) if type(given) is int else given
+def _text(field: Any) -> Any:
+    return str(field) if type(field) is int else field
 
 
-def _number(given: Any) -> Any:
-    return int(given) if isinstance(given, str) else given
+def _number(field: Any) -> Any:
+    return int(field) if isinstance(field, str) else field
 
 
 _USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
@@ -126,22 +126,22 @@ async def run(job: Event, ctx: Context) -> Json:
     return result.model_dump()
 
 
-async def _refresh_users(job: Event, ctx: Context, *, there: bool) -> EventResult:
-    """Ask for the event's people. `there`: the event says that they are in the organisation."""
+async def _refresh_users(job: Event, ctx: Context, *, present: bool) -> EventResult:
+    """Ask for the event's people. `present`: the event says that they are in the organisation."""
     users = _ids(job, "userId", _USER_IDS)
-    found = await _read_users(users, ctx, step="user")
-    contradicted = [user for user in users if found[user]["there"] is not there]
-    if contradicted := [user for user in contradicted if found[user]["there"] is not None]:
+    reports = await _read_users(users, ctx, step="user")
+    contradicted = [user for user in users if reports[user]["there"] is not present]
+    if contradicted := [user for user in contradicted if reports[user]["there"] is not None]:
         await _let_dingtalk_settle(ctx)
-        found |= await _read_users(contradicted, ctx, step="again")
+        reports |= await _read_users(contradicted, ctx, step="again")
     return EventResult(
         follows="directory",
         users=len(users),
-        gone=sum(each["there"] is False for each in found.values()),
+        gone=sum(report["there"] is False for report in reports.values()),
         # Each holds the counts of the job's whole run.
-        added=max(each["added"] for each in found.values()),
-        changed=max(each["changed"] for each in found.values()),
-        left=max(each["left"] for each in found.values()),
+        added=max(report["added"] for report in reports.values()),
+        changed=max(report["changed"] for report in reports.values()),
+        left=max(report["left"] for report in reports.values()),
     )
 
 
@@ -151,16 +151,18 @@ async def _read_users(users: Sequence[str], ctx: Context, *, step: str) -> dict[
     Raises:
         Wait: they are more than one run asks for, or were read too early.
     """
-    found: dict[str, Json] = {}
-    asked = 0
+    reports: dict[str, Json] = {}
+    queries = 0
     for user in users:
         name = f"{step}:{user}"
         if await ctx.step_result(name) is None:
-            if asked == ASKED_AT_ONCE:
-                raise Wait(timedelta(0), en("{} people are left to read", len(users) - len(found)))
-            asked += 1
-        found[user] = await ctx.once(name, partial(_read_user, user, ctx))
-    return found
+            if queries == ASKED_AT_ONCE:
+                raise Wait(
+                    timedelta(0), en("{} people are left to read", len(users) - len(reports))
+                )
+            queries += 1
+        reports[user] = await ctx.once(name, partial(_read_user, user, ctx))
+    return reports
 
 
 async def _read_user(user: str, ctx: Context) -> Json:
@@ -182,7 +184,7 @@ async def _read_user(user: str, ctx: Context) -> Json:
     }
 
 
-async def _refresh_departments(job: Event, ctx: Context, *, there: bool) -> EventResult:
+async def _refresh_departments(job: Event, ctx: Context, *, present: bool) -> EventResult:
     """Ask for the event's departments, each by itself: what is below one is not touched by it.
 
     Only one that the directory did not know is walked, with all below it: it is new, and mostly
@@ -190,18 +192,19 @@ async def _refresh_departments(job: Event, ctx: Context, *, there: bool) -> Even
     DingTalk puts them elsewhere.
     """
     numbers = _ids(job, "deptId", _DEPARTMENT_IDS)
-    read = await ctx.once("departments", partial(_read_departments, job, numbers, ctx))
-    if contradicted := read["gone"] if there else read["there"]:
+    departments = await ctx.once("departments", partial(_read_departments, job, numbers, ctx))
+    if contradicted := departments["gone"] if present else departments["there"]:
         await _let_dingtalk_settle(ctx)
-        again = await ctx.once("again", partial(_read_departments, job, contradicted, ctx))
-        rest = set(numbers).difference(contradicted)
-        read = {
-            name: [each for each in read[name] if name == "leaders" or each in rest] + again[name]
-            for name in read
+        second_look = await ctx.once("again", partial(_read_departments, job, contradicted, ctx))
+        undisputed = set(numbers).difference(contradicted)
+        departments = {
+            name: [entry for entry in departments[name] if name == "leaders" or entry in undisputed]
+            + second_look[name]
+            for name in departments
         }
-    for number in read["gone"]:
+    for number in departments["gone"]:
         await ctx.once(f"gone:{number}", partial(_vanish, number, ctx))
-    leaders = sorted(set(read["leaders"]))
+    leaders = sorted(set(departments["leaders"]))
     await _read_users(leaders, ctx, step="leader")
     await wait_for_walks(job, ctx)
     await look_up_unmet(ctx, confirm_removals=True)
@@ -210,7 +213,7 @@ async def _refresh_departments(job: Event, ctx: Context, *, there: bool) -> Even
         follows="directory",
         departments=len(numbers),
         users=len(leaders),
-        gone=len(read["gone"]),
+        gone=len(departments["gone"]),
         added=closed.added,
         changed=closed.changed,
         left=closed.left,
@@ -223,30 +226,34 @@ async def _read_departments(job: Event, numbers: Sequence[int], ctx: Context) ->
     Returns:
         Which are there and which are gone, and the people who head one since now, or no longer do.
     """
-    there: list[Department] = []
+    existing: list[Department] = []
     hidden: list[int] = []
-    gone: list[int] = []
-    await look_up_each(numbers, ctx.contacts.department, met=there, hidden=hidden, gone=gone)
-    unknown = await ctx.directory.unknown_departments(ctx.job_id, [each.id for each in there])
-    roots = [each for each in there if each.id in unknown]
+    missing: list[int] = []
+    await look_up_each(numbers, ctx.contacts.department, met=existing, hidden=hidden, gone=missing)
+    unknown = await ctx.directory.unknown_departments(
+        ctx.job_id, [department.id for department in existing]
+    )
+    roots = [department for department in existing if department.id in unknown]
     await ctx.directory.open_run(ctx.job_id, scope="event", roots=roots, calls=0)
     # Departments that are gone stay until DingTalk has confirmed that.
-    await ctx.directory.note_departments(ctx.job_id, met=there, hidden=hidden, gone=[])
+    await ctx.directory.note_departments(ctx.job_id, met=existing, hidden=hidden, gone=[])
     await spawn_walks(job, ctx.job_id, unknown, ctx)
-    known = [each for each in there if each.id not in unknown]
+    followed = [department for department in existing if department.id not in unknown]
     return {
-        "there": [each.id for each in there],
-        "gone": gone,
-        "leaders": [user for each in known for user in await _changed_leaders(each, ctx)],
+        "there": [department.id for department in existing],
+        "gone": missing,
+        "leaders": [
+            user for department in followed for user in await _changed_leaders(department, ctx)
+        ],
     }
 
 
 async def _changed_leaders(department: Department, ctx: Context) -> list[str]:
     """The new heads of the department, and the former ones."""
-    named = department.fields.get("dept_manager_userid_list")
-    if not isinstance(named, list):
+    managers = department.fields.get("dept_manager_userid_list")
+    if not isinstance(managers, list):
         return []
-    leaders = {user for user in cast("Sequence[Any]", named) if _is_user_id(user)}
+    leaders = {user for user in cast("Sequence[Any]", managers) if _is_user_id(user)}
     return sorted(leaders.symmetric_difference(await ctx.directory.leaders(department.id)))
 
 
@@ -278,18 +285,18 @@ def _ids(job: Event, name: str, adapter: TypeAdapter[list[_Id]]) -> list[_Id]:
     Raises:
         Refused: the field holds none, or something else.
     """
-    given = value(job.data, name)
+    field = value(job.data, name)
     try:
-        found = adapter.validate_python(given if isinstance(given, list) else [given])
+        ids = adapter.validate_python(field if isinstance(field, list) else [field])
     except ValidationError:
-        found = []
-    if not found:
+        ids = []
+    if not ids:
         raise Refused(
             "event_unreadable",
             en("data.{}: the event {} holds no ids there", name, job.event_type),
             "run `dingrelay sync`, which finds the change",
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(ids))
 
 
 def lacks_ids(job: Event) -> bool:
@@ -308,13 +315,13 @@ def value(data: Mapping[str, Any], name: str) -> Any:
     """A field of an event whose name may be written in other letters (API §7.3); None if absent."""
     if name in data:
         return data[name]
-    wanted = name.lower()
-    return next((found for each, found in data.items() if each.lower() == wanted), None)
+    lower_name = name.lower()
+    return next((field for spelling, field in data.items() if spelling.lower() == lower_name), None)
 
 
-def _is_user_id(given: Any) -> bool:
+def _is_user_id(userid: Any) -> bool:
     try:
-        _USER_ID.validate_python(given)
+        _USER_ID.validate_python(userid)
     except ValidationError:
         return False
     return True
@@ -361,15 +368,15 @@ async def _note_receipt(job: Event, ctx: Context) -> EventResult:
 Follow = Callable[[Event, Context], Awaitable[EventResult]]
 
 _OF_USERS: Mapping[str, Follow] = {
-    "user_add_org": partial(_refresh_users, there=True),
-    "user_modify_org": partial(_refresh_users, there=True),
-    "user_active_org": partial(_refresh_users, there=True),
-    "user_leave_org": partial(_refresh_users, there=False),
+    "user_add_org": partial(_refresh_users, present=True),
+    "user_modify_org": partial(_refresh_users, present=True),
+    "user_active_org": partial(_refresh_users, present=True),
+    "user_leave_org": partial(_refresh_users, present=False),
 }
 _OF_DEPARTMENTS: Mapping[str, Follow] = {
-    "org_dept_create": partial(_refresh_departments, there=True),
-    "org_dept_modify": partial(_refresh_departments, there=True),
-    "org_dept_remove": partial(_refresh_departments, there=False),
+    "org_dept_create": partial(_refresh_departments, present=True),
+    "org_dept_modify": partial(_refresh_departments, present=True),
+    "org_dept_remove": partial(_refresh_departments, present=False),
 }
 CONSEQUENCES: Mapping[str, Follow] = {
     **_OF_USERS,

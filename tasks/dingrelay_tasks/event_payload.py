@@ -37,14 +37,14 @@ def decode(text: str) -> dict[str, Any]:
         ContractError: it is no JSON object, or has too many levels.
     """
     try:
-        found = json.loads(text, parse_constant=_no_number)
+        payload = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise ContractError("event", "is no JSON") from None
-    if not isinstance(found, dict):
+    if not isinstance(payload, dict):
         raise ContractError("event", "is no JSON object")
-    if too_deep(found, text):
+    if too_deep(payload, text):
         raise ContractError("event", en("has more than {} levels", DEEPEST))
-    decoded: dict[str, Any] = _whole(found) if _SURROGATE.search(text) else found
+    decoded: dict[str, Any] = _whole(payload) if _SURROGATE.search(text) else payload
     return decoded
 
 
@@ -88,7 +88,7 @@ def of_robot(app: str, headers: Mapping[str, Any], data: Mapping[str, Any]) -> E
         ContractError: names the field that is wrong.
     """
     message = _whole(data)
-    content = {name: each for name, each in message.items() if not name.startswith(SESSION)}
+    content = {name: field for name, field in message.items() if not name.startswith(SESSION)}
     return _event(
         app,
         event_type=ROBOT_MESSAGE,
@@ -101,8 +101,8 @@ def of_robot(app: str, headers: Mapping[str, Any], data: Mapping[str, Any]) -> E
 
 def session_of(app: str, data: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The name of a message's session, and where a reply goes: by its address, later by conversation or user."""
-    kept = {name: data.get(name) for name in SESSION_FIELDS}
-    return _session_name(app, _whole(data)), {"app": app, **kept}
+    session = {name: data.get(name) for name in SESSION_FIELDS}
+    return _session_name(app, _whole(data)), {"app": app, **session}
 
 
 SESSION_FIELDS = (
@@ -129,7 +129,7 @@ def of_failed(app: str, entry: Mapping[str, Any]) -> Event:
     event_type = value(entry, "call_back_tag")
     payload = value(entry, event_type) if isinstance(event_type, str) else None
     fields = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
-    data = {name: given for name, given in fields.items() if name not in FAILED_DATA}
+    data = {name: field for name, field in fields.items() if name not in FAILED_DATA}
     for name in FAILED_DATA:
         inner = fields.get(name)
         if isinstance(inner, str):
@@ -149,7 +149,7 @@ def of_failed(app: str, entry: Mapping[str, Any]) -> Event:
 def _own(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that not every event has."""
     common = {name.lower() for name in COMMON}
-    return {name: each for name, each in fields.items() if name.lower() not in common}
+    return {name: field for name, field in fields.items() if name.lower() not in common}
 
 
 def _event(
@@ -168,25 +168,25 @@ def _event(
     )
 
 
-def _id(given: Any) -> str:
+def _id(raw_id: Any) -> str:
     """DingTalk's id; empty if invalid: repeats of the event are then detected by its content."""
-    if isinstance(given, int) and not isinstance(given, bool):
-        given = str(given)
-    return given if isinstance(given, str) and len(given) <= LONGEST_EVENT_ID else ""
+    if isinstance(raw_id, int) and not isinstance(raw_id, bool):
+        raw_id = str(raw_id)
+    return raw_id if isinstance(raw_id, str) and len(raw_id) <= LONGEST_EVENT_ID else ""
 
 
-def _moment(given: Any) -> int | None:
+def _moment(milliseconds: Any) -> int | None:
     """Milliseconds, which DingTalk sends as a number or as text."""
     try:
-        moment = int(given)
+        moment = int(milliseconds)
     except (ValueError, TypeError, OverflowError):
         return None
     return moment if 0 <= moment < 2**53 else None
 
 
-def _whole(given: Any) -> Any:
+def _whole(document: Any) -> Any:
     """The same with each half of a character replaced."""
-    return json.loads(json.dumps(given, ensure_ascii=False).encode("utf-8", "replace"))
+    return json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _no_number(_: str) -> NoReturn:

@@ -187,7 +187,7 @@ def _import_modules() -> None:
 
 def reported_kinds() -> frozenset[str]:
     """The kinds whose ends are reported, and whose jobs are listed."""
-    return frozenset(name for name, each in KINDS.items() if each.is_reported)
+    return frozenset(name for name, kind in KINDS.items() if kind.is_reported)
 
 
 DEFAULT_KIND = "message-send"
@@ -200,11 +200,11 @@ def public_kind(name: object) -> Kind:
     Raises:
         ContractError: there is none of that name that applications may enqueue.
     """
-    found = KINDS.get(name) if isinstance(name, str) else None
-    if found is None or not found.is_public:
-        known = ", ".join(sorted(each.name for each in KINDS.values() if each.is_public))
-        raise ContractError("kind", en("must be one of {}", known))
-    return found
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None or not kind.is_public:
+        public_names = ", ".join(sorted(kind.name for kind in KINDS.values() if kind.is_public))
+        raise ContractError("kind", en("must be one of {}", public_names))
+    return kind
 
 
 def declared_rules() -> dict[str, Mapping[str, str]]:
@@ -214,10 +214,10 @@ def declared_rules() -> dict[str, Mapping[str, str]]:
         ValueError: two kinds limit one API differently.
     """
     rules: dict[str, Mapping[str, str]] = {}
-    for each in KINDS.values():
-        for api, limits in each.rules.items():
+    for kind in KINDS.values():
+        for api, limits in kind.rules.items():
             if rules.setdefault(api, limits) != limits:
-                raise ValueError(en("{}: another kind has other rules for {}", each.name, api))
+                raise ValueError(en("{}: another kind has other rules for {}", kind.name, api))
     return rules
 
 
@@ -229,16 +229,16 @@ def _outcomes(paths: Sequence[str], job: Json, steps: Steps) -> dict[str, str]:
 
 def _texts(job: Json, path: str) -> list[str]:
     """The text or the list of texts at a dotted path of a job."""
-    found: Any = job
+    node: Any = job
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return [found] if isinstance(found, str) else list(found or ())
+        node = node.get(name) if isinstance(node, dict) else None
+    return [node] if isinstance(node, str) else list(node or ())
 
 
 def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
     """The JSON Schema of every public kind and of its result, with its name: ``message-send.json``."""
-    for each in KINDS.values():
-        if each.is_public and each.result is not None:
-            yield f"{each.name}.json", {"$schema": DIALECT, **each.contract.model_json_schema()}
-            result = each.result.model_json_schema(mode="serialization")
-            yield f"{each.name}.result.json", {"$schema": DIALECT, **result}
+    for kind in KINDS.values():
+        if kind.is_public and kind.result is not None:
+            yield f"{kind.name}.json", {"$schema": DIALECT, **kind.contract.model_json_schema()}
+            result = kind.result.model_json_schema(mode="serialization")
+            yield f"{kind.name}.result.json", {"$schema": DIALECT, **result}

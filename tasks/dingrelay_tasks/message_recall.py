@@ -114,10 +114,10 @@ async def run(job: MessageRecall, ctx: Context) -> Json:
             (len(result.kept), en("{} people have it by a call whose answer was lost")),
             (result.unknown, en("{} people are in calls whose outcome is unknown")),
         )
-        named = joined(", ", (Sentence(reason, count) for count, reason in reasons if count))
+        counts = joined(", ", (Sentence(reason, count) for count, reason in reasons if count))
         raise Refused(
             "nothing_recalled",
-            en("DingTalk took back none of {} calls: {}", len(job.calls), named),
+            en("DingTalk took back none of {} calls: {}", len(job.calls), counts),
             "Messages can be recalled for 24 hours, and only with all that their call carried.",
         )
     return result.model_dump()
@@ -125,18 +125,18 @@ async def run(job: MessageRecall, ctx: Context) -> Json:
 
 def _result(outcomes: Iterable[Json], unknown: int) -> MessageRecallResult:
     result = MessageRecallResult(unknown=unknown)
-    for each in outcomes:
-        if each["outcome"] != "kept":
-            getattr(result, each["outcome"]).append(each["call"])
-        result.kept.extend(each["kept"])
+    for outcome in outcomes:
+        if outcome["outcome"] != "kept":
+            getattr(result, outcome["outcome"]).append(outcome["call"])
+        result.kept.extend(outcome["kept"])
     return result
 
 
 async def _recall(call: CallToRecall, users: Sequence[str], ctx: Context) -> Json:
-    kept: list[str] = []
+    keepers: list[str] = []
 
-    def outcome(of: Literal["recalled", "refused", "shared", "kept"]) -> Json:
-        return {"call": call.task_id, "outcome": of, "kept": kept}
+    def outcome(verdict: Literal["recalled", "refused", "shared", "kept"]) -> Json:
+        return {"call": call.task_id, "outcome": verdict, "kept": keepers}
 
     if call.named or call.repeated:
         try:
@@ -147,10 +147,10 @@ async def _recall(call: CallToRecall, users: Sequence[str], ctx: Context) -> Jso
             raise Wait(DELIVERS, "DingTalk still delivers")
         reached = {*report.read, *report.unread}
         if call.repeated:
-            kept += [user for user in report.had_it if not call.named or user in users]
+            keepers += [user for user in report.had_it if not call.named or user in users]
         if call.named and not reached <= {*users}:
             return outcome("shared")
-        if kept and not reached:
+        if keepers and not reached:
             return outcome("kept")
     withdrawn = await ctx.messages.withdraw_message(call.task_id)
     return outcome("recalled" if withdrawn else "refused")

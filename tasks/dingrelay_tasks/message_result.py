@@ -87,7 +87,7 @@ def result_of(outcomes: Sequence[Json], unresolved: Sequence[Json]) -> MessageSe
             not empty of the other fields of `SentMessage`, of when it was taken (``at``), and of `_LISTS`.
         unresolved: the addresses.
     """
-    made = [outcome for outcome in outcomes if outcome["task_id"] is not None]
+    calls = [outcome for outcome in outcomes if outcome["task_id"] is not None]
     return MessageSendResult(
         calls=[
             SentMessage(
@@ -96,11 +96,14 @@ def result_of(outcomes: Sequence[Json], unresolved: Sequence[Json]) -> MessageSe
                 recipients=call.get("recipients", 0),
                 repeated=call.get("repeated", False),
             )
-            for call in made
+            for call in calls
         ],
-        accepted=sum(call.get("recipients", 0) for call in made),
+        accepted=sum(call.get("recipients", 0) for call in calls),
         unresolved=list(unresolved),
-        **{name: [each for out in outcomes for each in out.get(name, ())] for name in _LISTS},
+        **{
+            name: [entry for outcome in outcomes for entry in outcome.get(name, ())]
+            for name in _LISTS
+        },
     )
 
 
@@ -116,10 +119,10 @@ def refuse_unreachable(result: MessageSendResult) -> None:
         (len(result.out_of_scope), en("{} outside the app's visible range")),
     )
     if not have_it and any(count for count, _ in counts):
-        named = joined(", ", (Sentence(what, count) for count, what in counts if count))
+        groups = joined(", ", (Sentence(template, count) for count, template in counts if count))
         raise Refused(
             NOBODY_REACHABLE,
-            en("no recipient can be reached: {}", named),
+            en("no recipient can be reached: {}", groups),
             "Correct the userids (`unknown_user` in the result), or add the people to the app's visible"
             " range in DingTalk's console (`out_of_scope`).",
         )
@@ -159,8 +162,8 @@ async def _delivery(ctx: Context, call: Json) -> Json:
 
 def deliveries_in(steps: Mapping[str, Json]) -> list[Json]:
     """The delivery reports of the calls, the last one of each step."""
-    made = [outcome["task_id"] for step, outcome in steps.items() if step.startswith(STEP)]
-    remembered = (steps.get(f"{DELIVERY}{task_id}") for task_id in made if task_id is not None)
+    task_ids = [outcome["task_id"] for step, outcome in steps.items() if step.startswith(STEP)]
+    remembered = (steps.get(f"{DELIVERY}{task_id}") for task_id in task_ids if task_id is not None)
     return [delivery for delivery in remembered if delivery is not None]
 
 
@@ -171,12 +174,12 @@ def with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> Mess
         Refused: DingTalk reports that none was.
     """
     result = with_deliveries(result, deliveries)
-    named = unreached(result, deliveries)
-    if not named:
+    reasons = unreached(result, deliveries)
+    if not reasons:
         return result
     raise Refused(
         "nobody_reached",
-        en("DingTalk delivered it to none of {} people: {}", result.accepted, named),
+        en("DingTalk delivered it to none of {} people: {}", result.accepted, reasons),
         "`invalid` in the result: no such person, or outside the app's visible range."
         " `forbidden` gives DingTalk's code of each.",
     )
@@ -185,7 +188,7 @@ def with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> Mess
 def with_deliveries(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
     """The result with the delivery reports of DingTalk."""
     lists = {
-        name: [each for delivery in deliveries for each in delivery.get(name, ())]
+        name: [entry for delivery in deliveries for entry in delivery.get(name, ())]
         for name in ("invalid", "forbidden", "failed")
     }
     if _is_complete(result, deliveries):
@@ -210,7 +213,7 @@ def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> s
     people = {
         "invalid": {*result.invalid},
         "forbidden": {
-            each["userid"] for each in result.forbidden if each["code"] != SAME_CONTENT_CODE
+            user["userid"] for user in result.forbidden if user["code"] != SAME_CONTENT_CODE
         },
         "failed": {*result.failed},
     }
@@ -223,5 +226,5 @@ def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> s
         "failed": en("{} failed"),
     }
     return joined(
-        ", ", (Sentence(words[what], len(those)) for what, those in people.items() if those)
+        ", ", (Sentence(words[reason], len(users)) for reason, users in people.items() if users)
     )

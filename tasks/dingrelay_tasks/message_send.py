@@ -68,12 +68,12 @@ class Recipients(Part):
     @cached_property
     def addresses(self) -> dict[AddressKind, list[str]]:
         """The addresses of each kind, each once; no kind without any."""
-        named: Sequence[tuple[AddressKind, list[str]]] = (
+        by_kind: Sequence[tuple[AddressKind, list[str]]] = (
             ("mobile", self.mobiles),
             ("email", self.emails),
             ("job_number", self.job_numbers),
         )
-        return {kind: list(dict.fromkeys(values)) for kind, values in named if values}
+        return {kind: list(dict.fromkeys(values)) for kind, values in by_kind if values}
 
     @cached_property
     def each(self) -> list[str]:
@@ -110,8 +110,8 @@ class MessageSend(Deliverable):
     @model_validator(mode="after")
     def _status_bar_is_for_a_few_users(self) -> Self:
         if _has_status_bar(self.message):
-            others = self.to.everyone or self.to.departments
-            if others or self.recipients > STATUS_BAR_USERS:
+            beyond_users = self.to.everyone or self.to.departments
+            if beyond_users or self.recipients > STATUS_BAR_USERS:
                 problem = en("is for at most {} users", STATUS_BAR_USERS)
                 raise ContractError("message.oa.status_bar", problem)
         return self
@@ -133,9 +133,11 @@ class MessageSend(Deliverable):
         What one call can't carry for all of its jobs alike goes alone: more users than a call
         takes, departments, a status bar, a question about the delivery, a repeat to be avoided.
         """
-        named = self.recipients and not self.to.departments and self.recipients <= USERS_PER_CALL
+        fits_one_call = (
+            self.recipients and not self.to.departments and self.recipients <= USERS_PER_CALL
+        )
         usual = not (self.allow_duplicate or self.confirm) and self.on_unknown == "repeat"
-        if not (named and usual) or _has_status_bar(self.message):
+        if not (fits_one_call and usual) or _has_status_bar(self.message):
             return None
         return self.message.digest
 
@@ -150,8 +152,8 @@ class MessageSend(Deliverable):
     def _addressees(self) -> str:
         if self.to.everyone:
             return "everyone"
-        named = {"users": self.recipients, "departments": len(self.to.departments)}
-        return " ".join(f"{noun}={count}" for noun, count in named.items() if count)
+        counts = {"users": self.recipients, "departments": len(self.to.departments)}
+        return " ".join(f"{noun}={count}" for noun, count in counts.items() if count)
 
 
 def _has_status_bar(message: Message) -> bool:
@@ -165,10 +167,10 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
         steps: what the job remembers.
     """
     outcomes = [outcome for step, outcome in steps.items() if step.startswith(STEP)]
-    found = steps.get(ADDRESSES)
-    if not outcomes and found is None:
+    addresses = steps.get(ADDRESSES)
+    if not outcomes and addresses is None:
         return None
-    result = result_of(outcomes, found["unresolved"] if found else ())
+    result = result_of(outcomes, addresses["unresolved"] if addresses else ())
     return with_deliveries(result, deliveries_in(steps)).model_dump(mode="json")
 
 
@@ -183,9 +185,9 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
         job: a `MessageSend` as JSON values.
         steps: what the job remembers.
     """
-    found = steps.get(ADDRESSES, {"users": [], "unresolved": []})
-    named = job["to"].get("users") or ()  # a bare Celery client may write null for its default
-    users = list(dict.fromkeys([*named, *found["users"]]))
+    addresses = steps.get(ADDRESSES, {"users": [], "unresolved": []})
+    listed = job["to"].get("users") or ()  # a bare Celery client may write null for its default
+    users = list(dict.fromkeys([*listed, *addresses["users"]]))
     size = steps.get(SIZE, {"users": USERS_PER_CALL})["users"]
     by_user: dict[str, str] = {}
     for number, start in enumerate(range(0, len(users), size), 1):
@@ -198,9 +200,9 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
             by_user |= dict.fromkeys(outcome.get("unverified", ()), "unverified")
     for delivery in deliveries_in(steps):
         by_user |= dict.fromkeys(delivery["invalid"], "invalid")
-        by_user |= {each["userid"]: "forbidden" for each in delivery["forbidden"]}
+        by_user |= {user["userid"]: "forbidden" for user in delivery["forbidden"]}
         by_user |= dict.fromkeys(delivery.get("failed", ()), "failed")
-    for address in found["unresolved"]:
+    for address in addresses["unresolved"]:
         by_user |= {address[kind]: "unresolved" for kind in PARSERS if kind in address}
     return by_user
 
@@ -239,12 +241,12 @@ async def run(job: MessageSend, ctx: Context) -> Json:
         raise Unknown("a call left and its answer did not come; it may have been delivered")
     if intent is not None and await ctx.day(intent.since) != await ctx.day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
-    found = await _resolved(job, ctx)
-    users = list(dict.fromkeys([*job.users, *found["users"]]))
+    addressees = await _resolved(job, ctx)
+    users = list(dict.fromkeys([*job.users, *addressees["users"]]))
     calls = list(_calls(job, users, await _users_per_call(ctx)))
     again = job.confirm and await _reached_nobody(calls, ctx)
     outcomes = [await _outcome(job, ctx, call, again=again) for call in calls]
-    result = result_of(outcomes, found["unresolved"])
+    result = result_of(outcomes, addressees["unresolved"])
     if not result.calls:
         refuse_unreachable(result)
         raise Duplicate(result.model_dump(mode="json"))
@@ -263,21 +265,23 @@ async def _resolved(job: MessageSend, ctx: Context) -> Json:
     """
     if not job.to.addresses:
         return {"users": [], "unresolved": []}
-    found = await ctx.once(ADDRESSES, partial(_resolve, job.to.addresses, ctx))
-    if not (found["users"] or job.users or job.to.departments):
+    addressees = await ctx.once(ADDRESSES, partial(_resolve, job.to.addresses, ctx))
+    if not (addressees["users"] or job.users or job.to.departments):
         raise Refused(
             "nobody_found",
-            en("none of {} addresses belongs to one person", len(found["unresolved"])),
+            en("none of {} addresses belongs to one person", len(addressees["unresolved"])),
             "`unresolved` in the result gives each with its reason: correct them, or run a user-sync.",
         )
-    return found
+    return addressees
 
 
 async def _users_per_call(ctx: Context) -> int:
     """How many users a call has, the same at each attempt although the limits may change."""
     most = ctx.messages.users_per_call
-    known = await ctx.step_result(SIZE)
-    if known is None and (most >= USERS_PER_CALL or await ctx.step_result(f"{STEP}1") is not None):
+    remembered = await ctx.step_result(SIZE)
+    if remembered is None and (
+        most >= USERS_PER_CALL or await ctx.step_result(f"{STEP}1") is not None
+    ):
         return USERS_PER_CALL
     return int((await remember(ctx, SIZE, {"users": most}))["users"])
 
@@ -300,16 +304,18 @@ def _calls(job: MessageSend, users: Sequence[str], users_per_call: int) -> Itera
 async def _reached_nobody(calls: Sequence[MessageCall], ctx: Context) -> bool:
     """Whether DingTalk reports that all calls before the requeue reached no user."""
     steps = {call.step: await ctx.step_result(call.step) for call in calls}
-    made = [known for known in steps.values() if known]
+    outcomes = [outcome for outcome in steps.values() if outcome]
     reports = [
-        await ctx.step_result(f"{DELIVERY}{each['task_id']}")
-        for each in made
-        if each.get("recipients")
+        await ctx.step_result(f"{DELIVERY}{outcome['task_id']}")
+        for outcome in outcomes
+        if outcome.get("recipients")
     ]
-    result = result_of(made, ())
-    if len(made) < len(calls) or not result.calls or None in reports:
+    result = result_of(outcomes, ())
+    if len(outcomes) < len(calls) or not result.calls or None in reports:
         return False
-    return bool(unreached(with_deliveries(result, [each for each in reports if each]), reports))
+    return bool(
+        unreached(with_deliveries(result, [report for report in reports if report]), reports)
+    )
 
 
 async def _outcome(job: MessageSend, ctx: Context, call: MessageCall, *, again: bool) -> Json:
@@ -318,11 +324,11 @@ async def _outcome(job: MessageSend, ctx: Context, call: MessageCall, *, again: 
     A call that was not made because its people were unreachable is tried again: they may be reachable
     now, for instance after a requeue.
     """
-    known = await ctx.step_result(call.step) or {}
-    unreachable = known.get("unknown_user") or known.get("out_of_scope")
+    outcome = await ctx.step_result(call.step) or {}
+    unreachable = outcome.get("unknown_user") or outcome.get("out_of_scope")
     # After a call that reached no user, the day's records still list all of them as having it.
     send = partial(_send, job, ctx, call, anyway=job.allow_duplicate or again)
-    again = again or (bool(unreachable) and known.get("task_id") is None)
+    again = again or (bool(unreachable) and outcome.get("task_id") is None)
     return await ctx.once(call.step, send, again=again)
 
 
@@ -331,8 +337,10 @@ async def reachable(users: Sequence[str], ctx: Context, *, repeats: bool) -> Rec
     reach = await ctx.messages.reachable(users)
     if not repeats:
         return reach
-    known = {*reach.users} - {*reach.unverified}
-    return RecipientVerdict(list(users), unverified=[user for user in users if user not in known])
+    verified = {*reach.users} - {*reach.unverified}
+    return RecipientVerdict(
+        list(users), unverified=[user for user in users if user not in verified]
+    )
 
 
 async def _send(job: MessageSend, ctx: Context, call: MessageCall, *, anyway: bool) -> Json:
@@ -351,16 +359,18 @@ async def _send(job: MessageSend, ctx: Context, call: MessageCall, *, anyway: bo
         "out_of_scope": reach.out_of_scope,
         "perhaps_duplicate": to.perhaps,
         "unverified": [user for user in reach.unverified if user in to.users],
-        "duplicate_departments": [each for each in call.departments if each not in to.departments],
+        "duplicate_departments": [
+            department for department in call.departments if department not in to.departments
+        ],
     }
     task_id = None
     if to.users or to.departments or to.everyone:
         outcome |= {"repeated": ctx.intent is not None, "recipients": len(to.users)}
-        left = replace(call, users=to.users, departments=to.departments)
-        task_id, outcome["request_id"] = await ctx.messages.send(left, message)
+        admitted = replace(call, users=to.users, departments=to.departments)
+        task_id, outcome["request_id"] = await ctx.messages.send(admitted, message)
         outcome["at"] = ctx.now().isoformat()
     # A worker of 0.2.0 reads it while what it does not know is empty.
-    return {"task_id": task_id, **{name: each for name, each in outcome.items() if each}}
+    return {"task_id": task_id, **{name: field for name, field in outcome.items() if field}}
 
 
 async def _resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context) -> Json:
@@ -378,13 +388,15 @@ async def _resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context)
     users: list[str] = []
     unresolved: list[Json] = []
     for by, values in addresses.items():
-        known = await ctx.directory.find(by, values)
+        userids = await ctx.directory.find(by, values)
         for value in values:
-            if len(known[value]) > 1:
-                unresolved.append({by: value, "reason": "ambiguous", "users": known[value]})
+            if len(userids[value]) > 1:
+                unresolved.append({by: value, "reason": "ambiguous", "users": userids[value]})
                 continue
             userid, reason = (
-                (known[value][0], "") if known[value] else await _ask_for_address(by, value, ctx)
+                (userids[value][0], "")
+                if userids[value]
+                else await _ask_for_address(by, value, ctx)
             )
             if userid is None:
                 unresolved.append({by: value, "reason": reason})

@@ -41,20 +41,20 @@ async def run(job: MissedEvents, ctx: Context) -> Json:
         answers that did not arrive, and took their events along (`lost`); and DingTalk's code, if it lets
         the app have none (`refused`).
     """
-    found: Json = {"events": 0, "unreadable": 0, "walks": False, "lost": 0, "refused": ""}
+    counts: Json = {"events": 0, "unreadable": 0, "walks": False, "lost": 0, "refused": ""}
     if ctx.intent is not None:
         # The worker vanished between the answer and the jobs that it leads to.
         await _read_again(job, ctx, people=True, approvals=True)
         ctx.confirm_not_executed()
-        found |= {"lost": 1, "walks": True}
+        counts |= {"lost": 1, "walks": True}
     for number in range(MOST_PAGES):
         page = await ctx.once(f"page:{number}", partial(_take_page, job, ctx))
         for name in ("events", "unreadable", "lost"):
-            found[name] += page[name]
-        found |= {"walks": found["walks"] or page["walks"], "refused": page["refused"]}
-        if not page["more"] or found["lost"] >= MOST_LOST:
+            counts[name] += page[name]
+        counts |= {"walks": counts["walks"] or page["walks"], "refused": page["refused"]}
+        if not page["more"] or counts["lost"] >= MOST_LOST:
             break
-    return found
+    return counts
 
 
 async def _take_page(job: MissedEvents, ctx: Context) -> Json:
@@ -65,8 +65,8 @@ async def _take_page(job: MissedEvents, ctx: Context) -> Json:
     for event in _read(job.app, page.entries):
         (incomplete if lacks_ids(event) else complete).append(event)
     await ctx.enqueue(complete)
-    walks = page.lost or any(each.event_type not in APPROVAL_EVENTS for each in incomplete)
-    looks = page.lost or any(each.event_type in APPROVAL_EVENTS for each in incomplete)
+    walks = page.lost or any(event.event_type not in APPROVAL_EVENTS for event in incomplete)
+    looks = page.lost or any(event.event_type in APPROVAL_EVENTS for event in incomplete)
     await _read_again(job, ctx, people=walks, approvals=looks)
     return {
         "events": len(complete),

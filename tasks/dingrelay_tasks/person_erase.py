@@ -47,12 +47,12 @@ async def run(job: PersonErase, ctx: Context) -> Json:
     Raises:
         Wait: something is left, or a process that read it earlier may just be writing it.
     """
-    changed, left = await ctx.erase_person(
+    changed, remaining = await ctx.erase_person(
         job.user, app=job.of_app, since=job.since, tombstone=job.tombstone
     )
-    if left:
-        known = [until - ctx.now() for until in left if until is not None]
-        pause = min(max(min(known, default=LATEST), SOON), LATEST)
+    if remaining:
+        pauses = [until - ctx.now() for until in remaining if until is not None]
+        pause = min(max(min(pauses, default=LATEST), SOON), LATEST)
         raise Wait(pause, "something of the person is still needed")
     if changed:
         raise Wait(SOON, "what was just being written is looked for once more")

@@ -60,7 +60,7 @@ def paths_of(model: type[BaseModel]) -> tuple[Path, ...]:
 def _paths(
     steps: tuple[str, ...], annotation: Any, metadata: Iterable[Any] = ()
 ) -> Iterator[tuple[str, ...]]:
-    marks = [each for each in metadata if isinstance(each, PersonField)]
+    marks = [mark for mark in metadata if isinstance(mark, PersonField)]
     if marks:
         yield (*steps, marks[0].step) if marks[0].step else steps
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -94,14 +94,14 @@ def renamed_in(document: Any, paths: Iterable[Path], user: str, tombstone: str) 
     """The JSON document with a tombstone for a userid in the fields of these paths; all else is as it was."""
     for path in paths:
         document = _mapped(
-            document, path.split("."), lambda each: tombstone if each == user else each
+            document, path.split("."), lambda userid: tombstone if userid == user else userid
         )
     return document
 
 
 def renamed(value: Any, user: str, tombstone: str) -> Any:
     """A userid, a list of userids, or a text of userids with commas, with a tombstone for one of them."""
-    return _mapped(value, (), lambda each: tombstone if each == user else each)
+    return _mapped(value, (), lambda userid: tombstone if userid == user else userid)
 
 
 def _mapped(value: Any, steps: Iterable[str], replace: Replace) -> Any:

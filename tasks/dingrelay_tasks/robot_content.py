@@ -207,11 +207,11 @@ def enterprise(message: Json) -> tuple[str, Json]:
     base = {"title": part["title"], "text": part["text"]}
     buttons: Sequence[Json] = part.get("btns", ())
     if len(buttons) < 2:
-        one = buttons[0] if buttons else {}
+        sole_button = buttons[0] if buttons else {}
         return "sampleActionCard", {
             **base,
-            "singleTitle": one.get("title") or part["singleTitle"],
-            "singleURL": one.get("actionURL") or part["singleURL"],
+            "singleTitle": sole_button.get("title") or part["singleTitle"],
+            "singleURL": sole_button.get("actionURL") or part["singleURL"],
         }
     side_by_side = len(buttons) == 2 and part.get("btnOrientation") == "1"
     title, url = ("buttonTitle", "buttonUrl") if side_by_side else ("actionTitle", "actionURL")

@@ -65,8 +65,8 @@ def merged(entries: Sequence[Json], limit: int) -> list[Json]:
             "markdown": {"title": f"[{count}] {newest.title}", "text": text},
         }
         if at and not messages:
-            named = " ".join(f"@{who}" for who in [*at["atMobiles"], *at["atUserIds"]])
-            message["markdown"]["text"] += f"\n{named}"[: FRAME // 2]
+            mentions = " ".join(f"@{person}" for person in [*at["atMobiles"], *at["atUserIds"]])
+            message["markdown"]["text"] += f"\n{mentions}"[: FRAME // 2]
             message["at"] = at
         messages.append(message)
     return messages
@@ -99,11 +99,11 @@ def _parts(message: Json) -> tuple[str, str]:
 
 def _text(page: Sequence[_Section], room: int) -> str:
     """The titles, and of the texts the newest as far as there is room."""
-    left = room - sum(size_of(section.head) for section in page)
+    remaining_bytes = room - sum(size_of(section.head) for section in page)
     shown: set[int] = set()
     for section in sorted(page, key=lambda section: -section.newest):
-        left -= size_of(section.body)
-        if left < 0:
+        remaining_bytes -= size_of(section.body)
+        if remaining_bytes < 0:
             break
         shown.add(section.newest)
     return "\n".join(
@@ -113,13 +113,17 @@ def _text(page: Sequence[_Section], room: int) -> str:
 
 def _mentions(entries: Sequence[Json]) -> Json | None:
     """The mentions of all messages; None if there is none."""
-    found = [entry["message"]["at"] for entry in entries if entry["message"].get("at")]
-    if not found:
+    mentions = [entry["message"]["at"] for entry in entries if entry["message"].get("at")]
+    if not mentions:
         return None
     return {
-        "atMobiles": list(dict.fromkeys(who for at in found for who in at.get("atMobiles", ()))),
-        "atUserIds": list(dict.fromkeys(who for at in found for who in at.get("atUserIds", ()))),
-        "isAtAll": any(at.get("isAtAll") for at in found),
+        "atMobiles": list(
+            dict.fromkeys(mobile for at in mentions for mobile in at.get("atMobiles", ()))
+        ),
+        "atUserIds": list(
+            dict.fromkeys(userid for at in mentions for userid in at.get("atUserIds", ()))
+        ),
+        "isAtAll": any(at.get("isAtAll") for at in mentions),
     }
 
 

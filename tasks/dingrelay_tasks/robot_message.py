@@ -116,8 +116,8 @@ class Digest(Part):
         return int(self.every[:-1]) * {"s": 1.0, "m": 60.0, "h": 3600.0}[self.every[-1]]
 
 
-def _by_itself(given: Any) -> Any:
-    return {"every": given} if isinstance(given, str) else given
+def _by_itself(period: Any) -> Any:
+    return {"every": period} if isinstance(period, str) else period
 
 
 class RobotMessage(Deliverable):
@@ -256,14 +256,14 @@ def _lines(text: str, room: int) -> Iterator[str]:
 
 def result_of(steps: Steps) -> Json:
     """The result of a job, by its steps."""
-    posts = [posted for step, posted in sorted(steps.items()) if step.startswith(STEP)]
-    posted = RobotPosted.model_fields
+    posts = [post for step, post in sorted(steps.items()) if step.startswith(STEP)]
+    fields = RobotPosted.model_fields
     result = RobotMessageResult(
         posts=[
-            RobotPosted(**{name: each[name] for name in posted if name in each}) for each in posts
+            RobotPosted(**{name: post[name] for name in fields if name in post}) for post in posts
         ],
-        invalid=[user for each in posts for user in each["invalid"]],
-        flow_controlled=[user for each in posts for user in each["flow_controlled"]],
+        invalid=[user for post in posts for user in post["invalid"]],
+        flow_controlled=[user for post in posts for user in post["flow_controlled"]],
         **steps.get(CONFIRMED, {}),
     )
     return result.model_dump()
@@ -272,13 +272,15 @@ def result_of(steps: Steps) -> Json:
 def outcomes(job: Json, steps: Steps) -> dict[str, str]:
     """Outcome of each user."""
     users: list[str] = job["to"].get("users") or []
-    found = dict.fromkeys(users, "not_sent")
+    by_user = dict.fromkeys(users, "not_sent")
     result = result_of(steps)
     for post in result["posts"]:
-        found |= dict.fromkeys(post["users"], "accepted")
-    found |= dict.fromkeys(result["delivered"], "delivered") | dict.fromkeys(result["read"], "read")
-    found |= dict.fromkeys(result["invalid"], "invalid")
-    return found | dict.fromkeys(result["flow_controlled"], "flow_controlled")
+        by_user |= dict.fromkeys(post["users"], "accepted")
+    by_user |= dict.fromkeys(result["delivered"], "delivered") | dict.fromkeys(
+        result["read"], "read"
+    )
+    by_user |= dict.fromkeys(result["invalid"], "invalid")
+    return by_user | dict.fromkeys(result["flow_controlled"], "flow_controlled")
 
 
 @kind(
@@ -308,8 +310,8 @@ async def run(job: RobotMessage, ctx: Context) -> Json:
     result = await deliver(job.to, split(job.body, limit), ctx)
     if not job.confirm:
         return result
-    seen = await ctx.step_result(CONFIRMED) or await _confirmed(result, ctx)
-    return {**result, **await remember(ctx, CONFIRMED, seen)}
+    confirmation = await ctx.step_result(CONFIRMED) or await _confirmed(result, ctx)
+    return {**result, **await remember(ctx, CONFIRMED, confirmation)}
 
 
 async def _confirmed(result: Json, ctx: Context) -> Json:
@@ -356,14 +358,14 @@ async def _merged(job: RobotMessage, digest: Digest, ctx: Context) -> Json:
 async def deliver(to: RobotTarget, pieces: Sequence[Json], ctx: Context) -> Json:
     """Post these messages one by one, to at most `USERS_PER_CALL` people a call; the result."""
     users = to.users or []
-    done: dict[str, Json] = {}
-    for first in range(0, len(users) or 1, USERS_PER_CALL):
+    posts: dict[str, Json] = {}
+    for start in range(0, len(users) or 1, USERS_PER_CALL):
         for piece in pieces:
-            step = f"{STEP}{len(done):03}"
-            named = users[first : first + USERS_PER_CALL]
-            known = await ctx.step_result(step)
-            done[step] = known or await _post(to, ctx, step, piece, named)
-    return result_of(done)
+            step = f"{STEP}{len(posts):03}"
+            people = users[start : start + USERS_PER_CALL]
+            remembered = await ctx.step_result(step)
+            posts[step] = remembered or await _post(to, ctx, step, piece, people)
+    return result_of(posts)
 
 
 async def _post(
@@ -373,11 +375,11 @@ async def _post(
     if lost and ctx.robots.kind(to) == "enterprise":
         raise Unknown("the call left and its answer did not come; it may have been carried out")
     # DingTalk posts a webhook's message once for its `msgUuid`, if it is by the same robot (API §2.8).
-    chosen = await ctx.step_result(f"robot-{step}") if lost else None
-    if chosen is None:
-        chosen = await ctx.once(f"robot-{step}", partial(_choose, to, ctx), again=True)
+    choice = await ctx.step_result(f"robot-{step}") if lost else None
+    if choice is None:
+        choice = await ctx.once(f"robot-{step}", partial(_choose, to, ctx), again=True)
     key = f"{ctx.job_id}-{step}"
-    call = partial(ctx.robots.post, chosen["robot"], to, piece, users=users, key=key)
+    call = partial(ctx.robots.post, choice["robot"], to, piece, users=users, key=key)
     return await ctx.once(step, call)
 
 
@@ -433,9 +435,9 @@ async def run_digest(job: RobotDigest, ctx: Context) -> Json:
         Wait: its time has not come, or no robot is free.
     """
     digests = ctx.robots.digests
-    if known := await digests.result(job.digest):
+    if posted := await digests.result(job.digest):
         await _wake(job, ctx)  # a worker that was killed may not have
-        return known
+        return posted
     if (soonest := await ctx.robots.wait(job.to)) > FREE:
         began = await since(ctx, "waiting")
         waited = (ctx.now() - began).total_seconds()
@@ -463,5 +465,5 @@ async def _finish(job: RobotDigest, ctx: Context, result: Json) -> None:
 async def _wake(job: RobotDigest, ctx: Context) -> None:
     """Wake the messages of a digest that is over, and forget their texts."""
     digests = ctx.robots.digests
-    await asyncio.gather(*(ctx.wake(each["job"]) for each in await digests.messages(job.digest)))
+    await asyncio.gather(*(ctx.wake(entry["job"]) for entry in await digests.messages(job.digest)))
     await digests.forget(job.digest)

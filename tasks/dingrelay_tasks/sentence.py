@@ -23,10 +23,12 @@ class Sentence(str):  # noqa: SLOT000  a str has no room for slots
     def __new__(cls, template: str, *values: Any) -> Self:
         """The text in English; without values the template is the text."""
         # `str` of an exception is the sentence that it was raised with.
-        kept = tuple(str(each) if isinstance(each, BaseException) else each for each in values)
-        made = super().__new__(cls, template.format(*kept) if kept else template)
-        made.template, made.values = template, kept
-        return made
+        printable = tuple(
+            str(value) if isinstance(value, BaseException) else value for value in values
+        )
+        text = super().__new__(cls, template.format(*printable) if printable else template)
+        text.template, text.values = template, printable
+        return text
 
     def __str__(self) -> str:
         """The sentence itself, so that ``str(error)`` keeps it."""
@@ -48,8 +50,8 @@ def en(template: str, /, *values: Any) -> Sentence:
 
 def joined(separator: str, parts: Iterable[str]) -> Sentence:
     """Sentences in a row, each of which is translated for itself."""
-    found = list(parts)
-    return Sentence(separator.join(["{}"] * len(found)), *found)
+    sentences = list(parts)
+    return Sentence(separator.join(["{}"] * len(sentences)), *sentences)
 
 
 def of_library(message: str) -> Sentence:
@@ -75,7 +77,7 @@ def writable(text: str) -> str:
     if isinstance(text, Sentence) and text.values:
         return Sentence(
             text.template,
-            *(writable(each) if isinstance(each, str) else each for each in text.values),
+            *(writable(value) if isinstance(value, str) else value for value in text.values),
         )
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -85,7 +87,7 @@ class _KeptValidator:
         from pydantic_core import core_schema  # noqa: PLC0415  # help and errors need none of it
 
         return core_schema.no_info_wrap_validator_function(
-            lambda given, read: given if isinstance(given, Sentence) else read(given),
+            lambda text, validate: text if isinstance(text, Sentence) else validate(text),
             handler(source),
         )
 
@@ -101,18 +103,20 @@ _SEPARATOR = "\x1f"
 
 def with_parts(error: Mapping[str, Any]) -> dict[str, Any]:
     """An error as JSON values that keeps what its sentences were made of."""
-    made_of = {name: found for name, text in error.items() if (found := _parts(text))}
+    made_of = {
+        name: parts_of_text for name, text in error.items() if (parts_of_text := _parts(text))
+    }
     return {**error, MADE_OF: made_of} if made_of else dict(error)
 
 
 def from_parts(error: Mapping[str, Any]) -> dict[str, Any]:
     """An error as `with_parts` made it, with its sentences."""
-    found = dict(error)
-    made_of = found.pop(MADE_OF, None)
+    restored = dict(error)
+    made_of = restored.pop(MADE_OF, None)
     if isinstance(made_of, Mapping):
         for name, parts in cast("Mapping[str, Any]", made_of).items():
-            found[name] = _sentence(parts, found.get(name))
-    return found
+            restored[name] = _sentence(parts, restored.get(name))
+    return restored
 
 
 def to_text(text: str) -> str:
@@ -125,10 +129,10 @@ def from_text(stored: str) -> str:
     """A text as `to_text` made it; any other as it is."""
     text, _, parts = stored.rpartition(_SEPARATOR)
     try:
-        made = _sentence(json.loads(parts), text) if text else stored
+        sentence = _sentence(json.loads(parts), text) if text else stored
     except ValueError:
         return stored
-    return made if isinstance(made, Sentence) else stored
+    return sentence if isinstance(sentence, Sentence) else stored
 
 
 def _parts(text: object) -> list[Any] | None:
@@ -138,8 +142,8 @@ def _parts(text: object) -> list[Any] | None:
     return [
         text.template,
         *(
-            _parts(each) or each if isinstance(each, str | int | float | None) else str(each)
-            for each in text.values
+            _parts(value) or value if isinstance(value, str | int | float | None) else str(value)
+            for value in text.values
         ),
     ]
 
@@ -148,10 +152,10 @@ def _sentence(parts: Any, text: Any) -> Any:
     """The sentence of these parts, if it is this text; one of both may have been changed."""
     try:
         template, *values = parts
-        made = Sentence(
+        sentence = Sentence(
             template,
-            *(_sentence(each, None) if isinstance(each, list) else each for each in values),
+            *(_sentence(value, None) if isinstance(value, list) else value for value in values),
         )
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
         return text
-    return made if text is None or made == text else text
+    return sentence if text is None or sentence == text else text

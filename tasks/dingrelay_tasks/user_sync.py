@@ -190,9 +190,9 @@ async def _open(job: UserSync, ctx: Context) -> Json:
     if job.department is None:
         roots, people, calls = await _visible(ctx)
     else:
-        found = await ctx.contacts.department(job.department)
-        roots, people, calls = [found or Department(job.department, {})], [], 1
-        if found is None:
+        department = await ctx.contacts.department(job.department)
+        roots, people, calls = [department or Department(job.department, {})], [], 1
+        if department is None:
             await ctx.directory.open_run(ctx.job_id, scope=job.scope, roots=roots, calls=calls)
             await ctx.directory.vanish(ctx.job_id, job.department, calls=0)
             return {"roots": []}
@@ -217,18 +217,20 @@ async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
         root = None
     if root is not None:
         return [root], [], 1
-    seen, seen_users = await ctx.contacts.scope()
+    visible_departments, visible_users = await ctx.contacts.scope()
     departments: list[Department] = []
     people: list[Member] = []
-    await look_up_each(seen, ctx.contacts.department, met=departments, hidden=[], gone=[])
-    await look_up_each(seen_users, ctx.contacts.user, met=people, hidden=[], gone=[])
+    await look_up_each(
+        visible_departments, ctx.contacts.department, met=departments, hidden=[], gone=[]
+    )
+    await look_up_each(visible_users, ctx.contacts.user, met=people, hidden=[], gone=[])
     if not departments and not people:
         raise Refused(
             "nothing_visible",
             "the app sees no department and no person",
             "give the app a contacts scope in DingTalk's developer console",
         )
-    return departments, people, 2 + len(seen)
+    return departments, people, 2 + len(visible_departments)
 
 
 async def _carry_on_unread(job: Contract, ctx: Context) -> None:
@@ -240,12 +242,18 @@ async def _carry_on_unread(job: Contract, ctx: Context) -> None:
     """
     unread = await ctx.directory.unread(ctx.job_id, most=LOOKED_AT)
     states = await _states(unread, ctx)
-    await spawn_walks(job, ctx.job_id, [each for each in unread if states[each] is None], ctx)
-    ended = {each for each, state in states.items() if state is not None and state not in OPEN}
+    await spawn_walks(
+        job, ctx.job_id, [department for department in unread if states[department] is None], ctx
+    )
+    ended = {
+        department
+        for department, state in states.items()
+        if state is not None and state not in OPEN
+    }
     if ended:
         # A job that was just done has written its department before.
-        still = await ctx.directory.unread(ctx.job_id, most=LOOKED_AT)
-        for department in ended.intersection(still):
+        still_unread = await ctx.directory.unread(ctx.job_id, most=LOOKED_AT)
+        for department in ended.intersection(still_unread):
             await ctx.directory.fail(ctx.job_id, department)
 
 
@@ -253,8 +261,8 @@ async def _states(departments: list[int], ctx: Context) -> dict[int, str | None]
     """The states of the jobs that read these departments; None where there is no record."""
     if not departments:
         return {}
-    found = await ctx.children(DepartmentSync.kind, [str(number) for number in departments])
-    return dict(zip(departments, found, strict=True))
+    states = await ctx.children(DepartmentSync.kind, [str(number) for number in departments])
+    return dict(zip(departments, states, strict=True))
 
 
 async def look_up_unmet(ctx: Context, *, confirm_removals: bool) -> None:
@@ -289,12 +297,12 @@ async def _ask_for(
     """Query DingTalk for each id; record which are met, hidden and unknown."""
     met: list[_Found] = []
     hidden: list[_Id] = []
-    gone: list[_Id] = []
+    missing: list[_Id] = []
     try:
-        await look_up_each(ids, ask, met=met, hidden=hidden, gone=gone)
+        await look_up_each(ids, ask, met=met, hidden=hidden, gone=missing)
     finally:
         # An interruption, such as a limit, costs none of the answers.
-        await note(met=met, hidden=hidden, gone=gone)
+        await note(met=met, hidden=hidden, gone=missing)
 
 
 async def look_up_each(
@@ -306,16 +314,16 @@ async def look_up_each(
     gone: list[_Id],
 ) -> None:
     """Query DingTalk for each id, and add what it finds to one of these lists."""
-    for each in ids:
+    for entry_id in ids:
         try:
-            found = await ask(each)
+            entry = await ask(entry_id)
         except OutOfScope:
-            hidden.append(each)
+            hidden.append(entry_id)
             continue
-        if found is None:
-            gone.append(each)
+        if entry is None:
+            gone.append(entry_id)
         else:
-            met.append(found)
+            met.append(entry)
 
 
 async def _walk(job: DepartmentSync, ctx: Context) -> Json:
@@ -380,12 +388,12 @@ async def _vanish(job: DepartmentSync, ctx: Context, calls: int) -> Json:
     return {"users": 0, "children": [], "calls": calls}
 
 
-async def spawn_walks(asked: Contract, run: str, departments: Sequence[int], ctx: Context) -> None:
+async def spawn_walks(parent: Contract, run: str, departments: Sequence[int], ctx: Context) -> None:
     """Have departments of a run read, with all below them, in the app and lane of a job of it."""
     if not departments:
         return
     walks = [
-        DepartmentSync(app=asked.app, lane=asked.lane, run=run, department=department)
+        DepartmentSync(app=parent.app, lane=parent.lane, run=run, department=department)
         for department in departments
     ]
     await ctx.spawn(walks, keys=[str(department) for department in departments])
@@ -422,5 +430,5 @@ def _result(run: str, progress: Progress) -> dict[str, Any]:
 
 
 def _some(departments: list[int], most: int = 10) -> str:
-    named = ", ".join(str(department) for department in departments[:most])
-    return f"{named}, …" if len(departments) > most else named
+    numbers = ", ".join(str(department) for department in departments[:most])
+    return f"{numbers}, …" if len(departments) > most else numbers
