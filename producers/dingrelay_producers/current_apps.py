@@ -60,8 +60,8 @@ class CurrentApps:
 
     def credentials(self, name: str) -> str:
         """The digest of an app's key and secret; empty if there is no such app."""
-        found = self._apps.get(name)
-        return found.credentials if found else ""
+        app = self._apps.get(name)
+        return app.credentials if app else ""
 
     @property
     def has_files(self) -> bool:
@@ -78,9 +78,9 @@ class CurrentApps:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             # A file system may stand still.
-            known = self._apps
+            earlier_apps = self._apps
             await asyncio.to_thread(self.look)
-            if self._apps is not known:
+            if self._apps is not earlier_apps:
                 renewed()
                 self._renewed.set()
                 self._renewed = asyncio.Event()
@@ -92,9 +92,9 @@ class CurrentApps:
 
     def look(self) -> None:
         """Take what the files hold, if the last look has found the same."""
-        found = self._read()
-        settled, self._seen = found == self._seen, found
-        if not settled or found == self._refused:
+        texts = self._read_files()
+        settled, self._seen = texts == self._seen, texts
+        if not settled or texts == self._refused:
             return
         apps, robots = dict(self._apps), dict(self.robots)
         sections: dict[str, tuple[dict[str, Any], type[App | RobotSettings]]] = {
@@ -102,28 +102,28 @@ class CurrentApps:
             "robots": (robots, RobotSettings),
         }
         renewed = dict[tuple[str, str], list[str]]()
-        for (section, name, part), text in found.items():
-            known, model = sections[section]
-            each = known.get(name, model())
-            if getattr(each, part).get_secret_value() != text:
+        for (section, name, part), text in texts.items():
+            section_settings, model = sections[section]
+            entry = section_settings.get(name, model())
+            if getattr(entry, part).get_secret_value() != text:
                 # Not a copy: that would keep the digest of the old pair.
-                fields = {field: getattr(each, field) for field in model.model_fields}
-                known[name] = model.model_validate({**fields, part: SecretStr(text)})
+                fields = {field: getattr(entry, field) for field in model.model_fields}
+                section_settings[name] = model.model_validate({**fields, part: SecretStr(text)})
                 renewed.setdefault((section.removesuffix("s"), name), []).append(part)
         try:
             check_apps(apps)
             check_robots(robots, self._settings.groups, self._settings.oapi_url)
         except ValueError as error:
-            self._refused = found
+            self._refused = texts
             log.error("secrets_refused", reason=str(error))  # noqa: TRY400 - its traceback may have secrets
             return
         self._apps, self.robots, self._refused = apps, robots, None
-        for (what, name), parts in renewed.items():
-            log.info("secrets_renewed", settings=sorted(parts), **{what: name})
+        for (noun, name), parts in renewed.items():
+            log.info("secrets_renewed", settings=sorted(parts), **{noun: name})
 
-    def _read(self) -> dict[Place, str]:
+    def _read_files(self) -> dict[Place, str]:
         """The contents of the files. One that is gone, or empty, is being exchanged: what it held stays."""
-        found: dict[Place, str] = {}
+        texts: dict[Place, str] = {}
         for place, (variable, path) in self._files.items():
             try:
                 text = read_secret(variable, path)
@@ -134,5 +134,5 @@ class CurrentApps:
                 continue
             self._unreadable.discard(variable)
             if text:
-                found[place] = text
-        return found
+                texts[place] = text
+        return texts

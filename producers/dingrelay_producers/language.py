@@ -43,9 +43,9 @@ def chosen() -> str:
 
     ``DINGRELAY_LANGUAGE`` counts first, also from a file, then the system's own variables.
     """
-    own = language_of(asked(VARIABLE))
-    if own is not None:
-        return own
+    language = language_of(asked(VARIABLE))
+    if language is not None:
+        return language
     system = next((os.environ[name] for name in _SYSTEM if os.environ.get(name)), "")
     return language_of(system) or ENGLISH
 
@@ -59,8 +59,8 @@ def language_of(tag: str) -> str | None:
 def accepted(header: str) -> str:
     """The language that an ``Accept-Language`` header likes best of ours; English if it likes none."""
     best, liking = ENGLISH, 0.0
-    for each in header[:4_000].split(","):
-        tag, _, weight = each.partition(";")
+    for choice in header[:4_000].split(","):
+        tag, _, weight = choice.partition(";")
         language = language_of(tag)
         if language is None:
             continue
@@ -81,8 +81,8 @@ def spoken(language: str | None = None) -> Generator[None]:
         language: ``en`` or ``zh_CN``; that of the environment if not given, unless standard output has no
             Chinese characters.
     """
-    wanted = language or chosen()
-    token = _spoken.set(wanted if language or _can_print(wanted) else ENGLISH)
+    reader_language = language or chosen()
+    token = _spoken.set(reader_language if language or _can_print(reader_language) else ENGLISH)
     try:
         yield
     finally:
@@ -120,8 +120,10 @@ def translated(text: str, language: str | None = None) -> str:
         return _catalogue(language).pgettext(SENTENCE, text)
     template = _catalogue(language).pgettext(SENTENCE, text.template)
     values = (
-        translated(each, language) if isinstance(each, str) and not isinstance(each, Enum) else each
-        for each in text.values
+        translated(value, language)
+        if isinstance(value, str) and not isinstance(value, Enum)
+        else value
+        for value in text.values
     )
     return template.format(*values) if text.values else template
 

@@ -33,7 +33,7 @@ def send_lines(
     *,
     finish: Sequence[Processor],
     lines: Callable[..., Any],
-    own: Sequence[Processor] = (),
+    event_fields: Sequence[Processor] = (),
     foreign: Sequence[Processor] = (),
     noisy: Sequence[str],
 ) -> None:
@@ -43,7 +43,7 @@ def send_lines(
         settings: name the level.
         finish: make a line of an event.
         lines: makes what writes our own.
-        own: fields of our events besides level and time.
+        event_fields: fields of our events besides level and time.
         foreign: what is done with events of the standard library's loggers before `finish`.
         noisy: loggers of which only warnings are of use.
     """
@@ -51,7 +51,7 @@ def send_lines(
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *own,
+        *event_fields,
     ]
     structlog.configure(
         processors=[*shared, *finish],
@@ -89,13 +89,13 @@ def _as_json(event: object, **_: object) -> str:
 
 def places(error: BaseException) -> list[str]:
     """The origin of an exception: files and lines, innermost last."""
-    found: list[str] = []
+    lines: list[str] = []
     trace = error.__traceback__
     while trace:
         code = trace.tb_frame.f_code
-        found.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+        lines.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
         trace = trace.tb_next
-    return found[-8:]
+    return lines[-8:]
 
 
 def _without_values(_: Any, __: str, event: EventDict) -> EventDict:

@@ -82,7 +82,7 @@ def _app(
             return metrics(environ, start_response)  # type: ignore[no-any-return]
         lines = [] if _runs(loop) else ["its event loop stands still"]
         if path == "/readyz" and away is not None and not lines:
-            lines = [f"{server}: {reason}" for server, reason in _asked(loop, away).items()]
+            lines = [f"{server}: {reason}" for server, reason in _servers_away(loop, away).items()]
         status = "503 Service Unavailable" if lines else "200 OK"
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [f"{line}\n".encode() for line in (status[4:], *lines)]
@@ -90,7 +90,7 @@ def _app(
     return app
 
 
-def _asked(loop: asyncio.AbstractEventLoop, away: Away) -> Mapping[str, str]:
+def _servers_away(loop: asyncio.AbstractEventLoop, away: Away) -> Mapping[str, str]:
     """Await `away` on the loop; from another thread."""
 
     async def ask() -> Mapping[str, str]:

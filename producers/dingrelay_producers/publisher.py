@@ -100,11 +100,11 @@ class Publisher:
 
     def publish(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
         """Publish in batches; those that the broker did not take (`record.unpublished`)."""
-        left: list[Wakeup] = []
+        untaken: list[Wakeup] = []
         for batch in batched(wakeups, BATCH):
             if not self._publish_batch(batch):
-                left += batch
-        return left
+                untaken += batch
+        return untaken
 
     async def publish_on_loop(self, wakeups: Sequence[Wakeup]) -> Sequence[Wakeup]:
         """Like `publish`, from an event loop; from one at a time, until `aclose`.

@@ -49,10 +49,10 @@ class Confirms:
     @classmethod
     def of(cls, channel: Any) -> "Confirms":
         """The confirms of this channel, which are enabled once."""
-        found: Confirms | None = getattr(channel, "dingrelay_confirms", None)
-        if found is None:
-            found = channel.dingrelay_confirms = cls(channel)
-        return found
+        confirms: Confirms | None = getattr(channel, "dingrelay_confirms", None)
+        if confirms is None:
+            confirms = channel.dingrelay_confirms = cls(channel)
+        return confirms
 
     def wait(self, seconds: float) -> None:
         """Return once all is confirmed.

@@ -113,7 +113,7 @@ class RedisAddress:
         scheme = url.partition("://")[0].lower()
         if scheme not in SCHEMES:
             raise ValueError(
-                en("must begin with one of {}", ", ".join(f"{each}://" for each in SCHEMES))
+                en("must begin with one of {}", ", ".join(f"{name}://" for name in SCHEMES))
             )
         try:
             parts = urlsplit(url)
@@ -138,10 +138,10 @@ class RedisAddress:
             raise ValueError("the database is no number")
         if behind and not query.get("master"):
             raise ValueError("must name the primary as the Sentinels know it: ?master=NAME")
-        rest = {name: value for name, value in query.items() if name not in _OURS}
+        options = {name: value for name, value in query.items() if name not in _OURS}
         secure = scheme in {"rediss", "sentinels"}
-        _check_options(rest, OPTIONS | TLS_OPTIONS if secure else OPTIONS)
-        tls = _tls(rest, files) if secure else {}
+        _check_options(options, OPTIONS | TLS_OPTIONS if secure else OPTIONS)
+        tls = _tls(options, files) if secure else {}
         return cls(
             scheme=scheme,
             hosts=hosts,
@@ -152,7 +152,7 @@ class RedisAddress:
             password=unquote(password),
             sentinel_username=query.get("sentinel_username", ""),
             sentinel_password=query.get("sentinel_password", ""),
-            options=MappingProxyType(_options(rest)),
+            options=MappingProxyType(_options(options)),
             tls=MappingProxyType(tls),
         )
 
@@ -170,20 +170,20 @@ class RedisAddress:
     @property
     def server(self) -> dict[str, Any]:
         """The arguments of a connection of redis-py, but for its class and the server."""
-        named = _credentials(self.username, self.password)
-        return {"db": self.database, **self.options, **self.tls, **named}
+        credentials = _credentials(self.username, self.password)
+        return {"db": self.database, **self.options, **self.tls, **credentials}
 
     @property
     def sentinel(self) -> dict[str, Any]:
         """The same of a connection to one of the Sentinels, but for user and password."""
-        found: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             **self.tls,
             "socket_timeout": SENTINEL_TIMEOUT,
             "socket_connect_timeout": SENTINEL_TIMEOUT,
         }
         if self.tls:
-            found["ssl"] = True
-        return found
+            arguments["ssl"] = True
+        return arguments
 
     @property
     def sentinel_credentials(self) -> dict[str, str]:
@@ -192,8 +192,8 @@ class RedisAddress:
 
 
 def _credentials(username: str, password: str) -> dict[str, str]:
-    given = {"username": username, "password": password}
-    return {name: value for name, value in given.items() if value}
+    credentials = {"username": username, "password": password}
+    return {name: value for name, value in credentials.items() if value}
 
 
 def _hosts(netloc: str, default: int, *, several: bool) -> tuple[tuple[str, int], ...]:
@@ -224,21 +224,21 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _tls(rest: dict[str, str], files: Mapping[str, str]) -> dict[str, Any]:
+def _tls(options: dict[str, str], files: Mapping[str, str]) -> dict[str, Any]:
     """Take what concerns TLS out of the query; what it does not say, the settings do."""
-    word = rest.pop("ssl_cert_reqs", "required")
+    word = options.pop("ssl_cert_reqs", "required")
     if word not in CERT_REQS:
         raise ValueError("ssl_cert_reqs must be required, optional or none")
-    found: dict[str, Any] = {"ssl_cert_reqs": CERT_REQS[word]}
-    named = rest.pop("ssl_check_hostname", "")
+    arguments: dict[str, Any] = {"ssl_cert_reqs": CERT_REQS[word]}
+    checks_hostname = options.pop("ssl_check_hostname", "")
     if CERT_REQS[word] is ssl.CERT_NONE:
-        found["ssl_check_hostname"] = False
-    elif named:
-        found["ssl_check_hostname"] = _boolean(named)
+        arguments["ssl_check_hostname"] = False
+    elif checks_hostname:
+        arguments["ssl_check_hostname"] = _boolean(checks_hostname)
     for name in TLS_FILES:
-        if chosen := rest.pop(f"ssl_{name}", files.get(name)):
-            found[f"ssl_{name}"] = chosen
-    return found
+        if file := options.pop(f"ssl_{name}", files.get(name)):
+            arguments[f"ssl_{name}"] = file
+    return arguments
 
 
 def _boolean(text: str) -> bool:
@@ -247,8 +247,8 @@ def _boolean(text: str) -> bool:
     return text.lower() in {"true", "1", "yes"}
 
 
-def _check_options(given: Mapping[str, str], allowed: frozenset[str]) -> None:
-    for name, value in given.items():
+def _check_options(options: Mapping[str, str], allowed: frozenset[str]) -> None:
+    for name, value in options.items():
         if name in allowed:
             continue
         if not value or not _OPTION.fullmatch(name):
@@ -257,13 +257,13 @@ def _check_options(given: Mapping[str, str], allowed: frozenset[str]) -> None:
         raise ValueError(en("{} in its query is none of: {}", name, ", ".join(sorted(allowed))))
 
 
-def _options(rest: Mapping[str, str]) -> dict[str, Any]:
+def _options(options: Mapping[str, str]) -> dict[str, Any]:
     """The options parsed by redis-py."""
-    if not rest:
+    if not options:
         return {}
     # Rarely needed, and settings are read by commands that need no Redis.
     from redis.connection import parse_url  # noqa: PLC0415
 
     return dict(
-        parse_url(f"redis://?{urlencode(rest)}")  # type: ignore[no-untyped-call]
+        parse_url(f"redis://?{urlencode(options)}")  # type: ignore[no-untyped-call]
     )

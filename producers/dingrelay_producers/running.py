@@ -101,16 +101,16 @@ def _joinable() -> dict[str, str]:
         return {}
     from dotenv import dotenv_values
 
-    given = {**dotenv_values(".env"), **os.environ}
-    if any(given.get(name) for name in _NAMES_REDIS):
+    environment = {**dotenv_values(".env"), **os.environ}
+    if any(environment.get(name) for name in _NAMES_REDIS):
         return {}
     variables = read()
     # Another file of settings than the sandbox's may name a Redis, or production.
-    config = given.get(_CONFIG)
+    config = environment.get(_CONFIG)
     if config and str(Path(config).resolve()) != variables.get(_CONFIG):
         return {}
-    asked = given.get("DINGRELAY_ENV") or SANDBOX
-    return variables if variables.get("DINGRELAY_ENV") == SANDBOX == asked else {}
+    mode = environment.get("DINGRELAY_ENV") or SANDBOX
+    return variables if variables.get("DINGRELAY_ENV") == SANDBOX == mode else {}
 
 
 def _alive(pid: str) -> bool:

@@ -72,13 +72,13 @@ def _login(**credentials: str) -> UsernamePasswordCredentialProvider:
 
 def options(address: RedisAddress) -> dict[str, Any]:
     """The transport options for this address. Celery shows them to anyone who inspects a worker."""
-    asked: dict[str, Any] = {**address.sentinel, "retry": _ONE_TRY}
+    sentinel_arguments: dict[str, Any] = {**address.sentinel, "retry": _ONE_TRY}
     if credentials := address.sentinel_credentials:
-        asked["credential_provider"] = _login(**credentials)
+        sentinel_arguments["credential_provider"] = _login(**credentials)
     return {
         "master_name": address.master,
         "sentinels": address.hosts,
-        "sentinel_kwargs": asked,
+        "sentinel_kwargs": sentinel_arguments,
         "socket_timeout": SILENCE,
         "socket_connect_timeout": SILENCE,
         "health_check_interval": SILENCE,

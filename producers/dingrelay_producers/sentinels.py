@@ -36,9 +36,9 @@ class Sentinels(Sentinel):
 
     def _trouble(self) -> RedisError | None:
         """The error of the first that does not answer as a Sentinel."""
-        for each in self.sentinels:
+        for sentinel in self.sentinels:
             try:
-                each.sentinel_masters()
+                sentinel.sentinel_masters()
             except RedisError as error:
                 return error
         return None
@@ -66,9 +66,9 @@ class AsyncSentinels(aio.Sentinel):
         raise _not_found(service_name, trouble, self.sentinel_kwargs) from trouble
 
     async def _trouble(self) -> RedisError | None:
-        for each in self.sentinels:
+        for sentinel in self.sentinels:
             try:
-                await each.sentinel_masters()
+                await sentinel.sentinel_masters()
             except RedisError as error:
                 return error
         return None

@@ -26,12 +26,12 @@ def tls_trouble(error: BaseException, *, unshown: bool = False) -> str | None:
         unshown: it was tried with TLS and without a certificate of ours. A server that asks for one may
             end the connection before its reason is read.
     """
-    for each in _chain(error):
-        if isinstance(each, ssl.SSLCertVerificationError):
-            return en("its certificate is refused: {}", each.verify_message)
-        if isinstance(each, ssl.SSLError):
-            return _reason_of(each.reason or "")
-    if unshown and any(word in str(each) for each in _chain(error) for word in CLOSED):
+    for cause in _chain(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return en("its certificate is refused: {}", cause.verify_message)
+        if isinstance(cause, ssl.SSLError):
+            return _reason_of(cause.reason or "")
+    if unshown and any(word in str(cause) for cause in _chain(error) for word in CLOSED):
         return ENDED
     return None
 

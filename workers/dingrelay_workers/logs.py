@@ -45,7 +45,7 @@ def configure(settings: Settings) -> None:
             renderer(settings, partial(json.dumps, ensure_ascii=False)),
         ],
         lines=WorkerLines,
-        own=[structlog.stdlib.add_logger_name, structlog.processors.StackInfoRenderer()],
+        event_fields=[structlog.stdlib.add_logger_name, structlog.processors.StackInfoRenderer()],
         # Celery logs each message that comes and goes; our own lines say more about each job.
         noisy=(
             "celery.worker.strategy",

@@ -78,8 +78,8 @@ def unavailable(error: Exception) -> ServiceUnavailable:
     """Maps an error or a time-out of Redis to `ServiceUnavailable`."""
     if isinstance(error, ResponseError):
         # The client keeps the code of a refusal that it knows as the type: "OOM" is no part of the text.
-        known = type(error) is not ResponseError
+        has_code = type(error) is not ResponseError
         # Otherwise the first word is the code, and holds no part of an argument.
-        word = type(error).__name__ if known else str(error).partition(" ")[0][:30]
+        word = type(error).__name__ if has_code else str(error).partition(" ")[0][:30]
         return ServiceUnavailable(en("Redis refuses: {}", word))
     return ServiceUnavailable(en("Redis cannot be reached ({})", cause(error)))

@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
-class _Requested:
+class _Request:
     """Drafts of one caller that wait for their round trip."""
 
     drafts: Sequence[Draft]
@@ -43,7 +43,7 @@ class Enqueuer:
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self._redis = redis
         self._publisher = Publisher(settings)
-        self._asked: list[_Requested] = []
+        self._requests: list[_Request] = []
         self._sending: asyncio.Task[None] | None = None
         self._wakeups: list[Wakeup] = []
         self._publishing: asyncio.Task[None] | None = None
@@ -88,11 +88,11 @@ class Enqueuer:
         if jobs is None:
             with sending(drafts):
                 return await self.enqueue(drafts, list(map(self.written, drafts)))
-        asked = _Requested(drafts, jobs, asyncio.get_running_loop().create_future())
-        self._asked.append(asked)
+        request = _Request(drafts, jobs, asyncio.get_running_loop().create_future())
+        self._requests.append(request)
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
-        return await asked.answer
+        return await request.answer
 
     def written(self, draft: Draft) -> WrittenJob:
         """A job as arguments of the script that accepts it.
@@ -103,46 +103,46 @@ class Enqueuer:
         return record.written(draft, self._publisher.envelope(draft))
 
     async def _send(self) -> None:
-        while self._asked:
-            asked, self._asked = self._asked, []
-            waiting = [each for each in asked if not each.answer.done()]
+        while self._requests:
+            requests, self._requests = self._requests, []
+            waiting = [request for request in requests if not request.answer.done()]
             try:
-                calls = record.enqueue_all([job for each in waiting for job in each.jobs])
+                calls = record.enqueue_all([job for request in waiting for job in request.jobs])
                 async with asking():
                     answers = await scripts.run_many_async(self._redis, calls)
             except Exception as error:  # noqa: BLE001 - every caller must get it
                 # Also those that arrived since: they would wait as long again.
-                for each in [*waiting, *self._asked]:
-                    if not each.answer.done():
-                        each.answer.set_exception(error)
-                self._asked = []
+                for request in [*waiting, *self._requests]:
+                    if not request.answer.done():
+                        request.answer.set_exception(error)
+                self._requests = []
                 continue
-            found = record.each_answer(calls, answers)
-            for each in waiting:
-                self._settle(each, list(islice(found, len(each.drafts))))
+            all_answers = record.each_answer(calls, answers)
+            for request in waiting:
+                self._settle(request, list(islice(all_answers, len(request.drafts))))
 
-    def _settle(self, asked: _Requested, answers: Sequence[Any]) -> None:
+    def _settle(self, request: _Request, answers: Sequence[Any]) -> None:
         """Answer one caller, and queue the wake-ups of written jobs even if the caller is gone."""
-        refused: Exception | None = None
-        found: list[Enqueued] = []
-        for draft, answer in zip(asked.drafts, answers, strict=True):
+        refusal: Exception | None = None
+        enqueued_jobs: list[Enqueued] = []
+        for draft, answer in zip(request.drafts, answers, strict=True):
             if isinstance(answer, Exception):
-                refused = refused or unavailable(answer)
+                refusal = refusal or unavailable(answer)
                 continue
             enqueued = record.enqueued(draft, answer)
-            found.append(enqueued)
+            enqueued_jobs.append(enqueued)
             if enqueued.wakeup:
                 self._wakeups.append(enqueued.wakeup)
         if self._wakeups and (self._publishing is None or self._publishing.done()):
             self._publishing = asyncio.create_task(self._publish())
         if len(self._wakeups) > MOST_UNPUBLISHED:
             self._room.clear()
-        if asked.answer.done():  # its caller was cancelled
+        if request.answer.done():  # its caller was cancelled
             return
-        if refused:
-            asked.answer.set_exception(refused)
+        if refusal:
+            request.answer.set_exception(refusal)
         else:
-            asked.answer.set_result(found)
+            request.answer.set_result(enqueued_jobs)
 
     async def _publish(self) -> None:
         while self._wakeups:
@@ -150,10 +150,10 @@ class Enqueuer:
             del self._wakeups[:BATCH]
             if len(self._wakeups) <= MOST_UNPUBLISHED:
                 self._room.set()
-            if left := await self._publisher.publish_on_loop(batch):
+            if untaken := await self._publisher.publish_on_loop(batch):
                 # The jobs are accepted: without the mark they wait for the scheduler's grace.
                 with suppress(RedisError, OSError):
-                    await scripts.run_many_async(self._redis, record.unpublished(left))
+                    await scripts.run_many_async(self._redis, record.unpublished(untaken))
 
     async def aclose(self) -> None:
         """Publish what waits, and close the broker's connections."""

@@ -297,8 +297,11 @@ class Receiver:
         crypto = self._crypto(app)
         if crypto is None:
             raise PushRefused("app")
-        signature, timestamp = _one(query, SIGNATURES), _one(query, TIMESTAMPS)
-        nonce = _one(query, ("nonce",))
+        signature, timestamp = (
+            _only_parameter(query, SIGNATURES),
+            _only_parameter(query, TIMESTAMPS),
+        )
+        nonce = _only_parameter(query, ("nonce",))
         encrypt = cast("Mapping[str, Any]", body).get("encrypt") if isinstance(body, dict) else None
         if not isinstance(encrypt, str):
             raise PushRefused("body")
@@ -327,13 +330,13 @@ class Receiver:
             raise PushRefused("timestamp")
 
 
-def _one(query: Sequence[tuple[str, str]], names: Sequence[str]) -> str:
+def _only_parameter(query: Sequence[tuple[str, str]], names: Sequence[str]) -> str:
     """The value of the parameter that has one of these names.
 
     Raises:
         PushRefused: there is none, or more than one, or it is no text that DingTalk sends.
     """
-    found = [given for name, given in query if name in names]
-    if len(found) != 1 or not 0 < len(found[0]) <= LONGEST_PARAMETER:
+    values = [value for name, value in query if name in names]
+    if len(values) != 1 or not 0 < len(values[0]) <= LONGEST_PARAMETER:
         raise PushRefused("query")
-    return found[0]
+    return values[0]

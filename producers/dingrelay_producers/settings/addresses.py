@@ -73,15 +73,15 @@ def scheme(url: str) -> str:
     return url.partition("://")[0].lower()
 
 
-def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
+def _check_server(variable: str, url: str, schemes: tuple[str, ...]) -> None:
     """A URL of a Redis, or of a server of another of these schemes."""
-    allowed = (*SCHEMES, *others)
+    allowed = (*SCHEMES, *schemes)
     if scheme(url) not in allowed:
         raise ValueError(
             en(
                 "{}: must begin with one of {}",
                 variable,
-                ", ".join(f"{each}://" for each in allowed),
+                ", ".join(f"{name}://" for name in allowed),
             )
         )
     if scheme(url) in SCHEMES:
@@ -90,10 +90,10 @@ def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
         except ValueError as error:
             raise ValueError(en("{}: {}", variable, error)) from None
         return
-    if len({scheme(each) == "amqps" for each in url.split(";")}) > 1:
+    if len({scheme(broker) == "amqps" for broker in url.split(";")}) > 1:
         raise ValueError(en("{}: of several brokers all speak TLS, or none", variable))
     for alternative in url.split(";"):
-        if scheme(alternative) not in others:
+        if scheme(alternative) not in schemes:
             raise ValueError(en("{}: each of several brokers must be a whole URL", variable))
         try:
             port = urlsplit(alternative).port
@@ -106,9 +106,9 @@ def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
 
 def check_servers(settings: "Settings") -> None:
     """The three URLs of servers, where they are given."""
-    for name, others in (("redis_url", ()), ("broker_url", AMQP_SCHEMES)):
+    for name, schemes in (("redis_url", ()), ("broker_url", AMQP_SCHEMES)):
         if url := getattr(settings, name).get_secret_value():
-            _check_server(f"DINGRELAY_{name.upper()}", url, others)
+            _check_server(f"DINGRELAY_{name.upper()}", url, schemes)
     if not settings.database_url.get_secret_value().startswith(("sqlite:", "postgresql:")):
         raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
 

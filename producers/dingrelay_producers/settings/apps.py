@@ -94,10 +94,10 @@ class AppSettings(_App, frozen=True):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _keep_apart(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if not isinstance(given, Mapping):
-            return handler(given)
-        fields = cast("Mapping[str, Any]", given)
+    def _keep_apart(cls, app_settings: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(app_settings, Mapping):
+            return handler(app_settings)
+        fields = cast("Mapping[str, Any]", app_settings)
         rotated = {name: fields[name] for name in fields.keys() & _ROTATED}
         if wrong := [name for name, text in rotated.items() if not isinstance(text, _TEXT)]:
             raise ValueError(en("{}: must be a text", wrong[0]))
@@ -123,15 +123,15 @@ def complete_app(apps: Mapping[str, App], name: str) -> App:
     Raises:
         SettingsError: there is none, or its key or secret is missing.
     """
-    found = apps.get(name)
-    if found is None:
+    app = apps.get(name)
+    if app is None:
         raise SettingsError(en("apps.{}: no such app is configured", name))
     suffix = _suffix(name)
-    for variable, value in (("KEY", found.app_key), ("SECRET", found.app_secret)):
+    for variable, value in (("KEY", app.app_key), ("SECRET", app.app_secret)):
         if not value.get_secret_value():
             # Not with a colon: what follows the name of a secret like that is hidden in logs.
             raise SettingsError(en("DINGTALK_APP_{}{} is required", variable, suffix))
-    return found
+    return app
 
 
 def check_apps(apps: Mapping[str, App]) -> None:
@@ -181,8 +181,8 @@ def _check_callback(name: str, app: App) -> None:
 def app_variables() -> dict[tuple[str, str], tuple[str, str]]:
     """App and field → the variable that counts for it, and its value."""
     return {
-        ((name or DEFAULT_APP).lower(), part.lower()): found
-        for (part, name), found in variables(APP_VARIABLE)
+        ((name or DEFAULT_APP).lower(), part.lower()): variable
+        for (part, name), variable in variables(APP_VARIABLE)
     }
 
 

@@ -53,8 +53,8 @@ class RobotSettings(BaseModel, extra="forbid", frozen=True):
     @cached_property
     def token(self) -> str:
         """The token in its webhook; empty for an enterprise robot."""
-        found = parse_qs(urlsplit(self.webhook.get_secret_value()).query).get("access_token", [""])
-        return found[0]
+        tokens = parse_qs(urlsplit(self.webhook.get_secret_value()).query).get("access_token", [""])
+        return tokens[0]
 
     @property
     def rule(self) -> str:
@@ -87,10 +87,10 @@ def limits_of(robots: Mapping[str, RobotSettings]) -> dict[str, dict[str, str]]:
 
 def dingtalk_variables() -> dict[tuple[str, str, str], tuple[str, str]]:
     """``apps`` or ``robots``, name and field → the variable that counts for it, and its value."""
-    found = {("apps", *place): each for place, each in app_variables().items()}
-    for (name, part), each in variables(ROBOT_VARIABLE):
-        found["robots", name.lower(), part.lower()] = each
-    return found
+    by_place = {("apps", *place): variable for place, variable in app_variables().items()}
+    for (name, part), variable in variables(ROBOT_VARIABLE):
+        by_place["robots", name.lower(), part.lower()] = variable
+    return by_place
 
 
 def secret_files() -> dict[tuple[str, str, str], tuple[str, str]]:
@@ -109,14 +109,14 @@ def refuse_secrets(content: Mapping[str, Any]) -> None:
         SettingsError: names the setting; also where apps or robots are no tables.
     """
     for section, secrets in SECRETS.items():
-        found = content.get(section, {})
-        if not isinstance(found, dict) or not all(
-            isinstance(each, dict) for each in found.values()
+        tables = content.get(section, {})
+        if not isinstance(tables, dict) or not all(
+            isinstance(table, dict) for table in tables.values()
         ):
             raise SettingsError(en("{}: must be tables, one for each name", section))
-        for name, each in found.items():
+        for name, table in tables.items():
             for secret in secrets:
-                if secret in each:
+                if secret in table:
                     setting = f"{section}.{name}.{secret}"
                     raise SettingsError(en("{}: secrets come from the environment only", setting))
 
@@ -166,12 +166,12 @@ def webhook_variable(robot: str) -> str:
 def _check_webhook(variable: str, robot: RobotSettings, oapi_url: str) -> None:
     try:
         url = urlsplit(robot.webhook.get_secret_value())
-        host, own = url.hostname or "", urlsplit(oapi_url).hostname
+        host, dingtalk_host = url.hostname or "", urlsplit(oapi_url).hostname
     except ValueError:
         raise ValueError(en("{}: must be a URL", variable)) from None
     if url.path != WEBHOOK_PATH or not robot.token:
         raise ValueError(en("{}: must be the URL that DingTalk shows for the robot", variable))
-    if host != own and not DINGTALK_HOST.fullmatch(host):
+    if host != dingtalk_host and not DINGTALK_HOST.fullmatch(host):
         raise ValueError(en("{}: must be at DingTalk's host", variable))
 
 

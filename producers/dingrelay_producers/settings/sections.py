@@ -59,8 +59,8 @@ class QuotaSettings(BaseModel, extra="forbid", frozen=True):
     @property
     def monthly_calls(self) -> int | None:
         """The number of calls a month, or None for no limit."""
-        named = {"": None, "standard": 5_000, "professional": 200_000}
-        return named[self.edition] if self.edition in named else int(self.edition)
+        editions = {"": None, "standard": 5_000, "professional": 200_000}
+        return editions[self.edition] if self.edition in editions else int(self.edition)
 
     @property
     def monthly_pushes(self) -> int | None:
@@ -108,8 +108,8 @@ class CampaignSettings(BaseModel, extra="forbid", frozen=True):
     @property
     def approved_above(self) -> float:
         """The number of people above which a campaign needs an approval."""
-        named = {"off": inf, "always": -1}
-        return named[self.approve] if self.approve in named else int(self.approve.split()[1])
+        bounds = {"off": inf, "always": -1}
+        return bounds[self.approve] if self.approve in bounds else int(self.approve.split()[1])
 
     def shell_person(self, user: str) -> str:
         """The userid of a user with a host, as `actor.system_user` names it; "" for one who is no person."""

@@ -207,11 +207,15 @@ class Settings(BaseSettings):
         try:
             return cls(**overrides)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            message = sentence(first)
+            first_error = error.errors(include_url=False, include_input=False)[0]
+            message = sentence(first_error)
             # The checks over several fields name the variable in their message.
-            named = message if not first["loc"] else en("{}: {}", _variable(first["loc"]), message)
-            raise SettingsError(named) from None
+            text = (
+                message
+                if not first_error["loc"]
+                else en("{}: {}", _variable(first_error["loc"]), message)
+            )
+            raise SettingsError(text) from None
         except SourceError as error:
             _, name, *_ = str(error).split('"')
             cause = error.__cause__
@@ -355,9 +359,9 @@ class Settings(BaseSettings):
     @property
     def organisations(self) -> list[str]:
         """Organisations of apps and of webhooks."""
-        found = {app.organisation for app in self.apps.values()}
-        found |= {robot.organisation for robot in self.robots.values() if not robot.code}
-        return sorted(found or {ORGANISATION})
+        organisations = {app.organisation for app in self.apps.values()}
+        organisations |= {robot.organisation for robot in self.robots.values() if not robot.code}
+        return sorted(organisations or {ORGANISATION})
 
     @property
     def limits(self) -> dict[str, dict[str, str]]:

@@ -64,23 +64,23 @@ class AppsSource(_Source):
     """The apps' keys, secrets and agent ids, and robots' webhooks, from ``DINGTALK_*`` variables or `.env`."""
 
     def __call__(self) -> dict[str, Any]:  # noqa: D102
-        found: dict[str, Any] = {}
+        sections: dict[str, Any] = {}
         for (section, name, part), (variable, value) in dingtalk_variables().items():
             text = read_secret(variable, value) if variable.endswith("_FILE") else value
-            found.setdefault(section, {}).setdefault(name, {})[part] = text
-        return found
+            sections.setdefault(section, {}).setdefault(name, {})[part] = text
+        return sections
 
 
 class SecretFilesSource(_Source):
     """``DINGRELAY_X_FILE`` for each secret setting ``DINGRELAY_X``: a file that holds it."""
 
     def __call__(self) -> dict[str, Any]:  # noqa: D102
-        found: dict[str, Any] = {}
+        secrets: dict[str, Any] = {}
         for name, field in self.settings_cls.model_fields.items():
             variable = f"DINGRELAY_{name.upper()}_FILE"
             if field.annotation is SecretStr and (path := os.environ.get(variable)):
-                found[name] = read_secret(variable, path)
-        return found
+                secrets[name] = read_secret(variable, path)
+        return secrets
 
 
 class TomlSource(_Source):

@@ -50,7 +50,7 @@ def open_sync(address: RedisAddress, *, single: bool = False, **options: Any) ->
         kind: Any = kinds.get(address.scheme, SyncConnection)
         pool = SyncPool(connection_class=kind, **_server(address), **arguments)
     else:
-        asked = _Sentinels(
+        watchers = _Sentinels(
             address.hosts,
             sentinel_kwargs={
                 **address.sentinel,
@@ -59,9 +59,9 @@ def open_sync(address: RedisAddress, *, single: bool = False, **options: Any) ->
                 "retry": Retry(NoBackoff(), 0),
             },
         )
-        made: Any = sentinels.SentinelPool
+        pool_class: Any = sentinels.SentinelPool
         kind = sentinels.SentinelSSLConnection if address.tls else sentinels.SentinelConnection
-        pool = made(address.master, asked, connection_class=kind, **arguments)
+        pool = pool_class(address.master, watchers, connection_class=kind, **arguments)
     redis = Redis(connection_pool=pool, single_connection_client=single)
     redis.auto_close_connection_pool = True
     return redis
@@ -87,10 +87,10 @@ def open_async(
     if not address.master:
         kinds = {"rediss": aio.SSLConnection, "unix": aio.UnixDomainSocketConnection}
         kind: Any = kinds.get(address.scheme, aio.Connection)
-        made: Any = aio.BlockingConnectionPool if blocking else aio.ConnectionPool
-        pool = made(connection_class=kind, **_server(address), **arguments)
+        pool_class: Any = aio.BlockingConnectionPool if blocking else aio.ConnectionPool
+        pool = pool_class(connection_class=kind, **_server(address), **arguments)
     else:
-        asked = _AsyncSentinels(
+        watchers = _AsyncSentinels(
             address.hosts,
             sentinel_kwargs={
                 **address.sentinel,
@@ -98,10 +98,10 @@ def open_async(
                 "retry": AsyncRetry(NoBackoff(), 0),
             },
         )
-        behind: Any = _BlockingSentinelPool if blocking else _SentinelPool
-        pool = behind(
+        sentinel_pool_class: Any = _BlockingSentinelPool if blocking else _SentinelPool
+        pool = sentinel_pool_class(
             address.master,
-            asked,
+            watchers,
             connection_class=sentinels.AsyncSentinelSSLConnection
             if address.tls
             else sentinels.AsyncSentinelConnection,

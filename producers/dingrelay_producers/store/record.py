@@ -66,7 +66,7 @@ class Draft(NamedTuple):
     """The sender."""
     trace: str = ""
     """The trace that it belongs to (`tracing.spans`), where that is not its enqueuer's."""
-    named: bool = True
+    has_key: bool = True
     """Whether the id follows from a key, so that the job may be enqueued again after it was discarded."""
 
     @property
@@ -157,7 +157,7 @@ def draft(
         batch_key=batch_key(contract),
         recipients=contract.recipients,
         sender=contract.sender,
-        named=bool(key),
+        has_key=bool(key),
     )
 
 
@@ -235,7 +235,7 @@ def written(draft: Draft, envelope: Envelope | None = None) -> WrittenJob:
         draft.recipients,
         draft.sender,
         draft.trace or spans.current(),
-        draft.named,
+        draft.has_key,
         _is_looked_for(draft.kind),
         *(envelope or ()),
     )
@@ -264,12 +264,12 @@ def enqueue_all(jobs: Iterable[WrittenJob]) -> list[Call]:
     together: list[WrittenJob] = []
     size = 0
     for job in jobs:
-        own = len(job.payload)
-        if together and (len(together) == TOGETHER or size + own > TOGETHER_SIZE):
+        job_size = len(job.payload)
+        if together and (len(together) == TOGETHER or size + job_size > TOGETHER_SIZE):
             calls.append(_enqueue_together(together))
             together, size = [], 0
         together.append(job)
-        size += own
+        size += job_size
     if together:
         calls.append(_enqueue_together(together))
     return calls
@@ -317,8 +317,8 @@ def unpublished(wakeups: Sequence[Wakeup]) -> list[Call]:
     Left where they are they would count as published, and be found lost after a grace.
     """
     return [
-        transitions.wake(jobs=[Untaken(wakeup.id, wakeup.at) for wakeup in some])
-        for some in batched(wakeups, WOKEN_AT_ONCE)
+        transitions.wake(jobs=[Untaken(wakeup.id, wakeup.at) for wakeup in batch])
+        for batch in batched(wakeups, WOKEN_AT_ONCE)
     ]
 
 
@@ -398,5 +398,5 @@ def read(job_id: str, *, payload: bool = False) -> Call:
 
 def fields(answer: Sequence[Sequence[bytes]]) -> dict[bytes, bytes]:
     """The fields that `read` found; none if there is no such job."""
-    (found,) = answer
-    return dict(zip(found[::2], found[1::2], strict=True))
+    (pairs,) = answer
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))

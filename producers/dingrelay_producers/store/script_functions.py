@@ -116,15 +116,22 @@ class ScriptFunction(Generic[P]):
         self.__doc__ = function.__doc__
         hints = get_type_hints(function, include_extras=True)
         parameters = signature(function).parameters.values()
-        for each in parameters:
-            assert (each.kind, each.default) == (Parameter.KEYWORD_ONLY, Parameter.empty), self.name
-        self._bindings = _Bindings({each.name: hints[each.name] for each in parameters})
-        self.names = frozenset(each.name for each in parameters)
-        self.fields = frozenset(
-            field for each in self._bindings.lists.values() if each.is_row for field in each.fields
+        for parameter in parameters:
+            assert (parameter.kind, parameter.default) == (
+                Parameter.KEYWORD_ONLY,
+                Parameter.empty,
+            ), self.name
+        self._bindings = _Bindings(
+            {parameter.name: hints[parameter.name] for parameter in parameters}
         )
-        first = next(iter(self._bindings.scalars.values()), _TEXT)
-        assert not together or first == _TEXT, "an empty value says that several calls follow"
+        self.names = frozenset(parameter.name for parameter in parameters)
+        self.fields = frozenset(
+            field for row in self._bindings.lists.values() if row.is_row for field in row.fields
+        )
+        first_scalar = next(iter(self._bindings.scalars.values()), _TEXT)
+        assert not together or first_scalar == _TEXT, (
+            "an empty value says that several calls follow"
+        )
         self.preludes = _in_order(preludes)
         self._together = together
         DECLARED.append(self)
@@ -270,14 +277,14 @@ class _Bindings:
     def __init__(self, hints: dict[str, Any]) -> None:
         self.keys = [name for name, hint in hints.items() if hint == Key]
         self.key_list = next((name for name, hint in hints.items() if hint == Keys), "")
-        others = {name: hint for name, hint in hints.items() if hint not in {Key, Keys}}
+        arguments = {name: hint for name, hint in hints.items() if hint not in {Key, Keys}}
         self.lists = {
             name: _List(*get_args(hint))
-            for name, hint in others.items()
+            for name, hint in arguments.items()
             if get_origin(hint) is Sequence
         }
         self.scalars = {
-            name: _scalar(hint) for name, hint in others.items() if name not in self.lists
+            name: _scalar(hint) for name, hint in arguments.items() if name not in self.lists
         }
         self._changed = [
             (at, scalar.value) for at, scalar in enumerate(self.scalars.values()) if scalar.changed
@@ -295,8 +302,8 @@ class _Bindings:
         if self.lists:
             # The length of each but the last.
             flat += [len(values[name]) for name in self.lists][:-1]
-            for name, each in self.lists.items():
-                flat += each.values(values[name])
+            for name, argument_list in self.lists.items():
+                flat += argument_list.values(values[name])
         return keys, tuple(flat)
 
     @property
@@ -344,7 +351,7 @@ def _scalar(hint: Any) -> _Scalar:
     if get_origin(hint) in {Union, types.UnionType}:
         options = set(get_args(hint))
     optional = types.NoneType in options
-    shapes: set[Shape] = {_shape(each) for each in options - {types.NoneType}}
+    shapes: set[Shape] = {_shape(option) for option in options - {types.NoneType}}
     return _Scalar("text" if "text" in shapes else shapes.pop(), optional)
 
 

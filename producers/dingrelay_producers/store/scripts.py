@@ -136,16 +136,20 @@ async def run_many_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
     if not calls:
         return []
     groups = _together(calls)
-    asked = [
+    evaluations = [
         (calls[group[0]].script, _parts([calls[index] for index in group])) for group in groups
     ]
-    replies = await round_trip(redis, [("EVALSHA", script.sha, *parts) for script, parts in asked])
+    replies = await round_trip(
+        redis, [("EVALSHA", script.sha, *parts) for script, parts in evaluations]
+    )
     answers: list[Any] = [None] * len(calls)
-    for group, (script, parts), reply in zip(groups, asked, replies, strict=True):
-        known = await _taught(redis, script, parts) if isinstance(reply, NoScriptError) else reply
-        if isinstance(known, Exception) or len(group) == 1:
-            known = [known] * len(group)
-        for index, answer in zip(group, known, strict=True):
+    for group, (script, parts), reply in zip(groups, evaluations, replies, strict=True):
+        group_answers = (
+            await _taught(redis, script, parts) if isinstance(reply, NoScriptError) else reply
+        )
+        if isinstance(group_answers, Exception) or len(group) == 1:
+            group_answers = [group_answers] * len(group)
+        for index, answer in zip(group, group_answers, strict=True):
             answers[index] = answer
     return answers
 
@@ -247,12 +251,12 @@ def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
             are carried out all the same.
     """
     answers = _round_trip(redis, calls) if calls else []
-    while unknown := [at for at, each in enumerate(answers) if isinstance(each, NoScriptError)]:
+    while unknown := [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]:
         # The first of them loads the script into Redis. Another server may have become the primary since.
-        first, *rest = unknown
+        first, *later = unknown
         answers[first] = redis.eval(calls[first].script.body, *_parts([calls[first]]))
-        again = _round_trip(redis, [calls[at] for at in rest]) if rest else []
-        for at, answer in zip(rest, again, strict=True):
+        later_answers = _round_trip(redis, [calls[at] for at in later]) if later else []
+        for at, answer in zip(later, later_answers, strict=True):
             answers[at] = answer
     for answer in answers:
         if isinstance(answer, RedisError):

@@ -94,13 +94,15 @@ class ServedNames:
         return (name for name in self._names if name.startswith(kind))
 
     def _refusal(self, name: str, sees: Sees) -> str:
-        kind, _, own = name.partition(":")
-        others = [served.partition(":")[2] for served in self._of_kind(f"{kind}:") if sees(served)]
-        near = get_close_matches(own, sorted(others), n=3)
+        kind, _, bare_name = name.partition(":")
+        served_names = [
+            served.partition(":")[2] for served in self._of_kind(f"{kind}:") if sees(served)
+        ]
+        near = get_close_matches(bare_name, sorted(served_names), n=3)
         if near:
-            return en("no worker serves {}; did you mean {}?", own, ", ".join(near))
-        shown = ", ".join(sorted(others)[:MOST_SHOWN])
-        return en("no worker serves {}; there are {}", own, shown or "-")
+            return en("no worker serves {}; did you mean {}?", bare_name, ", ".join(near))
+        shown = ", ".join(sorted(served_names)[:MOST_SHOWN])
+        return en("no worker serves {}; there are {}", bare_name, shown or "-")
 
 
 def is_for_robots(contract: type[BaseModel]) -> bool:

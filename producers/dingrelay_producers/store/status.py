@@ -55,7 +55,7 @@ class JobError(BaseModel, frozen=True, populate_by_name=True):
     hint: Kept = ""
     """Remedy."""
     candidates: list[Candidate] = Field(
-        default_factory=list[Candidate], exclude_if=lambda found: not found
+        default_factory=list[Candidate], exclude_if=lambda candidates: not candidates
     )
     """Instances that the call may have made though its answer was lost."""
     answer: ErrorAnswer | None = Field(default=None, exclude_if=lambda answer: answer is None)
@@ -193,10 +193,10 @@ class _Fields:
 
     def steps(self) -> dict[str, Any]:
         """The outcomes of steps, by name."""
-        named = {name.decode(errors="replace"): value for name, value in self._record.items()}
+        fields = {name.decode(errors="replace"): value for name, value in self._record.items()}
         return {
             name.removeprefix(STEP): self._parsed(name, value, json.loads)
-            for name, value in named.items()
+            for name, value in fields.items()
             if name.startswith(STEP)
         }
 
@@ -226,9 +226,9 @@ def state_of(job_id: str, text: bytes) -> State:
 
 def _result(fields: _Fields, state: State) -> dict[str, Any] | None:
     """The result, or what a job that ended otherwise had done until then."""
-    found = fields.read("result", _object)
-    if found is not None:
-        return found
+    result = fields.read("result", _object)
+    if result is not None:
+        return result
     kind = KINDS.get(fields.needed("kind", str))
     if not state.ended or kind is None or kind.so_far is None:
         return None
@@ -236,10 +236,10 @@ def _result(fields: _Fields, state: State) -> dict[str, Any] | None:
 
 
 def _object(text: str) -> dict[str, Any]:
-    found = json.loads(text)
-    if not isinstance(found, dict):
+    document = json.loads(text)
+    if not isinstance(document, dict):
         raise ValueError  # noqa: TRY004 - it is read, and its value is wrong
-    return cast("dict[str, Any]", found)
+    return cast("dict[str, Any]", document)
 
 
 def people_of(document: Mapping[str, Any]) -> set[str]:
@@ -255,10 +255,10 @@ _PERSON_FIELDS = ("error.answer.body.**", "resolved.by")
 def json_object(text: bytes) -> dict[str, Any]:
     """The object that a field of a record holds as JSON; an empty one where it holds none."""
     try:
-        found = json.loads(text) if text else None
+        document = json.loads(text) if text else None
     except (ValueError, RecursionError):
         return {}
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
 
 
 def steps_in(record: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:
@@ -279,11 +279,11 @@ def recipients(
     Of a job without an outcome for a user, ``unknown`` says that a call whose answer was lost may have
     reached them. Empty for jobs of departments, of other kinds, and for what another release wrote.
     """
-    known = KINDS.get(kind)
-    if known is None or known.outcomes is None or not job:
+    definition = KINDS.get(kind)
+    if definition is None or definition.outcomes is None or not job:
         return {}
     try:
-        by_user = known.outcomes(dict(job), steps_in(record))
+        by_user = definition.outcomes(dict(job), steps_in(record))
     except (KeyError, TypeError, AttributeError):
         return {}
     unsent = "waiting" if state in _OPEN else "unknown" if state == State.UNKNOWN else "not_sent"

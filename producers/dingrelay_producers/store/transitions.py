@@ -66,7 +66,7 @@ class WrittenJob(NamedTuple):
         digest: of what it asks for.
         due: as in its draft.
         batch_key: where it waits for a call that carries several jobs.
-        named: whether a job of this id may have been discarded.
+        has_key: whether a job of this id may have been discarded.
         looked_for: whether its call can be looked for where a failover of Redis may have lost the intent.
         before: its wake-up up to the time; empty if it is not published by the script.
         after: what follows the time.
@@ -90,7 +90,7 @@ class WrittenJob(NamedTuple):
     recipients: int
     sender: str
     trace: str
-    named: bool
+    has_key: bool
     looked_for: bool
     before: str = ""
     after: str = ""

@@ -29,7 +29,7 @@ def events(
     run(settings, listening_apps(settings, app or []))
 
 
-def listening_apps(settings: "Settings", chosen: "Sequence[str]") -> list[str]:
+def listening_apps(settings: "Settings", names: "Sequence[str]") -> list[str]:
     """The apps to listen for: those that are chosen, else all whose events don't come over HTTP.
 
     Raises:
@@ -37,7 +37,7 @@ def listening_apps(settings: "Settings", chosen: "Sequence[str]") -> list[str]:
     """
     from dingrelay_producers.settings import SettingsError
 
-    apps = list(chosen) or [name for name, app in settings.apps.items() if not app.has_callback]
+    apps = list(names) or [name for name, app in settings.apps.items() if not app.has_callback]
     if not apps:
         raise SettingsError(
             "apps: there is none to listen for; all have callbacks, or none is configured"

@@ -57,7 +57,7 @@ async def open_ticket(
         CredentialsRefused: DingTalk refuses the app.
         NoTicket: it gave none for another reason.
     """
-    asked = {
+    request = {
         "clientId": app.app_key.get_secret_value(),
         "clientSecret": app.app_secret.get_secret_value(),
         "subscriptions": [*SUBSCRIPTIONS, *([ROBOT_SUBSCRIPTION] if robot else [])],
@@ -67,13 +67,13 @@ async def open_ticket(
     try:
         async with session.post(
             f"{settings.api_url.rstrip('/')}{PATH}",
-            json=asked,
+            json=request,
             headers={"Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
             allow_redirects=False,
             proxy=proxy_for(settings.api_url),
         ) as answer:
-            content = await _read(answer)
+            content = await _read_answer(answer)
             status = answer.status
     except TimeoutError:
         raise NoTicket("DingTalk does not answer") from None
@@ -88,11 +88,11 @@ async def open_ticket(
     endpoint, value = content.get("endpoint"), content.get("ticket")
     if not isinstance(endpoint, str) or not isinstance(value, str) or not value:
         raise NoTicket("DingTalk's answer holds no ticket")
-    _check(endpoint, sandbox=settings.env != "production")
+    _check_endpoint(endpoint, sandbox=settings.env != "production")
     return Ticket(endpoint, value)
 
 
-async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+async def _read_answer(answer: aiohttp.ClientResponse) -> dict[str, Any]:
     """The JSON object of an answer; an empty one where there is none."""
     content = b""
     async for chunk in answer.content.iter_chunked(16_384):
@@ -100,13 +100,13 @@ async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
         if len(content) > LARGEST_ANSWER:
             return {}
     try:
-        found = json.loads(content)
+        document = json.loads(content)
     except (ValueError, RecursionError):
         return {}
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
 
 
-def _check(endpoint: str, *, sandbox: bool) -> None:
+def _check_endpoint(endpoint: str, *, sandbox: bool) -> None:
     """A ticket is as good as the app's secret for as long as it lives: it travels encrypted."""
     parts = urlsplit(endpoint)
     plain = parts.scheme == "ws" and sandbox and parts.hostname in LOOPBACK
@@ -153,13 +153,13 @@ def read_frame(text: str) -> Frame | None:
     headers = frame.get("headers")
     if not isinstance(headers, dict):
         return None
-    named = cast("dict[str, Any]", headers)
+    frame_headers = cast("dict[str, Any]", headers)
     data = frame.get("data")
     return Frame(
         type=str(frame.get("type")),
-        topic=str(named.get("topic")),
-        message_id=str(named.get("messageId", "")),
-        headers=named,
+        topic=str(frame_headers.get("topic")),
+        message_id=str(frame_headers.get("messageId", "")),
+        headers=frame_headers,
         # The documents have a text here; an object is taken as well.
         data=data if isinstance(data, str) else json.dumps(data, ensure_ascii=False),
     )
@@ -274,7 +274,7 @@ class StreamConnection:
     async def run(self) -> Ended:
         """Read until the connection ends; how it did. Answers to what was taken are sent first."""
         try:
-            self.ended = await self._read()
+            self.ended = await self._read_frames()
         except asyncio.CancelledError:
             self.ended = "stopped"
             raise
@@ -285,10 +285,10 @@ class StreamConnection:
             await self._close()
         return self.ended
 
-    async def _read(self) -> Ended:
+    async def _read_frames(self) -> Ended:
         pinged = False
         while True:
-            message = await self._next()
+            message = await self._next_message()
             if message is not None:
                 self.received_at, pinged = _now(), False
                 if ended := await self._read_message(message):
@@ -302,15 +302,15 @@ class StreamConnection:
                 await self._socket.ping()
                 pinged = True
 
-    async def _next(self) -> aiohttp.WSMessage | None:
+    async def _next_message(self) -> aiohttp.WSMessage | None:
         """The next message; None if none comes within half of the silence, or until we leave."""
         timeout = self._times.silence / 2
         if self._leave_by is not None:
             timeout = max(0.0, min(timeout, self._leave_by - _now()))
         if self._receiving is None:
             self._receiving = asyncio.ensure_future(self._socket.receive())
-        done, _ = await asyncio.wait({self._receiving}, timeout=timeout)
-        if not done:
+        finished, _ = await asyncio.wait({self._receiving}, timeout=timeout)
+        if not finished:
             return None
         received, self._receiving = self._receiving, None
         return received.result()

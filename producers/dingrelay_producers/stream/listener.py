@@ -172,10 +172,12 @@ class Listener:
         credentials = self._apps.credentials(self.app)
         try:
             app = self._apps.app(self.app)
-            robot = any(each.app == self.app for each in self._settings.robots.values())
+            robot = any(
+                robot_settings.app == self.app for robot_settings in self._settings.robots.values()
+            )
             ticket = await open_ticket(self._session, self._settings, app, robot=robot)
             connection = await StreamConnection.open(
-                self._session, ticket, self._take, self._times, self.app
+                self._session, ticket, self._take_event, self._times, self.app
             )
         except CredentialsRefused as error:
             self._metrics.refused(self.app)
@@ -193,12 +195,12 @@ class Listener:
             # The error's own text holds the URL, and with it the ticket.
             self._failed(type(error).__name__)
             return None
-        task = asyncio.create_task(self._read(connection))
+        task = asyncio.create_task(self._read_until_ended(connection))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return connection
 
-    async def _read(self, connection: StreamConnection) -> None:
+    async def _read_until_ended(self, connection: StreamConnection) -> None:
         self._metrics.opened(self.app)
         log.info("stream_connected", app=self.app)
         try:
@@ -207,7 +209,7 @@ class Listener:
             self._metrics.closed(self.app, connection.ended or "error")
             log.info("stream_ended", app=self.app, how=connection.ended)
 
-    async def _take(self, frame: Frame) -> Worth:
+    async def _take_event(self, frame: Frame) -> Worth:
         """The answer to an event: taken once it is a job, else to be sent again.
 
         One that can't be read would be sent again in vain, so it counts as taken.
@@ -218,8 +220,8 @@ class Listener:
             data = event_payload.decode(frame.data) if frame.data.strip() not in _NOTHING else {}
             robot = frame.topic == event_payload.ROBOT_MESSAGES
             session = event_payload.session_of(app, data) if robot else None
-            of = event_payload.of_robot if robot else event_payload.of_frame
-            event = of(app, frame.headers, data)
+            read_event = event_payload.of_robot if robot else event_payload.of_frame
+            event = read_event(app, frame.headers, data)
             draft = record.draft(event)
             async with asyncio.timeout(WITHIN_SECONDS):
                 await self._enqueuer.room()

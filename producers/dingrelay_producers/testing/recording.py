@@ -50,7 +50,7 @@ def _not_recorded(method: str) -> Any:
     return refuse
 
 
-def _done(job: Contract) -> Outcome:
+def _succeed(job: Contract) -> Outcome:
     return {}
 
 
@@ -70,7 +70,9 @@ class RecordingClient(Client):
         sent: the jobs that were accepted, in order; one whose key was known is not there twice.
     """
 
-    def __init__(self, outcome: Callable[[Contract], Outcome] = _done, *, sender: str = "") -> None:
+    def __init__(
+        self, outcome: Callable[[Contract], Outcome] = _succeed, *, sender: str = ""
+    ) -> None:
         super().__init__(Settings.load(env="test", redis_url=NOWHERE, sender=sender))
         self._connection = _Recorder(self.settings, self._record)
         self.sent: list[Contract] = []
@@ -94,14 +96,14 @@ class RecordingClient(Client):
         status = self.status(job_id)
         if status.state.ended:
             raise ValueError(f"job {job_id} is {status.state}")
-        self._statuses[job_id] = _ended(status, outcome)
+        self._statuses[job_id] = _ended_status(status, outcome)
 
     def status(self, job_id: str) -> JobStatus:
         """The job's state; see `Client.status`."""
-        found = self._statuses.get(checked_id(job_id))
-        if found is None:
+        status = self._statuses.get(checked_id(job_id))
+        if status is None:
             raise JobNotFound(job_id)
-        return found
+        return status
 
     def details(self, job_id: str) -> JobDetails:
         """A job with its key, and of a message what became of it for each person; see `Client.details`."""
@@ -132,9 +134,9 @@ class RecordingClient(Client):
     ) -> Medium:
         """An id for a file that goes nowhere, the same for the same file."""
         entry = job.app, local.digest
-        known = entry in self._uploaded and not again
+        reused = entry in self._uploaded and not again
         self._uploaded.add(entry)
-        return Medium(f"@{local.digest[:20]}", local.type, known)
+        return Medium(f"@{local.digest[:20]}", local.type, reused)
 
     def job(self, job_id: str) -> JobRef:
         """The reference of a job by its id; it need not exist."""
@@ -160,8 +162,8 @@ class RecordingClient(Client):
 
     def discard(self, job_id: str) -> bool:
         """Forget a dead job; see `Client.discard`."""
-        found = self._statuses.get(checked_id(job_id))
-        dead = found is not None and found.state == State.DEAD
+        status = self._statuses.get(checked_id(job_id))
+        dead = status is not None and status.state == State.DEAD
         if dead:
             del self._statuses[job_id], self._asked[job_id]
         return dead
@@ -191,17 +193,17 @@ class RecordingClient(Client):
 
     def _record(self, draft: Draft) -> Enqueued:
         check_size(draft.job, draft.payload)
-        asked = record.asked_digest(draft.job)
-        known = self._asked.setdefault(draft.id, asked)
+        digest = record.asked_digest(draft.job)
+        recorded_digest = self._asked.setdefault(draft.id, digest)
         if draft.id in self._statuses:
-            return Enqueued(created=False, conflict=known != asked, wakeup=None)
+            return Enqueued(created=False, conflict=recorded_digest != digest, wakeup=None)
         job = KINDS[draft.kind].contract.parse(draft.job)
         self.sent.append(job)
         self._contracts[draft.id] = job
         status = JobStatus.of_draft(draft, created=datetime.now(UTC))
         later = status.due_at != status.created_at
         outcome = None if later else self._outcome(job)
-        self._statuses[draft.id] = status if outcome is None else _ended(status, outcome)
+        self._statuses[draft.id] = status if outcome is None else _ended_status(status, outcome)
         return Enqueued(created=True, conflict=False, wakeup=None)
 
     def _put(self, job_id: str, **fields: Any) -> JobStatus:
@@ -278,7 +280,9 @@ class RecordingAsyncClient(AsyncClient):
 
     _blocking: RecordingClient
 
-    def __init__(self, outcome: Callable[[Contract], Outcome] = _done, *, sender: str = "") -> None:
+    def __init__(
+        self, outcome: Callable[[Contract], Outcome] = _succeed, *, sender: str = ""
+    ) -> None:
         self._blocking = RecordingClient(outcome, sender=sender)
 
     @property
@@ -296,7 +300,7 @@ class RecordingAsyncClient(AsyncClient):
         return self._blocking.sent
 
 
-def _ended(status: JobStatus, outcome: Mapping[str, Any] | JobError) -> JobStatus:
+def _ended_status(status: JobStatus, outcome: Mapping[str, Any] | JobError) -> JobStatus:
     failed = isinstance(outcome, JobError)
     return status.model_copy(
         update={

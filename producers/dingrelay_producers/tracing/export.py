@@ -35,35 +35,40 @@ def wanted() -> str:
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return ""
-    if chosen := os.environ.get(EXPORTERS, "").strip():
-        return "" if chosen == "none" else EXPORTERS
+    if exporter_names := os.environ.get(EXPORTERS, "").strip():
+        return "" if exporter_names == "none" else EXPORTERS
     return next((name for name in ENDPOINTS if os.environ.get(name, "").strip()), "")
 
 
 def problem() -> str:
     """Why there will be no traces though the environment asks for them; empty if nothing is wrong."""
-    asked = wanted()
-    if not asked:
+    variable = wanted()
+    if not variable:
         return ""
     unknown = [name for name in exporters() if name not in KNOWN]
     if unknown:
         return en("{}: there are {} and none", EXPORTERS, ", ".join(KNOWN))
-    chosen = next((name for name in PROTOCOLS if os.environ.get(name, "").strip()), "")
-    if chosen and os.environ[chosen].strip() != PROTOCOL and "otlp" in exporters():
-        return en("{} names another protocol than {}", chosen, PROTOCOL)
+    protocol_variable = next((name for name in PROTOCOLS if os.environ.get(name, "").strip()), "")
+    if (
+        protocol_variable
+        and os.environ[protocol_variable].strip() != PROTOCOL
+        and "otlp" in exporters()
+    ):
+        return en("{} names another protocol than {}", protocol_variable, PROTOCOL)
     try:
         import_module("dingrelay_producers.tracing.provider")  # it loads the SDK
     except ModuleNotFoundError:
         return en(
-            "{} is set, and the extra otel is not installed: pip install 'dingrelay[otel]'", asked
+            "{} is set, and the extra otel is not installed: pip install 'dingrelay[otel]'",
+            variable,
         )
     return ""
 
 
 def exporters() -> list[str]:
     """The exporters that the environment names, or the one that it means."""
-    named = os.environ.get(EXPORTERS, "").strip() or "otlp"
-    return [name.strip() for name in named.split(",") if name.strip()]
+    listed = os.environ.get(EXPORTERS, "").strip() or "otlp"
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 def start(service: str) -> None:
@@ -77,8 +82,8 @@ def start(service: str) -> None:
     global _provider  # noqa: PLW0603 - OpenTelemetry has one for a process, too
     if _provider is not None or not wanted():
         return
-    if found := problem():
-        log.warning("no traces: %s", found)
+    if trouble := problem():
+        log.warning("no traces: %s", trouble)
         return
     from dingrelay_producers.tracing import provider  # noqa: PLC0415 - it loads the SDK
 

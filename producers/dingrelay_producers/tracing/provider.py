@@ -70,12 +70,12 @@ def install(service: str, exporters: Sequence[str]) -> TracerProvider | None:
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-    ours = {
+    attributes = {
         "service.name": service,
         "service.version": version("dingrelay"),
         "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
     }
-    resource = Resource.create(ours).merge(OTELResourceDetector().detect())
+    resource = Resource.create(attributes).merge(OTELResourceDetector().detect())
     # `export.stop` ends it: at the end of the interpreter it would wait for half a minute.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for name in exporters:

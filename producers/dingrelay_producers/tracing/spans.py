@@ -51,10 +51,10 @@ def ids() -> dict[str, str]:
     context = span.get_span_context()
     if not context.is_valid:
         return {}
-    named = {"trace_id": trace.format_trace_id(context.trace_id)}
+    fields = {"trace_id": trace.format_trace_id(context.trace_id)}
     if not context.is_remote:
-        named["span_id"] = trace.format_span_id(context.span_id)
-    return named
+        fields["span_id"] = trace.format_span_id(context.span_id)
+    return fields
 
 
 def link(other: str) -> None:
@@ -97,17 +97,19 @@ def span(
     if not active():
         return nullcontext(around) if parent is None else _during(around, end=False)
     try:
-        own = _tracer(trace.get_tracer_provider()).start_span(
+        new_span = _tracer(trace.get_tracer_provider()).start_span(
             name,
             context=trace.set_span_in_context(around),
             kind=SpanKind[kind],
             attributes=attributes() if attributes else None,
-            links=[Link(other) for each in links if (other := _context(each)).is_valid],
+            links=[
+                Link(other) for linked_trace in links if (other := _context(linked_trace)).is_valid
+            ],
         )
     except Exception as error:  # noqa: BLE001 - of a sampler, for instance: the job goes on
         log.error("no span: %s", type(error).__name__)  # noqa: TRY400
         return _during(around, end=False)
-    return _during(own, end=True)
+    return _during(new_span, end=True)
 
 
 @lru_cache(maxsize=1)
@@ -117,17 +119,17 @@ def _tracer(provider: trace.TracerProvider) -> trace.Tracer:
 
 
 @contextmanager
-def _during(own: Span, *, end: bool) -> Generator[Span]:
+def _during(current: Span, *, end: bool) -> Generator[Span]:
     """Let a span be the current one, and end it."""
     with trace.use_span(
-        own, end_on_exit=end, record_exception=False, set_status_on_exception=False
+        current, end_on_exit=end, record_exception=False, set_status_on_exception=False
     ):
         try:
-            yield own
+            yield current
         except Exception as error:
             # Unless it was ended by a class that says more.
-            if end and ERROR_TYPE not in (getattr(own, "attributes", None) or {}):
-                fail(own, type(error).__name__)
+            if end and ERROR_TYPE not in (getattr(current, "attributes", None) or {}):
+                fail(current, type(error).__name__)
             raise
 
 
@@ -158,8 +160,8 @@ def _context(text: str) -> SpanContext:
     """A trace as OpenTelemetry has it; an invalid one for none."""
     if not text:
         return INVALID_SPAN.get_span_context()
-    found = _PROPAGATOR.extract(headers(text), Context())
-    return trace.get_current_span(found).get_span_context()
+    extracted = _PROPAGATOR.extract(headers(text), Context())
+    return trace.get_current_span(extracted).get_span_context()
 
 
 def _text(context: SpanContext) -> str:
@@ -173,4 +175,4 @@ def _text(context: SpanContext) -> str:
 
 def _texts(value: object) -> list[str]:
     values: Sequence[object] = value if isinstance(value, list | tuple) else [value]  # pyright: ignore[reportUnknownVariableType]
-    return [each for each in values if isinstance(each, str) and each]
+    return [text for text in values if isinstance(text, str) and text]

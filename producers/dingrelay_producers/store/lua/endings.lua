@@ -28,15 +28,15 @@ end
 
 -- The record of a job that ended at a moment lives on for as long as people need it.
 local function keep_ended(record, id, state, moment, bare, dead, ttl, dead_ttl)
-  local kept = ttl
+  local record_ttl = ttl
   if state == 'dead' or state == 'unknown' then
-    kept = dead_ttl
+    record_ttl = dead_ttl
     redis.call('ZADD', dead, moment, id)
     redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - dead_ttl)
     redis.call('PEXPIRE', dead, dead_ttl)
   end
-  redis.call('PEXPIRE', record, kept)
-  bury(id, bare, kept)
+  redis.call('PEXPIRE', record, record_ttl)
+  bury(id, bare, record_ttl)
 end
 
 -- A job whose cancellation was requested would wait, and ends. It is cancelled if nothing can have come of

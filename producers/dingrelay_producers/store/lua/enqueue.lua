@@ -41,7 +41,7 @@ local function accept(job, record)
   accepted[id] = job.digest
 
   add(latest, now, id)
-  if job.named then tombstones[#tombstones + 1] = TOMBSTONE .. id end
+  if job.has_key then tombstones[#tombstones + 1] = TOMBSTONE .. id end
   if later then
     place_until(id, due)
     return add(answers, 'created', now)
