@@ -374,8 +374,19 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: there is none, or its key or secret is missing.
         """
-        complete_app(at_start(self.apps), name)
+        if name not in self._complete_apps:
+            complete_app(at_start(self.apps), name)
         return self.apps[name]
+
+    @cached_property
+    def _complete_apps(self) -> frozenset[str]:
+        """Apps with a key and a secret: each job asks several times, of as many as 200 apps."""
+        apps = at_start(self.apps).items()
+        return frozenset(
+            name
+            for name, app in apps
+            if app.app_key.get_secret_value() and app.app_secret.get_secret_value()
+        )
 
 
 def _networks(variable: str, text: str) -> tuple[Network, ...]:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
 from inspect import Parameter, signature
-from operator import itemgetter
+from itertools import chain
 from typing import (
     Annotated,
     Any,
@@ -154,9 +154,7 @@ class ScriptFunction(Generic[P]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call:
         """This script with its keys and arguments."""
-        if args or len(kwargs) != len(self.names):
-            raise TypeError(f"{self.name}: {sorted(kwargs)}, not {sorted(self.names)}")
-        return Call(self.script, *self._bindings.flatten(kwargs))
+        return Call(self.script, *self._bindings.flatten(*args, **kwargs))
 
 
 @cache
@@ -209,11 +207,10 @@ class _Scalar(NamedTuple):
         """Whether Redis takes another value for it."""
         return self.shape == "flag" or self.optional
 
-    def value(self, value: Any) -> Value:
-        """The value for Redis."""
-        if value is None:
-            return ""
-        return int(value) if self.shape == "flag" else value
+    def python(self, name: str) -> str:
+        """The expression that makes the value for Redis."""
+        value = f"int({name})" if self.shape == "flag" else name
+        return f"'' if {name} is None else {value}" if self.optional else value
 
     def lua(self, place: str) -> str:
         """The expression that reads it."""
@@ -233,26 +230,21 @@ class _List:
         rows = get_type_hints(item) if hasattr(item, "_fields") else {}
         self.is_row = bool(rows)
         self.fields = {name: _scalar(hint) for name, hint in (rows or {"": item}).items()}
-        self._changed = [
-            (at, scalar.value) for at, scalar in enumerate(self.fields.values()) if scalar.changed
-        ]
 
     @property
     def is_plain(self) -> bool:
         """Whether it is one of texts."""
         return list(self.fields.items()) == [("", _TEXT)]
 
-    def values(self, items: Iterable[Any]) -> list[Value]:
-        """The values for Redis, one behind the other."""
-        if not self.is_row:
-            return [convert(item) for item in items for _, convert in self._changed] or list(items)
-        values: list[Value] = []
-        for item in items:
-            row = list(item)
-            for at, convert in self._changed:
-                row[at] = convert(row[at])
-            values += row
-        return values
+    def python(self, name: str) -> str:
+        """The expression that lists its values for Redis, one behind the other."""
+        if not any(scalar.changed for scalar in self.fields.values()):
+            return f"chain.from_iterable({name})" if self.is_row else name
+        fields = {field or "item": scalar for field, scalar in self.fields.items()}
+        reads = ", ".join(scalar.python(field) for field, scalar in fields.items())
+        if self.is_row:
+            return f"(value for {', '.join(fields)}, in {name} for value in ({reads},))"
+        return f"({reads} for item in {name})"
 
     def lua(self, name: str, first: str, last: str) -> str:
         """The loop that fills it from values at these places."""
@@ -271,6 +263,9 @@ class _List:
 _TEXT = _Scalar("text", optional=False)
 
 
+_Flatten = Callable[..., tuple[tuple[str, ...], tuple[Value, ...]]]
+
+
 class _Bindings:
     """The names of a script, and their places among its KEYS and ARGV: keys, scalars, and lists at the end."""
 
@@ -286,25 +281,22 @@ class _Bindings:
         self.scalars = {
             name: _scalar(hint) for name, hint in arguments.items() if name not in self.lists
         }
-        self._changed = [
-            (at, scalar.value) for at, scalar in enumerate(self.scalars.values()) if scalar.changed
-        ]
-        self._get_keys, self._get_scalars = _getter(self.keys), _getter(list(self.scalars))
 
-    def flatten(self, values: dict[str, Any]) -> tuple[tuple[str, ...], tuple[Value, ...]]:
-        """The KEYS and the ARGV of these values."""
-        keys: tuple[str, ...] = self._get_keys(values)
-        if self.key_list:
-            keys += tuple(values[self.key_list])
-        flat: list[Value] = list(self._get_scalars(values))
-        for at, convert in self._changed:
-            flat[at] = convert(flat[at])
-        if self.lists:
-            # The length of each but the last.
-            flat += [len(values[name]) for name in self.lists][:-1]
-            for name, argument_list in self.lists.items():
-                flat += argument_list.values(values[name])
-        return keys, tuple(flat)
+    @cached_property
+    def flatten(self) -> _Flatten:
+        """The function from the values by name to the KEYS and the ARGV.
+
+        It is compiled, as a NamedTuple's is, since a message makes six such calls, and a loop over the names takes half as long again.
+        """
+        key_lists = [self.key_list] if self.key_list else []
+        keys = [*self.keys, *(f"*{name}" for name in key_lists)]
+        arguments = [scalar.python(name) for name, scalar in self.scalars.items()]
+        arguments += [f"len({name})" for name in self.lists][:-1]
+        arguments += [f"*{items.python(name)}" for name, items in self.lists.items()]
+        names = ", ".join((*self.keys, *key_lists, *self.scalars, *self.lists))
+        flatten = f"lambda *, {names}: ({_tuple(keys)}, {_tuple(arguments)})"
+        function: _Flatten = eval(flatten, {"chain": chain})  # noqa: S307 - names of parameters in our own code
+        return function
 
     @property
     def lua(self) -> str:
@@ -338,11 +330,8 @@ class _Bindings:
         return [*lines, self.lists[last].lua(last, "_last + 1", "#ARGV"), "end"]
 
 
-def _getter(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
-    """The values of these names, in C where there are two at least."""
-    if len(names) > 1:
-        return itemgetter(*names)
-    return lambda values: tuple(values[name] for name in names)
+def _tuple(expressions: Iterable[str]) -> str:
+    return f"({''.join(f'{expression}, ' for expression in expressions)})"
 
 
 def _scalar(hint: Any) -> _Scalar:

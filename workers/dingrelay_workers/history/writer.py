@@ -19,7 +19,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.status import json_object, recipients
-from dingrelay_tasks.kinds import reported_kinds
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import Database, chunks, upsert
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.dingtalk import lenient
@@ -260,4 +260,5 @@ def of_leader(parts: LeaderParts, _: Now) -> Writer:
 
 def _is_kept(ending: Ending) -> bool:
     """Whether jobs of this kind are reported, and so kept."""
-    return ending.kind in reported_kinds()
+    kind = KINDS.get(ending.kind)
+    return kind is not None and kind.is_reported
