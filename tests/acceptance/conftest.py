@@ -9,10 +9,9 @@ from redis import Redis
 
 from acceptance.fleet import Fleet, records_text, settings_of
 from acceptance.gateway_process import GatewayProcess
-from databases import postgres_database, postgres_server, postgres_url
 from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
-from tables import prepare
+from support.databases import postgres_database, postgres_server, postgres_url, prepare
 
 __all__ = ["postgres_database", "postgres_server", "postgres_url"]
 

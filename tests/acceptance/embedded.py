@@ -10,9 +10,8 @@ from pathlib import Path
 
 import psutil
 
-import processes
-import supervised
 from conftest import wait_until
+from support import processes, supervised
 
 PROGRAMS = (
     "valkey-server",

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import processes
 from acceptance.previous_release import PreviousRelease
 from conftest import wait_until
 from dingrelay_chaos.valkey import records
@@ -20,6 +19,7 @@ from dingrelay_producers.store.connections import open_sync
 from dingrelay_tasks.contract import EVENTS_QUEUE, WEBHOOKS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers.commands import LANES
+from support import processes
 
 MESSAGE_QUEUES = tuple(
     name for name in QUEUES if name not in {DIRECTORY_QUEUE, EVENTS_QUEUE, WEBHOOKS_QUEUE}

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import processes
 from acceptance.fleet import PYTHON, Fleet
 from conftest import wait_until
-from gateways import Reply, ask
-from servers import free_port
+from support import processes
+from support.gateways import Reply, ask
+from support.servers import free_port
 
 
 class GatewayProcess:

@@ -12,7 +12,7 @@ from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import RobotMessage
-from thorough import either
+from support.examples import either
 
 ALERTS = either(400, 1_000)
 PATH = "/robot/send"

@@ -9,12 +9,12 @@ import pytest
 from acceptance.fleet import MESSAGE_QUEUES, Fleet
 from acceptance.gateway_process import GatewayProcess
 from conftest import wait_until
-from databases import rows
 from dingrelay_producers import Client, JobRef
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate
 from dingrelay_tasks.approval_event import INSTANCE_CHANGE
 from dingrelay_tasks.contract import EVENTS_QUEUE
+from support.databases import rows
 
 APPROVALS = int(os.environ.get("APPROVALS", "40"))
 """200 take a minute and show the same."""

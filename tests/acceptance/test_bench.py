@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from measurements import MEASUREMENTS
 
-import processes
-from thorough import either
+from support import processes
+from support.examples import either
 
 GROUPS = {
     "limit used, 5–30 ms away",

@@ -10,13 +10,13 @@ from unittest.mock import patch
 
 import pytest
 
-import processes
 from dingrelay_chaos import process
 from dingrelay_chaos.__main__ import main
 from dingrelay_chaos.mutations import MUTATIONS
 from dingrelay_chaos.schedule import schedule
 from dingrelay_simulation.mutations import ROOT
-from thorough import either
+from support import processes
+from support.examples import either
 
 SECONDS = 8
 FIXED = either((), (11, 12, 13))

@@ -12,7 +12,6 @@ from redis import Redis
 
 from acceptance.fleet import Fleet, settings_of
 from conftest import wait_until
-from databases import in_database
 from dingrelay_producers import Client
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.enqueuing.connections import open_redis
@@ -22,10 +21,10 @@ from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.service import WebhookService
-from gateways import ask, gateway_process
-from jobs import message
-from receivers import receiver_thread, verified
-from tables import prepare
+from support.databases import in_database, prepare
+from support.gateways import ask, gateway_process
+from support.jobs import message
+from support.webhooks import receiver_thread, verified
 
 CLOCK = Path(__file__).parents[2] / "ops/chaos/clock"
 

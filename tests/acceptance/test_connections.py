@@ -15,8 +15,7 @@ from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.doctor.broker import check_workers
 from dingrelay_workers.doctor.redis_server import check_redis
-from secured import secured_redis
-from servers import free_port
+from support.servers import free_port, secured_redis
 
 GUIDES = [
     Path(__file__).parents[2] / "docs/guide" / page

@@ -10,9 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-import processes
-import supervised
 from conftest import wait_until
+from support import processes, supervised
 
 SMALLER = """
 from dingrelay_demo import scenarios

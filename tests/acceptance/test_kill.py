@@ -11,7 +11,7 @@ from acceptance.fleet import Fleet, Worker, statuses
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
-from thorough import either
+from support.examples import either
 
 MESSAGES = either(120, 320)
 APPROVALS = either(24, 64)

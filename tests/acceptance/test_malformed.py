@@ -19,8 +19,8 @@ from dingrelay_producers import Client, State
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
-from jobs import message
-from thorough import either
+from support.examples import either
+from support.jobs import message
 
 AMOUNT = either(300, 1_000)
 QUEUE = "dingrelay.normal"

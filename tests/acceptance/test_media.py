@@ -7,10 +7,10 @@ import pytest
 from redis import Redis
 
 from acceptance.fleet import Fleet
-from cli_runner import Cli, in_folder
 from dingrelay_producers import Client, Medium, UploadFailed
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
+from support.command_line import Cli, in_folder
 
 PICTURE = b"\x89PNG\r\n\x1a\n--dingrelay\r\n" + bytes(300_000)
 

@@ -8,7 +8,7 @@ from acceptance.fleet import Fleet
 from conftest import wait_until
 from dingrelay_producers import Client, JobRef, State
 from dingrelay_sandbox.admin import SandboxAdmin
-from jobs import message
+from support.jobs import message
 
 NO_RECIPIENTS_RULE = json.dumps({"message.send": {"recipients": ""}})
 SEND = "/topapi/message/corpconversation/asyncsend_v2"

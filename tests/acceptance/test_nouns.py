@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, inspect
 
 from dingrelay_workers.noun import Noun
 from dingrelay_workers.nouns import NOUNS
-from thorough import either
+from support.examples import either
 
 pytestmark = pytest.mark.acceptance
 

@@ -11,20 +11,19 @@ import pytest
 from aiohttp import web
 from redis import Redis
 
-import callbacks
-import processes
 from acceptance import traffic
 from acceptance.fleet import PYTHON, Fleet, wait_for_ends
 from acceptance.gateway_process import GatewayProcess, made_key
+from acceptance.prometheus import Prometheus, alerts, panels, prometheus, selectors, watched
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, UserSync
-from prometheus import Prometheus, alerts, panels, prometheus, selectors, watched
-from receivers import answering, receiver_thread
-from servers import free_port
+from support import callbacks, processes
+from support.servers import free_port
+from support.webhooks import answering, receiver_thread
 
 RUN = 300.0
 """Seconds that are asked about: more than the test takes."""

@@ -8,23 +8,21 @@ from typing import Any
 
 import pytest
 
-import campaigns
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from acceptance.test_user_sync import expected, kept
-from cli_runner import Cli
 from conftest import wait_until
-from databases import rows
 from dingrelay_producers import Client
 from dingrelay_producers import State as JobState
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
 from dingrelay_workers.campaigns.models import State
-from pgbouncer import pgbouncer
-from postgres import Postgres, postgres
-from tables import prepare
-from thorough import either
+from support import campaigns
+from support.command_line import Cli
+from support.databases import prepare, rows
+from support.examples import either
+from support.servers import Postgres, pgbouncer, postgres
 
 RECIPIENTS, SIZE = either(300, 20_000), either(3, 20)
 """People of the organisation, who are those of the campaign, and people of one chunk."""

@@ -18,13 +18,13 @@ from acceptance.gateway_process import GatewayProcess, made_key
 from acceptance.previous_release import PreviousRelease, build
 from acceptance.test_user_sync import expected, kept
 from conftest import wait_until
-from databases import rows
 from dingrelay_producers import Client, JobStatus, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApiCall, ApprovalCreate, UserSync
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
-from thorough import either
+from support.databases import rows
+from support.examples import either
 
 RELEASES = "RELEASES"
 """The variable by which this is asked for."""

@@ -19,8 +19,8 @@ from acceptance.test_redis_trouble import send_bare
 from dingrelay_producers import Client, Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.doctor.broker import check_broker
-from rabbitmq import RabbitMq, rabbitmq
-from thorough import either
+from support.brokers import RabbitMq, rabbitmq
+from support.examples import either
 
 PUBLISHED = either(600, 3_000)
 ALARM_COSTS = 30

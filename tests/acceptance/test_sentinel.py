@@ -33,8 +33,8 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_workers.doctor.broker import check_broker, check_workers
 from dingrelay_workers.doctor.redis_server import check_redis
 from dingrelay_workers.flower import server as queues
-from sentinels import Replicated
-from thorough import either
+from support.brokers import Replicated
+from support.examples import either
 
 MESSAGES, APPROVALS = either(12, 40), either(3, 5)
 """A second, of each."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from thorough import either
+from support.examples import either
 
 FOLDER = Path(__file__).parents[2] / "ops/simulation"
 FIXED = range(1, either(3, 301))

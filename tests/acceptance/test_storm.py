@@ -11,7 +11,7 @@ from dingrelay_producers import Client, State
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
-from jobs import message
+from support.jobs import message
 
 STORM_SECONDS = 10
 MOST_CALLS = 10

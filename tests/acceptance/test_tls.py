@@ -8,16 +8,14 @@ import pytest
 
 from acceptance import traffic
 from acceptance.fleet import Fleet, settings_of, wait_for_ends
-from certificates import Authority
 from conftest import wait_until
 from dingrelay_producers import Client, ServiceUnavailable, Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.doctor.broker import check_broker
 from dingrelay_workers.doctor.redis_server import check_redis
-from rabbitmq import RabbitMq, rabbitmq
-from sentinels import Replicated
-from servers import free_port
-from tables import prepare
+from support.brokers import RabbitMq, Replicated, rabbitmq
+from support.databases import prepare
+from support.servers import Authority, free_port
 
 MISSING = "asks? for a certificate of ours"
 REFUSED = {

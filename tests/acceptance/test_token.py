@@ -15,7 +15,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
-from jobs import message
+from support.jobs import message
 
 TOKEN_PATHS = {"oapi": "/gettoken", "v1.0": "/v1.0/oauth2/accessToken"}
 

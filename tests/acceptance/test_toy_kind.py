@@ -14,12 +14,12 @@ from redis import Redis
 from acceptance.fleet import Fleet, wait_for_ends
 from acceptance.traffic import send_bare
 from conftest import wait_until
-from databases import rows
 from dingrelay_producers import Client
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
-from gateways import ask
-from servers import free_port
+from support.databases import rows
+from support.gateways import ask
+from support.servers import free_port
 
 PROGRAM = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("toy.py"))]
 PATH, LIMIT = "/v1.0/toy/rings", 2

@@ -11,8 +11,8 @@ from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
-from jobs import message
-from traces import PARENT, TRACE, Collector, EndedSpan, collecting, kept, one, words
+from support.jobs import message
+from support.traces import PARENT, TRACE, Collector, EndedSpan, collecting, kept, one, words
 
 SEND = "POST /topapi/message/corpconversation/asyncsend_v2"
 RUN, PUBLISH = "process dingrelay.message-send", "send dingrelay.message-send"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-import supervised
 from acceptance.embedded import PROGRAMS, Up, run
 from conftest import wait_until
-from gateways import ask
+from support import supervised
+from support.gateways import ask
 
 READY_SECONDS = 30
 """A few on an idle machine; these tests share theirs."""

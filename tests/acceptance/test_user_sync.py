@@ -10,7 +10,6 @@ import pytest
 
 from acceptance.fleet import Fleet
 from conftest import wait_until
-from databases import rows
 from dingrelay_producers import Client, JobStatus, State
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.redis_address import RedisAddress
@@ -19,6 +18,7 @@ from dingrelay_producers.store.connections import open_sync
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from support.databases import rows
 
 NO_CALLS_RULE = json.dumps({"*": {"calls": ""}})
 PAGE = 100

@@ -1,11 +1,11 @@
 """The walk of a job through real processes."""
 
-import jobs
 from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client, State
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, UserSync
+from support import jobs
 
 
 def test_each_kind_is_carried_out(fleet: Fleet, client: Client, sandbox: SandboxAdmin) -> None:

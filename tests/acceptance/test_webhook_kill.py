@@ -21,9 +21,9 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.notice import Subscription
 from dingrelay_workers.webhooks.documents import IssuedEndpoint
 from dingrelay_workers.webhooks.service import WebhookService
-from jobs import message
-from receivers import Receiver, receiver_thread, verified
-from thorough import either
+from support.examples import either
+from support.jobs import message
+from support.webhooks import Receiver, receiver_thread, verified
 
 MESSAGES = either(40, 100)
 KILLS = either(2, 4)

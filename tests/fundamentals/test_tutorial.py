@@ -10,7 +10,7 @@ import pytest
 from dingrelay_producers import AsyncClient, IdempotencyConflict, State
 from dingrelay_tasks import ApprovalCreate, ContractError, UserSync
 from fundamentals.system import System
-from jobs import message
+from support.jobs import message
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 

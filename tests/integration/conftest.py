@@ -9,10 +9,6 @@ import pytest
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
-from cli_runner import Cli, in_folder
-from consoles import Browser, browsing
-from daily_story import OpenStory, Story, a_story
-from databases import postgres_database, postgres_server, postgres_url
 from dingrelay_producers import Client
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -22,10 +18,13 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Records
-from gateways import Ask, GatewayClient, gateway_thread, stored_keys
-from one_worker import OneWorker, OpenWorker, one_worker
-from outages import OpenFleet, opened_fleets
-from tables import prepare
+from support.command_line import Cli, in_folder
+from support.consoles import Browser, browsing
+from support.databases import postgres_database, postgres_server, postgres_url, prepare
+from support.days import OpenStory, Story, a_story
+from support.gateways import Ask, GatewayClient, gateway_thread, stored_keys
+from support.outages import OpenFleet, opened_fleets
+from support.workers import OneWorker, OpenWorker, one_worker
 
 __all__ = ["postgres_database", "postgres_server", "postgres_url"]
 

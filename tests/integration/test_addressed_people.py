@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 
-from cli_runner import Cli
 from dingrelay_producers import JobStatus, State
 from dingrelay_producers.client.campaign_documents import Malformed, MalformedRecipients, Plan
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -15,8 +14,9 @@ from dingrelay_tasks.organisation import Member
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import AppDirectory
-from one_worker import OneWorker
-from organisations import organise
+from support.command_line import Cli
+from support.directories import organise
+from support.workers import OneWorker
 
 BY_MOBILE = "/topapi/v2/user/getbymobile"
 SEND = "/topapi/message/corpconversation/asyncsend_v2"

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from daily_story import SEND, Story
 from dingrelay_producers import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.limiter.slot import Slot
-from jobs import message
-from one_worker import OneWorker
+from support.days import SEND, Story
+from support.jobs import message
+from support.workers import OneWorker
 
 MESSAGE = {
     "to": {"users": ["u1"]},

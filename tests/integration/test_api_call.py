@@ -3,22 +3,64 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 from redis.asyncio import Redis
 
-from answering import Answering, answering
 from dingrelay_producers import AsyncClient, State
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApiCall
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.store.wakeup import ReceivedWakeup
-from jobs import a_draft, a_wakeup
-from one_worker import OneWorker, OpenWorker
+from support.jobs import a_draft, a_wakeup
+from support.serving import all_to, serving
+from support.workers import OneWorker, OpenWorker
+
+
+@dataclass
+class Answering:
+    """A server that gives one answer to everything, and records the requests.
+
+    Attributes:
+        asked: method and target of each request, as they were on the wire.
+    """
+
+    url: str = ""
+    status: int = 200
+    pieces: Sequence[bytes] = (b'{"errcode": 0}',)
+    headers: dict[str, str] = field(default_factory=dict)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append((request.method, request.raw_path))
+        self.tokens.append(request.headers.get("x-acs-dingtalk-access-token", ""))
+        self.bodies.append(await request.read())
+        if request.path == "/gettoken":
+            return web.json_response({"errcode": 0, "access_token": "ours", "expires_in": 7200})
+        response = web.StreamResponse(status=self.status, headers=self.headers)
+        await response.prepare(request)
+        for piece in self.pieces:
+            await response.write(piece)
+            # The client has what was written before the next piece comes.
+            await asyncio.sleep(0)
+        return response
+
+
+@asynccontextmanager
+async def answering() -> AsyncIterator[Answering]:
+    """The server, on a port of its own."""
+    server = Answering()
+    async with serving(all_to(server.answer)) as server.url:
+        yield server
+
 
 BY_MOBILE = "/topapi/v2/user/getbymobile"
 PERSON = "/topapi/v2/user/get"

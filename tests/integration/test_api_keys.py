@@ -20,7 +20,7 @@ from dingrelay_workers.keys import service
 from dingrelay_workers.keys.documents import IssuedKey, RotationRequest
 from dingrelay_workers.keys.models import ApiKeyRow
 from dingrelay_workers.keys.service import KeyService
-from rows import all_of, change
+from support.rows import all_of, change
 
 CRM = Grant(
     name="crm",

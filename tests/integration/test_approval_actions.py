@@ -16,8 +16,8 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, approval_actions
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.jobs.context import JobContext
-from gateways import GatewayClient, MemoryBackend, gateway_thread
-from one_worker import OneWorker
+from support.gateways import GatewayClient, MemoryBackend, gateway_thread
+from support.workers import OneWorker
 
 KINDS = {b"approval-follow", b"approval-look", b"approval-decide", b"api-call", b"approval-create"}
 

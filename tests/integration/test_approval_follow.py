@@ -26,9 +26,9 @@ from dingrelay_workers.approvals.store import ApprovalStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice
-from one_worker import OneWorker, OpenWorker
-from rows import all_of, change
-from subscriptions import subscribe
+from support.rows import all_of, change
+from support.webhooks import subscribe
+from support.workers import OneWorker, OpenWorker
 
 READ = "/v1.0/workflow/processInstances"
 EXECUTE = f"{READ}/execute"

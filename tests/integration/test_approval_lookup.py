@@ -12,7 +12,6 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from cli_runner import Cli
 from conftest import wait_until
 from dingrelay_producers import CannotResolve, Client, InvalidArgument, JobNotFound, Settings, State
 from dingrelay_producers.store import keys, record
@@ -27,9 +26,9 @@ from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.wakeup import ReceivedWakeup
-from jobs import message
-from sandboxed import sandbox_settings
-from wakeups import Published
+from support.command_line import Cli
+from support.jobs import Published, message
+from support.sandboxes import sandbox_settings
 
 CREATE = "/v1.0/workflow/processInstances"
 LIST = "/v1.0/workflow/processes/instanceIds/query"

@@ -15,8 +15,8 @@ from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.approvals.store import KEPT, ApprovalStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.store.wakeup import LONGEST_ID
-from rows import all_of
-from thorough import either
+from support.examples import either
+from support.rows import all_of
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -7,8 +7,6 @@ import pytest
 from redis import Redis
 from typer.main import get_command
 
-from cli_runner import Cli
-from databases import rows
 from dingrelay_producers import Client
 from dingrelay_producers.cli import approval as commands
 from dingrelay_producers.client.approval_verbs import ApprovalVerbs
@@ -19,7 +17,9 @@ from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.testing import RecordingClient
 from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.http.api_keys import Grant
-from gateways import GatewayClient
+from support.command_line import Cli
+from support.databases import rows
+from support.gateways import GatewayClient
 
 VERBS = verbs_of(ApprovalVerbs)
 SAID: dict[str, dict[str, Any]] = {

@@ -24,7 +24,7 @@ from dingrelay_producers import (
     WaitTimeout,
 )
 from dingrelay_producers.store import keys
-from jobs import message
+from support.jobs import message
 
 PAIRS = [
     (Client, AsyncClient),

@@ -9,11 +9,6 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaigns import put
-from cli_runner import Cli
-from console_data import HTML
-from consoles import Browser
-from databases import rows
 from dingrelay_producers import Client
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.client.filters import AuditFilter
@@ -28,10 +23,13 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.subjects import DataSubject, Erasing, Stores
-from gateways import GatewayClient
-from plans import SCANS, plans_of
-from rows import all_of
-from rows import put as put_rows
+from support.campaigns import put
+from support.command_line import Cli
+from support.consoles import HTML, Browser
+from support.databases import SCANS, plans_of, rows
+from support.gateways import GatewayClient
+from support.rows import all_of
+from support.rows import put as put_rows
 
 NOW = datetime.now(UTC)
 SECRET = "口令 13800138000"

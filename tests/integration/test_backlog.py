@@ -11,7 +11,6 @@ import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
-from cli_runner import Cli
 from conftest import wait_until_async
 from dingrelay_producers import Client, Settings
 from dingrelay_producers.publisher import Publisher
@@ -28,7 +27,8 @@ from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import SlotRequest, Turns
 from dingrelay_workers.metrics import BACKLOG, OTHERS, UNNAMED, Series
 from dingrelay_workers.resources import Resources
-from jobs import message
+from support.command_line import Cli
+from support.jobs import message
 
 RULES = Rules.from_settings({}, "default")
 QUEUES = ("dingrelay.urgent", "dingrelay.normal", "dingrelay.bulk")

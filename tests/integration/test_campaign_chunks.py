@@ -1,13 +1,13 @@
 """Releasing, settling and splitting chunks, on SQLite and PostgreSQL."""
 
-import campaigns
-from campaigns import NOW, failed, taken
 from dingrelay_workers.campaigns import chunks, people_index
 from dingrelay_workers.campaigns.chunks import CANCELLED, ChunkEnding, Release
 from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
 from dingrelay_workers.campaigns.queue import chunk_job
 from dingrelay_workers.database.database import Database
-from rows import count
+from support import campaigns
+from support.campaigns import NOW, failed, taken
+from support.rows import count
 
 ERROR = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}
 

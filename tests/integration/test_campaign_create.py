@@ -14,9 +14,6 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-import processes
-import rows
-from databases import on_sqlite
 from dingrelay_producers.client.campaign_documents import (
     Malformed,
     MalformedRecipients,
@@ -39,9 +36,10 @@ from dingrelay_workers.campaigns.models import (
 from dingrelay_workers.campaigns.report import Report, Result
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
-from organisations import organise
-from rows import all_of, count
-from tables import prepare
+from support import processes, rows
+from support.databases import on_sqlite, prepare
+from support.directories import organise
+from support.rows import all_of, count
 
 Content = tuple[list[str], dict[str, Any] | None]
 

@@ -8,8 +8,6 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import func, select
 
-import campaigns
-from databases import on_sqlite
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import CampaignSettings
@@ -33,8 +31,9 @@ from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.store.records import Records
 from dingrelay_workers.subjects import Erasing, Stores
-from rows import change, count, put
-from tables import prepare
+from support import campaigns
+from support.databases import on_sqlite, prepare
+from support.rows import change, count, put
 
 TABLES = (CampaignRow, ChunkRow, OutcomeRow, IndexRow)
 

@@ -16,9 +16,6 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-import campaigns
-import rows
-from databases import on_sqlite
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import CampaignSettings
@@ -38,10 +35,12 @@ from dingrelay_workers.maintenance import leader as leaders
 from dingrelay_workers.maintenance.leader import WORK, Leader, LeaderParts, Lease
 from dingrelay_workers.metrics import CAMPAIGNS
 from dingrelay_workers.store.records import Claim, Records, Usage
-from leading import lead_once
-from rows import change
-from subscriptions import subscribe, taken
-from wakeups import received
+from support import campaigns, rows
+from support.databases import on_sqlite
+from support.jobs import received
+from support.rows import change
+from support.webhooks import subscribe, taken
+from support.workers import lead_once
 
 pytestmark = on_sqlite
 

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from campaigns import chunks, put, read
-from databases import on_sqlite, rows
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.client.campaign_documents import CampaignPreview
 from dingrelay_producers.client.filters import CampaignFilter
@@ -36,10 +34,11 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine, upgrade
 from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage
-from jobs import claimed, queued
-from organisations import organise
-from rows import change, count
-from tables import prepare_released
+from support.campaigns import chunks, put, read
+from support.databases import on_sqlite, prepare_released, rows
+from support.directories import organise
+from support.jobs import claimed, queued
+from support.rows import change, count
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import campaigns
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_workers.campaigns import people_index
 from dingrelay_workers.campaigns.models import CampaignRow, State
@@ -17,7 +16,8 @@ from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.campaigns.report import campaigns_of
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
-from rows import put
+from support import campaigns
+from support.rows import put
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

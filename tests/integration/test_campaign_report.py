@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-import campaigns
-from campaigns import NOW, failed, taken
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import CHINESE, translated
 from dingrelay_tasks.context import DeliveryReport
@@ -22,6 +20,8 @@ from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.campaigns.removal import forget_unread
 from dingrelay_workers.campaigns.report import SAME_CONTENT, Report, campaigns_of
 from dingrelay_workers.database.database import Database
+from support import campaigns
+from support.campaigns import NOW, failed, taken
 
 BROKEN = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}
 

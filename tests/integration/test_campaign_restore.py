@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-import campaigns
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import keys
@@ -19,7 +18,8 @@ from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
-from wakeups import Published, received
+from support import campaigns
+from support.jobs import Published, received
 
 HOLDER = "dispatcher"
 SEND = "/topapi/message/corpconversation/asyncsend_v2"

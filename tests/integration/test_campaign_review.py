@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from campaigns import put
-from cli_runner import Cli
-from databases import on_sqlite, rows
 from dingrelay_producers.actor import ACTOR, Actor, system_user
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings, SettingsError
@@ -23,9 +20,12 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.subjects import Erasing, Stores
-from gateways import Reply, gateway_thread, stored_keys
-from rows import change
-from rows import put as put_rows
+from support.campaigns import put
+from support.command_line import Cli
+from support.databases import on_sqlite, rows
+from support.gateways import Reply, gateway_thread, stored_keys
+from support.rows import change
+from support.rows import put as put_rows
 
 Service = Callable[..., CampaignService]
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from campaigns import put
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
@@ -14,7 +13,8 @@ from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
-from rows import all_of
+from support.campaigns import put
+from support.rows import all_of
 
 Service = Callable[..., CampaignService]
 

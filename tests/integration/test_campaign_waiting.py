@@ -6,8 +6,6 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from campaigns import end, put, taken
-from databases import on_sqlite
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock, keys
 from dingrelay_tasks import beijing
@@ -18,6 +16,8 @@ from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.rules import Rules
+from support.campaigns import end, put, taken
+from support.databases import on_sqlite
 
 pytestmark = on_sqlite
 

@@ -14,17 +14,15 @@ from typing import Any
 import pytest
 from redis import Redis
 
-import campaigns
-import processes
-import rows
-from cli_runner import Cli
 from dingrelay_producers.store import clock, keys
 from dingrelay_tasks import beijing
 from dingrelay_workers.campaigns import cli_pages as watch
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import RunRow, UserRow
-from tables import prepare
+from support import campaigns, processes, rows
+from support.command_line import Cli
+from support.databases import prepare
 
 PEOPLE = "userid,name\n" + "".join(f"u{number},n{number % 3}\n" for number in range(250))
 

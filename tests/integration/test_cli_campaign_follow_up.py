@@ -14,9 +14,6 @@ from openpyxl import load_workbook
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
-import campaigns
-import rows
-from cli_runner import Cli
 from dingrelay_producers.actor import system_user
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
@@ -36,8 +33,10 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
-from jobs import a_wakeup
-from tables import prepare
+from support import campaigns, rows
+from support.command_line import Cli
+from support.databases import prepare
+from support.jobs import a_wakeup
 
 NOW = datetime.now(UTC)
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cli_runner import ERROR, Cli, end
 from dingrelay_producers import JobRef, JobStatus, State
 from dingrelay_producers.cli import jobs_file, output
 from dingrelay_producers.store import keys
-from servers import free_port
+from support.command_line import ERROR, Cli, end
+from support.servers import free_port
 
 JOB_FIELDS = {
     *("id", "kind", "app", "lane", "state", "attempts", "throttles"),

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from cli_runner import Cli
+from support.command_line import Cli
 
 
 @pytest.fixture

@@ -18,18 +18,17 @@ import pytest
 from redis import Redis
 from rich.cells import cell_len
 
-import campaigns
-import rows
-from cli_runner import Cli, end, in_folder, made
 from dingrelay_producers.cli import app, group, print_any_character
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.webhooks import cli as webhook
-from foreign_words import TERMS, foreign_words
-from sandboxed import sandbox_variables
-from tables import prepare
-from thorough import either
+from support import campaigns, rows
+from support.command_line import Cli, end, in_folder, made
+from support.databases import prepare
+from support.examples import either
+from support.foreign_words import TERMS, foreign_words
+from support.sandboxes import sandbox_variables
 
 CHARACTER = re.compile("[一-鿿]")
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])m")

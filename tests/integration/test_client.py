@@ -22,7 +22,7 @@ from dingrelay_producers import (
 from dingrelay_producers.redis_address import OPTIONS
 from dingrelay_producers.store import keys
 from dingrelay_tasks import ApprovalCreate, ContractError, MessageSend, UserSync
-from jobs import message
+from support.jobs import message
 
 QUEUE = "dingrelay.normal"
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import campaigns
-from databases import in_database
 from dingrelay_producers import (
     AsyncClient,
     CampaignConflict,
@@ -18,7 +16,8 @@ from dingrelay_producers import (
     WaitTimeout,
 )
 from dingrelay_tasks.contract import ContractError
-from tables import prepare
+from support import campaigns
+from support.databases import in_database, prepare
 
 TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 PLAIN = {"msgtype": "text", "text": {"content": "hello"}}

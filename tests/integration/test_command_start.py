@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dingrelay_producers import Client, Settings
-from jobs import message
+from support.jobs import message
 
 RUN = """
 import atexit, json, sys

@@ -7,14 +7,13 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import update
 
-from console_data import HTML, fill
-from consoles import Browser
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.console import sessions
 from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.http import paging
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
+from support.consoles import HTML, Browser, fill
 
 NOW = datetime.now(UTC)
 PAGES = [each.path for each in DECLARED if each.method == "GET"]

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from consoles import Browser
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, act, at
 from dingrelay_workers.console.forms import FormToken
@@ -16,6 +15,7 @@ from dingrelay_workers.console.visit import Visit, text_of
 from dingrelay_workers.http.api_keys import ANY, SCOPES, Grant
 from dingrelay_workers.roles.scopes import ROLES, permitted
 from dingrelay_workers.sessions.models import ConsoleFormRow
+from support.consoles import Browser
 
 EVERY = list(DECLARED)
 

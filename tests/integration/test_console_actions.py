@@ -12,9 +12,6 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select, update
 
-import rows
-from console_data import HTML
-from consoles import Browser
 from dingrelay_producers.client.jobs import Jobs
 from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.store import keys, record
@@ -34,8 +31,10 @@ from dingrelay_workers.outbox.models import DeliveryRow
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks import console_routes as webhooks
-from jobs import cancel, claimed, enqueue, message, queued, running, state
-from subscriptions import subscribe
+from support import rows
+from support.consoles import HTML, Browser
+from support.jobs import cancel, claimed, enqueue, message, queued, running, state
+from support.webhooks import subscribe
 
 
 @pytest.fixture

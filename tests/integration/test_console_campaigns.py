@@ -13,9 +13,6 @@ from aiohttp import FormData
 from redis.asyncio import Redis
 from sqlalchemy import update
 
-import campaigns
-import rows
-from consoles import Browser
 from dingrelay_producers.client.filters import AuditFilter, CampaignFilter
 from dingrelay_producers.client.media import LocalFile
 from dingrelay_producers.settings import Settings
@@ -30,7 +27,9 @@ from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.directory.models import DepartmentRow, UserRow
 from dingrelay_workers.sessions.models import ConsoleFormRow
-from organisations import organise
+from support import campaigns, rows
+from support.consoles import Browser
+from support.directories import organise
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-import rows
-from consoles import Browser
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.directory.models import UserRow
-from sandboxed import APP
+from support import rows
+from support.consoles import Browser
+from support.sandboxes import APP
 
 jwt = pytest.importorskip("joserfc.jwt")
 jwk = pytest.importorskip("joserfc.jwk")

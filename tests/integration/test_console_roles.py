@@ -7,10 +7,6 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select, update
 
-import rows
-from console_data import fill
-from consoles import Browser
-from databases import on_sqlite
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
@@ -20,6 +16,9 @@ from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, Use
 from dingrelay_workers.personal_data.service import PersonalDataService
 from dingrelay_workers.roles.service import RoleRequest, RoleService
 from dingrelay_workers.sessions.models import ConsoleSessionRow
+from support import rows
+from support.consoles import Browser, fill
+from support.databases import on_sqlite
 
 KEY = re.compile(r"drk_[a-z0-9]{12}\.[\w-]{43}")
 

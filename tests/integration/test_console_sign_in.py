@@ -7,15 +7,15 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from sqlalchemy import update
 
-import rows
-from consoles import Browser
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.console import sign_in, ways
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.roles.service import RoleRequest, RoleService
-from sandboxed import sandbox_settings
+from support import rows
+from support.consoles import Browser
+from support.sandboxes import sandbox_settings
 
 CONSOLE = "http://console.test"
 DONE_PATH = "/sign-in/dingtalk/done"

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-import campaigns
-from daily_story import Story, a_story
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.limiter import daily_limits
 from dingrelay_workers.maintenance.leader import WORK
-from tables import prepare
+from support import campaigns
+from support.databases import prepare
+from support.days import Story, a_story
 
 NO_LIMITS = {"calls": "", "recipients": ""}
 CAP = 12

@@ -1,11 +1,11 @@
-"""A random day: what jobs say of it is what happened (`daily_story.py`)."""
+"""A random day: what jobs say of it is what happened (`support/days.py`)."""
 
 import pytest
 from redis.asyncio import Redis
 
-from daily_story import Verifier, a_story
 from dingrelay_sandbox.admin import SandboxAdmin
-from tables import prepare
+from support.databases import prepare
+from support.days import Verifier, a_story
 
 STEPS = 50
 

@@ -25,10 +25,9 @@ from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.doctor.run_checks import check_database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
-from gateways import gateway_thread, stored_keys
-from pgbouncer import pgbouncer
-from servers import free_port
-from tables import prepare
+from support.databases import prepare
+from support.gateways import gateway_thread, stored_keys
+from support.servers import free_port, pgbouncer
 
 REQUESTS = 60
 """At the same time: more than there are connections."""

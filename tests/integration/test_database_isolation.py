@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 from sqlalchemy import event, make_url, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-import campaigns
 from conftest import wait_until_async
 from dingrelay_producers import Settings, State
 from dingrelay_workers.campaigns.models import CampaignRow
@@ -21,8 +20,9 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.store.records import Records
-from jobs import running
-from tables import prepare
+from support import campaigns
+from support.databases import prepare
+from support.jobs import running
 
 
 def with_options(database_url: str, options: str) -> str:

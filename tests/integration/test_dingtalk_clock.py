@@ -18,8 +18,8 @@ from dingrelay_workers.dingtalk import clock as clock_module
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.limiter.daily_limits import had_today
 from dingrelay_workers.limiter.quota import Quota
-from jobs import message
-from one_worker import one_worker
+from support.jobs import message
+from support.workers import one_worker
 
 DAY = 86_400.0
 

@@ -13,8 +13,8 @@ from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.gateway.drop_in import job_call
 from dingrelay_workers.http.api_keys import SCOPES
 from dingrelay_workers.http.dingtalk_permissions import TABLE, permission_of
-from drop_in import asking, token_of
-from gateways import GatewayClient, MemoryBackend, gateway_thread
+from support.drop_in import asking, token_of
+from support.gateways import GatewayClient, MemoryBackend, gateway_thread
 
 MINE, OTHERS = "i-mine", "i-others"
 CONVERSATION = "/topapi/message/corpconversation"

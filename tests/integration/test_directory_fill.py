@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import processes
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.database.database import Database
@@ -22,9 +21,9 @@ from dingrelay_workers.directory.models import (
 )
 from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.store.wakeup import LONGEST_ID
-from listings import all_users, users_below
-from organisations import read
-from rows import all_of, change, count
+from support import processes
+from support.directories import all_users, read, users_below
+from support.rows import all_of, change, count
 
 LONG_AGO = datetime.now(UTC) - runs.KEPT - timedelta(minutes=1)
 

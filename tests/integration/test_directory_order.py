@@ -4,15 +4,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import permutations
 from typing import Any
 
-from databases import on_sqlite
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import ChangeRow, DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.directory.order import CLOCK_SET_BACK_MS
 from dingrelay_workers.directory.store import AppDirectory
-from listings import all_users, users_below
-from rows import all_of
-from thorough import either
+from support.databases import on_sqlite
+from support.directories import all_users, users_below
+from support.examples import either
+from support.rows import all_of
 
 Write = Callable[[AppDirectory], Awaitable[Any]]
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from databases import on_sqlite
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.contract import Contract, Json
@@ -31,8 +30,9 @@ from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.directory.models import ChangeRow, DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.directory.store import AppDirectory
-from listings import all_users, users_below
-from rows import all_of
+from support.databases import on_sqlite
+from support.directories import all_users, users_below
+from support.rows import all_of
 
 pytestmark = on_sqlite
 

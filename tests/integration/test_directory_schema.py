@@ -8,14 +8,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import make_url, text
 
-import processes
 from conftest import wait_until
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.database import schema
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.doctor.run_checks import check_database
-from tables import prepare, prepare_released
+from support import processes
+from support.databases import prepare, prepare_released
 
 
 @pytest.mark.parametrize("make", [upgrade, prepare, prepare_released])

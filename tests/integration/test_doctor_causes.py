@@ -21,9 +21,8 @@ from dingrelay_workers.doctor.broker import check_broker, check_refused, check_w
 from dingrelay_workers.doctor.causes import cause
 from dingrelay_workers.doctor.redis_server import check_redis
 from dingrelay_workers.doctor.run_checks import check_database
-from secured import secured_redis
-from servers import free_port
-from tables import prepare
+from support.databases import prepare
+from support.servers import free_port, secured_redis
 
 NO_URL = (
     "DINGRELAY_DATABASE_URL: is no URL of PostgreSQL's: "

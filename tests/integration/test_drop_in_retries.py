@@ -16,8 +16,8 @@ from dingrelay_producers import current_apps
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.gateway.drop_in import job_call, robots
-from drop_in import asking, token_of
-from gateways import GatewayClient, body_seconds, gateway_thread
+from support.drop_in import asking, token_of
+from support.gateways import GatewayClient, body_seconds, gateway_thread
 
 CHANGE = "/topapi/role/addrole"
 OTHER = "/topapi/role/deleterole"

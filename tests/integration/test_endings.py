@@ -14,7 +14,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_workers.outbox.endings import Ending, Endings
 from dingrelay_workers.store import transitions
 from dingrelay_workers.store.records import Records, Usage
-from jobs import claimed, enqueue, queued, running
+from support.jobs import claimed, enqueue, queued, running
 
 
 async def end(redis: Redis, records: Records, state: State = State.DONE, **fields: object) -> str:

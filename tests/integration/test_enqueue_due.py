@@ -7,7 +7,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from dingrelay_producers.store import record, scripts
-from jobs import a_draft
+from support.jobs import a_draft
 
 
 @pytest.mark.parametrize("due", ["", "soon", "1.5", "nan", "inf", 2**63])

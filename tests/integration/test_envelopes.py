@@ -20,7 +20,7 @@ from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.scripts import run
 from dingrelay_workers.maintenance.scheduler import DueBatch, Schedule
 from dingrelay_workers.store.connections import open_redis
-from jobs import message
+from support.jobs import message
 
 WAKEUPS = [
     Wakeup("3b0c", "message-send", "dingrelay.normal", "default", "normal", "to 2 users", 1_700),

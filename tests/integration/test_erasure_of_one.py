@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from sqlalchemy import delete, select
 
-from databases import on_sqlite
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
@@ -26,9 +25,10 @@ from dingrelay_workers.outbox.models import NoticeRow
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.subjects import DataSubject
-from offices import Office
-from rows import LONG_AGO
-from thorough import either
+from support.databases import on_sqlite
+from support.examples import either
+from support.personal_data import Office
+from support.rows import LONG_AGO
 
 FIELD_NAMES = [
     "text",

@@ -15,8 +15,8 @@ from dingrelay_tasks.event import Event
 from dingrelay_tasks.missed_events import MissedEvents
 from dingrelay_workers.approvals.store import ApprovalStore
 from dingrelay_workers.jobs.context import JobContext
-from listings import all_users, users_below
-from one_worker import OneWorker
+from support.directories import all_users, users_below
+from support.workers import OneWorker
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from databases import on_sqlite
 from dingrelay_sandbox.apis import contacts as apis
 from dingrelay_sandbox.organisation import Organisation
 from dingrelay_tasks import event, user_sync
@@ -25,8 +24,9 @@ from dingrelay_workers.dingtalk import contact_fields
 from dingrelay_workers.directory import store
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.directory.store import AppDirectory
-from rows import all_of
-from thorough import either
+from support.databases import on_sqlite
+from support.examples import either
+from support.rows import all_of
 
 pytestmark = on_sqlite
 

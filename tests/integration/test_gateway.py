@@ -26,9 +26,9 @@ from dingrelay_workers.gateway.server import listening
 from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.limiter import overview
-from drop_in import asking, token_of
-from gateways import Ask, GatewayClient, MemoryBackend, Reply, body_seconds, gateway_thread
-from servers import free_port
+from support.drop_in import asking, token_of
+from support.gateways import Ask, GatewayClient, MemoryBackend, Reply, body_seconds, gateway_thread
+from support.servers import free_port
 
 MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
 

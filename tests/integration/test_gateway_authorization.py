@@ -12,8 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-import campaigns as campaign_rows
-from databases import in_database
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record, scripts
 from dingrelay_tasks.contract import LANES
@@ -25,10 +23,12 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import SCOPES, ApiKey, Grant
 from dingrelay_workers.http.routes import NDJSON, Route
 from dingrelay_workers.keys.service import KeyService
-from gateways import GatewayClient, Reply, gateway_thread, stored_keys
-from jobs import a_draft
-from rows import change
-from thorough import either
+from support import campaigns as campaign_rows
+from support.databases import in_database
+from support.examples import either
+from support.gateways import GatewayClient, Reply, gateway_thread, stored_keys
+from support.jobs import a_draft
+from support.rows import change
 
 SENDERS = ("crm", "shop")
 APPS = ("default", "hr")

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 import pytest
 from redis.asyncio import Redis
 
-import campaigns
-from databases import in_database
 from dingrelay_producers import Client
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Lane
@@ -20,9 +18,10 @@ from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
-from forms import CONTENT_TYPE, form
-from gateways import Ask, GatewayClient, Reply
-from rows import change, put
+from support import campaigns
+from support.databases import in_database
+from support.gateways import CONTENT_TYPE, Ask, GatewayClient, Reply, form
+from support.rows import change, put
 
 TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 GIFT = {"msgtype": "text", "text": {"content": "your {gift}"}}

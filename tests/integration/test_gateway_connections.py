@@ -15,8 +15,8 @@ from dingrelay_tasks.media_files import LARGEST
 from dingrelay_workers.gateway.drop_in import job_call, media
 from dingrelay_workers.gateway.drop_in.door import STRANGERS_LIMIT
 from dingrelay_workers.http import connection
-from drop_in import SEND, asking, token_of
-from gateways import GatewayClient, Reply, gateway_thread
+from support.drop_in import SEND, asking, token_of
+from support.gateways import GatewayClient, Reply, gateway_thread
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from databases import in_database
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.organisation import Member
@@ -13,8 +12,9 @@ from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
-from gateways import Ask
-from organisations import read
+from support.databases import in_database
+from support.directories import read
+from support.gateways import Ask
 
 PEOPLE = [f"u{number:02}" for number in range(7)]
 READS = frozenset({"directory:read"})

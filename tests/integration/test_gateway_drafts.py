@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from databases import in_database
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
-from gateways import Ask, GatewayClient
-from organisations import organise
+from support.databases import in_database
+from support.directories import organise
+from support.gateways import Ask, GatewayClient
 
 CAMPAIGNS = "/v1/campaigns"
 DRAFTS = f"{CAMPAIGNS}/drafts"

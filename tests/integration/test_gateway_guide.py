@@ -10,7 +10,7 @@ import pytest
 
 from dingrelay_producers.settings import Settings
 from fundamentals.documents import GUIDE, code_blocks
-from gateways import GatewayClient, gateway_thread
+from support.gateways import GatewayClient, gateway_thread
 
 ENGLISH, CHINESE = GUIDE["gateway.md"]
 URL = "http://127.0.0.1:8610"

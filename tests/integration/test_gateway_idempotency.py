@@ -17,8 +17,7 @@ from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.webhooks.service import WebhookService
-from forms import BOUNDARY, form
-from gateways import Ask, GatewayClient, Reply
+from support.gateways import BOUNDARY, Ask, GatewayClient, Reply, form
 
 ENTRY = "dingrelay:idempotency:drk_crm000000000:x"
 

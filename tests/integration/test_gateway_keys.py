@@ -7,7 +7,7 @@ import pytest
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.api_keys import Grant, Rate
-from gateways import Ask, GatewayClient, Reply
+from support.gateways import Ask, GatewayClient, Reply
 
 TEAM = Grant(
     name="team",

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from dingrelay_workers.http.api_keys import Grant
-from foreign_words import foreign_words
-from forms import CONTENT_TYPE, form
-from gateways import GatewayClient
+from support.foreign_words import foreign_words
+from support.gateways import CONTENT_TYPE, GatewayClient, form
 
 GRANTS = (
     Grant(name="all", scopes=frozenset({"*"})),

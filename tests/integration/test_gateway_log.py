@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-import processes
+from support import processes
 
 FAIL = """
 import asyncio, gc, logging, sys

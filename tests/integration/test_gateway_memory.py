@@ -10,10 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli_runner import Cli
 from dingrelay_workers.http.routes import NDJSON
-from forms import CONTENT_TYPE, form
-from gateways import gateway_process
+from support.command_line import Cli
+from support.gateways import CONTENT_TYPE, form, gateway_process
 
 LINES = 60_000
 SETTLED = 15_000

@@ -15,7 +15,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.clock import RedisClock
 from dingrelay_workers.http.routes import NDJSON
-from gateways import GatewayClient, Reply, gateway_thread
+from support.gateways import GatewayClient, Reply, gateway_thread
 
 MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
 TIMEOUT = 8

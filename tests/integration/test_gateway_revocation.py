@@ -12,9 +12,8 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.http.routes import NDJSON
-from drop_in import asking, token_of
-from forms import CONTENT_TYPE, form
-from gateways import GatewayClient, gateway_thread, stored_keys
+from support.drop_in import asking, token_of
+from support.gateways import CONTENT_TYPE, GatewayClient, form, gateway_thread, stored_keys
 
 MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
 DRAFT = {"name": "n", "message": MESSAGE["message"]}

@@ -17,15 +17,15 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import SCOPES, Grant
 from dingrelay_workers.http.records import EndWatch
 from dingrelay_workers.webhooks.service import WebhookService
-from gateways import GatewayClient, body_seconds, gateway_thread, stored_keys
-from tables import prepare
+from support.databases import prepare
+from support.gateways import GatewayClient, body_seconds, gateway_thread, stored_keys
 
 EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "1"))
 """Requests of each operation and phase, and scenarios."""
 PHASES = os.environ.get("SCHEMA_PHASES", "fuzzing,stateful")
 """The phase ``coverage`` alone makes 2,600 requests."""
-TESTS = Path(__file__).parents[1]
-CONFIGURATION = TESTS / "schemathesis.toml"
+FOLDER = Path(__file__).parent
+CONFIGURATION = FOLDER / "schemathesis.toml"
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def run_schemathesis(url: str, folder: Path, *options: str) -> None:
         *("--suppress-health-check", "all", "--generation-database", "none", "--seed", "1"),
         *options,
     ]
-    hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(TESTS)}
+    hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(FOLDER)}
     done = subprocess.run(
         command,
         cwd=folder,

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from dingrelay_producers.settings import Settings
-from gateways import GatewayClient, body_seconds, gateway_thread
+from support.gateways import GatewayClient, body_seconds, gateway_thread
 
 BODY = json.dumps(
     {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "MARK"}}}

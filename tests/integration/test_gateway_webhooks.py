@@ -14,7 +14,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.outbox import notice_types
 from dingrelay_workers.outbox.models import EndpointRow
-from gateways import Ask, Reply, gateway_thread, stored_keys
+from support.gateways import Ask, Reply, gateway_thread, stored_keys
 
 URL = "https://crm.example.com/dingrelay"
 BOTH = frozenset({"webhooks:read", "webhooks:write"})

@@ -12,9 +12,6 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.exc import OperationalError
 
-import campaigns
-from cli_runner import Cli
-from databases import on_sqlite
 from dingrelay_producers import Client, State
 from dingrelay_producers.client import job_list
 from dingrelay_producers.client.filters import JobFilter
@@ -34,8 +31,11 @@ from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.maintenance.clean_up import CleanUp
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.store.wakeup import LONGEST_ID, ReceivedWakeup
-from jobs import a_draft, claimed, enqueue, queued
-from rows import all_of, change, count, put
+from support import campaigns
+from support.command_line import Cli
+from support.databases import on_sqlite
+from support.jobs import a_draft, claimed, enqueue, queued
+from support.rows import all_of, change, count, put
 
 TEXT = {"msgtype": "text", "text": {"content": "hi"}}
 ERROR = {"class": "permission", "code": "60011", "message": "no", "hint": ""}

@@ -20,18 +20,16 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import manifests
-import sandbox_with_tls
 from conftest import wait_until
-from containers import Container, Service
 from dingrelay_producers import State
 from dingrelay_producers.store import keys, record
 from dingrelay_tasks import MessageSend, UserSync
 from dingrelay_tasks.contract import Json
-from image import ROOT, Builder, Image
-from network import Network
-from production import Production, production
-from servers import program
+from support import manifests, sandboxes
+from support.containers import ROOT, Builder, Container, Image, Service
+from support.network import Network
+from support.production import Production, production
+from support.servers import program
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -188,7 +186,7 @@ def composed(servers: Production) -> Json:
     done = subprocess.run(
         [program("docker-compose"), "--file", str(ROOT / "docker-compose.yml"),
          "--project-directory", str(folder), "config", "--format", "json"],
-        env={**os.environ, "DINGTALK_AGENT_ID": sandbox_with_tls.AGENT_ID},
+        env={**os.environ, "DINGTALK_AGENT_ID": sandboxes.AGENT_ID},
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -306,7 +304,7 @@ def as_pod(name: str, servers: Production, folder: Path) -> Service:
     return Service(
         name,
         container["args"],
-        manifests.variables(name) | {"DINGTALK_AGENT_ID": sandbox_with_tls.AGENT_ID},
+        manifests.variables(name) | {"DINGTALK_AGENT_ID": sandboxes.AGENT_ID},
         files,
         user=(user["runAsUser"], user["runAsGroup"]),
     )

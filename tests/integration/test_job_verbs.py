@@ -9,8 +9,6 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from typer.main import get_command
 
-from cli_runner import Cli, end
-from databases import rows
 from dingrelay_producers import AsyncClient, Client
 from dingrelay_producers.cli import job as commands
 from dingrelay_producers.client.jobs import Jobs
@@ -25,8 +23,10 @@ from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.store.records import Records
-from gateways import GatewayClient
-from jobs import a_wakeup, claimed, enqueue, message, queued, running, state
+from support.command_line import Cli, end
+from support.databases import rows
+from support.gateways import GatewayClient
+from support.jobs import a_wakeup, claimed, enqueue, message, queued, running, state
 
 VERBS = verbs_of(Jobs)
 HR = {"app": "hr", "lane": "urgent"}

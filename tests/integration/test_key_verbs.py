@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 import pytest
 from typer.main import get_command
 
-from cli_runner import Cli
-from databases import rows
 from dingrelay_producers.actor import ACTOR, Actor, Reach
 from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.errors import KeyNotFound, NotPermitted
@@ -21,8 +19,10 @@ from dingrelay_workers.keys.documents import KeyRequest
 from dingrelay_workers.keys.models import ApiKeyRow
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.roles.scopes import RolesReach
-from gateways import Ask
-from rows import all_of
+from support.command_line import Cli
+from support.databases import rows
+from support.gateways import Ask
+from support.rows import all_of
 
 VERBS = verbs_of(KeyService)
 TEXT = {"name": "x", "scopes": ["messages:write"]}

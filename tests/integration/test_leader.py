@@ -13,7 +13,7 @@ from conftest import wait_until_async
 from dingrelay_producers.store import keys
 from dingrelay_workers.maintenance import leader as leaders
 from dingrelay_workers.maintenance.leader import WORK, Duty, Leader, Work
-from leading import lead_once
+from support.workers import lead_once
 
 
 class DatabaseAway(Exception):

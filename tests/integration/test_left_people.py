@@ -20,10 +20,10 @@ from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.maintenance.clean_up import CleanUp
 from dingrelay_workers.maintenance.leader import WORK, Leader, LeaderParts
 from dingrelay_workers.store.records import Records
-from leading import lead_once
-from rows import all_of, change, put
-from tables import prepare
-from wakeups import Published
+from support.databases import prepare
+from support.jobs import Published
+from support.rows import all_of, change, put
+from support.workers import lead_once
 
 
 def member(userid: str, unionid: str) -> Member:

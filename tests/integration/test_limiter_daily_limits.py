@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-import days
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock, keys, record
 from dingrelay_producers.store.resolution import Resolution
@@ -21,7 +20,8 @@ from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_workers.limiter.daily_limits import DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage
-from jobs import cancel, running
+from support import days
+from support.jobs import cancel, running
 
 EVENING = datetime(2026, 11, 24, 15, 59, tzinfo=UTC)
 """One minute before midnight in Beijing."""

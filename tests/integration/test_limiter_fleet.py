@@ -20,7 +20,7 @@ from dingrelay_workers.limiter.buckets import Reply, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Draining, Parked, Slot, SlotRequest, Turns
-from outages import eventually
+from support.outages import eventually
 
 API = "message.send"
 FAST = {"*": {"calls": "200/1s"}, API: {"recipients": "100000/1s"}}

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-import days
 from conftest import wait_until_async
-from daily_story import SEND, Story
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import ENDS, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import beijing
 from dingrelay_workers.limiter import daily_limits
-from jobs import cancel, message
-from one_worker import OpenWorker
+from support import days
+from support.days import SEND, Story
+from support.jobs import cancel, message
+from support.workers import OpenWorker
 
 USERS = [f"u{number}" for number in range(1, 151)]
 PROGRESS = "/topapi/message/corpconversation/getsendprogress"

@@ -7,8 +7,8 @@ from redis.exceptions import RedisError
 from dingrelay_workers import minutes
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.minutes import MINUTES, SHOWN, Minutes
-from jobs import message
-from one_worker import OneWorker
+from support.jobs import message
+from support.workers import OneWorker
 
 
 async def test_counts_of_processes_are_summed(redis: Redis) -> None:

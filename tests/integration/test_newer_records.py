@@ -17,7 +17,17 @@ from dingrelay_workers.limiter.slot import Turns
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Records
 from dingrelay_workers.store.wakeup import ReceivedWakeup
-from jobs import a_draft, a_wakeup, claimed, places, queued, run_out, running, server_time, state
+from support.jobs import (
+    a_draft,
+    a_wakeup,
+    claimed,
+    places,
+    queued,
+    run_out,
+    running,
+    server_time,
+    state,
+)
 
 NEXT = RECORD_FORMAT + 1
 

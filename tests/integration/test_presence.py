@@ -16,8 +16,8 @@ from dingrelay_workers.maintenance.presence_thread import PresenceThread
 from dingrelay_workers.maintenance.scheduler import DueBatch, Schedule
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Records, Usage
-from flows import run_flow
-from jobs import a_wakeup, claimed, places, queued, run_out, running, server_time, several
+from support.jobs import a_wakeup, claimed, places, queued, run_out, running, server_time, several
+from support.workers import run_flow
 
 TIMEOUT = 0.6
 GONE = "host.2:1:b"

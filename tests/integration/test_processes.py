@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-import processes
 from conftest import wait_until
+from support import processes
 
 pytestmark = pytest.mark.skipif(not processes.forking(), reason="nothing is forked here")
 
@@ -186,7 +186,8 @@ def test_its_handle_is_that_of_a_child() -> None:
 def test_forks_end_with_the_test_process() -> None:
     # A test process of its own, which is killed.
     code = (
-        "import sys, time, processes\n"
+        "import sys, time\n"
+        "from support import processes\n"
         "fork = processes.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "print(fork.pid, fork._news, flush=True); time.sleep(600)"
     )

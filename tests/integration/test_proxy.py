@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from certificates import Authority
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.addresses import proxy_for
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -25,7 +24,8 @@ from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.errors import Transient
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
-from production import HOSTS, dingtalk
+from support.production import HOSTS, dingtalk
+from support.servers import Authority
 
 PROXY = "http://proxy.example.com:3128"
 

@@ -26,9 +26,7 @@ from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Permanen
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import TOO_LARGE, Transport
 from dingrelay_workers.jobs import outcome
-from jobs import message
-from outages import OpenFleet, eventually, has_ended
-from raw_dingtalk import (
+from integration.raw_dingtalk import (
     ANOTHERS,
     DATES,
     LOST,
@@ -40,7 +38,9 @@ from raw_dingtalk import (
     odd_at_first,
     raw_dingtalk,
 )
-from thorough import either
+from support.examples import either
+from support.jobs import message
+from support.outages import OpenFleet, eventually, has_ended
 
 BEFORE = of_path("GET", "/before", ruled=lambda _: "", changes=False)
 SEEDS = range(either(1, 100))

@@ -10,8 +10,6 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from campaigns import put
-from cli_runner import Cli
 from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as fields
@@ -28,12 +26,14 @@ from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.outbox.models import DeliveryRow, NoticeRow
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks.service import WebhookService
-from gateways import GatewayClient, Reply
-from jobs import claimed, queued
-from plans import SCANS, plans_of
-from rows import change
-from rows import put as put_rows
-from subscriptions import subscribe
+from support.campaigns import put
+from support.command_line import Cli
+from support.databases import SCANS, plans_of
+from support.gateways import GatewayClient, Reply
+from support.jobs import claimed, queued
+from support.rows import change
+from support.rows import put as put_rows
+from support.webhooks import subscribe
 
 NOW = datetime.now(UTC)
 ENDPOINT = "drw_aaaaaaaaaaaa"

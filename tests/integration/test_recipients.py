@@ -27,9 +27,9 @@ from dingrelay_workers.campaigns.queue import Found
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.errors import Transient
 from dingrelay_workers.dingtalk.lenient import MALFORMED
-from jobs import message
-from one_worker import OneWorker
-from organisations import read
+from support.directories import read
+from support.jobs import message
+from support.workers import OneWorker
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 TEXT = {"msgtype": "text", "text": {"content": "news"}}

@@ -7,16 +7,15 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-import campaigns
-import jobs
-from daily_story import SEND, OpenStory
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.limiter.slot import Slot, SlotRequest
 from dingrelay_workers.maintenance.leader import WORK, Work
 from dingrelay_workers.resources import Resources
-from one_worker import OneWorker
+from support import campaigns, jobs
+from support.days import SEND, OpenStory
+from support.workers import OneWorker
 
 WAY = 1.2
 """Seconds that the first calls are on their way: they arrive together with later ones."""

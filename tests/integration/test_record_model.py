@@ -29,8 +29,8 @@ from dingrelay_producers.store.states import ENDS
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Claim, Records, Usage
-from flows import run_flow
-from jobs import a_draft, a_wakeup, ahead, server_time
+from support.jobs import a_draft, a_wakeup, ahead, server_time
+from support.workers import run_flow
 
 T = TypeVar("T")
 

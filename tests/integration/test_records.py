@@ -23,7 +23,7 @@ from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Turns
 from dingrelay_workers.maintenance.presence import Leases
 from dingrelay_workers.store.records import Claim, Records, Usage
-from jobs import (
+from support.jobs import (
     a_draft,
     a_wakeup,
     ahead,

@@ -15,7 +15,7 @@ from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Turns
 from dingrelay_workers.store.records import Records, Usage
-from jobs import running
+from support.jobs import running
 
 GUIDE = Path(__file__).parents[2] / "docs/guide/operating.md"
 

@@ -9,7 +9,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_workers.store.connections import RedisRetry
 from dingrelay_workers.store.records import Records, Revocations, Usage
-from jobs import a_draft, a_wakeup, state
+from support.jobs import a_draft, a_wakeup, state
 
 
 async def test_a_revoked_unknown_job_is_kept(redis: Redis, valkey_url: str) -> None:

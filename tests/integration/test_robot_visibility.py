@@ -8,14 +8,14 @@ import pytest
 from redis import Redis
 from sqlalchemy import insert
 
-from databases import in_database
 from dingrelay_producers import Client, Settings
 from dingrelay_tasks import RobotMessage
 from dingrelay_tasks.robot_recall import RobotRecall
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.http.api_keys import Grant
-from gateways import Ask
+from support.databases import in_database
+from support.gateways import Ask
 
 TEXT = {"msgtype": "text", "text": {"content": "disk"}}
 SCOPES = frozenset({"jobs:read", "jobs:write", "robots:write"})

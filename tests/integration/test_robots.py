@@ -19,7 +19,7 @@ from dingrelay_tasks.robot_names import ROBOTS, robot_digest
 from dingrelay_tasks.robot_post import RobotPost
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import Writer
-from one_worker import OneWorker, OpenWorker
+from support.workers import OneWorker, OpenWorker
 
 A, B = "token-of-robot-a", "token-of-robot-b"
 SECRET = "SEC-of-robot-b"

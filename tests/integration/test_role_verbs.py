@@ -19,7 +19,7 @@ from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.roles.scopes import RolesReach
 from dingrelay_workers.roles.service import RoleRequest, RoleService
-from rows import all_of, put
+from support.rows import all_of, put
 
 VERBS = verbs_of(RoleService)
 PLACES: tuple[tuple[str, Lane], ...] = (("hr", "bulk"), ("it", "urgent"))

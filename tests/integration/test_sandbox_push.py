@@ -8,9 +8,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from callback_receiver import AES_KEY, TOKEN, Receiver, receiving
 from conftest import wait_until
 from dingrelay_sandbox.admin import Row, SandboxAdmin, SandboxError
+from support.callbacks import AES_KEY, TOKEN, Receiver, receiving
 
 KEYS = {"token": TOKEN, "aes_key": AES_KEY}
 

@@ -15,10 +15,10 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from typer.testing import CliRunner
 
-import processes
 from conftest import wait_until
 from dingrelay_sandbox.__main__ import app as program
 from dingrelay_sandbox.admin import OutageKind, Row, SandboxAdmin, SandboxError
+from support import processes
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 INSTANCES = "/v1.0/workflow/processInstances"

@@ -8,10 +8,10 @@ from urllib.request import Request, urlopen
 import aiohttp
 import pytest
 
-from callback_receiver import AES_KEY, TOKEN, receiving
 from conftest import wait_until_async
 from dingrelay_sandbox.admin import Row, SandboxAdmin, SandboxError
-from stream_client import EVERYTHING, OPEN, Connection, StreamClient
+from support.callbacks import AES_KEY, TOKEN, receiving
+from support.streams import EVERYTHING, OPEN, Connection, StreamClient
 
 
 @pytest.fixture

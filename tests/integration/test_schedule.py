@@ -11,7 +11,7 @@ from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_workers.maintenance.scheduler import DueBatch, Schedule
 from dingrelay_workers.store.records import Records, Usage
-from jobs import (
+from support.jobs import (
     a_draft,
     a_wakeup,
     ahead,

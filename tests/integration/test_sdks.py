@@ -12,7 +12,7 @@ import pytest
 
 from conftest import wait_until
 from dingrelay_sandbox.admin import SandboxAdmin
-from sdk_scripts import Listener, node_stream, python_stream, run_script
+from support.sdk_scripts import Listener, node_stream, python_stream, run_script
 
 
 def run(sandbox: SandboxAdmin, script: str, environment: str = "sdks") -> None:

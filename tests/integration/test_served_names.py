@@ -10,7 +10,6 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from cli_runner import Cli
 from dingrelay_producers import AsyncClient, Client
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
@@ -18,8 +17,9 @@ from dingrelay_producers.store.served_names import UNKNOWN_SECONDS
 from dingrelay_tasks import ContractError, MessageSend, RobotMessage
 from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.maintenance import served_names
-from drop_in import asking, token_of
-from gateways import Ask, GatewayClient, gateway_thread
+from support.command_line import Cli
+from support.drop_in import asking, token_of
+from support.gateways import Ask, GatewayClient, gateway_thread
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 MESSAGE = {"to": {"users": ["u1"]}, "message": TEXT}

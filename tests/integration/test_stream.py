@@ -26,9 +26,9 @@ from dingrelay_producers.stream.connection import Times
 from dingrelay_producers.stream.listener import Listener, StreamMetrics
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import RobotMessage
-from one_worker import one_worker
-from sandboxed import sandbox_settings
-from stream_server import StreamServer, stream_server
+from support.sandboxes import sandbox_settings
+from support.streams import StreamServer, stream_server
+from support.workers import one_worker
 
 QUICK = Times(
     silence=30, farewell=5, lasting=0, refused=0.2, first_pause=0.02, longest_pause=0.1, finish=5

@@ -11,10 +11,10 @@ import psutil
 import pytest
 from rich.console import Console
 
-import processes
 from conftest import wait_until
 from dingrelay_workers.embedded.child import Program, StartFailed
 from dingrelay_workers.embedded.supervisor import Screen, Supervisor
+from support import processes
 
 NOTIFY = """
 import os, socket

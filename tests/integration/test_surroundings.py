@@ -15,7 +15,7 @@ from dingrelay_producers.store import keys
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.resources import Resources, Surroundings
-from flows import beats_on_loop
+from support.workers import beats_on_loop
 
 NAMES = {b"host:1:a", b"host:1:b", b"host:1:c"}
 

@@ -10,7 +10,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys
 from dingrelay_workers.directory.sync_schedule import SyncSchedule, period_start
 from dingrelay_workers.store.records import Records
-from wakeups import Published
+from support.jobs import Published
 
 DAY = 86_400_000
 NOON = datetime(2026, 11, 26, 4, tzinfo=UTC)

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from dingrelay_workers.database.schema import upgrade
-from tables import clear, prepare
+from support.databases import clear, prepare
 
 
 def revision(connection: psycopg.Connection) -> object:

@@ -9,7 +9,7 @@ from dingrelay_producers import AsyncClient, Client, ServiceUnavailable, Setting
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_workers.doctor.broker import check_broker
 from dingrelay_workers.doctor.redis_server import check_redis
-from secured import Secured, secured_redis
+from support.servers import Secured, secured_redis
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from dingrelay_workers.limiter import breakers as circuits
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
-from sandboxed import sandbox_settings
+from support.sandboxes import sandbox_settings
 
 APP = "default"
 PATHS = {"oapi": "/gettoken", "v1.0": "/v1.0/oauth2/accessToken"}

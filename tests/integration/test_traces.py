@@ -13,7 +13,6 @@ from redis import Redis as SyncRedis
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-import jobs
 from conftest import wait_until_async
 from dingrelay_producers import AsyncClient, CampaignStatus, State
 from dingrelay_producers.publisher import WOKEN_HEADER
@@ -33,13 +32,13 @@ from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.store.wakeup import ReceivedWakeup
-from gateways import gateway_thread
-from offices import Office, hurry
-from one_worker import OneWorker, OpenWorker
-from outages import OpenFleet
-from receivers import a_receiver
-from traces import PARENT, SPAN, TRACE, Spans, kept, one, place, words
-from wakeups import Published
+from support import jobs
+from support.gateways import gateway_thread
+from support.jobs import Published
+from support.outages import OpenFleet
+from support.traces import PARENT, SPAN, TRACE, Spans, kept, one, place, words
+from support.webhooks import Office, a_receiver, hurry
+from support.workers import OneWorker, OpenWorker
 
 SEND = "POST /topapi/message/corpconversation/asyncsend_v2"
 RUN, PUBLISH = "process dingrelay.message-send", "send dingrelay.message-send"

@@ -21,7 +21,7 @@ from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import ParkedJobs, Turn, Turns, wake_parked
 from dingrelay_workers.maintenance.scheduler import Schedule
 from dingrelay_workers.store.records import Claim, Records, Usage
-from jobs import a_wakeup, cancel, claimed, places, queued, server_time, state
+from support.jobs import a_wakeup, cancel, claimed, places, queued, server_time, state
 
 API = "message.send"
 TURNS = Turns("default", API, "bulk")

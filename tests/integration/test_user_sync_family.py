@@ -11,7 +11,7 @@ from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
 from dingrelay_workers.directory.store import AppDirectory
-from one_worker import OneWorker
+from support.workers import OneWorker
 
 DEPARTMENT = b"user-sync-department"
 

@@ -16,7 +16,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued, Wakeup
 from dingrelay_producers.store.states import State
-from jobs import message
+from support.jobs import message
 
 QUEUE = "dingrelay.normal"
 

@@ -30,10 +30,10 @@ from dingrelay_workers.webhooks import dispatcher as dispatchers
 from dingrelay_workers.webhooks.dispatcher import WebhookDispatcher
 from dingrelay_workers.webhooks.http import Receipt
 from dingrelay_workers.webhooks.secret import Generation
-from jobs import claimed, enqueue, queued
-from rows import count
-from subscriptions import subscribe
-from thorough import either
+from support.examples import either
+from support.jobs import claimed, enqueue, queued
+from support.rows import count
+from support.webhooks import subscribe
 
 AWAY = OperationalError("", {}, Exception())
 ENDPOINTS = ("drw_aaaaaaaaaaaa", "drw_bbbbbbbbbbbb")

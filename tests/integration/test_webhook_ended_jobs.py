@@ -17,7 +17,7 @@ from dingrelay_workers.outbox.endings import Ending, Endings
 from dingrelay_workers.outbox.notice import Notice, Subject
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks.ended_jobs import notices_of
-from jobs import a_draft, claimed, enqueue, queued
+from support.jobs import a_draft, claimed, enqueue, queued
 
 ERROR = {"class": "permanent", "code": "1", "message": "m", "hint": ""}
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.webhooks.http import Sender
-from receivers import Receiver, a_receiver, answering, hanging
+from support.webhooks import Receiver, a_receiver, answering, hanging
 
 PRODUCTION: dict[str, Any] = {
     "env": "production",

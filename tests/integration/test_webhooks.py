@@ -24,11 +24,10 @@ from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.webhooks import dispatcher, endpoints, secret, service
 from dingrelay_workers.webhooks.deliverer import PLACES
 from dingrelay_workers.webhooks.endpoints import NEEDED
-from offices import Office, hurry
-from outages import OpenFleet, eventually, message
-from receivers import Receiver, a_receiver, answering, hanging, verified
-from rows import all_of, change, count
-from thorough import either
+from support.examples import either
+from support.outages import OpenFleet, eventually, message
+from support.rows import all_of, change, count
+from support.webhooks import Office, Receiver, a_receiver, answering, hanging, hurry, verified
 
 OpenOffice = Callable[..., Awaitable[Office]]
 

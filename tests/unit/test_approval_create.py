@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anything import json_values
 from dingrelay_tasks import ApprovalCreate, ContractError
 from dingrelay_tasks.approval_create import encode, run
 from dingrelay_tasks.outcomes import Wait
+from support.examples import json_values
 from unit.fake_context import START, AnswerLost, FakeContext
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anything import json_values
 from dingrelay_tasks.approval_event import INSTANCE_CHANGE, TASK_CHANGE, change_of
 from dingrelay_tasks.context import ApprovalTask
+from support.examples import json_values
 
 AT = 1_767_225_600_000
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)

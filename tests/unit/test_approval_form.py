@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anything import json_values
 from dingrelay_sandbox.templates import Template
 from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_workers.dingtalk.approval_form import Comparison, Control, compare
 from dingrelay_workers.dingtalk.approval_schema import Schema, items
+from support.examples import json_values
 from unit.sandbox_caller import Caller
 
 EQUAL, DIFFERENT, UNCLEAR = Comparison.EQUAL, Comparison.DIFFERENT, Comparison.UNCLEAR

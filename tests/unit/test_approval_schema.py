@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from anything import json_values
 from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_workers.dingtalk.approval_schema import Schema, items
+from support.examples import json_values
 
 
 def item(kind: str, label: Any, **props: Any) -> dict[str, Any]:

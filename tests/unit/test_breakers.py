@@ -14,7 +14,7 @@ from dingrelay_workers.limiter import breakers, buckets
 from dingrelay_workers.limiter.breakers import Circuit, Pace, Symptom, Verdict
 from dingrelay_workers.limiter.buckets import Ask, Reply
 from dingrelay_workers.limiter.rules import Rule
-from thorough import either
+from support.examples import either
 
 EPOCH = 1_800_000_000_000_000
 MICRO = 1_000_000

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks import AES_KEY, APP_KEY, TOKEN, DingTalk, strangers
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.events.receiver import (
     CallbackCrypto,
@@ -20,6 +19,7 @@ from dingrelay_producers.events.receiver import (
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.body_reader import parse_json
 from dingrelay_workers.http.problems import Problem
+from support.callbacks import AES_KEY, APP_KEY, TOKEN, DingTalk, strangers
 
 
 def test_the_first_public_vector() -> None:

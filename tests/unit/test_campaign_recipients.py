@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
-from campaigns import xlsx
 from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.recipients import BLOCK, LONGEST, FileColumn, Recipient, read
+from support.campaigns import xlsx
 
 USERIDS = st.text(
     st.characters(exclude_categories=["C", "Z"], exclude_characters=","), min_size=1, max_size=64

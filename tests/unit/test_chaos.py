@@ -27,7 +27,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import enqueue
 from dingrelay_producers.store.scripts import run
 from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database
-from jobs import a_draft
+from support.jobs import a_draft
 
 MIDNIGHT = datetime(2026, 11, 26, 16, tzinfo=UTC).timestamp()
 """Midnight in Beijing."""

@@ -24,7 +24,7 @@ from dingrelay_workers.dingtalk.errors import (
     Transient,
 )
 from dingrelay_workers.dingtalk.robots import webhook_api
-from thorough import either
+from support.examples import either
 
 NOW = datetime(2026, 9, 2, 16, 1, 2, 500_000, tzinfo=UTC)
 """00:01:02.5 of the next day in Beijing."""

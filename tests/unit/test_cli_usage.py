@@ -20,11 +20,11 @@ import typer
 from packaging.requirements import Requirement
 from pydantic import SecretStr
 
-from cli_runner import Cli, in_folder
 from dingrelay_producers.cli import group
 from dingrelay_producers.cli.output import _EXTRAS, explain
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.doctor.run_checks import check_database
+from support.command_line import Cli, in_folder
 
 ROOT = Path(__file__).parents[2]
 SANDBOX = {"DINGRELAY_ENV": "sandbox", "COLUMNS": "200"}

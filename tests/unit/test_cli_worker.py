@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cli_runner import Cli, in_folder
 from dingrelay_workers import commands as worker
+from support.command_line import Cli, in_folder
 
 
 @pytest.fixture

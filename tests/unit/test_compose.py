@@ -16,7 +16,6 @@ from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
 import image_tags
-import manifests
 from dingrelay_producers import Settings, cli
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.stream.listener import StreamMetrics
@@ -26,7 +25,8 @@ from dingrelay_workers import metrics
 from dingrelay_workers.commands import LANES
 from dingrelay_workers.http.connection import PORT
 from dingrelay_workers.http.metrics import GatewayMetrics
-from servers import program
+from support import manifests
+from support.servers import program
 
 ROOT = Path(__file__).parents[2]
 WORKERS = ("worker-urgent-normal", "worker-events", "worker-bulk-directory", "worker-webhooks")

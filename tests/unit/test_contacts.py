@@ -4,13 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anything import json_values
 from dingrelay_tasks.organisation import Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS, USER_FIELDS
 from dingrelay_workers.dingtalk.contacts import ContactsV1, ContactsV2, visible_range
 from dingrelay_workers.dingtalk.errors import NotFound, Permission, Transient
-from thorough import either
+from support.examples import either, json_values
 from unit.fake_calls import FakeCalls, FakeRequest, Reply
 
 

@@ -4,11 +4,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anything import SCALARS, TEXTS, json_values
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks import ApiCall, ApprovalCreate, Contract, ContractError, MessageSend, UserSync
 from dingrelay_tasks.contract import check_size
-from thorough import either
+from support.examples import SCALARS, TEXTS, either, json_values
 
 TEXT = {"msgtype": "text", "text": {"content": "x"}}
 GOOD: dict[type[Contract], dict[str, Any]] = {

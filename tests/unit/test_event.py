@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anything import json_values
 from dingrelay_producers.store import record
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import CONSEQUENCES, Event, run, value
 from dingrelay_tasks.organisation import Department, Member
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.user_sync import ASKED_AT_ONCE
+from support.examples import json_values
 from unit.fake_context import FakeContext
 from unit.fake_directory import FakeDirectory
 

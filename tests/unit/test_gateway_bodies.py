@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anything import json_values
 from dingrelay_tasks.contract import DEEPEST
 from dingrelay_workers.http.body_reader import LineSplitter, parse_json
 from dingrelay_workers.http.problems import Problem, pointer
+from support.examples import json_values
 
 WHOLE = st.integers(-(2**60), 2**60)
 

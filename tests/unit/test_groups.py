@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dingrelay_producers.client.groups import grouped
 from dingrelay_tasks import ApprovalCreate, MessageSend
 from dingrelay_tasks.contract import Contract
-from jobs import message
+from support.jobs import message
 
 OWN: list[dict[str, Any]] = [
     {"idempotency_key": "k"},

@@ -15,7 +15,7 @@ from dingrelay_workers.backlog.estimate import STATES
 from dingrelay_workers.http.connection import PORT
 from dingrelay_workers.http.job_routes import WaitQuery
 from dingrelay_workers.metrics import BACKLOG
-from manifests import (
+from support.manifests import (
     ALL,
     CONFIGURED,
     DEPLOYMENTS,

@@ -26,7 +26,7 @@ from dingrelay_workers.dingtalk.errors import (
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.limiter.slot import Draining, Outage, Parked
 from dingrelay_workers.store.records import RedisTime
-from jobs import a_claim
+from support.jobs import a_claim
 
 SETTINGS = Settings.load(env="test")
 CLAIM = a_claim()

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.utils.json import dumps, loads
 
-from anything import SCALARS, json_values
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.store.wakeup import ReceivedWakeup, plain_json
+from support.examples import SCALARS, json_values
 
 MOMENT = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
 ID = uuid.UUID(int=7)

@@ -18,7 +18,7 @@ from dingrelay_producers.testing import Outcome, RecordingAsyncClient, Recording
 from dingrelay_tasks import ContractError, MessageSend
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_recall import MessageRecall
-from jobs import message
+from support.jobs import message
 
 REFUSED = JobError.model_validate({"class": "permission", "code": "60011", "message": "no"})
 

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anything import json_values
 from dingrelay_sandbox.apis.api import DECLARED
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_workers.dingtalk.apis import APIS
-from thorough import either
+from support.examples import either, json_values
 from unit.sandbox_caller import SEND, Caller
 
 LIST = "/topapi/v2/department/listsub"

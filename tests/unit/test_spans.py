@@ -5,7 +5,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, SamplingResult
 
 from dingrelay_producers.tracing import spans
-from traces import PARENT, SPAN, TRACE, kept, one
+from support.traces import PARENT, SPAN, TRACE, kept, one
 
 NONE = "none of ours"
 

@@ -7,11 +7,11 @@ from celery.worker import request
 from kombu.transport import redis as kombu_redis
 from pydantic import SecretStr
 
-from cli_runner import Cli, in_folder
 from dingrelay_producers.settings import AppSettings, Settings, SettingsError
 from dingrelay_workers import preflight
 from dingrelay_workers.celery_worker import consumer, pool, supported, transport
 from dingrelay_workers.doctor import redis_server
+from support.command_line import Cli, in_folder
 
 
 def test_the_installed_releases_have_it_all() -> None:

@@ -13,7 +13,7 @@ from dingrelay_producers import Settings
 from dingrelay_producers.cli import app as cli
 from dingrelay_workers.gateway.server import DRAIN_SECONDS
 from dingrelay_workers.http.connection import SHUTDOWN_SECONDS
-from servers import program
+from support.servers import program
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "ops/systemd"

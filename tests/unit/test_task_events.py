@@ -7,12 +7,12 @@ from celery.events.state import State as EventsState
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anything import json_values
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.celery_worker.task_events import SHOWN, TaskEvents, words
 from dingrelay_workers.jobs.outcome import Outcome, done
-from jobs import a_claim
+from support.examples import json_values
+from support.jobs import a_claim
 
 MESSAGE = {
     "calls": [{"task_id": 7, "recipients": 2}, {"task_id": 8, "recipients": 1}],

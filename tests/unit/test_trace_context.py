@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_producers.tracing import spans
-from traces import PARENT, SPAN, TRACE
+from support.traces import PARENT, SPAN, TRACE
 
 
 def test_both_headers_are_one_text_and_come_apart_again() -> None:

@@ -13,7 +13,7 @@ from opentelemetry import trace
 
 from conftest import wait_until
 from dingrelay_producers.tracing import export, provider, spans
-from traces import Collector, collecting, one
+from support.traces import Collector, collecting, one
 
 OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
 

@@ -39,7 +39,7 @@ from dingrelay_tasks.user_sync import UserSync
 from dingrelay_workers.campaigns import recipients
 from dingrelay_workers.dingtalk.approval_schema import Schema
 from dingrelay_workers.http.problems import KINDS
-from foreign_words import foreign_words
+from support.foreign_words import foreign_words
 
 STORED = [message for message in catalogue.stored() if message.id]
 BY_KEY = {(message.context, message.id): message for message in STORED}

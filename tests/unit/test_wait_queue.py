@@ -14,7 +14,7 @@ from dingrelay_workers.limiter.buckets import Ask, Reply, SaneAnswers
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Slot, SlotRequest, Turns
 from dingrelay_workers.limiter.wait_queue import WaitQueue
-from thorough import either
+from support.examples import either
 
 WAITERS = 12
 LANE = Turns("default", "message.send", "normal")

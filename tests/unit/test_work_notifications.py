@@ -4,11 +4,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from anything import json_values
 from dingrelay_tasks.context import DeliveryReport, MessageCall
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.errors import Ambiguous, Transient
 from dingrelay_workers.dingtalk.messages import WorkNotifications
+from support.examples import json_values
 from unit.fake_calls import FakeCalls
 
 CALL = MessageCall("call:1", users=["a"])

@@ -23,7 +23,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers import metrics
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.limiter.breakers import BreakerState
-from servers import free_port
+from support.servers import free_port
 
 
 def value(name: str, **labels: str) -> float | None:

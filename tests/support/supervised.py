@@ -1,0 +1,119 @@
+"""Commands that supervise programs of ours, `dingrelay up` and the demo: the programs as forks.
+
+`python -c` with `PROGRAM`, the module and its arguments is `python -m` with them, but for this: before
+it begins it forks a server as that in `processes`, its child. Programs of ours are forks of that, each
+of which would take a second of imports. All end with the supervisor, as otherwise, too. What a
+supervisor does for programs that start as it wants is in `tests/integration/test_supervisor.py`.
+"""
+
+import asyncio
+import atexit
+import io
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import tempfile
+from typing import Any
+
+from dingrelay_workers.embedded.child import Child
+from support import processes
+
+PROGRAM = "from support import supervised; supervised.run()"
+SERVER = "the server of forks"
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
+LOOK_SECONDS = 0.02
+
+
+def command(module: str, *arguments: str, before: str = "") -> list[str]:
+    """`python -m` with this module, whose programs are forks, after some lines of Python."""
+    return [sys.executable, "-c", f"{before}\n{PROGRAM}", module, *arguments]
+
+
+def variables() -> dict[str, str]:
+    """Variables that the command needs."""
+    return {"PYTHONPATH": os.pathsep.join(sys.path), **processes.address()}
+
+
+class _Fork:
+    """The part of `asyncio.subprocess.Process` that a supervisor uses."""
+
+    def __init__(self, process: processes.Popen[bytes], output: asyncio.StreamReader) -> None:
+        self.pid = process.pid
+        self.stdout = output
+        self._process = process
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.poll()
+
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        while (code := self._process.poll()) is None:  # noqa: ASYNC110 - no event says so
+            await asyncio.sleep(LOOK_SECONDS)
+        return code
+
+
+async def _started(words: tuple[str, ...], environment: dict[str, str]) -> _Fork:
+    process = processes.Popen[bytes](
+        words,
+        env=environment | UNBUFFERED | {"PYTHONWARNINGS": "ignore"},
+        stdin=processes.DEVNULL,
+        stdout=processes.PIPE,
+        stderr=processes.STDOUT,
+        start_new_session=True,
+    )
+    assert process.forked, words
+    output = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(output), process.stdout
+    )
+    return _Fork(process, output)
+
+
+def _serve() -> None:
+    """Start the server, as a child of this process that ends with it."""
+    above = processes.running_server()
+    assert above
+    # Supervisors want no buffers.
+    report = above.report | {"variables": above.report["variables"] | UNBUFFERED}
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(f"{tempfile.mkdtemp(prefix='forks-')}/server")
+    listener.listen()
+    pid = os.fork()
+    if not pid:
+        above.close()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the supervisor makes an end
+        processes.show_command([SERVER])
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), write_through=True)
+        processes.serve(listener, json.dumps(report).encode())
+    address: str = listener.getsockname()
+    listener.close()
+    mine = processes.use(address)
+    atexit.register(os.waitpid, pid, 0)
+    atexit.register(mine.close)
+
+
+def run() -> None:
+    """Be the command; where nothing is forked, with processes as it starts them."""
+    del sys.argv[0]
+    if processes.forking():
+        _serve()
+        _fork_programs()
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _fork_programs() -> None:
+    real = Child._spawn
+
+    async def spawn(child: Any, environment: dict[str, str]) -> Any:
+        words = child.program.command
+        if words[0] != sys.executable:
+            return await real(child, environment)
+        return await _started(words, environment)
+
+    Child._spawn = spawn
