@@ -243,7 +243,7 @@ class _List:
         fields = {field or "item": scalar for field, scalar in self.fields.items()}
         reads = ", ".join(scalar.python(field) for field, scalar in fields.items())
         if self.is_row:
-            return f"(value for {', '.join(fields)}, in {name} for value in ({reads},))"
+            return f"chain.from_iterable(({reads},) for {', '.join(fields)}, in {name})"
         return f"({reads} for item in {name})"
 
     def lua(self, name: str, first: str, last: str) -> str:

@@ -5,6 +5,7 @@ A name counts for a week after a worker has published it last, so that nothing i
 
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -86,9 +87,10 @@ class ServedNames:
                 raise ContractError(field, self._refusal(name, sees))
 
     def _serves(self, name: str) -> bool:
+        if name in self._names or not self._names:
+            return True
         # Workers without an app, of a sandbox, publish none.
-        kind = name.partition(":")[0]
-        return name in self._names or not any(self._of_kind("app" if kind == "app" else ""))
+        return name.startswith("app:") and not any(self._of_kind("app:"))
 
     def _of_kind(self, kind: str) -> Iterator[str]:
         return (name for name in self._names if name.startswith(kind))
@@ -105,6 +107,7 @@ class ServedNames:
         return en("no worker serves {}; there are {}", bare_name, shown or "-")
 
 
+@cache
 def is_for_robots(contract: type[BaseModel]) -> bool:
     """Whether documents of this contract are for robots, and so for no app: `ROBOTS` in others is an unknown app."""
     return bool(contract.model_fields["app"].default == ROBOTS)
