@@ -182,15 +182,15 @@ async def test_a_late_fetcher_keeps_the_newer_token(worker: Worker, redis: Redis
     slow, quick = worker(), worker()
     await take(redis, slow, lease_ms=1)
     good = await quick.token(APP)
-    assert await slow._put(entry(slow), "an older token", 7200) == 0
+    assert await slow._store_token(entry(slow), "an older token", 7200) == 0
     assert await value(slow) == good.value
 
 
 async def test_a_token_kept_twice_is_one_generation(worker: Worker, redis: Redis) -> None:
     tokens = worker()
     await take(redis, tokens)
-    first = await tokens._put(entry(tokens), "a token", 7200)
-    assert await tokens._put(entry(tokens), "a token", 7200) == first > 0
+    first = await tokens._store_token(entry(tokens), "a token", 7200)
+    assert await tokens._store_token(entry(tokens), "a token", 7200) == first > 0
 
 
 async def test_a_failure_that_is_over_at_once_is_kept_all_the_same(redis: Redis) -> None:
@@ -342,12 +342,12 @@ async def test_a_failed_fetch_is_news_for_all_who_want_the_token(
 )
 def test_a_token_that_no_call_can_carry_is_none(value: object, validity: object) -> None:
     with pytest.raises(Transient):
-        module._read({"token": value, "expires": validity}, "token", "expires")
+        module._read_token({"token": value, "expires": validity}, "token", "expires")
 
 
 def test_a_token_is_not_kept_for_ever() -> None:
-    assert module._read({"token": "a", "expires": "7200"}, "token", "expires") == ("a", 7200)
-    assert module._read({"token": "a", "expires": 1e9}, "token", "expires")[1] == 86_400
+    assert module._read_token({"token": "a", "expires": "7200"}, "token", "expires") == ("a", 7200)
+    assert module._read_token({"token": "a", "expires": 1e9}, "token", "expires")[1] == 86_400
 
 
 async def test_a_token_that_lives_shorter_than_the_margin_is_not_fetched_by_everybody(

@@ -343,7 +343,7 @@ async def test_lanes_apps_and_parts_of_an_api_have_their_own_turns(lanes: Lanes)
     assert len(await lanes.wake(lane="normal")) == 1
     assert len(await lanes.wake(app="other")) == 1
     for turns in (Turns("a", "/topapi/*/x", "bulk"), Turns("b", "robot.webhook@x y", "urgent")):
-        assert Turns.named(turns.name) == turns
+        assert Turns.from_name(turns.name) == turns
 
 
 @pytest.mark.parametrize("forgotten", [TURNS.parked("one"), TURNS.key, keys.LANES])

@@ -153,7 +153,7 @@ ALIKE = [
 async def test_an_error_of_the_call_is_one_of_all_its_jobs(error: Exception) -> None:
     batch = batch_of("u1")
     other = batch.join(["u2"], eager=False)
-    assert batch.fail(error, left=False) is error
+    assert batch.fail(error, sent=False) is error
     with pytest.raises(type(error)) as caught:
         await other.slot()
     assert caught.value is error
@@ -163,10 +163,10 @@ async def test_an_error_of_the_call_is_one_of_all_its_jobs(error: Exception) -> 
 @pytest.mark.parametrize("error", [Permanent("400002", "wrong"), NotFound("33012", "no such user")])
 async def test_a_refusal_splits_the_batch(error: Permanent | NotFound) -> None:
     batch = batch_of("u1")
-    assert batch.fail(error, left=False) is error, "alone it is its own"
+    assert batch.fail(error, sent=False) is error, "alone it is its own"
     batch = batch_of("u1")
     other = batch.join(["u2"], eager=False)
-    assert isinstance(batch.fail(error, left=False), BatchSplit)
+    assert isinstance(batch.fail(error, sent=False), BatchSplit)
     with pytest.raises(BatchSplit, match=error.code):
         await other.slot()
 
@@ -178,7 +178,7 @@ async def test_an_error_of_the_sender_only_is_not_the_others(
 ) -> None:
     batch = batch_of("u1")
     other = batch.join(["u2"], eager=False)
-    assert batch.fail(error, left=left) is error
+    assert batch.fail(error, sent=left) is error
     with pytest.raises(raised):
         await other.slot()
 

@@ -14,7 +14,7 @@ def watched(watch: Watch, start: int, end: int, **silent: int) -> list[str]:
     """Workers that count as dead by the end, where `a` gives a sign each time and the others none."""
     gone: list[str] = []
     for beat in range(start, end):
-        gone = watch.look(signs(a=beat, **silent), beat * PERIOD)
+        gone = watch.find_silent(signs(a=beat, **silent), beat * PERIOD)
     return gone
 
 
@@ -60,6 +60,6 @@ def test_a_worker_is_given_the_time_that_it_asks_for() -> None:
     watch = Watch(TIMEOUT)
     gone: list[str] = []
     for beat in range(2 * SIGNS + 1):
-        gone = watch.look({"a": f"{beat} 6", "b": "7 12", "c": "odd"}, beat * PERIOD)
+        gone = watch.find_silent({"a": f"{beat} 6", "b": "7 12", "c": "odd"}, beat * PERIOD)
         assert gone == (["b", "c"] if beat == 2 * SIGNS else ["c"] * (beat >= SIGNS))
     assert gone

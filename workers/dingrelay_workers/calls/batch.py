@@ -261,10 +261,10 @@ class Batch:
                         )
         except BaseException as error:
             caller.batches.withdraw(self)
-            own = self.fail(error, left=caller.intents.open)
-            if own is error:
+            outcome = self.fail(error, sent=caller.intents.open)
+            if outcome is error:
                 raise
-            raise own from error
+            raise outcome from error
         self.complete(answer)
 
     @asynccontextmanager
@@ -330,8 +330,8 @@ class Batch:
             member.settle(BatchClosed())
             self.remove(member)
         self.frozen.set()
-        others = [member.trace for member in self._members if member is not self.sender]
-        self.call = SharedCall(others)
+        traces = [member.trace for member in self._members if member is not self.sender]
+        self.call = SharedCall(traces)
         return [user for member in self._members for user in member.users]
 
     def complete(self, answer: Json) -> None:
@@ -339,32 +339,32 @@ class Batch:
         for member in self._members:
             member.settle(answer)
 
-    def fail(self, error: BaseException, *, left: bool) -> BaseException:
+    def fail(self, error: BaseException, *, sent: bool) -> BaseException:
         """The call did not succeed.
 
         Args:
             error: how the job that makes the call ended.
-            left: the call may have left.
+            sent: the call may have left.
 
         Returns:
             What follows for the job that makes the call.
         """
-        others = self._for_others(error, left=left)
+        member_error = self._error_of_members(error, sent=sent)
         for member in self._members:
             if member is not self.sender:
-                member.settle(others)
+                member.settle(member_error)
         self.closed.set()
         self.frozen.set()
-        return others if isinstance(others, BatchSplit) else error
+        return member_error if isinstance(member_error, BatchSplit) else error
 
-    def _for_others(self, error: BaseException, *, left: bool) -> Exception:
+    def _error_of_members(self, error: BaseException, *, sent: bool) -> Exception:
         """The outcome for the others: an error that is the sender's alone is not theirs."""
         match error:
             case Permanent() | Permission() | NotFound() if len(self._members) > 1:
                 return BatchSplit(error)
             case DingTalkError() | Parked() | Outage() | Draining() | RedisError():
                 return error
-            case _ if left:
+            case _ if sent:
                 return Ambiguous("abandoned", "the job that made the call ended before its answer")
             case _:
                 return BatchClosed()

@@ -77,7 +77,7 @@ class Exchange:
     @contextmanager
     def _counted(self, api: Api, app: str) -> Generator[None]:
         """Around a call: it is counted, and so are its seconds."""
-        left, verdict = time.monotonic(), "lost"
+        started, verdict = time.monotonic(), "lost"
         try:
             yield
             verdict = "ok"
@@ -91,7 +91,7 @@ class Exchange:
             raise
         finally:
             CALLS.labels(api.name, app, verdict).inc()
-            CALL_SECONDS.labels(api.name).observe(time.monotonic() - left)
+            CALL_SECONDS.labels(api.name).observe(time.monotonic() - started)
 
     def _count(self, api: Api, app: str) -> None:
         """Note a call of the month."""

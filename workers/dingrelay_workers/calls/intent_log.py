@@ -61,11 +61,11 @@ class IntentLog:
         self._clock = clock
         self._settle_delay = settle_delay
         self._step = ""
-        known: Json = claim.intent or {}
-        self._open_step: str = known.get("step", "")
-        self._open_at: int = known.get("at", 0)
-        self._open_since: int = known.get("since") or self._open_at
-        self._offset: int | None = known.get("offset")
+        intent: Json = claim.intent or {}
+        self._open_step: str = intent.get("step", "")
+        self._open_at: int = intent.get("at", 0)
+        self._open_since: int = intent.get("since") or self._open_at
+        self._offset: int | None = intent.get("offset")
         self._offset_now: int | None = None
         self._ruled_out = False
 

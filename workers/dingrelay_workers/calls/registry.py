@@ -151,13 +151,13 @@ class BatchRegistry:
 
     async def _claim_late(self, turns: Turns, queue: str, most: int) -> None:
         try:
-            found = await self._records.claim_late(
+            claims = await self._records.claim_late(
                 turns, queue, nonce=uuid.uuid4().hex, most=most, late=LATE
             )
         except RedisError as error:
             log.warning("late_claim_failed", reason=type(error).__name__)
         else:
-            for job in found:
+            for job in claims:
                 self._claimed.put_nowait((job, None, None))
         finally:
             self._late.discard(turns)

@@ -143,7 +143,7 @@ class Tokens:
             # One question a process, however many jobs wait for the answer.
             asking = self._asking.get(app)
             if asking is None:
-                asking = self._start(self._ask(app, distrust))
+                asking = self._start(self._get_token(app, distrust))
                 self._asking[app] = asking
                 asking.add_done_callback(lambda _: self._asking.pop(app))
             held = await asyncio.shield(asking)
@@ -155,7 +155,7 @@ class Tokens:
         """Let what is under way finish."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def _ask(self, app: str, distrust: Token | None) -> Token:
+    async def _get_token(self, app: str, distrust: Token | None) -> Token:
         margin = int(REFRESH_MARGIN * 1000)
         lease = int((self._settings.call_timeout + LEASE_MARGIN) * 1000)
         while True:
@@ -169,23 +169,23 @@ class Tokens:
                 lease=lease,
                 distrusted=distrust.generation if distrust else None,
             )
-            what, value, generation, milliseconds = await run_async(self._redis, call)
-            left = milliseconds / 1000
-            if what == b"fetch":
+            advice, value, generation, milliseconds = await run_async(self._redis, call)
+            seconds = milliseconds / 1000
+            if advice == b"fetch":
                 return await self._fetch(app)
-            if what == b"failed":
-                raise _failure(value, left)
-            if what != b"wait":
+            if advice == b"failed":
+                raise _failure(value, seconds)
+            if advice != b"wait":
                 break
-            await asyncio.sleep(min(WAIT_STEP, left))
-        if what == b"refresh":
+            await asyncio.sleep(min(WAIT_STEP, seconds))
+        if advice == b"refresh":
             # If it fails, the old token is still good, and the next worker to ask tries again.
             self._start(self._fetch(app))
-        return self._hold(app, value.decode(), generation, left)
+        return self._hold(app, value.decode(), generation, seconds)
 
-    def _hold(self, app: str, value: str, generation: int, left: float) -> Token:
+    def _hold(self, app: str, value: str, generation: int, lifetime: float) -> Token:
         # Within the margin the token is good, but ask again soon whether it was renewed.
-        seconds = max(left - REFRESH_MARGIN, min(left, SOON))
+        seconds = max(lifetime - REFRESH_MARGIN, min(lifetime, SOON))
         token = Token(value, generation, time.monotonic() + seconds)
         self._held[app] = token
         return token
@@ -210,11 +210,11 @@ class Tokens:
         except Outage as outage:
             error = Transient(outage.kind, outage.reason)
             error.outage = outage.name
-            await self._put(entry, "", max(outage.wait, WAIT_STEP), error)
+            await self._store_token(entry, "", max(outage.wait, WAIT_STEP), error)
             raise error from None
         except Parked as parked:
             paused = Throttled("paused", parked.reason, pause=parked.due_in)
-            await self._put(entry, "", parked.due_in, paused)
+            await self._store_token(entry, "", parked.due_in, paused)
             raise paused from None
         TOKEN_FETCHES.labels(app).inc()
         slot.sent = True
@@ -227,27 +227,27 @@ class Tokens:
                     # It says nothing of the secret that there is by now, and must not hold that.
                     error.unsent = True
                     await self._limiter.report(slot, error)
-                    await self._put(entry, "", 0)
-                    return await self._ask(app, None)
+                    await self._store_token(entry, "", 0)
+                    return await self._get_token(app, None)
             wait = await self._limiter.report(slot, error)
             pause = error.pause if isinstance(error, Throttled) else wait or FAILURE_PAUSE
-            await self._put(entry, "", pause, error)
+            await self._store_token(entry, "", pause, error)
             raise
         except BaseException as error:
             await self._limiter.report(slot, error)
-            await self._put(entry, "", 0)
+            await self._store_token(entry, "", 0)
             raise
         if self._transport.clock:
             # Shared before the token is: so no worker that gets it has to read the clock itself.
             with suppress(RedisError, OSError):
                 await self._transport.clock.ahead()
-        generation = await self._put(entry, value, validity)
+        generation = await self._store_token(entry, value, validity)
         await self._limiter.report(slot)
         with suppress(RedisError, OSError):  # the token is good all the same
             await self._limiter.breakers.forget_other_holds(app)
         return self._hold(app, value, generation, validity)
 
-    async def _put(
+    async def _store_token(
         self,
         entry: tuple[str, str],
         value: str,
@@ -311,23 +311,23 @@ class Tokens:
         key = configured.app_key.get_secret_value()
         secret = configured.app_secret.get_secret_value()
         if self._api is apis.TOKEN:
-            asked = Request(self._api, query={"appkey": key, "appsecret": secret})
-            answer = await self._transport.request(asked)
-            return _read(answer, "access_token", "expires_in")
-        asked = Request(self._api, body={"appKey": key, "appSecret": secret})
-        answer = await self._transport.request(asked)
-        return _read(answer, "accessToken", "expireIn")
+            request = Request(self._api, query={"appkey": key, "appsecret": secret})
+            answer = await self._transport.request(request)
+            return _read_token(answer, "access_token", "expires_in")
+        request = Request(self._api, body={"appKey": key, "appSecret": secret})
+        answer = await self._transport.request(request)
+        return _read_token(answer, "accessToken", "expireIn")
 
 
 def _keys(app: str, configured: App) -> tuple[str, str]:
     return keys.token(app), keys.token_failure(app, configured.credentials)
 
 
-def _failure(kept: bytes, left: float) -> DingTalkError:
-    """How a fetch failed, for the jobs that come within `left` seconds of it."""
-    name, code, message, hint, outage = json.loads(kept)
+def _failure(stored: bytes, seconds: float) -> DingTalkError:
+    """How a fetch failed, for the jobs that come within `seconds` seconds of it."""
+    name, code, message, hint, outage = json.loads(stored)
     if name == Throttled.name:
-        return Throttled(code, message, pause=left, hint=hint)
+        return Throttled(code, message, pause=seconds, hint=hint)
     meaning = next((error for error in _LASTING if error.name == name), Transient)
     failure = meaning(code, message, hint=hint)
     failure.outage = outage
@@ -338,7 +338,7 @@ def _same(held: Token, distrust: Token | None) -> bool:
     return distrust is not None and held.generation == distrust.generation
 
 
-def _read(answer: dict[str, Any], name: str, validity: str) -> tuple[str, float]:
+def _read_token(answer: dict[str, Any], name: str, validity: str) -> tuple[str, float]:
     value = answer.get(name)
     try:
         seconds = float(answer.get(validity, 0))

@@ -190,18 +190,21 @@ def _leave_to_record(fields: dict[str, Any], headers: dict[str, Any], payload: A
     """
     embed = fields if payload is fields else payload[2] or {}
     names = [name for field, name in NOT_CARRIED_OUT.items() if embed.get(field)]
-    kept = {ETA_HEADER: fields.get("eta"), NOT_CARRIED_OUT_HEADER: names[0] if names else None}
+    record_headers = {
+        ETA_HEADER: fields.get("eta"),
+        NOT_CARRIED_OUT_HEADER: names[0] if names else None,
+    }
     fields["eta"] = None
-    fields |= kept
-    headers |= kept
+    fields |= record_headers
+    headers |= record_headers
 
 
-def _is_of_newer_kind(headers: Any, known: Mapping[str, object]) -> bool:
+def _is_of_newer_kind(headers: Any, tasks: Mapping[str, object]) -> bool:
     """Whether a message wakes a job of a kind of which no task here is."""
     if not is_wakeup(headers):
         return False
     name = headers.get("task")
-    return isinstance(name, str) and name.startswith(TASK_PREFIX) and name not in known
+    return isinstance(name, str) and name.startswith(TASK_PREFIX) and name not in tasks
 
 
 def _check(payload: object) -> None:

@@ -60,10 +60,10 @@ def check_pool(arguments: list[str]) -> None:
     Raises:
         SettingsError: as `check_options`.
     """
-    rest = iter(arguments)
-    for argument in rest:
+    remaining_arguments = iter(arguments)
+    for argument in remaining_arguments:
         if argument in {"-P", "--pool"}:
-            pool = next(rest, "")
+            pool = next(remaining_arguments, "")
         elif argument.startswith(("-P", "--pool=")):
             pool = argument.removeprefix("--pool=").removeprefix("-P")
         else:
@@ -101,8 +101,8 @@ def install(runtime: Runtime) -> None:
 
         def report(job_id: str) -> None:
             if dispatcher:
-                gone = {"terminated": False, "signum": None, "expired": False}
-                dispatcher.send("task-revoked", uuid=job_id, **gone)
+                details = {"terminated": False, "signum": None, "expired": False}
+                dispatcher.send("task-revoked", uuid=job_id, **details)
 
         runtime.submit(lambda executor: executor.resources.revocations.revoke(ids, report))
         return {"ok": f"cancelling {', '.join(sorted(ids))}"}
@@ -138,6 +138,8 @@ def _refuse(reply: Reply, *_: Any, **__: Any) -> Reply:
 
 
 def _answer(name: str, answer: Callable[..., Reply], about: str | None) -> None:
-    known = Panel.meta[name]
-    names = {each: getattr(known, each) for each in ("args", "variadic", "signature")}
+    command = Panel.meta[name]
+    names = {
+        attribute: getattr(command, attribute) for attribute in ("args", "variadic", "signature")
+    }
     control_command(name=name, help=about, **names)(answer)

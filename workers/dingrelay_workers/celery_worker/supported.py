@@ -76,21 +76,21 @@ def check() -> None:
             if not _is_there(module, name):
                 raise SettingsError(
                     f"{module}.{name} is missing from {', '.join(_installed())}; "
-                    f"dingrelay {version('dingrelay')} runs with {', '.join(_wanted())}"
+                    f"dingrelay {version('dingrelay')} runs with {', '.join(_required_versions())}"
                 )
 
 
 def _is_there(module: str, name: str) -> bool:
     owner, _, last = name.rpartition(".")
     try:
-        found: Any = import_module(module)
+        owner_object: Any = import_module(module)
         if owner:
-            found = getattr(found, owner.removesuffix("()"))
+            owner_object = getattr(owner_object, owner.removesuffix("()"))
     except (ImportError, AttributeError):
         return False
     if owner.endswith("()"):
-        return last in _set_by_methods(found)
-    return hasattr(found, last)
+        return last in _set_by_methods(owner_object)
+    return hasattr(owner_object, last)
 
 
 def _set_by_methods(owner: type) -> Iterator[str]:
@@ -105,7 +105,7 @@ def _installed() -> list[str]:
     return [f"{package} {version(package)}" for package in _PACKAGES]
 
 
-def _wanted() -> list[str]:
+def _required_versions() -> list[str]:
     """The required versions, without extras and markers."""
-    found = map(_REQUIREMENT.match, requires("dingrelay") or ())
-    return ["".join(match.groups()).strip() for match in found if match]
+    matches = map(_REQUIREMENT.match, requires("dingrelay") or ())
+    return ["".join(match.groups()).strip() for match in matches if match]

@@ -161,9 +161,9 @@ class Taking:
         landed, self._landed = self._landed, []
         self._first, self._number = self._number, self._number + room
         moved: list[_Landed] = []
-        for taken in landed:
-            list_key, taken.place = taken.place, self._place(taken.text)
-            moved.append(_Landed(list_key, taken.tag if taken.place else ""))
+        for message in landed:
+            list_key, message.place = message.place, self._place(message.text)
+            moved.append(_Landed(list_key, message.tag if message.place else ""))
         return _take_messages(
             registry=keys.TAKEN,
             marks=self._marks,
@@ -179,10 +179,10 @@ class Taking:
 
     def taken(self, queues: Sequence[str], answer: Sequence[Any]) -> list[Taken]:
         """The messages that `take` took, in order; they are held from now on."""
-        lists, *rest = answer
+        lists, *pairs = answer
         self.priorities.update(name.decode() for name in lists)
         messages: list[Taken] = []
-        for index, text in zip(rest[::2], rest[1::2], strict=True):
+        for index, text in zip(pairs[::2], pairs[1::2], strict=True):
             number, queue = self._first + len(messages), queues[int(index) - 1]
             messages.append(self._hold(number, queue, text, self._place(text)))
         return messages
@@ -201,10 +201,10 @@ class Taking:
 
     def landed(self, source: str, text: bytes) -> Taken:
         """The message for which a wait has ended; the next `take` marks it."""
-        taken = self._hold(self._number, self._queue(source), text, self._list(source))
+        message = self._hold(self._number, self._queue(source), text, self._list(source))
         self._number += 1
-        self._landed.append(taken)
-        return taken
+        self._landed.append(message)
+        return message
 
     def finish(self, tag: str, becomes: Becomes) -> Call | None:
         """End what this worker has to do with a message; None if Redis need not know.
@@ -213,20 +213,20 @@ class Taking:
             tag: of the message.
             becomes: ``done``, ``back`` as the next of its queue, or ``refused``, for an operator to look at.
         """
-        taken = self.held.pop(tag)
-        if not taken.place and becomes == "done":
+        message = self.held.pop(tag)
+        if not message.place and becomes == "done":
             return None
-        waited = taken in self._landed
+        waited = message in self._landed
         if waited:
-            self._landed.remove(taken)
+            self._landed.remove(message)
         return _finish_message(
             marks=self._marks,
-            queue=taken.queue,
+            queue=message.queue,
             refused=keys.REFUSED,
-            list=taken.place if waited else None,
+            list=message.place if waited else None,
             becomes=becomes,
             tag=tag,
-            text=b"" if becomes == "done" else taken.text,
+            text=b"" if becomes == "done" else message.text,
             most=keys.REFUSED_TEXTS,
             bytes=keys.REFUSED_BYTES,
             ttl=keys.REFUSED_TTL_MS,
@@ -234,13 +234,13 @@ class Taking:
 
     def renew(self, sources: Iterable[str]) -> Call:
         """Renew what is held and the lists of these waits; all else of this and of dead workers goes back."""
-        held = [taken.tag for taken in self.held.values() if taken.place == self._marks]
+        tags = [message.tag for message in self.held.values() if message.place == self._marks]
         return _keep_taken(
             registry=keys.TAKEN,
             marks=self._marks,
             lists=[*self._lists(sources)],
             lease=LEASE_MS,
-            tags=held,
+            tags=tags,
         )
 
     def restore_old(self, queues: Sequence[str]) -> Call:
@@ -262,17 +262,19 @@ class Taking:
 
     def close(self, sources: Iterable[str]) -> Call:
         """Put back all that is held, and what these waits have moved since then."""
-        unmarked = [taken for taken in self.held.values() if not taken.place]
+        unmarked = [message for message in self.held.values() if not message.place]
         lists = self._lists(sources)
         self.held, self._landed = {}, []
-        back = [_Unmarked(taken.queue, taken.text) for taken in reversed(unmarked)]
-        return _close_taken(places=[self._marks, *lists], unmarked=back)
+        unmarked_messages = [
+            _Unmarked(message.queue, message.text) for message in reversed(unmarked)
+        ]
+        return _close_taken(places=[self._marks, *lists], unmarked=unmarked_messages)
 
     def _hold(self, number: int, queue: str, text: bytes, place: str) -> Taken:
         # The script that takes messages makes the tags of their marks in the same way.
-        taken = Taken(f"{number}:{queue}", queue, text, place)
-        self.held[taken.tag] = taken
-        return taken
+        message = Taken(f"{number}:{queue}", queue, text, place)
+        self.held[message.tag] = message
+        return message
 
     def _place(self, text: bytes) -> str:
         """Key that a message is at while this worker has it; empty for none."""
@@ -283,7 +285,7 @@ class Taking:
 
     def _lists(self, sources: Iterable[str]) -> set[str]:
         """Lists to which these waits move messages, and of ended ones those with messages that have no mark yet."""
-        return {*map(self._list, sources), *(taken.place for taken in self._landed)}
+        return {*map(self._list, sources), *(message.place for message in self._landed)}
 
     def _queue(self, source: str) -> str:
         return source.partition(self._separator)[0]

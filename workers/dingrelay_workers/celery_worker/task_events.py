@@ -80,13 +80,13 @@ def words(outcome: Outcome, state: State) -> str:
 
 def _shown(result: Json) -> str:
     """How many people a result names, and DingTalk's ids in it: no name, and nothing that was written."""
-    found: dict[str, object] = {}
+    fields: dict[str, object] = {}
     for name, value in result.items():
         if name == "calls" and isinstance(value, list):
             tasks = [call.get("task_id") for call in value if isinstance(call, dict)]
-            found["task_id"] = ",".join(str(task) for task in tasks if task)
+            fields["task_id"] = ",".join(str(task) for task in tasks if task)
         elif name.endswith("_id") or (isinstance(value, int) and not isinstance(value, bool)):
-            found[name] = value
+            fields[name] = value
         elif isinstance(value, list):
-            found[name] = len(value)
-    return " ".join(f"{name}={value}" for name, value in found.items() if value)
+            fields[name] = len(value)
+    return " ".join(f"{name}={value}" for name, value in fields.items() if value)

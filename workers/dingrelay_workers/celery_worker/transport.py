@@ -149,7 +149,7 @@ class _Taking:
             if room < ENOUGH:
                 # A timer would be late: the loop has decided by now for how long it waits.
                 sleep(max(0.0, self._take_at - monotonic()))
-            self._more = self._take(queues, room)
+            self._more = self._take_messages(queues, room)
             self._take_at = monotonic() + PAUSE
         if self._room() and now >= self._wait_at:
             self._wait_for(self.taking.sources(queues))
@@ -217,41 +217,41 @@ class _Taking:
         room: int | None = self.qos.can_consume_max_estimate()
         return SEVERAL if room is None else min(room, SEVERAL)
 
-    def _take(self, queues: Sequence[str], room: int) -> bool:
+    def _take_messages(self, queues: Sequence[str], room: int) -> bool:
         """Take what waits; whether that was as much as there is room for."""
         priorities = (now := monotonic()) >= self._priorities_at
         if priorities:
             self._priorities_at = now + PRIORITIES_PAUSE
         answer = self._run(self.taking.take(queues, room, priorities=priorities))
         messages = self.taking.taken(queues, answer)
-        for taken in messages:
-            self._deliver(taken)
+        for message in messages:
+            self._deliver(message)
         return len(messages) == room
 
-    def _deliver(self, taken: Taken) -> None:
+    def _deliver(self, message: Taken) -> None:
         """Hand a message out; a text that can't be opened is refused, whatever is wrong with it."""
-        if taken.queue not in self.queues:  # no longer
-            self.finish(taken.tag, "back")
+        if message.queue not in self.queues:  # no longer
+            self.finish(message.tag, "back")
             return
         try:
-            payload = loads(taken.text.decode())
-            payload["properties"]["delivery_tag"] = taken.tag
-            self.connection.on_message_ready(self, payload, taken.queue)
-            if self.qos.appended != taken.tag:  # its consumer acknowledges nothing
-                self.finish(taken.tag, "done")
+            payload = loads(message.text.decode())
+            payload["properties"]["delivery_tag"] = message.tag
+            self.connection.on_message_ready(self, payload, message.queue)
+            if self.qos.appended != message.tag:  # its consumer acknowledges nothing
+                self.finish(message.tag, "done")
         except (RedisError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - nothing that a text can raise may end a worker
             log.error(  # noqa: TRY400
                 "message_refused",
-                queue=taken.queue,
-                bytes=len(taken.text),
+                queue=message.queue,
+                bytes=len(message.text),
                 reason=f"no message: {type(error).__name__}",
             )
-            if self.qos.appended == taken.tag:
-                self.qos.reject(taken.tag)
+            if self.qos.appended == message.tag:
+                self.qos.reject(message.tag)
             else:
-                self.finish(taken.tag, "refused")
+                self.finish(message.tag, "refused")
 
     def _wait_for(self, sources: Sequence[str]) -> None:
         """Have Redis wait for messages in each of these lists."""
@@ -260,7 +260,7 @@ class _Taking:
                 connection = self.pool.get_connection()
                 socket = connection._sock.fileno()  # noqa: SLF001 - redis-py has no other name for it
                 self._waits[source] = QueueWait(source, connection, socket)
-                self._hub.add_reader(socket, self._answered, self._waits[source])
+                self._hub.add_reader(socket, self._read_reply, self._waits[source])
             self._run(self.taking.renew(self._waits))
         for source in sources:
             wait = self._waits[source]
@@ -268,7 +268,7 @@ class _Taking:
                 wait.connection.send_command(*self.taking.wait(source), check_health=False)
                 wait.since = monotonic()
 
-    def _answered(self, wait: QueueWait) -> None:
+    def _read_reply(self, wait: QueueWait) -> None:
         """Redis has moved a message, or waited in vain."""
         since, wait.since = wait.since, None
         try:
@@ -287,11 +287,11 @@ class _Taking:
         # Where none came, one with a priority may have.
         self._more = True
         if text is not None:
-            taken = self.taking.landed(wait.source, text)
+            message = self.taking.landed(wait.source, text)
             if self._room():
-                self._deliver(taken)
+                self._deliver(message)
             else:
-                self.finish(taken.tag, "back")
+                self.finish(message.tag, "back")
         self._end_unused(wait)
 
     def _check_waits(self, now: float) -> None:
@@ -302,7 +302,7 @@ class _Taking:
                 if not wait.connection.can_read(timeout=0):
                     self._silent = True
                     raise RedisConnectionError("Redis does not answer")
-                self._answered(wait)
+                self._read_reply(wait)
 
     def _end_unused(self, wait: QueueWait) -> None:
         """Close a connection whose queue is consumed no longer."""

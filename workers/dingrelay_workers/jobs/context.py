@@ -209,18 +209,18 @@ class JobContext:
         self, user: str, *, app: str | None, since: datetime, tombstone: str
     ) -> tuple[int, Sequence[datetime | None]]:
         """Take a person out of SQL and Redis."""
-        found = await self._resources.noun_for_jobs("personal_data").erase(
+        erasure = await self._resources.noun_for_jobs("personal_data").erase(
             user, app=app, since=since, tombstone=tombstone
         )
-        return found.changed.total(), [each.until for each in found.left]
+        return erasure.changed.total(), [place.until for place in erasure.left]
 
     async def once(
         self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
     ) -> Json:
         """The outcome of `act`, or what an earlier run remembered for this step."""
-        known = self.intents.finished.get(step) if again else await self.step_result(step)
-        if known is not None:
-            return known
+        outcome = self.intents.finished.get(step) if again else await self.step_result(step)
+        if outcome is not None:
+            return outcome
         self.intents.enter(step)
         outcome = await act()
         self.intents.finish(step, outcome)
@@ -280,8 +280,8 @@ class JobMessages(WorkNotifications):
 
     async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
         """The users among these that can be reached at all, as far as that is surely known."""
-        time, kept = self._claim.time, self._claim.steps.get(LOOK_UPS, {"until": 0})
-        answers = kept["answers"] if time.now() < kept["until"] else {}
+        time, look_ups = self._claim.time, self._claim.steps.get(LOOK_UPS, {"until": 0})
+        answers = look_ups["answers"] if time.now() < look_ups["until"] else {}
         try:
             return await self._resources.recipient_checks.check(
                 self._calls, self._contacts, time, users, answers
@@ -316,11 +316,11 @@ class JobMessages(WorkNotifications):
         DingTalk's own count, read once an hour; the limit of a call where it gives none.
         """
         key, redis = keys.member_count(self._claim.app), self._resources.redis
-        known = await redis.hget(key, str(department))
-        if known is not None:
-            return int(known)
-        found = await self._contacts.department(department)
-        count = found.fields.get("member_count") if found else 0
+        cached_size = await redis.hget(key, str(department))
+        if cached_size is not None:
+            return int(cached_size)
+        answer = await self._contacts.department(department)
+        count = answer.fields.get("member_count") if answer else 0
         size = count if isinstance(count, int) else MOST_RECIPIENTS
         if await redis.hlen(key) < keys.MEMBER_COUNTS:
             await redis.hset(key, str(department), str(size))
@@ -373,9 +373,9 @@ class JobApprovals:
         self, job: ApprovalCreate, *, since: datetime
     ) -> tuple[str | None, Sequence[Json]]:
         """The earliest instance with an equal form that no other job has; it is this job's then."""
-        own = await self._approval_claims.own()
-        if own:
-            return own, ()
+        claimed_instance = await self._approval_claims.own()
+        if claimed_instance:
+            return claimed_instance, ()
         begin = int(since.timestamp() * 1000)
         listed = await self._listed(job, begin)
         free = await self._approval_claims.free(listed)
@@ -387,9 +387,14 @@ class JobApprovals:
                 return instance.id, ()
         unclear = await self._approval_claims.free([instance.id for instance in similar])
         return None, [
-            {"id": each.id, "title": each.title, "created": each.created, "link": each.link}
-            for each in similar
-            if each.id in unclear
+            {
+                "id": instance.id,
+                "title": instance.title,
+                "created": instance.created,
+                "link": instance.link,
+            }
+            for instance in similar
+            if instance.id in unclear
         ]
 
     async def look(self, instance: str, *, patient: bool = False) -> ApprovalChange | None:

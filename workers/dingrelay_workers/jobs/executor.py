@@ -229,11 +229,11 @@ class Executor:
             return None
         if led_to.state.ended:
             await _abandon(run, led_to)
-        state = await self.resources.redis_retry.finish(lambda: self._written(run, led_to))
+        state = await self.resources.redis_retry.finish(lambda: self._write_outcome(run, led_to))
         _report(run, led_to, state)
         return state
 
-    async def _written(self, run: JobContext, led_to: Outcome) -> State | None:
+    async def _write_outcome(self, run: JobContext, led_to: Outcome) -> State | None:
         """The state of the record after; None if the job is another worker's by now."""
         records, claim = self.resources.records, run.claim
         usage = Usage(
@@ -244,10 +244,10 @@ class Executor:
             reserved=run.intents.reserved,
         )
         if led_to.state.ended:
-            kept = await records.settle(
+            is_settled = await records.settle(
                 claim, led_to.state, usage=usage, result=led_to.result, error=led_to.error
             )
-            return led_to.state if kept else None
+            return led_to.state if is_settled else None
         return await records.park(
             claim,
             led_to.state,
@@ -282,12 +282,12 @@ class Executor:
     async def _finish(self) -> None:
         """Wait for the jobs that batches claimed; what still runs in the end is left to its lease."""
         while self._runs or self.resources.batches.busy:
-            left = self.resources.seconds_left
-            if left <= 0:
+            remaining_seconds = self.resources.seconds_left
+            if remaining_seconds <= 0:
                 break
             await asyncio.wait(
                 [*self._runs, self._taking],
-                timeout=min(left, LOOK_AGAIN),
+                timeout=min(remaining_seconds, LOOK_AGAIN),
                 return_when=asyncio.FIRST_COMPLETED,
             )
         late = [*self._runs]

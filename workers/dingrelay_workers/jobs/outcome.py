@@ -147,7 +147,7 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
         led_to = Outcome(State.SNOOZED, reason=str(error), delay=QUOTA_PAUSE, error=_error(error))
     elif open_call and isinstance(error, Final) and error.of_read:
         # A refused look-up says nothing about the call, and an administrator may permit it.
-        led_to = _tried(error, claim, settings)
+        led_to = _retry_or_give_up(error, claim, settings)
     if open_call and led_to.state == State.DEAD and led_to.error:
         # The error that ends it says nothing about the call that has no answer.
         failure = led_to.error
@@ -242,7 +242,7 @@ def _ended_by_call(
                 return _given_up(error, throttles=1)
             return _throttled(error)
         case Ambiguous() | Transient():
-            return _tried(error, claim, settings, cap=_cap(claim, open_call=open_call))
+            return _retry_or_give_up(error, claim, settings, cap=_cap(claim, open_call=open_call))
         case Held() if error.verbatim:
             # Only this call is refused, as far as is known; a hold is waited for (above).
             return _given_up(error)
@@ -255,11 +255,11 @@ def _ended_by_call(
             return _given_up(error)
         case TimeoutError():
             late = Transient("job_timeout", en("ran longer than {:g} s", settings.job_timeout))
-            return _tried(late, claim, settings)
+            return _retry_or_give_up(late, claim, settings)
         case _:
             log.error("job_error", error=type(error).__name__, exc_info=error)
             bug = Transient("internal", redact(f"{type(error).__name__}: {error}"))
-            return _tried(bug, claim, settings)
+            return _retry_or_give_up(bug, claim, settings)
 
 
 def _throttled(error: Throttled) -> Outcome:
@@ -273,19 +273,19 @@ def _throttled(error: Throttled) -> Outcome:
     )
 
 
-def _tried(
+def _retry_or_give_up(
     error: DingTalkError, claim: Claim, settings: Settings, *, cap: float = RETRY_CAP
 ) -> Outcome:
     """The job is tried again, unless that has gone on for too long."""
-    left = settings.retry_for - claim.retried
-    if left <= 0:
+    remaining_seconds = settings.retry_for - claim.retried
+    if remaining_seconds <= 0:
         reason = en("failed for {:.3g} h: {}", claim.retried / 3600, error.message)
         given_up = {**_error(error), "message": reason, "hint": GIVEN_UP_HINT}
         return Outcome(State.DEAD, reason=reason, attempts=1, error=given_up)
     return Outcome(
         State.RETRYING,
         reason=str(error),
-        delay=min(left, backoff(claim.failures, cap)),
+        delay=min(remaining_seconds, backoff(claim.failures, cap)),
         attempts=1,
         error=_error(error),
     )

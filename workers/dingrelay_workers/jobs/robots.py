@@ -88,20 +88,20 @@ class JobRobots:
         """
         if to.session is not None:
             return await self._reply(to.session, message)
-        own, pool, quota = self._robot(robot), len(self._names(to)) > 1, self._resources.quota
+        sender, pool, quota = self._robot(robot), len(self._names(to)) > 1, self._resources.quota
         answer = _NOTHING
         try:
-            if own.kind == "webhook":
+            if sender.kind == "webhook":
                 lane, share = self._claim.lane, robot_share(robot)
-                await quota.check(own.organisation, lane, counts=share, limit=own.month)
-                query = await self._signature(own)
+                await quota.check(sender.organisation, lane, counts=share, limit=sender.month)
+                query = await self._signature(sender)
                 body = {**message, "msgUuid": key}
-                await robots.post(self._calls, own.token, query=query, body=body)
-                quota.count(own.organisation, PUSHES, share)
+                await robots.post(self._calls, sender.token, query=query, body=body)
+                quota.count(sender.organisation, PUSHES, share)
             else:
                 answer = await robots.send(
-                    self._calls.for_app(own.app),
-                    own.code,
+                    self._calls.for_app(sender.app),
+                    sender.code,
                     message,
                     users=users,
                     conversation=self._conversation(to.group or ""),
@@ -120,20 +120,20 @@ class JobRobots:
         except NotFound as error:
             raise await self._gone(robot, to, error) from None
         if answer["query_key"] and self._claim.kind == "robot-message":
-            where, kept = keys.robot_query(answer["query_key"]), keys.ROBOT_TTL_MS
+            query_key, ttl_ms = keys.robot_query(answer["query_key"]), keys.ROBOT_TTL_MS
             with suppress(
                 RedisError, OSError
             ):  # it would cost receipts, and the answer must not be lost
-                await self._resources.redis.set(where, self._claim.id, px=kept)
+                await self._resources.redis.set(query_key, self._claim.id, px=ttl_ms)
         return {"robot": robot, "users": list(users), "group": to.group or "", **answer}
 
     async def _reply(self, name: str, message: Json) -> Json:
         """Reply by the session; when that is over, by the conversation or to the user."""
-        kept: Any = await self._resources.redis.get(keys.robot_session(name))
-        if not kept:
+        text: Any = await self._resources.redis.get(keys.robot_session(name))
+        if not text:
             reason = en("the message that is replied to is not known any more")
             raise Refused("session_forgotten", reason, "Send it to the group or the user.")
-        session = json.loads(kept)
+        session = json.loads(text)
         robot, answer = str(session["robotCode"] or ""), _NOTHING
         url = urlsplit(str(session["sessionWebhook"] or ""))
         [key] = parse_qs(url.query).get("session", [""])
@@ -153,9 +153,9 @@ class JobRobots:
 
     async def read_state(self, robot: str, query_key: str, *, group: str) -> Json:
         """Read state of a message."""
-        own, conversation = self._robot(robot), self._conversation(group)
-        calls = self._calls.for_app(own.app)
-        return await robots.read_state(calls, own.code, query_key, conversation)
+        settings, conversation = self._robot(robot), self._conversation(group)
+        calls = self._calls.for_app(settings.app)
+        return await robots.read_state(calls, settings.code, query_key, conversation)
 
     async def note(self, query_key: str, users: Sequence[str], outcome: str) -> bool | None:
         """Note in the history what became of a message; None if it is none of ours."""
@@ -167,9 +167,9 @@ class JobRobots:
 
     async def recall(self, robot: str, query_keys: Sequence[str], *, group: str) -> list[str]:
         """Take messages back; the keys of those that DingTalk took back."""
-        own, conversation = self._robot(robot), self._conversation(group)
-        calls = self._calls.for_app(own.app)
-        return await robots.recall(calls, own.code, query_keys, conversation)
+        settings, conversation = self._robot(robot), self._conversation(group)
+        calls = self._calls.for_app(settings.app)
+        return await robots.recall(calls, settings.code, query_keys, conversation)
 
     async def post_by_token(
         self, robot: str, *, session: bool, query: Mapping[str, str], body: Mapping[str, Any]
@@ -221,16 +221,16 @@ class JobRobots:
         return self._group(group).conversation if group else ""
 
     def _group(self, name: str) -> GroupSettings:
-        found = self._settings.groups.get(name)
-        if found is None:
+        group = self._settings.groups.get(name)
+        if group is None:
             raise _unknown("groups", name)
-        return found
+        return group
 
     def _robot(self, name: str) -> RobotSettings:
-        found = self._resources.apps.robots.get(name)
-        if found is None:
+        robot = self._resources.apps.robots.get(name)
+        if robot is None:
             raise _unknown("robots", name)
-        return found
+        return robot
 
 
 def _unknown(section: str, name: str) -> Refused:
@@ -291,11 +291,11 @@ class JobDigests:
             ttl=keys.DIGEST_TTL_MS,
         )
         digest, result = await run_async(self._redis, call)
-        found = json.loads(result) if result else None
-        if found and "failed" in found:
+        digest_result = json.loads(result) if result else None
+        if digest_result and "failed" in digest_result:
             # A requeue joins another one.
             await self._redis.delete(keys.digest_of(self._job_id))
-        return digest.decode(), found
+        return digest.decode(), digest_result
 
     async def result(self, digest: str) -> Json | None:
         """Outcome of a digest; None if it is not over."""
@@ -314,8 +314,8 @@ class JobDigests:
 
     async def messages(self, digest: str) -> list[Json]:
         """The messages of a digest that is closed, as they came."""
-        found: list[Any] = await self._redis.lrange(keys.digest(digest), 0, -1)
-        return [json.loads(each) for each in found]
+        texts: list[Any] = await self._redis.lrange(keys.digest(digest), 0, -1)
+        return [json.loads(text) for text in texts]
 
     async def finish(self, target: str, digest: str, result: Json) -> None:
         """Store what became of a digest; the next one may follow."""

@@ -56,7 +56,7 @@ class Circuit(NamedTuple):
 
     Attributes:
         name: of the place where jobs wait for them: the app, the API and its host.
-        own: breaker of the API.
+        breaker: that of the API.
         host: breaker of its host.
         hold: of the app.
     """
@@ -64,7 +64,7 @@ class Circuit(NamedTuple):
     app: str
     api: str
     host_name: str
-    own: str
+    breaker: str
     host: str
     hold: str
 
@@ -76,7 +76,7 @@ class Circuit(NamedTuple):
     @property
     def keys(self) -> tuple[str, str, str]:
         """Keys of the scripts."""
-        return self.own, self.host, self.hold
+        return self.breaker, self.host, self.hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,11 +270,11 @@ class Breakers:
     def circuit(self, app: str, api: str, host: str) -> Circuit:
         """The breakers before a call of this API, or of the path by which it is known (`Api.breaker`)."""
         credentials = self._credentials(app)
-        found = self._circuits.get((app, api, host, credentials))
-        if found is None:
+        circuit = self._circuits.get((app, api, host, credentials))
+        if circuit is None:
             if len(self._circuits) >= MOST_KNOWN:
                 self._circuits.clear()
-            found = self._circuits[app, api, host, credentials] = Circuit(
+            circuit = self._circuits[app, api, host, credentials] = Circuit(
                 app,
                 api,
                 host,
@@ -282,7 +282,7 @@ class Breakers:
                 keys.breaker(self._rules.egress.scope, host),
                 keys.hold(app, credentials),
             )
-        return found
+        return circuit
 
     def named(self, name: str) -> Circuit:
         """The breakers before calls whose jobs wait in this place (`Circuit.name`)."""
@@ -318,11 +318,11 @@ class Breakers:
             code=code,
             reason=reason,
         )
-        found = verdict(await run_async(self._redis, call))
-        for name in found.opened:
+        outcome = verdict(await run_async(self._redis, call))
+        for name in outcome.opened:
             event = "app_held" if name == "hold" else "breaker_opened"
             log.warning(event, **_log_fields(circuit, name), reason=reason)
-        return found
+        return outcome
 
     async def probe_unused(self, circuit: Circuit) -> None:
         """A probe does not leave: another one is needed. If Redis is away, its time runs out there."""
@@ -342,9 +342,13 @@ class Breakers:
 
         A refusal of a worker that still has the others opens a new hold.
         """
-        own, others = keys.hold(app, self._credentials(app)), keys.hold(app, "")
+        current_hold, holds_prefix = keys.hold(app, self._credentials(app)), keys.hold(app, "")
         opened: list[Any] = await self._redis.zrange(keys.BREAKERS, 0, -1)
-        stale = [key for key in opened if key.decode().startswith(others) and key.decode() != own]
+        stale = [
+            key
+            for key in opened
+            if key.decode().startswith(holds_prefix) and key.decode() != current_hold
+        ]
         if stale:
             async with self._redis.pipeline() as pipe:
                 pipe.delete(*stale)
@@ -383,12 +387,12 @@ async def read_breakers(redis: Redis) -> list[BreakerState]:
         for member in members:
             pipe.hmget(member, "opened", "next", "reason", "level")
         answers = await pipe.execute()
-    found: list[BreakerState] = []
+    states: list[BreakerState] = []
     for member, (opened, next_, reason, level) in zip(members, answers, strict=True):
         if opened is None:
             continue
         scope, _, name = member.decode().removeprefix(keys.PREFIX).rpartition(":")
-        found.append(
+        states.append(
             BreakerState(
                 scope=scope.removeprefix("breaker:"),
                 name=name,
@@ -398,7 +402,7 @@ async def read_breakers(redis: Redis) -> list[BreakerState]:
                 probes=int(level or 0),
             )
         )
-    return found
+    return states
 
 
 def _time_of(micros: bytes) -> datetime:

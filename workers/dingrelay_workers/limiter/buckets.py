@@ -288,7 +288,7 @@ def ended(
         host=host,
         hold=hold,
         open_breakers=BREAKERS,
-        buckets=[each.key for each in rules],
+        buckets=[rule.key for rule in rules],
         time_us=now,
         probed=probed,
         sane=sane,
@@ -324,15 +324,15 @@ async def read_buckets(redis: Redis, rules: Rules | FleetRules) -> list[BucketSt
     """Every bucket in use whose rule is known, by key."""
     members: list[Any] = await redis.zrange(BUCKETS, 0, -1)
     names = sorted(name.decode() for name in members)
-    now, kept = await _read(redis, names)
+    now, hashes = await _read_hashes(redis, names)
     waiting = await parked(redis)
-    found: list[BucketState] = []
-    for name, fields in zip(names, kept, strict=True):
+    states: list[BucketState] = []
+    for name, fields in zip(names, hashes, strict=True):
         scope, api, unit = name.removeprefix(f"{PREFIX}bucket:").rsplit(":", 2)
         rule = rules.find(scope, api, unit)
         if rule is not None and fields:
-            found.append(_state(rule, fields, now))
-    by_name = {(state.scope, state.api, state.unit): state for state in found}
+            states.append(_state(rule, fields, now))
+    by_name = {(state.scope, state.api, state.unit): state for state in states}
     for (app, api), jobs in waiting.items():
         calls = by_name.get((f"app:{app}", api, "calls"))
         if calls is not None and jobs.jobs:
@@ -343,23 +343,23 @@ async def read_buckets(redis: Redis, rules: Rules | FleetRules) -> list[BucketSt
 
 async def read_waits(redis: Redis, rules: Sequence[Rule]) -> list[float]:
     """Seconds until a call could leave under each of these rules, as its bucket stands."""
-    now, kept = await _read(redis, [rule.key for rule in rules])
-    found: list[float] = []
-    for rule, fields in zip(rules, kept, strict=True):
+    now, hashes = await _read_hashes(redis, [rule.key for rule in rules])
+    waits: list[float] = []
+    for rule, fields in zip(rules, hashes, strict=True):
         state = _state(rule, fields, now)
         wait = max(0.0, 1 - state.balance) / state.rate if state.rate else 0.0
-        found.append(max(wait, (float(fields.get("paused", 0)) - now) / MICRO))
-    return found
+        waits.append(max(wait, (float(fields.get("paused", 0)) - now) / MICRO))
+    return waits
 
 
-async def _read(redis: Redis, names: Sequence[str]) -> tuple[int, list[dict[str, str]]]:
+async def _read_hashes(redis: Redis, names: Sequence[str]) -> tuple[int, list[dict[str, str]]]:
     """Redis's time (us), and the fields of these buckets then."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
         for name in names:
             pipe.hgetall(name)
         (seconds, micros), *hashes = await pipe.execute()
-    texts = [{key.decode(): value.decode() for key, value in each.items()} for each in hashes]
+    texts = [{key.decode(): value.decode() for key, value in fields.items()} for fields in hashes]
     return seconds * MICRO + micros, texts
 
 
@@ -451,9 +451,9 @@ class SaneAnswers:
 
     def take(self) -> tuple[int, int]:
         """How many are not reported and the microseconds of the slowest; from here on they are."""
-        taken = self._unreported, round(self._slowest * MICRO)
+        unreported = self._unreported, round(self._slowest * MICRO)
         self._unreported, self._slowest = 0, 0.0
-        return taken
+        return unreported
 
     @property
     def spread(self) -> float:

@@ -57,8 +57,8 @@ NO_PLACE_LEFT = 2
 
 def place(text: str) -> tuple[int, int]:
     """The shard of a userid and its digest, as `reservations.lua` has them."""
-    found = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    return int(found[:4], 16) % SHARDS, int(found[4:17], 16)
+    digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return int(digest[:4], 16) % SHARDS, int(digest[4:17], 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ class _Day:
     @classmethod
     def of(cls, moment: datetime, ahead: int) -> "_Day":
         """The day of a moment of Redis's clock, which DingTalk's is so many ms ahead of."""
-        there = moment.astimezone(beijing.BEIJING) + timedelta(milliseconds=ahead)
-        start = there.replace(hour=0, minute=0, second=0, microsecond=0)
-        return cls(beijing.day(there), int(start.timestamp() * 1000) - ahead)
+        beijing_time = moment.astimezone(beijing.BEIJING) + timedelta(milliseconds=ahead)
+        start = beijing_time.replace(hour=0, minute=0, second=0, microsecond=0)
+        return cls(beijing.day(beijing_time), int(start.timestamp() * 1000) - ahead)
 
     @property
     def until(self) -> int:
@@ -137,12 +137,12 @@ class DailyLimits:
             verdict = DailyVerdict(having[ADMITTED], having[DUPLICATE], having[DAILY_CAP])
             return replace(verdict, perhaps=verdict.users if by_department else []), day.until
         if call.departments:
-            left = [
+            admitted = [
                 department
                 for department, code in zip(call.departments, codes, strict=True)
                 if code == ADMITTED
             ]
-            return DailyVerdict([], departments=left), day.until
+            return DailyVerdict([], departments=admitted), day.until
         if codes == [NO_PLACE_LEFT]:
             raise Refused(
                 "everyone_cap",
@@ -217,13 +217,13 @@ async def had_today(
         messages: a user, and the digest of the content for them.
     """
     day, codes = beijing.day(await DingTalkClock(redis).now()), ""
-    for some in batched(messages, LOOKED_UP):
+    for batch in batched(messages, LOOKED_UP):
         call = transitions.had_today(
             everyone_today=keys.everyone(app, day),
             received=keys.received(app, day),
             called=keys.content(app, day, ""),
             most=DAILY_MESSAGES,
-            messages=[AddressedContent(*message) for message in some],
+            messages=[AddressedContent(*message) for message in batch],
         )
         codes += (await run_async(redis, call)).decode()
     users = defaultdict[str, set[str]](set)

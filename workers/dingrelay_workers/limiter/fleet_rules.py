@@ -30,20 +30,20 @@ class Difference:
 class FleetRules:
     """The rules of all workers; where they differ those that most of them keep."""
 
-    def __init__(self, of_workers: Mapping[str, Rules], own: Rules) -> None:
+    def __init__(self, of_workers: Mapping[str, Rules], fallback: Rules) -> None:
         """Sends nothing to Redis.
 
         Args:
             of_workers: worker → its rules.
-            own: stand in where no worker has published any.
+            fallback: stand in where no worker has published any.
         """
         self._of_workers = dict(sorted(of_workers.items()))
         alike: defaultdict[str, list[Rules]] = defaultdict(list)
         for rules in self._of_workers.values():
             alike[canonical_json(_plain(rules))].append(rules)
-        most = max(alike.values(), key=len, default=[own])
+        most = max(alike.values(), key=len, default=[fallback])
         self._rules = most[0]
-        by_address = {rules.address: rules for rules in [*self._of_workers.values(), own]}
+        by_address = {rules.address: rules for rules in [*self._of_workers.values(), fallback]}
         self._others = list(by_address.values())
 
     @property
@@ -57,31 +57,31 @@ class FleetRules:
 
     def find(self, scope: str, api: str, unit: str) -> Rule | None:
         """The rule that a bucket keeps; None if no worker's rules know one like it."""
-        found = self._rules.find(scope, api, unit)
-        others = (rules.find(scope, api, unit) for rules in self._others)
-        return found or next((rule for rule in others if rule is not None), None)
+        rule = self._rules.find(scope, api, unit)
+        variants = (rules.find(scope, api, unit) for rules in self._others)
+        return rule or next((rule for rule in variants if rule is not None), None)
 
     @property
     def differences(self) -> Sequence[Difference]:
         """The limits that not all workers keep alike."""
         names = sorted({name for rules in self._of_workers.values() for name in rules.limits})
-        found: list[Difference] = []
+        differences: list[Difference] = []
         for api in names:
             for unit in UNITS:
                 limits: defaultdict[str, list[str]] = defaultdict(list)
                 for worker, rules in self._of_workers.items():
                     limits[_text(rules, api, unit)].append(worker)
                 if len(limits) > 1:
-                    found.append(Difference(api, unit, dict(limits)))
-        return found
+                    differences.append(Difference(api, unit, dict(limits)))
+        return differences
 
 
 async def publish(
     redis: Redis, worker: str, rules: Rules, about: Mapping[str, Any] | None = None
 ) -> None:
     """Publish which rules a worker keeps, for a minute, and more about it (`backlog/workers.py`)."""
-    kept = {"limits": _plain(rules), "address": rules.address, "worker": about or {}}
-    text = canonical_json(kept)
+    document = {"limits": _plain(rules), "address": rules.address, "worker": about or {}}
+    text = canonical_json(document)
     await redis.set(keys.rules(worker), text, px=keys.RULES_TTL_MS)
 
 
@@ -93,37 +93,39 @@ async def published(redis: Redis) -> dict[str, bytes]:
     return {name: text or b"" for name, text in zip(names, texts, strict=True)}
 
 
-async def read(redis: Redis, own: Rules) -> FleetRules:
+async def read(redis: Redis, fallback: Rules) -> FleetRules:
     """The rules of the workers that are there."""
-    found = {name: _read(text) for name, text in (await published(redis)).items()}
-    return FleetRules({name: rules for name, rules in found.items() if rules is not None}, own)
+    published_rules = {name: _parse_rules(text) for name, text in (await published(redis)).items()}
+    return FleetRules(
+        {name: rules for name, rules in published_rules.items() if rules is not None}, fallback
+    )
 
 
 def _plain(rules: Rules) -> dict[str, Any]:
     return {api: dict(limits) for api, limits in rules.limits.items()}
 
 
-def _read(text: bytes) -> Rules | None:
+def _parse_rules(text: bytes) -> Rules | None:
     """Parse the text that `publish` wrote; None for none, or where another version wrote something else."""
     try:
-        kept = json.loads(text)
+        document = json.loads(text)
         limits: dict[str, dict[Unit, tuple[int, float] | None]] = {
             str(api): {
                 unit: None if units[unit] is None else (int(units[unit][0]), float(units[unit][1]))
                 for unit in UNITS
                 if unit in units
             }
-            for api, units in kept["limits"].items()
+            for api, units in document["limits"].items()
         }
         if "calls" not in limits["*"] or "calls" not in limits["egress"]:
             return None
-        return Rules(limits, str(kept["address"]))
+        return Rules(limits, str(document["address"]))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
 
 
 def _text(rules: Rules, api: str, unit: Unit) -> str:
     """A limit as the settings spell it; empty for none."""
-    known = rules.limits.get(api, {})
-    limit = known[unit] if unit in known else rules.limits["*"].get(unit)
+    units = rules.limits.get(api, {})
+    limit = units[unit] if unit in units else rules.limits["*"].get(unit)
     return f"{limit[0]}/{limit[1]:g}s" if limit else ""

@@ -157,8 +157,8 @@ class Limiter:
         try:
             return await self._report(slot, error)
         except (RedisError, OSError) as trouble:
-            of = error.name if isinstance(error, DingTalkError) else "a call"
-            log.warning("limit_update_failed", of=of, reason=type(trouble).__name__)
+            call = error.name if isinstance(error, DingTalkError) else "a call"
+            log.warning("limit_update_failed", of=call, reason=type(trouble).__name__)
             return 0.0
 
     async def _report(self, slot: Slot, error: BaseException | None) -> float:
@@ -271,13 +271,13 @@ class Limiter:
     async def waits(self, app: str, apis: Sequence[str]) -> list[float]:
         """Seconds until a call of each of these APIs could leave, about; those that wait here are before it."""
         rules = [self._rules.of(app, api)[0] for api in apis]
-        known = await buckets.read_waits(self._redis, rules)
+        bucket_waits = await buckets.read_waits(self._redis, rules)
         waiting = Counter[str]()
         for wait_queue in self._wait_queues.values():
             waiting[wait_queue.rules[0].key] += len(wait_queue)
         return [
             wait + waiting[rule.key] / (rule.rate or math.inf)
-            for wait, rule in zip(known, rules, strict=True)
+            for wait, rule in zip(bucket_waits, rules, strict=True)
         ]
 
     async def states(self) -> list[BucketState]:

@@ -44,17 +44,17 @@ class FleetPace(NamedTuple):
     breakers: Sequence[BreakerState]
 
 
-async def read_pace(redis: Redis, own: Rules) -> FleetPace:
+async def read_pace(redis: Redis, fallback: Rules) -> FleetPace:
     """How fast calls leave by now.
 
     Args:
         redis: of the fleet.
-        own: rules that stand in where no worker has published its own.
+        fallback: rules that stand in where no worker has published its own.
 
     Raises:
         RedisError: Redis cannot be reached.
     """
-    rules = await fleet_rules.read(redis, own)
+    rules = await fleet_rules.read(redis, fallback)
     return FleetPace(
         rules, await buckets.read_buckets(redis, rules), await breakers.read_breakers(redis)
     )
@@ -72,14 +72,15 @@ async def read(redis: Redis, settings: Settings, pace: FleetPace | None = None) 
         ValueError: a rule in the settings can't be read.
         RedisError: Redis cannot be reached.
     """
-    own = Rules.from_settings(settings.limits, settings.egress)
-    rules, states, outages = pace or await read_pace(redis, own)
-    names = [keys.bucket(each.scope, each.api, each.unit) for each in states]
-    taken = await minutes.read(redis, names)
+    fallback = Rules.from_settings(settings.limits, settings.egress)
+    rules, states, outages = pace or await read_pace(redis, fallback)
+    names = [keys.bucket(state.scope, state.api, state.unit) for state in states]
+    minutes_taken = await minutes.read(redis, names)
     return FleetLimits(
         rules=PublishedRules(workers=rules.workers, differences=[*rules.differences]),
         buckets=[
-            replace(each, minutes=taken[name]) for each, name in zip(states, names, strict=True)
+            replace(state, minutes=minutes_taken[name])
+            for state, name in zip(states, names, strict=True)
         ],
         outages=[*outages],
         quota=await Quota(redis, settings).months(),

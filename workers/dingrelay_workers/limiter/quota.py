@@ -136,9 +136,9 @@ class Quota:
 
     def count(self, organisation: str, *counts: str) -> None:
         """Note one of each of these, calls if none is named. It reaches the fleet within `FLUSH_EVERY`."""
-        for each in counts or (CALLS,):
-            self._pending[organisation, each] += 1
-            self._undated[organisation, each] += 1
+        for name in counts or (CALLS,):
+            self._pending[organisation, name] += 1
+            self._undated[organisation, name] += 1
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self._keep_flushing())
 
@@ -150,31 +150,31 @@ class Quota:
 
     async def months(self) -> list["MonthCount"]:
         """Usage of the organisations of the settings, and of robots that have a limit of their own."""
-        settings, found = self._settings, dict[tuple[str, str], int | None]()
+        settings, limits = self._settings, dict[tuple[str, str], int | None]()
         for organisation in settings.organisations:
-            found[organisation, CALLS] = settings.quota.monthly_calls
-            found[organisation, PUSHES] = settings.quota.monthly_pushes
+            limits[organisation, CALLS] = settings.quota.monthly_calls
+            limits[organisation, PUSHES] = settings.quota.monthly_pushes
         for name, robot in settings.robots.items():
             if robot.month:
-                found[robot.organisation, robot_share(name)] = robot.month
+                limits[robot.organisation, robot_share(name)] = robot.month
         now = await self._now()
         month, fleet = beijing.month(now), dict[str, dict[str, int]]()
-        for of in {organisation for organisation, _ in found}:
-            kept: dict[Any, Any] = await self._redis.hgetall(quota_key(of, month))
-            fleet[of] = {name.decode(): int(count) for name, count in kept.items()}
+        for organisation in {organisation for organisation, _ in limits}:
+            fields: dict[Any, Any] = await self._redis.hgetall(quota_key(organisation, month))
+            fleet[organisation] = {name.decode(): int(count) for name, count in fields.items()}
         months: list[MonthCount] = []
-        for (of, what), limit in found.items():
-            used = fleet[of].get(what, 0) + self._pending[of, what]
+        for (organisation, counted), limit in limits.items():
+            used = fleet[organisation].get(counted, 0) + self._pending[organisation, counted]
             days = {
-                name.removeprefix(f"{what}:"): count
-                for name, count in sorted(fleet[of].items())
-                if name.startswith(f"{what}:{month}")
+                name.removeprefix(f"{counted}:"): count
+                for name, count in sorted(fleet[organisation].items())
+                if name.startswith(f"{counted}:{month}")
             }
             expected = round(used / beijing.share_of_month(now))
             months.append(
                 MonthCount(
-                    organisation=of,
-                    counts=what,
+                    organisation=organisation,
+                    counts=counted,
                     used=used,
                     limit=limit,
                     expected=expected,
@@ -199,8 +199,8 @@ class Quota:
         async with self._reading:
             count, read_month, at = self._readings.get((organisation, counts), (0, "", 0.0))
             if read_month != month or self._clock() - at > FRESH:
-                found = await self._redis.hget(quota_key(organisation, month), counts)
-                count = int(found or 0)
+                stored_count = await self._redis.hget(quota_key(organisation, month), counts)
+                count = int(stored_count or 0)
                 self._readings[organisation, counts] = count, month, self._clock()
         return count + self._pending[organisation, counts]
 

@@ -166,12 +166,12 @@ class Rules:
         The first one counts the app's calls and is there even without a limit: it keeps the
         penalties that throttling answers bring.
         """
-        found = self._known.get((app, api))
-        if found is None:
+        rules = self._known.get((app, api))
+        if rules is None:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            found = self._known[app, api] = self._compose(app, api)
-        return found
+            rules = self._known[app, api] = self._compose(app, api)
+        return rules
 
     def named_for(self, path: str) -> str:
         """The name of the rule that is set for a path; empty if there is none.
@@ -180,8 +180,8 @@ class Rules:
         """
         if path in self._paths:
             return path
-        found = (name for name, pattern in self._paths.items() if pattern.fullmatch(path))
-        return next(found, "")
+        matching_names = (name for name, pattern in self._paths.items() if pattern.fullmatch(path))
+        return next(matching_names, "")
 
     def recipients(self, app: str, api: str) -> Rule | None:
         """The rule by which recipients of this API are limited; None if they are not."""
@@ -222,12 +222,14 @@ def _check_name(api: str) -> None:
     Raises:
         ValueError: names the rule and the nearest API.
     """
-    known = {*DEFAULTS, *API_NAMES}
-    if api.partition("@")[0] in known or PATH.fullmatch(api):
+    names_of_apis = {*DEFAULTS, *API_NAMES}
+    if api.partition("@")[0] in names_of_apis or PATH.fullmatch(api):
         return
-    near = difflib.get_close_matches(api, known, 1, cutoff=0.4)
+    near = difflib.get_close_matches(api, names_of_apis, 1, cutoff=0.4)
     names = (
-        en('did you mean "{}"?', near[0]) if near else en("there are {}", ", ".join(sorted(known)))
+        en('did you mean "{}"?', near[0])
+        if near
+        else en("there are {}", ", ".join(sorted(names_of_apis)))
     )
     raise ValueError(en('rules."{}": no such API; {}', api, names))
 

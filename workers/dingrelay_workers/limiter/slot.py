@@ -37,10 +37,10 @@ class Turns(NamedTuple):
         return f"{self.app} {self.api} {self.lane}"
 
     @classmethod
-    def named(cls, name: str) -> Self:
+    def from_name(cls, name: str) -> Self:
         """The lane with this name."""
-        app, _, rest = name.partition(" ")
-        api, _, lane = rest.rpartition(" ")
+        app, _, api_and_lane = name.partition(" ")
+        api, _, lane = api_and_lane.rpartition(" ")
         return cls(app, api, lane)  # type: ignore[arg-type]
 
     @property
@@ -95,9 +95,9 @@ class ParkedTotal(NamedTuple):
 async def parked(redis: Redis) -> dict[tuple[str, str], ParkedTotal]:
     """The jobs parked of each application and API, over all lanes."""
     names: list[Any] = await redis.zrange(keys.LANES, 0, -1)
-    found: dict[tuple[str, str], ParkedTotal] = {}
+    totals: dict[tuple[str, str], ParkedTotal] = {}
     for name in names:
-        turns = Turns.named(name.decode())
+        turns = Turns.from_name(name.decode())
         call = transitions.parked(
             turns=turns.key,
             prefix=turns.parked(""),
@@ -105,9 +105,9 @@ async def parked(redis: Redis) -> dict[tuple[str, str], ParkedTotal]:
             most_jobs=MOST_JOBS,
         )
         counted = await run_async(redis, call)
-        known = found.get((turns.app, turns.api), ParkedTotal())
-        found[turns.app, turns.api] = ParkedTotal(*map(sum, zip(known, counted, strict=True)))
-    return found
+        total = totals.get((turns.app, turns.api), ParkedTotal())
+        totals[turns.app, turns.api] = ParkedTotal(*map(sum, zip(total, counted, strict=True)))
+    return totals
 
 
 class ParkedJobs:
@@ -126,7 +126,7 @@ class ParkedJobs:
         """Wake jobs for the slots that come within a second; how many calls they make."""
         names: list[Any] = await self._redis.zrange(keys.LANES, 0, -1)
         return sum(
-            await asyncio.gather(*(self._wake(Turns.named(name.decode())) for name in names))
+            await asyncio.gather(*(self._wake(Turns.from_name(name.decode())) for name in names))
         )
 
     async def _wake(self, turns: Turns) -> int:

@@ -252,10 +252,10 @@ class WaitQueue:
 
     async def _ask_once(self) -> None:
         """One question to the buckets, and what follows from the answer."""
-        first = list(islice(self._waiters, self._at_once()))
-        now = asked = self._clock()
+        front = list(islice(self._waiters, self._at_once()))
+        now = queried_at = self._clock()
         asks: list[Ask] = []
-        for waiter in first:
+        for waiter in front:
             slot, request = waiter.slot, waiter.slot.request
             slot.paid = request.recipients
             aged = now - waiter.since >= AGED
@@ -281,11 +281,11 @@ class WaitQueue:
         if reply.paused:
             self.revoke_slots()
         self._confirm()
-        for waiter, start in zip(first, reply.starts, strict=False):
-            waiter.slot.due = asked + start
+        for waiter, start in zip(front, reply.starts, strict=False):
+            waiter.slot.due = queried_at + start
             count_taken(self.rules, waiter.slot.paid)
             self._give(waiter, start, reply)
-        for waiter in first[len(reply.starts) :]:
+        for waiter in front[len(reply.starts) :]:
             waiter.slot.waited = True
         if reply.wait:
             self._dismiss(now + reply.wait)

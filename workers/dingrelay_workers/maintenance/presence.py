@@ -65,15 +65,15 @@ class Watch:
         self._silent: dict[str, tuple[str, float]] = {}
         self._looked: float | None = None
 
-    def look(self, signs: Mapping[str, str], at: float) -> list[str]:
+    def find_silent(self, signs: Mapping[str, str], at: float) -> list[str]:
         """The workers that are gone, given each one's latest sign at this moment in seconds."""
         passed = 0.0 if self._looked is None else at - self._looked
-        known = self._silent if 0 < passed <= self._timeout else {}
+        earlier = self._silent if 0 < passed <= self._timeout else {}
         passed = min(passed, 2 * self._timeout / SIGNS)
         self._looked = at
         self._silent = {}
         for worker, sign in signs.items():
-            before, silent = known.get(worker, ("", 0.0))
+            before, silent = earlier.get(worker, ("", 0.0))
             self._silent[worker] = sign, silent + passed if before == sign else 0.0
         return [
             worker
@@ -109,11 +109,11 @@ class Presence:
     def beat(self) -> Flow[None]:
         """Give one sign, and look at those of the others."""
         self._beats += 1
-        known: list[bytes] = yield self._signed(f"{self._beats} {self._timeout}")
+        pairs: list[bytes] = yield self._signed(f"{self._beats} {self._timeout}")
         # Unparsable names are no workers, and must not keep this worker from sending heartbeats.
-        texts = [text.decode(errors="replace") for text in known]
+        texts = [text.decode(errors="replace") for text in pairs]
         signs = dict(zip(texts[::2], texts[1::2], strict=True))
-        for worker in self._watch.look(signs, time.monotonic()):
+        for worker in self._watch.find_silent(signs, time.monotonic()):
             yield from self.end_leases(worker, signs[worker])
 
     def end_leases(self, worker: str, sign: str) -> Flow[None]:

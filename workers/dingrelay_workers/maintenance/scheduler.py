@@ -179,23 +179,23 @@ class Scheduler:
         """Publish what is due, and what is woken for the next slots; seconds until the next time."""
         if self._has_parked:
             await self._wake_parked()
-        found = await self._schedule.take_due(
+        due_batch = await self._schedule.take_due(
             self._worker, lease=LEASE, most=BATCH, published=self._published
         )
-        self._has_parked = found is not None and found.parked
-        if found is None:
+        self._has_parked = due_batch is not None and due_batch.parked
+        if due_batch is None:
             return LEASE / 5
-        if found.wakeups:
-            left = await self._publisher.publish_on_loop(found.wakeups)
-            published = len(found.wakeups) - len(left)
+        if due_batch.wakeups:
+            untaken = await self._publisher.publish_on_loop(due_batch.wakeups)
+            published = len(due_batch.wakeups) - len(untaken)
             WAKEUPS.inc(published)
-            log.debug("wakeups_published", wakeups=len(found.wakeups), published=published)
-            if left:
+            log.debug("wakeups_published", wakeups=len(due_batch.wakeups), published=published)
+            if untaken:
                 return FAILURE_PAUSE
-        self._published = found.batch
-        if found.next_due is None:
+        self._published = due_batch.batch
+        if due_batch.next_due is None:
             return LONGEST_PAUSE
-        return min(max(found.next_due, SHORTEST_PAUSE), LONGEST_PAUSE)
+        return min(max(due_batch.next_due, SHORTEST_PAUSE), LONGEST_PAUSE)
 
     async def _wake_parked(self) -> None:
         """Wake who has a slot soon. Should that fail, what is due must be published all the same."""

@@ -70,8 +70,8 @@ class _Kept(Generic[Value]):
         self._values: dict[tuple[str, str], tuple[Value, float]] = {}
 
     def get(self, app: str, name: str) -> Value | None:
-        kept = self._values.get((app, name))
-        return kept[0] if kept and time.monotonic() < kept[1] else None
+        entry = self._values.get((app, name))
+        return entry[0] if entry and time.monotonic() < entry[1] else None
 
     def clear(self) -> None:
         self._values.clear()
@@ -115,8 +115,8 @@ class RecipientChecks:
     def forget(self) -> None:
         """Drop everything cached."""
         self._ranges.forget()
-        for kept in (self._synced, self._here, self._answered, self._parents, self._unanswered):
-            kept.clear()
+        for cache in (self._synced, self._here, self._answered, self._parents, self._unanswered):
+            cache.clear()
 
     async def check(
         self,
@@ -158,10 +158,10 @@ class RecipientChecks:
         return _verdict(calls.app, users, answers)
 
     async def _is_synced(self, app: str) -> bool:
-        known = self._synced.get(app, "")
-        if known is None:
-            known = self._synced.put(app, "", bool(await self._redis.exists(keys.synced(app))))
-        return known
+        is_synced = self._synced.get(app, "")
+        if is_synced is None:
+            is_synced = self._synced.put(app, "", bool(await self._redis.exists(keys.synced(app))))
+        return is_synced
 
     async def _unconfirmed(
         self, app: str, users: Sequence[str], visible: VisibleRange | None
@@ -175,38 +175,42 @@ class RecipientChecks:
         if not unsure or time.monotonic() < self._rests_until:
             return unsure
         try:
-            found = await asyncio.wait_for(
-                self._found(app, unsure, visible, departments), DATABASE_TIMEOUT
+            confirmed = await asyncio.wait_for(
+                self._find_people(app, unsure, visible, departments), DATABASE_TIMEOUT
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the message goes on
             log.warning("recipients_unchecked", app=app, reason=type(error).__name__)
             self._rests_until = time.monotonic() + DATABASE_REST
             return unsure
-        for user in found:
+        for user in confirmed:
             self._here.put(app, user, mark)
-        return [user for user in dict.fromkeys(unsure) if user not in found]
+        return [user for user in dict.fromkeys(unsure) if user not in confirmed]
 
-    async def _found(
+    async def _find_people(
         self,
         app: str,
         users: Sequence[str],
         visible: VisibleRange | None,
         departments: frozenset[int] | None,
     ) -> set[str]:
-        found = await self._people().find(app, users, departments)
-        named = {*users} & visible.users if visible and departments is not None else set[str]()
-        return found | (await self._people().find(app, named, None) if named else set())
+        people = await self._people().find(app, users, departments)
+        listed_users = (
+            {*users} & visible.users if visible and departments is not None else set[str]()
+        )
+        return people | (
+            await self._people().find(app, listed_users, None) if listed_users else set()
+        )
 
     async def _reachability(
         self, app: str, user: str, lookup: "_Lookup", visible: VisibleRange | None
     ) -> Reachability:
-        known = self._answered.get(app, user)
-        if known is not None:
-            return known
+        reachability = self._answered.get(app, user)
+        if reachability is not None:
+            return reachability
         if self._unanswered.get(app, ""):
             return "unverified"
         try:
-            found, seconds = await lookup.reachability(user, visible)
+            reachability, seconds = await lookup.reachability(user, visible)
         except MINE:
             raise
         except Exception as error:  # noqa: BLE001 - an outage, say: the message goes on
@@ -215,7 +219,7 @@ class RecipientChecks:
             if not about_one:
                 self._unanswered.put(app, "", True)
             return "unverified"
-        return self._answered.put(app, user, found, seconds=seconds)
+        return self._answered.put(app, user, reachability, seconds=seconds)
 
 
 class _Lookup:
@@ -289,23 +293,23 @@ class _Lookup:
     async def _all_readable(self, visible: VisibleRange) -> bool:
         if len(visible.departments) > MOST_LOOKED_AT:
             return False
-        for each in visible.departments:
-            if await self._above(each) is None:
+        for department in visible.departments:
+            if await self._above(department) is None:
                 return False
         return True
 
     async def _above(self, department: int) -> int | None:
         """The department above one, 0 above the first; None if the app may not read it."""
-        known = self._parents.get(self._calls.app, str(department))
-        if known is not None:
-            return known
+        cached_parent = self._parents.get(self._calls.app, str(department))
+        if cached_parent is not None:
+            return cached_parent
         try:
-            found = await self._contacts.department(department)
+            answer = await self._contacts.department(department)
         except OutOfScope:
             return None
-        if found is None:
+        if answer is None:
             return None
-        parent = found.fields.get("parent_id")
+        parent = answer.fields.get("parent_id")
         above = parent if isinstance(parent, int) else 0
         return self._parents.put(self._calls.app, str(department), above)
 

@@ -46,44 +46,44 @@ class KnownPeople:
             departments: only those in or below one of these; None: wherever they are.
         """
         key = (app, departments)
-        asked, answer = self._questions.get(key) or self._ask(key)
-        asked.update(users)
+        userids, answer = self._questions.get(key) or self._start_query(key)
+        userids.update(users)
         return {*users} & await asyncio.shield(answer)
 
-    def _ask(self, key: Key) -> tuple[set[str], Answer]:
-        asked: set[str] = set()
-        answer = asyncio.create_task(self._answer(key, asked))
+    def _start_query(self, key: Key) -> tuple[set[str], Answer]:
+        userids: set[str] = set()
+        answer = asyncio.create_task(self._answer(key, userids))
         self._under_way.add(answer)
         answer.add_done_callback(self._ended)
-        self._questions[key] = asked, answer
-        return asked, answer
+        self._questions[key] = userids, answer
+        return userids, answer
 
     def _ended(self, answer: Answer) -> None:
         self._under_way.discard(answer)
         if not answer.cancelled():
             answer.exception()  # it is known, whether anybody still waits or not
 
-    async def _answer(self, key: Key, asked: set[str]) -> set[str]:
+    async def _answer(self, key: Key, userids: set[str]) -> set[str]:
         app, departments = key
         async with self._asking:
             del self._questions[key]
-            found: set[str] = set()
+            members: set[str] = set()
             inside = None if departments is None else await self._tree(key, departments)
             async with self._database.read() as connection:
-                for some in chunks(asked):
+                for batch in chunks(userids):
                     if inside is None:
                         people = select(UserRow.userid).where(
-                            UserRow.app == app, UserRow.userid.in_(some), UserRow.left_at.is_(None)
+                            UserRow.app == app, UserRow.userid.in_(batch), UserRow.left_at.is_(None)
                         )
-                        found.update(await connection.scalars(people))
+                        members.update(await connection.scalars(people))
                         continue
                     # People who left have no memberships.
                     places = select(MembershipRow.userid, MembershipRow.department).where(
-                        MembershipRow.app == app, MembershipRow.userid.in_(some)
+                        MembershipRow.app == app, MembershipRow.userid.in_(batch)
                     )
                     rows = await connection.execute(places)
-                    found.update(row.userid for row in rows if row.department in inside)
-            return found
+                    members.update(row.userid for row in rows if row.department in inside)
+            return members
 
     async def _tree(self, key: Key, departments: frozenset[int]) -> frozenset[int]:
         """The departments and all below them."""
@@ -92,6 +92,10 @@ class KnownPeople:
             return below
         async with self._database.read() as connection:
             below = frozenset(await connection.scalars(tree(key[0], departments)))
-        self._below = {known: kept for known, kept in self._below.items() if known[0] != key[0]}
+        self._below = {
+            question: tree_until
+            for question, tree_until in self._below.items()
+            if question[0] != key[0]
+        }
         self._below[key] = below, time.monotonic() + TREE_KEPT
         return below

@@ -48,54 +48,56 @@ async def erase_limits(stores: Stores, erasing: Erasing) -> None:
 async def _counts(redis: Redis, subject: DataSubject) -> AsyncIterator[_Count]:
     shard, digest = place(subject.user)
     # Received contents are kept only as digests of content and person together.
-    for what, field, end in (("content", subject.user, ""), ("received", str(digest), f":{shard}")):
-        prefix = f"{keys.PREFIX}{what}:"
-        async for found in pages_of_keys(redis, prefix, end):
-            page = [key for key in found if not key.endswith(f":had{end}")]
+    for noun, field, end in (("content", subject.user, ""), ("received", str(digest), f":{shard}")):
+        prefix = f"{keys.PREFIX}{noun}:"
+        async for keys_page in pages_of_keys(redis, prefix, end):
+            page = [key for key in keys_page if not key.endswith(f":had{end}")]
             pipe = redis.pipeline(transaction=False)
             for key in page:
                 pipe.hget(key, field)
             for key, value in zip(page, await pipe.execute(), strict=True):
                 app, day = key.removeprefix(prefix).split(":")[:2]
                 if value is not None and subject.covers(app):
-                    yield _Count(what, app, day, value.decode(), await ends_at(redis, key))
+                    yield _Count(noun, app, day, value.decode(), await ends_at(redis, key))
 
 
 async def export_ranges(stores: Stores, subject: DataSubject) -> Rows:
     """The apps whose range names them."""
-    return [{"app": app} async for _, app, _ in _kept(stores.redis, subject, *_RANGES)]
+    return [{"app": app} async for _, app, _ in _documents_naming(stores.redis, subject, *_RANGES)]
 
 
 async def erase_ranges(stores: Stores, erasing: Erasing) -> None:
     """Delete ranges that were read before: they are read again."""
-    async for key, _, kept in _kept(stores.redis, erasing, *_RANGES):
-        if kept["read"] <= erasing.since.timestamp() * 1000:
+    async for key, _, document in _documents_naming(stores.redis, erasing, *_RANGES):
+        if document["read"] <= erasing.since.timestamp() * 1000:
             erasing.changed["visible_ranges"] += await stores.redis.delete(key)
 
 
 async def export_sessions(stores: Stores, subject: DataSubject) -> Rows:
     """The sessions in which robots can reply to them."""
-    return [kept async for _, _, kept in _kept(stores.redis, subject, *_SESSIONS)]
+    return [
+        document async for _, _, document in _documents_naming(stores.redis, subject, *_SESSIONS)
+    ]
 
 
 async def erase_sessions(stores: Stores, erasing: Erasing) -> None:
     """Delete sessions of messages from before: a reply to one is refused from then on."""
-    async for key, _, _ in _kept(stores.redis, erasing, *_SESSIONS):
+    async for key, _, _ in _documents_naming(stores.redis, erasing, *_SESSIONS):
         ends = await ends_at(stores.redis, key)
         if ends is None or ends - _SESSION_LIVES <= erasing.since:
             erasing.changed["robot_sessions"] += await stores.redis.delete(key)
 
 
-async def _kept(
+async def _documents_naming(
     redis: Redis, subject: DataSubject, prefix: str, path: Path
 ) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
     """The keys with this prefix whose JSON names the person there; with their apps, and what they hold."""
     async for page in pages_of_keys(redis, prefix):
         for key, text in zip(page, await redis.mget(page), strict=True):
-            kept = json_object(cast("bytes", text or b""))
-            app = kept.get("app", key.removeprefix(prefix))
-            if subject.user in people_in(kept, [path]) and subject.covers(app):
-                yield key, app, kept
+            document = json_object(cast("bytes", text or b""))
+            app = document.get("app", key.removeprefix(prefix))
+            if subject.user in people_in(document, [path]) and subject.covers(app):
+                yield key, app, document
 
 
 LIMITS = PersonalData(

@@ -107,18 +107,18 @@ class VisibleRanges:
         self, calls: Calls, now: RedisTime, *, oldest: int, saves: bool
     ) -> RangeReading:
         async with self._reading[calls.app]:
-            known = self._at_hand(calls.app)
-            if known is None or known.read < oldest:
-                known = await self._in_redis(calls.app)
-            if known is not None and known.read >= oldest:
-                return known
+            reading = self._at_hand(calls.app)
+            if reading is None or reading.read < oldest:
+                reading = await self._in_redis(calls.app)
+            if reading is not None and reading.read >= oldest:
+                return reading
             if await self._count_reading(calls.app) <= MOST_READINGS or (
-                saves and known is not None and known.range
+                saves and reading is not None and reading.range
             ):
-                return await self._read(calls, now)
+                return await self._read_range(calls, now)
             # The cached range stays: it still shows who need not be doubted.
             nothing = RangeReading(None, now.now())
-            return nothing if known is not None else self._keep(calls.app, nothing)
+            return nothing if reading is not None else self._keep(calls.app, nothing)
 
     def forget(self) -> None:
         """Drop the cache: read from Redis again."""
@@ -141,10 +141,10 @@ class VisibleRanges:
             _, readings = await pipe.execute()
         return int(readings)
 
-    async def _read(self, calls: Calls, now: RedisTime) -> RangeReading:
-        found, ttl_ms = None, keys.VISIBLE_RANGE_TTL_MS
+    async def _read_range(self, calls: Calls, now: RedisTime) -> RangeReading:
+        range_, ttl_ms = None, keys.VISIBLE_RANGE_TTL_MS
         try:
-            found = await visible_range(calls)
+            range_ = await visible_range(calls)
         except MINE:
             await self._count_reading(calls.app, -1)
             raise
@@ -154,7 +154,7 @@ class VisibleRanges:
                 isinstance(error, DingTalkError) and error.code == MALFORMED
             )
             ttl_ms = REFUSED_FOR_MS if refused else FAILED_FOR_MS
-        reading = RangeReading(found, now.now())
+        reading = RangeReading(range_, now.now())
         text = _READING.dump_json(reading)
         if len(text) > LARGEST:
             reading = RangeReading(None, reading.read)

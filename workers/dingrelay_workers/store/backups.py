@@ -45,11 +45,11 @@ class BackupDifference(NamedTuple):
     advice: str
 
 
-def redis_is_older(found: str) -> BackupDifference:
+def redis_is_older(difference: str) -> BackupDifference:
     """A Redis without what happened since its backup, of which nothing would run again."""
     return BackupDifference(
         "warning",
-        found,
+        difference,
         en(
             "what was accepted in between and has not ended is lost: see the runbook backup-restored"
         ),

@@ -290,8 +290,8 @@ class Records:
 
     async def _is_another(self, wakeup: ReceivedWakeup) -> bool:
         """Whether the job of this id asks for something else than the message that has it, too."""
-        asked = record.asked_digest(wakeup.job).encode()
-        return await self.redis.hget(keys.job(wakeup.id), "digest") not in {None, asked}
+        digest = record.asked_digest(wakeup.job).encode()
+        return await self.redis.hget(keys.job(wakeup.id), "digest") not in {None, digest}
 
     async def leave(self, job_id: str) -> None:
         """Have a job woken again, if it is due, since this release does not know its kind."""
@@ -311,7 +311,7 @@ class Records:
             lane: of the job that makes the call.
             bucket: of the recipients, which are taken from it; None if they are not limited.
         """
-        return await self._claimed(
+        return await self._read_claims(
             transitions.claim_batch(
                 waiting=waiting,
                 bucket=bucket.key if bucket else None,
@@ -337,7 +337,7 @@ class Records:
             most: so many at most.
             late: seconds.
         """
-        jobs, _ = await self._claimed(
+        jobs, _ = await self._read_claims(
             transitions.claim_late(
                 in_turn=turns.in_turn,
                 owner=self._owner + nonce,
@@ -349,11 +349,11 @@ class Records:
         )
         return jobs
 
-    async def _claimed(self, call: Call) -> tuple[list[Claim], Claim | None]:
-        next_caller, now, *found = await run_async(self.redis, call)
-        taken = [claim_of(job_id.decode(), now, pairs) for job_id, pairs in found]
-        following = taken.pop() if next_caller else None
-        return taken, following
+    async def _read_claims(self, call: Call) -> tuple[list[Claim], Claim | None]:
+        next_caller, now, *claimed_jobs = await run_async(self.redis, call)
+        claims = [claim_of(job_id.decode(), now, pairs) for job_id, pairs in claimed_jobs]
+        following = claims.pop() if next_caller else None
+        return claims, following
 
     async def write_intent(
         self, claim: Claim, intent: Json, usage: Usage, *, until: int = 0
@@ -502,9 +502,9 @@ class Records:
 
     async def publish(self, publisher: Publisher, wakeups: Sequence[Wakeup]) -> None:
         """Publish wake-ups; the scheduler publishes those that the broker does not take."""
-        if wakeups and (left := await publisher.publish_on_loop(wakeups)):
+        if wakeups and (untaken := await publisher.publish_on_loop(wakeups)):
             await asyncio.gather(
-                *(run_async(self.redis, each) for each in record.unpublished(left))
+                *(run_async(self.redis, call) for call in record.unpublished(untaken))
             )
 
     async def states(self, job_ids: Sequence[str]) -> list[str | None]:
@@ -512,8 +512,8 @@ class Records:
         pipe = self.redis.pipeline(transaction=False)
         for job_id in job_ids:
             pipe.hget(keys.job(job_id), "state")
-        found = await pipe.execute() if job_ids else []
-        return [None if state is None else state.decode() for state in found]
+        states = await pipe.execute() if job_ids else []
+        return [None if state is None else state.decode() for state in states]
 
     async def wake(self, job_id: str) -> bool:
         """Have a waiting job looked at now; whether it waited."""

@@ -23,8 +23,8 @@ async def pages_of_keys(redis: Redis, prefix: str, end: str = "") -> AsyncIterat
 
 async def ends_at(redis: Redis, key: str) -> datetime | None:
     """When a key goes by itself."""
-    left = await redis.pttl(key)
-    return await redis_now(redis) + timedelta(milliseconds=left) if left > 0 else None
+    ttl_ms = await redis.pttl(key)
+    return await redis_now(redis) + timedelta(milliseconds=ttl_ms) if ttl_ms > 0 else None
 
 
 async def redis_now(redis: Redis) -> datetime:

@@ -276,8 +276,8 @@ def _plain(value: Any, path: str, problems: list[ContractError]) -> Any:
 
 
 def _text(value: Any, path: str, problems: list[ContractError]) -> str:
-    for known, text in _TEXTS.items():
-        if isinstance(value, known):
+    for type_, text in _TEXTS.items():
+        if isinstance(value, type_):
             try:
                 return text(value)
             except ValueError:  # bytes that are no UTF-8
