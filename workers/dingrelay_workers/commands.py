@@ -69,7 +69,7 @@ def worker(
 
     dingrelay worker --lanes urgent,normal -c 64 -- --loglevel INFO
     """
-    chosen = _lanes(lanes)
+    names = _lanes(lanes)
     from dingrelay_producers.settings import Settings
     from dingrelay_workers import preflight
     from dingrelay_workers.celery_worker import controls, supported
@@ -80,7 +80,7 @@ def worker(
     preflight.check(settings)
     if metrics_port is not None:
         os.environ["DINGRELAY_METRICS_PORT"] = str(metrics_port)
-    run_celery(celery_options(chosen, concurrency, context.args))
+    run_celery(celery_options(names, concurrency, context.args))
 
 
 def run_celery(options: Sequence[str]) -> None:
@@ -116,9 +116,9 @@ def _lanes(text: str) -> list[str]:
     Raises:
         BadParameter: names one that does not exist.
     """
-    given = {lane.strip() for lane in text.split(",") if lane.strip()}
-    unknown = sorted(given.difference(LANES))
-    if unknown or not given:
+    names = {lane.strip() for lane in text.split(",") if lane.strip()}
+    unknown = sorted(names.difference(LANES))
+    if unknown or not names:
         problem = (
             tr("no such lane: {lane}", lane=unknown[0]) if unknown else tr("name at least one lane")
         )
@@ -126,4 +126,4 @@ def _lanes(text: str) -> list[str]:
             tr("{problem}; there are {names}", problem=problem, names=", ".join(LANES)),
             param_hint="--lanes",
         )
-    return [lane for lane in LANES if lane in given]
+    return [lane for lane in LANES if lane in names]

@@ -32,7 +32,11 @@ class Minutes:
             RedisError: Redis can't be reached; it is reported the next time.
         """
         oldest = _present() - SHOWN
-        counted = {each: number for each, number in self._counted.items() if each[0] > oldest}
+        counted = {
+            count_key: number
+            for count_key, number in self._counted.items()
+            if count_key[0] > oldest
+        }
         self._counted = Counter()
         try:
             async with redis.pipeline(transaction=True) as pipe:
@@ -66,8 +70,8 @@ async def read(redis: Redis, names: Sequence[str]) -> Mapping[str, list[int]]:
     async with redis.pipeline(transaction=False) as pipe:
         for minute in range(now - SHOWN + 1, now + 1) if names else ():
             pipe.hmget(keys.minute(minute), names)
-        found = await pipe.execute()
-    return {name: [int(each[at] or 0) for each in found] for at, name in enumerate(names)}
+        rows = await pipe.execute()
+    return {name: [int(row[at] or 0) for row in rows] for at, name in enumerate(names)}
 
 
 def _present() -> int:

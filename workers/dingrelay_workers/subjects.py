@@ -125,7 +125,9 @@ async def rows_of(
 ) -> list[dict[str, Any]]:
     """The rows of a table that name the person in its person columns; of those apps, where it has an `app`. Without files."""
     people = table.__people__
-    columns = [each for each in table.__table__.columns if not isinstance(each.type, LargeBinary)]
+    columns = [
+        column for column in table.__table__.columns if not isinstance(column.type, LargeBinary)
+    ]
     query = select(*columns).where(people.may_name(table, subject.user), *where)
     if app is not None:
         query = subject.among(query, app)

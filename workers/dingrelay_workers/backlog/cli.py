@@ -69,8 +69,8 @@ def queue(
 
     settings = Settings.load()
     if by is By.WORKER:
-        found = asyncio.run(_read_workers(settings))
-        print_result(found.model_dump(mode="json"), lambda: _print_workers(found))
+        workers = asyncio.run(_read_workers(settings))
+        print_result(workers.model_dump(mode="json"), lambda: _print_workers(workers))
         return
     _show(*asyncio.run(_read(settings)), value_of("app"), by)
 
@@ -78,8 +78,8 @@ def queue(
 def _show(tally: "Tally", lanes: "list[BacklogGroup]", app: str | None, by: By | None) -> None:
     from dingrelay_workers.backlog.documents import QueueDocument
 
-    lanes = [each for each in lanes if app in {None, each.app}]
-    groups = [each for each in tally.groups if app in {None, each.app}]
+    lanes = [lane for lane in lanes if app in {None, lane.app}]
+    groups = [group for group in tally.groups if app in {None, group.app}]
     print_result(
         QueueDocument.of(replace(tally, groups=groups), lanes).model_dump(mode="json"),
         lambda: (
@@ -106,10 +106,10 @@ async def _read(settings: "Settings") -> "tuple[Tally, list[BacklogGroup]]":
 def _print_lanes(tally: "Tally", lanes: "list[BacklogGroup]") -> None:
     print_table(
         lanes,
-        Column("app", lambda each: each.app),
-        Column("lane", lambda each: each.lane),
+        Column("app", lambda lane: lane.app),
+        Column("lane", lambda lane: lane.lane),
         *_COUNTS,
-        Column("oldest", lambda each: _age(each, tally.now), right=True),
+        Column("oldest", lambda lane: _age(lane, tally.now), right=True),
         Column("through in", _drain, right=True),
         empty=tr("no job waits"),
     )
@@ -119,11 +119,11 @@ def _print_lanes(tally: "Tally", lanes: "list[BacklogGroup]") -> None:
 def _print_groups(tally: "Tally", groups: "list[BacklogGroup]", by: By) -> None:
     print_table(
         groups,
-        Column("app", lambda each: each.app),
-        Column("lane", lambda each: each.lane),
-        Column("kind" if by is By.KIND else "sender", lambda each: getattr(each, by) or "-"),
+        Column("app", lambda group: group.app),
+        Column("lane", lambda group: group.lane),
+        Column("kind" if by is By.KIND else "sender", lambda group: getattr(group, by) or "-"),
         *_COUNTS,
-        Column("oldest", lambda each: _age(each, tally.now), right=True),
+        Column("oldest", lambda group: _age(group, tally.now), right=True),
         empty=tr("no job waits"),
     )
     _note(tally)
@@ -133,12 +133,14 @@ def _merged(groups: "list[BacklogGroup]", by: By) -> "list[BacklogGroup]":
     """The groups of each lane that have one thing in common, the largest first."""
     from dingrelay_workers.backlog.estimate import BacklogGroup
 
-    found: dict[tuple[str, str, str], BacklogGroup] = {}
+    merged_groups: dict[tuple[str, str, str], BacklogGroup] = {}
     for group in groups:
         name = (group.app, group.lane, getattr(group, by))
         kind, sender = (name[2], "") if by is By.KIND else ("", name[2])
-        found.setdefault(name, BacklogGroup(group.app, group.lane, kind, sender, "")).add(group)
-    return sorted(found.values(), key=lambda each: (each.app, each.lane, -each.waiting))
+        merged_groups.setdefault(name, BacklogGroup(group.app, group.lane, kind, sender, "")).add(
+            group
+        )
+    return sorted(merged_groups.values(), key=lambda group: (group.app, group.lane, -group.waiting))
 
 
 def _age(group: "BacklogGroup", now: "datetime") -> str:
@@ -175,17 +177,21 @@ async def _read_workers(settings: "Settings") -> "WorkerList":
         return await fleet.read(redis)
 
 
-def _print_workers(found: "WorkerList") -> None:
+def _print_workers(worker_list: "WorkerList") -> None:
     print_table(
-        found.workers,
-        Column("name", lambda each: each.name),
-        Column("version", lambda each: each.version, rank=2),
-        Column("lanes", lambda each: " ".join(each.lanes), rank=1),
-        Column("running", lambda each: str(each.running or 0), rank=3, right=True),
-        Column("started", lambda each: local(each.started_at) if each.started_at else "", rank=5),
-        Column("latest sign", lambda each: local(each.seen_at) if each.seen_at else "", rank=4),
+        worker_list.workers,
+        Column("name", lambda worker: worker.name),
+        Column("version", lambda worker: worker.version, rank=2),
+        Column("lanes", lambda worker: " ".join(worker.lanes), rank=1),
+        Column("running", lambda worker: str(worker.running or 0), rank=3, right=True),
+        Column(
+            "started", lambda worker: local(worker.started_at) if worker.started_at else "", rank=5
+        ),
+        Column(
+            "latest sign", lambda worker: local(worker.seen_at) if worker.seen_at else "", rank=4
+        ),
     )
-    if missing := [lane.name for lane in found.lanes if not lane.served]:
+    if missing := [lane.name for lane in worker_list.lanes if not lane.served]:
         text = tr("no worker serves {lanes}", lanes=", ".join(missing))
         console(stderr=True).print(text, style="red")
 
@@ -212,8 +218,8 @@ async def _show_limits(settings: "Settings", *, watch: bool) -> None:
             await asyncio.sleep(LOOK_SECONDS)
 
 
-def _print_limits(found: "FleetLimits") -> None:
-    print_result(found.model_dump(mode="json"), lambda: _limits_page(found))
+def _print_limits(limits: "FleetLimits") -> None:
+    print_result(limits.model_dump(mode="json"), lambda: _limits_page(limits))
 
 
 async def _read_limits(settings: "Settings") -> "FleetLimits":
@@ -232,7 +238,7 @@ async def _read_limits(settings: "Settings") -> "FleetLimits":
         return await overview.read(redis, settings)
 
 
-def _limits_page(found: "FleetLimits") -> Lines:
+def _limits_page(limits: "FleetLimits") -> Lines:
     from dingrelay_workers.dingtalk.apis import APIS
     from dingrelay_workers.limiter.rules import in_words
 
@@ -249,9 +255,9 @@ def _limits_page(found: "FleetLimits") -> Lines:
     ):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column(tr("now"))
-    out = {(each.scope, each.name) for each in found.outages}
+    out = {(outage.scope, outage.name) for outage in limits.outages}
     on_hosts = {api.name for api in APIS if api.dialect in {name for _, name in out}}
-    for bucket in found.buckets:
+    for bucket in limits.buckets:
         limit = bucket.limit and translated(in_words(bucket.unit, bucket.limit, bucket.window))
         table.add_row(
             bucket.scope,
@@ -275,11 +281,11 @@ def _limits_page(found: "FleetLimits") -> Lines:
                 expected=month.expected,
             )
         )
-        for month in found.quota
+        for month in limits.quota
     ]
     nothing = Text(tr("no bucket is in use"), style="dim")
-    outages = [Text(_outage(each), style="red") for each in found.outages]
-    notes = [Text(each, style="yellow") for each in _rules_notes(found.rules)]
+    outages = [Text(_outage(outage), style="red") for outage in limits.outages]
+    notes = [Text(note, style="yellow") for note in _rules_notes(limits.rules)]
     return Lines(table if table.row_count else nothing, Text(), *outages, *notes, *months)
 
 
@@ -297,13 +303,13 @@ def _rules_notes(rules: "PublishedRules") -> list[str]:
     return [
         tr(
             "workers differ: {rule} is {limits}",
-            rule=f"{each.api} {each.unit}",
+            rule=f"{difference.api} {difference.unit}",
             limits=", ".join(
                 tr("{limit} in {workers}", limit=limit or tr("none"), workers=", ".join(workers))
-                for limit, workers in each.limits.items()
+                for limit, workers in difference.limits.items()
             ),
         )
-        for each in rules.differences
+        for difference in rules.differences
     ]
 
 

@@ -80,9 +80,11 @@ class QueueDocument(BaseModel):
             {
                 "exact": tally.exact,
                 "lanes": [
-                    fields(each, "drain_seconds", "held_by") for each in lanes if shown(each)
+                    fields(lane, "drain_seconds", "held_by") for lane in lanes if shown(lane)
                 ],
-                "groups": [fields(each, "kind", "sender") for each in tally.groups if shown(each)],
+                "groups": [
+                    fields(group, "kind", "sender") for group in tally.groups if shown(group)
+                ],
             }
         )
 

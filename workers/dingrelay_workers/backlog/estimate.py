@@ -75,7 +75,7 @@ class BacklogGroup:
         """Count another group with this one."""
         for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        moments = [each for each in (self.since, other.since) if each is not None]
+        moments = [moment for moment in (self.since, other.since) if moment is not None]
         self.since = min(moments, default=None)
 
 
@@ -113,19 +113,19 @@ async def tally(redis: Redis, *, most: int = MOST) -> Tally:
     seconds, micros = await redis.time()
     queues: Any = await redis.smembers(keys.QUEUES)
     places = [keys.SCHEDULE, keys.RUNNING, *sorted(keys.woken(name.decode()) for name in queues)]
-    found: dict[Name, BacklogGroup] = {}
+    groups: dict[Name, BacklogGroup] = {}
     exact = True
     for place in places:
-        exact = await _count(redis, place, most, found) and exact
-    return Tally(list(found.values()), exact, datetime.fromtimestamp(seconds + micros / 1e6, UTC))
+        exact = await _count(redis, place, most, groups) and exact
+    return Tally(list(groups.values()), exact, datetime.fromtimestamp(seconds + micros / 1e6, UTC))
 
 
-async def _count(redis: Redis, place: str, most: int, found: dict[Name, BacklogGroup]) -> bool:
+async def _count(redis: Redis, place: str, most: int, totals: dict[Name, BacklogGroup]) -> bool:
     """Add what stands in one place; whether all of it was looked at."""
     size = await redis.zcard(place)
     parts = -(-size // SLICE)
     looked_at = min(parts, max(1, most // SLICE))
-    here: dict[Name, BacklogGroup] = {}
+    groups_of_place: dict[Name, BacklogGroup] = {}
     for number in range(looked_at):
         start = number * parts // looked_at * SLICE
         _, *groups = await run_async(
@@ -133,12 +133,12 @@ async def _count(redis: Redis, place: str, most: int, found: dict[Name, BacklogG
         )
         for counted in groups:
             group = _group(counted)
-            here.setdefault(_name(group), BacklogGroup(*_name(group))).add(group)
+            groups_of_place.setdefault(_name(group), BacklogGroup(*_name(group))).add(group)
     scale = parts / looked_at if looked_at else 1
-    for name, group in here.items():
+    for name, group in groups_of_place.items():
         for count in COUNTS:
             setattr(group, count, round(getattr(group, count) * scale))
-        found.setdefault(name, BacklogGroup(*name)).add(group)
+        totals.setdefault(name, BacklogGroup(*name)).add(group)
     return looked_at == parts
 
 
@@ -147,7 +147,7 @@ def _name(group: BacklogGroup) -> Name:
 
 
 def _group(counted: Sequence[Any]) -> BacklogGroup:
-    app, lane, kind, sender, queue = (each.decode(errors="replace") for each in counted[:5])
+    app, lane, kind, sender, queue = (name.decode(errors="replace") for name in counted[:5])
     group = BacklogGroup(app, lane, kind, sender, queue)
     for name, count in zip(COUNTS, counted[5:-1], strict=True):
         setattr(group, name, int(count))
@@ -176,13 +176,13 @@ def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[Bac
     """
     rules, buckets, breakers = pace
     rates = _Rates(rules, buckets, tally.now)
-    found: list[BacklogGroup] = []
+    lanes: list[BacklogGroup] = []
     of_app: dict[str, list[BacklogGroup]] = {}
     for group in tally.groups:
         of_app.setdefault(group.app, []).append(group)
-    for app, own in sorted(of_app.items()):
+    for app, groups_of_app in sorted(of_app.items()):
         for lane in LANES:
-            groups = [group for group in own if group.lane == lane]
+            groups = [group for group in groups_of_app if group.lane == lane]
             if not groups:
                 continue
             jobs = BacklogGroup(app, lane, "", "", "")
@@ -192,13 +192,17 @@ def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[Bac
             apis = {API_OF[group.kind] for group in waiting if group.kind in API_OF}
             if any(group.queue not in served for group in waiting):
                 jobs.held_by = "worker"
-            elif waiting and any(each.stops(app, api) for each in breakers for api in ("", *apis)):
+            elif waiting and any(
+                breaker.stops(app, api) for breaker in breakers for api in ("", *apis)
+            ):
                 jobs.held_by = "outage"
             else:
-                ahead = [group for group in own if group.lane in LANES[: LANES.index(lane) + 1]]
+                ahead = [
+                    group for group in groups_of_app if group.lane in LANES[: LANES.index(lane) + 1]
+                ]
                 jobs.drain_seconds = _drain(app, waiting, apis, ahead, rates)
-            found.append(jobs)
-    return found
+            lanes.append(jobs)
+    return lanes
 
 
 def _drain(
@@ -211,13 +215,17 @@ def _drain(
     """Seconds until what waits is through, behind what goes first; None where no limit is known."""
     if not waiting:
         return 0.0
-    known = [
+    drains = [
         seconds
         for api in apis
-        if (seconds := rates.seconds(app, api, [g for g in ahead if API_OF.get(g.kind) == api]))
+        if (
+            seconds := rates.seconds(
+                app, api, [group for group in ahead if API_OF.get(group.kind) == api]
+            )
+        )
         is not None
     ]
-    return max(known, default=None)
+    return max(drains, default=None)
 
 
 class _Rates:
@@ -226,7 +234,7 @@ class _Rates:
     def __init__(self, rules: FleetRules, buckets: Sequence[BucketState], now: datetime) -> None:
         self._rules = rules
         self._now = now
-        self._states = {(each.scope, each.api, each.unit): each for each in buckets}
+        self._states = {(bucket.scope, bucket.api, bucket.unit): bucket for bucket in buckets}
 
     def seconds(self, app: str, api: str, groups: Sequence[BacklogGroup]) -> float | None:
         """How long these take, with the pause that there is; None without a limit."""

@@ -72,12 +72,12 @@ class ShownBacklog:
             "fleet_workers": [([], pace.rules.workers)],
             **_quotas(await self._quota.months()),
         }
-        rest = max(EVERY, (time.monotonic() - began) / SHARE)
+        pause = max(EVERY, (time.monotonic() - began) / SHARE)
         await self._redis.set(
-            keys.BACKLOG, canonical_json(shown), px=int((rest + 3 * EVERY) * 1000)
+            keys.BACKLOG, canonical_json(shown), px=int((pause + 3 * EVERY) * 1000)
         )
-        if rest > EVERY:
-            await self._redis.pexpire(keys.BACKLOG_READER, int(rest * 1000))
+        if pause > EVERY:
+            await self._redis.pexpire(keys.BACKLOG_READER, int(pause * 1000))
 
     def _named(self, app: str) -> str:
         return app if app in self._apps else OTHERS
@@ -105,9 +105,9 @@ class ShownBacklog:
         waiting: Counter[tuple[str, str]] = Counter()
         for group in counted.groups:
             waiting[self._named(group.app), group.sender or UNNAMED] += group.waiting
-        named = waiting.most_common(SENDERS)
-        rest = waiting.total() - sum(jobs for _, jobs in named)
-        return [*(each for each in named if each[1]), ((OTHERS, OTHERS), rest)]
+        largest = waiting.most_common(SENDERS)
+        unlisted = waiting.total() - sum(jobs for _, jobs in largest)
+        return [*(sender for sender in largest if sender[1]), ((OTHERS, OTHERS), unlisted)]
 
 
 def _kinds(counted: Tally) -> list[tuple[tuple[str], int]]:
@@ -118,11 +118,11 @@ def _kinds(counted: Tally) -> list[tuple[tuple[str], int]]:
 
 
 def _quotas(months: Iterable[MonthCount]) -> Series:
-    found: dict[str, list[tuple[Sequence[str], float]]] = {}
+    series_by_name: dict[str, list[tuple[Sequence[str], float]]] = {}
     for month in months:
         figures = {"used": month.used, "limit": month.limit}
         for name, figure in figures.items():
             if figure is not None:
-                series = found.setdefault(f"quota_{name}_{month.counts}", [])
+                series = series_by_name.setdefault(f"quota_{name}_{month.counts}", [])
                 series.append(((month.organisation,), figure))
-    return found
+    return series_by_name

@@ -38,8 +38,8 @@ async def read(redis: Redis) -> WorkerList:
 def _worker(name: str, text: bytes) -> WorkerStatus:
     """A worker of what it has published; one of an earlier release says less."""
     try:
-        kept: Any = json.loads(text or "{}")
-        return WorkerStatus.model_validate({"name": name, **_NOTHING, **kept.get("worker", {})})
+        document: Any = json.loads(text or "{}")
+        return WorkerStatus.model_validate({"name": name, **_NOTHING, **document.get("worker", {})})
     except (ValueError, AttributeError):
         return WorkerStatus.model_validate({"name": name, **_NOTHING})
 

@@ -116,8 +116,8 @@ def _closed_if_given_up(connection: Any) -> Generator[None]:
         return opened[0]
 
     def close() -> None:
-        for each in opened:
-            each.close()
+        for sqlite_connection in opened:
+            sqlite_connection.close()
 
     def give_up() -> Any:
         connection._tx.put_nowait((None, close))  # noqa: SLF001 - before the thread's end, which is in the same queue
@@ -244,9 +244,9 @@ class Database:
         So a database that is silent holds up a share of a worker's jobs, and not those that need none. Beyond
         either limit a use raises sqlalchemy.exc.TimeoutError, as a full pool does.
         """
-        found = copy(self)
-        found._places = _Places(places)  # noqa: SLF001 - its own class
-        return found
+        database = copy(self)
+        database._places = _Places(places)  # noqa: SLF001 - its own class
+        return database
 
     @property
     def is_sqlite(self) -> bool:
@@ -269,8 +269,8 @@ class Database:
         if self.is_sqlite:
             look = "select name from sqlite_master where name = :name"
         async with self.read() as connection:
-            found = await connection.scalar(text(look), {"name": table.__tablename__})
-            return found is not None
+            table_name = await connection.scalar(text(look), {"name": table.__tablename__})
+            return table_name is not None
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection, None]:
@@ -387,7 +387,7 @@ class _Places:
         try:
             async with self._limit(JOB_USE, JOB_USE, "the database did not answer in time"):
                 yield
-            self._answered()
+            self._note_answer()
         finally:
             self._holders.discard(task)
             self._free.release()
@@ -407,7 +407,7 @@ class _Places:
             self._is_silent = True
             raise SilenceError(problem) from None
 
-    def _answered(self) -> None:
+    def _note_answer(self) -> None:
         self._is_silent = False
         self._answered_at = now = asyncio.get_running_loop().time()
         for limit, (more, last) in self._limits.items():
@@ -475,16 +475,16 @@ def latest_first(
     page = query.order_by(*(column.desc() for column in columns)).limit(limit)
     if behind is None:
         return page
-    values = [literal(value, each.type) for value, each in zip(behind, columns, strict=True)]
+    values = [literal(value, column.type) for value, column in zip(behind, columns, strict=True)]
     return page.where(tuple_(*columns) < tuple_(*values))
 
 
-def narrowed(query: Select[Any], table: Any, chosen: ListFilter) -> Select[Any]:
+def narrowed(query: Select[Any], table: Any, list_filter: ListFilter) -> Select[Any]:
     """The query, of those rows only that have what a filter asks for in their columns of the same names."""
-    for name, value in chosen.equal.items():
+    for name, value in list_filter.equal.items():
         query = query.where(getattr(table, name) == value)
-    if isinstance(chosen, SeenFilter) and chosen.apps is not None:
-        query = query.where(table.app.in_(chosen.apps))
+    if isinstance(list_filter, SeenFilter) and list_filter.apps is not None:
+        query = query.where(table.app.in_(list_filter.apps))
     return query
 
 
@@ -497,8 +497,8 @@ async def rows_among(
     """The rows of a query that have one of these values in a column, however many those are."""
     return [
         row
-        for some in chunks(values)
-        for row in await connection.execute(query.where(column.in_(some)))
+        for batch in chunks(values)
+        for row in await connection.execute(query.where(column.in_(batch)))
     ]
 
 

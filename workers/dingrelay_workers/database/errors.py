@@ -93,13 +93,13 @@ async def reading(
         async with answering(within), database.read() as connection:
             yield connection
         return
-    own = Database(settings.database)
+    opened = Database(settings.database)
     try:
         async with answering(None):
-            if not await own.has(table):
+            if not await opened.has(table):
                 yield None
                 return
-            async with own.read() as connection:
+            async with opened.read() as connection:
                 yield connection
     finally:
-        await own.dispose()
+        await opened.dispose()

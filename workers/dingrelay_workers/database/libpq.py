@@ -31,15 +31,15 @@ def parameters(url: str) -> dict[str, Any]:
     address, _, query = url.partition("?")
     # A plus is a space there, as in 0.2.0 and in forms; libpq decodes no more than "%20".
     options = query.replace("+", "%20").split("&") if query else []
-    ours = [each.partition("=")[2] for each in options if each.startswith(f"{PREPARED}=")]
-    if not {*ours} <= {"auto", "off"}:
+    prepared = [option.partition("=")[2] for option in options if option.startswith(f"{PREPARED}=")]
+    if not {*prepared} <= {"auto", "off"}:
         raise SettingsError(en("DINGRELAY_DATABASE_URL: {} must be auto or off", PREPARED))
-    theirs = [each for each in options if not each.startswith(f"{PREPARED}=")]
+    libpq_options = [option for option in options if not option.startswith(f"{PREPARED}=")]
     try:
-        found: dict[str, Any] = dict(conninfo_to_dict(f"{address}?{'&'.join(theirs)}"))
+        arguments: dict[str, Any] = dict(conninfo_to_dict(f"{address}?{'&'.join(libpq_options)}"))
     except ProgrammingError:
-        found = {"port": "unreadable"}
-    hosts, ports = (found.get(name, "").split(",") for name in ("host", "port"))
+        arguments = {"port": "unreadable"}
+    hosts, ports = (arguments.get(name, "").split(",") for name in ("host", "port"))
     if any(port and not port.isdecimal() for port in ports) or len(ports) not in {1, len(hosts)}:
         raise SettingsError(
             en(
@@ -48,7 +48,7 @@ def parameters(url: str) -> dict[str, Any]:
             )
         )
     if len(hosts) > 1 and "PGCONNECT_TIMEOUT" not in os.environ:
-        found.setdefault("connect_timeout", HOST_SECONDS)
-    if "off" in ours:
-        found["prepare_threshold"] = None
-    return KEEPALIVE | found
+        arguments.setdefault("connect_timeout", HOST_SECONDS)
+    if "off" in prepared:
+        arguments["prepare_threshold"] = None
+    return KEEPALIVE | arguments

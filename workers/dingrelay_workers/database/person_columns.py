@@ -88,4 +88,6 @@ def contains(column: Any, user: str) -> ColumnElement[bool]:
     """Whether the text of a column has the userid somewhere, however JSON or a path spells it."""
     in_json = (json.dumps(user, ensure_ascii=plain)[1:-1] for plain in (False, True))
     spelled = {user, quote(user, safe=""), *in_json}
-    return or_(*(cast(column, Text).contains(each, autoescape=True) for each in sorted(spelled)))
+    return or_(
+        *(cast(column, Text).contains(spelling, autoescape=True) for spelling in sorted(spelled))
+    )

@@ -110,11 +110,11 @@ def upgrade(database_url: str) -> None:
     """
     engine = sync_engine(database_url)
     try:
-        for left in reversed(range(_TRIES)):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 _upgrade(engine)
             except OperationalError as error:
-                if not left or getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+                if not tries_left or getattr(error.orig, "sqlstate", None) != _DEADLOCK:
                     raise
             else:
                 return
@@ -124,13 +124,13 @@ def upgrade(database_url: str) -> None:
 
 def _upgrade(engine: Engine) -> None:
     with engine.connect() as connection:
-        found = _revision(connection)
-        if found == newest_revision():
+        current = _revision(connection)
+        if current == newest_revision():
             return
-        if found is not None and found > newest_revision():
-            _check_readers(connection, found)
+        if current is not None and current > newest_revision():
+            _check_readers(connection, current)
             return
-        if found is not None and found < RELEASED:
+        if current is not None and current < RELEASED:
             raise SettingsError(
                 "DINGRELAY_DATABASE_URL: its tables are of 0.1.0: upgrade to 0.2.0 first"
             )
@@ -166,21 +166,21 @@ def _revision(connection: Connection) -> str | None:
     return None
 
 
-def _check_readers(connection: Connection, found: str) -> None:
+def _check_readers(connection: Connection, current: str) -> None:
     """Whether this release works with the tables of a newer one.
 
     Raises:
         SettingsError: it does not.
     """
-    ours = newest_revision()
+    newest = newest_revision()
     oldest = connection.scalar(select(func.max(SchemaReaders.oldest)))
-    if oldest is None or oldest > ours:
+    if oldest is None or oldest > newest:
         raise SettingsError(
             en(
                 "DINGRELAY_DATABASE_URL: its tables are of a newer release (revision {}, this "
                 "one knows {}): upgrade dingrelay here",
-                found,
-                ours,
+                current,
+                newest,
             )
         )
 

@@ -151,9 +151,9 @@ def of_path(method: str, path: str, *, ruled: Callable[[str], str], changes: boo
         ruled: path → name of the rule set for it; empty if there is none.
         changes: whether the call has an effect.
     """
-    known = _BY_PATH.get((method, path))
-    if known is not None:
-        return replace(known, changes=changes, verbatim=True)
+    api = _BY_PATH.get((method, path))
+    if api is not None:
+        return replace(api, changes=changes, verbatim=True)
     dialect: Dialect = "rest" if is_rest(path) else "oapi"
     name = ruled(path) or _OTHERS[dialect]
     counted = _UNCOUNTED.fullmatch(path) is None

@@ -85,10 +85,10 @@ def squeezed(text: str) -> str:
 def number(text: str) -> Decimal | None:
     """The number that a text spells; None if it spells none, or one that is too long."""
     try:
-        found = Decimal(unicodedata.normalize("NFKC", text).replace(",", "").strip())
+        value = Decimal(unicodedata.normalize("NFKC", text).replace(",", "").strip())
     except InvalidOperation:
         return None
-    return found if found.is_finite() and abs(found.adjusted()) < MOST_DIGITS else None
+    return value if value.is_finite() and abs(value.adjusted()) < MOST_DIGITS else None
 
 
 Form = Sequence[tuple[str, str]]
@@ -161,23 +161,25 @@ def compare(sent: Form, controls: Iterable[Control]) -> Comparison:
 
 
 def _worst(results: Iterable[Comparison]) -> Comparison:
-    found = set(results)
-    return next((each for each in (DIFFERENT, UNCLEAR) if each in found), EQUAL)
+    comparisons = set(results)
+    return next(
+        (comparison for comparison in (DIFFERENT, UNCLEAR) if comparison in comparisons), EQUAL
+    )
 
 
 def _fields(sent: Form, controls: Sequence[Control]) -> Iterator[Comparison]:
-    wanted: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for name, value in sent:
-        wanted.setdefault(key_of(name), []).append(value)
+        by_name.setdefault(key_of(name), []).append(value)
     unsent = list(controls)
-    for name, values in wanted.items():
-        found = [control for control in controls if key_of(control.name) == name]
-        found = found or [control for control in controls if name in _other_names(control)]
-        unsent = [control for control in unsent if control not in found]
-        if len(found) == len(values) == 1:
-            yield _compare(values[0], found[0])
-        elif len(found) == len(values):
-            yield _same_name(values, found)
+    for name, values in by_name.items():
+        namesakes = [control for control in controls if key_of(control.name) == name]
+        namesakes = namesakes or [control for control in controls if name in _other_names(control)]
+        unsent = [control for control in unsent if control not in namesakes]
+        if len(namesakes) == len(values) == 1:
+            yield _compare(values[0], namesakes[0])
+        elif len(namesakes) == len(values):
+            yield _same_name(values, namesakes)
         elif any(not is_empty(value) for value in values):
             yield UNCLEAR
     if any(control.kind in _BY_KIND and _holds(control) for control in unsent):
@@ -233,14 +235,14 @@ def _as_text(sent: str, control: Control) -> Comparison:
 
 
 def _as_number(sent: str, control: Control) -> Comparison:
-    wanted, shown = number(sent), number(as_text(control.value))
-    if wanted is None or shown is None:
+    number_sent, shown = number(sent), number(as_text(control.value))
+    if number_sent is None or shown is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
-    if wanted == shown:
+    if number_sent == shown:
         return EQUAL
     # A control may keep fewer digits than were sent, rounded or cut.
     step = Decimal(1).scaleb(min(int(shown.as_tuple().exponent), 0))
-    return UNCLEAR if abs(wanted - shown) < step else DIFFERENT
+    return UNCLEAR if abs(number_sent - shown) < step else DIFFERENT
 
 
 def _as_select(sent: str, control: Control) -> Comparison:
@@ -251,10 +253,10 @@ def _as_select(sent: str, control: Control) -> Comparison:
 
 def _as_multi_select(sent: str, control: Control) -> Comparison:
     extras: list[Any] = control.extra if isinstance(control.extra, list) else []
-    wanted, chosen = as_list(sent), as_list(control.value)
-    if wanted is None or chosen is None:
+    options_sent, options_shown = as_list(sent), as_list(control.value)
+    if options_sent is None or options_shown is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
-    return _options(wanted, chosen, extras)
+    return _options(options_sent, options_shown, extras)
 
 
 def _options(sent: Sequence[Any], shown: Sequence[Any], extras: Sequence[Any]) -> Comparison:
@@ -262,16 +264,18 @@ def _options(sent: Sequence[Any], shown: Sequence[Any], extras: Sequence[Any]) -
     spellings: list[set[str]] = [{as_text(value)} for value in shown]
     for spelling, extra in zip(spellings, extras, strict=False):
         if isinstance(extra, dict):
-            known = cast("dict[str, Any]", extra)
+            label_and_key = cast("dict[str, Any]", extra)
             spelling |= {
-                as_text(known[name]) for name in ("label", "key", "value") if name in known
+                as_text(label_and_key[name])
+                for name in ("label", "key", "value")
+                if name in label_and_key
             }
-    left = list(spellings)
+    unmatched = list(spellings)
     for option in map(as_text, sent):
-        mine = next((spelling for spelling in left if option in spelling), None)
-        if mine is not None:
-            left.remove(mine)
-    if not left and len(sent) == len(shown):
+        match = next((spelling for spelling in unmatched if option in spelling), None)
+        if match is not None:
+            unmatched.remove(match)
+    if not unmatched and len(sent) == len(shown):
         return EQUAL
     if any("other" in spelling for spelling in spellings):
         return UNCLEAR  # free text, which may be returned as the option's label
@@ -289,39 +293,45 @@ def _as_date(sent: str, control: Control) -> Comparison:
 
 
 def _dates(sent: str, shown: str) -> Comparison:
-    wanted, found = DATE.fullmatch(sent), DATE.fullmatch(shown)
+    date_sent, date_shown = DATE.fullmatch(sent), DATE.fullmatch(shown)
     # The time of another zone may be on another day.
-    if wanted is None or found is None or _ZONE.search(sent) or _ZONE.search(shown):
+    if date_sent is None or date_shown is None or _ZONE.search(sent) or _ZONE.search(shown):
         return EQUAL if sent == shown else UNCLEAR
-    for one, other in zip(wanted.groups()[:3], found.groups()[:3], strict=True):
-        if one is None or other is None:
-            return EQUAL if one == other and wanted[4] == found[4] else UNCLEAR
-        if int(one) != int(other):
+    for time_sent, time_shown in zip(date_sent.groups()[:3], date_shown.groups()[:3], strict=True):
+        if time_sent is None or time_shown is None:
+            return EQUAL if time_sent == time_shown and date_sent[4] == date_shown[4] else UNCLEAR
+        if int(time_sent) != int(time_shown):
             return DIFFERENT
-    if wanted[4].strip() == found[4].strip():
+    if date_sent[4].strip() == date_shown[4].strip():
         return EQUAL
-    times = _TIME.fullmatch(wanted[4].strip()), _TIME.fullmatch(found[4].strip())
+    times = _TIME.fullmatch(date_sent[4].strip()), _TIME.fullmatch(date_shown[4].strip())
     if times[0] is None or times[1] is None:
         return UNCLEAR
-    one, other = ([int(part or 0) for part in time.groups()] for time in times if time)
-    return EQUAL if one == other else UNCLEAR if one[:2] == other[:2] else DIFFERENT
+    time_sent, time_shown = ([int(part or 0) for part in time.groups()] for time in times if time)
+    return (
+        EQUAL
+        if time_sent == time_shown
+        else UNCLEAR
+        if time_sent[:2] == time_shown[:2]
+        else DIFFERENT
+    )
 
 
 def _as_range(sent: str, control: Control) -> Comparison:
     if _same(sent, control.value):
         return EQUAL
-    wanted, ends_shown = as_list(sent), as_list(control.value)
-    if wanted is None or ends_shown is None or len(wanted) < 2 or len(ends_shown) < 2:
+    ends_sent, ends_shown = as_list(sent), as_list(control.value)
+    if ends_sent is None or ends_shown is None or len(ends_sent) < 2 or len(ends_shown) < 2:
         return UNCLEAR
-    ends = zip(map(as_text, wanted[:2]), map(as_text, ends_shown[:2]), strict=True)
+    ends = zip(map(as_text, ends_sent[:2]), map(as_text, ends_shown[:2]), strict=True)
     return _worst(_dates(*pair) for pair in ends)
 
 
 def _as_people(sent: str, control: Control) -> Comparison:
     # Only this field surely is the userid: a number of DingTalk's own stands beside.
-    found = _by_id(sent, control, ("emplId", "userId", "userid", "itemId"))
+    comparison = _by_id(sent, control, ("emplId", "userId", "userid", "itemId"))
     surely = _ids(as_list(control.extra), ("emplId",))
-    return found if surely or found is EQUAL else UNCLEAR
+    return comparison if surely or comparison is EQUAL else UNCLEAR
 
 
 def _as_departments(sent: str, control: Control) -> Comparison:
@@ -330,36 +340,36 @@ def _as_departments(sent: str, control: Control) -> Comparison:
 
 def _by_id(sent: str, control: Control, names: Sequence[str]) -> Comparison:
     """People and departments come back as names; who they are is beside."""
-    wanted, ids = (
+    ids_sent, ids = (
         _ids(as_list(sent), names) or set(split(sent)),
         _ids(as_list(control.extra), names),
     )
     if not ids:
         return EQUAL if _same(sent, control.value) else UNCLEAR
-    return EQUAL if wanted == ids else DIFFERENT
+    return EQUAL if ids_sent == ids else DIFFERENT
 
 
 def _ids(entries: Sequence[Any] | None, names: Sequence[str]) -> set[str]:
     """The id of each entry; none if an entry has no id that is known."""
-    found: set[str] = set()
+    ids: set[str] = set()
     for entry in entries or ():
         if isinstance(entry, dict):
             fields = cast("dict[str, Any]", entry)
             entry = next((fields[name] for name in names if fields.get(name)), None)  # noqa: PLW2901
         if not isinstance(entry, (str, int)):
             return set()
-        found.add(str(entry))
-    return found
+        ids.add(str(entry))
+    return ids
 
 
 def _as_address(sent: str, control: Control) -> Comparison:
-    wanted = [squeezed(as_text(part)) for part in as_list(sent) or split(sent)]
+    parts_sent = [squeezed(as_text(part)) for part in as_list(sent) or split(sent)]
     shown_parts = [squeezed(part) for part in split(as_text(control.value))]
-    if _same(sent, control.value) or wanted == shown_parts:
+    if _same(sent, control.value) or parts_sent == shown_parts:
         return EQUAL
-    if len(wanted) != len(shown_parts):
+    if len(parts_sent) != len(shown_parts):
         return UNCLEAR
-    alike = all(a in b or b in a for a, b in zip(wanted, shown_parts, strict=True))
+    alike = all(a in b or b in a for a, b in zip(parts_sent, shown_parts, strict=True))
     return UNCLEAR if alike else DIFFERENT
 
 
@@ -372,8 +382,8 @@ def _as_phone(sent: str, control: Control) -> Comparison:
     shown = as_text(control.value)
     if not _NUMBER.fullmatch(sent) or not _NUMBER.fullmatch(shown):
         return UNCLEAR
-    wanted, digits = re.sub(r"\D", "", sent), re.sub(r"\D", "", shown)
-    return UNCLEAR if wanted.endswith(digits) or digits.endswith(wanted) else DIFFERENT
+    digits_sent, digits = re.sub(r"\D", "", sent), re.sub(r"\D", "", shown)
+    return UNCLEAR if digits_sent.endswith(digits) or digits.endswith(digits_sent) else DIFFERENT
 
 
 def _as_link(sent: str, control: Control) -> Comparison:
@@ -391,32 +401,32 @@ def _of_unknown_kind(sent: str, control: Control) -> Comparison:
     if as_json(sent) is not None or as_json(control.value) is not None:
         return UNCLEAR
     text = as_text(control.value)
-    wanted = number(sent)
+    number_sent = number(sent)
     alike = squeezed(sent) in squeezed(text) or squeezed(text) in squeezed(sent)
-    if alike or (wanted is not None and wanted == number(text)):
+    if alike or (number_sent is not None and number_sent == number(text)):
         return UNCLEAR
     return _as_text(sent, control)
 
 
 def _table(sent: str, control: Control) -> Comparison:
-    wanted, shown_rows = rows_of(sent), rows_of(control.value)
-    if wanted is None or shown_rows is None:
+    rows_sent, shown_rows = rows_of(sent), rows_of(control.value)
+    if rows_sent is None or shown_rows is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
-    rows = [row for row in wanted if any(not is_empty(each.value) for each in row)]
-    found = [row for row in shown_rows if _filled(row)]
-    if len(rows) != len(found):
-        return DIFFERENT if rows and len(rows) == len(wanted) else UNCLEAR
-    result = _worst(map(_row, rows, found))
+    rows = [row for row in rows_sent if any(not is_empty(cell.value) for cell in row)]
+    filled_rows = [row for row in shown_rows if _filled(row)]
+    if len(rows) != len(filled_rows):
+        return DIFFERENT if rows and len(rows) == len(rows_sent) else UNCLEAR
+    result = _worst(map(_row, rows, filled_rows))
     if result is not DIFFERENT:
         return result
     # The same rows in another order.
-    likely = [[_row(row, other) is not DIFFERENT for other in found] for row in rows]
+    likely = [[_row(row, shown_row) is not DIFFERENT for shown_row in filled_rows] for row in rows]
     both = all(map(any, likely)) and all(map(any, zip(*likely, strict=True)))
     return UNCLEAR if both else DIFFERENT
 
 
 def _row(sent: Sequence[Control], controls: Sequence[Control]) -> Comparison:
-    return compare([(as_text(each.name), as_text(each.value)) for each in sent], controls)
+    return compare([(as_text(cell.name), as_text(cell.value)) for cell in sent], controls)
 
 
 def _holds(control: Control) -> bool:
@@ -426,7 +436,7 @@ def _holds(control: Control) -> bool:
 
 
 def _filled(row: Sequence[Control]) -> bool:
-    return any(each.kind not in _NO_INPUT and not is_empty(each.value) for each in row)
+    return any(cell.kind not in _NO_INPUT and not is_empty(cell.value) for cell in row)
 
 
 def rows_of(value: Any) -> list[list[Control]] | None:
@@ -443,10 +453,12 @@ def rows_of(value: Any) -> list[list[Control]] | None:
                 continue  # a column of an empty table
             controls = fields.get("rowValue")
             if controls is None:
-                controls = [{"name": name, "value": each} for name, each in fields.items()]
-        if not isinstance(controls, list) or not all(isinstance(each, dict) for each in controls):
+                controls = [{"name": name, "value": field} for name, field in fields.items()]
+        if not isinstance(controls, list) or not all(
+            isinstance(control, dict) for control in controls
+        ):
             return None
-        rows.append([Control.read(each) for each in controls])
+        rows.append([Control.read(control) for control in controls])
     return rows
 
 

@@ -85,9 +85,9 @@ class Schema:
     def of(cls, items: Sequence[Any]) -> "Schema | None":
         """The schema in the ``items`` of an answer; None if it is of a shape that is not known."""
         try:
-            found = list(_flat(items))
-            conditional = {target for item in found for target in _targets(item)}
-            fields = tuple(_field(item, conditional) for item in found)
+            flat_items = list(_flat(items))
+            conditional = {target for item in flat_items for target in _targets(item)}
+            fields = tuple(_field(item, conditional) for item in flat_items)
         except (TypeError, AttributeError, RecursionError):
             return None
         return cls(fields, all(field.kind in _SIMPLE for field in fields)) if fields else None
@@ -97,15 +97,20 @@ class Schema:
         problems = [*self._names(form), *self._missing(form), *self._values(form)]
         if not problems:
             return None
-        first, *others = problems
-        also = (en("{}: {}", other.field, other.problem) for other in others[: MOST_NAMED - 1])
-        return ContractError(f"form.{first.field}", joined("; ", (first.problem, *also)))
+        first_problem, *other_problems = problems
+        also = (
+            en("{}: {}", problem.field, problem.problem)
+            for problem in other_problems[: MOST_NAMED - 1]
+        )
+        return ContractError(
+            f"form.{first_problem.field}", joined("; ", (first_problem.problem, *also))
+        )
 
     def _names(self, form: Form) -> Iterator[ContractError]:
         if not self.complete:
             return
         for name, _ in form:
-            if self._find(name) is None:
+            if self._find_field(name) is None:
                 yield ContractError(name, en("is no field of the template{}", self._nearest(name)))
 
     def _missing(self, form: Form) -> Iterator[ContractError]:
@@ -116,7 +121,7 @@ class Schema:
 
     def _values(self, form: Form) -> Iterator[ContractError]:
         for name, value in form:
-            field = self._find(name)
+            field = self._find_field(name)
             if field is None or is_empty(value):
                 continue
             text = _wrong(field, value)
@@ -128,14 +133,14 @@ class Schema:
     def rows(self, name: str, value: str) -> Iterator[ContractError]:
         """The problems of a table's rows. Missing values are not checked."""
         for number, row in enumerate(rows_of(value) or []):
-            controls = [(as_text(each.name), as_text(each.value)) for each in row]
+            controls = [(as_text(cell.name), as_text(cell.value)) for cell in row]
             for problem in [*self._names(controls), *self._values(controls)]:
                 yield ContractError(f"{name}.{number}.{problem.field}", problem.problem)
 
-    def _find(self, name: str) -> Field | None:
+    def _find_field(self, name: str) -> Field | None:
         """The field of a name; None if there is none, or more than one."""
-        found = [field for field in self.fields if key_of(name) in field.names]
-        return found[0] if found else None
+        fields = [field for field in self.fields if key_of(name) in field.names]
+        return fields[0] if fields else None
 
     def _nearest(self, name: str) -> str:
         labels = [field.label for field in self.fields if field.kind not in _NOT_FILLED]
@@ -228,9 +233,9 @@ def _wrong(field: Field, value: str) -> str:
     """The problem of a non-empty value; empty if it has none."""
     entries = as_list(value)
     if field.options:
-        chosen = [value] if entries is None else entries
-        known = frozenset[str]().union(*field.options)
-        wrong = [str(each) for each in chosen if squeezed(str(each)) not in known]
+        choices = [value] if entries is None else entries
+        labels = frozenset[str]().union(*field.options)
+        wrong = [str(choice) for choice in choices if squeezed(str(choice)) not in labels]
         if wrong:
             return en("{!r} is none of the options {}", wrong[0], _labels(field.options))
     if field.kind in _NUMBERS and not _is_number(value):

@@ -46,7 +46,7 @@ def state_of(status: str, result: str) -> ApprovalState | None:
 
 def tasks_of(entries: Sequence[Mapping[str, Any]]) -> list[ApprovalTask]:
     """The tasks in an answer of either generation; one without a number or a person is left out."""
-    found: list[ApprovalTask] = []
+    tasks: list[ApprovalTask] = []
     for entry in entries:
         number = _text(entry, "taskId", "taskid")
         user = _text(entry, "userId", "userid")
@@ -54,7 +54,7 @@ def tasks_of(entries: Sequence[Mapping[str, Any]]) -> list[ApprovalTask]:
             continue
         status = _text(entry, "status", "task_status").upper()
         result = _text(entry, "result", "task_result").upper()
-        found.append(
+        tasks.append(
             ApprovalTask(
                 id=number,
                 user=user,
@@ -63,7 +63,7 @@ def tasks_of(entries: Sequence[Mapping[str, Any]]) -> list[ApprovalTask]:
                 ended=moment(_text(entry, "finishTime", "finish_time")),
             )
         )
-    return found
+    return tasks
 
 
 def moment(text: str) -> datetime | None:
@@ -178,8 +178,8 @@ class Approvals(ABC):
     ) -> tuple[list[str], str]:
         """A page of instance ids and the cursor of the next, empty on the last. Times in ms."""
         place = int(cursor) if cursor.isdecimal() else cursor
-        asked = self._list(process_code, originator, since, until, place)
-        result = (await ask(self._calls, asked)).part("result")
+        request = self._list(process_code, originator, since, until, place)
+        result = (await ask(self._calls, request)).part("result")
         return result.texts("list"), result.text(self.names["cursor"], "")
 
     async def listed(
@@ -194,14 +194,14 @@ class Approvals(ABC):
                 120 days ago.
             until: when the newest was made at the latest; None is now.
         """
-        found: dict[str, None] = {}
+        ids: dict[str, None] = {}
         cursor = "0"
         paging = AnswerPages(cursor)
         while True:
             page, cursor = await self.page(process_code, originator, since, until, cursor)
-            found |= dict.fromkeys(page)
+            ids |= dict.fromkeys(page)
             if not cursor:
-                return list(found)
+                return list(ids)
             # Half a list would let an instance be made twice.
             paging.took(page, cursor)
 
@@ -228,11 +228,11 @@ class Approvals(ABC):
             # The list is of the originator's: an id in other letters is no other person's.
             if result.text(names["originator"]).casefold() != originator.casefold():
                 continue
-            found = compare(form, map(Control.read, result.entries(names["form"])))
-            if found is Comparison.DIFFERENT:
+            comparison = compare(form, map(Control.read, result.entries(names["form"])))
+            if comparison is Comparison.DIFFERENT:
                 continue
             business_id = result.text(names["business_id"], "")
-            (equal if found is Comparison.EQUAL else unclear).append(
+            (equal if comparison is Comparison.EQUAL else unclear).append(
                 Instance(
                     instance_id,
                     _link(instance_id, business_id, result.entries("tasks"), names["url"]),
@@ -271,8 +271,8 @@ class ApprovalsV1(Approvals):
                 {"actionType": step.action, "userIds": step.users} for step in new.approvers
             ],
             "targetSelectActioners": [
-                {"actionerKey": chosen.key, "actionerUserIds": chosen.users}
-                for chosen in new.target_actioners
+                {"actionerKey": actioner.key, "actionerUserIds": actioner.users}
+                for actioner in new.target_actioners
             ],
             "ccList": new.cc,
             "ccPosition": new.cc_position,

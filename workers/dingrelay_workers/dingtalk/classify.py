@@ -437,30 +437,30 @@ class Classifier:
             raise Permanent(NO_OBJECT, message, hint=_FETCH_IT)
         body_error = _unreadable(status, body)
         begins = body.lstrip()[:1] if answer is None else b""
-        own = _TABLE.get(f"{api.name}:{body_error.code}")
+        row_of_api = _TABLE.get(f"{api.name}:{body_error.code}")
         bare = answer is not None and "errcode" not in answer
         if status >= 500 or (body_error.code == UNREADABLE and not bare):
-            own = None  # it is no sign of a block, and may have come after the effect
-        row = own or _TABLE.get(body_error.code) or _of_unreadable(status, begins)
+            row_of_api = None  # it is no sign of a block, and may have come after the effect
+        row = row_of_api or _TABLE.get(body_error.code) or _of_unreadable(status, begins)
         raise _raised_as(row, api, body_error, sick="way")
 
-    def _error(self, api: Api, status: int, found: ErrorBody, now: datetime) -> DingTalkError:
-        row = self._find(api, found)
+    def _error(self, api: Api, status: int, body: ErrorBody, now: datetime) -> DingTalkError:
+        row = self._find_row(api, body)
         if row is None:
-            row = _of_unknown(status, found.code)
-            self._report(found)
-        error = _raised_as(row, api, found, sick="answer")
-        if isinstance(error, Throttled) and found.until is not None:
-            left = (found.until - now).total_seconds()
+            row = _of_unknown(status, body.code)
+            self._report(body)
+        error = _raised_as(row, api, body, sick="answer")
+        if isinstance(error, Throttled) and body.until is not None:
+            pause = (body.until - now).total_seconds()
             longest = min(LONGEST_PAUSE, row.pause * STRETCH)
-            error.pause = min(max(left, SHORTEST_PAUSE), longest)
+            error.pause = min(max(pause, SHORTEST_PAUSE), longest)
         return error
 
-    def _find(self, api: Api, found: ErrorBody) -> Row | None:
-        for key in found.keys:
+    def _find_row(self, api: Api, body: ErrorBody) -> Row | None:
+        for key in body.keys:
             if row := self._overrides.get(key) or _TABLE.get(f"{api.name}:{key}"):
                 return row
-            if row := next((row for row in _WORDED if _says(row, key, found.message)), None):
+            if row := next((row for row in _WORDED if _says(row, key, body.message)), None):
                 return row
             if row := _TABLE.get(key):
                 return row
@@ -469,11 +469,11 @@ class Classifier:
                     return row
         return None
 
-    def _report(self, found: ErrorBody) -> None:
-        known = found.code == "-" or found.code in self._unknown
-        if self._on_unknown is not None and not known and len(self._unknown) < CODES_KEPT:
-            self._unknown.add(found.code)
-            self._on_unknown(found.code, found.message)
+    def _report(self, body: ErrorBody) -> None:
+        is_reported = body.code == "-" or body.code in self._unknown
+        if self._on_unknown is not None and not is_reported and len(self._unknown) < CODES_KEPT:
+            self._unknown.add(body.code)
+            self._on_unknown(body.code, body.message)
 
 
 def _override(code: str, name: str) -> Row:
@@ -481,9 +481,9 @@ def _override(code: str, name: str) -> Row:
         raise ValueError(
             en("codes.{}: {!r} is none of {}", code, name, ", ".join(sorted(_CLASSES)))
         )
-    known = _TABLE.get(code)
-    if known is not None and known.error is _CLASSES[name]:
-        return known
+    row = _TABLE.get(code)
+    if row is not None and row.error is _CLASSES[name]:
+        return row
     return Row(_CLASSES[name], code, "settings")
 
 
@@ -518,13 +518,13 @@ def _of_unreadable(status: int, begins: bytes) -> Row:
     return REFUSED if 400 <= status < 500 else SERVER_SIDE
 
 
-def _raised_as(row: Row, api: Api, found: ErrorBody, *, sick: Sickness) -> DingTalkError:
+def _raised_as(row: Row, api: Api, body: ErrorBody, *, sick: Sickness) -> DingTalkError:
     """The error of a row, with everything that its class can carry.
 
     `sick` is what the answer says of DingTalk's health if the row calls it transient.
     """
     error = Ambiguous if row.ambiguous and api.changes else row.error
-    if api.name == "token" and (error is TokenInvalid or found.code == "40035"):
+    if api.name == "token" and (error is TokenInvalid or body.code == "40035"):
         # There is no token to renew: what is wrong is what the token is asked for with.
         error = Credentials
     elif api.name == "token" and error in {Permanent, Permission, NotFound}:
@@ -532,14 +532,14 @@ def _raised_as(row: Row, api: Api, found: ErrorBody, *, sick: Sickness) -> DingT
         error = Held
     details: dict[str, Any] = {
         "hint": (row.hint if error is row.error else "") or HINTS[error],
-        "request_id": found.request_id,
+        "request_id": body.request_id,
     }
     if issubclass(error, Throttled):
         details |= {"pause": row.pause, "everything": row.everything, "alone": row.alone}
     elif row.error is Transient:
         # Every token request is the same: the job has no part in the answer.
         details |= {"sick": "way" if api.name == "token" else sick}
-    return error(found.code, found.message, **details)
+    return error(body.code, body.message, **details)
 
 
 _WRAPPERS = {"88", "15"}
@@ -606,8 +606,8 @@ def succeeded(answer: Mapping[str, Any], api: Api) -> bool:
 
 def request_id_of(answer: Mapping[str, Any]) -> str:
     """DingTalk's id of the call; empty if not given."""
-    found = next(_texts(answer, "request_id", "requestid", "requestId", "RequestId"), "")
-    return redact(found, 100)
+    request_id = next(_texts(answer, "request_id", "requestid", "requestId", "RequestId"), "")
+    return redact(request_id, 100)
 
 
 def _error_in(answer: Mapping[str, Any], status: int) -> ErrorBody | None:

@@ -69,12 +69,12 @@ class _Reading:
     high: float
     at: float
 
-    def narrowed(self, known: "_Reading | None") -> "_Reading":
+    def narrowed(self, earlier: "_Reading | None") -> "_Reading":
         """This reading within an earlier one; itself where they contradict, since a clock was set."""
-        if known is None:
+        if earlier is None:
             return self
-        drift = (self.at - known.at) * DRIFT
-        low, high = max(self.low, known.low - drift), min(self.high, known.high + drift)
+        drift = (self.at - earlier.at) * DRIFT
+        low, high = max(self.low, earlier.low - drift), min(self.high, earlier.high + drift)
         return _Reading(low, high, self.at) if low <= high else self
 
 
@@ -119,8 +119,8 @@ class DingTalkClock:
 
     def observe(self, host: str, date: str | None, *, sent: float, came: float) -> None:
         """Take note of an answer's ``Date``; `sent` and `came` are of the monotonic clock."""
-        known = self._readings.get(host)
-        if known and came - known.at < EVERY:
+        earlier = self._readings.get(host)
+        if earlier and came - earlier.at < EVERY:
             return
         read = moment(date) if date else None
         self.undated = read is None
@@ -128,7 +128,7 @@ class DingTalkClock:
             return
         shown = read.timestamp()
         reading = _Reading(shown - came, shown + RESOLUTION - sent, came)
-        self._readings[host] = reading.narrowed(known)
+        self._readings[host] = reading.narrowed(earlier)
 
     async def ahead(self) -> int | None:
         """DingTalk's clock less Redis's in ms, at least, by the fleet's readings of the last ten minutes.
@@ -148,8 +148,8 @@ class DingTalkClock:
             RedisError: Redis cannot be reached.
         """
         shared = await self._current()
-        gone = int((time.monotonic() - shared.came) * 1000)
-        return moment_of(shared.now + gone + (shared.ahead or 0))
+        elapsed_ms = int((time.monotonic() - shared.came) * 1000)
+        return moment_of(shared.now + elapsed_ms + (shared.ahead or 0))
 
     async def _current(self) -> _Shared:
         shared = self._shared
@@ -160,14 +160,14 @@ class DingTalkClock:
     async def _exchanged(self) -> _Shared:
         """Read the fleet's offset, and share what this process has read since it last did."""
         shared = await self._run()
-        own = min(self._readings.values(), key=lambda reading: reading.low, default=None)
-        if own is None or own.at <= self._shared_reading:
+        sharpest = min(self._readings.values(), key=lambda reading: reading.low, default=None)
+        if sharpest is None or sharpest.at <= self._shared_reading:
             return shared
-        self._shared_reading = own.at
+        self._shared_reading = sharpest.at
         # Redis made its answer between the moments at which it was asked and came.
-        low = own.low * 1000 - (shared.now - shared.sent * 1000)
-        high = own.high * 1000 - (shared.now - shared.came * 1000)
-        return await self._run(low, high, (time.monotonic() - own.at) * 1000)
+        low = sharpest.low * 1000 - (shared.now - shared.sent * 1000)
+        high = sharpest.high * 1000 - (shared.now - shared.came * 1000)
+        return await self._run(low, high, (time.monotonic() - sharpest.at) * 1000)
 
     async def _run(
         self, low: float | None = None, high: float | None = None, age: float | None = None

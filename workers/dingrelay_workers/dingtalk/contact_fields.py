@@ -137,10 +137,10 @@ def member(answer: Any, *, userid: str | None = None) -> Member:
         Transient: it is none.
     """
     raw = mapping(answer, "a user")
-    found = _read(text, "userid", raw.get("userid", userid))
-    if not found or (userid is not None and found != userid):
+    user = _parse(text, "userid", raw.get("userid", userid))
+    if not user or (userid is not None and user != userid):
         raise malformed("a user without its userid")
-    return Member(found, read(USER_FIELDS, raw))
+    return Member(user, read(USER_FIELDS, raw))
 
 
 def department(answer: Any, *, number: int | None = None) -> Department:
@@ -150,10 +150,10 @@ def department(answer: Any, *, number: int | None = None) -> Department:
         Transient: it is none.
     """
     raw = mapping(answer, "a department")
-    found = _read(integer, "dept_id", raw.get("dept_id", number))
-    if found == 0 or (number is not None and found != number):
+    dept_id = _parse(integer, "dept_id", raw.get("dept_id", number))
+    if dept_id == 0 or (number is not None and dept_id != number):
         raise malformed("a department without its id")
-    return Department(found, read(DEPARTMENT_FIELDS, raw))
+    return Department(dept_id, read(DEPARTMENT_FIELDS, raw))
 
 
 def read(fields: Fields, answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def read(fields: Fields, answer: Mapping[str, Any]) -> dict[str, Any]:
         Transient: one of them can't be read.
     """
     return {
-        name: _read(parser, name, answer[name])
+        name: _parse(parser, name, answer[name])
         for name, parser in fields.items()
         if _is_given(answer.get(name), parser)
     }
@@ -174,7 +174,7 @@ def _is_given(value: Any, parser: Parser) -> bool:
     return value is not None and (value != "" or parser in {text, extension})
 
 
-def _read(parser: Parser, name: str, value: Any) -> Any:
+def _parse(parser: Parser, name: str, value: Any) -> Any:
     try:
         return parser(value)
     except Unreadable as error:

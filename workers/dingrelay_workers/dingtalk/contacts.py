@@ -164,8 +164,8 @@ class VisibleRange:
     @property
     def everybody(self) -> bool:
         """Whether the whole organisation sees it."""
-        named = self.departments or self.users or self.roles
-        return ROOT_DEPARTMENT in self.departments or not (named or self.admins_only)
+        is_limited = self.departments or self.users or self.roles
+        return ROOT_DEPARTMENT in self.departments or not (is_limited or self.admins_only)
 
     @property
     def is_known(self) -> bool:
@@ -228,11 +228,11 @@ class ContactsV1(ContactsV2):
         items = await self._listed(Request(apis.DEPARTMENT_CHILDREN_V1, query=query), "department")
         if items is None:
             return None
-        found = [fields.department(_renamed(item, DEPARTMENT_NAMES)) for item in items]
+        departments = [fields.department(_renamed(item, DEPARTMENT_NAMES)) for item in items]
         # Whatever else the answer holds is met again below its own parent.
         return [
             child
-            for child in found
+            for child in departments
             if child.id != department and child.fields.get("parent_id", department) == department
         ]
 

@@ -207,12 +207,12 @@ def redacted(value: Any) -> Any:
             return redact(value, None)
         case list():
             items: list[Any] = value
-            return [redacted(each) for each in items]
+            return [redacted(entry) for entry in items]
         case dict():
             fields: dict[str, Any] = value
             return {
-                name: HIDDEN if _NAMED.fullmatch(name) else redacted(each)
-                for name, each in fields.items()
+                name: HIDDEN if _NAMED.fullmatch(name) else redacted(field)
+                for name, field in fields.items()
             }
         case _:
             return value

@@ -55,8 +55,8 @@ def boolean(value: Any) -> bool:
     """
     if isinstance(value, bool):
         return value
-    if isinstance(value, int | str) and (known := _BOOLEANS.get(str(value).lower())) is not None:
-        return known
+    if isinstance(value, int | str) and (meaning := _BOOLEANS.get(str(value).lower())) is not None:
+        return meaning
     raise Unreadable("no boolean")
 
 
@@ -229,9 +229,9 @@ class AnswerPages:
         Raises:
             Transient: the list does not end.
         """
-        known = len(self._ids)
+        ids_before = len(self._ids)
         self._ids.update(ids)
-        self._barren += len(self._ids) == known
+        self._barren += len(self._ids) == ids_before
         if place in self._places or self._barren > MOST_BARREN:
             raise Transient(MALFORMED, "the pages of a list lead back, or bring nothing new")
         self._places.add(place)

@@ -108,6 +108,6 @@ def _forbidden(result: Answer) -> list[dict[str, Any]]:
         }
         for entry in result.parts("forbidden_list")
     ]
-    named = {entry["userid"] for entry in explained}
-    bare = [user for user in result.texts("forbidden_user_id_list") if user not in named]
+    explained_users = {entry["userid"] for entry in explained}
+    bare = [user for user in result.texts("forbidden_user_id_list") if user not in explained_users]
     return [*explained, *({"userid": user, "code": "", "count": ""} for user in bare)]

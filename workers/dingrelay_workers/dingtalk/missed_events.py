@@ -32,9 +32,9 @@ async def read(calls: Calls, count: Callable[[int], None] = lambda _: None) -> M
         log.error("missed_events_lost", app=calls.app, code=error.code)  # noqa: TRY400
         return MissedPage([], more=True, lost=True)
     entries = [
-        cast("dict[str, Any]", each)
-        for each in lenient.items(answer.get("failed_list"))
-        if isinstance(each, dict)
+        cast("dict[str, Any]", entry)
+        for entry in lenient.items(answer.get("failed_list"))
+        if isinstance(entry, dict)
     ]
     count(len(entries))
     return MissedPage(entries, more=bool(entries) and _is_more(answer.get("has_more")))

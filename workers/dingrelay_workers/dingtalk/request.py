@@ -51,9 +51,9 @@ class Request:
 
     def to(self, users: Iterable[str]) -> "Request":
         """The same work notification for other people."""
-        named = list(users)
-        body = {**self._fields, "userid_list": ",".join(named)}
-        return replace(self, body=body, recipients=len(named))
+        userids = list(users)
+        body = {**self._fields, "userid_list": ",".join(userids)}
+        return replace(self, body=body, recipients=len(userids))
 
     def parameters(self, token: str) -> Mapping[str, str] | None:
         """The parameters of the URL; the old dialect carries the token there (API §0)."""

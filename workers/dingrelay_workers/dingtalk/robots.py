@@ -124,11 +124,15 @@ async def read_state(calls: Calls, code: str, query_key: str, conversation: str)
         if "expireTime" not in f"{error.code} {error.message}":
             raise
         return {"finished": False, "delivered": [], "read": []}  # there is none yet
-    people = [each for each in answer.get("messageReadInfoList") or () if isinstance(each, dict)]
+    people = [
+        person for person in answer.get("messageReadInfoList") or () if isinstance(person, dict)
+    ]
     return {
         "finished": answer.get("sendStatus") != "PROCESSING",
-        "delivered": [str(each.get("userId")) for each in people],
-        "read": [str(each.get("userId")) for each in people if each.get("readStatus") == "READ"],
+        "delivered": [str(person.get("userId")) for person in people],
+        "read": [
+            str(person.get("userId")) for person in people if person.get("readStatus") == "READ"
+        ],
     }
 
 
@@ -156,4 +160,4 @@ async def recall(
 
 
 def _listed(value: object) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list) else []
+    return [str(entry) for entry in value] if isinstance(value, list) else []

@@ -57,24 +57,24 @@ class SharedCall:
     trace: str = ""
 
 
-def calling(request: Request, host: str, others: Sequence[str]) -> AbstractContextManager[Span]:
+def calling(request: Request, host: str, traces: Sequence[str]) -> AbstractContextManager[Span]:
     """Span around a request; an error of DingTalk's is recorded by its class and its code.
 
     Args:
         request: the request.
         host: the URL that its path is on.
-        others: the traces of the jobs that share the call with the one that makes it.
+        traces: the traces of the jobs that share the call with the one that makes it.
     """
-    return _around(request, host, others) if spans.active() else _NONE
+    return _around(request, host, traces) if spans.active() else _NONE
 
 
 @contextmanager
-def _around(request: Request, host: str, others: Sequence[str]) -> Generator[Span]:
+def _around(request: Request, host: str, traces: Sequence[str]) -> Generator[Span]:
     api = request.api
     with spans.span(
         f"{api.method} {without_ids(api) or api.name}",
         "CLIENT",
-        links=others,
+        links=traces,
         attributes=lambda: _of_request(request, host),
     ) as span:
         try:
@@ -263,8 +263,8 @@ class Transport:
             DingTalkError: exactly one of its classes, whatever happens on the way.
             TooLate: it could not leave by then.
         """
-        others = shared.others if shared else ()
-        with calling(request, self._hosts[request.api.dialect], others) as span:
+        traces = shared.others if shared else ()
+        with calling(request, self._hosts[request.api.dialect], traces) as span:
             if shared:
                 shared.trace = spans.current()
             status, content, date = await self._exchange(request, token, leave_by)
@@ -284,7 +284,7 @@ class Transport:
         if request.body is not None:
             data = _Body(request.body, leave_by)
             headers = {**headers, "Content-Type": data.content_type}
-        left = time.monotonic()
+        left_at = time.monotonic()
         try:
             async with self._session.request(
                 api.method,
@@ -299,7 +299,7 @@ class Transport:
                 came, date = time.monotonic(), response.headers.get("Date", "")
                 content = await _content(api, response.content)
                 if self.clock and content.startswith(b"{"):  # a proxy's page has the proxy's time
-                    self.clock.observe(api.dialect, date, sent=left, came=came)
+                    self.clock.observe(api.dialect, date, sent=left_at, came=came)
                 return response.status, content, date
         except _BEFORE_SENDING as error:
             raise _unsent(error) from None
@@ -333,20 +333,20 @@ async def _content(api: Api, stream: aiohttp.StreamReader) -> bytes:
 def _unsent(error: BaseException) -> Transient:
     """No connection, and why: it may be this process that has none left."""
     if _out_of_descriptors(error):
-        found = en("this process can open no more connections: out of file descriptors")
-        return Transient(TOO_MANY_FILES, found, hint=DESCRIPTORS_ADVICE)
+        problem = en("this process can open no more connections: out of file descriptors")
+        return Transient(TOO_MANY_FILES, problem, hint=DESCRIPTORS_ADVICE)
     hint = en("Check the network, the proxy and DINGTALK_OAPI_URL / DINGTALK_API_URL.")
-    found = en("no connection to DingTalk ({})", type(error).__name__)
+    problem = en("no connection to DingTalk ({})", type(error).__name__)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        found = en("no connection to DingTalk: {}", tls_trouble(error.certificate_error))
+        problem = en("no connection to DingTalk: {}", tls_trouble(error.certificate_error))
         hint = en(
             "A proxy that decrypts signs with a CA of its own: name the file of all CAs, with it, in SSL_CERT_FILE."
         )
     elif isinstance(error, aiohttp.ClientConnectorDNSError):
-        found = en("no connection to DingTalk: the name of its host is unknown here")
+        problem = en("no connection to DingTalk: the name of its host is unknown here")
     elif isinstance(error, aiohttp.ClientHttpProxyError):
-        found = en("no connection to DingTalk: the proxy answers {}", error.status)
-    return Transient(UNREACHABLE, found, hint=hint, sick="way")
+        problem = en("no connection to DingTalk: the proxy answers {}", error.status)
+    return Transient(UNREACHABLE, problem, hint=hint, sick="way")
 
 
 def _out_of_descriptors(error: BaseException) -> bool:

@@ -43,15 +43,17 @@ def check_broker(settings: Settings) -> CheckResult:
                     queue(connection.default_channel).declare()
     except PreconditionFailed as error:
         # Such as "inequivalent arg 'x-queue-type' for queue 'dingrelay.normal'".
-        found = en("its queues are of another type: {}", error.reply_text)
-        return CheckResult("broker", "failed", found[:200], QUEUES_ADVICE)
+        finding = en("its queues are of another type: {}", error.reply_text)
+        return CheckResult("broker", "failed", finding[:200], QUEUES_ADVICE)
     except (KombuError, OSError, ValueError, KeyError) as error:
-        if other := check_protocol("broker", settings.broker_address, "DINGRELAY_BROKER_URL"):
-            return other
+        if other_protocol := check_protocol(
+            "broker", settings.broker_address, "DINGRELAY_BROKER_URL"
+        ):
+            return other_protocol
         tls = config["broker_use_ssl"]
         unshown = bool(tls) and not {"certfile", "ssl_certfile"}.intersection(tls)
-        if known := cause("broker", error, "DINGRELAY_BROKER_URL", unshown=unshown):
-            return known
+        if known_cause := cause("broker", error, "DINGRELAY_BROKER_URL", unshown=unshown):
+            return known_cause
         return CheckResult(
             "broker",
             "unreachable",
@@ -69,20 +71,22 @@ def check_workers(settings: Settings) -> CheckResult:
         with celery:
             answers = _answers(celery)
     except (KombuError, RedisError, OSError) as error:
-        found = en("can't be asked: the broker refuses ({})", type(error).__name__)
-        return CheckResult("workers", "failed", found, "see what is wrong with Redis or the broker")
+        running = en("can't be asked: the broker refuses ({})", type(error).__name__)
+        return CheckResult(
+            "workers", "failed", running, "see what is wrong with Redis or the broker"
+        )
     if not answers:
         advice = en("start some: dingrelay worker, on this machine or on others")
         return CheckResult("workers", "warning", en("none is running: jobs wait"), advice)
     missing = [name.removeprefix("dingrelay.") for name in _missing(answers)]
-    found = en("{} running", len(answers))
+    running = en("{} running", len(answers))
     if not missing:
-        return CheckResult("workers", "ok", en("{}, every lane is served", found))
+        return CheckResult("workers", "ok", en("{}, every lane is served", running))
     lanes = ",".join(missing)
     return CheckResult(
         "workers",
         "warning",
-        en("{}, none serves {}", found, lanes),
+        en("{}, none serves {}", running, lanes),
         en("start one: dingrelay worker --lanes {}", lanes),
     )
 
@@ -102,12 +106,14 @@ def check_refused(settings: Settings) -> CheckResult | None:
         return None
     moment, queue = latest.split(b"\n")[0].split(b" ", 1)
     at = datetime.fromtimestamp(int(moment), UTC).isoformat()
-    found = en("{} texts were no messages; the latest came at {} in {}", count, at, queue.decode())
+    finding = en(
+        "{} texts were no messages; the latest came at {} in {}", count, at, queue.decode()
+    )
     advice = en(
         "see message_refused in the logs of the workers; the broker has the texts: LRANGE {} 0 -1",
         keys.REFUSED,
     )
-    return CheckResult("refused messages", "warning", found, advice)
+    return CheckResult("refused messages", "warning", finding, advice)
 
 
 def _answers(celery: Celery) -> dict[str, Any]:

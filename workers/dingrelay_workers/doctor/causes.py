@@ -104,13 +104,13 @@ def cause(
     """
     if trouble := tls_trouble(error, unshown=unshown):
         return CheckResult(check, "failed", trouble, TLS_ADVICE)
-    said = " ".join(_said(error))
-    for words, found, advice in CAUSES:
-        if any(word in said for word in words):
-            return CheckResult(check, "failed", found, advice)
-    if any(word in said for word in UNKNOWN_HOST):
-        found = en("the name of its host is unknown here")
-        return CheckResult(check, "unreachable", found, en("correct {}, or the DNS", variable))
+    texts = " ".join(_said(error))
+    for words, finding, advice in CAUSES:
+        if any(word in texts for word in words):
+            return CheckResult(check, "failed", finding, advice)
+    if any(word in texts for word in UNKNOWN_HOST):
+        finding = en("the name of its host is unknown here")
+        return CheckResult(check, "unreachable", finding, en("correct {}, or the DNS", variable))
     return None
 
 

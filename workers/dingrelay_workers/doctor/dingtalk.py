@@ -76,9 +76,9 @@ async def check_dingtalk(settings: Settings, *, redis_writes: bool) -> list[Chec
                     check = f"dingtalk {app} {name}"
                     results.append(await _right(check, app, request, purpose, tokens, transport))
             except (RedisError, OSError) as error:
-                found = en("not asked: Redis has failed ({})", type(error).__name__)
+                finding = en("not asked: Redis has failed ({})", type(error).__name__)
                 check = f"dingtalk {app}"
-                results.append(CheckResult(check, "unreachable", found, "run it again"))
+                results.append(CheckResult(check, "unreachable", finding, "run it again"))
         await tokens.close()
     await redis.aclose()
     return results
@@ -103,15 +103,15 @@ async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transp
     suffix = "" if app == "default" else f"_{app.upper()}"
     variable = f"DINGTALK_AGENT_ID{suffix}"
     if not agent:
-        found = en("{} is not set: messages can't be sent", variable)
-        return CheckResult(check, "failed", found, "set it")
+        finding = en("{} is not set: messages can't be sent", variable)
+        return CheckResult(check, "failed", finding, "set it")
     request = Request(MESSAGE_PROGRESS, body={"agent_id": agent, "task_id": NO_TASK})
     try:
-        await _ask(app, request, tokens, transport)
+        await _send_request(app, request, tokens, transport)
     except (Permanent, NotFound) as error:
         if error.code in BAD_AGENT:
-            found = en("DingTalk does not take it: {} {}", error.code, error.message)
-            return CheckResult(check, "failed", found, en("correct {}", variable))
+            finding = en("DingTalk does not take it: {} {}", error.code, error.message)
+            return CheckResult(check, "failed", finding, en("correct {}", variable))
     except DingTalkError as error:
         return _trouble(check, error)
     return CheckResult(check, "ok", agent)
@@ -122,11 +122,11 @@ async def _right(
 ) -> CheckResult:
     """Whether the app may read the data that a feature needs."""
     try:
-        await _ask(app, request, tokens, transport)
+        await _send_request(app, request, tokens, transport)
     except Permission as error:
-        found = en("not permitted: {} {}", error.code, error.message)
+        finding = en("not permitted: {} {}", error.code, error.message)
         return CheckResult(
-            check, "warning", found, en("allow it in DingTalk's console: {}", purpose)
+            check, "warning", finding, en("allow it in DingTalk's console: {}", purpose)
         )
     except (Permanent, NotFound):
         pass  # it is allowed to ask, and there is no such thing
@@ -135,7 +135,7 @@ async def _right(
     return CheckResult(check, "ok", "permitted")
 
 
-async def _ask(app: str, request: Request, tokens: Tokens, transport: Transport) -> None:
+async def _send_request(app: str, request: Request, tokens: Tokens, transport: Transport) -> None:
     token = await tokens.token(app)
     try:
         await transport.request(request, token.value)
@@ -146,14 +146,14 @@ async def _ask(app: str, request: Request, tokens: Tokens, transport: Transport)
 
 def _trouble(check: str, error: DingTalkError) -> CheckResult:
     """The text for a failed call."""
-    found = en("{}: {}", error.code, error.message)
+    finding = en("{}: {}", error.code, error.message)
     match error:
         case Credentials():
             return CheckResult(
-                check, "failed", found, "correct DINGTALK_APP_KEY / DINGTALK_APP_SECRET"
+                check, "failed", finding, "correct DINGTALK_APP_KEY / DINGTALK_APP_SECRET"
             )
         case Transient() | Ambiguous():
-            return CheckResult(check, "unreachable", found, error.hint or en("check the network"))
+            return CheckResult(check, "unreachable", finding, error.hint or en("check the network"))
         case _:
             verdict: Verdict = "warning" if isinstance(error, Throttled | Permission) else "failed"
-            return CheckResult(check, verdict, found, error.hint)
+            return CheckResult(check, verdict, finding, error.hint)

@@ -52,7 +52,7 @@ def check_redis(settings: Settings) -> list[CheckResult]:
     with redis:
         try:
             # The last one shows whether it takes writes.
-            return _look(redis, strict=settings.env == "production")
+            return _check_server(redis, strict=settings.env == "production")
         except AuthenticationError:
             return [_refused(en("it refuses the password"))]
         except BusyLoadingError:
@@ -61,10 +61,10 @@ def check_redis(settings: Settings) -> list[CheckResult]:
         except (RedisError, OSError) as error:
             address, variable = settings.redis_address, "DINGRELAY_REDIS_URL"
             answers = isinstance(error, ResponseError)
-            if not answers and (other := check_protocol("redis", address, variable)):
-                return [other]
-            if known := cause("redis", error, variable, unshown=address.unshown):
-                return [known]
+            if not answers and (other_protocol := check_protocol("redis", address, variable)):
+                return [other_protocol]
+            if known_cause := cause("redis", error, variable, unshown=address.unshown):
+                return [known_cause]
             if answers:
                 return [_refused(str(error))]
             return [
@@ -81,7 +81,7 @@ def _refused(why: str) -> CheckResult:
     return CheckResult("redis", "failed", why, "correct user and password in DINGRELAY_REDIS_URL")
 
 
-def _look(redis: Redis, *, strict: bool) -> list[CheckResult]:
+def _check_server(redis: Redis, *, strict: bool) -> list[CheckResult]:
     began = time.time()
     seconds, micros = redis.time()
     ended = time.time()
@@ -102,16 +102,16 @@ def _writes(redis: Redis, info: Info) -> CheckResult:
         redis.set(keys.DOCTOR, 1, px=TRIAL_MS)
     except ReadOnlyError:
         where = info.get("master_host", "")
-        found = (
+        finding = (
             en("refused: it is a replica of {}", where) if where else en("refused: it is a replica")
         )
         return CheckResult(
-            check, "failed", found, "name the primary, or the Sentinels, in DINGRELAY_REDIS_URL"
+            check, "failed", finding, "name the primary, or the Sentinels, in DINGRELAY_REDIS_URL"
         )
     except OutOfMemoryError:
         used, most = info.get("used_memory_human", "?"), info.get("maxmemory_human", "?")
-        found = en("refused: memory is full ({} of {})", used, most)
-        return CheckResult(check, "failed", found, "raise maxmemory, or free what else is in it")
+        finding = en("refused: memory is full ({} of {})", used, most)
+        return CheckResult(check, "failed", finding, "raise maxmemory, or free what else is in it")
     except NoPermissionError as error:
         return CheckResult(check, "failed", en("refused: {}", error), ACL_ADVICE)
     except ResponseError as error:
@@ -126,9 +126,9 @@ def check_version(info: Info) -> CheckResult:
     version = str(info.get("valkey_version") or info["redis_version"])
     compatible = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
     if compatible < OLDEST:
-        wanted = ".".join(map(str, OLDEST))
+        oldest = ".".join(map(str, OLDEST))
         return CheckResult(
-            "redis version", "failed", f"{name} {version}", en("use {} or newer", wanted)
+            "redis version", "failed", f"{name} {version}", en("use {} or newer", oldest)
         )
     return CheckResult("redis version", "ok", f"{name} {version}")
 
@@ -166,8 +166,10 @@ def _persistence(info: Info, snapshots: str | None, *, strict: bool) -> CheckRes
     if snapshots is None:
         return CheckResult(check, "warning", "no append-only file; snapshots: may not ask", advice)
     if snapshots:
-        found = en("snapshots only (save {}): a crash loses the jobs since the last one", snapshots)
-        return CheckResult(check, "warning", found, advice)
+        finding = en(
+            "snapshots only (save {}): a crash loses the jobs since the last one", snapshots
+        )
+        return CheckResult(check, "warning", finding, advice)
     verdict: Verdict = "failed" if strict else "warning"
     return CheckResult(check, verdict, "none: a restart loses every job", advice)
 
@@ -176,6 +178,6 @@ def _clock(server: float, began: float, ended: float) -> CheckResult:
     """Compare with the middle of the question, give or take half its duration."""
     skew = max(0.0, abs(server - (began + ended) / 2) - (ended - began) / 2)
     if skew > SKEW:
-        found = en("{:.1f} s apart from this machine's", skew)
-        return CheckResult("redis clock", "warning", found, "run NTP on both machines")
+        finding = en("{:.1f} s apart from this machine's", skew)
+        return CheckResult("redis clock", "warning", finding, "run NTP on both machines")
     return CheckResult("redis clock", "ok", en("within {:g} s of this machine's", SKEW))

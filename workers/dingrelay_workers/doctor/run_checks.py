@@ -75,17 +75,19 @@ async def _check_servers(
 def check_spelling() -> list[CheckResult]:
     """A warning of each variable that is no setting, but nearly the name of one."""
     fields = Settings.model_fields.items()
-    known = {str(field.validation_alias or f"DINGRELAY_{name.upper()}") for name, field in fields}
-    known |= {f"DINGTALK_{name.upper()}" for name in App.model_fields}
-    known |= {"DINGRELAY_CONFIG", "DINGTALK_ROBOT"}
+    variables = {
+        str(field.validation_alias or f"DINGRELAY_{name.upper()}") for name, field in fields
+    }
+    variables |= {f"DINGTALK_{name.upper()}" for name in App.model_fields}
+    variables |= {"DINGRELAY_CONFIG", "DINGTALK_ROBOT"}
     results: list[CheckResult] = []
     for name in sorted(os.environ.keys() | dotenv_values(".env").keys()):
         # The name of an app or a file may follow.
-        spelled = any(name == each or name.startswith(f"{each}_") for each in known)
-        ours = name.startswith(("DINGRELAY_", "DINGTALK_")) and not spelled
-        if ours and (near := get_close_matches(name, known, n=1, cutoff=NEARLY)):
-            found, advice = en("{} is no setting", name), en("did you mean {}?", near[0])
-            results.append(CheckResult("settings", "warning", found, advice))
+        spelled = any(name == variable or name.startswith(f"{variable}_") for variable in variables)
+        is_misspelled = name.startswith(("DINGRELAY_", "DINGTALK_")) and not spelled
+        if is_misspelled and (near := get_close_matches(name, variables, n=1, cutoff=NEARLY)):
+            finding, advice = en("{} is no setting", name), en("did you mean {}?", near[0])
+            results.append(CheckResult("settings", "warning", finding, advice))
     return results
 
 
@@ -110,11 +112,11 @@ def _check_settings(settings: Settings) -> CheckResult:
 
 def _robots(settings: Settings) -> CheckResult:
     """The robots of the settings, and the groups that they post to."""
-    groups = [f"{name} ({', '.join(each.robots)})" for name, each in settings.groups.items()]
+    groups = [f"{name} ({', '.join(group.robots)})" for name, group in settings.groups.items()]
     robots = ", ".join(sorted(settings.robots))
     if missing := missing_webhooks(settings.robots, settings.groups):
-        found = en("not set here: {}", ", ".join(missing))
-        return CheckResult("robots", "warning", found, "the workers need it: set it there")
+        finding = en("not set here: {}", ", ".join(missing))
+        return CheckResult("robots", "warning", finding, "the workers need it: set it there")
     return CheckResult("robots", "ok", en("{}; groups: {}", robots, ", ".join(groups) or "-"))
 
 
@@ -133,13 +135,15 @@ def check_traces() -> CheckResult | None:
     from dingrelay_producers.tracing import provider  # noqa: PLC0415 - it loads the SDK
 
     try:
-        taken = provider.accepts_spans(TRACES_TIMEOUT)
+        is_accepted = provider.accepts_spans(TRACES_TIMEOUT)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with a variable of theirs
-        found = en("OTEL_* can't be used ({})", type(error).__name__)
-        return CheckResult("traces", "warning", found, "correct it")
-    if not taken:
-        found = en("the collector does not take them: they are lost, and jobs go on")
-        return CheckResult("traces", "warning", found, "start it, or correct OTEL_EXPORTER_OTLP_*")
+        finding = en("OTEL_* can't be used ({})", type(error).__name__)
+        return CheckResult("traces", "warning", finding, "correct it")
+    if not is_accepted:
+        finding = en("the collector does not take them: they are lost, and jobs go on")
+        return CheckResult(
+            "traces", "warning", finding, "start it, or correct OTEL_EXPORTER_OTLP_*"
+        )
     return CheckResult("traces", "ok", "the collector takes them")
 
 
@@ -173,16 +177,16 @@ def check_database(settings: Settings) -> CheckResult:
             en("no connection ({})", type(error).__name__),
             "start it, or correct DINGRELAY_DATABASE_URL",
         )
-    if known := _check_writes(settings.database):
-        return known
+    if failure := _check_writes(settings.database):
+        return failure
     kind = settings.database.partition(":")[0]
     newest = newest_revision()
     if current is not None and current > newest:
-        found = en("{}, revision {}: a newer release's, this one knows {}", kind, current, newest)
-        return CheckResult("database", "warning", found, "upgrade dingrelay here, too")
+        finding = en("{}, revision {}: a newer release's, this one knows {}", kind, current, newest)
+        return CheckResult("database", "warning", finding, "upgrade dingrelay here, too")
     if current != newest:
-        found = en("{}, revision {} instead of {}", kind, current or "none", newest)
-        return CheckResult("database", "warning", found, "start a worker: it migrates the tables")
+        finding = en("{}, revision {} instead of {}", kind, current or "none", newest)
+        return CheckResult("database", "warning", finding, "start a worker: it migrates the tables")
     return CheckResult("database", "ok", en("{}, revision {}", kind, current))
 
 

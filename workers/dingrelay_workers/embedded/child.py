@@ -155,13 +155,13 @@ class Child:
     async def _dispatcher(self, process: Process) -> None:
         """The program's output, line by line, however long the lines are."""
         assert process.stdout is not None
-        rest = b""
+        unfinished = b""
         while chunk := await process.stdout.read(CHUNK):
-            *lines, rest = (rest + chunk).split(b"\n")
+            *lines, unfinished = (unfinished + chunk).split(b"\n")
             for line in lines:
                 self._show(line)
-        if rest:
-            self._show(rest)
+        if unfinished:
+            self._show(unfinished)
 
     def _show(self, line: bytes) -> None:
         self._screen.line(self.program.name, line.decode("utf-8", "replace").rstrip("\r"))

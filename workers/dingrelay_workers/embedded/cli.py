@@ -45,9 +45,9 @@ def _want_sandbox() -> None:
     from dotenv import dotenv_values
 
     name = "DINGRELAY_ENV"
-    asked = os.environ.get(name) or dotenv_values(".env").get(name)
-    if asked not in {None, "", "sandbox"}:
+    environment = os.environ.get(name) or dotenv_values(".env").get(name)
+    if environment not in {None, "", "sandbox"}:
         raise typer.BadParameter(
-            tr("{name} is {asked}", name=name, asked=asked), param_hint="--sandbox"
+            tr("{name} is {asked}", name=name, asked=environment), param_hint="--sandbox"
         )
     os.environ[name] = "sandbox"

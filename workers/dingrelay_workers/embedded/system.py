@@ -57,13 +57,13 @@ class System:
     Attributes:
         stages: see `Supervisor`.
         variables: settings of every program, on top of the environment; other commands have them, too.
-        own: the same, for these programs only.
+        private_variables: the same, for these programs only.
         facts: what people are shown, by name.
     """
 
     stages: list[list[Program]] = field(default_factory=list[list[Program]])
     variables: dict[str, str] = field(default_factory=dict[str, str])
-    own: dict[str, str] = field(default_factory=dict[str, str])
+    private_variables: dict[str, str] = field(default_factory=dict[str, str])
     facts: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -115,7 +115,7 @@ def _sandbox(system: System, settings: Settings) -> Program:
     url = f"http://127.0.0.1:{port}"
     hosts = dict.fromkeys(("DINGTALK_OAPI_URL", "DINGTALK_API_URL"), url)
     system.variables |= {**hosts, **SANDBOX_APP}
-    others: list[dict[str, str]] = []
+    sandbox_apps: list[dict[str, str]] = []
     for name, app in sorted(_apps_of(settings).items()):
         if name != DEFAULT_APP:
             credentials = {
@@ -123,13 +123,13 @@ def _sandbox(system: System, settings: Settings) -> Program:
                 "app_secret": app.app_secret.get_secret_value(),
                 "agent_id": app.agent_id,
             }
-            others.append({**credentials, "organisation": app.organisation})
+            sandbox_apps.append({**credentials, "organisation": app.organisation})
             system.variables |= {
                 f"DINGTALK_{part.upper()}_{name.upper()}": value
                 for part, value in credentials.items()
             }
-    if others:
-        system.own[SANDBOX_APPS] = json.dumps(others)
+    if sandbox_apps:
+        system.private_variables[SANDBOX_APPS] = json.dumps(sandbox_apps)
         system.facts["apps"] = ", ".join(sorted({DEFAULT_APP, *settings.apps}))
     if config := os.environ.get("DINGRELAY_CONFIG"):
         # Other commands join from this folder, wherever the file is.
@@ -143,12 +143,14 @@ def _apps_of(settings: Settings) -> dict[str, App]:
     """The apps that are configured, as the sandbox knows them: none of DingTalk's secrets goes there."""
     apps = CurrentApps(settings).all
     default = apps.get(DEFAULT_APP, App())
-    known = {part.removeprefix("DINGTALK_").lower(): value for part, value in SANDBOX_APP.items()}
-    found = {DEFAULT_APP: _changed(default, known)}
-    others = sorted(apps.keys() - {DEFAULT_APP})
-    for number, name in enumerate(others, int(SANDBOX_APP["DINGTALK_AGENT_ID"]) + 1):
+    credentials = {
+        part.removeprefix("DINGTALK_").lower(): value for part, value in SANDBOX_APP.items()
+    }
+    configured = {DEFAULT_APP: _changed(default, credentials)}
+    names = sorted(apps.keys() - {DEFAULT_APP})
+    for number, name in enumerate(names, int(SANDBOX_APP["DINGTALK_AGENT_ID"]) + 1):
         app = apps[name]
-        found[name] = _changed(
+        configured[name] = _changed(
             app,
             {
                 "app_key": f"sandbox-{name}-key",
@@ -156,11 +158,11 @@ def _apps_of(settings: Settings) -> dict[str, App]:
                 "agent_id": app.agent_id or str(number),
             },
         )
-    return found
+    return configured
 
 
-def _changed(app: App, known: Mapping[str, str]) -> App:
-    return App.model_validate({**app.model_dump(), **known})
+def _changed(app: App, changes: Mapping[str, str]) -> App:
+    return App.model_validate({**app.model_dump(), **changes})
 
 
 def _sealed(apps: Mapping[str, App]) -> dict[str, AppSettings]:
@@ -269,9 +271,9 @@ async def sandbox_key(database_url: str, folder: Path) -> str:
     database = Database(database_url)
     try:
         keys = KeyService(database, timeout=KEY_TIMEOUT)
-        known = path.read_text("utf-8").strip() if path.exists() else ""
-        if known and await keys.verify(known):
-            return known
+        stored_key = path.read_text("utf-8").strip() if path.exists() else ""
+        if stored_key and await keys.verify(stored_key):
+            return stored_key
         issued = await keys.create(
             KeyRequest.parse({"name": "sandbox", "scopes": [ANY], "sender": ANY})
         )
@@ -316,10 +318,10 @@ def choosing_ports() -> Generator[None]:
         os.close(lock)
 
 
-def pick_port(wanted: int) -> int:
+def pick_port(preferred: int) -> int:
     """The wanted port if it is free, else a free one."""
-    if _is_free(wanted):
-        return wanted
+    if _is_free(preferred):
+        return preferred
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

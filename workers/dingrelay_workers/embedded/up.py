@@ -133,7 +133,12 @@ def _on_signals(supervisor: Supervisor, screen: Screen) -> "asyncio.Future[None]
 
 
 def _environment(system: System) -> dict[str, str]:
-    environment = {**os.environ, **system.variables, **system.own, "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        **system.variables,
+        **system.private_variables,
+        "PYTHONUNBUFFERED": "1",
+    }
     if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
         # On a developer's machine, or in a container of a trial, running as root is no news.
         environment.setdefault("PYTHONWARNINGS", f"ignore:{ROOT_WARNING}")

@@ -166,16 +166,16 @@ async def read_records(
     redis: Redis, endings: Sequence[Ending], *, with_payload: Callable[[Ending], bool]
 ) -> list[EndedRecord]:
     """The records of these jobs; of one whose record is gone, the data of its ending."""
-    found: list[EndedRecord] = []
-    for some in batched(endings, AT_ONCE):
+    records: list[EndedRecord] = []
+    for batch in batched(endings, AT_ONCE):
         call = transitions.read_records(
-            records=[keys.job(ending.id) for ending in some],
+            records=[keys.job(ending.id) for ending in batch],
             longest=LONGEST,
-            with_payload=[with_payload(ending) for ending in some],
+            with_payload=[with_payload(ending) for ending in batch],
         )
         answers = await run_async(redis, call)
-        found += [_record(*pair) for pair in zip(some, answers, strict=True)]
-    return found
+        records += [_record(*pair) for pair in zip(batch, answers, strict=True)]
+    return records
 
 
 def _record(ending: Ending, answer: Sequence[Any]) -> EndedRecord:

@@ -47,27 +47,29 @@ async def write(
     if not notices:
         return
     rows = (await connection.execute(select(EndpointRow.id, *_CHOICE))).mappings()
-    known = [(row["id"], Subscription.model_validate({**row})) for row in rows]
+    endpoints = [(row["id"], Subscription.model_validate({**row})) for row in rows]
     takers: dict[Subject, list[str]] = {}
-    wanted: dict[str, Notice] = {}
+    by_id: dict[str, Notice] = {}
     for notice in notices:
         subject = notice.subject
         if subject not in takers:
-            takers[subject] = [id_ for id_, endpoint in known if endpoint.takes(subject)]
+            takers[subject] = [id_ for id_, endpoint in endpoints if endpoint.takes(subject)]
         if takers[subject]:
-            wanted.setdefault(notice.id, notice)
-    for some in chunks(wanted.values()):
-        numbers = await record(connection, some)
+            by_id.setdefault(notice.id, notice)
+    for batch in chunks(by_id.values()):
+        numbers = await record(connection, batch)
         if amend:
-            numbers |= await _amend(connection, [each for each in some if each.id not in numbers])
+            numbers |= await _amend(
+                connection, [notice for notice in batch if notice.id not in numbers]
+            )
         deliveries = [
             {"endpoint": endpoint, "notice": numbers[notice.id], "state": "pending"}
-            for notice in some
+            for notice in batch
             if notice.id in numbers
             for endpoint in takers[notice.subject]
         ]
-        for part in chunks(deliveries):
-            await insert_missing(connection, DeliveryRow, part)
+        for delivery_batch in chunks(deliveries):
+            await insert_missing(connection, DeliveryRow, delivery_batch)
 
 
 async def _amend(connection: AsyncConnection, notices: Sequence[Notice]) -> dict[str, int]:
@@ -87,8 +89,8 @@ async def record(connection: AsyncConnection, notices: Sequence[Notice]) -> dict
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(NoticeRow).on_conflict_do_nothing()
     now = clock.now()
-    found = await connection.execute(
+    inserted = await connection.execute(
         statement.returning(NoticeRow.id, NoticeRow.number),
         [{**notice.columns(), "recorded_at": now} for notice in notices],
     )
-    return {row.id: row.number for row in found}
+    return {row.id: row.number for row in inserted}

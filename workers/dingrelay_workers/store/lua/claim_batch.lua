@@ -8,35 +8,35 @@ if bucket then
   balance = refilled(field[1], field[2], burst, rate, micros)
 end
 
-local gone, taken, next = {}, 0, nil
+local stale, recipients_taken, next = {}, 0, nil
 local function take(id)
   redis.call('HSETNX', JOB .. id, 'waiting', now)
-  gone[#gone + 1] = id
+  stale[#stale + 1] = id
   -- Its owner is spelt in another way than others: see `claim.lua`.
   claim_unwoken(id, owner, '.', lease)
 end
 
 for _, id in ipairs(redis.call('ZRANGE', waiting, 0, most - 1)) do
-  local known = redis.call('HMGET', JOB .. id, 'state', 'batch_key', 'expires', 'recipients', 'lane', 'v', 'kind')
-  local here = known[1] == 'queued' or known[1] == 'snoozed'
-  if not here or known[2] ~= waiting or tonumber(known[3] or now + 1) <= now then
-    gone[#gone + 1] = id
-  elseif known_here(known[6], known[7]) then
-    local recipients = tonumber(known[4])
-    if taken + recipients > room then
-      if known[5] == lane and not next then next = id end
-    elseif not balance or taken + recipients <= balance then
-      taken = taken + recipients
+  local fields = redis.call('HMGET', JOB .. id, 'state', 'batch_key', 'expires', 'recipients', 'lane', 'v', 'kind')
+  local is_queued = fields[1] == 'queued' or fields[1] == 'snoozed'
+  if not is_queued or fields[2] ~= waiting or tonumber(fields[3] or now + 1) <= now then
+    stale[#stale + 1] = id
+  elseif known_here(fields[6], fields[7]) then
+    local recipients = tonumber(fields[4])
+    if recipients_taken + recipients > room then
+      if fields[5] == lane and not next then next = id end
+    elseif not balance or recipients_taken + recipients <= balance then
+      recipients_taken = recipients_taken + recipients
       take(id)
     end
-    if taken == room and next then break end
+    if recipients_taken == room and next then break end
   end
 end
 if next then
   claimed_unwoken[1] = next
   take(next)
 end
-if balance and taken > 0 then redis.call('HSET', bucket, 'balance', balance - taken, 'at', micros) end
-if #gone > 0 then redis.call('ZREM', waiting, unpack(gone)) end
+if balance and recipients_taken > 0 then redis.call('HSET', bucket, 'balance', balance - recipients_taken, 'at', micros) end
+if #stale > 0 then redis.call('ZREM', waiting, unpack(stale)) end
 place_starting()
 return claimed_unwoken
