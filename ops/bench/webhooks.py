@@ -17,7 +17,8 @@ from dingrelay_sandbox.receiver import receiving
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import opened
 from dingrelay_workers.outbox import outbox
-from dingrelay_workers.outbox.notice import Notice, Subscription
+from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.webhooks.documents import EndpointRequest
 from dingrelay_workers.webhooks.service import WebhookService
 
 ENDPOINTS = 10
@@ -86,9 +87,9 @@ async def _add(testbed: Testbed, url: str, numbers: range, *, of_all: bool = Fal
     async with opened(settings) as database:
         store = WebhookService(database, redis, settings, timeout=30)
         for number in numbers:
-            address, types = f"{url}/{number}", ("campaign.paused",)
-            of = frozenset() if of_all else frozenset({f"s{number % SENDERS}"})
-            await store.add(Subscription(name=address, url=address, types=types, senders=of))
+            address, types = f"{url}/{number}", ["campaign.paused"]
+            of = [] if of_all else [f"s{number % SENDERS}"]
+            await store.add(EndpointRequest(name=address, url=address, types=types, senders=of))
     await redis.aclose()
 
 

@@ -41,6 +41,10 @@ class Reach:
         """The field of a job that the actor may not ask for, and why; None if they may. No sender: the default."""
         return None
 
+    def permits(self, scope: str) -> bool:
+        """Whether the actor may do anything at all by this scope."""
+        return True
+
     def permits_lane(self, lane: str) -> bool:
         """Whether the actor may have a job go in this lane."""
         return True
@@ -114,6 +118,12 @@ def current_reach() -> Reach:
     """Reach of the actor of the current task."""
     actor = ACTOR.get()
     return EVERYTHING if actor is None else actor.reach
+
+
+def current_seed() -> bytes | None:
+    """Seed of what the actor of the current task makes; None for none."""
+    seed = current_actor().seed
+    return None if seed is None else seed.get_secret_value()
 
 
 def system_user() -> str:

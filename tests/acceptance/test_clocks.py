@@ -19,7 +19,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.keys.service import KeyService
-from dingrelay_workers.outbox.notice import Subscription
+from dingrelay_workers.webhooks.documents import EndpointRequest
 from dingrelay_workers.webhooks.service import WebhookService
 from support.databases import in_database, prepare
 from support.gateways import ask, gateway_process
@@ -46,7 +46,7 @@ def test_notices_are_signed_with_a_time_that_receivers_accept(
         database, redis = Database(settings.database), open_redis(settings)
         try:
             store = WebhookService(database, redis, settings, timeout=30)
-            return (await store.add(Subscription(name="x", url=url, types=("job.*",)))).secret
+            return (await store.add(EndpointRequest(name="x", url=url, types=["job.*"]))).secret
         finally:
             await redis.aclose()
             await database.dispose()

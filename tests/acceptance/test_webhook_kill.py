@@ -18,8 +18,7 @@ from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.outbox.notice import Subscription
-from dingrelay_workers.webhooks.documents import IssuedEndpoint
+from dingrelay_workers.webhooks.documents import EndpointRequest, IssuedEndpoint
 from dingrelay_workers.webhooks.service import WebhookService
 from support.examples import either
 from support.jobs import message
@@ -58,7 +57,7 @@ def add(fleet: Fleet, url: str) -> IssuedEndpoint:
         database, redis = Database(settings.database), open_redis(settings)
         store = WebhookService(database, redis, settings, timeout=30)
         try:
-            return await store.add(Subscription(name="test", url=url, types=("*",)))
+            return await store.add(EndpointRequest(name="test", url=url, types=["*"]))
         finally:
             await redis.aclose()
             await database.dispose()

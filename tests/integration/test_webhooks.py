@@ -19,10 +19,12 @@ from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
 from dingrelay_producers.settings import SettingsError
 from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.minutes import MINUTES
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
 from dingrelay_workers.webhooks import dispatcher, endpoints, secret, service
 from dingrelay_workers.webhooks.deliverer import PLACES
+from dingrelay_workers.webhooks.documents import ResumeRequest
 from dingrelay_workers.webhooks.endpoints import NEEDED
 from support.examples import either
 from support.outages import OpenFleet, eventually, message
@@ -98,9 +100,9 @@ async def test_an_endpoint_shows_what_it_accepted_in_the_last_minutes(
 
 
 async def test_an_endpoint_gets_what_it_chose_only(at: Office, receiver: Receiver) -> None:
-    await at.add(f"{receiver.url}/hr", "directory.*", apps=frozenset({"hr"}))
-    await at.add(f"{receiver.url}/crm", "job.*", "directory.*", senders=frozenset({"crm"}))
-    await at.add(f"{receiver.url}/syncs", "job.done", kinds=frozenset({"user-sync"}))
+    await at.add(f"{receiver.url}/hr", "directory.*", apps=["hr"])
+    await at.add(f"{receiver.url}/crm", "job.*", "directory.*", senders=["crm"])
+    await at.add(f"{receiver.url}/syncs", "job.done", kinds=["user-sync"])
     await at.people_left(["a"], app="hr")
     await at.people_left(["b"])
     jobs = [message(1), message(2).model_copy(update={"sender": "crm"})]
@@ -238,7 +240,7 @@ async def test_a_notice_refused_for_days_is_given_up_while_others_are_accepted(
     await eventually(given_up)
     assert (await at.store.get(issued.id)).state == "enabled"
     receiver.behaves = None
-    await at.store.resume(issued.id, since=datetime.now(UTC) - timedelta(minutes=5))
+    await at.store.resume(issued.id, ResumeRequest(since=datetime.now(UTC) - timedelta(minutes=5)))
     await at.arrived(receiver, [bad])
 
 
@@ -291,33 +293,35 @@ async def test_a_replay_sends_the_same_ids_once_more(at: Office, receiver: Recei
     after = await at.people_left(people(3))
     await at.arrived(receiver, after)
     for round_ in (2, 3):
-        assert (await at.store.resume(issued.id, since=since)).notices == 3
+        assert (await at.store.resume(issued.id, ResumeRequest(since=since))).notices == 3
 
         async def again(times: int = round_) -> bool:
             return all(receiver.ids[notice] == times for notice in after)
 
         await eventually(again)
     assert all(receiver.ids[notice] == 1 for notice in before)
-    assert (await at.store.resume(issued.id, since=datetime.now(UTC))).notices == 0
+    assert (await at.store.resume(issued.id, ResumeRequest(since=datetime.now(UTC)))).notices == 0
     with pytest.raises(EndpointConflict, match="some of these"):
-        await at.store.resume(issued.id, numbers=[12345])
+        await at.store.resume(issued.id, ResumeRequest(numbers=[12345]))
     latest, *_ = await at.store.deliveries(issued.id, limit=9)
-    assert (await at.store.resume(issued.id, numbers=[latest.number] * 2)).notices == 1
+    assert (
+        await at.store.resume(issued.id, ResumeRequest(numbers=[latest.number] * 2))
+    ).notices == 1
 
 
 async def test_while_a_secret_is_rotated_both_sign(at: Office, receiver: Receiver) -> None:
     first = await at.add(receiver.url)
     endpoint = first.id
-    second = await at.store.rotate(endpoint, overlap=timedelta(hours=1))
+    second = await at.store.rotate(endpoint, RotationRequest(overlap="1h"))
     assert second.secret != first.secret
     await at.arrived(receiver, await at.people_left(["a"]))
     for issued in (first, second):
         verified(receiver.requests[-1], issued.secret)
-    again = await at.store.rotate(endpoint, overlap=timedelta(hours=1))
+    again = await at.store.rotate(endpoint, RotationRequest(overlap="1h"))
     await at.arrived(receiver, await at.people_left(["c"]))
     for issued in (first, second, again):
         verified(receiver.requests[-1], issued.secret)
-    third = await at.store.rotate(endpoint, overlap=timedelta())
+    third = await at.store.rotate(endpoint, RotationRequest(overlap="0s"))
     await asyncio.sleep(0.2)
     await at.arrived(receiver, await at.people_left(["b"]))
     verified(receiver.requests[-1], third.secret)
@@ -424,15 +428,15 @@ async def test_skipped_notices_can_be_replayed(at: Office, receiver: Receiver) -
     endpoint = (await at.add(receiver.url)).id
     await at.store.pause(endpoint)
     skipped = await at.people_left(people(5))
-    await at.store.resume(endpoint, skip=True)
+    await at.store.resume(endpoint, ResumeRequest(skip=True))
     await at.arrived(receiver, await at.people_left(["later"]))
     assert not set(skipped) & set(receiver.ids)
     since = datetime.now(UTC) - timedelta(hours=1)
-    assert (await at.store.resume(endpoint, since=since)).notices == 6
+    assert (await at.store.resume(endpoint, ResumeRequest(since=since))).notices == 6
     await at.arrived(receiver, skipped)
     # An endpoint that is newer gets what others were to get.
     newer = (await at.add(f"{receiver.url}/newer")).id
-    assert (await at.store.resume(newer, since=since)).notices == 6
+    assert (await at.store.resume(newer, ResumeRequest(since=since))).notices == 6
     await at.arrived(receiver, [])
     assert sum(request.path == "/hook/newer" for request in receiver.taken) == 6
 
@@ -441,7 +445,7 @@ async def test_a_new_endpoint_gets_the_next_commit(at: Office, receiver: Receive
     ids: list[str] = []
     for number in range(either(10, 30)):
         app = f"app{number}"
-        await at.add(f"{receiver.url}/{number}", apps=frozenset({app}))
+        await at.add(f"{receiver.url}/{number}", apps=[app])
         ids += await at.people_left(["ann"], app=app)
     await at.arrived(receiver, ids)
 

@@ -17,9 +17,9 @@ from standardwebhooks import Webhook
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow, NoticeRow
-from dingrelay_workers.outbox.notice import Notice, Subscription
+from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.webhooks import deliveries, dispatcher, endpoints
-from dingrelay_workers.webhooks.documents import IssuedEndpoint
+from dingrelay_workers.webhooks.documents import EndpointRequest, IssuedEndpoint
 from dingrelay_workers.webhooks.service import WebhookService
 from support.outages import Fleet, eventually
 from support.rows import put
@@ -176,7 +176,7 @@ class Office:
 
     async def add(self, url: str, *types: str, **fields: Any) -> IssuedEndpoint:
         return await self.store.add(
-            Subscription(name="test", url=url, types=types or ("*",), **fields)
+            EndpointRequest(name="test", url=url, types=[*(types or ("*",))], **fields)
         )
 
     async def people_left(self, userids: Iterable[str], *, app: str = "default") -> list[str]:

@@ -18,7 +18,8 @@ from dingrelay_producers import Settings
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_sandbox.receiver import receiving
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.outbox.notice import Subscription
+from dingrelay_workers.keys.documents import RotationRequest
+from dingrelay_workers.webhooks.documents import EndpointRequest, ResumeRequest
 from dingrelay_workers.webhooks.service import WebhookService
 
 Manner = Literal[
@@ -190,8 +191,8 @@ class Subscribers:
         made = self.all[name] = Subscriber(name, types, ends=name.startswith(GONE))
         http = f"http://127.0.0.1:{self._receiver.port}/{name}"
         url = f"celery://{QUEUE}/{TASK}" if name == "celery" else http
-        wanted = Subscription(name=name, url=url, types=types)
-        issued = _ask(lambda store: store.add(wanted))
+        request = EndpointRequest(name=name, url=url, types=list(types))
+        issued = _ask(lambda store: store.add(request))
         made.id = issued.id
         made.secrets.append((time.monotonic(), issued.secret))
         made.born = self._sql.value("select coalesce(max(number), 0) from notices")
@@ -213,14 +214,15 @@ class Subscribers:
         if verb == "rotate":
             with self._lock:
                 surely, of.surely = of.surely, False
-            overlap = timedelta(seconds=seconds)
-            issued = _ask(lambda store: store.rotate(of.id, overlap=overlap))
+            request = RotationRequest(overlap=f"{seconds:.0f}s")
+            issued = _ask(lambda store: store.rotate(of.id, request))
             of.secrets.append((time.monotonic(), issued.secret))
             of.surely = surely
             return
+        since = datetime.now(UTC) - timedelta(seconds=seconds)
         calls: dict[str, tuple[str, dict[str, Any]]] = {
-            "skip": ("resume", {"skip": True}),
-            "replay": ("resume", {"since": datetime.now(UTC) - timedelta(seconds=seconds)}),
+            "skip": ("resume", {"request": ResumeRequest(skip=True)}),
+            "replay": ("resume", {"request": ResumeRequest(since=since)}),
             "test": ("test", {"within": 1.0}),
         }
         method, arguments = calls.get(verb, (verb, {}))

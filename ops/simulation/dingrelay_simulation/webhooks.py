@@ -12,7 +12,6 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -26,8 +25,9 @@ from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.plan import PORTS, Step
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.outbox import notice_types
-from dingrelay_workers.outbox.notice import Subscription
+from dingrelay_workers.webhooks.documents import EndpointRequest
 from dingrelay_workers.webhooks.service import WebhookService
 
 PAUSE = 1.0
@@ -89,14 +89,13 @@ class Subscriptions:
             await redis.aclose()
 
     async def _add(self, step: Step) -> None:
-        name, types = f"e{step.values['number']}", tuple(step.values["types"])
-        endpoint = self.endpoints[name] = Endpoint(name, types)
-        wanted = Subscription(
-            name=name, url=f"http://127.0.0.1:{PORTS['application']}/{name}", types=types
-        )
+        name, types = f"e{step.values['number']}", step.values["types"]
+        endpoint = self.endpoints[name] = Endpoint(name, tuple(types))
+        url = f"http://127.0.0.1:{PORTS['application']}/{name}"
+        request = EndpointRequest(name=name, url=url, types=list(types))
         try:
             async with self._service() as service:
-                issued = await service.add(wanted)
+                issued = await service.add(request)
         except (DingrelayError, SQLAlchemyError, RedisError, OSError) as error:
             self._note("webhook", name, type(error).__name__)
             return
@@ -113,7 +112,7 @@ class Subscriptions:
         try:
             async with self._service() as service:
                 if verb == "rotate":
-                    issued = await service.rotate(endpoint.id, overlap=timedelta(seconds=60))
+                    issued = await service.rotate(endpoint.id, RotationRequest(overlap="60s"))
                     endpoint.secrets.append((CLOCK.now, issued.secret))
                 else:
                     await getattr(service, verb)(endpoint.id)

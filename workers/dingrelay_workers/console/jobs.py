@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.history_documents import JobDetails
-from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.job_list import JobList, Position
 from dingrelay_producers.client.jobs import (
     CHANGEABLE,
@@ -22,7 +21,7 @@ from dingrelay_producers.client.jobs import (
     recall_draft,
 )
 from dingrelay_producers.client.outcomes import Meaning
-from dingrelay_producers.client.verbs import Verb, verbs_of
+from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import clock, keys, record
@@ -37,8 +36,8 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
 from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, meaning, outage
-from dingrelay_workers.console.verb_forms import fields_of, read_request
-from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
+from dingrelay_workers.console.verb_forms import VerbForms
+from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import dingtalk_ids
@@ -117,10 +116,13 @@ def _list(
 @at("/jobs/{id}", scope="jobs:read")
 async def job(visit: Visit) -> web.Response:
     """One job: its life, why it waits, its people, and what can be done."""
-    found, fields = await _found(visit)
-    status = found.status
+    jobs = Jobs(visit.context.settings)
+    details = await visit.context.carry_out(jobs.details(visit.part("id"), scope=visit.scope))
+    status = details.status
+    async with asking():
+        fields = record.fields(await run_async(visit.context.redis, record.read(status.id)))
     people: dict[str, list[str]] = {}
-    for user, outcome in found.recipients.items():
+    for user, outcome in details.recipients.items():
         people.setdefault(outcome, []).append(user)
     shown = {user for users in people.values() for user in users[:SHOWN]}
     names = await visit.service(HistoryService).names(shown, apps=[status.app])
@@ -138,9 +140,9 @@ async def job(visit: Visit) -> web.Response:
             for name, states in CHANGEABLE.items()
             if fields and may_change and status.state in states
         ],
-        recall=await _recall(visit, found) if may_change else None,
+        recall=await _recall(visit, details) if may_change else None,
         why=await _why_it_waits(visit.context.redis, status, fields),
-        key=found.key,
+        key=details.key,
         worker=fields.get(b"owner", b"").decode(errors="replace").partition("/")[0],
         not_before=_moment(fields, b"not_before"),
         expires=None if status.state.ended else _moment(fields, b"expires"),
@@ -167,9 +169,18 @@ def _moment(fields: Mapping[bytes, bytes], name: bytes) -> datetime | None:
     return moment_of(int(fields[name])) if fields.get(name) else None
 
 
+async def _status(visit: Visit) -> JobStatus:
+    """The job of the path, which has a record.
+
+    Raises:
+        JobNotFound: there is none, or the person may not see it; the answer does not reveal which.
+    """
+    jobs = Jobs(visit.context.settings)
+    return await visit.context.carry_out(jobs.status(visit.part("id"), scope=visit.scope))
+
+
 async def _state(visit: Visit) -> dict[str, object]:
-    found, _ = await _found(visit)
-    return _state_of(found.status)
+    return _state_of(await _status(visit))
 
 
 def _state_of(job: JobStatus) -> dict[str, object]:
@@ -177,53 +188,42 @@ def _state_of(job: JobStatus) -> dict[str, object]:
     return {"state": meaning(STATES, job.state).words if job.state.ended else en("not over yet")}
 
 
-def _declare(verb: Verb) -> None:
-    """Declare the form of a verb, and the page on which it stands where something is asked or to be said."""
-    path = f"/jobs/{{id}}/{verb.name}"
+async def _carry_out(visit: Visit, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
+    return await visit.context.carry_out(verb.body(noun(visit.context.settings), *arguments))
 
-    async def ask(visit: Visit) -> web.Response:
-        found, _ = await _found(visit)
-        if verb.name in CHANGEABLE:
-            check_change(cast("Change", verb.name), found.status)
-        assert verb.question
-        return visit.page(
-            "verb.html",
-            action=f"/jobs/{found.status.id}/{verb.name}",
-            question=verb.question,
-            fields=[] if verb.request is None else fields_of(verb.request),
-            state=_state_of(found.status),
-            back=f"/jobs/{found.status.id}",
-        )
 
-    async def carry_out(visit: Visit, form: FormValues) -> web.Response:
-        said = [] if verb.request is None else [read_request(verb.request, form)]
-        verbs = Jobs(visit.context.settings)
-        job = await visit.context.carry_out(verb.body(verbs, visit.part("id"), *said))
-        if job is None:
-            return visit.redirect("/dead", verb.done)
-        return visit.redirect(f"/jobs/{job.id}", RUNS_ON if job.state == "running" else verb.done)
+async def _check(visit: Visit, verb: Verb) -> None:
+    if verb.name in CHANGEABLE:
+        check_change(cast("Change", verb.name), await _status(visit))
 
-    if verb.question:
-        at(path, scope=verb.scope)(ask)
-    act(path, scope=verb.scope, state=_state)(carry_out)
+
+def _following(verb: Verb, job: JobStatus | None) -> tuple[str, str]:
+    if job is None:
+        return "/dead", verb.done
+    return f"/jobs/{job.id}", RUNS_ON if job.state == "running" else verb.done
 
 
 RUNS_ON = en("It runs: this run goes on, but it is not tried again.")
-for _verb in verbs_of(Jobs):
-    if _verb.name != "resolve":  # its page shows what may have happened
-        _declare(_verb)
+VerbForms(
+    noun=Jobs,
+    page="/jobs/{id}",
+    state=_state,
+    carry_out=_carry_out,
+    check=_check,
+    following=_following,
+).declare(by_hand={"resolve"})  # its page shows what may have happened
 
 
 @at("/jobs/{id}/resolve", scope="jobs:write")
 async def confirm_resolve(visit: Visit) -> web.Response:
     """Ask what became of a job whose answer was lost."""
-    found, _ = await _found(visit)
-    check_change("resolve", found.status)
-    kind = KINDS.get(found.status.kind)
+    job = await _status(visit)
+    check_change("resolve", job)
+    kind = KINDS.get(job.kind)
     return visit.page(
         "resolve.html",
-        job=found.status,
-        now=_state_of(found.status),
+        job=job,
+        now=_state_of(job),
         by_instance=kind is not None and kind.resolved_by != "sent",
     )
 
@@ -231,40 +231,24 @@ async def confirm_resolve(visit: Visit) -> web.Response:
 @act("/jobs/{id}/resolve", scope="jobs:write", state=_state)
 async def resolve(visit: Visit, form: FormValues) -> web.Response:
     """Say what became of a job whose answer was lost."""
-    found, _fields = await _found(visit)
+    job = await _status(visit)
     happened, instance = text_of(form, "happened"), text_of(form, "instance")
     if happened not in {"yes", "no"}:
         raise BadFilter(tr("Say whether it happened."))
     if not text_of(form, "reason"):  # which the audit has
         raise BadFilter(tr("reason: a value is missing"))
-    kind = KINDS.get(found.status.kind)
+    kind = KINDS.get(job.kind)
     if kind is None or kind.resolved_by == "sent":
         outcome = JobResolution(sent=happened == "yes")
     elif happened == "yes":
         outcome = JobResolution(instance=instance)
     else:
         outcome = JobResolution(not_created=True)
-    steps = Jobs(visit.context.settings).resolve(found.status.id, outcome)
+    steps = Jobs(visit.context.settings).resolve(job.id, outcome)
     job = await visit.context.carry_out(steps)
     return visit.redirect(
         f"/jobs/{job.id}", en("It is done.") if happened == "yes" else en("The job is requeued.")
     )
-
-
-async def _found(visit: Visit) -> tuple[JobDetails, Mapping[bytes, bytes]]:
-    """The job of the path, with its record, which is empty where only the history has it.
-
-    Raises:
-        NotHere: there is none, or the person may not see it; the answer does not reveal which.
-    """
-    id_ = visit.part("id")
-    async with asking():
-        answer = await run_async(visit.context.redis, record.read(id_, payload=True))
-    fields = record.fields(answer)
-    found = details_of(id_, fields) or await visit.service(HistoryService).details(id_)
-    if found is None or not visit.covers_job(found.status):
-        raise NotHere
-    return found, fields
 
 
 async def _why_it_waits(

@@ -1,17 +1,20 @@
-"""Fields of forms that follow from what is said with a verb."""
+"""The forms of verbs: what is asked, its fields and what follows from the declaration."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, get_args
 
+from aiohttp import web
 from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
+from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.language import tr
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import Document
-from dingrelay_workers.console.declared import FormValues
-from dingrelay_workers.console.visit import BadFilter, text_of
+from dingrelay_workers.console.declared import FormValues, State, act, at
+from dingrelay_workers.console.visit import BadFilter, Visit, text_of
 
 
 class VerbField(NamedTuple):
@@ -36,6 +39,7 @@ def _moment(text: str) -> datetime:
 _INPUTS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     str: ("text", str),
     int: ("number", int),
+    bool: ("checkbox", "1".__eq__),
     AwareDatetime: ("datetime-local", _moment),
 }
 """Type of a field → input, and how its text is read. A moment is of the reader's zone."""
@@ -72,4 +76,68 @@ def read_request(model: type[BaseModel], form: FormValues) -> BaseModel:
 def _input(field: FieldInfo) -> tuple[str, Callable[[str], Any]]:
     hint: Any = field.annotation
     types = [hint, *get_args(hint)]
-    return next(_INPUTS[each] for each in types if each in _INPUTS)
+    return next((_INPUTS[each] for each in types if each in _INPUTS), _INPUTS[str])
+
+
+async def _of_service(visit: Visit, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
+    return await getattr(visit.service(noun), verb.name)(*arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerbForms:
+    """How verbs look in the console: each a form on the page of its object, or on one of its own that asks first.
+
+    Attributes:
+        noun: class with the verbs.
+        page: path of an object's page, such as ``/jobs/{id}``; that of a verb's form is below it.
+        state: of the object, as for `act`.
+        carry_out: runs the body of a verb for a visit; arguments as of the body, behind `self`. If not given,
+            the noun's class is its service.
+        check: refuses to ask what the object's state does not allow.
+        following: path and sentence to which the document of a verb leads; back to the page, with what the verb
+            says, if not given.
+    """
+
+    noun: type
+    page: str
+    state: State
+    carry_out: Callable[[Visit, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
+    check: Callable[[Visit, Verb], Awaitable[None]] | None = None
+    following: Callable[[Verb, Any], tuple[str, str]] | None = None
+
+    def declare(self, *, by_hand: Collection[str] = ()) -> None:
+        """Declare the forms of all verbs but those `by_hand`."""
+        for verb in verbs_of(self.noun):
+            if verb.name not in by_hand:
+                self._declare(verb)
+
+    def _declare(self, verb: Verb) -> None:
+        path = f"{self.page}/{verb.name}"
+
+        async def ask(visit: Visit) -> web.Response:
+            state = await self.state(visit)
+            if self.check:
+                await self.check(visit, verb)
+            return visit.page(
+                "verb.html",
+                action=self._path(visit, path),
+                question=verb.question,
+                fields=[] if verb.request is None else fields_of(verb.request),
+                state=state,
+                back=self._path(visit, self.page),
+            )
+
+        async def carry_out(visit: Visit, form: FormValues) -> web.Response:
+            request = () if verb.request is None else (read_request(verb.request, form),)
+            arguments = (visit.part("id"), *request)
+            document = await self.carry_out(visit, self.noun, verb, arguments)
+            if self.following:
+                return visit.redirect(*self.following(verb, document))
+            return visit.redirect(self._path(visit, self.page), verb.done)
+
+        if verb.question:
+            at(path, scope=verb.scope)(ask)
+        act(path, scope=verb.scope, state=self.state)(carry_out)
+
+    def _path(self, visit: Visit, path: str) -> str:
+        return path.replace("{id}", visit.part("id"))

@@ -93,6 +93,11 @@ class Rate(NamedTuple):
         return f"{self.limit}/{self.window:g}s"
 
 
+def covers_name(apps: Collection[str], name: str) -> bool:
+    """Whether these apps of a key include all that one name of apps stands for: an app, or a robot or group."""
+    return not {name, ANY, ROBOTS if TARGET.match(name) else ANY}.isdisjoint(apps)
+
+
 _IN_ORDER = PlainSerializer(sorted, return_type=list[str])
 Names = Annotated[frozenset[str], _IN_ORDER]
 
@@ -173,10 +178,6 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
         if sender and not self.permits_sender(sender):
             return "sender", "the key has a sender of its own"
         return None
-
-    def permits_name(self, name: str) -> bool:
-        """Whether it may act for all that this name of a key's apps stands for: an app, or a robot or group."""
-        return self.permits_target(name) if TARGET.match(name) else name in self.apps
 
     def sees_name(self, name: str) -> bool:
         """Whether it may be shown a name that workers serve, such as ``app:hr`` or ``group:oncall``."""

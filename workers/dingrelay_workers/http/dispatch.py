@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from dingrelay_producers import errors
 from dingrelay_producers.actor import ACTOR, Actor
-from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_producers.settings import DEFAULT_APP, SettingsError
 from dingrelay_producers.store.served_names import app_name, is_for_robots
 from dingrelay_tasks.contract import ContractError, sentence
 from dingrelay_tasks.sentence import en
@@ -94,6 +94,8 @@ def _as_problems(call: HttpCall) -> Generator[None]:
         yield
     except ContractError as error:
         raise problems.invalid(error, call.body) from None
+    except SettingsError as error:  # a key of theirs is missing, such as that of secrets
+        raise problems.unavailable(str(error)) from None
     except errors.DingrelayError as error:
         raise problem_of(error) from error
 

@@ -117,6 +117,11 @@ class RouteAnswer:
     secret: bool = False
 
 
+def answer_of(model: type[BaseModel]) -> RouteAnswer:
+    """The answer with a document, as its docstring describes it."""
+    return RouteAnswer(description=_first_line(model), model=model)
+
+
 def creates(description: str, model: type[BaseModel], location: str) -> Mapping[int, RouteAnswer]:
     """The answer of a route that makes an object, whose URL `location` describes."""
     headers = {"Location": location}
@@ -243,7 +248,7 @@ class Routes(list[Route]):
         """
         method, path = target.split(" ")
         if isinstance(answers, type):
-            answers = RouteAnswer(description=_first_line(answers), model=answers)
+            answers = answer_of(answers)
         given = {200: answers} if isinstance(answers, RouteAnswer) else answers
 
         def declare(handler: Handler) -> Handler:

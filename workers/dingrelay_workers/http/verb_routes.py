@@ -11,7 +11,7 @@ from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_tasks.contract import Document, Part
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes
+from dingrelay_workers.http.routes import Body, HttpCall, RouteAnswer, Routes, answer_of, links
 
 OBJECT = "id"
 """The parameter of a path that names what a verb is done to."""
@@ -31,25 +31,29 @@ class VerbRoutes:
 
     Attributes:
         noun: class with the verbs.
-        answers: document of a verb → describes the answer with it, for the document of the API.
+        answers: document of a verb → describes the answer with it, for the document of the API, where the document's
+            own docstring does not.
         carry_out: runs the body of a verb for a request; arguments as of the body, behind `self`. If not given,
             the noun's class is its service.
         show: the response of a document; None for the usual one.
-        links: status → links from an answer with it.
+        links: status → links from an answer with it, of verbs that are done to an object.
         fields: others of the routes of verbs that are done to an object, as of `Route`.
     """
 
     noun: type
-    answers: Mapping[type[BaseModel], RouteAnswer]
+    answers: Mapping[type[BaseModel], RouteAnswer] = field(
+        default_factory=dict[type[BaseModel], RouteAnswer]
+    )
     carry_out: Callable[[HttpCall, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
     show: Callable[[Any], web.StreamResponse] | None = None
     links: Mapping[int, Any] = field(default_factory=dict[int, Any])
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def declare(self, routes: Routes) -> None:
-        """Declare a route for each verb that has one."""
+        """Declare a route for each verb that has one, and none yet."""
+        by_hand = {route.operation for route in routes}
         for verb in verbs_of(self.noun):
-            if verb.path:
+            if verb.path and verb.operation not in by_hand:
                 self._declare(routes, verb)
 
     def _declare(self, routes: Routes, verb: Verb) -> None:
@@ -62,6 +66,7 @@ class VerbRoutes:
             return self.show(document) if self.show and document is not None else document
 
         answers = self._answers(verb)
+        takes_body = verb.request or verb.method != "DELETE"
         routes(
             f"{verb.method} {verb.path}",
             answers,
@@ -69,19 +74,28 @@ class VerbRoutes:
             summary=verb.summary,
             description=verb.description,
             scope=verb.scope,
-            body=Body(model=verb.request or Nothing, required=verb.required),
-            links={status: links for status, links in self.links.items() if status in answers},
+            body=Body(model=verb.request or Nothing, required=verb.required)
+            if takes_body
+            else None,
+            links=self._links(verb, answers),
             **({} if verb.creates else self.fields),
         )(handle)
 
     def _answers(self, verb: Verb) -> Mapping[int, RouteAnswer]:
         if verb.answer is None:
             return {204: RouteAnswer(description="It is done, and there is nothing to show.")}
-        answer = self.answers[verb.answer]
+        answer = self.answers.get(verb.answer) or answer_of(verb.answer)
         if verb.creates:
             headers = {"Location": f"Where the {verb.noun} can be looked at."}
             return {201: replace(answer, headers=headers)}
         return {200: answer}
+
+    def _links(self, verb: Verb, answers: Mapping[int, RouteAnswer]) -> Mapping[int, Any]:
+        """Links from the answers: from an object that is made, to its page and to what can be done to it."""
+        if verb.creates:
+            others = (each.operation for each in verbs_of(self.noun) if not each.creates)
+            return {201: links(f"get{verb.noun.capitalize()}", *others)}
+        return {status: linked for status, linked in self.links.items() if status in answers}
 
 
 def check_nothing(body: Any) -> None:

@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 
 from dingrelay_workers.http import paging
-from dingrelay_workers.http.routes import HttpCall, RouteAnswer, Routes, links
+from dingrelay_workers.http.routes import HttpCall, RouteAnswer, Routes
 from dingrelay_workers.http.verb_routes import VerbRoutes
 from dingrelay_workers.keys.documents import IssuedKey, KeyDocument
 from dingrelay_workers.keys.service import KeyService
@@ -31,12 +31,6 @@ async def get_key(call: HttpCall) -> KeyDocument:
 
 VerbRoutes(
     KeyService,
-    {
-        IssuedKey: RouteAnswer(
-            description="The key, with its secret.", model=IssuedKey, secret=True
-        ),
-        KeyDocument: RouteAnswer(description="An API key, without its secret.", model=KeyDocument),
-    },
-    links={201: links("getKey", "rotateKey", "revokeKey")},
+    {IssuedKey: RouteAnswer(description="The key, with its secret.", model=IssuedKey, secret=True)},
     fields={"path_parameters": _KEY_ID},
 ).declare(ROUTES)

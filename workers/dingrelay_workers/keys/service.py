@@ -20,7 +20,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.actor import current_actor, current_reach
+from dingrelay_producers.actor import current_reach, current_seed
 from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import DingrelayError, KeyConflict, KeyNotFound, NotPermitted
 from dingrelay_producers.store import clock
@@ -255,7 +255,7 @@ class KeyService:
 
     async def issue(self, grant: Grant) -> IssuedKey:
         """Make a key of these permissions; a grant without a sender gets one. Of each seed there is one key."""
-        seed = _seed()
+        seed = current_seed()
         key_id, text = new_id(seed), new_secret(seed)
         grant = grant.model_copy(update={"sender": grant.sender or _sender(grant, key_id)})
         row = {
@@ -290,7 +290,7 @@ class KeyService:
         """Give an API key a new secret."""
         # Those before are taken for the overlap, older ones no longer than before. So a rotation that is repeated
         # ends no secret that clients use; with the same seed it changes nothing.
-        text, now, overlap = new_secret(_seed()), clock.now(), request.length()
+        text, now, overlap = new_secret(current_seed()), clock.now(), request.length()
         digest, until = digest_of(key_id, text), now + overlap
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _visible(connection, key_id)
@@ -377,11 +377,6 @@ def _check_given(grant: Grant) -> None:
     """
     if lacking := current_reach().lacks(_SCOPE, grant):
         raise NotPermitted(*lacking)
-
-
-def _seed() -> bytes | None:
-    seed = current_actor().seed
-    return None if seed is None else seed.get_secret_value()
 
 
 async def _change(connection: AsyncConnection, key_id: str, **values: object) -> None:

@@ -79,6 +79,10 @@ class RolesReach(Reach):
             for each in permitting(self.grants, scope)
         )
 
+    def permits(self, scope: str) -> bool:
+        """Whether one role permits the scope."""
+        return bool(permitting(self.grants, scope))
+
     def apps_of(self, scope: str) -> frozenset[str] | None:
         """The apps of all roles that permit the scope."""
         apps = frozenset[str]().union(*(role.apps for role in permitting(self.grants, scope)))

@@ -48,6 +48,7 @@ _OPTIONS = {
     "apps": "--app",
     "senders": "--sender",
     "kinds": "--kind",
+    "numbers": "--notice",
 }
 """Fields that options of another name give."""
 
@@ -88,8 +89,8 @@ def create(
         "kinds": split(kind),
     }
     with errors_of_options(_OPTIONS, asked):
-        wanted = EndpointRequest.parse(asked).subscription()
-        made = asyncio.run(_ask(lambda webhooks: webhooks.add(wanted)))
+        request = EndpointRequest.parse(asked)
+        made = asyncio.run(_ask(lambda webhooks: webhooks.add(request)))
     _show_once(made)
 
 
@@ -160,16 +161,14 @@ def resume(
     ] = None,
 ) -> None:
     """Resume deliveries to an endpoint that was paused or disabled; --since repeats some."""
-    moment = read_past(since, "--since")
-    found = asyncio.run(
-        _ask(
-            lambda webhooks: webhooks.resume(
-                endpoint, skip=skip, since=moment, numbers=notice or ()
-            )
-        )
-    )
+    from dingrelay_workers.webhooks.documents import ResumeRequest
+
+    options = {"skip": skip, "since": read_past(since, "--since"), "numbers": notice or []}
+    with errors_of_options(_OPTIONS, options):
+        request = ResumeRequest.parse(options)
+    found = asyncio.run(_ask(lambda webhooks: webhooks.resume(endpoint, request)))
     said = tr("{id} is {state}", id=found.id, state=found.state)
-    if moment or notice:
+    if since or notice:
         said = tr("{count} notices are delivered again", count=found.notices)
     print_result(found.model_dump(mode="json"), lambda: said)
 
@@ -185,8 +184,8 @@ def rotate(
     from dingrelay_workers.keys.documents import RotationRequest
 
     with errors_of_options(_OPTIONS, {}):
-        length = RotationRequest.parse({"overlap": overlap}).length()
-    made = asyncio.run(_ask(lambda webhooks: webhooks.rotate(endpoint, overlap=length)))
+        request = RotationRequest.parse({"overlap": overlap})
+    made = asyncio.run(_ask(lambda webhooks: webhooks.rotate(endpoint, request)))
     _show_once(made)
 
 

@@ -1,7 +1,7 @@
 """The pages of webhook endpoints: their health, their deliveries one by one, and what can be done."""
 
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 from aiohttp import web
 
@@ -13,10 +13,11 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.sentences import meaning
-from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
+from dingrelay_workers.console.verb_forms import VerbForms
+from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
 from dingrelay_workers.http import paging
+from dingrelay_workers.webhooks.documents import ResumeRequest
 from dingrelay_workers.webhooks.endpoints import Endpoint
-from dingrelay_workers.webhooks.routes import may_see_endpoint
 from dingrelay_workers.webhooks.service import WebhookService
 
 TEST_SECONDS = 8.0
@@ -49,12 +50,8 @@ OF_DELIVERY: Mapping[str, Meaning] = {
 @at("/webhooks", scope="webhooks:read", menu=(70, en("Webhooks")))
 async def webhooks(visit: Visit) -> web.Response:
     """List the endpoints."""
-    found = await visit.service(WebhookService).list()
-    shown = [
-        (each, meaning(OF_ENDPOINT, each.state))
-        for each in found
-        if may_see_endpoint(visit.grant, each)
-    ]
+    listed = await visit.service(WebhookService).list()
+    shown = [(each, meaning(OF_ENDPOINT, each.state)) for each in listed]
     accepted = await visit.service(WebhookService).accepted([each.id for each, _ in shown])
     return visit.page("webhooks.html", endpoints=shown, accepted=accepted)
 
@@ -62,7 +59,7 @@ async def webhooks(visit: Visit) -> web.Response:
 @at("/webhooks/{id}", scope="webhooks:read")
 async def webhook(visit: Visit) -> web.Response:
     """One endpoint, its health, and its deliveries."""
-    endpoint = await visit.service(WebhookService).get((await _found(visit)).id)
+    endpoint = await visit.service(WebhookService).get(visit.part("id"))
     state, after = visit.query("state"), visit.query("after")
     if state and state not in get_args(DeliveryStateName):
         raise BadFilter(tr("there is no state “{state}”", state=state))
@@ -88,25 +85,17 @@ async def webhook(visit: Visit) -> web.Response:
 
 
 async def _state(visit: Visit) -> Mapping[str, object]:
-    return _state_of(await _found(visit))
+    return _state_of(await visit.service(WebhookService).find(visit.part("id")))
 
 
 def _state_of(endpoint: Endpoint) -> Mapping[str, object]:
     return {"state": meaning(OF_ENDPOINT, endpoint.state).words}
 
 
-@act("/webhooks/{id}/pause", scope="webhooks:write", state=_state)
-async def pause(visit: Visit, _: FormValues) -> web.Response:
-    """Deliver nothing for now."""
-    endpoint = await _found(visit)
-    await visit.service(WebhookService).pause(endpoint.id)
-    return visit.redirect(f"/webhooks/{endpoint.id}", en("Paused; its notices are kept."))
-
-
 @at("/webhooks/{id}/skip", scope="webhooks:write")
 async def confirm_skip(visit: Visit) -> web.Response:
     """Ask before an endpoint is resumed without what it has missed."""
-    endpoint = await visit.service(WebhookService).get((await _found(visit)).id)
+    endpoint = await visit.service(WebhookService).get(visit.part("id"))
     return visit.confirmation(
         f"/webhooks/{endpoint.id}/resume",
         title=tr("Resume without the notices that wait?"),
@@ -119,52 +108,32 @@ async def confirm_skip(visit: Visit) -> web.Response:
     )
 
 
-@act("/webhooks/{id}/resume", scope="webhooks:write", state=_state)
-async def resume(visit: Visit, form: FormValues) -> web.Response:
-    """Deliver again, also what happened since, unless that is skipped."""
-    endpoint = await _found(visit)
-    skip = text_of(form, "skip") == "1"
-    await visit.service(WebhookService).resume(endpoint.id, skip=skip)
-    return visit.redirect(f"/webhooks/{endpoint.id}", en("Resumed."))
+VerbForms(noun=WebhookService, page="/webhooks/{id}", state=_state).declare(
+    by_hand={"add", "rotate", "remove", "test"}
+)
 
 
 @act("/webhooks/{id}/test", scope="webhooks:write")
 async def probe(visit: Visit, _: FormValues) -> web.Response:
     """Send a test notice, and wait for its answer."""
-    endpoint = await _found(visit)
-    found = await visit.service(WebhookService).test(endpoint.id, within=TEST_SECONDS)
-    if found.state != "tested":
+    endpoint = visit.part("id")
+    answer = await visit.service(WebhookService).test(endpoint, within=TEST_SECONDS)
+    if answer.state != "tested":
         said = en("No worker has sent the test yet; is there one that serves webhooks?")
-    elif found.accepted:
+    elif answer.accepted:
         said = en("The endpoint accepted the test.")
     else:
-        said = en("The endpoint did not accept the test: {} {}", found.code, found.reason)
-    return visit.redirect(f"/webhooks/{endpoint.id}", said)
+        said = en("The endpoint did not accept the test: {} {}", answer.code, answer.reason)
+    return visit.redirect(f"/webhooks/{endpoint}", said)
 
 
 @act("/webhooks/{id}/replay", scope="webhooks:write", state=_state)
 async def replay(visit: Visit, form: FormValues) -> web.Response:
     """Deliver one notice again, or those since a time."""
-    endpoint, number = await _found(visit), text_of(form, "notice")
-    asked: dict[str, Any] = (
-        {"numbers": [int(number)]}
-        if number.isascii() and number.isdigit()
-        else {"since": moment("since", text_of(form, "since"), clock.now())}
-    )
-    found = await visit.service(WebhookService).resume(endpoint.id, **asked)
-    return visit.redirect(
-        f"/webhooks/{endpoint.id}", en("{:,} notices are delivered again.", found.notices)
-    )
-
-
-async def _found(visit: Visit) -> Endpoint:
-    """The endpoint of the path.
-
-    Raises:
-        EndpointNotFound: there is none.
-        NotHere: its notices hold what the person may not read.
-    """
-    found = await visit.service(WebhookService).find(visit.part("id"))
-    if not may_see_endpoint(visit.grant, found):
-        raise NotHere
-    return found
+    if number := text_of(form, "notice"):
+        request = ResumeRequest.parse({"numbers": [number]})
+    else:
+        request = ResumeRequest(since=moment("since", text_of(form, "since"), clock.now()))
+    endpoint = await visit.service(WebhookService).resume(visit.part("id"), request)
+    said = en("{:,} notices are delivered again.", endpoint.notices)
+    return visit.redirect(f"/webhooks/{endpoint.id}", said)

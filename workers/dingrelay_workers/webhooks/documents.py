@@ -173,6 +173,10 @@ class ResumeRequest(Document):
     )
 
 
+ALL_THAT_WAITS = ResumeRequest()
+"""A resumption of which nothing is said: what waits is delivered, and nothing once more."""
+
+
 class EndpointHealth(BaseModel):
     """The health of an endpoint."""
 

@@ -26,9 +26,9 @@ from dingrelay_workers.http.api_keys import public_id
 from dingrelay_workers.outbox.notice import Notice
 
 
-def new_id(once: str | None = None) -> str:
-    """The id of an endpoint. One name always gives the same one."""
-    return public_id("drw_", hashlib.sha256((once or secrets.token_hex()).encode()).digest())
+def new_id(seed: bytes | None) -> str:
+    """The id of an endpoint. A seed always gives the same one."""
+    return public_id("drw_", hashlib.sha256(seed or secrets.token_bytes()).digest())
 
 
 class Generation(BaseModel, frozen=True):

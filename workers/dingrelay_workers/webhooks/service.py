@@ -1,9 +1,11 @@
-"""Endpoints, for their administration by command line and gateway."""
+"""Verbs of endpoints: added, paused, resumed, tested and removed, and given new secrets; and how one stands.
+
+An endpoint receives no more than the actor who adds it may read, and one that receives more is not there for an actor.
+"""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -11,18 +13,22 @@ from redis.exceptions import RedisError
 from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.actor import current_reach, current_seed
 from dingrelay_producers.client.filters import DeliveryStateName
+from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
+from dingrelay_producers.errors import EndpointConflict, EndpointNotFound, NotPermitted
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import minutes
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
-from dingrelay_workers.http.api_keys import MOST_OLD_SECRETS
+from dingrelay_workers.http.api_keys import ANY, MOST_OLD_SECRETS, TARGET, covers_name
+from dingrelay_workers.keys.documents import AS_USUAL, RotationRequest
 from dingrelay_workers.maintenance.leader import NOTICES
 from dingrelay_workers.outbox import notice_types, outbox
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
@@ -30,10 +36,13 @@ from dingrelay_workers.outbox.notice import Notice, Subscription
 from dingrelay_workers.webhooks import deliveries, endpoints, secret
 from dingrelay_workers.webhooks.addresses import AddressRefused, Reachable, literal
 from dingrelay_workers.webhooks.documents import (
+    ALL_THAT_WAITS,
     DeliveryDocument,
+    EndpointRequest,
     EndpointStatus,
     IssuedEndpoint,
     ResumedEndpoint,
+    ResumeRequest,
 )
 from dingrelay_workers.webhooks.endpoints import WRITER, Endpoint, StoredEndpoint
 from dingrelay_workers.webhooks.secret import Generation
@@ -45,12 +54,15 @@ MOST = 500
 ANSWER_PAUSE = 0.1
 """Seconds between two looks for the answer of a test."""
 
+_READ, _WRITE = "webhooks:read", "webhooks:write"
+
 
 class WebhookService:
     """The endpoints of webhooks.
 
     Every method raises `ServiceUnavailable` where the database or Redis is away, and those that take
-    an id `EndpointNotFound`.
+    an id `EndpointNotFound`. All are for the actor of the present task: an endpoint that receives what the actor may
+    not read is not there for it.
 
     Args:
         database: with its tables.
@@ -58,6 +70,8 @@ class WebhookService:
         settings: from what secrets are made, and what may be reached.
         timeout: seconds that database and Redis may take.
     """
+
+    NOUN = "webhook"
 
     def __init__(
         self, database: Database, redis: Redis, settings: Settings, *, timeout: float = TIMEOUT
@@ -67,10 +81,15 @@ class WebhookService:
         self._settings = settings
         self._timeout = timeout
 
-    async def add(self, wanted: Subscription, *, once: str | None = None) -> IssuedEndpoint:
-        """Tell this endpoint from now on."""
+    @verb("POST /v1/webhooks", scope=_WRITE)
+    async def add(self, request: EndpointRequest) -> IssuedEndpoint:
+        """Add an endpoint that receives notices.
+
+        It receives no more than the key may read itself. The secret is shown once.
+        """
+        wanted = _narrowed(request.subscription())
         self._check(wanted.url)
-        endpoint_id, now = secret.new_id(once), clock.now()
+        endpoint_id, now = secret.new_id(current_seed()), clock.now()
         generation = self._generation(1)
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             known = await endpoints.all_of(connection)
@@ -90,26 +109,29 @@ class WebhookService:
                 "enabled_at": now,
             }
             await connection.execute(insert(EndpointRow), row)
-            stored = await _found(connection, endpoint_id)
+            stored = await _visible(connection, endpoint_id, _WRITE)
             after = wanted.model_dump(exclude={"url"}) | {"host": urlsplit(wanted.url).hostname}
-            await audit.record(connection, "add", "webhook", endpoint_id, after=after)
+            await audit.record_verb(
+                connection, self.add, endpoint_id, app=_app_of(stored), after=after
+            )
         await self._signal()
         return self._issued(stored, generation)
 
     async def list(self) -> Sequence[Endpoint]:
-        """All endpoints, the newest first."""
+        """The endpoints, the newest first."""
         async with answering(self._timeout), self._database.read() as connection:
-            return [stored.document for stored in await endpoints.all_of(connection)]
+            stored = await endpoints.all_of(connection)
+        return [each.document for each in stored if _excess(each, _READ) is None]
 
     async def find(self, endpoint: str) -> Endpoint:
         """One of them, without its health."""
         async with answering(self._timeout), self._database.read() as connection:
-            return (await _found(connection, endpoint)).document
+            return (await _visible(connection, endpoint, _READ)).document
 
     async def get(self, endpoint: str) -> EndpointStatus:
         """One of them, with its health."""
         async with answering(self._timeout), self._database.read() as connection:
-            stored = await _found(connection, endpoint)
+            stored = await _visible(connection, endpoint, _READ)
             now = clock.now()
             backlog, under_way = await deliveries.counts(connection, endpoint, now)
         accepted = (await self.accepted([endpoint]))[endpoint]
@@ -134,56 +156,50 @@ class WebhookService:
     ) -> Sequence[DeliveryDocument]:
         """Deliveries of an endpoint one by one, of the latest notices first, behind the notice with this number."""
         async with answering(self._timeout), self._database.read() as connection:
-            await _found(connection, endpoint)
+            await _visible(connection, endpoint, _READ)
             rows = await deliveries.of_endpoint(connection, endpoint, state, behind, limit)
         return [DeliveryDocument.model_validate(row) for row in rows]
 
+    @verb("POST /v1/webhooks/{id}/pause", scope=_WRITE, done=en("Paused; its notices are kept."))
     async def pause(self, endpoint: str) -> Endpoint:
-        """Tell it nothing for now."""
+        """Stop deliveries to an endpoint for now."""
         async with answering(self._timeout), self._database.write(WRITER) as connection:
-            stored = await _found(connection, endpoint)
+            stored = await _visible(connection, endpoint, _WRITE)
             if stored.state == "disabled":
                 raise EndpointConflict(endpoint, en("is disabled: {}", stored.reason))
             if stored.enabled:
                 stored = await self._moved(connection, endpoint, "paused", en("asked for"))
-                await audit.record(connection, "pause", "webhook", endpoint)
+                await audit.record_verb(connection, self.pause, endpoint, app=_app_of(stored))
         return stored.document
 
+    @verb("POST /v1/webhooks/{id}/resume", scope=_WRITE, done=en("Resumed."))
     async def resume(
-        self,
-        endpoint: str,
-        *,
-        skip: bool = False,
-        since: datetime | None = None,
-        numbers: Collection[int] = (),
+        self, endpoint: str, request: ResumeRequest = ALL_THAT_WAITS
     ) -> ResumedEndpoint:
-        """Deliver to it again, also what happened since it was paused, unless that is to be skipped.
-
-        Args:
-            endpoint: its id.
-            skip: drop what waits.
-            since: deliver once more what happened from this moment on.
-            numbers: deliver these notices once more.
-        """
-        after = {"skip": skip, "since": since, "notices": sorted(numbers)}
+        """Resume deliveries to an endpoint, including the notices of the meantime, and deliver others again."""
+        since, numbers = request.since, sorted(set(request.numbers))
+        after = {"skip": request.skip, "since": since, "notices": numbers}
         count = behind = 0
         while True:
             async with answering(self._timeout), self._database.write(WRITER) as connection:
-                stored = await _found(connection, endpoint)
+                stored = await _visible(connection, endpoint, _WRITE)
                 if not behind:
-                    before = {"state": stored.state, "reason": stored.reason}
-                    given = {name: value for name, value in after.items() if value}
-                    await audit.record(
-                        connection, "resume", "webhook", endpoint, before=before, after=given
+                    await audit.record_verb(
+                        connection,
+                        self.resume,
+                        endpoint,
+                        app=_app_of(stored),
+                        before={"state": stored.state, "reason": stored.reason},
+                        after={name: value for name, value in after.items() if value},
                     )
                     if not stored.enabled:
                         stored = await self._moved(connection, endpoint, "enabled", "")
                         await endpoints.change(connection, endpoint, enabled_at=stored.changed_at)
-                    await deliveries.resume(connection, endpoint, skip=skip)
+                    await deliveries.resume(connection, endpoint, skip=request.skip)
                     await endpoints.change(connection, endpoint, **endpoints.HEALTHY)
                 some, last = await deliveries.replay(connection, stored, behind, since, numbers)
                 count += some
-                if last is None and since is None and count < len(set(numbers)):
+                if last is None and since is None and count < len(numbers):
                     raise EndpointConflict(endpoint, en("has no delivery of some of these notices"))
             if last is None:
                 break
@@ -191,15 +207,15 @@ class WebhookService:
         await self._signal()
         return ResumedEndpoint(**dict(stored), notices=count)
 
-    async def rotate(self, endpoint: str, *, overlap: timedelta) -> IssuedEndpoint:
-        """Give it a new secret; those before sign for so long as well, older ones no longer than before.
-
-        So a rotation that is repeated ends no secret that the receiver verifies with.
-        """
-        now = clock.now()
+    @verb("POST /v1/webhooks/{id}/rotate", scope=_WRITE)
+    async def rotate(self, endpoint: str, request: RotationRequest = AS_USUAL) -> IssuedEndpoint:
+        """Give an endpoint a new secret."""
+        # Those before sign for the overlap as well, older ones no longer than before. So a rotation that is repeated
+        # ends no secret that the receiver verifies with.
+        now, overlap = clock.now(), request.length()
         until = now + overlap
         async with answering(self._timeout), self._database.write(WRITER) as connection:
-            stored = await _found(connection, endpoint)
+            stored = await _visible(connection, endpoint, _WRITE)
             present, *older = stored.generations
             generation = self._generation(present.number + 1)
             ends = [(present, until)] + [(each, each.until) for each in older if each.until]
@@ -216,43 +232,47 @@ class WebhookService:
                 connection, endpoint, secrets=generations, changed_at=clock.now()
             )
             after = {"old_secret_until": until if overlap else None}
-            await audit.record(connection, "rotate", "webhook", endpoint, after=after)
-            stored = await _found(connection, endpoint)
+            await audit.record_verb(
+                connection, self.rotate, endpoint, app=_app_of(stored), after=after
+            )
+            stored = await _visible(connection, endpoint, _WRITE)
         return self._issued(stored, generation)
 
+    @verb("DELETE /v1/webhooks/{id}", scope=_WRITE)
     async def remove(self, endpoint: str) -> None:
-        """Forget it."""
+        """Remove an endpoint."""
         async with answering(self._timeout), self._database.write(WRITER) as connection:
-            name = (await _found(connection, endpoint)).name
-            await audit.record(connection, "remove", "webhook", endpoint, before={"name": name})
+            stored = await _visible(connection, endpoint, _WRITE)
+            before = {"name": stored.name}
+            await audit.record_verb(
+                connection, self.remove, endpoint, app=_app_of(stored), before=before
+            )
             await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint))
             await connection.execute(delete(DeliveryRow).where(DeliveryRow.endpoint == endpoint))
 
+    @verb("POST /v1/webhooks/{id}/test", scope=_WRITE)
     async def test(
-        self, endpoint: str, *, within: float, stopping: asyncio.Event | None = None
+        self, endpoint: str, *, within: float = 20, stopping: asyncio.Event | None = None
     ) -> DeliveryDocument:
-        """Send it a test notice, and wait for what the leader writes down of its delivery.
+        """Send a test notice to an endpoint.
 
-        Args:
-            endpoint: its id.
-            within: longest wait in seconds.
-            stopping: ends the wait.
+        `within`: seconds to wait at most for what the leader writes down of its delivery; `stopping` ends the wait.
         """
         at = clock.now()
         data = {"endpoint": endpoint}
         notice = Notice(type=notice_types.TEST, app="default", at=at, data=data)
         async with answering(self._timeout), self._database.write(WRITER) as connection:
-            await _found(connection, endpoint)
+            await _visible(connection, endpoint, _WRITE)
             (number,) = (await outbox.record(connection, [notice])).values()
             row = {"endpoint": endpoint, "notice": number, "state": "test"}
             await connection.execute(insert(DeliveryRow), row)
         await self._signal()
         deadline = asyncio.get_running_loop().time() + within
         while True:
-            (found,) = await self.deliveries(endpoint, behind=number + 1, limit=1)
+            (delivery,) = await self.deliveries(endpoint, behind=number + 1, limit=1)
             late = asyncio.get_running_loop().time() >= deadline or (stopping and stopping.is_set())
-            if found.state == "tested" or late:
-                return found
+            if delivery.state == "tested" or late:
+                return delivery
             await asyncio.sleep(ANSWER_PAUSE)
 
     def _check(self, url: str) -> None:
@@ -291,7 +311,7 @@ class WebhookService:
         await endpoints.change(
             connection, endpoint, state=state, reason=reason, changed_at=clock.now()
         )
-        return await _found(connection, endpoint)
+        return await _visible(connection, endpoint, _WRITE)
 
     async def _signal(self) -> None:
         """The state in SQL is what counts; without this word the fleet looks within seconds."""
@@ -300,8 +320,62 @@ class WebhookService:
                 await NOTICES.announce(self._redis)
 
 
-async def _found(connection: AsyncConnection, endpoint: str) -> StoredEndpoint:
+async def _visible(connection: AsyncConnection, endpoint: str, scope: str) -> StoredEndpoint:
+    """An endpoint that is the actor's to see or change by this scope; the error does not reveal which is there.
+
+    Raises:
+        EndpointNotFound: there is none, or it receives what the actor may not read.
+    """
     stored = await endpoints.find(connection, endpoint)
-    if stored is None:
+    if stored is None or _excess(stored, scope):
         raise EndpointNotFound(endpoint)
     return stored
+
+
+def _narrowed(wanted: Subscription) -> Subscription:
+    """The subscription that an actor asks for, with the actor's own apps and sender where it names none.
+
+    Raises:
+        NotPermitted: it asks for more than the actor may read; the field is named.
+    """
+    reach = current_reach()
+    if not wanted.apps and (apps := reach.apps_of(_WRITE)) is not None:
+        wanted = wanted.model_copy(update={"apps": apps})
+    if not wanted.senders and reach.default_sender:
+        wanted = wanted.model_copy(update={"senders": frozenset({reach.default_sender})})
+    if excess := _excess(wanted, _WRITE):
+        raise NotPermitted(*excess)
+    return wanted
+
+
+def _excess(endpoint: Subscription, scope: str) -> tuple[str, str] | None:
+    """Excess of an endpoint over what the actor, who has it by this scope, may read: field and problem; None for none."""
+    reach = current_reach()
+    scopes, sender = {scope}, reach.default_sender
+    if endpoint.url.startswith("celery:"):
+        scopes.add(ANY)
+        if not reach.permits(ANY):
+            return "url", en("only a key with the scope * may have tasks published")
+    for pattern in endpoint.types:
+        for family in notice_types.families(pattern):
+            needed = family.scopes if family else (ANY,)
+            scopes.update(needed)
+            if lacking := next((each for each in needed if not reach.permits(each)), ""):
+                return "types", en("{} needs the scope {}", pattern, lacking)
+            narrowed = family and (family.has_sender or pattern.startswith(family.shared))
+            if sender and not narrowed:
+                return "types", en("{} needs a key whose sender is *", pattern)
+    for apps in map(reach.apps_of, scopes):
+        if apps is not None and not (
+            endpoint.apps and all(covers_name(apps, name) for name in endpoint.apps)
+        ):
+            return "apps", en("the key is not for these apps")
+    if sender and endpoint.senders != {sender}:
+        return "senders", en("the key has a sender of its own")
+    return None
+
+
+def _app_of(endpoint: Subscription) -> str:
+    """The app in whose audit an endpoint is: the one whose notices it receives; "" for several or all."""
+    apps = {ROBOTS if TARGET.match(name) else name for name in endpoint.apps}
+    return apps.pop() if len(apps) == 1 else ""
