@@ -94,7 +94,7 @@ def _apps(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     assert planned.facts["apps"] == "default, hr"
     assert planned.facts["events"].endswith("default, hr")
     shared = {name: value for name, value in planned.variables.items() if SHARED.fullmatch(name)}
-    return shared, planned.own
+    return shared, planned.private_variables
 
 
 @contextmanager

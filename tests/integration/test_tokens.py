@@ -400,11 +400,11 @@ async def test_a_broken_probe(worker: Worker, redis: Redis, sandbox: SandboxAdmi
     breakers = stopping._limiter.breakers
     circuit = breakers.circuit(APP, "token", "oapi")
     await breakers.sick(circuit, "way", needed=1)
-    await redis.hset(circuit.own, "next", 0)
+    await redis.hset(circuit.breaker, "next", 0)
     sandbox.add_fault("hang", api="/gettoken")
     probing = asyncio.create_task(value(stopping))
-    await wait_until_async(lambda: redis.hexists(circuit.own, "probe"), what="it probes")
+    await wait_until_async(lambda: redis.hexists(circuit.breaker, "probe"), what="it probes")
     for fetch in stopping._under_way:
         fetch.cancel()
     await asyncio.wait([probing])
-    assert not await redis.hexists(circuit.own, "probe")
+    assert not await redis.hexists(circuit.breaker, "probe")

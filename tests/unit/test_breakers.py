@@ -102,7 +102,7 @@ def test_five_sick_answers_in_a_row_open_it_and_a_sane_one_closes_it(fleet: Flee
 
 
 def test_one_apis_refusal_stops_that_api_and_anothers_the_app(fleet: Fleet) -> None:
-    other = CIRCUIT._replace(api="approval.create", own="dingrelay:b:4")
+    other = CIRCUIT._replace(api="approval.create", breaker="dingrelay:b:4")
     assert fleet.sick("held", needed=1, code="60020").opened == ("api",)
     assert not fleet.sick("held", circuit=other, code="40089").outage
     fleet.sane()

@@ -52,7 +52,7 @@ class Fleet:
         return probe
 
     async def waits_for_an_answer(self) -> bool:
-        return bool(await self.redis.hexists(self.circuit.own, "probe"))
+        return bool(await self.redis.hexists(self.circuit.breaker, "probe"))
 
     async def breakers_open(self) -> int:
         return len(await self.limiter.breakers.states())
@@ -69,7 +69,7 @@ async def fleet(redis: Redis) -> AsyncIterator[Fleet]:
     circuit = breakers.circuit(APP, API, HOST)
     for _ in range(5):
         await breakers.sick(circuit, "way")
-    await redis.hset(circuit.own, "next", 0)
+    await redis.hset(circuit.breaker, "next", 0)
     yield Fleet(redis, limiter, rules, circuit)
     await limiter.close()
 

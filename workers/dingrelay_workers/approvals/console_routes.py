@@ -49,69 +49,69 @@ async def approvals(visit: Visit) -> web.Response:
     after = decoded(cursor, datetime, str, str) if cursor else None
     if state and state not in get_args(ApprovalStateName):
         raise BadFilter(tr("there is no state “{state}”", state=state))
-    chosen = ApprovalFilter(
+    approval_filter = ApprovalFilter(
         state=cast("ApprovalStateName | None", state or None),
         apps=visit.grant.sees["apps"],
     )
-    found = await visit.service(ApprovalService).list(chosen, limit=PAGE, after=after)
+    page = await visit.service(ApprovalService).list(approval_filter, limit=PAGE, after=after)
     return visit.page(
         "approvals.html",
-        approvals=[(each, meaning(OF_APPROVAL, each.state)) for each in found],
-        names=await _names(visit, *found),
+        approvals=[(approval, meaning(OF_APPROVAL, approval.state)) for approval in page],
+        names=await _names(visit, *page),
         chosen=state,
         states=OF_APPROVAL,
-        cursor=paging.behind(found, PAGE, "known_since", "app", "instance") or "",
+        cursor=paging.behind(page, PAGE, "known_since", "app", "instance") or "",
     )
 
 
 @at("/approvals/{app}/{id}", scope="approvals:read")
 async def approval(visit: Visit) -> web.Response:
     """One approval: its steps, and what can be done."""
-    found = await _found(visit)
-    covered = visit.covers(found.app, "normal", scope="approvals:write")
+    approval = await _approval_of_path(visit)
+    covered = visit.covers(approval.app, "normal", scope="approvals:write")
     return visit.page(
         "approval.html",
-        approval=found,
-        state=meaning(OF_APPROVAL, found.state),
-        now=_state_of(found),
-        tasks=[(each, meaning(OF_TASK, each.state)) for each in found.tasks],
-        names=await _names(visit, found),
-        may_change=covered and not found.ended,
-        own=_path(found),
+        approval=approval,
+        state=meaning(OF_APPROVAL, approval.state),
+        now=_state_of(approval),
+        tasks=[(task, meaning(OF_TASK, task.state)) for task in approval.tasks],
+        names=await _names(visit, approval),
+        may_change=covered and not approval.ended,
+        own=_path(approval),
     )
 
 
 async def _state(visit: Visit) -> Mapping[str, object]:
-    return _state_of(await _found(visit))
+    return _state_of(await _approval_of_path(visit))
 
 
-def _state_of(found: ApprovalStatus) -> Mapping[str, object]:
-    waits_for = " ".join(task.user for task in found.tasks if task.state == "running")
-    return {"state": meaning(OF_APPROVAL, found.state).words, "waits for": waits_for}
+def _state_of(approval: ApprovalStatus) -> Mapping[str, object]:
+    waits_for = " ".join(task.user for task in approval.tasks if task.state == "running")
+    return {"state": meaning(OF_APPROVAL, approval.state).words, "waits for": waits_for}
 
 
 @act("/approvals/{app}/{id}/terminate", scope="approvals:write", state=_state)
 async def terminate(visit: Visit, form: FormValues) -> web.Response:
     """Withdraw a running approval."""
-    found, reason = await _found(visit), text_of(form, "reason")
+    approval, reason = await _approval_of_path(visit), text_of(form, "reason")
     if not reason:
         raise BadFilter(tr("reason: a value is missing"))
-    request = TerminationRequest.parse({"app": found.app, "reason": reason})
-    return await _begin(visit, _verbs(visit).terminate(found.instance, request))
+    request = TerminationRequest.parse({"app": approval.app, "reason": reason})
+    return await _begin(visit, _verbs(visit).terminate(approval.instance, request))
 
 
 @act("/approvals/{app}/{id}/decide", scope="approvals:write", state=_state)
 async def decide(visit: Visit, form: FormValues) -> web.Response:
     """Agree or refuse in the name of an approver."""
-    found, user = await _found(visit), text_of(form, "user")
-    if user not in {task.user for task in found.tasks if task.state == "running"}:
+    approval, user = await _approval_of_path(visit), text_of(form, "user")
+    if user not in {task.user for task in approval.tasks if task.state == "running"}:
         raise BadFilter(tr("{user} has nothing to decide here", user=user))
     request = VerdictRequest.parse(
-        {"app": found.app, "user": user, "remark": text_of(form, "reason")}
+        {"app": approval.app, "user": user, "remark": text_of(form, "reason")}
     )
     verbs = _verbs(visit)
     verdict = verbs.agree if text_of(form, "decision") == "agree" else verbs.refuse
-    return await _begin(visit, verdict(found.instance, request))
+    return await _begin(visit, verdict(approval.instance, request))
 
 
 def _verbs(visit: Visit) -> ApprovalVerbs:
@@ -130,24 +130,26 @@ async def _begin(visit: Visit, steps: Steps[JobStatus]) -> web.Response:
     return visit.redirect(f"/jobs/{job.id}", en("This job asks DingTalk for it now."))
 
 
-async def _found(visit: Visit) -> ApprovalStatus:
+async def _approval_of_path(visit: Visit) -> ApprovalStatus:
     """The approval of the path.
 
     Raises:
         NotHere: it is not followed, or the person may not see it; the answer does not reveal which.
     """
     app = visit.part("app")
-    found = await visit.service(ApprovalService).get(app, visit.part("id"))
-    if found is None or not visit.grant.permits_app(app):
+    approval = await visit.service(ApprovalService).get(app, visit.part("id"))
+    if approval is None or not visit.grant.permits_app(app):
         raise NotHere
-    return found
+    return approval
 
 
-async def _names(visit: Visit, *found: ApprovalStatus) -> Mapping[str, str]:
-    users = {each.originator for each in found} | {t.user for each in found for t in each.tasks}
-    apps = {each.app for each in found}
+async def _names(visit: Visit, *approvals: ApprovalStatus) -> Mapping[str, str]:
+    users = {approval.originator for approval in approvals} | {
+        task.user for approval in approvals for task in approval.tasks
+    }
+    apps = {approval.app for approval in approvals}
     return await visit.service(HistoryService).names(users, apps=apps)
 
 
-def _path(found: ApprovalStatus) -> str:
-    return f"/approvals/{quote(found.app, safe='')}/{quote(found.instance, safe='')}"
+def _path(approval: ApprovalStatus) -> str:
+    return f"/approvals/{quote(approval.app, safe='')}/{quote(approval.instance, safe='')}"

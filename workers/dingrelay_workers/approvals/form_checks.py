@@ -88,14 +88,14 @@ class FormChecks:
         """
         key = keys.form_schema(calls.app, process_code)
         began = now.now()
-        reading = await self._known(key) or await self._read(calls, now, process_code, None)
+        reading = await self._cached_schema(key) or await self._read(calls, now, process_code, None)
         problem = _problem(reading, form)
         if problem and reading and reading.read < began:
             problem = _problem(await self._read(calls, now, process_code, reading), form)
         if problem:
             raise problem
 
-    async def _known(self, key: str) -> _SchemaReading | None:
+    async def _cached_schema(self, key: str) -> _SchemaReading | None:
         reading, until = self._kept.get(key, (None, 0.0))
         if reading and time.monotonic() < until:
             return reading
@@ -143,10 +143,10 @@ class FormChecks:
     ) -> _SchemaReading | None:
         """The schema in Redis, unless a form contradicts it and it may be read again."""
         self._kept.pop(key, None)
-        known = await self._known(key)
-        if known is None or contradicted is None or known.read > contradicted.read:
-            return known
-        return known if now.now() - known.contradicted_at < REREAD_MS else None
+        reading = await self._cached_schema(key)
+        if reading is None or contradicted is None or reading.read > contradicted.read:
+            return reading
+        return reading if now.now() - reading.contradicted_at < REREAD_MS else None
 
     async def _fetch(
         self, calls: Calls, now: RedisTime, process_code: str, *, contradicting: bool

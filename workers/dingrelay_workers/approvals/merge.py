@@ -88,8 +88,8 @@ def _last_look(
     if not is_ended(row["state"]):
         return at + looks[0]
     if report.source == "event":
-        known: datetime | None = row["look_at"]
-        return known
+        look_at: datetime | None = row["look_at"]
+        return look_at
     pause = min((pause for pause in looks if pause > at - row["changed_at"]), default=None)
     return None if pause is None else at + pause
 
@@ -98,12 +98,12 @@ def _rank(state: str, source: str) -> int:
     return _DELETED[source] if state == "deleted" else _RANKS[state]
 
 
-def _outranks(task: str, known: str) -> bool:
-    return _TASK_RANKS[task] > _TASK_RANKS[known]
+def _outranks(task: str, earlier: str) -> bool:
+    return _TASK_RANKS[task] > _TASK_RANKS[earlier]
 
 
 def _left_open(
-    known: Mapping[str, Mapping[Any, Any]], news: Sequence[ApprovalTask], report: ApprovalChange
+    rows: Mapping[str, Mapping[Any, Any]], news: Sequence[ApprovalTask], report: ApprovalChange
 ) -> list[ApprovalTask]:
     """Tasks that an approval which has ended leaves open, as they are if they were not decided.
 
@@ -113,7 +113,7 @@ def _left_open(
         row["task"]: ApprovalTask(
             id=row["task"], user=row["user"], state=row["state"], since=row["since"]
         )
-        for row in known.values()
+        for row in rows.values()
     } | {task.id: task for task in news}
     return [
         ApprovalTask(

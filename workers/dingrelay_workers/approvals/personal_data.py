@@ -73,8 +73,10 @@ def _theirs(subject: DataSubject) -> Select[Any]:
         ApprovalTaskRow.instance == ApprovalRow.instance,
         ApprovalTaskRow.user == subject.user,
     )
-    named = or_(ApprovalRow.originator == subject.user, decides)
-    query = select(ApprovalRow.__table__).where(named).order_by(ApprovalRow.known_at.desc())
+    involves_person = or_(ApprovalRow.originator == subject.user, decides)
+    query = (
+        select(ApprovalRow.__table__).where(involves_person).order_by(ApprovalRow.known_at.desc())
+    )
     approvals: Select[Any] = subject.among(query, ApprovalRow.app)
     return approvals
 

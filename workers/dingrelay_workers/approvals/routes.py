@@ -58,15 +58,15 @@ ROUTES = Routes(tag="approvals")
 )
 async def list_approvals(call: HttpCall) -> BaseModel:
     """List approvals and their states."""
-    asked: ApprovalPaging = call.query
-    key, filters = call.key, asked.filters()
+    query: ApprovalPaging = call.query
+    key, filters = call.key, query.filters()
     if filters["app"] is not None:
         check_app(key, filters["app"], "?app")
-    found = await call.context.service(ApprovalService).list(
-        ApprovalFilter(**filters, **key.sees), limit=asked.limit, after=asked.cursor
+    approvals = await call.context.service(ApprovalService).list(
+        ApprovalFilter(**filters, **key.sees), limit=query.limit, after=query.cursor
     )
-    behind = paging.behind(found, asked.limit, "known_since", "app", "instance")
-    return ApprovalPage(approvals=list(found), next=behind)
+    behind = paging.behind(approvals, query.limit, "known_since", "app", "instance")
+    return ApprovalPage(approvals=list(approvals), next=behind)
 
 
 @ROUTES(

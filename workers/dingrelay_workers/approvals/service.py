@@ -36,17 +36,19 @@ class ApprovalService:
         query = select(ApprovalRow.__table__).where(
             ApprovalRow.app == app, ApprovalRow.instance == instance
         )
-        found = await self._read(query)
-        return found[0] if found else None
+        approvals = await self._read_approvals(query)
+        return approvals[0] if approvals else None
 
     async def list(
-        self, chosen: ApprovalFilter, *, limit: int, after: Sequence[Any] | None = None
+        self, approval_filter: ApprovalFilter, *, limit: int, after: Sequence[Any] | None = None
     ) -> Sequence[ApprovalStatus]:
         """Approvals, the latest first, behind the one of this `known_since`, app and instance."""
         columns = ApprovalRow.known_at, ApprovalRow.app, ApprovalRow.instance
-        return await self._read(latest_first(_chosen(chosen), *columns, behind=after, limit=limit))
+        return await self._read_approvals(
+            latest_first(_query_of(approval_filter), *columns, behind=after, limit=limit)
+        )
 
-    async def _read(self, query: Select[Any]) -> Sequence[ApprovalStatus]:
+    async def _read_approvals(self, query: Select[Any]) -> Sequence[ApprovalStatus]:
         if self._database is None:
             refuse_missing(self._settings.database)
         source = reading(self._settings, ApprovalRow, self._database, within=TIMEOUT)
@@ -58,15 +60,15 @@ class ApprovalService:
             return [_status(row, tasks.get((row["app"], row["instance"]), [])) for row in rows]
 
 
-def _chosen(chosen: ApprovalFilter) -> Select[Any]:
-    query = narrowed(select(ApprovalRow.__table__), ApprovalRow, chosen)
-    if chosen.waits_for is not None:
+def _query_of(approval_filter: ApprovalFilter) -> Select[Any]:
+    query = narrowed(select(ApprovalRow.__table__), ApprovalRow, approval_filter)
+    if approval_filter.waits_for is not None:
         query = query.where(
             ApprovalRow.state == "running",
             exists().where(
                 ApprovalTaskRow.app == ApprovalRow.app,
                 ApprovalTaskRow.instance == ApprovalRow.instance,
-                ApprovalTaskRow.user == chosen.waits_for,
+                ApprovalTaskRow.user == approval_filter.waits_for,
                 ApprovalTaskRow.state == "running",
             ),
         )
@@ -77,9 +79,9 @@ async def _tasks(
     connection: AsyncConnection, approvals: Sequence[RowMapping]
 ) -> dict[tuple[str, str], list[ApprovalTaskStatus]]:
     keys = [(row["app"], row["instance"]) for row in approvals]
-    found: dict[tuple[str, str], list[ApprovalTaskStatus]] = {}
+    tasks: dict[tuple[str, str], list[ApprovalTaskStatus]] = {}
     if not keys:
-        return found
+        return tasks
     query = (
         select(ApprovalTaskRow.__table__)
         .where(tuple_(ApprovalTaskRow.app, ApprovalTaskRow.instance).in_(keys))
@@ -87,8 +89,8 @@ async def _tasks(
     )
     for row in (await connection.execute(query)).mappings():
         task = ApprovalTaskStatus.model_validate({**row, "id": row["task"]})
-        found.setdefault((row["app"], row["instance"]), []).append(task)
-    return found
+        tasks.setdefault((row["app"], row["instance"]), []).append(task)
+    return tasks
 
 
 def _status(row: RowMapping, tasks: Sequence[ApprovalTaskStatus]) -> ApprovalStatus:

@@ -132,9 +132,9 @@ class JobApprovalStates:
         instance, store = change.instance, self._store()
         row = await store.find(instance)
         if row is None or not row["job"]:
-            named = {"template": change.template, "originator": change.originator}
+            columns = {"template": change.template, "originator": change.originator}
             follows = self._follows_all(change.template) and not early
-            opened = await self._opened(instance, row, named, at, unowned=follows)
+            opened = await self._opened(instance, row, columns, at, unowned=follows)
             if opened is None:
                 return None
             if row is None:
@@ -159,7 +159,7 @@ class JobApprovalStates:
         self,
         instance: str,
         row: RowMapping | None,
-        named: Mapping[str, str],
+        columns: Mapping[str, str],
         at: datetime,
         *,
         unowned: bool = True,
@@ -173,7 +173,7 @@ class JobApprovalStates:
         Args:
             instance: the approval.
             row: as it is; None if there is none.
-            named: what is known of it beside its job.
+            columns: what is known of it beside its job.
             at: now.
             unowned: whether it is followed where no job is known.
             look_now: as `ApprovalStore.open`.
@@ -188,8 +188,15 @@ class JobApprovalStates:
             note = keys.approval_missed(self._app, instance)
             await self._redis.set(note, 1, px=keys.APPROVAL_MISSED_TTL_MS)
             return None
-        made = {"job": "", "sender": "", "template": "", "originator": "", **named, **(owner or {})}
-        return await self._store().open(instance, **made, at=at, look_now=look_now)
+        values = {
+            "job": "",
+            "sender": "",
+            "template": "",
+            "originator": "",
+            **columns,
+            **(owner or {}),
+        }
+        return await self._store().open(instance, **values, at=at, look_now=look_now)
 
     async def _owner(self, instance: str) -> dict[str, str] | None:
         """The columns of an approval that its job's record has; None if there is none."""
@@ -199,13 +206,13 @@ class JobApprovalStates:
         app, sender, payload = await self._redis.hmget(keys.job(job), ["app", "sender", "payload"])
         if not app:
             return None
-        asked = json.loads(payload or "{}")
+        request = json.loads(payload or "{}")
         return {
             "app": _text(app),
             "job": job,
             "sender": _text(sender),
-            "template": str(asked.get("process_code", "")),
-            "originator": str(asked.get("originator", "")),
+            "template": str(request.get("process_code", "")),
+            "originator": str(request.get("originator", "")),
         }
 
     async def _enqueue_follower(self, instance: str, sender: str) -> None:

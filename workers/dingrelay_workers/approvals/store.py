@@ -242,11 +242,11 @@ async def _write_notices(
     await outbox.write(connection, notices, amend=True)
 
 
-def _notice(row: RowMapping, what: str, at: datetime, *which: str, **more: Any) -> Notice:
+def _notice(row: RowMapping, event: str, at: datetime, *which: str, **more: Any) -> Notice:
     return Notice(
         # The same for each app of an organisation, and where a crash or its job has it written again.
-        id=id_of("approval", row["instance"], what, *which),
-        type=f"approval.{what}",
+        id=id_of("approval", row["instance"], event, *which),
+        type=f"approval.{event}",
         app=row["app"],
         at=at,
         sender=row["sender"],

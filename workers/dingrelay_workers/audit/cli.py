@@ -27,31 +27,31 @@ def audit() -> None:
 @app.command("list")
 @options.filtered_by(AuditFilter)
 def list_(
-    chosen: AuditFilter,
+    audit_filter: AuditFilter,
     limit: options.Limit = 50,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
 ) -> None:
     """List changes, the latest first: through the console, HTTP and the command line, for 400 days."""
-    found = asyncio.run(_read(chosen, limit))
+    entries = asyncio.run(_read_entries(audit_filter, limit))
     if as_csv:
         from dingrelay_workers.audit.service import csv_lines
 
-        for line in csv_lines(found):
+        for line in csv_lines(entries):
             sys.stdout.write(line)
         return
-    print_result([each.model_dump(mode="json") for each in found], lambda: _print(found))
+    print_result([entry.model_dump(mode="json") for entry in entries], lambda: _print(entries))
 
 
-async def _read(chosen: AuditFilter, limit: int) -> "list[AuditEntry]":
+async def _read_entries(audit_filter: AuditFilter, limit: int) -> "list[AuditEntry]":
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.audit.service import AuditService
 
-    return [each async for each in AuditService(Settings.load()).every(chosen, most=limit)]
+    return [entry async for entry in AuditService(Settings.load()).every(audit_filter, most=limit)]
 
 
-def _print(found: "Sequence[AuditEntry]") -> None:
+def _print(entries: "Sequence[AuditEntry]") -> None:
     print_table(
-        found,
+        entries,
         Column("at", lambda row: local(row.at), rank=1),
         Column("by", lambda row: row.name or row.actor, rank=1),
         Column("door", lambda row: row.door, rank=5),

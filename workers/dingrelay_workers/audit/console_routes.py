@@ -33,9 +33,9 @@ DOORS: Mapping[str, str] = {
     "python": "Python",
 }
 KINDS: Mapping[str, Audited] = {
-    each.kind: each
+    kind.kind: kind
     for declared in ([Audited("job", en("job"), "/jobs/")], *(noun.audited for noun in NOUNS))
-    for each in declared
+    for kind in declared
 }
 """Kind of object → what is shown of it."""
 ACTIONS: Mapping[str, str] = {
@@ -70,7 +70,7 @@ ACTIONS: Mapping[str, str] = {
 """Action of the audit → words. One that is not here stands for itself."""
 STATES_OF: Mapping[str, Mapping[str, Meaning]] = {
     "job": STATES,
-    **{each.kind: noun.load(each.states) for noun in NOUNS for each in noun.audited if each.states},
+    **{kind.kind: noun.load(kind.states) for noun in NOUNS for kind in noun.audited if kind.states},
 }
 _MOST_BYTES = 64_000
 
@@ -78,26 +78,26 @@ _MOST_BYTES = 64_000
 @at("/settings/audit", scope="audit:read", menu=(110, en("Audit")))
 async def audit(visit: Visit) -> web.Response:
     """List changes with their actors, the latest first."""
-    chosen, given = _filter(visit), {name: visit.query(name) for name in _FIELDS}
+    audit_filter, values = _filter(visit), {name: visit.query(name) for name in _FIELDS}
     after = visit.query("after")
     place = decoded(after, datetime, int) if after else None
-    found = await visit.service(AuditService).list(
-        chosen, limit=PAGE + 1, after=(place[0], place[1]) if place else None
+    entries = await visit.service(AuditService).list(
+        audit_filter, limit=PAGE + 1, after=(place[0], place[1]) if place else None
     )
-    last = found[PAGE - 1] if len(found) > PAGE else None
-    people = {each.actor for each in found if each.door == "console"}
-    people |= {each.object for each in found if each.kind in OF_PEOPLE}
+    last = entries[PAGE - 1] if len(entries) > PAGE else None
+    people = {entry.actor for entry in entries if entry.door == "console"}
+    people |= {entry.object for entry in entries if entry.kind in OF_PEOPLE}
     apps = {DEFAULT_APP, *visit.context.settings.apps}
     names = await visit.service(HistoryService).names(people, apps=apps)
-    kinds = {kind: {each.object for each in found if each.kind == kind} for kind in WRITERS}
+    kinds = {kind: {entry.object for entry in entries if entry.kind == kind} for kind in WRITERS}
     return visit.page(
         "audit.html",
         names=names,
         there={kind: await WRITERS[kind](visit, ids) for kind, ids in kinds.items() if ids},
-        changes=found[:PAGE],
+        changes=entries[:PAGE],
         cursor=paging.encode(last.at, last.number) if last else "",
-        given=given,
-        query=urlencode({name: value for name, value in given.items() if value}),
+        given=values,
+        query=urlencode({name: value for name, value in values.items() if value}),
         doors=DOORS,
         kinds=KINDS,
         words_of={name: kind.words for name, kind in KINDS.items()},
@@ -119,14 +119,14 @@ def _in_words(entry: AuditEntry) -> AuditEntry:
         "action": ACTIONS.get(entry.action, entry.action),
         "kind": KINDS[entry.kind].words if entry.kind in KINDS else entry.kind,
     }
-    shown = {name: translated(each) for name, each in words.items()}
+    shown = {name: translated(word) for name, word in words.items()}
     return entry.model_copy(update=shown | {"role": _spelled(entry.kind, "role", entry.role)})
 
 
 def _spelled(kind: str, field: str, value: str) -> str:
     if field == "role":
         return " ".join(
-            translated(NAMES[each][0]) if each in NAMES else each for each in value.split()
+            translated(NAMES[name][0]) if name in NAMES else name for name in value.split()
         )
     if field == "outcome":
         return translated(meaning(OUTCOMES, value).words)
@@ -137,7 +137,7 @@ def _spelled(kind: str, field: str, value: str) -> str:
 @at("/settings/audit.csv", scope="audit:read")
 async def audit_csv(visit: Visit) -> web.StreamResponse:
     """The same as a file, without an end."""
-    chosen = _filter(visit)
+    audit_filter = _filter(visit)
     response = web.StreamResponse(
         headers={
             **visit.attachment(tr("Audit")),
@@ -146,8 +146,8 @@ async def audit_csv(visit: Visit) -> web.StreamResponse:
     )
     await response.prepare(visit.request)
     lines = bytearray("".join(csv_lines(())).encode(SPREADSHEET))
-    async for each in visit.service(AuditService).export(chosen):
-        lines += csv_line_of(_in_words(each), partial(_spelled, each.kind)).encode()
+    async for entry in visit.service(AuditService).export(audit_filter):
+        lines += csv_line_of(_in_words(entry), partial(_spelled, entry.kind)).encode()
         if len(lines) > _MOST_BYTES:
             await response.write(bytes(lines))
             lines.clear()
@@ -159,9 +159,9 @@ _FIELDS = ("actor", "kind", "action", "object", "since")
 
 
 def _filter(visit: Visit) -> AuditFilter:
-    given = {name: visit.query(name)[:200] or None for name in _FIELDS[:-1]}
+    values = {name: visit.query(name)[:200] or None for name in _FIELDS[:-1]}
     since = visit.query("since")[:40]
     return AuditFilter(
-        **given,
+        **values,
         since=moment("since", since, clock.now()) if since else None,
     )

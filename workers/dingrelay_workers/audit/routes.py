@@ -28,9 +28,11 @@ async def list_changes(call: HttpCall) -> BaseModel:
 
     Through the console, HTTP and the command line, kept for 400 days. A key for some apps sees the changes of these.
     """
-    asked: AuditPaging = call.query
-    chosen = AuditFilter(**asked.filters())
-    found = await call.context.service(AuditService).list(
-        chosen, limit=asked.limit, after=asked.cursor
+    query: AuditPaging = call.query
+    audit_filter = AuditFilter(**query.filters())
+    entries = await call.context.service(AuditService).list(
+        audit_filter, limit=query.limit, after=query.cursor
     )
-    return AuditPage(changes=list(found), next=paging.behind(found, asked.limit, "at", "number"))
+    return AuditPage(
+        changes=list(entries), next=paging.behind(entries, query.limit, "at", "number")
+    )

@@ -89,7 +89,7 @@ class AuditEntry(BaseModel):
                 values.setdefault(name, []).append(spelled(name, _spelled(value)))
         words = {"subject": tr("subject"), "replaced_by": tr("replaced by")}
         return ", ".join(
-            f"{words.get(name) or tr(name)} {' → '.join(each)}" for name, each in values.items()
+            f"{words.get(name) or tr(name)} {' → '.join(steps)}" for name, steps in values.items()
         )
 
 
@@ -170,22 +170,22 @@ class AuditService:
             async with answering(TIMEOUT if self._database else None):
                 if self._database is None and not await database.has(AuditRow):
                     return
-                for some in chunks(names):
+                for batch in chunks(names):
                     async with database.write("audit") as connection:
-                        await record(connection, action, kind, *some, **values)
+                        await record(connection, action, kind, *batch, **values)
         finally:
             if self._database is None:
                 await database.dispose()
 
     async def list(
-        self, chosen: AuditFilter, *, limit: int, after: Place | None = None
+        self, audit_filter: AuditFilter, *, limit: int, after: Place | None = None
     ) -> Sequence[AuditEntry]:
         """Changes of the actor's apps, the latest first, behind the one at this place."""
         if (apps := current_reach().apps_of(_SCOPE)) is not None:
-            chosen = replace(chosen, apps=apps)
-        query = narrowed(select(AuditRow.__table__), AuditRow, chosen)
-        if chosen.since:
-            query = query.where(AuditRow.at >= chosen.since)
+            audit_filter = replace(audit_filter, apps=apps)
+        query = narrowed(select(AuditRow.__table__), AuditRow, audit_filter)
+        if audit_filter.since:
+            query = query.where(AuditRow.at >= audit_filter.since)
         page = latest_first(query, AuditRow.at, AuditRow.number, behind=after, limit=limit)
         within = TIMEOUT if self._database else None
         async with reading(self._settings, AuditRow, self._database, within=within) as connection:
@@ -194,26 +194,26 @@ class AuditService:
             return [AuditEntry.model_validate(row) for row in await connection.execute(page)]
 
     @verb(scope=_SCOPE)
-    async def export(self, chosen: AuditFilter) -> AsyncIterator[AuditEntry]:
+    async def export(self, audit_filter: AuditFilter) -> AsyncIterator[AuditEntry]:
         """Every one, for a file; this is noted as well."""
         await self.note(*declared(self.export), [self.NOUN])
-        async for entry in self.every(chosen):
+        async for entry in self.every(audit_filter):
             yield entry
 
     async def every(
-        self, chosen: AuditFilter, *, most: int | None = None
+        self, audit_filter: AuditFilter, *, most: int | None = None
     ) -> AsyncIterator[AuditEntry]:
         """The same one by one, without an end if there is no `most`."""
         place: Place | None = None
         while most is None or most > 0:
             limit = PAGE if most is None else min(PAGE, most)
-            found = await self.list(chosen, limit=limit, after=place)
-            for each in found:
-                yield each
-            if len(found) < limit:
+            entries = await self.list(audit_filter, limit=limit, after=place)
+            for entry in entries:
+                yield entry
+            if len(entries) < limit:
                 return
             most = most and most - limit
-            place = (found[-1].at, found[-1].number)
+            place = (entries[-1].at, entries[-1].number)
 
 
 def _spelled(value: Any) -> str:
@@ -262,5 +262,5 @@ async def delete_before(database: Database, moment: datetime) -> int:
     """Delete a slice of the rows from before; how many there were."""
     old = select(AuditRow.number).where(AuditRow.at < moment).order_by(AuditRow.at).limit(SLICE)
     async with database.write("audit") as connection:
-        gone = await connection.execute(delete(AuditRow).where(AuditRow.number.in_(old)))
-    return gone.rowcount
+        deletion = await connection.execute(delete(AuditRow).where(AuditRow.number.in_(old)))
+    return deletion.rowcount

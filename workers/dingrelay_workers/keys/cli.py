@@ -81,8 +81,8 @@ def create(
     with errors_of_options(_OPTIONS, options):
         request = KeyRequest.parse(options)
     _warn_of_unknown_apps(split(application))
-    made = asyncio.run(_ask(lambda keys: keys.create(request)))
-    _show_once(made)
+    issued_key = asyncio.run(_ask(lambda keys: keys.create(request)))
+    _show_once(issued_key)
 
 
 @app.command("list")
@@ -104,8 +104,8 @@ def rotate(
 
     with errors_of_options(_OPTIONS, {}):
         request = RotationRequest.parse({"overlap": overlap})
-    made = asyncio.run(_ask(lambda keys: keys.rotate(key_id, request)))
-    _show_once(made)
+    issued_key = asyncio.run(_ask(lambda keys: keys.rotate(key_id, request)))
+    _show_once(issued_key)
 
 
 @app.command()
@@ -133,27 +133,27 @@ def _warn_of_unknown_apps(names: list[str]) -> None:
     from dingrelay_tasks.robot_names import ROBOTS
     from dingrelay_workers.http.api_keys import TARGET
 
-    known = Settings.load().apps
+    apps = Settings.load().apps
     for name in names:
-        if known and name not in {*known, "*", ROBOTS} and not TARGET.match(name):
+        if apps and name not in {*apps, "*", ROBOTS} and not TARGET.match(name):
             warning = tr(
                 "note: no app {name} in the settings here; there are {names}",
                 name=name,
-                names=", ".join(sorted(known)),
+                names=", ".join(sorted(apps)),
             )
             console(stderr=True).print(warning, style="yellow", markup=False)
 
 
-def _show_once(made: "IssuedKey") -> None:
+def _show_once(issued_key: "IssuedKey") -> None:
     advice = tr("Keep it: it is shown this once only and can't be found out again.")
-    if until := made.old_secret_until:
+    if until := issued_key.old_secret_until:
         advice += tr(" The one before is taken until {moment}.", moment=local(until))
-    print_secret(made.model_dump(mode="json"), made.key, advice)
+    print_secret(issued_key.model_dump(mode="json"), issued_key.key, advice)
 
 
-def _print_table(found: "Sequence[KeyDocument]") -> None:
+def _print_table(keys: "Sequence[KeyDocument]") -> None:
     print_table(
-        found,
+        keys,
         Column("state", lambda key: key.state),
         Column("id", lambda key: key.id),
         Column("last use", lambda key: _moment(key.last_used_at), rank=5),

@@ -79,8 +79,8 @@ async def revoke(visit: Visit, _: FormValues) -> web.Response:
     return visit.redirect("/settings/keys", en("{} ({}) is revoked", key.name, key.id))
 
 
-def _issued(visit: Visit, made: IssuedKey) -> web.Response:
-    response = visit.page("key_issued.html", key=made)
+def _issued(visit: Visit, issued_key: IssuedKey) -> web.Response:
+    response = visit.page("key_issued.html", key=issued_key)
     # The page holds a secret.
     response.headers["Cache-Control"] = "no-store"
     del response.headers["ETag"]

@@ -102,10 +102,12 @@ class StoredKey(ApiKey, frozen=True):
             return en("has expired")
         return ""
 
-    def takes(self, given: str, now: datetime) -> bool:
+    def takes(self, digest: str, now: datetime) -> bool:
         """Whether this is the digest of its secret, or of one before that is taken still."""
         # All are compared, so that the time taken does not depend on which one matches, nor how far.
-        matching = [hmac.compare_digest(each, given) for each in (self.digest, *self.old(now))]
+        matching = [
+            hmac.compare_digest(candidate, digest) for candidate in (self.digest, *self.old(now))
+        ]
         return any(matching)
 
     def old(self, now: datetime) -> Mapping[str, datetime]:
@@ -222,14 +224,14 @@ class KeyService:
         parts = split_key(presented)
         return await self._verify(*parts) if parts else None
 
-    async def verify_pair(self, key_id: str, given: str) -> ApiKey | None:
+    async def verify_pair(self, key_id: str, secret: str) -> ApiKey | None:
         """The same for id and secret apart; the secret may be the whole text of the key."""
-        parts = split_key(f"{key_id}.{given.removeprefix(f'{key_id}.')}")
+        parts = split_key(f"{key_id}.{secret.removeprefix(f'{key_id}.')}")
         return await self._verify(*parts) if parts else None
 
-    def digest(self, key_id: str, given: str) -> str:
+    def digest(self, key_id: str, secret: str) -> str:
         """The stored digest of a secret."""
-        return digest_of(key_id, given)
+        return digest_of(key_id, secret)
 
     async def find(self, key_id: str, digest: str) -> ApiKey | None:
         """The live key with this id, if it takes the secret of this digest."""
@@ -282,8 +284,8 @@ class KeyService:
         query = select(ApiKeyRow.__table__).order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id)
         async with answering(self._timeout), self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
-        found = map(StoredKey.model_validate, rows)
-        return [stored.document() for stored in found if _sees(stored)]
+        stored_keys = map(StoredKey.model_validate, rows)
+        return [stored.document() for stored in stored_keys if _sees(stored)]
 
     @verb("POST /v1/keys/{id}/rotate", scope=_SCOPE)
     async def rotate(self, key_id: str, request: RotationRequest = AS_USUAL) -> IssuedKey:
@@ -309,7 +311,9 @@ class KeyService:
                 connection,
                 key_id,
                 digest=digest,
-                old_secrets={each: min(end, until).isoformat() for each, end in old.items()},
+                old_secrets={
+                    old_digest: min(end, until).isoformat() for old_digest, end in old.items()
+                },
             )
             after = {"old_secret_until": until if overlap else None}
             await audit.record_verb(connection, self.rotate, key_id, after=after)
@@ -332,9 +336,9 @@ class KeyService:
         self._known.forget(key_id)
         return stored.document()
 
-    async def _verify(self, key_id: str, given: str) -> ApiKey | None:
+    async def _verify(self, key_id: str, secret: str) -> ApiKey | None:
         # The digest is made first, so that an unknown id is no faster for it.
-        return await self.find(key_id, digest_of(key_id, given))
+        return await self.find(key_id, digest_of(key_id, secret))
 
     async def _read(self, key_id: str) -> StoredKey | None:
         try:

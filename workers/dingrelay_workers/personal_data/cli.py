@@ -64,23 +64,23 @@ def find(
 
     app: str | None = value_of("app")
     history = HistoryService(Settings.load())
-    found = asyncio.run(history.search(text, app=app, limit=limit))
-    print_result(found.model_dump(mode="json"), lambda: _print(found.people))
-    if found.matches > len(found.people):
-        note(tr("{count} more fit", count=found.matches - len(found.people)), style="dim")
-    if not found.people and not asyncio.run(history.search("", app=app, limit=1)).people:
+    result = asyncio.run(history.search(text, app=app, limit=limit))
+    print_result(result.model_dump(mode="json"), lambda: _print(result.people))
+    if result.matches > len(result.people):
+        note(tr("{count} more fit", count=result.matches - len(result.people)), style="dim")
+    if not result.people and not asyncio.run(history.search("", app=app, limit=1)).people:
         note(tr("The directory is empty: `dingrelay sync` reads it from DingTalk."), style="yellow")
 
 
-def _print(found: "Sequence[KnownPerson]") -> None:
+def _print(people: "Sequence[KnownPerson]") -> None:
     print_table(
-        found,
-        Column("userid", lambda each: each.userid),
-        Column("full name", lambda each: each.name),
-        Column("app", lambda each: each.app, rank=2),
-        Column("job number", lambda each: each.job_number, rank=3),
+        people,
+        Column("userid", lambda person: person.userid),
+        Column("full name", lambda person: person.name),
+        Column("app", lambda person: person.app, rank=2),
+        Column("job number", lambda person: person.job_number, rank=3),
         Column("department", _departments, rank=1, cut=True),
-        Column("left", lambda each: local(each.left_at) if each.left_at else "", rank=1),
+        Column("left", lambda person: local(person.left_at) if person.left_at else "", rank=1),
         empty=tr("no such person in the directory"),
     )
 
@@ -101,8 +101,8 @@ def show(
     app: str | None = value_of("app")
     user = options.userid(user, "USER", app)
     with Client() as client:
-        found = client.person(user, app=app, limit=limit)
-    print_result(found.model_dump(mode="json"), lambda: _print_history(found))
+        history = client.person(user, app=app, limit=limit)
+    print_result(history.model_dump(mode="json"), lambda: _print_history(history))
 
 
 def _meaning(sent: "Message") -> str:
@@ -111,24 +111,27 @@ def _meaning(sent: "Message") -> str:
     )
 
 
-def _print_history(found: "PersonHistory") -> None:
+def _print_history(history: "PersonHistory") -> None:
     out = console()
-    for known in found.known_as:
-        left = tr(", left {moment}", moment=local(known.left_at)) if known.left_at else ""
-        person = ", ".join(filter(None, (known.name, known.userid, known.job_number)))
-        out.print(Text(f"{known.app}: {person}{left}, {_departments(known)}"))
-    if not found.known_as:
+    for entry in history.known_as:
+        departure = tr(", left {moment}", moment=local(entry.left_at)) if entry.left_at else ""
+        person = ", ".join(filter(None, (entry.name, entry.userid, entry.job_number)))
+        out.print(Text(f"{entry.app}: {person}{departure}, {_departments(entry)}"))
+    if not history.known_as:
         out.print(tr("not in the directory"), style="dim")
     print_table(
-        found.messages,
-        Column("at", lambda sent: local(sent.at), rank=2),
-        Column("outcome", lambda sent: Text(sent.outcome, style=COLOURS.get(sent.outcome, "red"))),
+        history.messages,
+        Column("at", lambda message: local(message.at), rank=2),
+        Column(
+            "outcome",
+            lambda message: Text(message.outcome, style=COLOURS.get(message.outcome, "red")),
+        ),
         Column("result", _meaning, rank=1, cut=True),
-        Column("app", lambda sent: sent.app, rank=3),
-        Column("job or campaign", lambda sent: sent.job or sent.campaign),
+        Column("app", lambda message: message.app, rank=3),
+        Column("job or campaign", lambda message: message.job or message.campaign),
         Column(
             "what",
-            lambda sent: sent.name,
+            lambda message: message.name,
             rank=2,
             cut=True,
         ),
@@ -152,21 +155,23 @@ def export(
     app: str | None = value_of("app")
     user = options.userid(user, "USER", app, unknown=True)
     with Client() as client:
-        found = _json_values(client.export_person(user, app=app))
+        document = _json_values(client.export_person(user, app=app))
     if as_json.get():
-        print_json(found)
+        print_json(document)
     elif output is None:
-        _print_counts(found)
+        _print_counts(document)
     else:
         with output_file(str(output), "--output", private=True) as write:
-            write(json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(found))
+            write(json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(document))
         note(tr("written to {file}", file=output), style="green")
 
 
-def _print_counts(found: Mapping[str, Any]) -> None:
-    places = {place: len(kept) for place, kept in found.items() if isinstance(kept, list)}
+def _print_counts(document: Mapping[str, Any]) -> None:
+    places = {
+        place: len(entries) for place, entries in document.items() if isinstance(entries, list)
+    }
     print_table(
-        [(_named(place), str(count)) for place, count in places.items() if count],
+        [(_title_of(place), str(count)) for place, count in places.items() if count],
         Column("where", itemgetter(0)),
         Column("entries", itemgetter(1), right=True),
     )
@@ -187,8 +192,8 @@ def erase(
     user = options.userid(user, "USER", app, unknown=True)
     with Client() as client:
         if not yes:
-            known = client.person(user, app=app, limit=1).known_as
-            names = ", ".join(f"{each.app}: {each.name}" for each in known)
+            people = client.person(user, app=app, limit=1).known_as
+            names = ", ".join(f"{person.app}: {person.name}" for person in people)
             typer.confirm(
                 tr(
                     "Erase {user} ({names})? It can't be undone",
@@ -208,7 +213,7 @@ def _print_erasure(erasure: "Erasure", settings: "Settings") -> None:
         out.print(tr("Nothing is kept of {user}.", user=erasure.user))
         return
     erased = ", ".join(
-        f"{_named(place)} {count}" for place, count in erasure.erased.items() if count
+        f"{_title_of(place)} {count}" for place, count in erasure.erased.items() if count
     )
     if erased:
         out.print(
@@ -244,21 +249,21 @@ def _print_remaining(erasure: "Erasure") -> None:
     out.print(tr("Still needed, and erased later:"))
     print_table(
         erasure.remaining[:MOST_REMAINING],
-        Column("where", lambda left: _named(left.place)),
-        Column("what", lambda left: left.id),
-        Column("why", lambda left: translated(left.reason), rank=1, cut=True),
-        Column("until", lambda left: local(left.until) if left.until else "", rank=2),
-        Column("what to do", lambda left: translated(left.hint), rank=1, cut=True),
+        Column("where", lambda entry: _title_of(entry.place)),
+        Column("what", lambda entry: entry.id),
+        Column("why", lambda entry: translated(entry.reason), rank=1, cut=True),
+        Column("until", lambda entry: local(entry.until) if entry.until else "", rank=2),
+        Column("what to do", lambda entry: translated(entry.hint), rank=1, cut=True),
     )
     if len(erasure.remaining) > MOST_REMAINING:
         out.print(tr("and {count} more", count=len(erasure.remaining) - MOST_REMAINING))
 
 
-def _named(place: str) -> str:
+def _title_of(place: str) -> str:
     """The displayed name of a place."""
     from dingrelay_workers.personal_data.service import PERSONAL_DATA
 
-    titles = {kept.place: translated(kept.title) for kept in PERSONAL_DATA}
+    titles = {part.place: translated(part.title) for part in PERSONAL_DATA}
     return titles.get(place, place)
 
 

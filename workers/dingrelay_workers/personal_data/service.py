@@ -48,7 +48,7 @@ class Passes:
     async def export(self, subject: DataSubject) -> dict[str, Any]:
         """Everything that is kept of a person, by place."""
         subject = await self._with_instances(subject)
-        return {kept.place: await kept.export(self._stores, subject) for kept in PERSONAL_DATA}
+        return {part.place: await part.export(self._stores, subject) for part in PERSONAL_DATA}
 
     async def erase(
         self, user: str, *, app: str | None, since: datetime, tombstone: str
@@ -57,17 +57,17 @@ class Passes:
         erasing = Erasing(user, app, since=since, tombstone=tombstone, now=await self.now())
         # Their approvals may have got the tombstone in an earlier pass.
         erasing = await self._with_instances(erasing, tombstone)
-        for kept in PERSONAL_DATA:
-            await kept.erase(self._stores, erasing)
+        for part in PERSONAL_DATA:
+            await part.erase(self._stores, erasing)
         return erasing
 
     async def _with_instances(self, subject: SubjectT, *tombstones: str) -> SubjectT:
         """The person with the ids of their approvals."""
         instances: frozenset[str] = frozenset()
         async with self._stores.database.read() as connection:
-            for kept in PERSONAL_DATA:
-                if kept.instances is not None:
-                    instances |= await kept.instances(connection, subject, tombstones)
+            for part in PERSONAL_DATA:
+                if part.instances is not None:
+                    instances |= await part.instances(connection, subject, tombstones)
         return replace(subject, instances=instances)
 
 
@@ -97,15 +97,15 @@ class PersonalDataService:
         async with self._opened() as passes:
             await passes.note("erase", tombstone, app)
             since = await passes.now()
-            found = await passes.erase(user, app=app, since=since, tombstone=tombstone)
+            erasing = await passes.erase(user, app=app, since=since, tombstone=tombstone)
         return Erasure(
             user=user,
             app=app,
             since=since,
             tombstone=tombstone,
-            erased={kept.place: found.changed[kept.place] for kept in PERSONAL_DATA},
-            remaining=found.left,
-            returns=bool(found.returned),
+            erased={part.place: erasing.changed[part.place] for part in PERSONAL_DATA},
+            remaining=erasing.left,
+            returns=bool(erasing.returned),
         )
 
     @asynccontextmanager

@@ -44,19 +44,24 @@ def role(
     dingrelay console role department:17 write --app hr
     """
     if subject is None:
-        found = asyncio.run(_ask(lambda roles: roles.list()))
-        print_result([each.model_dump(mode="json") for each in found], lambda: _print(found))
+        given_roles = asyncio.run(_with_roles(lambda roles: roles.list()))
+        print_result(
+            [given_role.model_dump(mode="json") for given_role in given_roles],
+            lambda: _print(given_roles),
+        )
         return
     if name is None:
         raise typer.BadParameter(tr("name a role"), param_hint="ROLE")
     from dingrelay_workers.roles.service import RoleRequest
 
-    some = {"apps": split(application), "lanes": split(lane)}
-    asked: dict[str, Any] = {"subject": subject, "role": name, "directory": directory}
-    asked |= {field: values for field, values in some.items() if values}
-    with errors_of_options(_OPTIONS, asked):
-        request = RoleRequest.parse(asked)
-        asyncio.run(_ask(lambda roles: roles.revoke(request) if revoke else roles.grant(request)))
+    limits = {"apps": split(application), "lanes": split(lane)}
+    fields: dict[str, Any] = {"subject": subject, "role": name, "directory": directory}
+    fields |= {field: values for field, values in limits.items() if values}
+    with errors_of_options(_OPTIONS, fields):
+        request = RoleRequest.parse(fields)
+        asyncio.run(
+            _with_roles(lambda roles: roles.revoke(request) if revoke else roles.grant(request))
+        )
     console().print(
         tr("{subject} does not have the role {role} any more.", subject=subject, role=name)
         if revoke
@@ -64,9 +69,9 @@ def role(
     )
 
 
-def _print(found: "Sequence[GivenRole]") -> None:
+def _print(given_roles: "Sequence[GivenRole]") -> None:
     print_table(
-        found,
+        given_roles,
         Column("role", lambda row: row.role),
         Column("given to", lambda row: row.subject),
         Column("name", lambda row: row.name, rank=1, cut=True),
@@ -76,7 +81,7 @@ def _print(found: "Sequence[GivenRole]") -> None:
     )
 
 
-async def _ask(work: "Callable[[RoleService], Awaitable[Found]]") -> Found:
+async def _with_roles(work: "Callable[[RoleService], Awaitable[Found]]") -> Found:
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.database.schema import opened
     from dingrelay_workers.roles.service import RoleService

@@ -19,7 +19,7 @@ async def roles(visit: Visit) -> web.Response:
     """List people and departments with their roles."""
     text = visit.query("q")[:100]
     service = visit.service(RoleService)
-    apps = [each for each in visit.context.settings.apps if visit.grant.permits_app(each)]
+    apps = [app for app in visit.context.settings.apps if visit.grant.permits_app(app)]
     return visit.page(
         "roles.html",
         text=text,
@@ -27,7 +27,7 @@ async def roles(visit: Visit) -> web.Response:
         given=await service.list(),
         names=NAMES,
         apps=apps,
-        lanes=[each for each in LANES if visit.grant.permits_lane(each)],
+        lanes=[lane for lane in LANES if visit.grant.permits_lane(lane)],
     )
 
 

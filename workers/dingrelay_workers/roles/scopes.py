@@ -53,10 +53,10 @@ def permitting(grants: Sequence[Grant], scope: str) -> list[Grant]:
         grants: one for each role that the person holds.
         scope: of the page; "" for any role.
     """
-    found = [each for each in grants if not scope or each.permits(scope)]
+    permitting_grants = [grant for grant in grants if not scope or grant.permits(scope)]
     if scope == CAMPAIGNS:
-        found = [each for each in found if each.permits_lane("bulk")]
-    return found
+        permitting_grants = [grant for grant in permitting_grants if grant.permits_lane("bulk")]
+    return permitting_grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class RolesReach(Reach):
     ) -> bool:
         """Whether one role has this app, target and lane by this scope; senders are no part of roles."""
         return any(
-            each.permits_job(app, target) and lane in each.lanes
-            for each in permitting(self.grants, scope)
+            grant.permits_job(app, target) and lane in grant.lanes
+            for grant in permitting(self.grants, scope)
         )
 
     def permits(self, scope: str) -> bool:
@@ -113,12 +113,12 @@ class RolesReach(Reach):
 
 def permitted(grants: Sequence[Grant], scope: str) -> Grant | None:
     """A person's widest permission on a page of this scope; None for none. `grants` as for `permitting`."""
-    found = permitting(grants, scope)
-    if not found:
+    permitting_grants = permitting(grants, scope)
+    if not permitting_grants:
         return None
     return Grant(
-        name=found[0].name,
-        scopes=frozenset[str]().union(*(each.scopes for each in found)),
-        apps=frozenset[str]().union(*(each.apps for each in found)),
-        lanes=frozenset(lane for each in found for lane in each.lanes),
+        name=permitting_grants[0].name,
+        scopes=frozenset[str]().union(*(grant.scopes for grant in permitting_grants)),
+        apps=frozenset[str]().union(*(grant.apps for grant in permitting_grants)),
+        lanes=frozenset(lane for grant in permitting_grants for lane in grant.lanes),
     )

@@ -110,13 +110,13 @@ class RoleService:
                 )
                 for row in rows
             }
-        found: list[GivenRole] = []
+        given_roles: list[GivenRole] = []
         for row in rows:
             if not _is_directory_of_actor(row["directory"]):
                 continue
             name = names[row["directory"], row["subject"]]
-            found.append(GivenRole(**row, name=name or "", left=name is None))
-        return found
+            given_roles.append(GivenRole(**row, name=name or "", left=name is None))
+        return given_roles
 
     async def candidates(self, text: str, limit: int) -> Sequence[Nominee]:
         """People and departments with this in their name, and the person with this userid or address."""
@@ -127,16 +127,16 @@ class RoleService:
         query = query.order_by(DepartmentRow.app, DepartmentRow.id).limit(limit)
         async with answering(TIMEOUT), self._database.read() as connection:
             rows = (await connection.execute(query)).all()
-            there = named(text) & UserRow.left_at.is_(None)
-            people = await find_people(connection, there, app=None, limit=limit, departments=3)
+            is_present = named(text) & UserRow.left_at.is_(None)
+            people = await find_people(connection, is_present, app=None, limit=limit, departments=3)
         nominees = [
             *(Nominee(row.app, f"{DEPARTMENT}{row.id}", row.name) for row in rows),
             *(
-                Nominee(each.app, each.userid, each.name, ", ".join(each.departments))
-                for each in people
+                Nominee(person.app, person.userid, person.name, ", ".join(person.departments))
+                for person in people
             ),
         ]
-        return [who for who in nominees if _is_directory_of_actor(who.directory)]
+        return [nominee for nominee in nominees if _is_directory_of_actor(nominee.directory)]
 
     @verb(scope=ANY)
     async def grant(self, request: RoleRequest) -> None:
@@ -155,7 +155,7 @@ class RoleService:
                     request.directory,
                 )
                 raise ContractError("subject", problem)
-            before = await self._taken(connection, request)
+            before = await self._delete_role(connection, request)
             await connection.execute(insert(RoleRow).values(**row))
             await audit.record_verb(
                 connection, self.grant, request.subject, before=before, after=request.model_dump()
@@ -170,27 +170,29 @@ class RoleService:
             NotPermitted: the actor does not have all of it.
         """
         async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
-            before = await self._taken(connection, request)
+            before = await self._delete_role(connection, request)
             if before is None:
                 raise ContractError("role", en("{} does not have it", request.subject))
             await audit.record_verb(connection, self.revoke, request.subject, before=before)
 
-    async def _taken(
+    async def _delete_role(
         self, connection: AsyncConnection, request: RoleRequest
     ) -> Mapping[str, Any] | None:
         """Delete a role; what it was."""
         columns = RoleRow.subject, RoleRow.role, RoleRow.directory, RoleRow.apps, RoleRow.lanes
-        ours = [
+        conditions = [
             RoleRow.directory == request.directory,
             RoleRow.subject == request.subject,
             RoleRow.role == request.role,
         ]
-        row = (await connection.execute(select(*columns).where(*ours))).mappings().one_or_none()
+        row = (
+            (await connection.execute(select(*columns).where(*conditions))).mappings().one_or_none()
+        )
         if row is None:
             return None
         held = _grant(row["subject"], row["role"], row["apps"], row["lanes"])
         _check_held(held, row["directory"])
-        await connection.execute(delete(RoleRow).where(*ours))
+        await connection.execute(delete(RoleRow).where(*conditions))
         return dict(row)
 
 
@@ -215,10 +217,10 @@ async def grants_of(connection: AsyncConnection, directory: str, userid: str) ->
     query = select(RoleRow.role, RoleRow.apps, RoleRow.lanes).where(
         RoleRow.directory == directory, _is_of(directory, userid)
     )
-    there = select(UserRow.userid).where(
+    present_person = select(UserRow.userid).where(
         UserRow.app == directory, UserRow.userid == userid, UserRow.left_at.is_(None)
     )
-    rows = await connection.execute(query.where(there.exists()).order_by(RoleRow.number))
+    rows = await connection.execute(query.where(present_person.exists()).order_by(RoleRow.number))
     return [_grant(userid, row.role, row.apps, row.lanes) for row in rows if row.role in ROLES]
 
 
@@ -235,15 +237,15 @@ async def approvers(connection: AsyncConnection, directory: str, app: str) -> li
 
 def _is_of(directory: str, userid: str) -> ColumnElement[bool]:
     """Whether a role is that of a person, or of a department that they are in or below."""
-    own = (
+    memberships = (
         select(MembershipRow.department.label("id"))
         .where(MembershipRow.app == directory, MembershipRow.userid == userid)
         .cte("above", recursive=True)
     )
     # Equal rows are met once, so departments in a circle end.
-    above = own.union(
+    above = memberships.union(
         select(DepartmentRow.parent).join(
-            own, and_(DepartmentRow.app == directory, DepartmentRow.id == own.c.id)
+            memberships, and_(DepartmentRow.app == directory, DepartmentRow.id == memberships.c.id)
         )
     )
     departments = select(DEPARTMENT + cast(above.c.id, String)).where(above.c.id.is_not(None))

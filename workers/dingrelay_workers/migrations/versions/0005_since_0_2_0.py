@@ -84,13 +84,13 @@ def _campaigns() -> None:
     op.add_column("campaigns", sa.Column("testers", sa.JSON))
     op.execute(sa.text("update campaigns set admitted_at = started_at"))
     op.add_column("campaign_chunks", sa.Column("unread_users", sa.Text))
-    kept = sa.text("unread_users is not null")
+    condition = sa.text("unread_users is not null")
     op.create_index(
         "ix_campaign_chunks_unread",
         "campaign_chunks",
         ["confirmed_at"],
-        sqlite_where=kept,
-        postgresql_where=kept,
+        sqlite_where=condition,
+        postgresql_where=condition,
     )
     op.create_table(
         "campaign_malformed",
@@ -136,10 +136,10 @@ def _directory() -> None:
             op.add_column(table, moment)
     for name in (*PARSERS, "unionid"):
         op.add_column("users", sa.Column(name, sa.Text))
-    known = set[tuple[str, str]]()
+    unionids = set[tuple[str, str]]()
     # If a person has two rows, the one who has not left keeps the unionid.
-    for left in (False, True):
-        _fill_users(op.get_bind(), left, known)
+    for has_left in (False, True):
+        _fill_users(op.get_bind(), has_left, unionids)
     for name in PARSERS:
         op.create_index(f"ix_users_app_{name}", "users", ["app", name])
     op.create_index("ix_users_app_unionid", "users", ["app", "unionid"], unique=True)
@@ -162,7 +162,7 @@ def _directory() -> None:
     op.create_index(f"ix_omitted_fields_{'_'.join(keys)}", "omitted_fields", keys)
 
 
-def _fill_users(connection: sa.Connection, left: bool, known: set[tuple[str, str]]) -> None:
+def _fill_users(connection: sa.Connection, has_left: bool, unionids: set[tuple[str, str]]) -> None:
     columns = ("app", "userid", "fields", "left_at", "unionid", *PARSERS)
     users = sa.table("users", *(sa.column(name) for name in columns))
     change = (
@@ -175,7 +175,7 @@ def _fill_users(connection: sa.Connection, left: bool, known: set[tuple[str, str
         page = connection.execute(
             sa.select(users.c.app, users.c.userid, users.c.fields)
             .where(sa.tuple_(users.c.app, users.c.userid) > sa.tuple_(*last))
-            .where(users.c.left_at.is_not(None) if left else users.c.left_at.is_(None))
+            .where(users.c.left_at.is_not(None) if has_left else users.c.left_at.is_(None))
             .order_by(users.c.app, users.c.userid)
             .limit(PAGE)
         ).all()
@@ -187,26 +187,28 @@ def _fill_users(connection: sa.Connection, left: bool, known: set[tuple[str, str
                 json.loads(row.fields) if isinstance(row.fields, str) else row.fields
             )
             unionid = fields.get("unionid") or None
-            if unionid is not None and (row.app, unionid) in known:
+            if unionid is not None and (row.app, unionid) in unionids:
                 unionid = None
             elif unionid is not None:
-                known.add((row.app, unionid))
-            own = {"of_app": row.app, "of_user": row.userid, "to_unionid": unionid}
-            rows.append(own | _compared(fields))
+                unionids.add((row.app, unionid))
+            keys = {"of_app": row.app, "of_user": row.userid, "to_unionid": unionid}
+            rows.append(keys | _compared(fields))
         connection.execute(change, rows)
         last = (page[-1].app, page[-1].userid)
 
 
-def _compared(known: Mapping[str, Any]) -> dict[str, str | None]:
-    given = {**known, "mobile": addresses.mobile_of(known)}
-    found: dict[str, str | None] = {}
+def _compared(fields: Mapping[str, Any]) -> dict[str, str | None]:
+    texts = {**fields, "mobile": addresses.mobile_of(fields)}
+    parameters: dict[str, str | None] = {}
     for name, parse in PARSERS.items():
-        text = given.get(name)
+        text = texts.get(name)
         try:
-            found[f"to_{name}"] = parse(text.strip()) if isinstance(text, str) and text else None
+            parameters[f"to_{name}"] = (
+                parse(text.strip()) if isinstance(text, str) and text else None
+            )
         except ValueError:
-            found[f"to_{name}"] = None
-    return found
+            parameters[f"to_{name}"] = None
+    return parameters
 
 
 def _keys() -> None:
@@ -379,13 +381,13 @@ def _history() -> None:
         op.create_index(f"ix_job_history_{name}", "job_history", [name, "created_at", "job"])
     # Most jobs end well.
     for name, column, ended_well in (("state", "state", "done"), ("code", "error_code", "")):
-        some = sa.text(f"{column} <> '{ended_well}'")
+        condition = sa.text(f"{column} <> '{ended_well}'")
         op.create_index(
             f"ix_job_history_{name}",
             "job_history",
             [column, "created_at", "job"],
-            sqlite_where=some,
-            postgresql_where=some,
+            sqlite_where=condition,
+            postgresql_where=condition,
         )
     op.create_index("ix_job_history_ended_at", "job_history", ["ended_at"])
     op.create_table(
