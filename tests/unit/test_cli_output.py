@@ -9,7 +9,8 @@ from rich.text import Text
 
 from dingrelay_producers import JobStatus
 from dingrelay_producers.cli import output
-from dingrelay_producers.cli.output import Column, fitting, length, print_table
+from dingrelay_producers.cli.output import Column, fitting, print_table
+from dingrelay_producers.time_spans import length
 
 
 @pytest.mark.parametrize(

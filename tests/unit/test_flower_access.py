@@ -9,7 +9,7 @@ from flower.urls import settings as web_settings
 from pydantic import SecretStr
 
 from dingrelay_producers import Settings, SettingsError
-from dingrelay_workers.flower.cli import flower_credentials
+from dingrelay_workers.flower.credentials import flower_credentials
 from dingrelay_workers.flower.server import CHANGES, Pages, changed, format_task
 
 

@@ -26,11 +26,11 @@ import compiled
 import extraction
 from dingrelay_producers import language
 from dingrelay_producers.cli.jobs_file import LineError, send_jobs
-from dingrelay_producers.cli.output import span
 from dingrelay_producers.language import CHINESE, ENGLISH
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError
+from dingrelay_producers.time_spans import span
 from dingrelay_tasks.contract import ContractError, Part, contract_error
 from dingrelay_tasks.message_result import MessageSendResult, refuse_unreachable
 from dingrelay_tasks.outcomes import Refused

@@ -105,7 +105,7 @@ def main() -> None:
         with _given_trace():
             app()
     except KeyboardInterrupt:  # typer handles it while a command runs
-        from dingrelay_producers.cli.output import INTERRUPTED
+        from dingrelay_producers.exit_codes import INTERRUPTED
 
         raise SystemExit(INTERRUPTED) from None
     finally:

@@ -13,8 +13,6 @@ from rich.text import Text
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.options import read_json, read_pair
 from dingrelay_producers.cli.output import (
-    DONE,
-    OTHERWISE,
     Column,
     exit_code_of,
     page_of,
@@ -25,6 +23,7 @@ from dingrelay_producers.cli.output import (
 from dingrelay_producers.cli.shared import JOB, WAIT, app_of_jobs, seconds_to_wait, takes, value_of
 from dingrelay_producers.cli.waiting import enqueue, show_accepted, wait_for
 from dingrelay_producers.client.filters import ApprovalFilter
+from dingrelay_producers.exit_codes import DONE, OTHERWISE
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local

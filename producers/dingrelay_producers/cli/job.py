@@ -8,8 +8,6 @@ import typer
 from dingrelay_producers.actor import system_user
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.output import (
-    DONE,
-    OTHERWISE,
     Column,
     console,
     exit_code_of,
@@ -24,6 +22,7 @@ from dingrelay_producers.cli.shared import WAIT, takes, value_of
 from dingrelay_producers.cli.waiting import show_accepted, wait_for
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.exit_codes import DONE, OTHERWISE
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local

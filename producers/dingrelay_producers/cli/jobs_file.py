@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 import typer
 
 from dingrelay_producers.cli.media import Uploads, parsed
-from dingrelay_producers.cli.output import DONE, NOT_ENDED, OTHERWISE, as_json, console, print_json
+from dingrelay_producers.cli.output import as_json, console, print_json
 from dingrelay_producers.cli.shared import value_of
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client.client import Client
@@ -22,6 +22,7 @@ from dingrelay_producers.errors import (
     ServiceUnavailable,
     UploadFailed,
 )
+from dingrelay_producers.exit_codes import DONE, NOT_ENDED, OTHERWISE
 from dingrelay_producers.language import tr
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP

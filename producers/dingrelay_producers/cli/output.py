@@ -21,27 +21,17 @@ from rich.table import Table
 from rich.text import Text
 
 from dingrelay_producers.client.outcomes import NOT_REACHED, OUTCOMES
+from dingrelay_producers.exit_codes import DONE, NOT_ENDED, OTHERWISE, UNREACHABLE, USAGE
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import State
+from dingrelay_producers.time_spans import length
 from dingrelay_producers.zone import local
-from dingrelay_tasks.sentence import Sentence, en, joined
+from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.history_documents import JobDetails
     from dingrelay_producers.store.status import JobError, JobStatus, WaitsFor
-
-DONE = 0
-OTHERWISE = 1
-"""The job ended otherwise."""
-USAGE = 2
-"""The job, an option or a setting is wrong."""
-UNREACHABLE = 3
-"""A service cannot be reached."""
-NOT_ENDED = 4
-"""Exit code: the job has not ended within the timeout. It goes on."""
-INTERRUPTED = 130
-"""Ctrl-C, as a shell says it. What was waited for goes on."""
 
 _EXTRAS = ("worker", "flower", "postgres", "oidc", "demo")
 """Extras that bring packages which commands need: of several that bring one the first is named."""
@@ -49,9 +39,6 @@ _REQUIREMENT = re.compile(r"([\w-]+).*extra == ['\"](\w+)")
 
 PIPED_COLUMNS = 200
 """Width of tables that no terminal shows: wide enough to cut nothing that matters."""
-
-UNITS = ((en("{} d"), 86_400), (en("{} h"), 3_600), (en("{} min"), 60), (en("{} s"), 1))
-"""Units of time and their seconds, the largest first."""
 
 COLOURS = {
     State.QUEUED: "cyan",
@@ -232,26 +219,6 @@ def _not_reached(result: Mapping[str, Any]) -> str:
 def state_text(state: State) -> Text:
     """A state in its colour."""
     return Text(state, style=COLOURS[state])
-
-
-def length(seconds: float) -> str:
-    """A length of time in the language that is spoken."""
-    return translated(span(seconds))
-
-
-def span(seconds: float) -> Sentence:
-    """A length of time, in the two largest units that it has: ``45 s``, ``3 h 20 min``, ``2 d 4 h``."""
-    left = max(0, round(seconds))
-    if left < UNITS[-2][1]:
-        return Sentence(UNITS[-1][0], left)
-    parts: list[tuple[int, str]] = []
-    for unit, size in UNITS:
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append((count, unit))
-        if len(parts) == 2:
-            break
-    return joined(" ", (Sentence(unit, count) for count, unit in parts if count))
 
 
 def page_of(*fields: tuple[str, str | Text | datetime | None]) -> Table:

@@ -10,17 +10,10 @@ import typer
 from rich.markup import escape
 from rich.status import Status
 
-from dingrelay_producers.cli.output import (
-    INTERRUPTED,
-    NOT_ENDED,
-    as_json,
-    console,
-    exit_code_of,
-    note,
-    print_job,
-)
+from dingrelay_producers.cli.output import as_json, console, exit_code_of, note, print_job
 from dingrelay_producers.cli.shared import seconds_to_wait, value_of
 from dingrelay_producers.errors import WaitTimeout
+from dingrelay_producers.exit_codes import INTERRUPTED, NOT_ENDED
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 

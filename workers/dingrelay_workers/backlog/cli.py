@@ -12,17 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dingrelay_producers.cli.output import (
-    Column,
-    as_json,
-    console,
-    length,
-    print_result,
-    print_table,
-)
+from dingrelay_producers.cli.output import Column, as_json, console, print_result, print_table
 from dingrelay_producers.cli.shared import takes, value_of
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store import clock
+from dingrelay_producers.time_spans import length
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
@@ -239,6 +233,7 @@ async def _read_limits(settings: "Settings") -> "FleetLimits":
 
 
 def _limits_page(limits: "FleetLimits") -> Lines:
+    from dingrelay_workers.backlog.documents import counted
     from dingrelay_workers.dingtalk.apis import APIS
     from dingrelay_workers.limiter.rules import in_words
 
@@ -287,13 +282,6 @@ def _limits_page(limits: "FleetLimits") -> Lines:
     outages = [Text(_outage(outage), style="red") for outage in limits.outages]
     notes = [Text(note, style="yellow") for note in _rules_notes(limits.rules)]
     return Lines(table if table.row_count else nothing, Text(), *outages, *notes, *months)
-
-
-def counted(counts: str) -> str:
-    """The displayed name of what is counted."""
-    if counts.startswith("robot:"):
-        return tr("messages of robot {name}", name=counts.removeprefix("robot:"))
-    return tr("Webhook & Stream messages") if counts == "pushes" else tr("API calls")
 
 
 def _rules_notes(rules: "PublishedRules") -> list[str]:

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel
 
+from dingrelay_producers.language import tr
 from dingrelay_workers.backlog.estimate import STATES, BacklogGroup, Tally
 
 
@@ -118,3 +119,10 @@ class WorkerList(BaseModel):
     workers: list[WorkerStatus]
     lanes: list[ServedLane]
     """Lanes of all kinds of jobs."""
+
+
+def counted(counts: str) -> str:
+    """The displayed name of what is counted."""
+    if counts.startswith("robot:"):
+        return tr("messages of robot {name}", name=counts.removeprefix("robot:"))
+    return tr("Webhook & Stream messages") if counts == "pushes" else tr("API calls")

@@ -12,10 +12,11 @@ import typer
 
 from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
-from dingrelay_producers.cli.output import OTHERWISE, USAGE, as_json, console, note, print_result
+from dingrelay_producers.cli.output import as_json, console, note, print_result
 from dingrelay_producers.cli.shared import WAIT, served_app, takes, value_of
 from dingrelay_producers.cli.waiting import enqueue, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
+from dingrelay_producers.exit_codes import OTHERWISE, USAGE
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_workers.campaigns import cli_input as given

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast
 import typer
 
 from dingrelay_producers.cli.options import split
-from dingrelay_producers.cli.output import USAGE, note
+from dingrelay_producers.cli.output import note
+from dingrelay_producers.exit_codes import USAGE
 from dingrelay_producers.language import tr, translated
 from dingrelay_tasks.sentence import en
 

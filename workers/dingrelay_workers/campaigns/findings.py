@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dingrelay_producers.cli.output import span
 from dingrelay_producers.client.campaign_documents import CampaignPreview
 from dingrelay_producers.client.outcomes import TONES, Meaning
+from dingrelay_producers.time_spans import span
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted

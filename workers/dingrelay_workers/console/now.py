@@ -7,15 +7,15 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from dingrelay_producers.cli.output import span
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.outcomes import TONES, Meaning
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import milliseconds
+from dingrelay_producers.time_spans import span
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
-from dingrelay_workers.backlog.cli import counted
+from dingrelay_workers.backlog.documents import counted
 from dingrelay_workers.backlog.estimate import BacklogGroup, Tally
 from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.context import ConsoleContext

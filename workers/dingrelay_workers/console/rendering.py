@@ -14,11 +14,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from dingrelay_producers.cli.output import length
 from dingrelay_producers.language import CHINESE, current_language, tr, translated
+from dingrelay_producers.time_spans import length
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.backlog.cli import counted
+from dingrelay_workers.backlog.documents import counted
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, name_of
 from dingrelay_workers.console.declared import menu_of
 from dingrelay_workers.console.forms import FormToken

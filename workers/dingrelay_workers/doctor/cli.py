@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dingrelay_producers.cli.output import DONE, OTHERWISE, UNREACHABLE, can_print, print_result
+from dingrelay_producers.cli.output import can_print, print_result
+from dingrelay_producers.exit_codes import DONE, OTHERWISE, UNREACHABLE
 from dingrelay_producers.language import ENGLISH, spoken, tr, translated
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from redis.exceptions import RedisError
 
-from dingrelay_producers.cli.output import span
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.time_spans import span
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA, DEPARTMENT, MESSAGE_PROGRESS

@@ -26,7 +26,7 @@ from dingrelay_workers.console.server import PORT as CONSOLE_PORT
 from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.embedded.child import Program
-from dingrelay_workers.flower.cli import flower_credentials
+from dingrelay_workers.flower.credentials import flower_credentials
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.connection import PORT, SHUTDOWN_SECONDS
 from dingrelay_workers.keys.documents import KeyRequest

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from dingrelay_producers import running
-from dingrelay_producers.cli.output import DONE, OTHERWISE
 from dingrelay_producers.enqueuing.connections import read_clock
+from dingrelay_producers.exit_codes import DONE, OTHERWISE
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_tasks.sentence import en

@@ -1,15 +1,12 @@
 """``dingrelay flower``: Flower on the configured broker, behind a password."""
 
 import errno
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dingrelay_producers.language import translated
 from dingrelay_tasks.sentence import en
-
-if TYPE_CHECKING:
-    from dingrelay_producers.settings import Settings
 
 
 def flower(
@@ -35,25 +32,3 @@ def flower(
             raise
         problem = translated(en("{}:{}: {}", address, port, error.strerror))
         raise typer.BadParameter(problem, param_hint="--address, --port") from None
-
-
-def flower_credentials(settings: "Settings", *, address: str) -> list[str]:
-    """The allowed user, as ``user:password``; empty in a sandbox, where access is open.
-
-    Raises:
-        SettingsError: a password is needed and not set, or Flower can't compare it.
-    """
-    from dingrelay_producers.settings import LOOPBACK, SettingsError
-
-    user, password = settings.flower_user, settings.flower_password.get_secret_value()
-    if not password:
-        if settings.env == "sandbox" and address in LOOPBACK:
-            return []
-        raise SettingsError(
-            "DINGRELAY_FLOWER_PASSWORD: required, except in the sandbox on a loopback address"
-        )
-    if not user or ":" in user or not user.isascii():
-        raise SettingsError("DINGRELAY_FLOWER_USER: must be ASCII and without a colon")
-    if not password.isascii():
-        raise SettingsError("DINGRELAY_FLOWER_PASSWORD: must be ASCII, others Flower can't compare")
-    return [f"{user}:{password}"]

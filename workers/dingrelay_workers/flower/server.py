@@ -33,7 +33,7 @@ from dingrelay_producers.settings import LOOPBACK, Settings, SettingsError
 from dingrelay_producers.settings.addresses import scheme
 from dingrelay_producers.store.connections import open_async
 from dingrelay_tasks.kinds import TASK_PREFIX
-from dingrelay_workers.flower.cli import flower_credentials
+from dingrelay_workers.flower.credentials import flower_credentials
 
 log = get_logger("dingrelay.flower")
 

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from dingrelay_producers.cli.options import Apps, Lanes, errors_of_options, split
-from dingrelay_producers.cli.output import (
-    Column,
-    console,
-    print_result,
-    print_secret,
-    print_table,
-)
+from dingrelay_producers.cli.output import Column, console, print_result, print_secret, print_table
 from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
 

@@ -9,9 +9,6 @@ from rich.table import Table
 
 from dingrelay_producers.cli.options import Apps, Limit, errors_of_options, read_past, split
 from dingrelay_producers.cli.output import (
-    DONE,
-    OTHERWISE,
-    UNREACHABLE,
     Column,
     console,
     page_of,
@@ -20,6 +17,7 @@ from dingrelay_producers.cli.output import (
     print_table,
 )
 from dingrelay_producers.client.filters import DeliveryStateName
+from dingrelay_producers.exit_codes import DONE, OTHERWISE, UNREACHABLE
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
