@@ -54,7 +54,8 @@ from dingrelay_workers.minutes import MINUTES
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.recipients.checks import RecipientChecks
 from dingrelay_workers.store.connections import RedisRetry, open_redis
-from dingrelay_workers.store.records import Records, Revocations
+from dingrelay_workers.store.records import Records
+from dingrelay_workers.store.revocations import Revocations
 
 if TYPE_CHECKING:
     from dingrelay_workers.approvals.states import JobApprovalStates
@@ -137,7 +138,7 @@ class Resources:
         self.worker = around.worker
         self.redis = around.open_redis(settings)
         self.redis_retry = RedisRetry()
-        self.revocations = Revocations(self.redis, settings, self.redis_retry)
+        self.revocations = Revocations(self.redis, settings, self.redis_retry, worker=self.worker)
         self.records = Records(
             self.redis, settings, worker=self.worker, on_made=self.revocations.made
         )

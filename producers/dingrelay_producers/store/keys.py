@@ -282,7 +282,10 @@ def waiting(app: str, content: str) -> str:
 
 
 def revoked(job_id: str) -> str:
-    """String: this job is cancelled once it has a record. TTL: REVOKED_TTL_MS."""
+    """String: the worker that was first to revoke this job, which is cancelled once it has a record; then empty.
+
+    TTL: REVOKED_TTL_MS; a minute once it is empty.
+    """
     return f"{PREFIX}revoked:{job_id}"
 
 
