@@ -199,7 +199,7 @@ def sick(
         hold_apis=1 if circuit.api == TOKEN.name else REFUSERS,
         reason=to_text(reason),
         remembered=keys.SICK_TTL_MS,
-        kept=keys.BREAKER_TTL_MS,
+        open_ttl=keys.BREAKER_TTL_MS,
     )
 
 
@@ -208,7 +208,7 @@ def resume(circuit: Circuit, pace: Pace, *, now: int | None = None) -> Call:
     of_api, of_host, of_app = circuit.keys
     beat, hold_gap, probe_timeout = pace.micros
     return transitions.resume_jobs(
-        here=keys.outage(circuit.name),
+        waiting_jobs=keys.outage(circuit.name),
         places=keys.OUTAGES,
         of_api=of_api,
         of_host=of_host,

@@ -177,20 +177,21 @@ def sick(
     hold_apis: int,
     reason: str,
     remembered: int,
-    kept: int,
+    open_ttl: int,
 ) -> None:
     """Report a call that failed: breakers may open, or wait longer for a probe.
 
     So many sick answers in a row open the breaker of the API and that of the host, if so many APIs of it gave them; so
-    many APIs must refuse the app with one code to hold it. Sick answers are `remembered`, open breakers `kept` (ms). In
-    us: until the first probe of an outage (`beat`), between two tries of a held app, for a probe's answer.
+    many APIs must refuse the app with one code to hold it. Sick answers are `remembered`, open breakers live for
+    `open_ttl` (ms). In us: until the first probe of an outage (`beat`), between two tries of a held app, for a
+    probe's answer.
     """
 
 
 @script(_PACKAGE, PLACES, RULES, _BREAKERS)
 def resume_jobs(
     *,
-    here: Key,
+    waiting_jobs: Key,
     places: Key,
     of_api: Key,
     of_host: Key,
@@ -202,7 +203,7 @@ def resume_jobs(
     hold_gap: int,
     probe_timeout: int,
 ) -> None:
-    """Wake the jobs that wait for the end of an outage `here`, which is named among all `places`; times as of `sick`."""
+    """Wake the jobs that wait for the end of an outage, which is named among all `places`; times as of `sick`."""
 
 
 @script(_PACKAGE, PLACES)

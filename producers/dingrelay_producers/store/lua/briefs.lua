@@ -21,8 +21,8 @@ local function asks_for(fields, part)
 end
 
 local function code_of(error)
-  local known, found = pcall(cjson.decode, error)
-  return known and type(found) == 'table' and type(found.code) == 'string' and found.code or ''
+  local is_json, document = pcall(cjson.decode, error)
+  return is_json and type(document) == 'table' and type(document.code) == 'string' and document.code or ''
 end
 
 -- The six fields of a record that fits, and its summary.
@@ -33,21 +33,21 @@ local function fitting(record)
   -- A moment that can't be read is named where the record is read.
   if created and (created < since or created >= before) then return end
   if not (asks_for(fields, person) and asks_for(fields, text)) then return end
-  local found = {}
+  local brief = {}
   for field = 1, CODE do
     local value = fields[field] or ''
     if field == CODE then value = code_of(redis.call('HGET', record, 'error') or '') end
     if allowed[field] and not allowed[field][value] then return end
-    found[field] = value
+    brief[field] = value
   end
-  found[CODE + 1] = fields[7] or ''
-  return found
+  brief[CODE + 1] = fields[7] or ''
+  return brief
 end
 
 local rank = 0
 if last_score then
-  local known = redis.call('ZSCORE', index, last_id)
-  if known and tonumber(known) == last_score then
+  local score = redis.call('ZSCORE', index, last_id)
+  if score and tonumber(score) == last_score then
     rank = redis.call('ZREVRANK', index, last_id) + 1
   else
     rank = redis.call('ZCOUNT', index, string.format('(%.0f', last_score), '+inf')

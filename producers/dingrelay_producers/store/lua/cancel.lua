@@ -1,7 +1,7 @@
 -- Cancel a job that does not run; mark one that does.
 -- Answers the state after, newer if this release does not know how to, or nil if there is no such job.
-local known = redis.call('HMGET', record, 'state', 'queue', 'batch_key', 'bare')
-local state, queue, batch_key, bare = known[1], known[2], known[3], known[4]
+local fields = redis.call('HMGET', record, 'state', 'queue', 'batch_key', 'bare')
+local state, queue, batch_key, bare = fields[1], fields[2], fields[3], fields[4]
 if not state then return nil end
 if newer(record) then return 'newer' end
 if state == 'running' then

@@ -12,8 +12,8 @@ local this_history, all_new
 
 local function accept(job, record)
   local id, queue, due = job.id, job.queue, job.due
-  local known = accepted[id] or not all_new and redis.call('HGET', record, 'digest')
-  if known then return add(answers, known == job.digest and 'exists' or 'conflict', 0) end
+  local stored_digest = accepted[id] or not all_new and redis.call('HGET', record, 'digest')
+  if stored_digest then return add(answers, stored_digest == job.digest and 'exists' or 'conflict', 0) end
   if job.bare and redis.call('EXISTS', TOMBSTONE .. id) == 1 then return add(answers, 'gone', 0) end
 
   local later = due > now
@@ -81,9 +81,9 @@ if not latest[1] then return answers end
 
 for queue, queued in pairs(woken) do place_all_woken(queued.ids, queue, now) end
 redis.call('ZADD', recent, unpack(latest))
-local left = redis.call('PTTL', recent)
+local remaining_ms = redis.call('PTTL', recent)
 -- More is left than was given where the clock has stepped back.
-if left < recent_ttl - TRIMMED or left > recent_ttl then
+if remaining_ms < recent_ttl - TRIMMED or remaining_ms > recent_ttl then
   redis.call('ZREMRANGEBYRANK', recent, 0, -1 - recent_size)
   redis.call('PEXPIRE', recent, recent_ttl)
 end

@@ -33,8 +33,8 @@ end
 -- one that is another's or of none. Every write of a run checks owner and fence. Neither would do alone: a
 -- failover that loses a claim gives its fence out again, and an owner that claims once more has a new fence.
 local function owned(record, owner, fence, ...)
-  local known = redis.call('HMGET', record, 'owner', 'fence', 'state', ...)
-  if known[1] == owner and tonumber(known[2]) == fence then return unpack(known, 3) end
+  local fields = redis.call('HMGET', record, 'owner', 'fence', 'state', ...)
+  if fields[1] == owner and tonumber(fields[2]) == fence then return unpack(fields, 3) end
 end
 
 -- Whether a newer release wrote the record, in a way that this one does not know.

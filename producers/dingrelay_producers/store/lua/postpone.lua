@@ -1,8 +1,8 @@
 -- Have a job that waits, for whatever, not run before a moment.
 -- Answers the state, newer if this release does not know how to, or nil if there is no such job. One that waits is
 -- postponed, unless it need not run any more by then: that is answered with late.
-local known = redis.call('HMGET', record, 'state', 'queue', 'batch_key', 'expires')
-local state, queue, batch_key, expires = known[1], known[2], known[3], tonumber(known[4])
+local fields = redis.call('HMGET', record, 'state', 'queue', 'batch_key', 'expires')
+local state, queue, batch_key, expires = fields[1], fields[2], fields[3], tonumber(fields[4])
 if not state then return nil end
 if newer(record) then return 'newer' end
 if not waits(state) then return state end

@@ -40,9 +40,9 @@ local function read_measured(record, payload)
     end
   end
   for first = 1, #names, AT_ONCE do
-    local some = {unpack(names, first, math.min(first + AT_ONCE - 1, #names))}
-    for place, value in ipairs(redis.call('HMGET', record, unpack(some))) do
-      fields[#fields + 1], fields[#fields + 2] = some[place], value
+    local batch = {unpack(names, first, math.min(first + AT_ONCE - 1, #names))}
+    for place, value in ipairs(redis.call('HMGET', record, unpack(batch))) do
+      fields[#fields + 1], fields[#fields + 2] = batch[place], value
     end
   end
   return fields
@@ -50,8 +50,8 @@ end
 
 -- When a job that waits for a breaker runs next, at the latest at `due` (ms).
 local function next_run(waits_for, due)
-  local known, awaited = pcall(cjson.decode, waits_for)
-  if not known or type(awaited) ~= 'table' or not tonumber(due) then return due end
+  local is_json, awaited = pcall(cjson.decode, waits_for)
+  if not is_json or type(awaited) ~= 'table' or not tonumber(due) then return due end
   local probe = math.floor((tonumber(redis.call('HGET', awaited.breaker or '', 'next')) or 0) / 1000)
   return string.format('%.0f', math.min(tonumber(due), math.max(milliseconds(), probe)))
 end

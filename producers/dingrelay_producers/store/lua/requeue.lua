@@ -2,8 +2,8 @@
 -- the time before which it must not run, and the one after which it need not, while they are ahead:
 -- requeueing an expired job means that it is wanted all the same.
 -- Answers the state before, newer if this release does not know how to, or nil if there is no such job.
-local known = redis.call('HMGET', record, 'state', 'not_before', 'expires', 'intent')
-local state, not_before, expires, intent = known[1], tonumber(known[2]), known[3], known[4]
+local fields = redis.call('HMGET', record, 'state', 'not_before', 'expires', 'intent')
+local state, not_before, expires, intent = fields[1], tonumber(fields[2]), fields[3], fields[4]
 if not state then return nil end
 if newer(record) then return 'newer' end
 if state ~= 'dead' and state ~= 'unknown' and state ~= 'cancelled' and state ~= 'expired' then

@@ -16,8 +16,8 @@ while values[at] do
   for index = 1, key_count do keys[index] = all_keys[key + index] end
   for index = 1, size do arguments[index] = values[at + 1 + index] end
   key, at = key + key_count, at + 2 + size
-  local done, answer = pcall(call, keys, arguments)
-  if not done then
+  local succeeded, answer = pcall(call, keys, arguments)
+  if not succeeded then
     -- Servers return errors as texts, or as tables.
     answer = {err = type(answer) == 'table' and answer.err or tostring(answer)}
     -- Nothing was written. Only the error of a whole run has a connection look for the new primary.

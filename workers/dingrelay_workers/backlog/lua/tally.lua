@@ -24,12 +24,12 @@ local function increase(group, index, amount) group[index] = group[index] + amou
 -- Cost of a job: of jobs that may share a call only the recipients, until all are counted.
 local function cost(group, batch_key, recipients, summary)
   if batch_key then
-    local known = contents[batch_key] or {group, 0}
-    contents[batch_key] = {known[1], known[2] + (tonumber(recipients) or 1)}
+    local content = contents[batch_key] or {group, 0}
+    contents[batch_key] = {content[1], content[2] + (tonumber(recipients) or 1)}
     return
   end
-  local named = string.match(summary, ' users=(%d+)') or string.match(summary, ' to (%d+) user')
-  local people = tonumber(named) or 1
+  local recipient_count = string.match(summary, ' users=(%d+)') or string.match(summary, ' to (%d+) user')
+  local people = tonumber(recipient_count) or 1
   increase(group, CALLS, math.ceil(math.max(1, people) / CARRIED))
   increase(group, PEOPLE, people)
 end

@@ -1,12 +1,12 @@
 -- A worker puts down what a fetch of an app's access token brought.
 -- Answers the generation, or 0 if another worker fetches by now: then the value is not kept.
 local now = milliseconds()
-local known, known_generation, fetcher = unpack(
+local stored_value, stored_generation, fetcher = unpack(
   redis.call('HMGET', token, 'value', 'generation', 'fetcher'), 1, 3)
-local generation = tonumber(known_generation or 0)
+local generation = tonumber(stored_generation or 0)
 if fetcher ~= worker then
   -- The first answer to this very call may have been lost, and DingTalk gives all the same token.
-  return known and known == value and generation or 0
+  return stored_value and stored_value == value and generation or 0
 end
 redis.call('HDEL', token, 'fetcher', 'until')
 if not value then

@@ -3,12 +3,12 @@
 --
 -- The key holds both bounds, `at`, when the latest answer came that they follow from, and the history of the
 -- data: after a failover another server's clock shows the time.
-local known = redis.call('HMGET', reading, 'low', 'high', 'at', 'history')
-local low, high, at = tonumber(known[1]), tonumber(known[2]), tonumber(known[3])
+local fields = redis.call('HMGET', reading, 'low', 'high', 'at', 'history')
+local low, high, at = tonumber(fields[1]), tonumber(fields[2]), tonumber(fields[3])
 local present = (at or own_low) and history() or ''
 
 -- One from the future is from before this clock was set back.
-if at and (known[4] ~= present or at > now or now - at > ttl) then low, high, at = nil, nil, nil end
+if at and (fields[4] ~= present or at > now or now - at > ttl) then low, high, at = nil, nil, nil end
 
 if own_low then
   local own_at = now - own_age

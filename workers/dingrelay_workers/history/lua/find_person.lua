@@ -1,7 +1,7 @@
 -- Finds records that hold a text, wherever in them; or one that counts only in the fields of an event. Read-only, and
 -- for a few dozen records at a time: it blocks Redis.
 -- Returns the keys of the records found.
-local found = {}
+local matching_records = {}
 
 local function has_one(value, texts)
   for _, text in ipairs(texts) do
@@ -19,6 +19,6 @@ for _, record in ipairs(records) do
     local kind, payload = unpack(redis.call('HMGET', record, 'kind', 'payload'))
     matches = kind == 'event' and payload and has_one(payload, instances)
   end
-  if matches then found[#found + 1] = record end
+  if matches then matching_records[#matching_records + 1] = record end
 end
-return found
+return matching_records

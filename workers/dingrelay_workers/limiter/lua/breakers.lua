@@ -35,7 +35,7 @@ local function read_breaker(key, us, longest, probe_timeout)
 end
 
 -- The breakers that stand open before a call, the wait until one may probe (us; 0: now), and why.
-local function gate(us, own, host, hold)
+local function gate(us, api_breaker, host, hold)
   local open, wait, reason, what = {}, 0, '', ''
   local function stop(breaker, name, due)
     open[#open + 1] = breaker
@@ -46,11 +46,11 @@ local function gate(us, own, host, hold)
   if hold.opened then stop(hold, 'hold', hold.next) end
   if host.opened then
     -- An API that has not failed itself tries at once: perhaps the host is well and others are not.
-    local well = own.sick == 0 and not own.opened
+    local well = api_breaker.sick == 0 and not api_breaker.opened
     stop(host, 'host', well and us or host.next)
-    if own.opened then open[#open + 1] = own end
-  elseif own.opened then
-    stop(own, 'api', host.closed > own.left and us or own.next)
+    if api_breaker.opened then open[#open + 1] = api_breaker end
+  elseif api_breaker.opened then
+    stop(api_breaker, 'api', host.closed > api_breaker.left and us or api_breaker.next)
   end
   return open, wait, what, reason
 end
@@ -64,10 +64,10 @@ end
 -- be reported, which one it is, and why. While all is well none is there.
 local function before_call(api, host, app, us, longest, probe_timeout)
   if redis.call('EXISTS', api, host, app) == 0 then return {}, 0, 0, '', '' end
-  local own, of_host = read_breaker(api, us, longest, probe_timeout), read_breaker(host, us, longest, probe_timeout)
+  local api_breaker, host_breaker = read_breaker(api, us, longest, probe_timeout), read_breaker(host, us, longest, probe_timeout)
   local hold = read_breaker(app, us, longest, probe_timeout)
-  local open, wait, what, reason = gate(us, own, of_host, hold)
-  local ill = own.sick > 0 or of_host.sick > 0 or hold.sick > 0 or #open > 0 and wait == 0
+  local open, wait, what, reason = gate(us, api_breaker, host_breaker, hold)
+  local ill = api_breaker.sick > 0 or host_breaker.sick > 0 or hold.sick > 0 or #open > 0 and wait == 0
   return open, wait, ill and 1 or 0, what, reason
 end
 

@@ -30,8 +30,8 @@ local function remember_closed()
 end
 
 local function close_breakers(bucket)
-  local known = redis.call('EXISTS', bucket) == 1
-  if close(api, 'api') and known and top > 0 then
+  local has_bucket = redis.call('EXISTS', bucket) == 1
+  if close(api, 'api') and has_bucket and top > 0 then
     redis.call('HSET', bucket, 'rate', top / 4, 'grown', now, 'climbs', now - head_start,
       'reopened', now)
   end
@@ -40,7 +40,7 @@ local function close_breakers(bucket)
   if trial or redis.call('HEXISTS', hold, 'opened') == 0 then
     if close(hold, 'hold') then remember_closed() end
   end
-  if known then redis.call('HSET', bucket, 'unheard', 0, 'since', 0, 'hush', 0) end
+  if has_bucket then redis.call('HSET', bucket, 'unheard', 0, 'since', 0, 'hush', 0) end
 end
 
 -- A call that arrived long after its slot counts in the window of its arrival, too: so many tokens go, whether they are

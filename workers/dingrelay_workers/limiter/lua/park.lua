@@ -9,8 +9,8 @@ local CARRIED = 100  -- recipients of one call, where no rule allows fewer
 local now, calls, end_of_lane = microseconds(time_us), buckets[1], 'tail:' .. lane
 
 read_bucket(calls, now)
-local known = redis.call('HMGET', calls, end_of_lane, 'next:' .. lane)
-local tail, due = tonumber(known[1]) or 0, math.max(now, tonumber(known[2]) or 0)
+local fields = redis.call('HMGET', calls, end_of_lane, 'next:' .. lane)
+local tail, due = tonumber(fields[1]) or 0, math.max(now, tonumber(fields[2]) or 0)
 local reason, seconds, of_recipients, weight, carried = '', 0, 0, UNLIMITED, CARRIED
 
 for i, bucket in ipairs(buckets) do
@@ -25,9 +25,9 @@ end
 -- Jobs of a sender that one call can carry cost their recipients, but no call.
 local function shares_call()
   if not shared then return false end
-  local taken = tonumber(redis.call('HGET', shared, lane .. ' ' .. sender) or 0)
-  local fits = tail > now and taken > 0 and taken + recipients <= carried
-  redis.call('HSET', shared, lane .. ' ' .. sender, (fits and taken or 0) + recipients)
+  local recipients_taken = tonumber(redis.call('HGET', shared, lane .. ' ' .. sender) or 0)
+  local fits = tail > now and recipients_taken > 0 and recipients_taken + recipients <= carried
+  redis.call('HSET', shared, lane .. ' ' .. sender, (fits and recipients_taken or 0) + recipients)
   redis.call('PEXPIRE', shared, ttl)
   return fits
 end

@@ -36,7 +36,7 @@ local now = microseconds(time_us)
 local field = {unpack(read_bucket(bucket, now, 'penalized', 'paused', 'asked', 'level', 'half_open',
   'rate', 'calls', 'judged', 'proven', 'drift_score', 'burst_score'), 3, 13)}
 local penalized, paused = tonumber(field[1]) or 0, tonumber(field[2]) or 0
-local asked, level = tonumber(field[3]) or 0, tonumber(field[4]) or 0
+local asked_pause, level = tonumber(field[3]) or 0, tonumber(field[4]) or 0
 local half_open, rate = field[5] == '1', tonumber(field[6]) or first
 local calls, proven = tonumber(field[7]) or 0, tonumber(field[9]) or 0
 redis.call('HINCRBY', bucket, 'throttles', 1)
@@ -68,7 +68,7 @@ if effect then
   paused = now + math.min(pause * 2 ^ (level - 1), math.max(LONGEST, 2 * pause))
   redis.call('HSET', bucket, 'penalized', now, 'paused', paused, 'asked', pause, 'level', level,
     'reason', reason, 'half_open', 1, 'probe', 0)
-elseif pause > asked and not trusted then
+elseif pause > asked_pause and not trusted then
   paused = math.max(paused, now + pause)
   redis.call('HSET', bucket, 'paused', paused, 'asked', pause, 'reason', reason, 'half_open', 1)
 end

@@ -17,9 +17,9 @@ if since < 0 or since >= DAY then return {'another day', time_ms or now} end
 if since < STILL then return {'wait', STILL - since} end
 if since >= DAY - STILL then return {'wait', DAY - since + STILL} end
 
-local taken = {users = users_today, departments = departments_today, everyone = everyone_today}
+local keys_of_day = {users = users_today, departments = departments_today, everyone = everyone_today}
 local names = table.concat(recipients, ',')
-local reserved = reservation(step, taken[to], to == 'users' and received or '', names)
+local reserved = reservation(step, keys_of_day[to], to == 'users' and received or '', names)
 -- The run before has reserved something else: for the step after this one, and was killed before its call; or
 -- on another day; or for a user that is unreachable now.
 if before and before ~= reserved then give_back(record, job) end
@@ -44,13 +44,13 @@ local function for_users()
     end
   end
 
-  local verdicts, own, gets, fresh = {}, {}, {}, {}
+  local verdicts, reserved_users, gets, fresh = {}, {}, {}, {}
   local holders = redis.call('HMGET', users_today, unpack(recipients))
   for i, user in ipairs(recipients) do
     local verdict, holder = 0, holders[i]
     local stands = holder and holder ~= job and standing(JOB .. holder, user)
     if holder == job then
-      own[#own + 1] = user
+      reserved_users[#reserved_users + 1] = user
       if everyone_has_it then verdict = 1 end
     elseif stands == 'runs' and not anyway then
       return {'busy'}
@@ -73,14 +73,14 @@ local function for_users()
   end
 
   if everyone_has_it then
-    for _, user in ipairs(own) do forget(users_today, received, user) end
+    for _, user in ipairs(reserved_users) do forget(users_today, received, user) end
   end
   if #gets > 0 then redis.call('HSET', users_today, unpack(gets)) end
   for i = 1, #fresh, 2 do
     -- From the first one on: the key is a day's, and lives longer than that.
     if redis.call('HINCRBY', fresh[i], fresh[i + 1], 1) == 1 then redis.call('PEXPIRE', fresh[i], ttl, 'NX') end
   end
-  if #own + #gets > 0 then
+  if #reserved_users + #gets > 0 then
     redis.call('PEXPIRE', users_today, ttl)
     redis.call('HSET', record, 'reserved', reserved)
   end

@@ -10,8 +10,8 @@ local UNLIMITED = 0.001  -- s that a call counts at least: senders take turns wi
 -- Usage of a sender that wants a call of so many seconds. Its usage before others came, and what
 -- they had before it came, does not count.
 local function had(turns, sender, seconds)
-  local known = tonumber(redis.call('ZSCORE', turns, sender) or nil)
-  if known then return known end
+  local usage = tonumber(redis.call('ZSCORE', turns, sender) or nil)
+  if usage then return usage end
   local least = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')[2]
   return least and tonumber(least) + BEHIND * seconds or 0
 end

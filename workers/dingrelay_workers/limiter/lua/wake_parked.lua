@@ -47,9 +47,9 @@ local function wake(id, queue, due)
 end
 
 local function look(id, parked)
-  local known = redis.call('HMGET', JOB .. id, 'state', 'parked', 'queue', 'batch_key', 'recipients')
-  if known[1] ~= 'snoozed' or known[2] ~= parked then return nil end
-  return known[3], known[4], tonumber(known[5] or 1)
+  local fields = redis.call('HMGET', JOB .. id, 'state', 'parked', 'queue', 'batch_key', 'recipients')
+  if fields[1] ~= 'snoozed' or fields[2] ~= parked then return nil end
+  return fields[3], fields[4], tonumber(fields[5] or 1)
 end
 
 redis.call('ZREMRANGEBYSCORE', in_turn, '-inf', now - LOST)
@@ -57,9 +57,9 @@ redis.call('ZREMRANGEBYSCORE', in_turn, now + LOST, '+inf')  -- the clock has st
 local late = redis.call('ZRANGEBYSCORE', in_turn, '-inf', now - LATE, 'WITHSCORES', 'LIMIT', 0, MOST)
 for index = 1, #late, 2 do
   local id, since = late[index], tonumber(late[index + 1])
-  local known = redis.call('HMGET', JOB .. id, 'state', 'turn')
-  local comes = known[1] == 'snoozed' or known[1] == 'running' and since > now - STUCK
-  if not comes or known[2] ~= in_turn then redis.call('ZREM', in_turn, id) end
+  local turn_fields = redis.call('HMGET', JOB .. id, 'state', 'turn')
+  local comes = turn_fields[1] == 'snoozed' or turn_fields[1] == 'running' and since > now - STUCK
+  if not comes or turn_fields[2] ~= in_turn then redis.call('ZREM', in_turn, id) end
 end
 local most = math.min(MOST, FEW + AHEAD / seconds_of(1) - redis.call('ZCARD', in_turn))
 local woken, looked = 0, 0

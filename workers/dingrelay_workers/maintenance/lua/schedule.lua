@@ -106,9 +106,9 @@ end
 local STEP, MOST_WAITING = 1000, 20000  -- ms that a clock's correction may take back, jobs
 local function come_back(by)
   for _, id in ipairs(redis.call('ZRANGE', SCHEDULE, now, '+inf', 'BYSCORE', 'LIMIT', 0, MOST_WAITING)) do
-    local known = redis.call('HMGET', JOB .. id, 'due', 'not_before')
-    local at, named = moment(known[1]), moment(known[2])
-    if at and not (named and named > now) then
+    local fields = redis.call('HMGET', JOB .. id, 'due', 'not_before')
+    local at, not_before = moment(fields[1]), moment(fields[2])
+    if at and not (not_before and not_before > now) then
       at = math.max(now, at - by)
       redis.call('HSET', JOB .. id, 'due', at)
       place_until(id, at)
@@ -123,20 +123,20 @@ end
 -- How far a queue has come (`claim.lua`): what was woken before `passed` and has not started has
 -- been overtaken for a grace, so it is lost.
 local function progress_of(queue)
-  local kept, passed = {}, 0
+  local progress, passed = {}, 0
   local fields = redis.call('HGETALL', PROGRESS .. queue)
   for index = 1, #fields, 2 do
     local number, latest = string.match(fields[index + 1], '^(%d+) (%d+)$')
     if not number then
       -- A moment in the future was written before a clock that has stepped back.
       local value = tonumber(fields[index + 1])
-      kept[fields[index]] = value and value <= now and value or nil
+      progress[fields[index]] = value and value <= now and value or nil
     elseif (tonumber(number) + 1) * slot <= now - grace then
       passed = math.max(passed, tonumber(latest))
     end
   end
-  passed = math.min(math.max(passed, kept.passed or 0), now - grace)
-  return passed, kept.started or 0, kept.probed or 0, kept.probes or 0
+  passed = math.min(math.max(passed, progress.passed or 0), now - grace)
+  return passed, progress.started or 0, progress.probed or 0, progress.probes or 0
 end
 
 -- A queue that is served, and not by new workers only, and has started nothing for a grace has lost its

@@ -11,8 +11,8 @@ local function end_leases(running)
   for index = 1, #running, 2 do
     local id = running[index]
     latest = tonumber(running[index + 1])
-    local known = redis.call('HMGET', JOB .. id, 'state', 'owner')
-    if known[1] == 'running' and string.sub(known[2] or '', 1, #prefix) == prefix then
+    local fields = redis.call('HMGET', JOB .. id, 'state', 'owner')
+    if fields[1] == 'running' and string.sub(fields[2] or '', 1, #prefix) == prefix then
       redis.call('HSET', JOB .. id, 'lease', now, 'woken', 0)
       redis.call('ZADD', RUNNING, now, id)
       ended = ended + 1
@@ -34,14 +34,14 @@ end
 -- publish it twice does no harm.
 for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
   for _, id in ipairs(redis.call('ZRANGE', WOKEN .. queue, 0, held - 1)) do
-    local known = redis.call('HMGET', JOB .. id, 'state', 'lease')
+    local fields = redis.call('HMGET', JOB .. id, 'state', 'lease')
     take_out(id, queue)
-    if waits(known[1]) then
+    if waits(fields[1]) then
       -- It was due when it was woken, whatever the server's clock has done since.
       wake_at(id, queue, now)
-    elseif known[1] == 'running' and tonumber(known[2]) then
+    elseif fields[1] == 'running' and tonumber(fields[2]) then
       redis.call('HSET', JOB .. id, 'woken', 0)
-      place_running(id, tonumber(known[2]))
+      place_running(id, tonumber(fields[2]))
     elseif newer(JOB .. id) then
       place_woken(id, queue, now)
     end

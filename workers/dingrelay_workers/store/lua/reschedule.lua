@@ -7,18 +7,18 @@ if current ~= 'running' then return '' end
 -- What a job waits for whose outage has this name: the widest of the breakers that stand open.
 local function waits_for()
   local app, api, host = string.match(outage, '^(%S+) (%S+) (%S+)$')
-  for _, each in ipairs({{'app', app, breaker_of_app}, {'host', host, breaker_of_host}, {'api', api, breaker_of_api}}) do
-    if redis.call('HEXISTS', each[3], 'opened') == 1 then
-      return cjson.encode({what = each[1], name = each[2], breaker = each[3]})
+  for _, candidate in ipairs({{'app', app, breaker_of_app}, {'host', host, breaker_of_host}, {'api', api, breaker_of_api}}) do
+    if redis.call('HEXISTS', candidate[3], 'opened') == 1 then
+      return cjson.encode({what = candidate[1], name = candidate[2], breaker = candidate[3]})
     end
   end
 end
 
-local values, gone = {}, {'owner', 'lease', 'crashes', 'losses', 'turn'}
+local values, cleared_fields = {}, {'owner', 'lease', 'crashes', 'losses', 'turn'}
 local awaited = outage and waits_for()
-if awaited then add(values, 'waits_for', awaited) else gone[#gone + 1] = 'waits_for' end
+if awaited then add(values, 'waits_for', awaited) else cleared_fields[#cleared_fields + 1] = 'waits_for' end
 for _, step in ipairs(steps) do add(values, 'step:' .. step.name, step.outcome) end
-if answered then gone[#gone + 1] = 'intent' end
+if answered then cleared_fields[#cleared_fields + 1] = 'intent' end
 if error then add(values, 'error', error) end
 if throttles > 0 then redis.call('HINCRBY', record, 'throttles', throttles) end
 -- A job that keeps failing ends by the time that it has waited for attempts: neither what it waits
@@ -28,13 +28,13 @@ if attempts > 0 then
   redis.call('HINCRBY', record, 'failed', attempts)
   redis.call('HINCRBY', record, 'retried', delay)
 end
-if outage then gone[#gone + 1], gone[#gone + 2] = 'retried', 'failed' end
+if outage then cleared_fields[#cleared_fields + 1], cleared_fields[#cleared_fields + 2] = 'retried', 'failed' end
 if waiting then
   add(values, 'waiting', waiting)
 else
-  gone[#gone + 1] = 'waiting'
+  cleared_fields[#cleared_fields + 1] = 'waiting'
 end
-if alone then gone[#gone + 1], gone[#gone + 2] = 'batch_key', 'recipients' end
+if alone then cleared_fields[#cleared_fields + 1], cleared_fields[#cleared_fields + 2] = 'batch_key', 'recipients' end
 local due = now + delay
 if latest then due = math.max(now, math.min(due, latest)) end
 if not cancelled then
@@ -43,13 +43,13 @@ if not cancelled then
   add(values, 'woken', 0)
 end
 if cancelled or not lane then
-  gone[#gone + 1] = 'parked'
+  cleared_fields[#cleared_fields + 1] = 'parked'
 else
   add(values, 'parked', parked)
   if not batch_key then add(values, 'recipients', recipients) end
 end
 write(record, values)
-redis.call('HDEL', record, unpack(gone))
+redis.call('HDEL', record, unpack(cleared_fields))
 -- The runs of a job sent without a trace are one trace, from its first one on.
 if trace then redis.call('HSETNX', record, 'trace', trace) end
 
