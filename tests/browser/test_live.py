@@ -8,8 +8,8 @@ from playwright.async_api import Page, expect
 from sqlalchemy import delete, func, select
 
 from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.sessions.models import ConsoleSessionRow
+from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks
 from support.jobs import queued
 from support.serving import all_to, serving
 
@@ -77,7 +77,7 @@ async def test_a_session_that_ends_leads_to_the_sign_in_and_back(console: "Conso
     await page.wait_for_url("**/sign-in?next=*")
     await other.get_by_role("button", name="Pause").click()
     await other.wait_for_url("**/sign-in*")
-    link = await Sessions(console.database).link("admin")
+    link = await LoginLinks(console.database).create(LoginLinkRequest(user="admin"))
     await page.goto(f"{page.url}&link={link}")
     await page.click("main button")
     await page.wait_for_url("**/jobs")
@@ -128,7 +128,7 @@ async def test_a_text_outlives_the_session_in_which_it_was_written(console: "Con
     await page.context.clear_cookies()
     await page.fill("#name", "written too late")
     await expect(page.locator("#saved")).to_contain_text("not signed in any more", timeout=20_000)
-    link = await Sessions(console.database).link("admin")
+    link = await LoginLinks(console.database).create(LoginLinkRequest(user="admin"))
     beside = await page.context.new_page()
     await beside.goto(f"{console.url}/sign-in?link={link}")
     await beside.click("main button")

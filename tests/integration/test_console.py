@@ -8,11 +8,11 @@ from redis.asyncio import Redis
 from sqlalchemy import update
 
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.console import sessions
 from dingrelay_workers.console.declared import DECLARED
-from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.http import paging
+from dingrelay_workers.sessions import service as sessions
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
+from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks, Sessions
 from support.consoles import HTML, Browser, fill
 
 NOW = datetime.now(UTC)
@@ -54,7 +54,7 @@ async def test_without_a_session_every_page_leads_to_the_sign_in(browser: Browse
 
 @PREFIXES
 async def test_a_link_signs_in_once(browser: Browser) -> None:
-    link = await Sessions(browser.database).link("admin")
+    link = await LoginLinks(browser.database).create(LoginLinkRequest(user="admin"))
     assert await browser.post("/sign-in", {"link": link}) == 303
     assert await browser.status("/jobs") == 200
     assert await browser.post("/sign-in", {"link": link}) == 403
@@ -71,7 +71,7 @@ async def test_a_session_ends(browser: Browser, name: str, ago: timedelta) -> No
 
 
 async def test_a_link_ends_after_ten_minutes(browser: Browser) -> None:
-    link = await Sessions(browser.database).link("admin")
+    link = await LoginLinks(browser.database).create(LoginLinkRequest(user="admin"))
     await browser.write(update(ConsoleLinkRow).values(ends_at=NOW - timedelta(seconds=1)))
     assert await browser.post("/sign-in", {"link": link}) == 403
 
@@ -96,7 +96,7 @@ async def test_a_form_of_another_site_is_refused(browser: Browser) -> None:
         ({"Sec_Fetch_Site": "", "Origin": browser.url}, 303),
     )
     for sent, status in headers:
-        link = await Sessions(browser.database).link("admin")
+        link = await LoginLinks(browser.database).create(LoginLinkRequest(user="admin"))
         assert await browser.post("/sign-in", {"link": link}, **sent) == status, sent
 
 
@@ -143,7 +143,7 @@ async def test_a_path_that_is_none_is_said_in_the_readers_language(browser: Brow
 
 
 async def test_tokens_are_stored_as_digests_only(browser: Browser) -> None:
-    link = await Sessions(browser.database).link("admin")
+    link = await LoginLinks(browser.database).create(LoginLinkRequest(user="admin"))
     session = await Sessions(browser.database).sign_in(link)
     assert session.token not in repr(session)
     stored = str(await browser.rows(ConsoleSessionRow.__table__.select()))

@@ -10,11 +10,11 @@ from sqlalchemy import func, select
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import DECLARED, ConsoleRoute, act, at
 from dingrelay_workers.console.forms import FormToken
-from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.visit import Visit, text_of
 from dingrelay_workers.http.api_keys import ANY, SCOPES, Grant
 from dingrelay_workers.roles.scopes import ROLES, permitted
 from dingrelay_workers.sessions.models import ConsoleFormRow
+from dingrelay_workers.sessions.service import Session
 from support.consoles import Browser
 
 EVERY = list(DECLARED)

@@ -24,9 +24,9 @@ from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.service import CampaignService
-from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.directory.models import DepartmentRow, UserRow
 from dingrelay_workers.sessions.models import ConsoleFormRow
+from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks
 from support import campaigns, rows
 from support.consoles import Browser
 from support.directories import organise
@@ -535,7 +535,7 @@ async def test_a_form_after_the_end_of_its_session_leads_back_to_its_page(
     assert parse_qs(query).get("next", [""]) == [following.format(draft=draft)]
     page = await writer.text(writer.location)
     assert "nothing was saved" in page
-    link = await Sessions(writer.database).link("wang", "write")
+    link = await LoginLinks(writer.database).create(LoginLinkRequest(user="wang", role="write"))
     form = (await writer.forms(f"/sign-in?link={link}"))["/sign-in"]
     assert form["next"] == following.format(draft=draft)
     assert await writer.post("/sign-in", form) == 303

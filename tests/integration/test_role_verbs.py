@@ -1,4 +1,4 @@
-"""Verbs of roles and of the audit: each has one body, which every door carries out."""
+"""Verbs of roles, links and the audit: each has one body, which every door carries out."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from dingrelay_producers.client.filters import AuditFilter
 from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.errors import NotPermitted
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.contract import ContractError, Lane
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.console.declared import DECLARED
@@ -19,6 +19,8 @@ from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.roles.scopes import RolesReach
 from dingrelay_workers.roles.service import RoleRequest, RoleService
+from dingrelay_workers.sessions.models import ConsoleLinkRow
+from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks
 from support.rows import all_of, put
 
 VERBS = verbs_of(RoleService)
@@ -99,3 +101,22 @@ async def test_an_export_of_the_audit_is_in_it_and_shows_the_apps_of_its_reader(
     assert [(entry.action, entry.object) for entry in changes] == [("export", "audit")] * 2
     (verb,) = verbs_of(AuditService)
     assert (verb.name, verb.noun) == ("export", "audit")
+
+
+@pytest.mark.usefixtures("program")
+async def test_a_link_gives_no_role_that_its_maker_does_not_have(
+    database: Database, settings: Settings
+) -> None:
+    links, request = LoginLinks(database), LoginLinkRequest(user="u2", role="view")
+    ACTOR.set(PERSON)
+    with pytest.raises(NotPermitted):
+        await links.create(request)
+    assert await all_of(database, ConsoleLinkRow) == []
+    ACTOR.set(None)
+    assert await links.create(request)
+    changes = await AuditService(settings, database).list(AuditFilter(), limit=9)
+    assert [(entry.kind, entry.action, entry.object) for entry in changes] == [
+        (verb.noun, verb.name, "u2") for verb in verbs_of(LoginLinks)
+    ]
+    with pytest.raises(ContractError, match="role: must be one of view"):
+        LoginLinkRequest(user="u2", role="boss")

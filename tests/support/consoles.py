@@ -20,7 +20,6 @@ from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.server import listening
-from dingrelay_workers.console.sessions import Session, Sessions
 from dingrelay_workers.console.sign_in import SESSION_COOKIE
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
@@ -31,6 +30,7 @@ from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.roles.service import RoleRequest, RoleService
+from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks, Session, Sessions
 from dingrelay_workers.store.records import Records, Usage
 from support import campaigns, rows
 from support.databases import prepare
@@ -121,7 +121,7 @@ class Browser:
         return await self.post(path, (await self.forms(page))[path] | fields)
 
     async def sign_in(self, user: str = "admin", role: str = "admin") -> None:
-        link = await Sessions(self.database).link(user, role)
+        link = await LoginLinks(self.database).create(LoginLinkRequest(user=user, role=role))
         assert await self.post("/sign-in", {"link": link}) == 303
 
     async def come_in(self, user: str, app: str = "default") -> Session | None:

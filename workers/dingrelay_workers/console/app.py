@@ -40,7 +40,6 @@ from dingrelay_workers.console.forms import (
     read_form,
 )
 from dingrelay_workers.console.rendering import STATIC, render, static_file
-from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.sign_in import (
     SESSION_COOKIE,
     come_back,
@@ -54,6 +53,7 @@ from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.roles.scopes import ROLES, RolesReach, permitted
+from dingrelay_workers.sessions.service import Session
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LANGUAGES = {"zh": CHINESE, "en": ENGLISH}

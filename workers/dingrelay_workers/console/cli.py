@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dingrelay_producers.cli.options import errors_of_options
 from dingrelay_producers.cli.output import print_result
 from dingrelay_producers.language import tr
 from dingrelay_workers.roles import cli as roles
 
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
+    from dingrelay_workers.sessions.service import LoginLinkRequest
 
 app = typer.Typer(
     help="Pages for people who do not program: who got what, what waits, what failed."
@@ -55,20 +57,19 @@ def login_link(
 ) -> None:
     """Print a link that signs a person in, once, within ten minutes."""
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.roles.scopes import ROLES
+    from dingrelay_workers.sessions.service import LoginLinkRequest
 
-    if role not in ROLES:
-        problem = tr("must be one of {roles}", roles=", ".join(ROLES))
-        raise typer.BadParameter(problem, param_hint="--role")
+    with errors_of_options({}, {}):
+        request = LoginLinkRequest(user=user, role=role)
     settings = Settings.load()
-    found = asyncio.run(_link(settings, user, role))
-    link = f"{(settings.console_url or URL).rstrip('/')}/sign-in?link={found}"
+    token = asyncio.run(_create(settings, request))
+    link = f"{(settings.console_url or URL).rstrip('/')}/sign-in?link={token}"
     print_result({"link": link}, lambda: link)
 
 
-async def _link(settings: "Settings", user: str, role: str) -> str:
-    from dingrelay_workers.console.sessions import Sessions
+async def _create(settings: "Settings", request: "LoginLinkRequest") -> str:
     from dingrelay_workers.database.schema import opened
+    from dingrelay_workers.sessions.service import LoginLinks
 
     async with opened(settings) as database:
-        return await Sessions(database).link(user, role)
+        return await LoginLinks(database).create(request)

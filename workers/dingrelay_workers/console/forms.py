@@ -25,11 +25,11 @@ from dingrelay_producers.language import tr
 from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import LONGEST_FORM, FormValues
-from dingrelay_workers.console.sessions import TIMEOUT, Session
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.http.body_reader import FRAMING_ERRORS
 from dingrelay_workers.sessions.models import ConsoleFormRow, ConsoleSessionRow
+from dingrelay_workers.sessions.service import TIMEOUT, Session
 
 FIELD = "form"
 """The hidden field with the token."""

@@ -16,11 +16,11 @@ from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_workers.console.context import CONTEXT
 from dingrelay_workers.console.forms import read_form
 from dingrelay_workers.console.rendering import render
-from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.console.ways import STATE_SECONDS, DingTalkWay, NotSignedIn, SignInWay
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.directory.service import DirectoryService
+from dingrelay_workers.sessions.service import Session
 
 SESSION_COOKIE, STATE_COOKIE = "dingrelay_session", "dingrelay_sign_in"
 NEXT_COOKIE = "dingrelay_next"

@@ -18,13 +18,13 @@ from dingrelay_producers.zone import local
 from dingrelay_workers.console.context import NAMES, ConsoleContext, name_of
 from dingrelay_workers.console.declared import FormValues
 from dingrelay_workers.console.rendering import render
-from dingrelay_workers.console.sessions import Session
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.noun import Noun, Part
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import RolesReach, permitting
+from dingrelay_workers.sessions.service import Session
 
 PAGE = 50
 """Rows of a list."""

@@ -23,7 +23,6 @@ from dingrelay_producers.settings import DEFAULT_APP, AppSettings, Settings, Set
 from dingrelay_producers.settings.apps import App
 from dingrelay_producers.stream.command import listening_apps
 from dingrelay_workers.console.server import PORT as CONSOLE_PORT
-from dingrelay_workers.console.sessions import Sessions
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.embedded.child import Program
 from dingrelay_workers.flower.credentials import flower_credentials
@@ -31,6 +30,7 @@ from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.connection import PORT, SHUTDOWN_SECONDS
 from dingrelay_workers.keys.documents import KeyRequest
 from dingrelay_workers.keys.service import KeyService
+from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks
 
 SANDBOX_PORT = 8601
 REDIS_PORT = 6379
@@ -295,7 +295,8 @@ async def sign_in_link(console: str, database_url: str) -> str:
     """
     database = Database(database_url)
     try:
-        return f"{console}/sign-in?link={await Sessions(database).link(system_user().partition('@')[0])}"
+        request = LoginLinkRequest(user=system_user().partition("@")[0])
+        return f"{console}/sign-in?link={await LoginLinks(database).create(request)}"
     finally:
         await database.dispose()
 

@@ -10,17 +10,24 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Annotated
 
+from pydantic import AfterValidator
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.actor import current_reach
+from dingrelay_producers.client.verbs import verb
+from dingrelay_producers.errors import NotPermitted
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import clock
+from dingrelay_tasks.contract import Document
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.directory.models import UserRow
-from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.http.api_keys import ANY, Grant
 from dingrelay_workers.roles.scopes import ROLES, permitted
 from dingrelay_workers.roles.service import grants_of
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
@@ -60,6 +67,12 @@ _FOUND = select(
 """Made once: that takes as long as to carry it out."""
 
 
+def _check_role(role: str) -> str:
+    if role not in ROLES:
+        raise ValueError(en("must be one of {}", ", ".join(ROLES)))
+    return role
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A person at a browser.
@@ -95,8 +108,51 @@ class Session:
         return permitted(self.grants, scope) is not None
 
 
+class LoginLinkRequest(Document):
+    """A link for a person, who has a role then.
+
+    Attributes:
+        user: a userid or a name, for the log.
+        role: such as ``operate``.
+    """
+
+    user: str
+    role: Annotated[str, AfterValidator(_check_role)] = "admin"
+
+
+class LoginLinks:
+    """Links. Raises `ServiceUnavailable` where the database is away.
+
+    Args:
+        database: with its tables.
+    """
+
+    NOUN = "login-link"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @verb(scope=ANY)
+    async def create(self, request: LoginLinkRequest) -> str:
+        """Make a link; its token.
+
+        Raises:
+            NotPermitted: the actor does not have all of the role.
+        """
+        grant = Grant(name=request.user, scopes=ROLES[request.role])
+        if lacking := current_reach().lacks(ANY, grant):
+            raise NotPermitted(*lacking)
+        token, ends = secrets.token_urlsafe(32), clock.now() + LINK_LIVES
+        row = {"digest": _digest(token), "ends_at": ends, **request.model_dump()}
+        async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
+            await connection.execute(insert(ConsoleLinkRow).values(**row))
+            after = {"role": request.role}
+            await audit.record_verb(connection, self.create, request.user, after=after)
+        return token
+
+
 class Sessions:
-    """Links and sessions. Every method raises `ServiceUnavailable` where the database is away.
+    """Links that are used, and sessions. Every method raises `ServiceUnavailable` where the database is away.
 
     Args:
         database: with its tables.
@@ -104,15 +160,6 @@ class Sessions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def link(self, user: str, role: str = "admin") -> str:
-        """The token of a new link for a person, who has this role then."""
-        token, ends = secrets.token_urlsafe(32), clock.now() + LINK_LIVES
-        row = {"digest": _digest(token), "user": user, "role": role, "ends_at": ends}
-        async with self._writing() as connection:
-            await connection.execute(insert(ConsoleLinkRow).values(**row))
-            await audit.record(connection, "create", "login-link", user, after={"role": role})
-        return token
 
     async def sign_in(self, link: str) -> Session | None:
         """The new session of who has this link; None if it was used, is too old or none of ours."""
