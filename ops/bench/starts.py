@@ -45,9 +45,13 @@ def measure(testbed: Testbed, rounds: int = ROUNDS) -> list[Figure]:
 
 def _cpu_seconds(command: list[str], environment: Mapping[str, str]) -> float:
     """Processor time of a command that succeeds."""
+    # What is installed has its bytecode: this would have our code, and no library's, compiled at each start.
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     process = subprocess.Popen(
         command,
-        env={**os.environ, **environment},
+        env={**inherited, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -136,7 +136,8 @@ class ContractError(ValueError):
 class Part(BaseModel):
     """A piece of a contract: immutable, and closed to fields it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built when it is first used: a process needs few of the contracts that it imports.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -20,6 +20,19 @@ from dingrelay_producers.cli import main
 atexit.register(lambda: sys.stderr.write(json.dumps(sorted(sys.modules))))
 main()
 """
+COLLECTED = """
+import gc, sys
+
+def looked(phase, info):
+    if phase == "start" and info["generation"]:
+        print(info["generation"], len(gc.get_objects()), file=sys.stderr)
+
+gc.callbacks.append(looked)
+from dingrelay_producers.cli import main
+
+main()
+"""
+"""Prints the generation and the number of objects of each look for garbage but those in the youngest."""
 BROKERS = {"celery", "kombu", "amqp"}
 SERVICES = {
     "aiohttp",
@@ -33,19 +46,16 @@ SERVICES = {
 CONTRACTS = {
     f"dingrelay_tasks.{name}" for name in ("user_sync", "approval_create", "robot_message")
 }
-CONTRACTS = {
-    f"dingrelay_tasks.{name}" for name in ("user_sync", "approval_create", "robot_message")
-}
-HEAVY = BROKERS | SERVICES | CONTRACTS | {"opentelemetry.sdk", "dingrelay_workers"}
+HEAVY = BROKERS | SERVICES | CONTRACTS | {"opentelemetry.metrics._internal", "dingrelay_workers"}
 """Modules that a command has no use for where Redis is the broker."""
 HEAVY_FOR_TEXT = HEAVY | {"redis", "pydantic", "asyncio", "rich.table", "dingrelay_tasks.contract"}
 """The same of a command that only prints a text."""
 
 
-def loaded(arguments: list[str], variables: Mapping[str, str], folder: Path) -> set[str]:
-    """The modules that a command has loaded at its end."""
+def noted(code: str, arguments: list[str], variables: Mapping[str, str], folder: Path) -> list[str]:
+    """Lines that a program which runs a command writes to standard error."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, *arguments],
+        [sys.executable, "-c", code, *arguments],
         env={**os.environ, **variables},
         cwd=folder,
         capture_output=True,
@@ -53,7 +63,12 @@ def loaded(arguments: list[str], variables: Mapping[str, str], folder: Path) -> 
         timeout=60,
         check=True,
     )
-    return set(json.loads(done.stderr.splitlines()[-1]))
+    return done.stderr.splitlines()
+
+
+def loaded(arguments: list[str], variables: Mapping[str, str], folder: Path) -> set[str]:
+    """The modules that a command has loaded at its end."""
+    return set(json.loads(noted(RUN, arguments, variables, folder)[-1]))
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--version", "--json"]])
@@ -73,3 +88,13 @@ def test_sending_and_looking_need_redis_alone(
         found = loaded(arguments, variables, tmp_path)
         assert found & HEAVY == set(), arguments
         assert "redis" in found
+
+
+def test_a_command_looks_for_no_garbage_in_what_it_has_loaded(
+    settings: Settings, variables: dict[str, str], tmp_path: Path
+) -> None:
+    with Client(settings) as client:
+        job = client.send(message()).id
+    *during, at_the_end = noted(COLLECTED, ["job", "show", job], variables, tmp_path)
+    assert during == []
+    assert int(at_the_end.split()[1]) < 5_000

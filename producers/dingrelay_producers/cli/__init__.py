@@ -4,9 +4,17 @@ It starts in a fraction of a second: a command is imported when it is asked for 
 beyond its options when it runs. The operator's commands come through the entry point group ``dingrelay.commands``.
 """
 
+import gc
 import os
 import signal
 import threading
+
+COLLECTED_AFTER = 200_000
+"""New objects before Python's garbage collector looks at them: more than a command makes that does one thing. What is
+imported stays, and to look for garbage in it takes a tenth of a start. The worker and the gateway choose another number
+once they are ready."""
+_AS_USUAL = gc.get_threshold()
+gc.set_threshold(COLLECTED_AFTER)
 
 
 def _end_at_once(number: int, _: object) -> None:
@@ -21,7 +29,6 @@ if _INTERRUPTIBLE:
     # Most of a start is imports, and Ctrl-C in one of them prints a traceback.
     signal.signal(signal.SIGINT, _end_at_once)
 
-import gc
 import io
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -32,11 +39,6 @@ import typer
 from dingrelay_producers import running
 from dingrelay_producers.cli.group import OWN_SYSTEM, SERVICES, Commands
 from dingrelay_producers.tracing import export
-
-COLLECTED_AFTER = 50_000
-"""New objects before Python's garbage collector looks at them; the worker and the gateway choose
-another number once they are ready. What is imported stays: looking for garbage in it is a tenth of
-the time that a start takes."""
 
 FIRST_PROCESS = 1
 """The process id of a container's main program. The kernel keeps signals from it that it does not handle, so SIGTERM
@@ -110,17 +112,19 @@ def main() -> None:
         raise SystemExit(INTERRUPTED) from None
     finally:
         export.stop()
+        # Python would look at everything once more as it ends.
+        gc.freeze()
 
 
 def _load_no_metrics_for_redis() -> None:
-    """Spare a command a tenth of a second: redis-py imports OpenTelemetry's metrics wherever they are installed.
+    """Spare a command some hundredths of a second: redis-py imports OpenTelemetry's metrics wherever they are installed.
 
     It has figures of its own for them, which only services could show. None in the table of modules means that there
     is no such module.
     """
     if "opentelemetry.sdk" not in sys.modules:
         modules: dict[str, Any] = sys.modules
-        modules["opentelemetry.sdk.metrics"] = None
+        modules["opentelemetry.metrics"] = None
 
 
 def _given_trace() -> AbstractContextManager[object]:
@@ -140,5 +144,6 @@ def print_any_character() -> None:
             stream.reconfigure(errors="replace")
 
 
+gc.set_threshold(*_AS_USUAL)
 if _INTERRUPTIBLE:
     signal.signal(signal.SIGINT, signal.default_int_handler)
