@@ -35,10 +35,10 @@ VALUES = re.findall(
     r"\w+",
     "settings robots traces backups broker workers database dingtalk credentials contacts approvals permitted"
     " accepted userid task_id sandbox gateway console events data key s calls recipients job event look"
-    " delivered read unread invalid forbidden failed",
+    " delivered read unread invalid forbidden failed agree refuse comment terminate live expired revoked",
 )
 """Values that are shown as a word: what the doctor checks, columns of a CSV, what `dingrelay up` runs, units,
-where an approval's state is known from, what became of a message."""
+where an approval's state is known from, what became of a message, what is done with an approval, states of a key."""
 OF_LIBRARIES = (
     *map(
         os.strerror,
@@ -183,10 +183,9 @@ def of_help() -> Iterator[Text]:
     """Texts in ``--help`` of each command."""
     from typer.main import get_group  # noqa: PLC0415  # the extraction alone needs the commands
 
-    from dingrelay_producers.cli import app, shared  # noqa: PLC0415
+    from dingrelay_producers.cli import app  # noqa: PLC0415
 
     yield from _of_command(get_group(app))
-    yield from _of_command(shared.declared())
 
 
 def _of_command(command: Any) -> Iterator[Text]:

@@ -12,6 +12,7 @@ from pydantic import Field
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.approval_decide import LONGEST_REMARK, ApprovalDecide, Decision, Remark
 from dingrelay_tasks.approval_follow import InstanceId
+from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import AppName, Document, Json, Lane, SenderName, UserId
 
 Generation = Literal["v1.0", "topapi"]
@@ -53,8 +54,11 @@ class TerminationRequest(Action):
         user: the originator, to withdraw it in their name; null to withdraw it as the system.
     """
 
-    reason: Remark = ""
-    user: UserId | None = None
+    reason: Annotated[Remark, Asked("Reason, shown to the approvers.")] = ""
+    user: Annotated[
+        UserId | None,
+        Asked("Userid or name of the originator, to withdraw it in their name."),
+    ] = None
 
     def job(
         self, instance: str, generation: Generation, *, known_since: datetime | None = None
@@ -84,8 +88,12 @@ class TerminationRequest(Action):
 class CommentRequest(Action):
     """Add a comment in a user's name."""
 
-    text: Annotated[str, Field(min_length=1, max_length=LONGEST_REMARK)]
-    user: UserId
+    text: Annotated[
+        str, Field(min_length=1, max_length=LONGEST_REMARK), Asked("The comment.", argument=True)
+    ]
+    user: Annotated[
+        UserId, Asked("Userid or name of the person in whose name the comment is made.")
+    ]
 
     def job(self, instance: str) -> ApiCall:
         """The job."""
@@ -96,8 +104,8 @@ class CommentRequest(Action):
 class VerdictRequest(Action):
     """Decide in the name of an approver."""
 
-    user: UserId
-    remark: Remark = ""
+    user: Annotated[UserId, Asked("Userid or name of the approver in whose name it is done.")]
+    remark: Annotated[Remark, Asked("The approver's remark.")] = ""
 
     def job(self, instance: str, decision: Decision) -> ApprovalDecide:
         """The job."""

@@ -144,6 +144,7 @@ def print_any_character() -> None:
             stream.reconfigure(errors="replace")
 
 
+gc.freeze()  # Python would look at what was imported as soon as it may
 gc.set_threshold(*_AS_USUAL)
 if _INTERRUPTIBLE:
     signal.signal(signal.SIGINT, signal.default_int_handler)

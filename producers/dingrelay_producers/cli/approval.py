@@ -1,8 +1,7 @@
 """``dingrelay approval``: create approvals, see how they stand, and act on them."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -21,6 +20,7 @@ from dingrelay_producers.cli.output import (
     print_table,
 )
 from dingrelay_producers.cli.shared import JOB, WAIT, app_of_jobs, seconds_to_wait, takes, value_of
+from dingrelay_producers.cli.verbs import VerbCommands, carry_out_in_redis, noun_app
 from dingrelay_producers.cli.waiting import enqueue, show_accepted, wait_for
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.exit_codes import DONE, OTHERWISE
@@ -29,27 +29,40 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from dingrelay_producers.client.approvals import (
         ApprovalRef,
         ApprovalStatus,
         ApprovalTaskStatus,
     )
-    from dingrelay_producers.client.job_ref import JobRef
+    from dingrelay_producers.client.verbs import Verb
 
 A_DAY = 86_400.0
 """How long the end of an approval, which people decide, is waited for by default."""
 
 Instance = Annotated[str, typer.Argument(help="DingTalk's id of the approval.")]
-User = Annotated[str, typer.Option(help="Userid or name of the approver in whose name it is done.")]
-Remark = Annotated[str, typer.Option(help="The approver's remark.")]
 
 COLOURS = {"running": "blue", "approved": "green", "refused": "red"}
 
-app = typer.Typer(
-    help="Create approvals; show their state; decide, withdraw and comment on them.",
-    no_args_is_help=True,
+
+def _carry_out(noun: Any, verb: "Verb", instance: str, *said: Any) -> None:
+    """Have the job of an action accepted, and print it; with ``--wait``, once it has ended."""
+    from dingrelay_producers.client.client import Client
+
+    status = carry_out_in_redis(noun, verb, instance, *said)
+    with Client() as client:
+        show_accepted(client.job(status.id), f"{tr(verb.name)} {instance}")
+
+
+app = noun_app(
+    VerbCommands(
+        "dingrelay_producers.client.approval_verbs:ApprovalVerbs",
+        ("instance", Instance),
+        _carry_out,
+        takes=("app", "lane", "sender", *WAIT),
+    ),
+    "Create approvals; show their state; decide, withdraw and comment on them.",
 )
 
 
@@ -156,7 +169,10 @@ def show(
     ] = False,
 ) -> None:
     """Show the stored state of an approval; with --wait, each change until it has ended: 0 only if it is approved."""
-    with _approval(instance) as ref:
+    from dingrelay_producers.client.client import Client
+
+    with Client() as client:
+        ref = client.approval(instance, app=app_of_jobs())
         if look:
             looked = wait_for(ref.look())
             if looked.state != State.DONE:
@@ -211,68 +227,6 @@ def _print(found: "Sequence[ApprovalStatus]") -> None:
         Column("waits for", _waits_for, rank=1),
         Column("title", lambda status: status.title, rank=2, cut=True),
     )
-
-
-@app.command()
-@takes("app", *WAIT)
-def terminate(
-    instance: Instance,
-    reason: Annotated[str, typer.Option(help="Reason, shown to the approvers.")] = "",
-    user: Annotated[
-        str | None,
-        typer.Option(help="Userid or name of the originator, to withdraw it in their name."),
-    ] = None,
-) -> None:
-    """Withdraw a running approval. DingTalk refuses it in the first 15 seconds; the job waits."""
-    what = tr("terminate {instance}", instance=instance)
-    if user is not None:
-        user = options.userid(user, "--user", app_of_jobs(), left=False)
-    _act(instance, lambda ref: ref.terminate(reason, user=user), what)
-
-
-def _deciding(verb: Literal["agree", "refuse"]) -> Callable[..., None]:
-    @takes("app", *WAIT)
-    def decide(instance: Instance, user: User, remark: Remark = "") -> None:
-        user = options.userid(user, "--user", app_of_jobs(), left=False)
-        agreed = tr("agree {instance}", instance=instance)
-        what = agreed if verb == "agree" else tr("refuse {instance}", instance=instance)
-        _act(instance, lambda ref: getattr(ref, verb)(user, remark), what)
-
-    return decide
-
-
-app.command("agree", help="Agree to an approval in the name of an approver.")(_deciding("agree"))
-app.command("refuse", help="Refuse an approval in the name of an approver.")(_deciding("refuse"))
-
-
-@app.command()
-@takes("app", *WAIT)
-def comment(
-    instance: Instance,
-    text: Annotated[str, typer.Argument(help="The comment.")],
-    user: Annotated[
-        str, typer.Option(help="Userid or name of the person in whose name the comment is made.")
-    ],
-) -> None:
-    """Add a comment to an approval."""
-    user = options.userid(user, "--user", app_of_jobs(), left=False)
-    what = tr("comment {instance}", instance=instance)
-    _act(instance, lambda ref: ref.comment(text, user), what)
-
-
-@contextmanager
-def _approval(instance: str) -> "Generator[ApprovalRef]":
-    """The reference of an approval, by a client of its own."""
-    from dingrelay_producers.client.client import Client
-
-    with Client() as client:
-        yield client.approval(instance, app=app_of_jobs())
-
-
-def _act(instance: str, act: "Callable[[ApprovalRef], JobRef]", what: str) -> None:
-    """Enqueue the job of an action, and print it; with ``--wait``, once it has ended."""
-    with _approval(instance) as ref:
-        show_accepted(act(ref), what)
 
 
 def _state(status: "ApprovalStatus") -> Text:

@@ -36,7 +36,7 @@ SERVICES = {"up", "demo", "sandbox", "worker", "gateway", "events", "flower"}
 OWN_SYSTEM = {"up", "demo", "sandbox"}
 """Commands that start a system of their own rather than join the one that runs here."""
 SHARED = {"as_json": SERVICES}
-"""Our own options that may stand behind a command as well, and the commands that have no use for them."""
+"""Options of the whole command line that may stand behind a command as well, and the commands that have no use for them."""
 RENAMED = {
     "approve": "approval create",
     "campaign confirm": "campaign report --refresh",
@@ -78,7 +78,12 @@ class Commands(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         if command is not None:
             speak(command)
-            self._share_options(command, cmd_name)
+            ours = [
+                each
+                for each in self.params
+                if cmd_name not in SHARED.get(str(each.name), {cmd_name})
+            ]
+            share_options(command, ours)
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -138,13 +143,6 @@ class Commands(TyperGroup):
             _note(translated(sentence), style="red")
             raise typer.Exit(code) from None
 
-    def _share_options(self, command: Any, name: str) -> None:
-        """Let a command, or those of a group, take our own options, and shared ones, that it has a use for."""
-        ours = [each for each in self.params if name not in SHARED.get(str(each.name), {name})]
-        for each in getattr(command, "commands", {"": command}).values():
-            shared = _shared_options(getattr(each.callback, "takes", ()))
-            vars(each)["get_params"] = _params_of(each, [*shared, *ours])
-
     def _load(self, only: str = "") -> None:
         """Add the commands of all parts, in their order. One alone is made in a fraction of the time."""
         if self._complete:
@@ -190,13 +188,11 @@ def _parts() -> Iterator[typer.Typer]:
     yield incomplete
 
 
-def _shared_options(names: Sequence[str]) -> list[Any]:
-    if not names:
-        return []
-    from dingrelay_producers.cli.shared import declared
-
-    speak(declared())
-    return [option for option in declared().params if option.name in names]
+def share_options(command: Any, shared: Sequence[Any]) -> None:
+    """Let a command, or those of a group, take options of the whole command line, too."""
+    vars(command)["shared"] = shared  # for what a group makes later
+    for each in getattr(command, "commands", {"": command}).values():
+        vars(each)["get_params"] = _params_of(each, shared)
 
 
 def _note(sentence: str, *, style: str) -> None:
@@ -205,7 +201,7 @@ def _note(sentence: str, *, style: str) -> None:
     note(sentence, style=style)
 
 
-def _params_of(command: Any, shared: list[Any]) -> Any:
+def _params_of(command: Any, shared: Sequence[Any]) -> Any:
     kind = type(command)
 
     def get_params(context: Any) -> list[Any]:

@@ -1,11 +1,10 @@
 """``dingrelay job``: what became of jobs, and what can be done about them."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dingrelay_producers.actor import system_user
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.output import (
     Column,
@@ -19,16 +18,18 @@ from dingrelay_producers.cli.output import (
     state_text,
 )
 from dingrelay_producers.cli.shared import WAIT, takes, value_of
+from dingrelay_producers.cli.verbs import VerbCommands, carry_out_in_redis, noun_app
 from dingrelay_producers.cli.waiting import show_accepted, wait_for
 from dingrelay_producers.client.filters import JobFilter
-from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.exit_codes import DONE, OTHERWISE
+from dingrelay_producers.errors import JobConflict, ServiceUnavailable
+from dingrelay_producers.exit_codes import OTHERWISE
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.dead_codes import DeadCodes
+    from dingrelay_producers.client.verbs import Verb
     from dingrelay_producers.store.status import JobStatus
 
 ALL = 100_000
@@ -39,8 +40,44 @@ Everything = Annotated[bool, typer.Option("--all", help="All that are dead or un
 Code = Annotated[str | None, typer.Option(help="With --all: only those that died of this code.")]
 JobIds = Annotated[list[str] | None, typer.Argument(help="The jobs' ids, or how they begin.")]
 
-app = typer.Typer(
-    help="Look at jobs; cancel, requeue, discard, recall and resolve them.", no_args_is_help=True
+
+def _carry_out(noun: Any, verb: "Verb", job_id: str, *said: Any, **more: Any) -> None:
+    """Print the job that it is done to; of one that does it, as `show_accepted`.
+
+    Raises:
+        Exit: the job is in a state in which this can't be done.
+    """
+    from dingrelay_producers.client.client import Client
+
+    with Client() as client:
+        job_id = client.whole_id(job_id)
+        try:
+            status = carry_out_in_redis(noun, verb, job_id, *said, **more)
+        except JobConflict as conflict:
+            print_job(client.status(job_id))
+            note(translated(str(conflict)), style="yellow")
+            raise typer.Exit(OTHERWISE) from None
+        if status is None:
+            print_result({"id": job_id}, lambda: translated(verb.done))
+        elif status.id != job_id:
+            show_accepted(client.job(status.id), f"{status.kind} {job_id}")
+        else:
+            print_job(status)
+    if verb.name == "cancel" and status.state != State.CANCELLED:
+        if status.state == State.RUNNING:
+            note(tr("It runs: this run goes on, but it is not tried again."), style="none")
+        raise typer.Exit(OTHERWISE)
+
+
+app = noun_app(
+    VerbCommands(
+        "dingrelay_producers.client.jobs:Jobs",
+        ("job_id", JobId),
+        _carry_out,
+        more={"recall": WAIT},
+        about="Exit code 1 if the job is in a state in which this can't be done.",
+    ),
+    "Look at jobs; cancel, requeue, discard, recall and resolve them.",
 )
 
 
@@ -127,39 +164,6 @@ def _reason(job: "JobStatus") -> str:
 
 
 @app.command()
-def cancel(job_id: JobId) -> None:
-    """Cancel a job that does not run. Exit code 1 if it runs or has ended."""
-    from dingrelay_producers.client.client import Client
-
-    with Client() as client:
-        job_id = client.whole_id(job_id)
-        cancelled = client.cancel(job_id)
-        status = client.status(job_id)
-    print_job(status)
-    if status.state == State.RUNNING:
-        console(stderr=True).print(tr("It runs: this run goes on, but it is not tried again."))
-    raise typer.Exit(DONE if cancelled else OTHERWISE)
-
-
-@app.command()
-def postpone(
-    job_id: JobId,
-    until: Annotated[str, typer.Argument(help="2026-01-31T09:00, or +10m from now.")],
-) -> None:
-    """Have a job that waits not run before a moment. Exit code 1 if it does not wait."""
-    from datetime import datetime
-
-    from dingrelay_producers.client.client import Client
-
-    moment = datetime.fromisoformat(options.read_moment(until, "UNTIL") or "")
-    with Client() as client:
-        job_id = client.whole_id(job_id)
-        postponed = client.postpone(job_id, moment)
-        print_job(client.status(job_id))
-    raise typer.Exit(DONE if postponed else OTHERWISE)
-
-
-@app.command()
 def requeue(job_ids: JobIds = None, everything: Everything = False, code: Code = None) -> None:
     """Give jobs another life, with what they have already done remembered."""
     _change("requeue", job_ids, everything, code)
@@ -213,60 +217,3 @@ def _change(
         )
     if others:
         raise typer.Exit(OTHERWISE)
-
-
-@app.command()
-@takes(*WAIT)
-def recall(job_id: JobId) -> None:
-    """Take back a message of the last 24 hours.
-
-    Calls that carried other messages like it, to other people, are left as they are.
-    """
-    from dingrelay_producers.client.client import Client
-
-    with Client() as client:
-        job_id = client.whole_id(job_id)
-        show_accepted(client.recall(job_id), f"message-recall {job_id}")
-
-
-@app.command()
-def resolve(
-    job_id: JobId,
-    instance: Annotated[
-        str | None, typer.Option(help="The approval instance that the job created.")
-    ] = None,
-    not_created: Annotated[
-        bool, typer.Option("--not-created", help="It created none: create it now.")
-    ] = False,
-    sent: Annotated[
-        bool | None,
-        typer.Option(
-            "--sent/--not-sent", help="Whether the message was sent, or the call carried out."
-        ),
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(help="Person who reports it; the present user if not given.")
-    ] = None,
-) -> None:
-    """Say what became of an unknown job. Exit code 1 if it is not unknown.
-
-    `dingrelay job show` lists the approvals that it may have created, with their links.
-    """
-    from dingrelay_producers.client.client import Client
-
-    with Client() as client:
-        job_id = client.whole_id(job_id)
-        resolved = client.resolve(
-            job_id,
-            instance=instance,
-            not_created=not_created,
-            sent=sent,
-            by=system_user() if by is None else by,
-        )
-        status = client.status(job_id)
-    print_job(status)
-    if not resolved:
-        console(stderr=True).print(
-            tr("It was {state}, not unknown.", state=status.state), style="yellow"
-        )
-    raise typer.Exit(DONE if resolved else OTHERWISE)

@@ -6,18 +6,18 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from dingrelay_producers.cli.shared import value_of
-from dingrelay_producers.client.filters import PERSON, ListFilter, askable
+from dingrelay_producers.cli.shared import Command, value_of, with_options
+from dingrelay_producers.client.filters import ListFilter, askable
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local, zone
+from dingrelay_tasks.asked import PERSON, Asked
 from dingrelay_tasks.sentence import en, not_json
 
 Apps = Annotated[
@@ -43,53 +43,57 @@ Limit = Annotated[
 ]
 
 APP = "app"
-Filter = TypeVar("Filter", bound=ListFilter)
 
 
-def filtered_by(model: type[Filter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command one option for each field of a filter but the shared `app`, and the filter as its first argument.
+def filtered_by(model: type[ListFilter]) -> Callable[[Command], Command]:
+    """Gives a command one option for each field of a filter but the shared `app`, and the filter as `chosen`.
 
     Args:
         model: of the filter. A moment is read as `read_past` reads it.
     """
+    fields = askable(model)
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        asked = {name: each for name, each in askable(model).items() if name != APP}
-        moments = {name for name, (kind, _) in asked.items() if kind == datetime | None}
-        people = {name for name, (_, option) in asked.items() if option.metavar == PERSON}
-        chosen = [
-            Parameter(
-                name,
-                Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[
-                    str | None if name in moments else kind, typer.Option(**option._asdict())
-                ],
-            )
-            for name, (kind, option) in asked.items()
-        ]
-        others = [
-            each.replace(kind=Parameter.KEYWORD_ONLY)
-            for each in list(signature(command, eval_str=True).parameters.values())[1:]
-        ]
+    def read(values: Mapping[str, Any]) -> Mapping[str, Any]:
+        given = {name: text for name, text in values.items() if text is not None}
+        for name, text in given.items():
+            option = option_name(name)
+            if fields[name][1].metavar == PERSON:
+                given[name] = userid(text, option)
+            elif fields[name][0] == datetime | None:
+                given[name] = read_past(text, option)
+        if APP in fields:
+            given[APP] = value_of(APP)
+        return {"chosen": model(**given)}
 
-        @wraps(command)
-        def filtered(**values: Any) -> None:
-            wanted = {each.name: values.pop(each.name) for each in chosen}
-            wanted |= {name: read_past(wanted[name], f"--{name}") for name in moments}
-            named = {name: wanted[name] for name in people if wanted[name] is not None}
-            wanted |= {
-                name: userid(text, f"--{name.replace('_', '-')}") for name, text in named.items()
-            }
-            if APP in askable(model):
-                wanted[APP] = value_of(APP)
-            command(model(**wanted), **values)
+    options = [
+        option_of(name, str | None if kind == datetime | None else kind, asked, default=None)
+        for name, (kind, asked) in fields.items()
+        if name != APP
+    ]
+    return lambda command: with_options(command, options, read, instead_of=["chosen"])
 
-        filtered.__annotations__ = {}
-        filtered.__signature__ = Signature([*chosen, *others])  # type: ignore[attr-defined]
-        return filtered
 
-    return decorate
+def option_of(name: str, kind: Any, asked: Asked, *, default: Any = Parameter.empty) -> Parameter:
+    """The parameter of a command for a value that is asked for.
+
+    Args:
+        name: of the value.
+        kind: type of the option's value.
+        asked: how it is asked for.
+        default: if it is not given; without one it must be.
+    """
+    names = (asked.option,) if asked.option else ()
+    if kind in {bool, bool | None}:
+        # One that may be left open can be denied as well.
+        names = (f"{option_name(name)}{f'/--not-{name}' if kind is not bool else ''}",)
+    declare = typer.Argument if asked.argument else typer.Option
+    annotation = Annotated[kind, declare(*names, help=asked.help, metavar=asked.metavar)]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def option_name(name: str) -> str:
+    """The option that gives a value."""
+    return f"--{name.replace('_', '-')}"
 
 
 def userids(values: list[str] | None, option: str, app: str | None = None) -> list[str]:
@@ -283,7 +287,7 @@ def errors_of_options(options: Mapping[str, str], asked: Mapping[str, Any]) -> G
     """Turns errors about fields of what is asked into errors about options.
 
     Args:
-        options: field → the option that gives it, where that has another name.
+        options: field → the option that gives it. An error about another field stays.
         asked: field → what it is; of a list the value that is wrong is named.
 
     Raises:
@@ -295,10 +299,12 @@ def errors_of_options(options: Mapping[str, str], asked: Mapping[str, Any]) -> G
         yield
     except ContractError as error:
         field, _, index = error.field.partition(".")
+        if field not in options:
+            raise
         values = asked.get(field)
         named = f"{values[int(index)]}: " if index.isdecimal() and isinstance(values, list) else ""
         problem = f"{named}{translated(error.problem)}"
-        raise typer.BadParameter(problem, param_hint=options.get(field, f"--{field}")) from None
+        raise typer.BadParameter(problem, param_hint=options[field]) from None
 
 
 def split(values: list[str] | None) -> list[str]:

@@ -3,13 +3,13 @@
 What a person gives stands in a context variable, as that of ``--json`` does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
-from functools import cache
-from typing import Annotated, Any, TypeVar
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any
 
 import typer
-from typer.main import get_command
 
 from dingrelay_producers.client.filters import LaneName
 
@@ -21,17 +21,56 @@ JOB = ("app", "lane", "sender", "key", "at", "expires", *WAIT)
 _NOTHING: Mapping[str, Any] = {}
 _GIVEN = ContextVar("given", default=_NOTHING)
 
-Command = TypeVar("Command", bound=Callable[..., None])
+Command = Callable[..., None]
 
 
 def takes(*names: str) -> Callable[[Command], Command]:
-    """Marks a command that takes these options."""
+    """Gives a command these options."""
+    options = [_parameter(name, *_OPTIONS[name]) for name in names]
 
-    def decorate(command: Command) -> Command:
-        vars(command)["takes"] = names
-        return command
+    def keep(values: Mapping[str, Any]) -> Mapping[str, Any]:
+        given = {name: value for name, value in values.items() if value is not None}
+        _GIVEN.set({**_GIVEN.get(), **given})
+        return {}
 
-    return decorate
+    return lambda command: with_options(command, options, keep)
+
+
+def _parameter(name: str, kind: Any, option: Any) -> Parameter:
+    annotation = Annotated[kind | None, option]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def with_options(
+    command: Command,
+    options: Sequence[Parameter],
+    read: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    *,
+    instead_of: Collection[str] = (),
+) -> Command:
+    """The command with further options, whose values it gets as `read` reads them.
+
+    Args:
+        command: has its own options as parameters.
+        options: keyword-only parameters with typer's annotations.
+        read: turns their values, by name, into arguments of the command.
+        instead_of: the command's arguments which `read` makes; the options come before the others then.
+    """
+    own = [
+        parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        for name, parameter in signature(command, eval_str=True).parameters.items()
+        if name not in instead_of
+    ]
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        given = {option.name: values.pop(option.name) for option in options}
+        command(**read(given), **values)
+
+    run.__annotations__ = {}
+    parameters = [*options, *own] if instead_of else [*own, *options]
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return run
 
 
 def value_of(name: str) -> Any:
@@ -69,53 +108,34 @@ def seconds_to_wait(otherwise: float) -> float:
     return otherwise if seconds is None else seconds
 
 
-def _keep(parameter: typer.CallbackParam, value: Any) -> None:
-    if value is not None and value is not False:
-        _GIVEN.set({**_GIVEN.get(), str(parameter.name): value})
-
-
-def _option(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, callback=_keep, expose_value=False, **settings)
-
-
-def _declared(
-    app: Annotated[
-        str | None,
-        _option(
+_OPTIONS: Mapping[str, tuple[Any, Any]] = {
+    "app": (
+        str,
+        typer.Option(
             help="The DingTalk application, by its name in the settings; of jobs it is `default` "
             "otherwise, and lists show all."
         ),
-    ] = None,
-    lane: Annotated[
-        LaneName | None,
-        _option(help="Priority when a limit is reached.", show_default="normal; of syncs bulk"),
-    ] = None,
-    sender: Annotated[
-        str | None,
-        _option(help="On whose behalf: a lane's waiting jobs are shared fairly by sender."),
-    ] = None,
-    key: Annotated[
-        str | None, _option(help="Idempotency key: the same key never makes a second job.")
-    ] = None,
-    at: Annotated[
-        str | None, _option(help="Not before: 2026-01-31T09:00, or +10m from now.")
-    ] = None,
-    expires: Annotated[str | None, _option(help="Not after: as --at.")] = None,
-    wait: Annotated[bool, _option("--wait", help="Wait for the end.")] = False,
-    timeout: Annotated[
-        float | None,
-        _option(
+    ),
+    "lane": (
+        LaneName,
+        typer.Option(
+            help="Priority when a limit is reached.", show_default="normal; of syncs bulk"
+        ),
+    ),
+    "sender": (
+        str,
+        typer.Option(help="On whose behalf: a lane's waiting jobs are shared fairly by sender."),
+    ),
+    "key": (str, typer.Option(help="Idempotency key: the same key never makes a second job.")),
+    "at": (str, typer.Option(help="Not before: 2026-01-31T09:00, or +10m from now.")),
+    "expires": (str, typer.Option(help="Not after: as --at.")),
+    "wait": (bool, typer.Option("--wait", help="Wait for the end.")),
+    "timeout": (
+        float,
+        typer.Option(
             min=0,
             help="Seconds to wait at most.",
             show_default="a minute; of syncs and campaigns an hour, of approvals a day",
         ),
-    ] = None,
-) -> None: ...
-
-
-@cache
-def declared() -> Any:
-    """A command that has all of them."""
-    commands = typer.Typer(add_completion=False)
-    commands.command()(_declared)
-    return get_command(commands)
+    ),
+}

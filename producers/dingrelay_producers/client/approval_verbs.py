@@ -42,7 +42,10 @@ class ApprovalVerbs:
 
     @verb("POST /v1/approvals/{instance}/terminate", scope=_SCOPE)
     def terminate(self, instance: str, request: TerminationRequest) -> Steps[JobStatus]:
-        """Withdraw a running approval."""
+        """Withdraw a running approval.
+
+        DingTalk refuses it in the first 15 seconds; the job waits.
+        """
         approval = yield from self._read(instance, request, always=True)
         known_since = approval.known_since if approval else None
         generation = self._settings.approval_api
@@ -58,12 +61,12 @@ class ApprovalVerbs:
 
     @verb("POST /v1/approvals/{instance}/agree", scope=_SCOPE)
     def agree(self, instance: str, request: VerdictRequest) -> Steps[JobStatus]:
-        """Agree to an approval."""
+        """Agree to an approval in the name of an approver."""
         return (yield from self._decide("agree", instance, request))
 
     @verb("POST /v1/approvals/{instance}/refuse", scope=_SCOPE)
     def refuse(self, instance: str, request: VerdictRequest) -> Steps[JobStatus]:
-        """Refuse an approval."""
+        """Refuse an approval in the name of an approver."""
         return (yield from self._decide("refuse", instance, request))
 
     def _decide(

@@ -10,7 +10,6 @@ from typing import (
     Any,
     ClassVar,
     Literal,
-    NamedTuple,
     TypedDict,
     TypeVar,
     get_args,
@@ -20,6 +19,7 @@ from typing import (
 
 from dingrelay_producers.errors import InvalidArgument
 from dingrelay_producers.store.states import CampaignState, State
+from dingrelay_tasks.asked import PERSON, Asked
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
@@ -50,24 +50,8 @@ CampaignSought = Literal[CampaignOutcome, "unread"]
 ApprovalStateName = Literal["running", "approved", "refused", "terminated", "deleted"]
 
 
-PERSON = "USER"
-"""The metavar of a person: a command takes their name, too."""
-
-
 Seen = Mapping[str, Collection[str]]
 """Field → the values that it may have of jobs that a caller may see; one that is missing may have any."""
-
-
-class Asked(NamedTuple):
-    """Marks a field that a caller may ask for: an argument of the client and an option of the command.
-
-    Attributes:
-        help: of the option.
-        metavar: of its value.
-    """
-
-    help: str
-    metavar: str | None = None
 
 
 class ListFilter:

@@ -25,6 +25,7 @@ from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
+from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import ContractError, Document, Moment, batched
 from dingrelay_tasks.robot_names import ROBOT_MESSAGE
 from dingrelay_tasks.sentence import en
@@ -49,18 +50,27 @@ _SCOPE = "jobs:write"
 class Postponement(Document):
     """How long a job is put off."""
 
-    until: Annotated[Moment, Field(title=en("Not before"))]
+    until: Annotated[
+        Moment,
+        Field(title=en("Not before")),
+        Asked("2026-01-31T09:00, or +10m from now.", argument=True),
+    ]
     """Moment before which it does not run."""
 
 
 class JobResolution(Document):
     """Outcome of an unknown job: one of the three."""
 
-    instance: Annotated[str, Field(min_length=1, max_length=LONGEST_INSTANCE)] | None = None
+    instance: Annotated[
+        Annotated[str, Field(min_length=1, max_length=LONGEST_INSTANCE)] | None,
+        Asked("The approval instance that the job created."),
+    ] = None
     """The approval that it created."""
-    not_created: bool = False
+    not_created: Annotated[bool, Asked("It created none: create it now.")] = False
     """It created none; it is requeued."""
-    sent: bool | None = None
+    sent: Annotated[
+        bool | None, Asked("Whether the message was sent, or the call carried out.")
+    ] = None
     """Whether the message was sent; if not, it is requeued."""
 
 
@@ -68,7 +78,8 @@ class Jobs:
     """Verbs of jobs, for the actor of the present task.
 
     Each verb raises `JobNotFound` where there is no record that the actor may see, `JobConflict` where the job is in
-    a state in which this can't be done, and `ServiceUnavailable` where Redis or the audit is away.
+    a state in which this can't be done, and `ServiceUnavailable` where Redis or the audit is away. `resolve` raises
+    `CannotResolve` where not one outcome is given, or it is none for the job's kind, or the instance is another job's.
 
     Args:
         settings: how long records live, and whether approvals are followed.
@@ -181,12 +192,17 @@ class Jobs:
 
     @verb("POST /v1/jobs/{id}/resolve", scope=_SCOPE)
     def resolve(
-        self, job_id: str, request: JobResolution, by: str | None = None
+        self,
+        job_id: str,
+        request: JobResolution,
+        by: Annotated[
+            str | None, Asked("Person who reports it; the present user if not given.")
+        ] = None,
     ) -> Steps[JobStatus]:
         """Say what became of an unknown job.
 
-        Raises `CannotResolve` where not one of the three is given, or it is none for the job's kind, or the instance
-        is another job's. `by` is kept in the record; it is the actor if not given.
+        Just one of the three is given, and one that the job's kind has. `dingrelay job show` lists the approvals that
+        it may have created, with their links.
         """
         job = yield from self.status(job_id, scope=_SCOPE, to_change=True)
         resolution = Resolution.of(job_id, job.kind, **request.model_dump())

@@ -2,18 +2,25 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from dingrelay_producers.cli.options import Apps, Lanes, errors_of_options, split
-from dingrelay_producers.cli.output import Column, console, print_result, print_secret, print_table
+from dingrelay_producers.cli.output import (
+    Column,
+    console,
+    print_result,
+    print_secret,
+    print_table,
+)
+from dingrelay_producers.cli.verbs import VerbCommands, noun_app
 from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from dingrelay_producers.client.verbs import Verb
     from dingrelay_workers.keys.documents import IssuedKey, KeyDocument
     from dingrelay_workers.keys.service import KeyService
 
@@ -24,59 +31,24 @@ KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, drk_…"
 TIMEOUT = 30.0
 """Seconds for the database; another process may be writing to an SQLite file."""
 
-_OPTIONS = {
-    "name": "NAME",
-    "scopes": "--scope",
-    "apps": "--app",
-    "lanes": "--lane",
-}
-"""Fields that options of another name give."""
 
-app = typer.Typer(help="Give programs keys to the HTTP gateway.", no_args_is_help=True)
+def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
+    from dingrelay_workers.keys.documents import IssuedKey, KeyRequest
+
+    if isinstance(arguments[0], KeyRequest):
+        _warn_of_unknown_apps(arguments[0].apps)
+    key = asyncio.run(_ask(lambda keys: verb.body(keys, *arguments)))
+    if isinstance(key, IssuedKey):
+        _show_once(key)
+        return
+    state = tr("{id} ({name}) is {state}", id=key.id, name=key.name, state=tr(key.state))
+    print_result(key.model_dump(mode="json"), lambda: state)
 
 
-@app.command()
-def create(
-    name: Annotated[str, typer.Argument(help="For people and logs.")],
-    scope: Annotated[
-        list[str],
-        typer.Option(help="Permissions, such as messages:write, or *; repeatable, or a,b."),
-    ],
-    application: Apps = None,
-    lane: Lanes = None,
-    sender: Annotated[
-        str, typer.Option(help="Sender of its jobs; NAME if not given, * lets each job name one.")
-    ] = "",
-    rate: Annotated[
-        str | None, typer.Option(help="Requests over all gateways, such as 50/1s.")
-    ] = None,
-    expires: Annotated[str | None, typer.Option(help="After how long, such as 90d.")] = None,
-    owner: Annotated[
-        str,
-        typer.Option(help="Userid of its person, in whose name it approves and tests campaigns."),
-    ] = "",
-) -> None:
-    """Make a key, and show it: this once only.
-
-    A key that may do all: --scope '*'.
-    """
-    from dingrelay_workers.keys.documents import KeyRequest
-
-    options = {
-        "name": name,
-        "scopes": split(scope),
-        "apps": split(application) or None,
-        "lanes": split(lane) or None,
-        "sender": sender,
-        "rate": rate,
-        "expires": expires,
-        "owner": owner or None,
-    }
-    with errors_of_options(_OPTIONS, options):
-        request = KeyRequest.parse(options)
-    _warn_of_unknown_apps(split(application))
-    issued_key = asyncio.run(_ask(lambda keys: keys.create(request)))
-    _show_once(issued_key)
+app = noun_app(
+    VerbCommands("dingrelay_workers.keys.service:KeyService", ("key_id", KeyId), _carry_out),
+    "Give programs keys to the HTTP gateway.",
+)
 
 
 @app.command("list")
@@ -84,32 +56,6 @@ def list_() -> None:
     """List the keys, the newest first, with their last use."""
     keys = asyncio.run(_ask(lambda keys: keys.list()))
     print_result([key.model_dump(mode="json") for key in keys], lambda: _print_table(keys))
-
-
-@app.command()
-def rotate(
-    key_id: KeyId,
-    overlap: Annotated[
-        str, typer.Option(help="For how long the present secret is taken as well; 0s: not at all.")
-    ] = "24h",
-) -> None:
-    """Give a key a new secret, and show it: this once only. Its id stays."""
-    from dingrelay_workers.keys.documents import RotationRequest
-
-    with errors_of_options(_OPTIONS, {}):
-        request = RotationRequest.parse({"overlap": overlap})
-    issued_key = asyncio.run(_ask(lambda keys: keys.rotate(key_id, request)))
-    _show_once(issued_key)
-
-
-@app.command()
-def revoke(key_id: KeyId) -> None:
-    """Refuse a key from now on. Gateways that run notice within 5 s."""
-    key = asyncio.run(_ask(lambda keys: keys.revoke(key_id)))
-    print_result(
-        key.model_dump(mode="json"),
-        lambda: tr("{id} ({name}) is revoked", id=key.id, name=key.name),
-    )
 
 
 async def _ask(question: "Callable[[KeyService], Awaitable[Found]]") -> Found:

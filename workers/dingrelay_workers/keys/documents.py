@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from dingrelay_producers.settings.sections import duration
 from dingrelay_producers.store import clock
+from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane, UserId
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http.api_keys import (
@@ -91,10 +92,14 @@ AppChoice = Annotated[
 ]
 
 AppChoices = Annotated[
-    list[AppChoice], Field(min_length=1, max_length=100, default_factory=lambda: [ANY])
+    list[AppChoice],
+    Field(min_length=1, max_length=100, default_factory=lambda: [ANY]),
+    Asked("For this DingTalk application only; repeatable, or a,b.", option="--app"),
 ]
 LaneChoices = Annotated[
-    list[Lane], Field(min_length=1, max_length=len(LANES), default_factory=lambda: list(LANES))
+    list[Lane],
+    Field(min_length=1, max_length=len(LANES), default_factory=lambda: list(LANES)),
+    Asked("In these lanes only; repeatable, or a,b.", option="--lane"),
 ]
 
 
@@ -113,32 +118,47 @@ class KeyRequest(Document):
         owner: userid of the person who answers for it, in whose name it approves and tests campaigns; none for no one in particular.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(printable)]
-    scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=len(SCOPES) + 1)]
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=64),
+        AfterValidator(printable),
+        Asked("For people and logs.", argument=True),
+    ]
+    scopes: Annotated[
+        list[ScopeName],
+        Field(min_length=1, max_length=len(SCOPES) + 1),
+        Asked("Permissions, such as messages:write, or *; repeatable, or a,b.", option="--scope"),
+    ]
     apps: AppChoices
     lanes: LaneChoices
     sender: Annotated[
         str,
         AfterValidator(_sender),
         Field(json_schema_extra={"pattern": r"^(?:[A-Za-z0-9_-]{0,64}|\*)$"}),
+        Asked("Sender of its jobs; NAME if not given, * lets each job name one."),
     ] = ""
-    rate: (
+    rate: Annotated[
         Annotated[
             str,
             AfterValidator(_rate),
             Field(json_schema_extra={"examples": ["50/1s"], "pattern": RATE_PATTERN}),
         ]
-        | None
-    ) = None
-    expires: (
+        | None,
+        Asked("Requests over all gateways, such as 50/1s."),
+    ] = None
+    expires: Annotated[
         Annotated[
             str,
             AfterValidator(_expires),
             Field(json_schema_extra={"examples": ["90d"], "pattern": r"^[1-9][0-9]{0,4}[smhd]$"}),
         ]
-        | None
-    ) = None
-    owner: UserId | None = None
+        | None,
+        Asked("After how long, such as 90d."),
+    ] = None
+    owner: Annotated[
+        UserId | None,
+        Asked("Userid of its person, in whose name it approves and tests campaigns."),
+    ] = None
 
     def grant(self, now: datetime | None = None) -> Grant:
         """The key's permissions, from now on."""
@@ -167,6 +187,7 @@ class RotationRequest(Document):
         str,
         AfterValidator(_overlap),
         Field(json_schema_extra={"examples": ["24h"], "pattern": OVERLAP_PATTERN}),
+        Asked("For how long the present secret is taken as well; 0s: not at all."),
     ] = DEFAULT_OVERLAP
 
     def length(self) -> timedelta:

@@ -248,7 +248,7 @@ class KeyService:
     async def create(self, request: KeyRequest) -> IssuedKey:
         """Make an API key.
 
-        It may do no more than the key that asks for it. Its text is shown once.
+        It may do no more than the key that asks for it. Its text is shown this once only. A scope of ``*`` is all.
         """
         grant = request.grant()
         grant = grant.model_copy(update={"sender": grant.sender or current_reach().passed_sender})
@@ -289,7 +289,10 @@ class KeyService:
 
     @verb("POST /v1/keys/{id}/rotate", scope=_SCOPE)
     async def rotate(self, key_id: str, request: RotationRequest = AS_USUAL) -> IssuedKey:
-        """Give an API key a new secret."""
+        """Give an API key a new secret.
+
+        It is shown this once only. The key's id stays.
+        """
         # Those before are taken for the overlap, older ones no longer than before. So a rotation that is repeated
         # ends no secret that clients use; with the same seed it changes nothing.
         text, now, overlap = new_secret(current_seed()), clock.now(), request.length()
@@ -324,7 +327,10 @@ class KeyService:
 
     @verb("POST /v1/keys/{id}/revoke", scope=_SCOPE)
     async def revoke(self, key_id: str) -> KeyDocument:
-        """Refuse an API key from now on."""
+        """Refuse an API key from now on.
+
+        Gateways that run notice within 5 s.
+        """
         now = clock.now()
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _visible(connection, key_id)

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
-_OPTIONS = {"apps": "--app", "lanes": "--lane", "subject": "SUBJECT", "role": "ROLE"}
+_OPTIONS = {
+    "apps": "--app",
+    "lanes": "--lane",
+    "directory": "--directory",
+    "subject": "SUBJECT",
+    "role": "ROLE",
+}
 
 
 def role(

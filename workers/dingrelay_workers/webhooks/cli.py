@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.table import Table
 
-from dingrelay_producers.cli.options import Apps, Limit, errors_of_options, read_past, split
+from dingrelay_producers.cli.options import Limit
 from dingrelay_producers.cli.output import (
     Column,
     console,
@@ -16,6 +16,7 @@ from dingrelay_producers.cli.output import (
     print_secret,
     print_table,
 )
+from dingrelay_producers.cli.verbs import VerbCommands, noun_app
 from dingrelay_producers.client.filters import DeliveryStateName
 from dingrelay_producers.exit_codes import DONE, OTHERWISE, UNREACHABLE
 from dingrelay_producers.language import tr, translated
@@ -23,6 +24,7 @@ from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
+    from dingrelay_producers.client.verbs import Verb
     from dingrelay_workers.webhooks.documents import (
         DeliveryDocument,
         EndpointStatus,
@@ -40,56 +42,32 @@ TIMEOUT = 30.0
 ANSWER = 30.0
 """Seconds for the answer to a test: the time-out of a request, and a worker that is busy."""
 
-_OPTIONS = {
-    "url": "URL",
-    "types": "--type",
-    "apps": "--app",
-    "senders": "--sender",
-    "kinds": "--kind",
-    "numbers": "--notice",
-}
-"""Fields that options of another name give."""
 
-app = typer.Typer(
-    help="Notify your programs of what happens: manage their endpoints.", no_args_is_help=True
+def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
+    from dingrelay_workers.webhooks.documents import IssuedEndpoint, ResumeRequest
+
+    endpoint = asyncio.run(_ask(lambda webhooks: verb.body(webhooks, *arguments)))
+    if endpoint is None:
+        document = {"id": arguments[0], "state": "deleted"}
+        print_result(document, lambda: tr("{endpoint} is deleted", endpoint=arguments[0]))
+    elif isinstance(endpoint, IssuedEndpoint):
+        _show_once(endpoint)
+    else:
+        said = tr("{id} is {state}", id=endpoint.id, state=endpoint.state)
+        if any(isinstance(each, ResumeRequest) and each.repeats for each in arguments):
+            said = tr("{count} notices are delivered again", count=endpoint.notices)
+        print_result(endpoint.model_dump(mode="json"), lambda: said)
+
+
+app = noun_app(
+    VerbCommands(
+        "dingrelay_workers.webhooks.service:WebhookService",
+        ("endpoint", EndpointArgument),
+        _carry_out,
+        names={"add": "create", "remove": "delete"},
+    ),
+    "Notify your programs of what happens: manage their endpoints.",
 )
-
-
-@app.command()
-def create(
-    url: Annotated[str, typer.Argument(help="https://…, or celery://QUEUE/TASK on this broker.")],
-    type_: Annotated[
-        list[str],
-        typer.Option(
-            "--type",
-            help="Types of notices, such as job.dead, directory.* or *; repeatable, or a,b.",
-        ),
-    ],
-    name: Annotated[str, typer.Option(help="A name, for people and logs.")] = "",
-    application: Apps = None,
-    sender: Annotated[
-        list[str] | None,
-        typer.Option(help="Only jobs, campaigns and approvals of this sender; repeatable, or a,b."),
-    ] = None,
-    kind: Annotated[
-        list[str] | None, typer.Option(help="Only jobs of this kind in job.*; repeatable, or a,b.")
-    ] = None,
-) -> None:
-    """Add an endpoint, and show its secret, which is never shown again."""
-    from dingrelay_workers.webhooks.documents import EndpointRequest
-
-    asked = {
-        "name": name,
-        "url": url,
-        "types": split(type_),
-        "apps": split(application),
-        "senders": split(sender),
-        "kinds": split(kind),
-    }
-    with errors_of_options(_OPTIONS, asked):
-        request = EndpointRequest.parse(asked)
-        made = asyncio.run(_ask(lambda webhooks: webhooks.add(request)))
-    _show_once(made)
 
 
 @app.command("list")
@@ -134,68 +112,6 @@ def probe(endpoint: EndpointArgument) -> None:
     raise typer.Exit((DONE if answer.accepted else OTHERWISE) if sent else UNREACHABLE)
 
 
-@app.command()
-def pause(endpoint: EndpointArgument) -> None:
-    """Stop deliveries to an endpoint for now. Its notices are kept."""
-    _show_state(asyncio.run(_ask(lambda webhooks: webhooks.pause(endpoint))))
-
-
-@app.command()
-def resume(
-    endpoint: EndpointArgument,
-    skip: Annotated[
-        bool, typer.Option("--skip", help="Drop the notices since it was paused.")
-    ] = False,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Deliver again what it had since then, with the same ids: 2026-01-31T09:00, or 2h "
-            "for two hours ago."
-        ),
-    ] = None,
-    notice: Annotated[
-        list[int] | None,
-        typer.Option(help="Deliver this one again, by its number in the list of deliveries."),
-    ] = None,
-) -> None:
-    """Resume deliveries to an endpoint that was paused or disabled; --since repeats some."""
-    from dingrelay_workers.webhooks.documents import ResumeRequest
-
-    options = {"skip": skip, "since": read_past(since, "--since"), "numbers": notice or []}
-    with errors_of_options(_OPTIONS, options):
-        request = ResumeRequest.parse(options)
-    found = asyncio.run(_ask(lambda webhooks: webhooks.resume(endpoint, request)))
-    said = tr("{id} is {state}", id=found.id, state=found.state)
-    if since or notice:
-        said = tr("{count} notices are delivered again", count=found.notices)
-    print_result(found.model_dump(mode="json"), lambda: said)
-
-
-@app.command()
-def rotate(
-    endpoint: EndpointArgument,
-    overlap: Annotated[
-        str, typer.Option(help="How long the old secret signs as well; 0s: not at all.")
-    ] = "24h",
-) -> None:
-    """Give an endpoint a new secret, and show it; it is never shown again."""
-    from dingrelay_workers.keys.documents import RotationRequest
-
-    with errors_of_options(_OPTIONS, {}):
-        request = RotationRequest.parse({"overlap": overlap})
-    made = asyncio.run(_ask(lambda webhooks: webhooks.rotate(endpoint, request)))
-    _show_once(made)
-
-
-@app.command()
-def delete(endpoint: EndpointArgument) -> None:
-    """Delete an endpoint."""
-    asyncio.run(_ask(lambda webhooks: webhooks.remove(endpoint)))
-    print_result(
-        {"id": endpoint, "state": "deleted"}, lambda: tr("{endpoint} is deleted", endpoint=endpoint)
-    )
-
-
 async def _ask(question: "Callable[[WebhookService], Awaitable[Found]]") -> Found:
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.database.schema import opened
@@ -214,14 +130,7 @@ def _show_once(made: "IssuedEndpoint") -> None:
     print_secret(made.model_dump(mode="json"), f"{made.id} {made.secret}", advice)
 
 
-def _show_state(found: "Endpoint") -> None:
-    print_result(
-        found.model_dump(mode="json"), lambda: tr("{id} is {state}", id=found.id, state=found.state)
-    )
-
-
 def _print_table(found: "Sequence[Endpoint]") -> None:
-
     print_table(
         found,
         Column("state", lambda endpoint: endpoint.state),

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, Field
 
 from dingrelay_producers.client.filters import DeliveryStateName
+from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import Document, Moment
 from dingrelay_tasks.kinds import TASK_PREFIX, reported_kinds
 from dingrelay_tasks.sentence import Kept, en
@@ -131,7 +132,12 @@ class EndpointRequest(Document):
         kinds: kinds of jobs whose ends it receives; all if none is named.
     """
 
-    name: Annotated[str, Field(max_length=64), AfterValidator(printable)] = ""
+    name: Annotated[
+        str,
+        Field(max_length=64),
+        AfterValidator(printable),
+        Asked("A name, for people and logs."),
+    ] = ""
     url: Annotated[
         str,
         AfterValidator(_url),
@@ -142,13 +148,34 @@ class EndpointRequest(Document):
                 "examples": ["https://crm.example.com/dingrelay"],
             }
         ),
+        Asked("https://…, or celery://QUEUE/TASK on this broker.", argument=True),
     ]
-    types: Annotated[list[Type], Field(min_length=1, max_length=MOST)]
-    apps: Annotated[list[AppChoice], Field(max_length=MOST)] = Field(default_factory=list[str])
-    senders: Annotated[list[SenderChoice], Field(max_length=MOST)] = Field(
-        default_factory=list[str]
-    )
-    kinds: Annotated[list[KindChoice], Field(max_length=MOST)] = Field(default_factory=list[str])
+    types: Annotated[
+        list[Type],
+        Field(min_length=1, max_length=MOST),
+        Asked(
+            "Types of notices, such as job.dead, directory.* or *; repeatable, or a,b.",
+            option="--type",
+        ),
+    ]
+    apps: Annotated[
+        list[AppChoice],
+        Field(max_length=MOST),
+        Asked("For this DingTalk application only; repeatable, or a,b.", option="--app"),
+    ] = Field(default_factory=list[str])
+    senders: Annotated[
+        list[SenderChoice],
+        Field(max_length=MOST),
+        Asked(
+            "Only jobs, campaigns and approvals of this sender; repeatable, or a,b.",
+            option="--sender",
+        ),
+    ] = Field(default_factory=list[str])
+    kinds: Annotated[
+        list[KindChoice],
+        Field(max_length=MOST),
+        Asked("Only jobs of this kind in job.*; repeatable, or a,b.", option="--kind"),
+    ] = Field(default_factory=list[str])
 
     def subscription(self) -> Subscription:
         """The subscription that the request describes."""
@@ -166,11 +193,27 @@ class ResumeRequest(Document):
         numbers: deliver once more the notices with these numbers, which the list of deliveries has.
     """
 
-    skip: bool = False
-    since: Moment | None = None
-    numbers: Annotated[list[Annotated[int, Field(ge=1, le=2**62)]], Field(max_length=MOST)] = Field(
-        default_factory=list[int]
-    )
+    skip: Annotated[bool, Asked("Drop the notices since it was paused.")] = False
+    since: Annotated[
+        Moment | None,
+        Asked(
+            "Deliver again what it had since then, with the same ids: 2026-01-31T09:00, or 2h "
+            "for two hours ago.",
+            past=True,
+        ),
+    ] = None
+    numbers: Annotated[
+        list[Annotated[int, Field(ge=1, le=2**62)]],
+        Field(max_length=MOST),
+        Asked(
+            "Deliver this one again, by its number in the list of deliveries.", option="--notice"
+        ),
+    ] = Field(default_factory=list[int])
+
+    @property
+    def repeats(self) -> bool:
+        """Whether something is delivered once more."""
+        return self.since is not None or bool(self.numbers)
 
 
 ALL_THAT_WAITS = ResumeRequest()

@@ -162,7 +162,10 @@ class WebhookService:
 
     @verb("POST /v1/webhooks/{id}/pause", scope=_WRITE, done=en("Paused; its notices are kept."))
     async def pause(self, endpoint: str) -> Endpoint:
-        """Stop deliveries to an endpoint for now."""
+        """Stop deliveries to an endpoint for now.
+
+        Its notices are kept.
+        """
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _visible(connection, endpoint, _WRITE)
             if stored.state == "disabled":
@@ -209,7 +212,10 @@ class WebhookService:
 
     @verb("POST /v1/webhooks/{id}/rotate", scope=_WRITE)
     async def rotate(self, endpoint: str, request: RotationRequest = AS_USUAL) -> IssuedEndpoint:
-        """Give an endpoint a new secret."""
+        """Give an endpoint a new secret.
+
+        It is shown this once only.
+        """
         # Those before sign for the overlap as well, older ones no longer than before. So a rotation that is repeated
         # ends no secret that the receiver verifies with.
         now, overlap = clock.now(), request.length()

@@ -1,0 +1,243 @@
+"""Commands of verbs: name, help, arguments, options and question follow from the declaration.
+
+A noun's commands are those that are written by hand, since they do more than a verb, and one for each other verb. These are
+made when they are asked for: a noun's class takes longer to load than the help page of all commands.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from importlib import import_module
+from inspect import Parameter
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from dingrelay_producers.cli.options import (
+    errors_of_options,
+    option_name,
+    option_of,
+    read_moment,
+    read_past,
+    split,
+    userid,
+)
+from dingrelay_producers.cli.reader_language import speak
+from dingrelay_producers.cli.shared import Command, app_of_jobs, takes, value_of, with_options
+from dingrelay_producers.language import translated
+from dingrelay_tasks.asked import Asked
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+    from dingrelay_producers.client.verbs import Question, Verb
+
+YES = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+class VerbCommands(NamedTuple):
+    """How the verbs of a noun look on the command line.
+
+    Attributes:
+        noun: class with the verbs, such as ``dingrelay_producers.client.jobs:Jobs``.
+        argument: names what a verb is done to; its name, and typer's annotation.
+        carry_out: given that class, a verb and arguments of its body, carries it out and prints what it leads to.
+        takes: shared options of every verb. A field of the request which is called as one is given by it.
+        more: verb → further shared options.
+        names: verb → its command, where that is called otherwise.
+        about: last paragraph of each help page.
+    """
+
+    noun: str
+    argument: tuple[str, Any]
+    carry_out: Callable[..., None]
+    takes: Sequence[str] = ()
+    more: Mapping[str, Sequence[str]] = {}
+    names: Mapping[str, str] = {}
+    about: str = ""
+
+
+def noun_app(verbs: VerbCommands, about: str) -> typer.Typer:
+    """The commands of a noun: those that it is given, and its other verbs."""
+    group = type("NounGroup", (_NounGroup,), {"verbs": verbs})
+    return typer.Typer(cls=group, help=about, no_args_is_help=True)
+
+
+def carry_out_in_redis(noun: Any, verb: "Verb", *arguments: Any, **more: Any) -> Any:
+    """Document of a verb of jobs or approvals."""
+    from dingrelay_producers import running
+    from dingrelay_producers.client.connection import ClientConnection
+
+    connection = ClientConnection(running.settings())
+    try:
+        return connection.carry_out(verb.body(noun(connection.settings), *arguments, **more))
+    finally:
+        connection.close()
+
+
+class _NounGroup(TyperGroup):
+    verbs: ClassVar[VerbCommands]
+    shared: Sequence[Any] = ()
+    _complete = False
+
+    # `Any`: which class a context is depends on the version of typer.
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._add_verbs()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            self._add_verbs()
+        return super().get_command(ctx, cmd_name)
+
+    def _add_verbs(self) -> None:
+        if self._complete:
+            return
+        self._complete = True
+        from dingrelay_producers.cli.group import share_options
+        from dingrelay_producers.client.verbs import verbs_of
+
+        module, _, kind = self.verbs.noun.partition(":")
+        noun, made = getattr(import_module(module), kind), typer.Typer()
+        for verb in verbs_of(noun):
+            name = self.verbs.names.get(verb.name, verb.name)
+            if name not in self.commands:
+                parts = (f"{verb.summary}.", verb.description, self.verbs.about)
+                about = "\n\n".join(filter(None, parts))
+                made.command(name, help=about)(_command_of(noun, verb, self.verbs))
+        for name, command in get_group(made).commands.items():
+            speak(command)
+            share_options(command, self.shared)
+            self.commands[name] = command
+
+
+def _command_of(noun: type, verb: "Verb", verbs: VerbCommands) -> Command:
+    """The command of a verb."""
+    name, annotation = verbs.argument
+    has_object = "{" in verb.path
+    request: Any = verb.request
+    fields = dict(request.model_fields) if request else {}
+    parameters = [_parameter(*field) for field in fields.items() if field[0] not in verbs.takes]
+    if has_object:
+        parameters.insert(0, Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation))
+    more = [option_of(name, *asked, default=None) for name, asked in _more(verb)]
+    parameters += more
+    if verb.question:
+        yes = Parameter("yes", Parameter.KEYWORD_ONLY, default=False, annotation=YES)
+        parameters.append(yes)
+
+    def run(values: dict[str, Any]) -> None:
+        if verb.question and not values["yes"]:
+            _ask(verb.question)
+        arguments: list[Any] = [values[name]] if has_object else []
+        shared = {field: value_of(field) for field in verbs.takes}
+        said = _read_fields(request, {**values, **shared}) if request else {}
+        names = {field: _name(field, about) for field, about in fields.items()}
+        with errors_of_options(names, said):
+            if request:
+                arguments.append(request.parse(said))
+            further = {each.name: values[each.name] for each in more}
+            verbs.carry_out(noun, verb, *arguments, **further)
+
+    def read(values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"values": values}
+
+    shared = takes(*verbs.takes, *verbs.more.get(verb.name, ()))
+    return shared(with_options(run, parameters, read, instead_of=["values"]))
+
+
+def _more(verb: "Verb") -> Iterator[tuple[str, tuple[Any, Asked]]]:
+    """Arguments of a verb's body beside its request that are `Asked` for, with their types."""
+    for name, hint in get_type_hints(verb.body, include_extras=True).items():
+        if get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Asked):
+            yield name, (hint.__origin__, hint.__metadata__[0])
+
+
+def _ask(question: "Question") -> None:
+    """Ask on a terminal.
+
+    Raises:
+        Abort: the answer is no.
+    """
+    if sys.stdin.isatty():
+        asked = f"{translated(question.title)} {translated(question.risk)}"
+        typer.confirm(asked, abort=True, err=True)
+
+
+def _parameter(name: str, field: "FieldInfo") -> Parameter:
+    kind = _kind(field.annotation)
+    kind = {list: list[str], datetime: str}.get(kind, kind)
+    default: Any = Parameter.empty
+    if not field.is_required():
+        default = field.get_default()
+        if default is None or kind == list[str]:
+            kind, default = kind | None, None
+    return option_of(name, kind, _asked(field), default=default)
+
+
+def _asked(field: "FieldInfo") -> Asked:
+    marks = (mark for mark in field.metadata if isinstance(mark, Asked))
+    return next(marks, Asked(field.description or field.title or ""))
+
+
+def _name(name: str, field: "FieldInfo") -> str:
+    """Name of the option or argument that gives a field."""
+    asked = _asked(field)
+    return name.upper() if asked.argument else asked.option or option_name(name)
+
+
+def _read_fields(model: "type[BaseModel]", values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a request by field.
+
+    Raises:
+        BadParameter: names the option.
+    """
+    from dingrelay_tasks.person_fields import paths_of
+
+    said: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        value, kind, option = values[name], _kind(field.annotation), _name(name, field)
+        if value is None:
+            continue
+        if name in paths_of(model):
+            value = userid(value, option, app_of_jobs(), left=False)
+        elif kind is datetime:
+            value = (read_past if _asked(field).past else read_moment)(value, option)
+        said[name] = split(value) if kind is list else value
+    return said
+
+
+def _kind(hint: Any) -> Any:
+    """The type of a field's values, as far as a command line knows it; the contract checks the rest."""
+    from pydantic import AwareDatetime
+
+    kind = next(_kinds(hint))
+    plain = get_origin(kind) or kind
+    if plain in {bool, int, float, list}:
+        return plain
+    if plain in {datetime, AwareDatetime}:
+        return datetime
+    return kind if plain is Literal else str
+
+
+def _kinds(hint: Any) -> Iterator[Any]:
+    """The types that a value may have, without None."""
+    origin = get_origin(hint)
+    if origin in {None, list, Literal}:
+        yield from () if hint is type(None) else (hint,)
+    else:
+        for each in get_args(hint)[: 1 if origin is Annotated else None]:
+            yield from _kinds(each)
