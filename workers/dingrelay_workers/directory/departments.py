@@ -28,14 +28,14 @@ DETAILS = DEPARTMENT_FIELDS.keys() - LISTED
 """Fields only in a department's own answer."""
 
 
-def _change(known: Mapping[str, Any], given: Mapping[str, Any]) -> Change | None:
-    """The change that `given` makes to a department; a field that becomes known is no change.
+def _change(before: Mapping[str, Any], fields: Mapping[str, Any]) -> Change | None:
+    """The change that `fields` makes to a department; a field that becomes known is no change.
 
     One of which nothing was known, but its number, is added.
     """
-    if given and not known:
+    if fields and not before:
         return Change(ChangeEvent.ADDED)
-    changed = {name for name, value in given.items() if known.get(name, value) != value}
+    changed = {name for name, value in fields.items() if before.get(name, value) != value}
     return Change(ChangeEvent.CHANGED, changed) if changed else None
 
 

@@ -63,10 +63,10 @@ def _place(member: Member, department: int, leader: bool | None, order: int | No
     return place | {"leader": leader, "dept_order": order}
 
 
-async def put_members(run: Run, department: int, given: Sequence[Place]) -> Changes:
+async def put_members(run: Run, department: int, places: Sequence[Place]) -> Changes:
     """Write people of the department; returns changes within it."""
     changes: Changes = {}
-    for batch in batched(given, CHUNK):
+    for batch in batched(places, CHUNK):
         elsewhere = await _elsewhere(run, batch)
         people = MembershipRow.userid.in_([place["userid"] for place in batch])
         batch_rows = and_(MembershipRow.department == department, people)
@@ -81,14 +81,14 @@ async def drop_others(run: Run, department: int, *, since: int) -> None:
     await run.delete(MembershipRow, MembershipRow.department == department, older, not_(written))
 
 
-async def replace_user(run: Run, userid: str, given: Sequence[Place]) -> Changes:
+async def replace_user(run: Run, userid: str, places: Sequence[Place]) -> Changes:
     """The person is in these departments and in no other; whether they changed within one."""
     query = select(UserRow.placed_at, UserRow.left_at).where(UserRow.app == run.app)
     row = (await run.connection.execute(query.where(UserRow.userid == userid))).one()
     if row.left_at is not None or is_newer(row.placed_at, run):
         return {}
     await run.update(UserRow, UserRow.userid == userid, placed_at=run.read_at)
-    return await _replace(run, MembershipRow.userid == userid, given, without=())
+    return await _replace(run, MembershipRow.userid == userid, places, without=())
 
 
 async def stranded(run: Run, most: int) -> Sequence[str]:
@@ -136,9 +136,9 @@ async def leaders(connection: AsyncConnection, app: str, department: int) -> Seq
     return list(userids)
 
 
-async def _elsewhere(run: Run, given: Sequence[Place]) -> Collection[Key]:
+async def _elsewhere(run: Run, places: Sequence[Place]) -> Collection[Key]:
     """People who were found in other departments, or to have left, after the list was read."""
-    departments = {place["userid"]: place["department"] for place in given}
+    departments = {place["userid"]: place["department"] for place in places}
     query = select(UserRow.userid, UserRow.placed_at, UserRow.left_at)
     query = query.where(UserRow.app == run.app)
     return {
@@ -151,7 +151,7 @@ async def _elsewhere(run: Run, given: Sequence[Place]) -> Collection[Key]:
 async def _replace(
     run: Run,
     which: ColumnElement[bool],
-    given: Sequence[Place],
+    places: Sequence[Place],
     *,
     without: Collection[Key],
 ) -> Changes:
@@ -164,7 +164,7 @@ async def _replace(
     rows_before = {(row["department"], row["userid"]): row for row in answer.mappings()}
     changes: Changes = {}
     rows: dict[Key, dict[str, Any]] = {}
-    for place in given:
+    for place in places:
         key = place["department"], place["userid"]
         before = rows_before.get(key)
         if is_newer(before["read_at"], run) if before is not None else key in without:
@@ -175,7 +175,7 @@ async def _replace(
             change.fields |= changed
         rows[key] = row
     await upsert(run.connection, MembershipRow, list(rows.values()))
-    written = {(place["department"], place["userid"]) for place in given}
+    written = {(place["department"], place["userid"]) for place in places}
     old = {key for key, row in rows_before.items() if not is_newer(row["read_at"], run)}
     person = tuple_(MembershipRow.department, MembershipRow.userid)
     for batch in chunks(old - written, CHUNK // 2):

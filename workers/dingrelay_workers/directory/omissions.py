@@ -22,13 +22,13 @@ Names = Mapping[str, Collection[str]]
 _NAMED = OmittedFieldRow.userid, OmittedFieldRow.field
 
 
-async def note(run: Run, given: Names, left_out: Names, *, listed: bool) -> dict[str, set[str]]:
+async def note(run: Run, answers: Names, left_out: Names, *, listed: bool) -> dict[str, set[str]]:
     """Write the fields that these answers left out, and forget those that they have again.
 
     Args:
         connection: in the transaction that wrote these people.
         run: which read the answers.
-        given: the fields of each answer.
+        answers: the fields of each answer.
         left_out: the known fields that each answer does not have.
         listed: the answers are items of a list of members.
 
@@ -38,9 +38,9 @@ async def note(run: Run, given: Names, left_out: Names, *, listed: bool) -> dict
     fresh = {userid: set(names) for userid, names in left_out.items()}
     again: list[tuple[str, str]] = []
     query = select(*_NAMED).where(OmittedFieldRow.app == run.app)
-    for userid, name in await rows_among(run.connection, query, OmittedFieldRow.userid, given):
+    for userid, name in await rows_among(run.connection, query, OmittedFieldRow.userid, answers):
         fresh.get(userid, set()).discard(name)
-        if name in given[userid]:
+        if name in answers[userid]:
             again.append((userid, name))
     await _forget(run, again)
     common: dict[str, Any] = {"app": run.app, "listed": listed, "read_at": run.read_at}
@@ -91,6 +91,6 @@ async def witnesses(run: Run, userid: str, names: Collection[str]) -> list[str]:
     return list(witness_fields)
 
 
-async def _forget(run: Run, named: Sequence[tuple[str, str]]) -> None:
-    for batch in chunks(named, CHUNK // 2):
+async def _forget(run: Run, omissions: Sequence[tuple[str, str]]) -> None:
+    for batch in chunks(omissions, CHUNK // 2):
         await run.delete(OmittedFieldRow, tuple_(*_NAMED).in_(batch))

@@ -43,20 +43,22 @@ class HeldAnswer:
     read_at: int = 0
     detailed_at: int = 0
 
-    def taken(self, given: Mapping[str, Any], run: Run, details: Collection[str]) -> dict[str, Any]:
+    def taken(
+        self, answer: Mapping[str, Any], run: Run, details: Collection[str]
+    ) -> dict[str, Any]:
         """The given fields to take: all but those that the row holds from a later read.
 
         A field that a newer read did not return is not taken from an older one.
         """
         return {
             name: value
-            for name, value in given.items()
+            for name, value in answer.items()
             if name not in self.fields
             or not is_newer(self.detailed_at if name in details else self.read_at, run)
         }
 
     def left_out(
-        self, given: Mapping[str, Any], run: Run, details: Collection[str], *, listed: bool
+        self, answer: Mapping[str, Any], run: Run, details: Collection[str], *, listed: bool
     ) -> set[str]:
         """Fields of the row that the run's answer lacks; no list of people holds the details."""
         return {
@@ -64,17 +66,17 @@ class HeldAnswer:
             for name, value in self.fields.items()
             if value
             and name != "unionid"
-            and name not in given
+            and name not in answer
             and not (listed and name in details)
             and not is_newer(self.detailed_at if name in details else self.read_at, run)
         }
 
-    def after(self, taken: Mapping[str, Any], run: Run, details: Collection[str]) -> "HeldAnswer":
+    def after(self, fields: Mapping[str, Any], run: Run, details: Collection[str]) -> "HeldAnswer":
         """The row's answer after that one is taken."""
-        detailed = any(name in details for name in taken)
-        listed = any(name not in details for name in taken)
+        detailed = any(name in details for name in fields)
+        listed = any(name not in details for name in fields)
         return HeldAnswer(
-            {**self.fields, **taken},
+            {**self.fields, **fields},
             _later(self.read_at, run) if listed else self.read_at,
             _later(self.detailed_at, run) if detailed else self.detailed_at,
         )

@@ -41,7 +41,7 @@ DETAILS = frozenset(
 UNIONID = "unionid"
 
 
-def news(known: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
+def news(before: Mapping[str, Any], fields: Mapping[str, Any]) -> set[str]:
     """The fields whose value is another one than before.
 
     A field that was unknown may have been hidden or empty. It counts if it has a value now and
@@ -49,8 +49,8 @@ def news(known: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
     """
     return {
         name
-        for name, value in given.items()
-        if (known[name] != value if name in known else value and name not in DETAILS)
+        for name, value in fields.items()
+        if (before[name] != value if name in before else value and name not in DETAILS)
     }
 
 
@@ -110,7 +110,7 @@ async def meet(
     return changes, fresh
 
 
-async def _identify(run: Run, given: Mapping[str, Mapping[str, Any]], at: datetime) -> set[str]:
+async def _identify(run: Run, answers: Mapping[str, Mapping[str, Any]], at: datetime) -> set[str]:
     """End what stands under a userid or a unionid that belongs to another by now.
 
     DingTalk may give a person who is hired again a new userid, and the old one to another person; the
@@ -120,7 +120,9 @@ async def _identify(run: Run, given: Mapping[str, Mapping[str, Any]], at: dateti
     Returns:
         The userids whose answers are older than what is known of who has them.
     """
-    unionids = {userid: fields[UNIONID] for userid, fields in given.items() if fields.get(UNIONID)}
+    unionids = {
+        userid: fields[UNIONID] for userid, fields in answers.items() if fields.get(UNIONID)
+    }
     query = select(
         UserRow.userid, UserRow.unionid, UserRow.fields, UserRow.read_at, UserRow.left_at
     ).where(

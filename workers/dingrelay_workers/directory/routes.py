@@ -46,28 +46,30 @@ ROUTES = Routes(tag="directory", scope="directory:read")
 @ROUTES("GET /v1/directory/users", PersonPage, query=UserFilter)
 async def list_users(call: HttpCall) -> BaseModel:
     """List the people of the directory."""
-    asked: UserFilter = call.query
-    check_app(call.key, asked.app, "?app")
-    found = await call.context.service(DirectoryService).users(
-        asked.app,
-        department=asked.department,
-        left=asked.left,
-        after=asked.cursor and asked.cursor[0],
-        limit=asked.limit,
+    query: UserFilter = call.query
+    check_app(call.key, query.app, "?app")
+    people = await call.context.service(DirectoryService).users(
+        query.app,
+        department=query.department,
+        left=query.left,
+        after=query.cursor and query.cursor[0],
+        limit=query.limit,
     )
-    return PersonPage(users=list(found), next=paging.behind(found, asked.limit, "userid"))
+    return PersonPage(users=list(people), next=paging.behind(people, query.limit, "userid"))
 
 
 @ROUTES("GET /v1/directory/departments", DepartmentPage, query=DepartmentFilter)
 async def list_departments(call: HttpCall) -> BaseModel:
     """List the departments of the directory."""
-    asked: DepartmentFilter = call.query
-    check_app(call.key, asked.app, "?app")
-    found = await call.context.service(DirectoryService).departments(
-        asked.app,
-        parent=asked.parent,
-        named=asked.named,
-        after=asked.cursor and asked.cursor[0],
-        limit=asked.limit,
+    query: DepartmentFilter = call.query
+    check_app(call.key, query.app, "?app")
+    departments = await call.context.service(DirectoryService).departments(
+        query.app,
+        parent=query.parent,
+        named=query.named,
+        after=query.cursor and query.cursor[0],
+        limit=query.limit,
     )
-    return DepartmentPage(departments=list(found), next=paging.behind(found, asked.limit, "id"))
+    return DepartmentPage(
+        departments=list(departments), next=paging.behind(departments, query.limit, "id")
+    )

@@ -89,9 +89,12 @@ class DirectoryService:
                 )
                 query = query.where(UserRow.userid.in_(inside))
             rows = (await connection.execute(query)).mappings().all()
-            of = await _departments(connection, [(app, row["userid"]) for row in rows])
+            departments_of = await _departments(connection, [(app, row["userid"]) for row in rows])
         return [
-            PersonDocument(**row, departments=[each.id for each in of[app, row["userid"]]])
+            PersonDocument(
+                **row,
+                departments=[department.id for department in departments_of[app, row["userid"]]],
+            )
             for row in rows
         ]
 
@@ -109,8 +112,8 @@ class DirectoryService:
         if after is not None:
             query = query.where(DepartmentRow.id > after)
         async with answering(TIMEOUT), self._database.read() as connection:
-            found = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
-            rows = found.mappings().all()
+            answer = await connection.execute(query.order_by(DepartmentRow.id).limit(limit))
+            rows = answer.mappings().all()
             parents = await _parents(connection, app)
             below = await _below(connection, app, parents, [row["id"] for row in rows])
         return [DepartmentDocument(**row, **below[row["id"]]) for row in rows]
@@ -119,8 +122,8 @@ class DirectoryService:
         """The one person that fits; None if none does, several do, or they have left."""
         query = select(UserRow.userid).where(UserRow.app == app, which, UserRow.left_at.is_(None))
         async with answering(TIMEOUT), self._database.read() as connection:
-            found = (await connection.scalars(query.limit(2))).all()
-        return found[0] if len(found) == 1 else None
+            userids = (await connection.scalars(query.limit(2))).all()
+        return userids[0] if len(userids) == 1 else None
 
     async def nodes(
         self, app: str, *, parents: Collection[int] = (), ids: Collection[int] = (), named: str = ""
@@ -129,16 +132,16 @@ class DirectoryService:
         query = select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent)
         query = query.where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
         async with answering(TIMEOUT), self._database.read() as connection:
-            every = (await connection.execute(query.order_by(DepartmentRow.id))).all()
-            parents_of = {row.id: row.parent for row in every}
+            existing = (await connection.execute(query.order_by(DepartmentRow.id))).all()
+            parents_of = {row.id: row.parent for row in existing}
             opened = {
                 *parents,
                 None,
-                *(each for each, above in parents_of.items() if above is None),
+                *(department for department, above in parents_of.items() if above is None),
             }
             rows = [
                 row
-                for row in every
+                for row in existing
                 if row.parent in opened or row.id in ids or (named and named in (row.name or ""))
             ][:MOST_NODES]
             below = await _below(connection, app, parents_of, [row.id for row in rows])
@@ -167,20 +170,20 @@ async def _below(
 
     `parents`: department → the one above it.
     """
-    place, own = MembershipRow.department, MembershipRow.app == app
-    direct = select(place, func.count()).where(own).group_by(place)
+    place, is_of_app = MembershipRow.department, MembershipRow.app == app
+    direct = select(place, func.count()).where(is_of_app).group_by(place)
     members = {row[0]: row[1] for row in await connection.execute(direct)}
     user = MembershipRow.userid
-    several = select(user).where(own).group_by(user).having(func.count() > 1)
+    several = select(user).where(is_of_app).group_by(user).having(func.count() > 1)
     places: dict[str, list[int]] = defaultdict(list)
     for userid, department in await connection.execute(
-        select(user, place).where(own, user.in_(several))
+        select(user, place).where(is_of_app, user.in_(several))
     ):
         places[userid].append(department)
     children: dict[int | None, list[int]] = defaultdict(list)
     for department, parent in parents.items():
         children[parent].append(department)
-    found: dict[int, dict[str, Any]] = {}
+    counts: dict[int, dict[str, Any]] = {}
     for top in departments:
         below, ahead = set[int](), [top]
         while ahead:
@@ -188,10 +191,15 @@ async def _below(
             if (department := ahead.pop()) not in below:
                 below.add(department)
                 ahead += children[department]
-        again = (len(below.intersection(each)) - 1 for each in places.values())
-        people = sum(members.get(each, 0) for each in below) - sum(max(0, n) for n in again)
-        found[top] = {"people": people, "leaf": below == {top}}
-    return found
+        again = (
+            len(below.intersection(departments_of_person)) - 1
+            for departments_of_person in places.values()
+        )
+        people = sum(members.get(department, 0) for department in below) - sum(
+            max(0, repeats) for repeats in again
+        )
+        counts[top] = {"people": people, "leaf": below == {top}}
+    return counts
 
 
 async def _departments(
@@ -203,14 +211,14 @@ async def _departments(
         MembershipRow.department == DepartmentRow.id
     )
     query = select(*person, DepartmentRow.id, DepartmentRow.name).join(DepartmentRow, in_it)
-    found: dict[tuple[str, str], list[InDepartment]] = defaultdict(list)
-    for some in chunks(people, CHUNK // 2):
+    departments: dict[tuple[str, str], list[InDepartment]] = defaultdict(list)
+    for batch in chunks(people, CHUNK // 2):
         rows = await connection.execute(
-            query.where(tuple_(*person).in_(some)).order_by(DepartmentRow.id)
+            query.where(tuple_(*person).in_(batch)).order_by(DepartmentRow.id)
         )
         for row in rows:
-            found[row.app, row.userid].append(row)
-    return found
+            departments[row.app, row.userid].append(row)
+    return departments
 
 
 def named(text: str) -> ColumnElement[bool]:
@@ -248,7 +256,7 @@ async def find_people(
     if app is not None:
         query = query.where(UserRow.app == app)
     rows = (await connection.execute(query)).all()
-    of = await _departments(connection, [(row.app, row.userid) for row in rows])
+    departments_of = await _departments(connection, [(row.app, row.userid) for row in rows])
     return [
         KnownPerson(
             app=row.app,
@@ -256,7 +264,9 @@ async def find_people(
             name=row.name or "",
             job_number=row.job_number or "",
             left_at=row.left_at,
-            departments=[each.name or "" for each in of[row.app, row.userid]][:departments],
+            departments=[
+                department.name or "" for department in departments_of[row.app, row.userid]
+            ][:departments],
         )
         for row in rows
     ]

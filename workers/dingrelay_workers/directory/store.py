@@ -82,49 +82,49 @@ class AppDirectory:
         complete: bool = True,
     ) -> list[int]:
         """Write one department, or a part of it, and note its children as pending; the children's ids."""
-        async with self._writing(run) as found:
-            if await runs.state(found, department.id) != DepartmentState.DONE:
+        async with self._writing(run) as open_run:
+            if await runs.state(open_run, department.id) != DepartmentState.DONE:
                 now = _now()
                 if children is not None:
-                    await departments.put_children(found, department, children)
+                    await departments.put_children(open_run, department, children)
                     below = [child.id for child in children]
-                    await runs.note(found, below, parent=department.id)
+                    await runs.note(open_run, below, parent=department.id)
                 places = memberships.in_department(department.id, members)
-                changes, _ = await people.meet(found, members, now, listed=True)
-                await people.record(found, changes, now)
-                moved = await memberships.put_members(found, department.id, places)
-                await people.record(found, moved, now)
+                changes, _ = await people.meet(open_run, members, now, listed=True)
+                await people.record(open_run, changes, now)
+                moved = await memberships.put_members(open_run, department.id, places)
+                await people.record(open_run, moved, now)
                 if complete:
-                    first = self.read_at if since is None else since
-                    await memberships.drop_others(found, department.id, since=first)
-                    await runs.settle(found, department.id, DepartmentState.DONE, calls=calls)
-            return await runs.children(found, department.id)
+                    oldest_read = self.read_at if since is None else since
+                    await memberships.drop_others(open_run, department.id, since=oldest_read)
+                    await runs.settle(open_run, department.id, DepartmentState.DONE, calls=calls)
+            return await runs.children(open_run, department.id)
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
         """The department no longer exists: it is settled."""
-        async with self._writing(run) as found:
-            await departments.remove(found, [department], _now())
-            await runs.settle(found, department, DepartmentState.VANISHED, calls=calls)
+        async with self._writing(run) as open_run:
+            await departments.remove(open_run, [department], _now())
+            await runs.settle(open_run, department, DepartmentState.VANISHED, calls=calls)
 
     async def fail(self, run: str, department: int) -> None:
         """The department could not be read; the run can't remove anybody."""
-        async with self._writing(run) as found:
-            await runs.fail(found, department)
+        async with self._writing(run) as open_run:
+            await runs.fail(open_run, department)
 
     async def pending(self, run: str) -> int:
         """How many departments are known and not settled yet."""
-        async with self._reading(run) as found:
-            return await runs.pending(found)
+        async with self._reading(run) as open_run:
+            return await runs.pending(open_run)
 
     async def unread(self, run: str, *, most: int) -> list[int]:
         """Departments that are not settled yet."""
-        async with self._reading(run) as found:
-            return await runs.in_state(found, DepartmentState.PENDING, most)
+        async with self._reading(run) as open_run:
+            return await runs.in_state(open_run, DepartmentState.PENDING, most)
 
     async def progress(self, run: str) -> Progress:
         """Counts of the run so far."""
-        async with self._reading(run) as found:
-            return await runs.progress(found)
+        async with self._reading(run) as open_run:
+            return await runs.progress(open_run)
 
     async def unmet(
         self, run: str, *, most: int, confirm_removals: bool
@@ -133,59 +133,59 @@ class AppDirectory:
 
         Of a part of the organisation these are only the members of departments that are gone.
         """
-        async with self._reading(run) as found:
-            if found.closed:
+        async with self._reading(run) as open_run:
+            if open_run.closed:
                 return [], []
-            _refuse_incomplete(await runs.progress(found))
-            if stranded := await memberships.stranded(found, most):
+            _refuse_incomplete(await runs.progress(open_run))
+            if stranded := await memberships.stranded(open_run, most):
                 return list(stranded), []
-            if found.scope != "everything":
+            if open_run.scope != "everything":
                 return [], []
-            await self._gone(found, confirmed=confirm_removals)
-            users = await runs.not_met(found, UserRow.userid, most)
+            await self._gone(open_run, confirmed=confirm_removals)
+            users = await runs.not_met(open_run, UserRow.userid, most)
             if users:
                 return users, []
-            return [], await runs.not_met(found, DepartmentRow.id, most)
+            return [], await runs.not_met(open_run, DepartmentRow.id, most)
 
     async def note_users(
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
     ) -> None:
         """Write DingTalk's answers to a request for each of these people."""
-        async with self._writing(run) as found:
+        async with self._writing(run) as open_run:
             for member in met:
-                await _put_user(found, member)
-            await runs.keep(found, UserRow.userid, hidden)
+                await _put_user(open_run, member)
+            await runs.keep(open_run, UserRow.userid, hidden)
             unplaced = [member.userid for member in met if memberships.of_user(member) is None]
-            await memberships.leave_removed(found, [*hidden, *unplaced])
+            await memberships.leave_removed(open_run, [*hidden, *unplaced])
             changes = {userid: Change(ChangeEvent.GONE) for userid in gone}
-            await people.record(found, changes, _now())
-            await runs.add_calls(found, len(met) + len(hidden) + len(gone))
+            await people.record(open_run, changes, _now())
+            await runs.add_calls(open_run, len(met) + len(hidden) + len(gone))
 
     async def note_departments(
         self, run: str, *, met: Sequence[Department], hidden: Sequence[int], gone: Sequence[int]
     ) -> None:
         """The same for departments; those that are gone are so at once."""
-        async with self._writing(run) as found:
-            await departments.put(found, met)
-            await runs.keep(found, DepartmentRow.id, hidden)
-            await departments.remove(found, gone, _now())
+        async with self._writing(run) as open_run:
+            await departments.put(open_run, met)
+            await runs.keep(open_run, DepartmentRow.id, hidden)
+            await departments.remove(open_run, gone, _now())
             for number in gone:
-                await runs.settle(found, number, DepartmentState.VANISHED, calls=0)
-            await runs.add_calls(found, len(met) + len(hidden) + len(gone))
+                await runs.settle(open_run, number, DepartmentState.VANISHED, calls=0)
+            await runs.add_calls(open_run, len(met) + len(hidden) + len(gone))
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
         """Mark people who are gone as left; returns final counts, also when closed again."""
-        async with self._writing(run) as found:
-            if not found.closed:
-                _refuse_incomplete(await runs.progress(found))
-                userids = await self._gone(found, confirmed=confirm_removals)
+        async with self._writing(run) as open_run:
+            if not open_run.closed:
+                _refuse_incomplete(await runs.progress(open_run))
+                userids = await self._gone(open_run, confirmed=confirm_removals)
                 now = _now()
-                departures = await people.remove(found, userids, now)
-                await people.record(found, departures, now)
-                users = await runs.count_users(found)
-                await runs.close(found, users=users)
-            progress = await runs.progress(found)
-        if found.scope == "everything" and self._on_complete is not None:
+                departures = await people.remove(open_run, userids, now)
+                await people.record(open_run, departures, now)
+                users = await runs.count_users(open_run)
+                await runs.close(open_run, users=users)
+            progress = await runs.progress(open_run)
+        if open_run.scope == "everything" and self._on_complete is not None:
             await self._on_complete(self._app)
         return progress
 

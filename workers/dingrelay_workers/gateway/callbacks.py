@@ -131,8 +131,8 @@ async def receive_event(call: HttpCall) -> web.StreamResponse:
     try:
         push = await _push(call, app)
     except PushRefused as refused:
-        known = app if app in context.service(Receiver).apps else "unknown"
-        metrics.callbacks_refused.labels(known, refused.reason).inc()
+        app_label = app if app in context.service(Receiver).apps else "unknown"
+        metrics.callbacks_refused.labels(app_label, refused.reason).inc()
         raise _refusal() from None
     call.request[CALLER] = f"callback {app}"
     if push.event is not None:
@@ -181,13 +181,13 @@ async def receive_robot_message(call: HttpCall) -> web.StreamResponse:
 
 def _signed(headers: Mapping[str, str], secret: str) -> bool:
     """Whether a push to a robot is DingTalk's, and of this hour (API §12.14)."""
-    timestamp, given = headers.get("timestamp", ""), headers.get("sign", "")
+    timestamp, sign = headers.get("timestamp", ""), headers.get("sign", "")
     if not secret or not timestamp.isdecimal() or len(timestamp) > LONGEST_TIMESTAMP:
         return False
     if abs(int(timestamp) / 1000 - clock.now().timestamp()) > OLDEST_SECONDS:
         return False
     expected = signature(secret, int(timestamp))["sign"]
-    return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))
+    return hmac.compare_digest(expected.encode(), sign.encode("utf-8", "replace"))
 
 
 async def _push(call: HttpCall, app: str) -> Push:

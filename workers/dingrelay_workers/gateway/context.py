@@ -72,7 +72,7 @@ async def opened(settings: Settings, services: Services) -> AsyncGenerator[Gatew
     ]
     if apps.has_files:
         work.append(apps.watch())
-    running = [asyncio.create_task(each) for each in work]
+    running = [asyncio.create_task(coroutine) for coroutine in work]
     try:
         yield context
     finally:

@@ -143,22 +143,22 @@ async def get_limits(call: HttpCall) -> FleetLimits:
     """
     context = call.context
     async with asking():
-        found = await overview.read(context.redis, context.settings)
+        limits = await overview.read(context.redis, context.settings)
     apps = context.settings.apps
     organisations = {app.organisation for name, app in apps.items() if call.key.permits_app(name)}
     return FleetLimits(
-        rules=found.rules,
-        buckets=[each for each in found.buckets if _visible(call.key, each.scope)],
-        outages=[each for each in found.outages if _visible(call.key, each.scope)],
+        rules=limits.rules,
+        buckets=[bucket for bucket in limits.buckets if _visible(call.key, bucket.scope)],
+        outages=[outage for outage in limits.outages if _visible(call.key, outage.scope)],
         quota=[
-            each
-            for each in found.quota
-            if ANY in call.key.apps or each.organisation in organisations
+            month
+            for month in limits.quota
+            if ANY in call.key.apps or month.organisation in organisations
         ],
     )
 
 
 def _visible(key: ApiKey, scope: str) -> bool:
     """Whether a key sees what has this scope: ``app:NAME``, ``hold:NAME:…``, or what all apps share."""
-    kind, _, rest = scope.partition(":")
-    return kind not in {"app", "hold"} or key.permits_app(rest.partition(":")[0])
+    kind, _, name = scope.partition(":")
+    return kind not in {"app", "hold"} or key.permits_app(name.partition(":")[0])

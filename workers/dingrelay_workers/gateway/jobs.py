@@ -166,21 +166,21 @@ async def _enqueue(
         except Problem as problem:
             full[queue] = problem
     unseen = await _unseen(context, batch, key)
-    chosen = [
+    places = [
         place
         for place, draft in enumerate(batch.drafts)
         if draft.queue not in full and place not in unseen
     ]
     answers = await context.records.enqueue(
-        [batch.drafts[place] for place in chosen], [batch.written[place] for place in chosen]
+        [batch.drafts[place] for place in places], [batch.written[place] for place in places]
     )
     by_place: dict[int, Enqueued | Problem] = {
         place: key_conflict() if answer.conflict else answer
-        for place, answer in zip(chosen, answers, strict=True)
+        for place, answer in zip(places, answers, strict=True)
     }
-    met = [place for place, answer in zip(chosen, answers, strict=True) if not answer.created]
-    senders = await context.records.senders([batch.drafts[place].id for place in met])
-    for place, sender in zip(met, senders, strict=True):
+    existing = [place for place, answer in zip(places, answers, strict=True) if not answer.created]
+    senders = await context.records.senders([batch.drafts[place].id for place in existing])
+    for place, sender in zip(existing, senders, strict=True):
         if not key.permits_sender(sender):
             by_place[place] = key_conflict()
     by_place |= {
@@ -216,7 +216,7 @@ def _answers(
 def _refused(number: int | None, problem: Problem, language: str) -> bytes:
     error = problem.fields(language)
     if problem.errors:
-        error["errors"] = [each.model_dump() for each in error["errors"]]
+        error["errors"] = [entry.model_dump() for entry in error["errors"]]
     entry = {"error": error} if number is None else {"line": number, "error": error}
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
@@ -318,9 +318,9 @@ class _Answers:
         if not ended:
             self._response.force_close()
         if self._kept is not None:
-            with self._kept as kept:
-                kept.seek(0)
-                while piece := kept.read(BUFFERED):
+            with self._kept as buffer:
+                buffer.seek(0)
+                while piece := buffer.read(BUFFERED):
                     await self._response.write(piece)
         await self._response.write_eof()
         return self._response
@@ -401,11 +401,11 @@ async def count_dead(call: HttpCall) -> DeadCodes:
 
 
 async def _page(
-    call: HttpCall, index: str, wanted: JobFilter, *, history: bool = False
+    call: HttpCall, index: str, job_filter: JobFilter, *, history: bool = False
 ) -> web.Response:
-    asked: JobPaging = call.query
+    query: JobPaging = call.query
     listing = _listing(call, index, history=history)
-    jobs, after = await listing.page(wanted, asked.limit, asked.cursor)
+    jobs, after = await listing.page(job_filter, query.limit, query.cursor)
     shown = [job.to_json() for job in jobs]
     return json_response({"jobs": shown, "next": paging.encode(*after) if after else None})
 
@@ -452,14 +452,14 @@ class ChangedJobs(BaseModel):
     """Whether all that fit were; otherwise only 1,000 of them, and none before the latest 10,000 failed jobs."""
 
 
-def _group_change(change: Literal["requeue", "discard"], what: str) -> None:
+def _group_change(change: Literal["requeue", "discard"], summary: str) -> None:
     """Declare the route that changes a group of failed jobs."""
 
     async def handle(call: HttpCall) -> ChangedJobs:
         check_nothing(call.body)
-        wanted = JobFilter(**call.query.filters())
+        job_filter = JobFilter(**call.query.filters())
         lanes = call.key.lanes if change == "requeue" else LANES
-        jobs, complete = await _listing(call, keys.DEAD, lanes=lanes).briefs(wanted)
+        jobs, complete = await _listing(call, keys.DEAD, lanes=lanes).briefs(job_filter)
         verb = Jobs(call.context.settings).change_all(change, [job.id for job in jobs])
         changed = await call.context.steps.carry_out(verb)
         return ChangedJobs(changed=len(changed), complete=complete)
@@ -472,7 +472,7 @@ def _group_change(change: Literal["requeue", "discard"], what: str) -> None:
         scope="jobs:write",
         problems=frozenset({409, 422}),
         operation=f"{change}Dead",
-        summary=what,
+        summary=summary,
         description="Those that the key may see and that fit all that is given; requeued are those of its lanes. The"
         " audit names each.",
     )(handle)

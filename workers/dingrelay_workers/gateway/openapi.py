@@ -59,18 +59,18 @@ for _kind in problems.KINDS:
 
 def statuses(route: Route) -> frozenset[int]:
     """The statuses of all problems that a route can end with."""
-    found = ALWAYS | route.problems
+    codes = ALWAYS | route.problems
     if route.scope is not None:
-        found |= WITH_KEY
+        codes |= WITH_KEY
     if route.body:
-        found |= WITH_BODY
+        codes |= WITH_BODY
     if route.query:
-        found |= {422}
+        codes |= {422}
     if route.idempotent:
-        found |= {409, 422}
+        codes |= {409, 422}
     if "{" in route.path:
-        found |= {404}
-    return found
+        codes |= {404}
+    return codes
 
 
 def document(routes: Sequence[Route]) -> Schema:
@@ -148,33 +148,33 @@ def _answer(answer: RouteAnswer, route: Route, status: int, schemas: "_Schemas")
     headers = dict(answer.headers)
     if route.idempotent:
         headers[REPLAYED] = "`true` where this repeats the answer of an earlier request."
-    found: Schema = {"description": answer.description}
+    response: Schema = {"description": answer.description}
     if headers:
-        found["headers"] = {
+        response["headers"] = {
             name: {"description": text, "schema": {"type": "string"}}
             for name, text in headers.items()
         }
     if answer.model is not None:
         schema = schemas.of(answer.model, "serialization")
-        found["content"] = {answer.media_type: {"schema": schema}}
+        response["content"] = {answer.media_type: {"schema": schema}}
     if links := route.links.get(status):
-        found["links"] = dict(links)
-    return found
+        response["links"] = dict(links)
+    return response
 
 
 def _problem(status: int, titles: Sequence[str]) -> Schema:
-    found: Schema = {
+    response: Schema = {
         "description": "; ".join(titles) + ".",
         "content": {problems.MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}},
     }
     if status in {429, 503}:
-        found["headers"] = {
+        response["headers"] = {
             "Retry-After": {
                 "description": "Seconds after which the request may succeed.",
                 "schema": {"type": "integer"},
             }
         }
-    return found
+    return response
 
 
 def _path_parameters(route: Route) -> list[Schema]:
@@ -209,12 +209,12 @@ def _query_parameters(route: Route) -> list[Schema]:
 def _parameter(property_: Schema, schema: Schema) -> Schema:
     """A query's parameter is there or not: it is never null."""
     choices = [choice for choice in property_.get("anyOf", ()) if choice != {"type": "null"}]
-    found = {**choices[0]} if len(choices) == 1 else dict(property_)
-    if reference := found.pop("$ref", None):
-        found |= schema["$defs"][reference.rpartition("/")[2]]
+    parameter = {**choices[0]} if len(choices) == 1 else dict(property_)
+    if reference := parameter.pop("$ref", None):
+        parameter |= schema["$defs"][reference.rpartition("/")[2]]
     for name in ("title", "default"):
-        found.pop(name, None)
-    return found
+        parameter.pop(name, None)
+    return parameter
 
 
 def _headers(route: Route) -> list[Schema]:
@@ -235,10 +235,10 @@ class _Schemas:
     """The schemas of all models that the routes name, each once."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        wanted = list(dict.fromkeys(_models(routes)))
+        models = list(dict.fromkeys(_models(routes)))
         # A model's name may stand for two: as it is taken, and as it is given.
-        self._references, found = models_json_schema(wanted, ref_template=REF)
-        self.definitions: Schema = found.get("$defs", {})
+        self._references, schema = models_json_schema(models, ref_template=REF)
+        self.definitions: Schema = schema.get("$defs", {})
         self.definitions["Problem"] = self.definitions.pop("ProblemDocument")
 
     def of(self, model: type[BaseModel] | Mapping[str, Any], mode: Mode) -> Schema:
@@ -343,8 +343,8 @@ async def get_open_api(call: HttpCall) -> web.StreamResponse:
 async def show_docs(call: HttpCall) -> web.StreamResponse:
     """The document as a page."""
     preferred = accepted(call.request.headers.get("Accept-Language", ""))
-    asked: Language = call.query
-    language = {"en": ENGLISH, "zh": CHINESE, None: preferred}[asked.lang]
+    query: Language = call.query
+    language = {"en": ENGLISH, "zh": CHINESE, None: preferred}[query.lang]
     with spoken(language):
         page = PAGE.get_template("docs.html").render(
             document=call.request.app[DOCUMENT], language=language

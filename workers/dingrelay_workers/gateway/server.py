@@ -47,8 +47,10 @@ ROUTES: tuple[Route, ...] = (
 def create_app(context: GatewayContext, routes: Sequence[Route] = ROUTES) -> web.Application:
     """The application around a context, which the caller opens and closes."""
     # Bodies are read by `body_reader`, which has limits of its own.
-    ours = {route.path.split("/")[1] for route in routes}
-    app = web.Application(middlewares=[request_middleware, drop_in_beside(ours)], client_max_size=0)
+    route_segments = {route.path.split("/")[1] for route in routes}
+    app = web.Application(
+        middlewares=[request_middleware, drop_in_beside(route_segments)], client_max_size=0
+    )
     app[CONTEXT] = context
     app[DOCUMENT] = openapi.document(routes)
     app.on_response_prepare.append(sign)

@@ -19,14 +19,14 @@ class Services:
         self._database = Database(settings.database, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS)
         self._redis = open_redis(settings)
         self._migration = Migration(settings)
-        held = {"settings": settings, "database": self._database, "redis": self._redis}
+        resources = {"settings": settings, "database": self._database, "redis": self._redis}
         self._closing: list[Any] = []
         self.by_class: dict[type, Any] = {Services: self}
         for noun in NOUNS:
             for service in noun.services:
                 kind = noun.load(service.part)
-                self.by_class[kind] = made = kind(*(held[need] for need in service.needs))
-                self._closing += [made] if service.closes else []
+                self.by_class[kind] = instance = kind(*(resources[need] for need in service.needs))
+                self._closing += [instance] if service.closes else []
 
     def of(self, kind: type[_Service]) -> _Service:
         """The service of a class."""

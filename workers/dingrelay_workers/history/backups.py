@@ -54,7 +54,7 @@ def compare(servers: Compared) -> BackupDifference | None:
     return None
 
 
-def _redis_is_older(servers: Compared, in_redis: int, kept: int) -> BackupDifference:
+def _redis_is_older(servers: Compared, in_redis: int, in_history: int) -> BackupDifference:
     redis = servers.redis
     ended = list(_ended_and_open(redis, servers.engine, in_redis))
     if ended and servers.settle:
@@ -67,7 +67,7 @@ def _redis_is_older(servers: Compared, in_redis: int, kept: int) -> BackupDiffer
                 "Redis is older than the database: jobs ended in it until {}, in the history "
                 "until {}",
                 backups.shown(in_redis),
-                backups.shown(kept),
+                backups.shown(in_history),
             )
         )
     return BackupDifference(
@@ -76,7 +76,7 @@ def _redis_is_older(servers: Compared, in_redis: int, kept: int) -> BackupDiffer
             "Redis is older than the database: jobs ended in it until {}, in the history until "
             "{}; open jobs that have ended since, and would run again: {}",
             backups.shown(in_redis),
-            backups.shown(kept),
+            backups.shown(in_history),
             len(ended),
         ),
         en("before workers start, run dingrelay doctor --settle-ended"),
@@ -85,7 +85,7 @@ def _redis_is_older(servers: Compared, in_redis: int, kept: int) -> BackupDiffer
 
 def _ended_and_open(redis: Redis, engine: Engine, moment: int) -> Iterator[EndedJob]:
     """Jobs that ended after a moment (ms) by the history, and are open in Redis."""
-    for page in _ended(engine, moment):
+    for page in _read_ended(engine, moment):
         pipe = redis.pipeline(transaction=False)
         for ended in page:
             pipe.hget(keys.job(ended.job), "state")
@@ -107,7 +107,7 @@ def _restore(redis: Redis, ended: EndedJob, settings: Settings) -> None:
     run(redis, call)
 
 
-def _ended(engine: Engine, moment: int) -> Iterator[Sequence[EndedJob]]:
+def _read_ended(engine: Engine, moment: int) -> Iterator[Sequence[EndedJob]]:
     since, last = moment_of(moment), ""
     with engine.connect() as connection:
         while True:

@@ -25,11 +25,11 @@ async def people(visit: Visit) -> web.Response:
         return visit.page("people.html", text="", people=[], more=0)
     apps = None if ANY in visit.grant.apps else visit.grant.apps
     history = visit.service(HistoryService)
-    found = await history.search(text, app=None, apps=apps, limit=PAGE)
-    if len(found.people) == 1:
-        return visit.redirect(f"/people/{quote(found.people[0].userid, safe='')}")
-    more = found.matches - len(found.people)
-    return visit.page("people.html", text=text, people=found.people, more=more)
+    result = await history.search(text, app=None, apps=apps, limit=PAGE)
+    if len(result.people) == 1:
+        return visit.redirect(f"/people/{quote(result.people[0].userid, safe='')}")
+    more = result.matches - len(result.people)
+    return visit.page("people.html", text=text, people=result.people, more=more)
 
 
 @at("/people/{user}", scope="jobs:read")
@@ -43,7 +43,7 @@ async def person(visit: Visit) -> web.Response:
         before = at, id_
     elif until:
         before = moment("until", until, now), ""
-    found = await visit.service(HistoryService).person(
+    person_history = await visit.service(HistoryService).person(
         user,
         app=None,
         limit=PAGE,
@@ -51,22 +51,28 @@ async def person(visit: Visit) -> web.Response:
         before=before,
     )
     # A broadcast from the console names no system as its sender.
-    by_people = {each.campaign for each in found.messages if each.campaign and not each.sender}
+    by_people = {
+        message.campaign
+        for message in person_history.messages
+        if message.campaign and not message.sender
+    }
     writers = await WRITERS["campaign"](visit, by_people) if by_people else {}
-    await visit.know(*(each for some in writers.values() for each in some))
-    last = found.messages[-1] if len(found.messages) == PAGE else None
+    await visit.know(*(userid for userids in writers.values() for userid in userids))
+    last = person_history.messages[-1] if len(person_history.messages) == PAGE else None
     return visit.page(
         "person.html",
         user=user,
-        known_as=[each for each in found.known_as if visit.grant.permits_app(each.app)],
+        known_as=[
+            person for person in person_history.known_as if visit.grant.permits_app(person.app)
+        ],
         messages=[
-            (each, meaning(OUTCOMES, each.outcome), hint_of(each.reason))
-            for each in found.messages
-            if visit.grant.permits_job(each.app, each.target)
+            (message, meaning(OUTCOMES, message.outcome), hint_of(message.reason))
+            for message in person_history.messages
+            if visit.grant.permits_job(message.app, message.target)
         ],
         senders={
-            campaign: ", ".join(visit.name_of(each) for each in some)
-            for campaign, some in writers.items()
+            campaign: ", ".join(visit.name_of(userid) for userid in userids)
+            for campaign, userids in writers.items()
         },
         since=since,
         until=until,

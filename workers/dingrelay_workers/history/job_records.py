@@ -165,8 +165,8 @@ def _people(fields: Mapping[bytes, bytes]) -> set[str]:
 def _is_about(fields: Mapping[bytes, bytes], subject: DataSubject) -> bool:
     """Whether it is an event of their approvals, whose titles name them."""
     event = _text(fields, b"kind") == Event.kind
-    about = people_in(_job(fields), ["data.processInstanceId"]) if event else set[str]()
-    return not subject.instances.isdisjoint(about)
+    people = people_in(_job(fields), ["data.processInstanceId"]) if event else set[str]()
+    return not subject.instances.isdisjoint(people)
 
 
 def _job(fields: Mapping[bytes, bytes]) -> Json:

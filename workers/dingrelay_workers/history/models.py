@@ -10,10 +10,10 @@ from dingrelay_workers.database.base import Base, JobId, Utc
 from dingrelay_workers.database.person_columns import PersonColumns
 
 
-def _of_some(name: str, column: str, some: str) -> Index:
+def _of_some(name: str, column: str, condition: str) -> Index:
     """The index of a column that most jobs have no use for."""
     columns = column, "created_at", "job"
-    return Index(name, *columns, sqlite_where=text(some), postgresql_where=text(some))
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
 class JobRow(Base):

@@ -60,10 +60,10 @@ async def find_people(call: HttpCall) -> FoundPeople:
 
     In the directories of the key's apps.
     """
-    asked: PeopleSearch = call.query
+    query: PeopleSearch = call.query
     apps = None if ANY in call.key.apps else call.key.apps
     history = call.context.service(HistoryService)
-    return await history.search(asked.q, app=asked.app, apps=apps, limit=asked.limit)
+    return await history.search(query.q, app=query.app, apps=apps, limit=query.limit)
 
 
 @ROUTES("GET /v1/people/{userid}", PersonHistoryPage, scope="jobs:read", query=PersonQuery)
@@ -73,34 +73,34 @@ async def show_person(call: HttpCall) -> PersonHistoryPage:
     Of what the key may see; a page may hold fewer than asked for although there are more. Broadcasts need `campaigns:read`, and what the directories know of the person
     needs `directory:read`.
     """
-    asked: PersonQuery = call.query
+    query: PersonQuery = call.query
     key = call.key
-    before = (asked.until, "") if asked.until else None
-    if asked.cursor:
-        at, message = asked.cursor
+    before = (query.until, "") if query.until else None
+    if query.cursor:
+        at, message = query.cursor
         before = at, message
-    found = await call.context.service(HistoryService).person(
+    history = await call.context.service(HistoryService).person(
         call.path("userid"),
-        app=asked.app,
+        app=query.app,
         limit=MOST,
-        since=asked.since,
+        since=query.since,
         before=before,
     )
     messages = [
-        each
-        for each in found.messages
-        if may_see(key, sender=each.sender, app=each.app, target=each.target)
-        and (not each.campaign or key.permits("campaigns:read"))
+        message
+        for message in history.messages
+        if may_see(key, sender=message.sender, app=message.app, target=message.target)
+        and (not message.campaign or key.permits("campaigns:read"))
     ]
     known_as = [
-        each
-        for each in found.known_as
-        if key.permits("directory:read") and key.permits_app(each.app)
+        person
+        for person in history.known_as
+        if key.permits("directory:read") and key.permits_app(person.app)
     ]
-    shown, last = messages[: asked.limit], None
-    if len(messages) > asked.limit:
+    shown, last = messages[: query.limit], None
+    if len(messages) > query.limit:
         last = shown[-1]
-    elif len(found.messages) == MOST:
-        last = found.messages[-1]
+    elif len(history.messages) == MOST:
+        last = history.messages[-1]
     cursor = paging.encode(*place_of(last)) if last else None
-    return PersonHistoryPage(user=found.user, messages=shown, known_as=known_as, next=cursor)
+    return PersonHistoryPage(user=history.user, messages=shown, known_as=known_as, next=cursor)

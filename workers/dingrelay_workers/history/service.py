@@ -75,18 +75,18 @@ class HistoryService:
         self._database = database
 
     async def list(
-        self, chosen: JobFilter, seen: Seen, *, before: Place | None, limit: int
+        self, job_filter: JobFilter, seen: Seen, *, before: Place | None, limit: int
     ) -> tuple[Sequence[JobStatus], Place | None]:
         """Jobs that ended and that the caller may see, the latest accepted first.
 
         It looks at `MOST_LOOKED_AT` jobs at most; so a filter that few fit gives short pages. With them the place
         behind which the list goes on; None where it ends.
         """
-        fit = chosen.allowed(seen)
+        fit = job_filter.allowed(seen)
         async with self._reading() as connection:
             if connection is None or not all(fit.values()):
                 return [], None
-            query, behind = await _looked_at(connection, chosen, fit, before)
+            query, behind = await _looked_at(connection, job_filter, fit, before)
             page = latest_first(query, JobRow.created_at, JobRow.job, behind=before, limit=limit)
             rows = (await connection.execute(page)).mappings().all()
         if len(rows) == limit:
@@ -96,7 +96,7 @@ class HistoryService:
     async def find(self, jobs: Collection[str]) -> Mapping[str, JobStatus]:
         """The jobs among these that the history has."""
         every = select(JobRow.__table__)
-        rows = await self._rows(*(every.where(JobRow.job.in_(some)) for some in chunks(jobs)))
+        rows = await self._rows(*(every.where(JobRow.job.in_(batch)) for batch in chunks(jobs)))
         return {row["job"]: _status(row) for row in rows}
 
     async def beginning(self, text: str, limit: int) -> Sequence[str]:
@@ -104,8 +104,8 @@ class HistoryService:
         if not _fits_uuid(text):
             return []
         # Digits and letters stand in one order in every collation, so the index can be used.
-        first, last = (text + each * _UUID for each in ("0", "f"))
-        between = JobRow.job.between(_as_uuid(first), _as_uuid(last))
+        lowest, highest = (text + digit * _UUID for digit in ("0", "f"))
+        between = JobRow.job.between(_as_uuid(lowest), _as_uuid(highest))
         query = select(JobRow.job).where(between).order_by(JobRow.job).limit(limit)
         return [row["job"] for row in await self._rows(query)]
 
@@ -116,14 +116,14 @@ class HistoryService:
             return None
         query = select(RecipientRow.user, RecipientRow.outcome).where(RecipientRow.job == job)
         people = await self._rows(query.order_by(RecipientRow.user))
-        outcomes = {each["user"]: each["outcome"] for each in people}
+        outcomes = {row["user"]: row["outcome"] for row in people}
         return JobDetails(_status(rows[0]), rows[0]["key"], outcomes)
 
     async def to(self, jobs: Collection[str], user: str) -> set[str]:
         """The jobs among these that were for a person."""
-        theirs = select(RecipientRow.job).where(RecipientRow.user == user)
+        jobs_of_person = select(RecipientRow.job).where(RecipientRow.user == user)
         rows = await self._rows(
-            *(theirs.where(RecipientRow.job.in_(some)) for some in chunks(jobs))
+            *(jobs_of_person.where(RecipientRow.job.in_(batch)) for batch in chunks(jobs))
         )
         return {row["job"] for row in rows}
 
@@ -164,9 +164,10 @@ class HistoryService:
             )
         messages.sort(key=place_of, reverse=True)
         messages = [
-            each
-            for each in messages
-            if (before is None or place_of(each) < before) and (since is None or each.at >= since)
+            message
+            for message in messages
+            if (before is None or place_of(message) < before)
+            and (since is None or message.at >= since)
         ]
         return PersonHistory(user=user, messages=messages[:limit], known_as=known_as)
 
@@ -193,15 +194,17 @@ class HistoryService:
         async with reading(self._settings, UserRow, self._database) as connection:
             if connection is None:
                 return FoundPeople(people=[], matches=0)
-            some = select(UserRow.userid).where(fit).limit(MOST_MATCHES).subquery()
-            matches = await connection.scalar(select(func.count()).select_from(some))
+            matching_rows = select(UserRow.userid).where(fit).limit(MOST_MATCHES).subquery()
+            matches = await connection.scalar(select(func.count()).select_from(matching_rows))
             people = await find_people(connection, fit, app=app, limit=limit)
         return FoundPeople(people=people, matches=matches or 0)
 
     async def names(self, users: Collection[str], *, apps: Collection[str]) -> Mapping[str, str]:
         """Userid → name, of those of these people that the directories of these apps know."""
-        named = select(UserRow.userid, UserRow.name).where(UserRow.app.in_(apps))
-        rows = await self._rows(*(named.where(UserRow.userid.in_(some)) for some in chunks(users)))
+        query = select(UserRow.userid, UserRow.name).where(UserRow.app.in_(apps))
+        rows = await self._rows(
+            *(query.where(UserRow.userid.in_(batch)) for batch in chunks(users))
+        )
         return {row["userid"]: row["name"] for row in rows if row["name"]}
 
     async def _rows(self, *queries: Executable) -> Sequence[RowMapping]:
@@ -209,7 +212,9 @@ class HistoryService:
         async with self._reading() as connection:
             if connection is None:
                 return []
-            return [row for each in queries for row in (await connection.execute(each)).mappings()]
+            return [
+                row for query in queries for row in (await connection.execute(query)).mappings()
+            ]
 
     def _reading(self) -> AbstractAsyncContextManager[AsyncConnection | None]:
         return reading(self._settings, JobRow, self._database)
@@ -231,7 +236,7 @@ def _as_uuid(text: str) -> str:
 
 async def _looked_at(
     connection: AsyncConnection,
-    chosen: JobFilter,
+    job_filter: JobFilter,
     fit: Mapping[str, Collection[str]],
     before: Place | None,
 ) -> tuple[Select[Any], Place | None]:
@@ -242,43 +247,45 @@ async def _looked_at(
 
     Args:
         connection: to the database.
-        chosen: which jobs.
+        job_filter: which jobs.
         fit: the values that their fields may have.
         before: the place behind which the page begins.
     """
     query = select(JobRow.__table__)
-    if chosen.since:
-        query = query.where(JobRow.created_at >= chosen.since)
-    if chosen.until:
-        query = query.where(JobRow.created_at < chosen.until)
+    if job_filter.since:
+        query = query.where(JobRow.created_at >= job_filter.since)
+    if job_filter.until:
+        query = query.where(JobRow.created_at < job_filter.until)
     every = {"kind": reported_kinds(), "lane": LANES}
-    fit = {name: found for name, found in fit.items() if not {*found} >= {*every.get(name, "*")}}
+    fit = {name: values for name, values in fit.items() if not {*values} >= {*every.get(name, "*")}}
     columns = {name: JobRow.error_code if name == "code" else getattr(JobRow, name) for name in fit}
-    others = {name: columns[name].concat("").in_(values) for name, values in fit.items()}
-    if chosen.text is not None:
-        others["text"] = JobRow.content.contains(chosen.text, autoescape=True)
-    if chosen.to is not None:
-        theirs = RecipientRow.user == chosen.to
-        to_them = select(RecipientRow.job).where(theirs)
+    conditions = {name: columns[name].concat("").in_(values) for name, values in fit.items()}
+    if job_filter.text is not None:
+        conditions["text"] = JobRow.content.contains(job_filter.text, autoescape=True)
+    if job_filter.to is not None:
+        is_theirs = RecipientRow.user == job_filter.to
+        to_them = select(RecipientRow.job).where(is_theirs)
         ranked = to_them.order_by(RecipientRow.at.desc()).offset(MOST_LOOKED_AT).limit(1)
         if await connection.scalar(ranked) is None:
-            return query.where(JobRow.job.in_(to_them), *others.values()), None
-        others["to"] = exists().where(RecipientRow.job == JobRow.job, theirs)
+            return query.where(JobRow.job.in_(to_them), *conditions.values()), None
+        conditions["to"] = exists().where(RecipientRow.job == JobRow.job, is_theirs)
     leads = {
         name: and_(columns[name] == value, *_INDEXED[name])
         for name, (value, *more) in fit.items()
         if name in _INDEXED and not more and value not in {State.DONE, ""}
     } or {"": true()}
-    if others.keys() <= leads.keys() and len(leads) == 1:
+    if conditions.keys() <= leads.keys() and len(leads) == 1:
         return query.where(*leads.values()), None
-    last = {
+    last_places = {
         name: await _last_of(connection, query.where(lead), before) for name, lead in leads.items()
     }
-    first = min(last, key=lambda name: last[name])
-    query = query.where(leads[first], *(each for name, each in others.items() if name != first))
-    if not last[first]:
+    rarest = min(last_places, key=lambda name: last_places[name])
+    query = query.where(
+        leads[rarest], *(condition for name, condition in conditions.items() if name != rarest)
+    )
+    if not last_places[rarest]:
         return query, None
-    at, job = last[first]
+    at, job = last_places[rarest]
     place = tuple_(JobRow.created_at, JobRow.job)
     return query.where(place >= tuple_(literal(at, Utc), literal(job))), (at, job)
 
@@ -289,8 +296,8 @@ async def _last_of(
     """The place of the last of these jobs that one page looks at; an empty one if there are fewer."""
     order = JobRow.created_at, JobRow.job
     last = latest_first(jobs, *order, behind=before, limit=1).offset(MOST_LOOKED_AT - 1)
-    found = await connection.execute(last.with_only_columns(*order))
-    return tuple(found.one_or_none() or ())
+    answer = await connection.execute(last.with_only_columns(*order))
+    return tuple(answer.one_or_none() or ())
 
 
 def place_of(message: Message) -> Place:

@@ -65,29 +65,29 @@ async def create(caller: Caller, call: Incoming) -> DoorAnswer:
 def _plain(fields: Mapping[str, Any], call: Incoming) -> dict[str, Any] | None:
     """The fields of a job; None where it has no words for something."""
     names = _NAMES[call.dialect]
-    given = {name: value for name, value in fields.items() if value not in (None, "", [])}
+    values = {name: value for name, value in fields.items() if value not in (None, "", [])}
     for needed in ("process_code", "originator", "form"):
-        if names[needed] not in given:
+        if names[needed] not in values:
             raise Refusal(answers.missing(names[needed]))
-    steps = given.pop(_PEOPLE, None) if call.dialect == "oapi" else None
-    if given.keys() - {*names.values(), *_AGENTS}:
+    steps = values.pop(_PEOPLE, None) if call.dialect == "oapi" else None
+    if values.keys() - {*names.values(), *_AGENTS}:
         return None
-    form = _form(given[names["form"]])
-    approvers = _approvers(steps, given.get("approvers"), call)
+    form = _form(values[names["form"]])
+    approvers = _approvers(steps, values.get("approvers"), call)
     if form is None or approvers is None:
         return None
-    if names["department"] not in given and (call.dialect == "oapi" or not approvers):
+    if names["department"] not in values and (call.dialect == "oapi" or not approvers):
         raise Refusal(answers.missing(names["department"]))
     job: dict[str, Any] = {
-        "process_code": given[names["process_code"]],
-        "originator": given[names["originator"]],
+        "process_code": values[names["process_code"]],
+        "originator": values[names["originator"]],
         "form": form,
         "approvers": approvers,
-        "cc": _people(given.get(names["cc"])),
-        "cc_position": given.get(names["cc_position"]),
+        "cc": _people(values.get(names["cc"])),
+        "cc_position": values.get(names["cc_position"]),
     }
-    if names["department"] in given:
-        job["department"] = _whole(given[names["department"]], names["department"])
+    if names["department"] in values:
+        job["department"] = _whole(values[names["department"]], names["department"])
     return job
 
 
@@ -100,7 +100,7 @@ def _form(value: Any) -> list[dict[str, Any]] | None:
     for control in controls:
         if not isinstance(control, dict):
             return None
-        entry = {name: each for name, each in control.items() if each is not None}  # pyright: ignore[reportUnknownVariableType]
+        entry = {name: field for name, field in control.items() if field is not None}  # pyright: ignore[reportUnknownVariableType]
         if entry.keys() != {"name", "value"}:
             return None
         form.append(cast("dict[str, Any]", entry))
@@ -117,13 +117,13 @@ def _approvers(steps: Any, value: Any, call: Incoming) -> list[dict[str, Any]] |
         return [{"action": "NONE", "users": [user]} for user in _people(value)]
     if not isinstance(steps, list):
         return None
-    found: list[dict[str, Any]] = []
-    given: list[Any] = steps
-    for step in given:
+    approvers: list[dict[str, Any]] = []
+    listed: list[Any] = steps
+    for step in listed:
         if not isinstance(step, dict) or step.keys() != {action, people}:  # pyright: ignore[reportUnknownMemberType]
             return None
-        found.append({"action": step[action], "users": _people(step[people])})
-    return found
+        approvers.append({"action": step[action], "users": _people(step[people])})
+    return approvers
 
 
 def _people(value: Any) -> list[Any]:

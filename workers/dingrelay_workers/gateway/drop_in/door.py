@@ -60,7 +60,7 @@ _REPEATABLE = re.compile(r"(?:batch)?(?:update|delete|remove|recall)(?![a-z])", 
 """How the last part of a path begins whose call makes things what it says, once or twice."""
 
 
-async def pass_through(caller: Caller, key: ApiKey, asked: Incoming) -> DoorAnswer:
+async def pass_through(caller: Caller, key: ApiKey, call: Incoming) -> DoorAnswer:
     """Make the call.
 
     Raises:
@@ -69,27 +69,27 @@ async def pass_through(caller: Caller, key: ApiKey, asked: Incoming) -> DoorAnsw
     """
     app = caller.context.service(CurrentApps).all.get(caller.app)
     if app is not None:
-        asked = _addressed(asked, caller.id, app.app_key.get_secret_value())
+        call = _addressed(call, caller.id, app.app_key.get_secret_value())
     try:
         job = ApiCall.parse(
             {
-                "method": asked.method,
-                "path": asked.path,
-                "query": dict(asked.query),
-                "body": asked.body,
+                "method": call.method,
+                "path": call.path,
+                "query": dict(call.query),
+                "body": call.body,
                 "app": caller.app,
             }
         )
     except ContractError as error:
         if error.field in {"path", "method"}:
-            raise Refusal(answers.no_such_api(asked.path)) from None
+            raise Refusal(answers.no_such_api(call.path)) from None
         raise
     await check_visible(caller.context, key, job)
     if job.effect == "none":
-        return verbatim(await run_read(caller, job), asked.path)
-    repeatable = is_repeatable(asked.method, asked.path)
-    status = await run_change(caller, job, asked, repeatable=repeatable)
-    return verbatim(status, asked.path)
+        return verbatim(await run_read(caller, job), call.path)
+    repeatable = is_repeatable(call.method, call.path)
+    status = await run_change(caller, job, call, repeatable=repeatable)
+    return verbatim(status, call.path)
 
 
 def is_repeatable(method: str, path: str) -> bool:
@@ -98,17 +98,17 @@ def is_repeatable(method: str, path: str) -> bool:
     return method in {"PUT", "DELETE"} or _REPEATABLE.match(last) is not None
 
 
-def _addressed(asked: Incoming, key: str, own: str) -> Incoming:
+def _addressed(call: Incoming, key: str, app_key: str) -> Incoming:
     """The call with the app's key wherever a value is the door's: a robot is often called by its app's key."""
 
     def put(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: put(each) for name, each in value.items()}  # pyright: ignore[reportUnknownVariableType]
+            return {name: put(field) for name, field in value.items()}  # pyright: ignore[reportUnknownVariableType]
         if isinstance(value, list):
-            return [put(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
-        return own if value == key else value
+            return [put(entry) for entry in value]  # pyright: ignore[reportUnknownVariableType]
+        return app_key if value == key else value
 
-    return replace(asked, query=put(dict(asked.query)), body=put(asked.body))
+    return replace(call, query=put(dict(call.query)), body=put(call.body))
 
 
 DROP_IN = "drop-in"
@@ -179,7 +179,7 @@ _MEANT: dict[str, answers.RefusalTexts] = {
 """Problems that DingTalk has words for; the others are of requests that can't be read."""
 
 
-def drop_in_beside(ours: Collection[str]) -> Middleware:
+def drop_in_beside(route_segments: Collection[str]) -> Middleware:
     """Around every route: where there is none, the call is DingTalk's.
 
     DingTalk's old dialect refuses with a 200, which a probe of ``/readyz/`` or ``/actuator/health`` would take for
@@ -187,18 +187,22 @@ def drop_in_beside(ours: Collection[str]) -> Middleware:
     token and has no name of DingTalk's.
 
     Args:
-        ours: first segments of the routes' paths.
+        route_segments: first segments of the routes' paths.
     """
-    taken = {*ours, *_BROWSERS}
+    served_segments = {*route_segments, *_BROWSERS}
 
     @web.middleware
     async def drop_in(request: web.Request, handler: Handler) -> web.StreamResponse:
         missing = isinstance(request.match_info.http_exception, web.HTTPNotFound)
-        first, *more = [step for step in request.path.split("/") if step not in _NO_STEPS] or [""]
-        theirs = first in (_FAMILIES if more else _ALONE) or is_rest(f"/{first}/")
-        if not theirs and TOKEN_PARAMETER not in request.query:
+        family, *further_segments = [
+            step for step in request.path.split("/") if step not in _NO_STEPS
+        ] or [""]
+        is_dingtalk = family in (_FAMILIES if further_segments else _ALONE) or is_rest(
+            f"/{family}/"
+        )
+        if not is_dingtalk and TOKEN_PARAMETER not in request.query:
             missing = False
-        if not missing or first in taken or request.method not in METHODS:
+        if not missing or family in served_segments or request.method not in METHODS:
             check_head(request)
             return await handler(request)
         request[ROUTE] = DROP_IN

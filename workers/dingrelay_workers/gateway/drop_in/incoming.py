@@ -111,12 +111,12 @@ def _body(request: web.Request, path: str, content: bytes) -> dict[str, Any] | l
     if kind != JSON:
         raise Refusal(answers.CONTENT_TYPE)
     try:
-        found = parse_json(content)
+        document = parse_json(content)
     except Problem:
         raise Refusal(answers.NO_JSON) from None
-    if not isinstance(found, dict | list):
+    if not isinstance(document, dict | list):
         raise Refusal(answers.NO_JSON)
-    return cast("dict[str, Any] | list[Any]", found)
+    return cast("dict[str, Any] | list[Any]", document)
 
 
 def _form(content: bytes) -> dict[str, Any]:
@@ -179,9 +179,9 @@ class Passage:
         content = dict(answer.content)
         errcode = content.get("errcode")
         if errcode in _GATEWAY_CODES:
-            named = ("sub_code", "sub_msg", "request_id")
+            names = ("sub_code", "sub_msg", "request_id")
             error = {"code": errcode, "msg": content.get("errmsg", "")}
-            error |= {name: content[name] for name in named if name in content}
+            error |= {name: content[name] for name in names if name in content}
             return DoorAnswer({"error_response": error})
         if self.method in _FORMER:
             request_id = content.pop("request_id", "")
@@ -200,13 +200,13 @@ def passage_of(call: Incoming) -> Passage:
     Raises:
         Refusal: it names no API.
     """
-    given = {**call.query, **call.fields}
-    method, session = given.get("method"), given.get("session", "")
+    parameters = {**call.query, **call.fields}
+    method, session = parameters.get("method"), parameters.get("session", "")
     if not isinstance(method, str) or not method.replace(".", "").replace("_", "").isalnum():
         raise Refusal(answers.missing("method"))
     path = _FORMER.get(method)
     if path is None:
         path = f"/topapi/{method.removeprefix(_CURRENT).replace('.', '/')}"
-    rest = {name: value for name, value in given.items() if name not in _OWN}
+    fields = {name: value for name, value in parameters.items() if name not in _OWN}
     token = session if isinstance(session, str) else ""
-    return Passage(method, Incoming("POST", path, {}, rest, token, call.changes))
+    return Passage(method, Incoming("POST", path, {}, fields, token, call.changes))

@@ -89,16 +89,16 @@ def refusal_of(status: JobStatus) -> RefusalTexts:
 def _words_of(error: JobError) -> RefusalTexts | None:
     """DingTalk's code as far as it is one of either dialect, with the class's word in the other."""
     if error.error_class == "contract":
-        found = answers.FORM if error.code.startswith("form") else answers.PARAMETER
-        return replace(found, errmsg=f"{found.errmsg}: {error.message}")
-    meant = _BY_CLASS.get(error.error_class)
-    if meant is None:
+        texts = answers.FORM if error.code.startswith("form") else answers.PARAMETER
+        return replace(texts, errmsg=f"{texts.errmsg}: {error.message}")
+    texts_of_class = _BY_CLASS.get(error.error_class)
+    if texts_of_class is None:
         return None
     if error.code.isdecimal() and len(error.code) < LONGEST_CODE:
-        return replace(meant, errcode=int(error.code), errmsg=error.message)
+        return replace(texts_of_class, errcode=int(error.code), errmsg=error.message)
     if _OURS.fullmatch(error.code):
-        return replace(meant, errmsg=error.message)
-    return replace(meant, code=error.code, errmsg=error.message)
+        return replace(texts_of_class, errmsg=error.message)
+    return replace(texts_of_class, code=error.code, errmsg=error.message)
 
 
 ANSWER_WITHIN = 10.0
@@ -183,16 +183,16 @@ def caller_for(context: GatewayContext, key: ApiKey, app: str) -> Caller:
 
 
 def _app(settings: Settings, key: ApiKey, agent: str) -> str:
-    known = {name: app.agent_id for name, app in settings.apps.items() if key.permits_app(name)}
+    agents = {name: app.agent_id for name, app in settings.apps.items() if key.permits_app(name)}
     if agent:
-        found = [name for name, its_agent in known.items() if its_agent == agent]
-        if found:
-            return DEFAULT_APP if DEFAULT_APP in found else found[0]
-        if any(known.values()):
+        matching_apps = [name for name, its_agent in agents.items() if its_agent == agent]
+        if matching_apps:
+            return DEFAULT_APP if DEFAULT_APP in matching_apps else matching_apps[0]
+        if any(agents.values()):
             raise Refusal(answers.AGENT)
     if key.permits_app(DEFAULT_APP):
         return DEFAULT_APP
-    apps = [each for each in key.apps if each != ROBOTS and not TARGET.match(each)]
+    apps = [app for app in key.apps if app != ROBOTS and not TARGET.match(app)]
     if len(apps) == 1:
         return apps[0]
     raise Refusal(answers.FORBIDDEN)
@@ -241,8 +241,8 @@ async def run_change(
         Problem: too many jobs wait.
         ServiceUnavailable: Redis is away.
     """
-    named = names_of(job.model_copy(update=caller.names))
-    await caller.context.records.check_served(named, caller.sees)
+    names = names_of(job.model_copy(update=caller.names))
+    await caller.context.records.check_served(names, caller.sees)
     content = content or [call.method, call.path, dict(call.query), call.body]
     digest = hashlib.sha256(canonical_json([caller.id, content]).encode()).hexdigest()
     change = ChangingCall(caller, job, digest, grace)

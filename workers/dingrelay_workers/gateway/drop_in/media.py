@@ -135,6 +135,6 @@ async def _stored(caller: Caller, content: bytes) -> str | None:
 def _content_type(request: web.Request) -> str:
     """The form's content type with nothing but its boundary, wherever among the parameters it stands."""
     kind, _, parameters = request.headers.get("Content-Type", "").partition(";")
-    found = [part.strip() for part in parameters.split(";")]
-    boundary = next((part for part in found if part.lower().startswith("boundary=")), "")
+    parts = [part.strip() for part in parameters.split(";")]
+    boundary = next((part for part in parts if part.lower().startswith("boundary=")), "")
     return f"{kind.strip().lower()}; boundary={boundary.partition('=')[2]}"

@@ -63,12 +63,12 @@ def _repaired(job: dict[str, Any], error: ContractError) -> bool:
     steps = error.field.split(".")
     if steps[0] != MESSAGE or len(steps) == 1:
         return False
-    here: Any = job
+    node: Any = job
     for step in steps[:-1]:
-        here = member(here, step)
-    if not isinstance(here, dict) or steps[-1] not in here:
+        node = member(node, step)
+    if not isinstance(node, dict) or steps[-1] not in node:
         return False
-    fields = cast("dict[str, Any]", here)
+    fields = cast("dict[str, Any]", node)
     if error.code == _UNKNOWN:
         del fields[steps[-1]]
         return True
@@ -175,8 +175,10 @@ async def _send(caller: Caller, call: Incoming) -> DoorAnswer:
     status = await run_change(caller, job, call)
     if status.state not in {State.DONE, State.DUPLICATE} and not reaches_nobody(status):
         raise Refusal(refusal_of(status))
-    made: list[Mapping[str, Any]] = (status.result or {}).get("calls", [])
-    request_id = next((str(each["request_id"]) for each in made if each.get("request_id")), "")
+    calls: list[Mapping[str, Any]] = (status.result or {}).get("calls", [])
+    request_id = next(
+        (str(call_made["request_id"]) for call_made in calls if call_made.get("request_id")), ""
+    )
     task_id = await _note(caller, status.id)
     return answers.ok(task_id=task_id, request_id=request_id)
 
@@ -203,7 +205,7 @@ def _message(fields: Mapping[str, Any]) -> MessageSend:
         raise Refusal(answers.invalid("dept_id_list", f"最多{MOST_DEPARTMENTS}个"))
     to = {
         "users": list(dict.fromkeys(users)),
-        "departments": [_whole(each, "dept_id_list") for each in departments],
+        "departments": [_whole(department, "dept_id_list") for department in departments],
         "everyone": everyone,
     }
     return message_send(to, message)
@@ -213,29 +215,38 @@ async def _progress(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
         return answers.ok(progress=WAITING)
     worst: Mapping[str, Any] = FINISHED
-    for answer in await _ask(task, PROGRESS):
+    for answer in await _ask_for_each_call(task, PROGRESS):
         progress: Mapping[str, Any] = answer.get("progress") or WAITING
-        worst = min(worst, progress, key=lambda each: int(each.get("status", 0)))
+        worst = min(
+            worst, progress, key=lambda progress_of_call: int(progress_of_call.get("status", 0))
+        )
     return answers.ok(progress=dict(worst))
 
 
 async def _result(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
         raise Refusal(UNFINISHED)
-    reports = await _ask(task, RESULT)
+    reports = await _ask_for_each_call(task, RESULT)
     results = [answer.get("send_result") or {} for answer in reports]
     result: dict[str, Any] = {
-        name: [user for each in results for user in each.get(name) or [] if _own(task, user)]
+        name: [
+            user
+            for result_of_call in results
+            for user in result_of_call.get(name) or []
+            if _is_addressed(task, user)
+        ]
         for name in _LISTS
     }
     result["invalid_dept_id_list"] = [
-        dept for each in results for dept in each.get("invalid_dept_id_list") or []
+        dept
+        for result_of_call in results
+        for dept in result_of_call.get("invalid_dept_id_list") or []
     ]
     forbidden = [
         entry
-        for each in results
-        for entry in each.get("forbidden_list") or []
-        if _own(task, entry.get("userid"))
+        for result_of_call in results
+        for entry in result_of_call.get("forbidden_list") or []
+        if _is_addressed(task, entry.get("userid"))
     ]
     result["forbidden_list"] = [*forbidden, *task.left_out]
     result["invalid_user_id_list"] += task.invalid
@@ -251,11 +262,11 @@ async def _recall(task: Task) -> DoorAnswer:
                 return answers.ok()
         raise Refusal(answers.BUSY)
     await _check_own(task)
-    kept = await _kept(task)
-    await _ask(task, RECALL)
-    if kept:
+    keepers = await _keepers_of(task)
+    await _ask_for_each_call(task, RECALL)
+    if keepers:
         problem = (
-            f"{', '.join(kept)} keep the message: they have it by a call whose answer was lost"
+            f"{', '.join(keepers)} keep the message: they have it by a call whose answer was lost"
         )
         raise Refusal(answers.invalid(task.parameter, problem))
     return answers.ok()
@@ -270,19 +281,19 @@ async def _cancel(task: Task) -> JobStatus:
     )
 
 
-async def _kept(task: Task) -> list[str]:
+async def _keepers_of(task: Task) -> list[str]:
     """People reached by a call whose answer was lost: only its repeat can be recalled."""
-    made: list[Mapping[str, Any]] = (task.status.result or {}).get("calls", [])
-    repeats = [bool(each.get("repeated")) for each in made]
+    calls: list[Mapping[str, Any]] = (task.status.result or {}).get("calls", [])
+    repeats = [bool(call.get("repeated")) for call in calls]
     if not any(repeats):
         return []
-    reports = await _ask(task, RESULT)
+    reports = await _ask_for_each_call(task, RESULT)
     return [
         entry["userid"]
         for repeated, answer in zip(repeats, reports, strict=True)
         if repeated
         for entry in (answer.get("send_result") or {}).get("forbidden_list") or []
-        if str(entry.get("code")) == SAME_CONTENT_CODE and _own(task, entry.get("userid"))
+        if str(entry.get("code")) == SAME_CONTENT_CODE and _is_addressed(task, entry.get("userid"))
     ]
 
 
@@ -290,8 +301,8 @@ async def _status_bar(task: Task) -> DoorAnswer:
     if not task.status.state.ended:
         raise Refusal(UNFINISHED)
     await _check_own(task)
-    given = {name: value for name, value in task.call.fields.items() if name.startswith("status_")}
-    await _ask(task, STATUS_BAR, given)
+    fields = {name: value for name, value in task.call.fields.items() if name.startswith("status_")}
+    await _ask_for_each_call(task, STATUS_BAR, fields)
     return answers.ok()
 
 
@@ -299,16 +310,16 @@ async def _check_own(task: Task) -> None:
     """Refuse to change what others have sent in the same call: DingTalk changes all of it."""
     if task.users is None:
         return
-    for answer in await _ask(task, RESULT):
+    for answer in await _ask_for_each_call(task, RESULT):
         result = answer.get("send_result") or {}
         reached = {user for name in _LISTS for user in result.get(name) or []}
-        if not all(_own(task, user) for user in reached):
+        if not all(_is_addressed(task, user) for user in reached):
             problem = "the message shared its call with others, and can't be changed alone"
             raise Refusal(answers.invalid(task.parameter, problem))
 
 
-async def _ask(
-    task: Task, path: str, given: Mapping[str, Any] | None = None
+async def _ask_for_each_call(
+    task: Task, path: str, fields: Mapping[str, Any] | None = None
 ) -> list[Mapping[str, Any]]:
     """DingTalk's answers for each of the task's calls.
 
@@ -318,7 +329,7 @@ async def _ask(
     name, _ = _OF_TASKS[path]
     answers: list[Mapping[str, Any]] = []
     for number in task.calls:
-        body = {"agent_id": task.call.fields.get("agent_id"), name: number, **(given or {})}
+        body = {"agent_id": task.call.fields.get("agent_id"), name: number, **(fields or {})}
         job = ApiCall.parse({"method": "POST", "path": path, "body": body})
         if job.effect == "none":
             status = await run_read(task.caller, job)
@@ -350,7 +361,7 @@ class Answered(Exception):
         self.answer = answer
 
 
-def _own(task: Task, user: object) -> bool:
+def _is_addressed(task: Task, user: object) -> bool:
     return task.users is None or user in task.users
 
 
@@ -371,18 +382,18 @@ async def _find(caller: Caller, call: Incoming, name: str) -> Task:
         raise Refusal(answers.missing(name))
     task_id = _whole(call.fields[name], name)
     async with asking():
-        found = await caller.context.redis.get(keys.door_task(caller.id, str(task_id)))
-    if found is None:
+        stored_id = await caller.context.redis.get(keys.door_task(caller.id, str(task_id)))
+    if stored_id is None:
         raise Refusal(answers.invalid(name))
-    job_id = found if isinstance(found, str) else found.decode()
+    job_id = stored_id if isinstance(stored_id, str) else stored_id.decode()
     fields = record.fields(await caller.context.records.run(record.read(job_id, payload=True)))
     if b"state" not in fields:
         raise Refusal(answers.invalid(name))
     status = JobStatus.from_record(job_id, fields)
-    calls = [int(each["task_id"]) for each in (status.result or {}).get("calls", [])]
+    calls = [int(call_made["task_id"]) for call_made in (status.result or {}).get("calls", [])]
     to = json_object(fields[b"payload"])["to"]
-    named = None if to.get("departments") or to.get("everyone") else frozenset(to["users"])
-    return Task(caller, call, name, named, calls, status)
+    recipients = None if to.get("departments") or to.get("everyone") else frozenset(to["users"])
+    return Task(caller, call, name, recipients, calls, status)
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
@@ -395,8 +406,8 @@ def _parts(fields: Mapping[str, Any], name: str) -> list[str]:
     value = structured(fields.get(name))
     if value is None or value == "":
         return []
-    given: list[Any] = value if isinstance(value, list) else str(value).split(",")
-    return [part for each in given if (part := str(each).strip())]
+    listed: list[Any] = value if isinstance(value, list) else str(value).split(",")
+    return [part for part_text in listed if (part := str(part_text).strip())]
 
 
 def _whole(value: object, name: str) -> int:

@@ -74,8 +74,8 @@ async def post(
     token = call.query.get("session", "") if session else call.token
     if not token:
         raise Refusal(answers.missing("session" if session else "access_token"))
-    if not session and (named := _NAMED.fullmatch(token)):
-        return await _post_by_name(context, call, request, limit, named)
+    if not session and (named_token := _NAMED.fullmatch(token)):
+        return await _post_by_name(context, call, request, limit, named_token)
     unknown = answers.SESSION_UNKNOWN if session else answers.ROBOT_UNKNOWN
     if not context.settings.gateway_robots or len(token) > LONGEST_TOKEN:
         raise Refusal(unknown)
@@ -100,7 +100,11 @@ async def post(
 
 
 async def _post_by_name(
-    context: GatewayContext, call: Incoming, request: web.Request, limit: int, named: re.Match[str]
+    context: GatewayContext,
+    call: Incoming,
+    request: web.Request,
+    limit: int,
+    named_token: re.Match[str],
 ) -> DoorAnswer:
     """Post to a robot or a group of the settings, for the holder of an API key.
 
@@ -108,7 +112,7 @@ async def _post_by_name(
         Refusal: the key is none or not for this, or the message can't be.
         Problem: as `post`.
     """
-    name, presented = named.groups()
+    name, presented = named_token.groups()
     key = await context.service(KeyService).verify(presented)
     if key is None:
         raise Refusal(answers.CREDENTIALS)
@@ -117,9 +121,9 @@ async def _post_by_name(
     await context.records.check_served([], key.sees_name)
     grouped = name in context.settings.groups or context.records.served.has(f"group:{name}")
     to = "group" if grouped else "robot"
-    given = cast("Json", call.body)  # as `_message` has checked
-    known = {"msgtype", "at", str(given.get("msgtype"))}
-    body = {field: value for field, value in given.items() if field in known}
+    message = cast("Json", call.body)  # as `_message` has checked
+    field_names = {"msgtype", "at", str(message.get("msgtype"))}
+    body = {field: value for field, value in message.items() if field in field_names}
     if isinstance(at := body.get("at"), dict):
         body["at"] = {field: at[field] for field in Mentions.model_fields if field in at}
     job = RobotMessage.parse(
@@ -148,8 +152,10 @@ def is_unknown(status: JobStatus) -> bool:
     if status.state != State.DEAD or error is None:
         return False
     # 300001 means other things as well.
-    said = error.code == "300001" and ("not exist" in error.message or "不存在" in error.message)
-    return said or error.code in {"300005", "400101", FORGOTTEN}
+    is_missing = error.code == "300001" and (
+        "not exist" in error.message or "不存在" in error.message
+    )
+    return is_missing or error.code in {"300005", "400101", FORGOTTEN}
 
 
 async def _message(call: Incoming, request: web.Request, limit: int, within: float) -> Incoming:
@@ -177,13 +183,16 @@ async def _admit(
     Raises:
         Refusal: it does not (`unknown`), or its address has tried many.
     """
-    if any(token == own.token for own in context.service(CurrentApps).robots.values()):
+    if any(
+        token == robot_settings.token
+        for robot_settings in context.service(CurrentApps).robots.values()
+    ):
         return ""
     async with asking():
-        known = await context.redis.get(keys.robot(robot))
-    if known:
+        mark = await context.redis.get(keys.robot(robot))
+    if mark:
         return ""
-    if known is not None:
+    if mark is not None:
         raise Refusal(unknown)
     address = client_address(request, context.settings.trusted_proxies)
     entry = keys.robot_strangers(_neighbourhood(address))

@@ -24,10 +24,10 @@ LIVES_SECONDS = keys.DOOR_TOKEN_TTL_MS // 1000
 async def gettoken(context: GatewayContext, call: Incoming) -> tuple[ApiKey, DoorAnswer]:
     """``GET /gettoken``: key and secret in the query, by either of the two pairs of names that DingTalk takes."""
     pairs = [("appkey", "appsecret"), ("corpid", "corpsecret")]
-    found = [
+    credentials = [
         (call.query[key], call.query.get(secret)) for key, secret in pairs if call.query.get(key)
     ]
-    key_id, secret = found[0] if found else ("", None)
+    key_id, secret = credentials[0] if credentials else ("", None)
     if not secret:
         raise Refusal(answers.missing("corpid or appkey"))
     key, token = await _exchanged(context, key_id, secret)
@@ -105,8 +105,8 @@ async def _exchanged(context: GatewayContext, key_id: str, secret: str) -> tuple
 
 
 def _token(secret: str, random: str) -> str:
-    made = hmac.new(secret.encode(), f"dingrelay door {random}".encode(), hashlib.sha256).digest()
-    return urlsafe_b64encode(made).decode().rstrip("=")
+    mac = hmac.new(secret.encode(), f"dingrelay door {random}".encode(), hashlib.sha256).digest()
+    return urlsafe_b64encode(mac).decode().rstrip("=")
 
 
 def _digest(token: str) -> str:
