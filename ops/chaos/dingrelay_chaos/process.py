@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 CLI = (sys.executable, "-W", "ignore", "-m", "dingrelay_producers.cli")
@@ -28,7 +29,8 @@ def reserve() -> int:
     A server of a run is away at times, and no other run may take its address then. A process that
     has bound the UDP port of a number has reserved the TCP port.
     """
-    for port in random.sample(PORTS, len(PORTS)):
+    first = random.randrange(len(PORTS))
+    for port in chain(PORTS[first:], PORTS[:first]):
         note = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             note.bind((LOOPBACK, port))

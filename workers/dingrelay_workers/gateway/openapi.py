@@ -1,14 +1,16 @@
 """The OpenAPI 3.1 document, made of the routes and the contracts that they name.
 
-``/openapi.json`` gives it, and ``/docs`` shows it as a page, without scripts or anything from elsewhere.
+``/openapi.json`` gives it, and ``/docs`` shows it as a page, without scripts or anything from elsewhere. It is made
+when it is first asked for: that takes longer than all else of a gateway's start.
 """
 
+import asyncio
 import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -265,7 +267,18 @@ def _forms(body: Body) -> list[tuple[str, type[BaseModel] | Mapping[str, Any]]]:
     return [*((media_type, body.model) for media_type in body.media_types), *body.others.items()]
 
 
-DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping[str, Any])
+DOCUMENT: web.AppKey[Callable[[], Schema]] = web.AppKey("openapi")
+
+
+def document_once(routes: Sequence[Route]) -> Callable[[], Schema]:
+    """Makes the document of these routes when it is first called."""
+    return cache(partial(document, routes))
+
+
+async def _document(call: HttpCall) -> Schema:
+    """The document of the gateway's routes; other requests go on while it is made."""
+    return await asyncio.to_thread(call.request.app[DOCUMENT])
+
 
 STYLE = """\
 :root { color-scheme: light dark; --line: #8884; }
@@ -332,7 +345,7 @@ ROUTES = Routes(tag="operation")
 )
 async def get_open_api(call: HttpCall) -> web.StreamResponse:
     """The OpenAPI document."""
-    return web.json_response(call.request.app[DOCUMENT])
+    return web.json_response(await _document(call))
 
 
 @ROUTES(
@@ -345,10 +358,9 @@ async def show_docs(call: HttpCall) -> web.StreamResponse:
     preferred = accepted(call.request.headers.get("Accept-Language", ""))
     query: Language = call.query
     language = {"en": ENGLISH, "zh": CHINESE, None: preferred}[query.lang]
+    described = await _document(call)
     with spoken(language):
-        page = PAGE.get_template("docs.html").render(
-            document=call.request.app[DOCUMENT], language=language
-        )
+        page = PAGE.get_template("docs.html").render(document=described, language=language)
     return web.Response(
         text=page,
         content_type="text/html",

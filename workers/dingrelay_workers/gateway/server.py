@@ -52,7 +52,7 @@ def create_app(context: GatewayContext, routes: Sequence[Route] = ROUTES) -> web
         middlewares=[request_middleware, drop_in_beside(route_segments)], client_max_size=0
     )
     app[CONTEXT] = context
-    app[DOCUMENT] = openapi.document(routes)
+    app[DOCUMENT] = openapi.document_once(routes)
     app.on_response_prepare.append(sign)
     for route in routes:
         for method in route.methods:
