@@ -1,6 +1,8 @@
 """The console on a real socket, database and Valkey."""
 
+import asyncio
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,16 +10,34 @@ from redis.asyncio import Redis
 from sqlalchemy import update
 
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.clock import RedisClock
 from dingrelay_workers.console.declared import DECLARED
+from dingrelay_workers.console.server import listening
 from dingrelay_workers.http import paging
 from dingrelay_workers.sessions import service as sessions
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks, Sessions
 from support.consoles import HTML, Browser, fill
+from support.databases import prepare
 
 NOW = datetime.now(UTC)
 PAGES = [each.path for each in DECLARED if each.method == "GET"]
 LISTS = [path for path in PAGES if "{" not in path and not path.endswith(".csv")]
+
+
+async def test_a_console_that_is_stopped_while_it_reads_the_clock_ends(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deaf(_: RedisClock, redis: Redis) -> None:
+        """Loses a cancellation, as redis-py may before Python 3.12."""
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(RedisClock, "follow", deaf)
+    prepare(settings.database)
+    async with asyncio.timeout(10), listening(settings, "127.0.0.1", 0):
+        await asyncio.sleep(0)
 
 
 PREFIXES = pytest.mark.parametrize("prefix", ["", "/dingrelay"])

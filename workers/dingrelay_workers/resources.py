@@ -53,7 +53,7 @@ from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE
 from dingrelay_workers.minutes import MINUTES
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.recipients.checks import RecipientChecks
-from dingrelay_workers.store.connections import RedisRetry, open_redis
+from dingrelay_workers.store.connections import RedisRetry, end_tasks, open_redis
 from dingrelay_workers.store.records import Records
 from dingrelay_workers.store.revocations import Revocations
 
@@ -69,8 +69,6 @@ DATABASE_SHARE = 0.25
 """Share of the places for jobs that may wait for the database at a time: messages need Redis only."""
 HAND_OVER = 0.2
 """Share of a stopping worker's time that is kept for giving back what still runs."""
-CANCEL_AGAIN = 0.1
-"""Seconds after which a task that did not heed its cancellation is cancelled again."""
 FAREWELL = 2.0
 """Seconds in which a worker that stops may write that to Redis: its leases run out without that too."""
 LIMITS_EVERY = 5.0
@@ -220,7 +218,7 @@ class Resources:
 
     async def __aexit__(self, *_: object) -> None:
         self.drain()
-        await _end(self._background)
+        await end_tasks(self._background)
         if self._queues:
             await self._heartbeat.__aexit__(None, None, None)
         try:
@@ -394,19 +392,6 @@ class Resources:
             with suppress(RedisError, OSError):
                 await self.schedule.serve(self._consumed(), ttl=grace / 2, new=new)
             await asyncio.sleep(grace / 6)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended.
-
-    Once is not always enough: before Python 3.12 `asyncio.wait_for`, in which redis-py sends,
-    loses a cancellation that comes just as the sending is done.
-    """
-    running = set(tasks)
-    while running:
-        for task in running:
-            task.cancel()
-        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN)
 
 
 async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

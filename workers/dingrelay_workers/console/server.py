@@ -27,6 +27,7 @@ from dingrelay_workers.http.connection import listen, url_of
 from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.sessions.service import Sessions
+from dingrelay_workers.store.connections import end_tasks
 
 PAGES = (
     dead,
@@ -104,8 +105,7 @@ async def listening(
             finally:
                 await runner.cleanup()
     finally:
-        following.cancel()
-        await asyncio.wait([following])
+        await end_tasks([following])
         await records.aclose()
         await redis.aclose()
         await database.dispose()

@@ -23,9 +23,7 @@ from dingrelay_workers.http.routes import GatewayContext
 from dingrelay_workers.http.steps import StepMaker
 from dingrelay_workers.keys.rates import KeyRates
 from dingrelay_workers.keys.service import KeyService
-
-FAREWELL = 1.0
-"""Seconds in which background work heeds its cancellation."""
+from dingrelay_workers.store.connections import end_tasks
 
 
 @asynccontextmanager
@@ -76,9 +74,7 @@ async def opened(settings: Settings, services: Services) -> AsyncGenerator[Gatew
     try:
         yield context
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running, timeout=FAREWELL)
+        await end_tasks(running)
         ends.close()
         await records.aclose()
         await redis.aclose()

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -31,6 +31,8 @@ CONNECTIONS = 32
 """Connections of one process at most; a command holds one for a round trip, however many jobs run."""
 RETRIES = 6
 """Tries of one command; with the backoff about 10 s, the length of a restart."""
+CANCEL_AGAIN = 0.1
+"""Seconds after which a task that did not heed its cancellation is cancelled again."""
 
 
 def open_redis(settings: Settings) -> aio.Redis:
@@ -46,6 +48,19 @@ def open_redis(settings: Settings) -> aio.Redis:
         retry=Retry(ExponentialBackoff(cap=3, base=0.05), RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks that use Redis until they have ended.
+
+    Once is not always enough: before Python 3.12 `asyncio.wait_for`, in which redis-py sends,
+    loses a cancellation that comes just as the sending is done.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN)
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 import asyncio
 
-from dingrelay_workers.resources import _end
+from dingrelay_workers.store.connections import end_tasks
 
 
 async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
@@ -19,10 +19,10 @@ async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
     tasks = [asyncio.create_task(work()), asyncio.create_task(asyncio.sleep(60))]
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        await _end(tasks)
+        await end_tasks(tasks)
     assert lost == 2
     assert all(task.cancelled() for task in tasks)
 
 
 async def test_nothing_to_end_is_no_problem() -> None:
-    await _end([])
+    await end_tasks([])
