@@ -3,15 +3,17 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from dingrelay_tasks.context import SAME_CONTENT_CODE, Context, DeliveryReport
 from dingrelay_tasks.contract import DingTalkJson, Json, Part, UserIdText
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.person_fields import PersonField
 from dingrelay_tasks.sentence import Sentence, en, joined
+
+if TYPE_CHECKING:
+    from dingrelay_tasks.context import Context, DeliveryReport
 
 STEP = "call:"
 """Prefix of steps that call."""
@@ -137,7 +139,7 @@ CONFIRM_WITHIN = timedelta(minutes=10)
 """After this, a delivery that is not finished counts as it stands: each question is a call."""
 
 
-async def deliveries(outcomes: Sequence[Json], ctx: Context) -> list[Json]:
+async def deliveries(outcomes: Sequence[Json], ctx: "Context") -> list[Json]:
     """DingTalk's delivery reports for the calls that named users."""
     return [
         await ctx.once(f"{DELIVERY}{outcome['task_id']}", partial(_delivery, ctx, outcome))
@@ -146,7 +148,7 @@ async def deliveries(outcomes: Sequence[Json], ctx: Context) -> list[Json]:
     ]
 
 
-async def _delivery(ctx: Context, call: Json) -> Json:
+async def _delivery(ctx: "Context", call: Json) -> Json:
     """Delivery report of one call, or `Wait`: the older the call, the longer."""
     delivery: DeliveryReport = await ctx.messages.delivery(call["task_id"])
     age = ctx.now() - datetime.fromisoformat(call["at"])
@@ -210,6 +212,8 @@ def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> s
     """Why no user was reached; empty if one was, or may have been."""
     if not _is_complete(result, deliveries):
         return ""
+    from dingrelay_tasks.context import SAME_CONTENT_CODE
+
     people = {
         "invalid": {*result.invalid},
         "forbidden": {

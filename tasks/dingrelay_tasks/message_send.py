@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from dingrelay_tasks.addresses import CHINA, PARSERS, AddressKind, Email, JobNumber, Mobile, Reason
-from dingrelay_tasks.context import Context, DailyVerdict, MessageCall, RecipientVerdict, remember
 from dingrelay_tasks.contract import ContractError, Deliverable, DepartmentId, Json, Part, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
@@ -28,6 +27,9 @@ from dingrelay_tasks.message_result import (
 )
 from dingrelay_tasks.outcomes import Duplicate, OutOfScope, Refused, Unknown
 from dingrelay_tasks.sentence import en
+
+if TYPE_CHECKING:
+    from dingrelay_tasks.context import Context, MessageCall, RecipientVerdict
 
 ADDRESSES = "addresses"
 """The step that remembers the users behind the addresses."""
@@ -220,7 +222,7 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
     so_far=so_far,
     resolved_by="sent",
 )
-async def run(job: MessageSend, ctx: Context) -> Json:
+async def run(job: MessageSend, ctx: "Context") -> Json:
     """Send the message in as many calls as it takes; a rerun repeats none that was answered.
 
     Returns:
@@ -255,7 +257,7 @@ async def run(job: MessageSend, ctx: Context) -> Json:
     return result.model_dump(mode="json")
 
 
-async def _resolved(job: MessageSend, ctx: Context) -> Json:
+async def _resolved(job: MessageSend, ctx: "Context") -> Json:
     """The userids behind the job's addresses, and the addresses that name no user.
 
     The result is remembered: a rerun sends to the same people.
@@ -275,7 +277,7 @@ async def _resolved(job: MessageSend, ctx: Context) -> Json:
     return addressees
 
 
-async def _users_per_call(ctx: Context) -> int:
+async def _users_per_call(ctx: "Context") -> int:
     """How many users a call has, the same at each attempt although the limits may change."""
     most = ctx.messages.users_per_call
     remembered = await ctx.step_result(SIZE)
@@ -283,11 +285,15 @@ async def _users_per_call(ctx: Context) -> int:
         most >= USERS_PER_CALL or await ctx.step_result(f"{STEP}1") is not None
     ):
         return USERS_PER_CALL
+    from dingrelay_tasks.context import remember
+
     return int((await remember(ctx, SIZE, {"users": most}))["users"])
 
 
-def _calls(job: MessageSend, users: Sequence[str], users_per_call: int) -> Iterator[MessageCall]:
+def _calls(job: MessageSend, users: Sequence[str], users_per_call: int) -> "Iterator[MessageCall]":
     """The calls of a job, in an order that is the same at each attempt."""
+    from dingrelay_tasks.context import MessageCall
+
     number = 0
     for start in range(0, len(users), users_per_call):
         number += 1
@@ -301,7 +307,7 @@ def _calls(job: MessageSend, users: Sequence[str], users_per_call: int) -> Itera
         yield MessageCall(f"{STEP}{number + 1}", everyone=True)
 
 
-async def _reached_nobody(calls: Sequence[MessageCall], ctx: Context) -> bool:
+async def _reached_nobody(calls: "Sequence[MessageCall]", ctx: "Context") -> bool:
     """Whether DingTalk reports that all calls before the requeue reached no user."""
     steps = {call.step: await ctx.step_result(call.step) for call in calls}
     outcomes = [outcome for outcome in steps.values() if outcome]
@@ -318,7 +324,7 @@ async def _reached_nobody(calls: Sequence[MessageCall], ctx: Context) -> bool:
     )
 
 
-async def _outcome(job: MessageSend, ctx: Context, call: MessageCall, *, again: bool) -> Json:
+async def _outcome(job: MessageSend, ctx: "Context", call: "MessageCall", *, again: bool) -> Json:
     """Outcome of a call, made once; with `again` once more.
 
     A call that was not made because its people were unreachable is tried again: they may be reachable
@@ -332,19 +338,23 @@ async def _outcome(job: MessageSend, ctx: Context, call: MessageCall, *, again: 
     return await ctx.once(call.step, send, again=again)
 
 
-async def reachable(users: Sequence[str], ctx: Context, *, repeats: bool) -> RecipientVerdict:
+async def reachable(users: Sequence[str], ctx: "Context", *, repeats: bool) -> "RecipientVerdict":
     """The users that a call goes to. A repeat goes to all: the call whose answer was lost may have reached them."""
     reach = await ctx.messages.reachable(users)
     if not repeats:
         return reach
+    from dingrelay_tasks.context import RecipientVerdict
+
     verified = {*reach.users} - {*reach.unverified}
     return RecipientVerdict(
         list(users), unverified=[user for user in users if user not in verified]
     )
 
 
-async def _send(job: MessageSend, ctx: Context, call: MessageCall, *, anyway: bool) -> Json:
+async def _send(job: MessageSend, ctx: "Context", call: "MessageCall", *, anyway: bool) -> Json:
     """Make one call for those who would get the message."""
+    from dingrelay_tasks.context import DailyVerdict, RecipientVerdict
+
     message = payload(job.message)
     reach = RecipientVerdict(list(call.users))
     if call.users:
@@ -373,7 +383,7 @@ async def _send(job: MessageSend, ctx: Context, call: MessageCall, *, anyway: bo
     return {"task_id": task_id, **{name: field for name, field in outcome.items() if field}}
 
 
-async def _resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context) -> Json:
+async def _resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: "Context") -> Json:
     """Look up the users who have these addresses.
 
     No guesses: an address that several people have resolves to none of them.
@@ -406,7 +416,7 @@ async def _resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context)
 
 
 async def _ask_for_address(
-    kind: AddressKind, value: str, ctx: Context
+    kind: AddressKind, value: str, ctx: "Context"
 ) -> tuple[str | None, Reason]:
     """Look up an address at DingTalk that the directory does not know.
 

@@ -44,9 +44,15 @@ SERVICES = {
     "jinja2",
 }
 CONTRACTS = {
-    f"dingrelay_tasks.{name}" for name in ("user_sync", "approval_create", "robot_message")
+    f"dingrelay_tasks.{name}"
+    for name in ("user_sync", "approval_create", "robot_message", "context")
 }
-HEAVY = BROKERS | SERVICES | CONTRACTS | {"opentelemetry.metrics._internal", "dingrelay_workers"}
+HEAVY = (
+    BROKERS
+    | SERVICES
+    | CONTRACTS
+    | {"opentelemetry.metrics._internal", "tomllib", "dingrelay_workers"}
+)
 """Modules that a command has no use for where Redis is the broker."""
 HEAVY_FOR_TEXT = HEAVY | {"redis", "pydantic", "asyncio", "rich.table", "dingrelay_tasks.contract"}
 """The same of a command that only prints a text."""
@@ -84,10 +90,13 @@ def test_sending_and_looking_need_redis_alone(
     with Client(settings) as client:
         job = client.send(message()).id
     send = ["send", "--to", "u1", "--text", "你好"]
-    for arguments in (send, [*send, "--json"], ["job", "show", job]):
-        found = loaded(arguments, variables, tmp_path)
-        assert found & HEAVY == set(), arguments
-        assert "redis" in found
+    show = ["job", "show", job]
+    for arguments in (send, [*send, "--json"], show, [*show, "--json"]):
+        modules = loaded(arguments, variables, tmp_path)
+        assert modules & HEAVY == set(), arguments
+        assert "redis" in modules
+        # A page for people takes a library that a line or JSON does without.
+        assert ("rich.console" in modules) == (arguments == show)
 
 
 def test_a_command_looks_for_no_garbage_in_what_it_has_loaded(

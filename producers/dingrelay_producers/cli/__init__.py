@@ -38,6 +38,7 @@ import typer
 
 from dingrelay_producers import running
 from dingrelay_producers.cli.group import OWN_SYSTEM, SERVICES, Commands
+from dingrelay_producers.cli.reader_language import allow_between_characters
 from dingrelay_producers.tracing import export
 
 FIRST_PROCESS = 1
@@ -92,7 +93,9 @@ def dingrelay(
     """
     if context.invoked_subcommand not in OWN_SYSTEM:
         running.join()
-    if context.invoked_subcommand not in SERVICES:
+    if context.invoked_subcommand in SERVICES:
+        allow_between_characters()
+    else:
         export.start("dingrelay")
         _load_no_metrics_for_redis()
 

@@ -6,8 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.options import read_json, read_pair
@@ -18,6 +16,7 @@ from dingrelay_producers.cli.output import (
     print_job,
     print_result,
     print_table,
+    styled,
 )
 from dingrelay_producers.cli.shared import JOB, WAIT, app_of_jobs, seconds_to_wait, takes, value_of
 from dingrelay_producers.cli.verbs import VerbCommands, carry_out_in_redis, noun_app
@@ -30,6 +29,9 @@ from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.table import Table
+    from rich.text import Text
 
     from dingrelay_producers.client.approvals import (
         ApprovalRef,
@@ -229,8 +231,8 @@ def _print(found: "Sequence[ApprovalStatus]") -> None:
     )
 
 
-def _state(status: "ApprovalStatus") -> Text:
-    return Text(status.state, style=COLOURS.get(status.state, "dim"))
+def _state(status: "ApprovalStatus") -> "Text":
+    return styled(status.state, COLOURS.get(status.state, "dim"))
 
 
 def _waits_for(status: "ApprovalStatus") -> str:
@@ -243,7 +245,7 @@ def _line(status: "ApprovalStatus") -> str:
     return tr("{state}, waits for {waiting}", state=state, waiting=waiting) if waiting else state
 
 
-def _page(status: "ApprovalStatus") -> Table:
+def _page(status: "ApprovalStatus") -> "Table":
     return page_of(
         (tr("state"), _state(status)),
         (tr("updated by"), f"{tr(status.source)}, {local(status.changed_at)}"),

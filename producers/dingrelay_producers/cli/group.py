@@ -12,7 +12,6 @@ from typer.main import get_group
 
 from dingrelay_producers.actor import ACTOR, Actor, system_user
 from dingrelay_producers.cli.reader_language import (
-    allow_between_characters,
     speak,
     speak_error,
     speak_headings,
@@ -104,7 +103,6 @@ class Commands(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Be the command line, in the reader's language."""
-        allow_between_characters()
         # What options say stands in context variables, which end with the command.
         return copy_context().run(self._main, *args, **kwargs)
 

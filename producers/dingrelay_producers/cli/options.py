@@ -8,17 +8,19 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dingrelay_producers.cli.shared import Command, value_of, with_options
-from dingrelay_producers.client.filters import ListFilter, askable
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.asked import PERSON, Asked
 from dingrelay_tasks.sentence import en, not_json
+
+if TYPE_CHECKING:
+    from dingrelay_producers.client.filters import ListFilter
 
 Apps = Annotated[
     list[str] | None,
@@ -45,12 +47,14 @@ Limit = Annotated[
 APP = "app"
 
 
-def filtered_by(model: type[ListFilter]) -> Callable[[Command], Command]:
+def filtered_by(model: "type[ListFilter]") -> Callable[[Command], Command]:
     """Gives a command one option for each field of a filter but the shared `app`, and the filter as `chosen`.
 
     Args:
         model: of the filter. A moment is read as `read_past` reads it.
     """
+    from dingrelay_producers.client.filters import askable
+
     fields = askable(model)
 
     def read(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,10 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import typer
-from rich.cells import cell_len
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from dingrelay_producers.client.outcomes import NOT_REACHED, OUTCOMES
 from dingrelay_producers.exit_codes import DONE, NOT_ENDED, OTHERWISE, UNREACHABLE, USAGE
@@ -30,6 +26,10 @@ from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
     from dingrelay_producers.client.history_documents import JobDetails
     from dingrelay_producers.store.status import JobError, JobStatus, WaitsFor
 
@@ -54,8 +54,13 @@ COLOURS = {
 }
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> "Console":
     """The console for human-readable output."""
+    from rich.console import Console
+
+    from dingrelay_producers.cli.reader_language import allow_between_characters
+
+    allow_between_characters()
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPED_COLUMNS
     return Console(stderr=stderr, width=width, highlight=False)
@@ -64,14 +69,29 @@ def console(*, stderr: bool = False) -> Console:
 def note(sentence: str, *, style: str) -> None:
     """Say something beside the result: whole words within the terminal, one line where none is."""
     err = console(stderr=True)
-    err.print(Text(sentence, style=style), soft_wrap=not err.is_terminal)
+    err.print(styled(sentence, style), soft_wrap=not err.is_terminal)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence: whole words within the terminal, one line where none is."""
+    if sys.stdout.isatty():
+        console().print(sentence, markup=False)
+    else:
+        typer.echo(sentence)  # a script has no use for rich, which takes a while to load
+
+
+def styled(text: str, style: str = "") -> "Text":
+    """A text with its colour."""
+    from rich.text import Text
+
+    return Text(text, style=style)
 
 
 as_json = ContextVar("as_json", default=False)
 """Whether the present command prints JSON for programs."""
 
 
-def print_result(document: Any, page: Callable[[], RenderableType | None]) -> None:
+def print_result(document: Any, page: "Callable[[], RenderableType | None]") -> None:
     """Print a command's result: JSON for programs, a page for people.
 
     Args:
@@ -80,7 +100,9 @@ def print_result(document: Any, page: Callable[[], RenderableType | None]) -> No
     """
     if as_json.get():
         print_json(document)
-    elif (shown := page()) is not None:
+    elif isinstance(shown := page(), str):
+        say(shown)
+    elif shown is not None:
         console().print(shown, markup=False)
 
 
@@ -181,7 +203,7 @@ def print_details(details: "JobDetails") -> None:
     print_result(document, lambda: _details(details))
 
 
-def _details(details: "JobDetails") -> Table:
+def _details(details: "JobDetails") -> "Table":
     grid = _job(details.status)
     if details.key:
         grid.add_row(tr("key"), details.key)
@@ -216,24 +238,26 @@ def _not_reached(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def state_text(state: State) -> Text:
+def state_text(state: State) -> "Text":
     """A state in its colour."""
-    return Text(state, style=COLOURS[state])
+    return styled(state, COLOURS[state])
 
 
-def page_of(*fields: tuple[str, str | Text | datetime | None]) -> Table:
+def page_of(*fields: "tuple[str, str | Text | datetime | None]") -> "Table":
     """A page for one thing: a title and a value, which is not cut, in each row; those without one are left out."""
+    from rich.table import Table
+
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for title, value in fields:
         if value:
             shown = local(value) if isinstance(value, datetime) else value
-            grid.add_row(title, Text(shown) if isinstance(shown, str) else shown)
+            grid.add_row(title, _text(shown))
     return grid
 
 
-def _job(status: "JobStatus") -> Table:
+def _job(status: "JobStatus") -> "Table":
     settled = due = result = resolved = accepted = None
     error = status.error
     if status.due_at and not status.state.ended:
@@ -280,7 +304,7 @@ def _job(status: "JobStatus") -> Table:
             (tr("may be"), f"{found.id} {found.title} {found.created}\n{found.link}")
             for found in (error.candidates if error else ())
         ),
-        (tr("hint"), Text(translated(error.hint), style="bold") if error else None),
+        (tr("hint"), styled(translated(error.hint), "bold") if error else None),
     )
 
 
@@ -294,9 +318,9 @@ def _awaited(awaited: "WaitsFor") -> str:
             return tr("app {name}, which is held", name=awaited.name)
 
 
-def _error(error: "JobError") -> Text:
+def _error(error: "JobError") -> "Text":
     name = f"{error.error_class} {error.prefix}".rstrip()
-    return Text(f"{name}: {translated(error.message)}", style="red")
+    return styled(f"{name}: {translated(error.message)}", "red")
 
 
 def _from_now(moment: datetime) -> str:
@@ -326,7 +350,7 @@ class Column(Generic[Row]):
     """
 
     title: str
-    cell: Callable[[Row], Text | str]
+    cell: "Callable[[Row], Text | str]"
     rank: int = 0
     right: bool = False
     cut: bool = False
@@ -334,6 +358,8 @@ class Column(Generic[Row]):
 
 def print_table(rows: Iterable[Row], *columns: Column[Row], empty: str = "") -> None:
     """Print a list, or that it is empty."""
+    from rich.table import Table
+
     texts = [[_text(column.cell(row)) for column in columns] for row in rows]
     if not texts:
         console(stderr=True).print(empty or tr("none"), style="dim")
@@ -360,7 +386,7 @@ def print_table(rows: Iterable[Row], *columns: Column[Row], empty: str = "") -> 
 
 
 def fitting(
-    columns: Sequence[Column[Any]], rows: Sequence[Sequence[Text]], available: int
+    columns: Sequence[Column[Any]], rows: "Sequence[Sequence[Text]]", available: int
 ) -> Sequence[int]:
     """The columns that fit into the width, by index."""
     shown = list(range(len(columns)))
@@ -373,11 +399,13 @@ def fitting(
     return shown
 
 
-def _text(cell: Text | str) -> Text:
-    return Text(cell) if isinstance(cell, str) else cell
+def _text(cell: "Text | str") -> "Text":
+    return styled(cell) if isinstance(cell, str) else cell
 
 
-def _width(column: Column[Any], number: int, rows: Sequence[Sequence[Text]]) -> int:
+def _width(column: Column[Any], number: int, rows: "Sequence[Sequence[Text]]") -> int:
+    from rich.cells import cell_len
+
     longest = max((cell_len(row[number].plain) for row in rows), default=0)
     if column.cut:
         longest = min(longest, READABLE)

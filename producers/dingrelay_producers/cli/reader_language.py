@@ -7,7 +7,6 @@ from typing import Any
 
 import typer
 import typer.core
-from rich import _wrap
 
 from dingrelay_producers.language import tr, translated
 
@@ -112,6 +111,7 @@ def speak_headings() -> None:
     """
     page = sys.modules.get("typer.rich_utils")
     if page is not None:
+        allow_between_characters()
         vars(page).update({name: tr(text) for name, text in _RICH.items()})
     core: Any = typer.core
     vars(core)["_"] = tr  # gettext would go by the environment of the process
@@ -176,15 +176,18 @@ _WIDE = (
 )
 _OPENING = "（「『“‘《〈【〔"
 _CLOSING = "，。、；：？！）」』”’》〉】〕…—％"
-_WORD = re.compile(
-    rf"\s*(?:[{_OPENING}]*(?:[{_WIDE}]|[^\s{_WIDE}{_OPENING}{_CLOSING}]+)[{_CLOSING}]*|\S)\s*"
-)
+_WORD = rf"\s*(?:[{_OPENING}]*(?:[{_WIDE}]|[^\s{_WIDE}{_OPENING}{_CLOSING}]+)[{_CLOSING}]*|\S)\s*"
 """A character, or what is written without blanks in another script, with the punctuation that may neither
 begin nor end a line."""
 
 
 def allow_between_characters() -> None:
-    """Let rich begin a line with any Chinese character; without this it cuts a clause that is too long."""
+    """Let rich begin a line with any Chinese character; without this it cuts a clause that is too long.
+
+    Whoever prints by rich calls it: what a script reads needs none of it.
+    """
+    from rich import _wrap
+
     # An attribute of rich's own. Should it go, lines end where rich likes.
     if hasattr(_wrap, "re_word"):
-        _wrap.re_word = _WORD
+        _wrap.re_word = re.compile(_WORD)

@@ -7,11 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-
-from dingrelay_producers.client.filters import LaneName
 
 DEFAULT_APP = "default"
 WAIT = ("wait", "timeout")
@@ -117,7 +115,7 @@ _OPTIONS: Mapping[str, tuple[Any, Any]] = {
         ),
     ),
     "lane": (
-        LaneName,
+        Literal["urgent", "normal", "bulk"],
         typer.Option(
             help="Priority when a limit is reached.", show_default="normal; of syncs bulk"
         ),

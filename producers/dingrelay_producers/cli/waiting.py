@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
-from rich.markup import escape
-from rich.status import Status
 
-from dingrelay_producers.cli.output import as_json, console, exit_code_of, note, print_job
+from dingrelay_producers.cli.output import as_json, console, exit_code_of, note, print_job, say
 from dingrelay_producers.cli.shared import seconds_to_wait, value_of
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.exit_codes import INTERRUPTED, NOT_ENDED
@@ -18,6 +16,8 @@ from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from dingrelay_producers.client.job_ref import JobRef
     from dingrelay_producers.store.status import JobStatus
     from dingrelay_tasks.contract import Contract
@@ -60,7 +60,7 @@ def show_accepted(ref: "JobRef", what: str, *, seconds: float = JOB_SECONDS) -> 
     if as_json.get():
         print_job(ref.status())
     else:
-        console().print(tr("accepted {id}  {what}", id=ref.id, what=what), markup=False)
+        say(tr("accepted {id}  {what}", id=ref.id, what=what))
 
 
 def wait_for(ref: "JobRef", seconds: float = JOB_SECONDS) -> "JobStatus":
@@ -127,11 +127,13 @@ def wait_for_all(refs: "Sequence[JobRef]", seconds: float = JOB_SECONDS) -> Coun
 
 
 @contextmanager
-def spinner(text: str) -> Generator[Status | None]:
+def spinner(text: str) -> "Generator[Status | None]":
     """A line that moves, on a terminal; None elsewhere."""
     err = console(stderr=True)
     if not err.is_terminal:
         yield None
         return
+    from rich.markup import escape
+
     with err.status(escape(text)) as status:
         yield status

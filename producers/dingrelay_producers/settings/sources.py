@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,6 +89,8 @@ class TomlSource(_Source):
         path = os.environ.get("DINGRELAY_CONFIG")
         if not path:
             return {}
+        import tomllib  # noqa: PLC0415  # most have no such file, and a command waits for nothing else
+
         text = ""
         try:
             text = Path(path).read_text("utf-8")
