@@ -19,7 +19,9 @@ from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import draft as draft_of
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.robot_message import RobotMessage
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, OutcomeRow
 from dingrelay_workers.campaigns.report import TEST_KEY
 from dingrelay_workers.database.database import Database
@@ -355,6 +357,22 @@ async def _crash(page: object, *, awaited: object) -> bool:
 
 async def _away(*_: object, **__: object) -> None:
     raise OperationalError("insert", {}, Exception("away"))
+
+
+async def test_a_robot_message_that_was_requeued_is_not_shown_as_it_had_ended(
+    archive: Archive,
+) -> None:
+    """Its readers are in the history only, which has the new life some seconds later."""
+    draft = draft_of(RobotMessage.parse({"to": {"group": "oncall"}, "message": TEXT}))
+    await enqueue(archive.redis, draft)
+    row = {"job": draft.id, "kind": "robot-message", "app": "robots", "state": "dead"}
+    await put(archive.database, JobRow, {**row, "created_at": NOW})
+    details = await archive.ask(lambda client: client.details(draft.id))
+    assert details.status.state == State.QUEUED
+    await archive.redis.hset(keys.job(draft.id), "state", "dead")
+    await put(archive.database, RecipientRow, {"job": draft.id, "user": "u1", "outcome": "read"})
+    details = await archive.ask(lambda client: client.details(draft.id))
+    assert details.recipients == {"u1": "read"}
 
 
 async def test_a_job_is_found_by_how_its_id_begins(archive: Archive) -> None:

@@ -109,10 +109,12 @@ class Jobs:
         details = details_of(job_id, record.fields((yield record.read(job_id, payload=True))))
         if details is None:
             details = yield Remember(job_id)
-        elif details.status.kind == ROBOT_MESSAGE:
-            # Its readers and its recall are in the history only.
+        elif details.status.kind == ROBOT_MESSAGE and details.status.state.ended:
+            # Its readers and its recall are in the history only, which has its end some seconds later.
             with suppress(ServiceUnavailable):
-                details = (yield Remember(job_id)) or details
+                remembered = yield Remember(job_id)
+                if remembered and remembered.status.state == details.status.state:
+                    details = remembered
         if details is None or not _covers(details.status, scope):
             raise JobNotFound(job_id)
         return details
