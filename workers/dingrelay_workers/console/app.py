@@ -147,10 +147,10 @@ def _check_origin(request: web.Request) -> None:
     """Refuse a form of another site. Browsers send one of these headers with every POST."""
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
-    own = site in {"same-origin", "none"} if site else False
+    is_same_origin = site in {"same-origin", "none"} if site else False
     if not site and origin:
-        own = urlsplit(origin).netloc == request.host
-    if not own:
+        is_same_origin = urlsplit(origin).netloc == request.host
+    if not is_same_origin:
         raise forged()
 
 
@@ -177,11 +177,11 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
                 return await _carry_out(route, visit, sent)
             finally:
                 visit.context.shared.forget()
-                for each in sent.values():
-                    if isinstance(each, web.FileField):
-                        each.file.close()
-        if done := request.query.get(DONE):
-            request[SAID] = await visit.context.forms.said(session, done)
+                for field in sent.values():
+                    if isinstance(field, web.FileField):
+                        field.file.close()
+        if form_digest := request.query.get(DONE):
+            request[SAID] = await visit.context.forms.said(session, form_digest)
         response: web.StreamResponse = await route.handler(visit)
         return response
 
@@ -246,7 +246,7 @@ async def _first(
 
 def _page_of(request: web.Request, route: ConsoleRoute) -> str:
     """The page on which a form stood: at its own path, or that from which it was sent."""
-    if ("GET", route.path) in {each[:2] for each in DECLARED}:
+    if ("GET", route.path) in {other_route[:2] for other_route in DECLARED}:
         return request.path
     came_from = urlsplit(request.headers.get(hdrs.REFERER, ""))
     return came_from.path if came_from.netloc == request.host else ""
@@ -289,16 +289,16 @@ async def sign_out(visit: Visit, _: FormValues) -> web.Response:
 
 async def _language(request: web.Request) -> web.Response:
     form = await read_form(request)
-    chosen = str(form.get("language", ""))
+    language = str(form.get("language", ""))
     response = _redirect(own_path(request, str(form.get("back", ""))))
-    if chosen in LANGUAGES:
-        set_cookie(request, response, LANGUAGE_COOKIE, chosen)
+    if language in LANGUAGES:
+        set_cookie(request, response, LANGUAGE_COOKIE, language)
     return response
 
 
 def _wanted_language(request: web.Request) -> str:
-    chosen = LANGUAGES.get(request.cookies.get(LANGUAGE_COOKIE, ""))
-    return chosen or accepted(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+    language = LANGUAGES.get(request.cookies.get(LANGUAGE_COOKIE, ""))
+    return language or accepted(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
 
 
 async def _static(request: web.Request) -> web.Response:

@@ -73,7 +73,9 @@ class SharedReads:
         async def timed() -> tuple[Value, float]:
             return await read(), now()
 
-        self._reads = {name: each for name, each in self._reads.items() if serves(*each)}
+        self._reads = {
+            name: read_task for name, read_task in self._reads.items() if serves(*read_task)
+        }
         if key not in self._reads:
             self._reads[key] = now(), asyncio.create_task(timed())
         return self._reads[key][1]
@@ -109,8 +111,8 @@ class ConsoleContext:
         self, steps: Steps[Document], send: Callable[[Contract], Awaitable[JobStatus]] | None = None
     ) -> Document:
         """Run the body of a verb whose steps are made; see `StepMaker.carry_out`. `send`: as there."""
-        of = self.services.of
-        services = of(AuditService), of(HistoryService), of(ApprovalService)
+        service_of = self.services.of
+        services = service_of(AuditService), service_of(HistoryService), service_of(ApprovalService)
         return await StepMaker(self.records, *services, send).carry_out(steps)
 
 

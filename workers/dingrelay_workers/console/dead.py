@@ -26,24 +26,24 @@ _Change = Literal["requeue", "discard"]
 @at("/dead", scope="jobs:read", menu=(40, en("Failed")))
 async def dead(visit: Visit) -> web.Response:
     """Jobs that have failed for good, or may have happened, by the code of their error."""
-    found = await listing(visit, failed=True).codes(JobFilter())
-    groups = [(each, meaning(STATES, each.state)) for each in found.codes]
-    return visit.page("dead.html", groups=groups, more=not found.complete, most=MOST_COUNTED)
+    dead_codes = await listing(visit, failed=True).codes(JobFilter())
+    groups = [(code, meaning(STATES, code.state)) for code in dead_codes.codes]
+    return visit.page("dead.html", groups=groups, more=not dead_codes.complete, most=MOST_COUNTED)
 
 
 @at("/dead/{change}", scope="jobs:write")
 async def confirm_change(visit: Visit) -> web.Response:
     """Ask before jobs of a code, or those that were ticked, are requeued or discarded."""
-    change, found = _change_of(visit), await _chosen(visit)
-    if not found:
+    change, briefs = _change_of(visit), await _chosen_jobs(visit)
+    if not briefs:
         return visit.redirect("/dead")
-    count = len(found)
+    count = len(briefs)
     lines = [
         tr("Each is tried again at once, with what it has already done remembered.")
         if change == "requeue"
         else tr("Nothing of them is kept but their lines in the history. This can't be undone.")
     ]
-    unclear = sum(job.state == State.UNKNOWN for job in found)
+    unclear = sum(job.state == State.UNKNOWN for job in briefs)
     if unclear and change == "requeue":
         lines.append(
             tr(
@@ -62,35 +62,38 @@ async def confirm_change(visit: Visit) -> web.Response:
         lines=tuple(lines),
         examples=tuple(
             f"{local(moment_of(job.at))} {job.kind} {job.app} {job.code} {job.id}"
-            for job in found[:EXAMPLES]
+            for job in briefs[:EXAMPLES]
         ),
         count=count,
-        state=_state_of(visit, found),
+        state=_state_of(visit, briefs),
         back="/dead",
     )
 
 
 async def _state(visit: Visit) -> dict[str, object]:
-    return _state_of(visit, await _chosen(visit))
+    return _state_of(visit, await _chosen_jobs(visit))
 
 
-def _state_of(visit: Visit, found: Sequence[Brief]) -> dict[str, object]:
+def _state_of(visit: Visit, briefs: Sequence[Brief]) -> dict[str, object]:
     """The jobs that a form was made for: it names them in its URL, which the token does not sign."""
-    chosen = visit.request.query.getall("job", []) or [visit.query("state"), visit.query("code")]
-    return {"jobs": len(found), "chosen": " ".join(chosen)}
+    parameters = visit.request.query.getall("job", []) or [
+        visit.query("state"),
+        visit.query("code"),
+    ]
+    return {"jobs": len(briefs), "chosen": " ".join(parameters)}
 
 
 @act("/dead/{change}", scope="jobs:write", state=_state)
 async def change_jobs(visit: Visit, _: FormValues) -> web.Response:
     """Requeue or discard them."""
     change = _change_of(visit)
-    ids = [job.id for job in await _chosen(visit)]
+    ids = [job.id for job in await _chosen_jobs(visit)]
     jobs = Jobs(visit.context.settings)
     changed = len(await visit.context.carry_out(jobs.change_all(change, ids)))
-    said = en("{:,} jobs are requeued.", changed)
+    sentence = en("{:,} jobs are requeued.", changed)
     if change == "discard":
-        said = en("{:,} jobs are discarded.", changed)
-    return visit.redirect("/dead", said)
+        sentence = en("{:,} jobs are discarded.", changed)
+    return visit.redirect("/dead", sentence)
 
 
 def _change_of(visit: Visit) -> _Change:
@@ -100,14 +103,14 @@ def _change_of(visit: Visit) -> _Change:
     return cast("_Change", change)
 
 
-async def _chosen(visit: Visit) -> list[Brief]:
+async def _chosen_jobs(visit: Visit) -> list[Brief]:
     """The failed jobs that the URL names, by state and code or one by one."""
     query = visit.request.query
-    chosen = JobFilter()
+    job_filter = JobFilter()
     ids = set(query.getall("job", []))
     if not ids:
         if "code" not in query or visit.query("state") not in FAILED:
             raise NotHere
-        chosen = JobFilter(state=State(visit.query("state")), code=visit.query("code"))
-    found, _ = await listing(visit, failed=True).briefs(chosen)
-    return [job for job in found if job.id in ids or not ids]
+        job_filter = JobFilter(state=State(visit.query("state")), code=visit.query("code"))
+    briefs, _ = await listing(visit, failed=True).briefs(job_filter)
+    return [job for job in briefs if job.id in ids or not ids]

@@ -75,7 +75,9 @@ def act(
 
 def _declare(route: ConsoleRoute) -> None:
     assert route.scope in {"", ANY, *SCOPES}, f"{route.path}: no scope {route.scope}"
-    assert (route.method, route.path) not in {each[:2] for each in DECLARED}, route.path
+    assert (route.method, route.path) not in {other_route[:2] for other_route in DECLARED}, (
+        route.path
+    )
     DECLARED.append(route)
 
 

@@ -59,8 +59,8 @@ class FormToken:
 
     def sealed(self, session: Session, path: str) -> str:
         """The token as a field of a form to this path."""
-        made = json.dumps([self.sent, self.state, self.count, self.page], ensure_ascii=False)
-        body = urlsafe_b64encode(made.encode(errors="surrogatepass")).decode()
+        text = json.dumps([self.sent, self.state, self.count, self.page], ensure_ascii=False)
+        body = urlsafe_b64encode(text.encode(errors="surrogatepass")).decode()
         return f"{body}.{_sign(session, path, body)}"
 
     @classmethod
@@ -78,7 +78,7 @@ class FormToken:
         present = {name: str(value) for name, value in now.items()}
         names = dict.fromkeys([*self.state, *present])
         pairs = [(name, self.state.get(name, ""), present.get(name, "")) for name in names]
-        return [each for each in pairs if each[1] != each[2]]
+        return [pair for pair in pairs if pair[1] != pair[2]]
 
 
 def forged() -> web.HTTPForbidden:
@@ -100,15 +100,15 @@ async def read_form(request: web.Request, limit: int = LONGEST_FORM) -> FormValu
 
 def digest_of_form(session: Session, path: str, form: MultiDictProxy[Any]) -> str:
     """The same for a form that is sent twice; another for one with other values."""
-    found = hashlib.sha256(f"{session.digest} {path}".encode(errors="replace"))
-    for name, value in sorted(form.items(), key=lambda each: each[0]):
+    digest = hashlib.sha256(f"{session.digest} {path}".encode(errors="replace"))
+    for name, value in sorted(form.items(), key=lambda entry: entry[0]):
         if isinstance(value, FileField):
             content = hashlib.file_digest(value.file, "sha256").hexdigest()  # type: ignore[arg-type]
             value.file.seek(0)
         else:
             content = str(value)
-        found.update(json.dumps([name, content]).encode())
-    return found.hexdigest()
+        digest.update(json.dumps([name, content]).encode())
+    return digest.hexdigest()
 
 
 class Forms:
@@ -131,21 +131,23 @@ class Forms:
             ServiceUnavailable: it is being carried out, or was when the console ended.
         """
         row = {"digest": digest, "session": session.digest, "at": clock.now()}
-        mine = ConsoleSessionRow.digest == session.digest
-        known = select(ConsoleFormRow.digest).where(ConsoleFormRow.digest == digest)
+        is_of_session = ConsoleSessionRow.digest == session.digest
+        query = select(ConsoleFormRow.digest).where(ConsoleFormRow.digest == digest)
         async with answering(TIMEOUT), self._database.write("console") as connection:
-            if first := await connection.scalar(known) is None:
+            if is_first := await connection.scalar(query) is None:
                 more = {"forms": ConsoleSessionRow.forms + 1}
                 await connection.execute(insert(ConsoleFormRow).values(**row))
-                await connection.execute(update(ConsoleSessionRow).where(mine).values(**more))
-        return None if first else await self._first(digest)
+                await connection.execute(
+                    update(ConsoleSessionRow).where(is_of_session).values(**more)
+                )
+        return None if is_first else await self._first(digest)
 
     async def end(self, digest: str, location: str, said: str) -> None:
         """Keep where it led, and what is said there."""
-        ours = ConsoleFormRow.digest == digest
+        is_form = ConsoleFormRow.digest == digest
         async with answering(TIMEOUT), self._database.write("console") as connection:
             await connection.execute(
-                update(ConsoleFormRow).where(ours).values(location=location, said=said)
+                update(ConsoleFormRow).where(is_form).values(location=location, said=said)
             )
 
     async def release(self, digest: str) -> None:

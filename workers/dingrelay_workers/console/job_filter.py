@@ -33,43 +33,45 @@ def parse(text: str) -> dict[str, str]:
     Raises:
         BadFilter: there is no such field, or it has no value.
     """
-    if rest := _FIELD.sub("", text).strip():
-        raise BadFilter(tr("“{text}” has no field in front of it: write such as app:hr", text=rest))
-    given: dict[str, str] = {}
+    if leftover := _FIELD.sub("", text).strip():
+        raise BadFilter(
+            tr("“{text}” has no field in front of it: write such as app:hr", text=leftover)
+        )
+    fields: dict[str, str] = {}
     for name, value in _FIELD.findall(text):
         if name not in FIELDS:
-            known = ", ".join(FIELDS)
+            names = ", ".join(FIELDS)
             raise BadFilter(
-                tr("there is no field “{name}”; there are {known}", name=name, known=known)
+                tr("there is no field “{name}”; there are {known}", name=name, known=names)
             )
-        given[name] = value.strip('"')
-        if not given[name]:
+        fields[name] = value.strip('"')
+        if not fields[name]:
             raise BadFilter(tr("{name}: a value is missing", name=name))
-    return given
+    return fields
 
 
-def job_filter(given: dict[str, str], now: datetime) -> JobFilter:
+def job_filter(texts: dict[str, str], now: datetime) -> JobFilter:
     """The filter that these fields make; `to` is a userid by now.
 
     Raises:
         BadFilter: a value is none of its field.
     """
-    fields: dict[str, Any] = dict(given)
-    for name, known in (("state", list(State)), ("kind", list(KINDS)), ("lane", list(LANES))):
-        if name in given and given[name] not in known:
+    fields: dict[str, Any] = dict(texts)
+    for name, choices in (("state", list(State)), ("kind", list(KINDS)), ("lane", list(LANES))):
+        if name in texts and texts[name] not in choices:
             raise BadFilter(
                 tr(
                     "{name}: there is no “{value}”; there are {known}",
                     name=name,
-                    value=given[name],
-                    known=", ".join(known),
+                    value=texts[name],
+                    known=", ".join(choices),
                 )
             )
-    if "state" in given:
-        fields["state"] = State(given["state"])
+    if "state" in texts:
+        fields["state"] = State(texts["state"])
     for name in ("since", "until"):
-        if name in given:
-            fields[name] = moment(name, given[name], now)
+        if name in texts:
+            fields[name] = moment(name, texts[name], now)
     return JobFilter(**fields)
 
 
@@ -82,39 +84,41 @@ def moment(name: str, text: str, now: datetime) -> datetime:
     if age := _AGE.fullmatch(text):
         return now - int(age[1]) * _UNITS[age[2]]
     try:
-        found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=zone())).astimezone(UTC)
+        instant = datetime.fromisoformat(text)
+        return (instant if instant.tzinfo else instant.replace(tzinfo=zone())).astimezone(UTC)
     except (ValueError, OverflowError):
         raise BadFilter(
             tr("{name}: must be such as 30m, 6h, 2d or 2026-11-28", name=name)
         ) from None
 
 
-def offers(given: dict[str, str], apps: Iterable[str]) -> Sequence[tuple[str, Sequence[Offer]]]:
+def offers(texts: dict[str, str], apps: Iterable[str]) -> Sequence[tuple[str, Sequence[Offer]]]:
     """Filters that a click adds, by field."""
     values: dict[str, dict[str, str]] = {
-        "state": {name: translated(each.words) for name, each in STATES.items()},
+        "state": {
+            name: translated(meaning_of_state.words) for name, meaning_of_state in STATES.items()
+        },
         "since": {"1h": tr("the last hour"), "1d": tr("the last day"), "7d": tr("the last 7 days")},
         "app": {name: name for name in apps},
         "kind": {name: name for name in reported_kinds()},
         "lane": {name: name for name in LANES},
     }
     return [
-        (name, [_offer(given, name, value, words) for value, words in known.items()])
-        for name, known in values.items()
-        if len(known) > 1
+        (name, [_offer(texts, name, value, words) for value, words in choices.items()])
+        for name, choices in values.items()
+        if len(choices) > 1
     ]
 
 
-def spelled(given: dict[str, str]) -> str:
+def spelled(texts: dict[str, str]) -> str:
     """A filter as it stands in the URL."""
     return " ".join(
         f'{name}:"{value}"' if re.search(r"\s", value) else f"{name}:{value}"
-        for name, value in given.items()
+        for name, value in texts.items()
     )
 
 
-def _offer(given: dict[str, str], name: str, value: str, words: str) -> Offer:
-    chosen = given.get(name) == value
-    others = {each: known for each, known in given.items() if each != name}
-    return words, spelled(others if chosen else others | {name: value}), chosen
+def _offer(texts: dict[str, str], name: str, value: str, words: str) -> Offer:
+    is_chosen = texts.get(name) == value
+    other_fields = {field: text for field, text in texts.items() if field != name}
+    return words, spelled(other_fields if is_chosen else other_fields | {name: value}), is_chosen

@@ -62,52 +62,52 @@ async def jobs(visit: Visit) -> web.Response:
     text = visit.query("q")[:LONGEST]
     if _ID.fullmatch(text):
         return visit.redirect(f"/jobs/{text}")
-    given: dict[str, str] = {}
+    texts: dict[str, str] = {}
     try:
-        given = parse(text)
-        named = given | {"to": await _userid(visit, given["to"])} if "to" in given else given
-        chosen = job_filter(named, clock.now())
+        texts = parse(text)
+        fields = texts | {"to": await _userid(visit, texts["to"])} if "to" in texts else texts
+        selection = job_filter(fields, clock.now())
     except BadFilter as error:
-        return _list(visit, text, given, problem=str(error), status=400)
+        return _list(visit, text, texts, problem=str(error), status=400)
     after = _position(visit.query("after"))
-    found, more = await visit.context.shared.get(
-        ("jobs", visit.reach, chosen, after), lambda: _page(visit, chosen, after)
+    page, more = await visit.context.shared.get(
+        ("jobs", visit.reach, selection, after), lambda: _page(visit, selection, after)
     )
-    return _list(visit, text, given, found, more)
+    return _list(visit, text, texts, page, more)
 
 
 async def _page(
-    visit: Visit, chosen: JobFilter, after: Position | None
+    visit: Visit, selection: JobFilter, after: Position | None
 ) -> tuple[list[JobStatus], Position | None]:
     """A page of the list; parts of it without a job that fits are passed over for a moment."""
-    listed = listing(visit, failed=chosen.state in FAILED)
+    job_listing = listing(visit, failed=selection.state in FAILED)
     began = time.monotonic()
-    found, more = await listed.page(chosen, PAGE, after)
-    while not found and more and time.monotonic() < began + LOOKS_ON:
-        found, more = await listed.page(chosen, PAGE, more)
-    return found, more
+    page, more = await job_listing.page(selection, PAGE, after)
+    while not page and more and time.monotonic() < began + LOOKS_ON:
+        page, more = await job_listing.page(selection, PAGE, more)
+    return page, more
 
 
 def _list(
     visit: Visit,
     text: str,
-    given: dict[str, str],
-    found: Sequence[JobStatus] = (),
+    texts: dict[str, str],
+    page: Sequence[JobStatus] = (),
     more: Position | None = None,
     *,
     problem: str = "",
     status: int = 200,
 ) -> web.Response:
-    shown = [(job, meaning(STATES, job.state)) for job in found]
+    shown = [(job, meaning(STATES, job.state)) for job in page]
     apps = filter(visit.grant.permits_app, visit.context.settings.apps)
     return visit.page(
         "jobs.html",
         text=text,
         jobs=shown,
         cursor=paging.encode(*more) if more else "",
-        looked_back_to=moment_of(more.at) if more and len(found) < PAGE else None,
-        offers=offers(given, sorted(apps)),
-        ticks=given.get("state") in FAILED and visit.may("jobs:write"),
+        looked_back_to=moment_of(more.at) if more and len(page) < PAGE else None,
+        offers=offers(texts, sorted(apps)),
+        ticks=texts.get("state") in FAILED and visit.may("jobs:write"),
         problem=problem,
         status=status,
     )
@@ -303,11 +303,11 @@ async def _userid(visit: Visit, text: str) -> str:
     Raises:
         BadFilter: several people have this name.
     """
-    found = await visit.service(HistoryService).search(text, app=None, limit=NAMESAKES)
+    result = await visit.service(HistoryService).search(text, app=None, limit=NAMESAKES)
     same = {
-        each.userid
-        for each in found.people
-        if text in {each.userid, each.name} and visit.grant.permits_app(each.app)
+        person.userid
+        for person in result.people
+        if text in {person.userid, person.name} and visit.grant.permits_app(person.app)
     }
     if text in same or not same:
         return text

@@ -19,34 +19,34 @@ from dingrelay_workers.limiter.rules import in_words
 async def limits(visit: Visit) -> web.Response:
     """How full DingTalk's limits are."""
     async with asking():
-        found = await overview.read(visit.context.redis, visit.context.settings)
-    found = seen_limits(found, visit)
+        fleet_limits = await overview.read(visit.context.redis, visit.context.settings)
+    fleet_limits = seen_limits(fleet_limits, visit)
     return visit.page(
         "limits.html",
-        limits=found,
+        limits=fleet_limits,
         in_words=in_words,
-        outages=[outage(each) for each in found.outages],
-        months=found.quota,
+        outages=[outage(entry) for entry in fleet_limits.outages],
+        months=fleet_limits.quota,
         now=clock.now(),
     )
 
 
-def seen_limits(found: FleetLimits, visit: Visit) -> FleetLimits:
+def seen_limits(fleet_limits: FleetLimits, visit: Visit) -> FleetLimits:
     """Limits of the apps that the person may see, and those that all apps share."""
     grant, apps = visit.grant, visit.context.settings.apps
     if ANY in grant.apps:
-        return found
+        return fleet_limits
 
     def seen(scope: str) -> bool:
         kind, _, name = scope.partition(":")
         return kind == "egress" or grant.permits_app(name)
 
     months = {app.organisation for name, app in apps.items() if grant.permits_app(name)}
-    return found.model_copy(
+    return fleet_limits.model_copy(
         update={
-            "buckets": [each for each in found.buckets if seen(each.scope)],
-            "outages": [each for each in found.outages if seen(each.scope)],
-            "quota": [each for each in found.quota if each.organisation in months],
+            "buckets": [bucket for bucket in fleet_limits.buckets if seen(bucket.scope)],
+            "outages": [entry for entry in fleet_limits.outages if seen(entry.scope)],
+            "quota": [month for month in fleet_limits.quota if month.organisation in months],
         }
     )
 
@@ -55,5 +55,5 @@ def seen_limits(found: FleetLimits, visit: Visit) -> FleetLimits:
 async def workers(visit: Visit) -> web.Response:
     """List the workers."""
     async with asking():
-        found = await fleet.read(visit.context.redis)
-    return visit.page("workers.html", found=found)
+        worker_list = await fleet.read(visit.context.redis)
+    return visit.page("workers.html", found=worker_list)

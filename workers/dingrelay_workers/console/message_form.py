@@ -95,23 +95,23 @@ def message_of(form: Mapping[str, str]) -> dict[str, Any]:
     kind = form.get(TYPE_FIELD, "")
     if kind not in FIELDS:
         kind = "text"
-    given = {
+    values = {
         field.name: value
         for field in FIELDS[kind]
         if (value := form.get(field.name, "").replace("\r\n", "\n").strip())
     }
     message: dict[str, Any] = {TYPE_FIELD: kind, kind: {}}
-    rows = [_ROW.split(line, maxsplit=1) for line in given.pop(ROWS, "").splitlines() if line]
+    rows = [_ROW.split(line, maxsplit=1) for line in values.pop(ROWS, "").splitlines() if line]
     buttons = [
-        (given.pop(f"{_CARD}.{at}.title", ""), given.pop(f"{_CARD}.{at}.url", ""))
+        (values.pop(f"{_CARD}.{at}.title", ""), values.pop(f"{_CARD}.{at}.url", ""))
         for at in range(1, BUTTONS + 1)
     ]
-    for name, value in given.items():
-        *way, last = name.split(".")
+    for name, value in values.items():
+        *way, name_of_field = name.split(".")
         inner = message
         for step in way:
             inner = inner.setdefault(step, {})
-        inner[last] = value
+        inner[name_of_field] = value
     if rows:
         table = [{"key": key.strip(), "value": "".join(value).strip()} for key, *value in rows]
         message["oa"].setdefault("body", {})["form"] = table

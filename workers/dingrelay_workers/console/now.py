@@ -73,55 +73,55 @@ class Standing:
 
     def sentences(self) -> list[Meaning]:
         """The answers, the worst first."""
-        found = [
+        meanings = [
             *self._delivery(),
             self._waiting(),
             *self._affected(),
             *self._months(),
             *self._failed(),
         ]
-        return sorted(found, key=lambda each: TONES.index(each.tone))
+        return sorted(meanings, key=lambda meaning: TONES.index(meaning.tone))
 
     def _delivery(self) -> list[Meaning]:
         if not self.limits.rules.workers:
             words = en("No worker runs: nothing is sent.")
             return [Meaning("bad", words, START)]
         if self.limits.outages:
-            return [outage(each) for each in self.limits.outages[:MOST]]
-        if held := self._throttled():
-            return held
+            return [outage(entry) for entry in self.limits.outages[:MOST]]
+        if throttled := self._throttled():
+            return throttled
         if self.lately:
             return []  # `_failed` says so
         return [Meaning("good", en("Delivery is normal."))]
 
     def _throttled(self) -> list[Meaning]:
         now = self.tally.now
-        held = [
-            (each, (each.paused_until - now).total_seconds())
-            for each in self.limits.buckets
-            if each.paused_until and each.paused_until > now
+        pauses = [
+            (bucket, (bucket.paused_until - now).total_seconds())
+            for bucket in self.limits.buckets
+            if bucket.paused_until and bucket.paused_until > now
         ]
         return [
             Meaning(
                 "doubt",
-                en("DingTalk throttles {} ({}): calls go on in {}.", *what, span(max(1.0, left))),
+                en("DingTalk throttles {} ({}): calls go on in {}.", *api, span(max(1.0, seconds))),
                 en("No job is lost."),
             )
-            for each, left in held[:MOST]
-            for what in [(each.scope.partition(":")[2], each.api)]
+            for bucket, seconds in pauses[:MOST]
+            for api in [(bucket.scope.partition(":")[2], bucket.api)]
         ]
 
     def _waiting(self) -> Meaning:
-        waiting = sum(each.waiting for each in self.lanes)
+        waiting = sum(lane.waiting for lane in self.lanes)
         if not waiting:
             return Meaning("good", en("Nothing waits."))
-        age = max((self._age(each) for each in self.lanes), default=0.0)
-        drains = [each.drain_seconds for each in self.lanes if each.waiting]
-        if any(each is None for each in drains):
+        age = max((self._age(lane) for lane in self.lanes), default=0.0)
+        drains = [lane.drain_seconds for lane in self.lanes if lane.waiting]
+        if any(drain is None for drain in drains):
             return Meaning(
                 "wait", en("Jobs that wait: {:,}, the oldest for {}.", waiting, span(age))
             )
-        through = span(max(1.0, *(each for each in drains if each is not None)))
+        through = span(max(1.0, *(drain for drain in drains if drain is not None)))
         words = en(
             "Jobs that wait: {:,}, the oldest for {}; all are through in {}.",
             waiting,
@@ -131,35 +131,35 @@ class Standing:
         return Meaning("wait", words)
 
     def _affected(self) -> list[Meaning]:
-        late = [each for each in self.lanes if each.waiting and self._age(each) > OLD]
-        found = [
+        late = [lane for lane in self.lanes if lane.waiting and self._age(lane) > OLD]
+        meanings = [
             Meaning(
                 "doubt",
                 en(
                     "Jobs of {} in the lane {} wait for {} already.",
-                    each.app,
-                    each.lane,
-                    span(self._age(each)),
+                    lane.app,
+                    lane.lane,
+                    span(self._age(lane)),
                 ),
-                _held(each),
+                _held(lane),
             )
-            for each in late[:MOST]
+            for lane in late[:MOST]
         ]
         senders: Counter[str] = Counter()
         for group in self.tally.groups:
             senders[group.sender] += group.waiting
-        if found and (
-            named := [(sender, jobs) for sender, jobs in senders.most_common(1) if sender]
+        if meanings and (
+            busiest := [(sender, jobs) for sender, jobs in senders.most_common(1) if sender]
         ):
-            sender, jobs = named[0]
-            found.append(
+            sender, jobs = busiest[0]
+            meanings.append(
                 Meaning("wait", en("Most of what waits is of {}: {:,} jobs.", sender, jobs))
             )
-        return found
+        return meanings
 
     def _months(self) -> list[Meaning]:
         """Months of which a lane has no call left, or will have none at the pace so far."""
-        found: list[Meaning] = []
+        meanings: list[Meaning] = []
         for month in self.limits.quota:
             most = month.limit or 0
             lanes = [lane for lane, share in SHARES.items() if most and month.used >= most * share]
@@ -171,12 +171,12 @@ class Standing:
                 remedy = en(
                     "Book a larger edition and set [quota] edition, then requeue what failed."
                 )
-                found.append(Meaning("bad", words, remedy))
+                meanings.append(Meaning("bad", words, remedy))
             elif most and month.expected > most:
                 words = en("{} of {} {} of {} this month are used: too few at this pace.", *used)
                 remedy = en("Put many people into one message, or book a larger edition.")
-                found.append(Meaning("doubt", words, remedy))
-        return found
+                meanings.append(Meaning("doubt", words, remedy))
+        return meanings
 
     def _failed(self) -> list[Meaning]:
         if not self.dead:
@@ -209,20 +209,20 @@ async def _standing(context: ConsoleContext) -> Standing:
     return Standing(limits, tally, lanes, dead, lately)
 
 
-async def _seen(found: Standing, visit: Visit) -> Standing:
+async def _seen(standing: Standing, visit: Visit) -> Standing:
     """The part that concerns the apps that the person may see."""
     grant = visit.grant
     if ANY in grant.apps:
-        return found
+        return standing
     failed, _ = await visit.context.shared.get(
         ("failed", visit.reach), lambda: listing(visit, failed=True).briefs(JobFilter())
     )
-    since = milliseconds(found.tally.now - timedelta(seconds=LATELY)) or 0
-    groups = [each for each in found.tally.groups if grant.permits_app(each.app)]
+    since = milliseconds(standing.tally.now - timedelta(seconds=LATELY)) or 0
+    groups = [group for group in standing.tally.groups if grant.permits_app(group.app)]
     return Standing(
-        limits=seen_limits(found.limits, visit),
-        tally=replace(found.tally, groups=groups),
-        lanes=[each for each in found.lanes if visit.covers(each.app, each.lane)],
+        limits=seen_limits(standing.limits, visit),
+        tally=replace(standing.tally, groups=groups),
+        lanes=[lane for lane in standing.lanes if visit.covers(lane.app, lane.lane)],
         dead=len(failed),
         lately=sum(job.at >= since for job in failed),
     )

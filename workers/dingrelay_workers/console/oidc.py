@@ -105,13 +105,13 @@ class OidcWay(SignInWay):
         """The provider's published configuration."""
         issuer = self._settings.issuer
         url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
-        found = await _ask(session, "GET", url)
+        configuration = await _ask(session, "GET", url)
         places = ("authorization_endpoint", "token_endpoint", "jwks_uri")
         scheme = issuer.partition(":")[0]
-        fits = all(str(found.get(name, "")).startswith(f"{scheme}://") for name in places)
-        if found.get("issuer") != issuer or not fits:
+        fits = all(str(configuration.get(name, "")).startswith(f"{scheme}://") for name in places)
+        if configuration.get("issuer") != issuer or not fits:
             raise NotSignedIn(tr("The sign-in service is not set up right; the log has more."))
-        return {name: str(found[name]) for name in places}
+        return {name: str(configuration[name]) for name in places}
 
     def _checked(self, id_token: str, keys: Any, state: str) -> dict[str, Any]:
         """The claims of a token that is for us, and for this state."""
@@ -154,10 +154,10 @@ async def _ask(session: ClientSession, method: str, url: str, **more: Any) -> di
         async with session.request(method, url, allow_redirects=False, **more) as answer:
             content = await answer.read()
             reason = f"status {answer.status}"
-            found: Any = json.loads(content) if answer.status == 200 else None
+            document: Any = json.loads(content) if answer.status == 200 else None
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        found, reason = None, type(error).__name__
-    if isinstance(found, dict):
-        return found  # pyright: ignore[reportUnknownVariableType]
+        document, reason = None, type(error).__name__
+    if isinstance(document, dict):
+        return document  # pyright: ignore[reportUnknownVariableType]
     problem = tr("The sign-in service does not answer as it should ({reason}).", reason=reason)
     raise NotSignedIn(problem)

@@ -27,8 +27,8 @@ class ShownMessage(dict[str, Any]):
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> "ShownMessage":
         """The message, with all that is in it."""
-        found: ShownMessage = json.loads(json.dumps(message), object_hook=cls)
-        return found
+        shown_message: ShownMessage = json.loads(json.dumps(message), object_hook=cls)
+        return shown_message
 
 
 def plain(text: object, *, fields: bool = True) -> Markup:
@@ -38,13 +38,13 @@ def plain(text: object, *, fields: bool = True) -> Markup:
         text: it.
         fields: ``{name}`` is filled in for each recipient, and is marked; in a message that is filled in, it is a text.
     """
-    source, done, end = str(text), [], 0
+    source, pieces, end = str(text), [], 0
     for mark in _FIELD.finditer(source) if fields else ():
-        done.append(escape(source[end : mark.start()]))
+        pieces.append(escape(source[end : mark.start()]))
         end = mark.end()
-        found = Markup('<mark class="field">{}</mark>').format(mark[0]) if mark[1] else mark[0][:1]
-        done.append(escape(found))
-    return Markup("").join([*done, escape(source[end:])])
+        piece = Markup('<mark class="field">{}</mark>').format(mark[0]) if mark[1] else mark[0][:1]
+        pieces.append(escape(piece))
+    return Markup("").join([*pieces, escape(source[end:])])
 
 
 def markdown(text: object, *, fields: bool = True) -> Markup:
@@ -62,8 +62,8 @@ def _blocks(text: str, fields: bool) -> Iterator[Markup]:
         if not block:
             ahead += [line] if line.strip() else []
             continue
-        heading, quote, _, number, rest = block.groups()
-        inner = _inline(rest, fields)
+        heading, quote, _, number, words = block.groups()
+        inner = _inline(words, fields)
         if heading:
             yield Markup('<p class="h{}">{}</p>').format(len(heading), inner)
         elif quote:
@@ -82,20 +82,20 @@ def _joined(lines: list[str], fields: bool) -> Markup:
 
 
 def _inline(text: str, fields: bool) -> Markup:
-    done, end = [], 0
+    pieces, end = [], 0
     for piece in _PIECES.finditer(text):
-        done.append(plain(text[end : piece.start()], fields=fields))
+        pieces.append(plain(text[end : piece.start()], fields=fields))
         end = piece.end()
-        done.append(_piece(piece, fields))
-    return Markup("").join([*done, plain(text[end:], fields=fields)])
+        pieces.append(_piece(piece, fields))
+    return Markup("").join([*pieces, plain(text[end:], fields=fields)])
 
 
 def _piece(piece: re.Match[str], fields: bool) -> Markup:
     """A picture, a link, or what is bold or slanted; colours are left out."""
     kind = piece.lastgroup
     if kind == "source":
-        named = piece["picture"] or piece["source"]
-        return Markup('<span class="picture" title="{}">{}</span>').format(piece["source"], named)
+        title = piece["picture"] or piece["source"]
+        return Markup('<span class="picture" title="{}">{}</span>').format(piece["source"], title)
     if kind == "url":
         inner = plain(piece["link"], fields=fields)
         return Markup('<span class="link" title="{}">{}</span>').format(piece["url"], inner)

@@ -38,7 +38,7 @@ MESSAGE_TYPES = {
 _MESSAGE = re.compile(r"message-send (\w+) (everyone|(?:users=\d+ ?)?(?:departments=\d+)?)")
 FOLDERS = [Path(__file__).parent, *(noun.folder for noun in NOUNS)]
 """Folders with templates and static files."""
-STATIC = {each.name: each for folder in FOLDERS for each in folder.glob("static/*")}
+STATIC = {path.name: path for folder in FOLDERS for path in folder.glob("static/*")}
 
 
 @cache
@@ -65,9 +65,11 @@ def render(
 
     def token(to: str, state: Mapping[str, object], count: int | None) -> str:
         assert session is not None, "a form needs a session"
-        seen = {name: str(value) for name, value in state.items()}
-        made = FormToken(session.forms, seen, "" if count is None else str(count), request.path_qs)
-        return made.sealed(session, to)
+        values_seen = {name: str(value) for name, value in state.items()}
+        form_token = FormToken(
+            session.forms, values_seen, "" if count is None else str(count), request.path_qs
+        )
+        return form_token.sealed(session, to)
 
     text = (
         _templates()
@@ -97,8 +99,8 @@ def render(
         "Cache-Control": "private, no-cache",
         "Vary": "Cookie, Accept-Language, Accept-Encoding, Sec-Fetch-Site",
     }
-    known = request.headers.get(hdrs.IF_NONE_MATCH, "")
-    if status == 200 and tag in known:
+    tags = request.headers.get(hdrs.IF_NONE_MATCH, "")
+    if status == 200 and tag in tags:
         return web.Response(status=304, headers=headers)
     if _may_be_compressed(request):
         body = gzip.compress(body, 5, mtime=0)
@@ -151,15 +153,15 @@ def _advice(text: str) -> Markup:
 
 @cache
 def _templates() -> Environment:
-    found = Environment(
+    environment = Environment(
         loader=FileSystemLoader([folder / "templates" for folder in FOLDERS]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    names: dict[str, Any] = cast("dict[str, Any]", found.globals)
-    filters: dict[str, Any] = found.filters
+    names: dict[str, Any] = cast("dict[str, Any]", environment.globals)
+    filters: dict[str, Any] = environment.filters
     names["_"] = tr
     filters |= {
         "local": _local,
@@ -172,4 +174,4 @@ def _templates() -> Environment:
         "as_markdown": markdown,
         "as_message": ShownMessage.of,
     }
-    return found
+    return environment

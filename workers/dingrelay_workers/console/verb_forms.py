@@ -76,7 +76,7 @@ def read_request(model: type[BaseModel], form: FormValues) -> BaseModel:
 def _input(field: FieldInfo) -> tuple[str, Callable[[str], Any]]:
     hint: Any = field.annotation
     types = [hint, *get_args(hint)]
-    return next((_INPUTS[each] for each in types if each in _INPUTS), _INPUTS[str])
+    return next((_INPUTS[type_] for type_ in types if type_ in _INPUTS), _INPUTS[str])
 
 
 async def _of_service(visit: Visit, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:

@@ -42,10 +42,10 @@ async def _writers(
 
 Writers = Callable[["Visit", Collection[str]], Awaitable[Mapping[str, Sequence[str]]]]
 WRITERS: Mapping[str, Writers] = {
-    each.kind: partial(_writers, noun, each.writers)
+    kind.kind: partial(_writers, noun, kind.writers)
     for noun in NOUNS
-    for each in noun.audited
-    if each.writers
+    for kind in noun.audited
+    if kind.writers
 }
 """Kind of object → who wrote each of those that exist."""
 
@@ -93,13 +93,13 @@ class Visit:
     def covers(self, app: str, lane: str, *, scope: str = "") -> bool:
         """Whether one of the person's roles has this app and this lane, by the scope of the page or by another one."""
         grants = permitting(self.session.grants, scope or self.scope)
-        return any(each.permits_app(app) and lane in each.lanes for each in grants)
+        return any(grant.permits_app(app) and lane in grant.lanes for grant in grants)
 
     @property
     def reach(self) -> frozenset[tuple[frozenset[str], frozenset[str]]]:
         """Apps and lanes of each role by which the person may use this page: two with the same see the same."""
         grants = permitting(self.session.grants, self.scope)
-        return frozenset((each.apps, frozenset[str](each.lanes)) for each in grants)
+        return frozenset((grant.apps, frozenset[str](grant.lanes)) for grant in grants)
 
     def query(self, name: str) -> str:
         """A parameter of the URL, without blanks around it; "" if it is missing."""
@@ -121,9 +121,9 @@ class Visit:
     async def know(self, *users: str) -> None:
         """Look up the names of people on the page."""
         apps = {DEFAULT_APP, *self.context.settings.apps}
-        known = self.request.get(NAMES, {})
-        found = await self.service(HistoryService).names(set(users) - {""}, apps=apps)
-        self.request[NAMES] = {**known, **found}
+        names = self.request.get(NAMES, {})
+        fresh_names = await self.service(HistoryService).names(set(users) - {""}, apps=apps)
+        self.request[NAMES] = {**names, **fresh_names}
 
     def name_of(self, user: str) -> str:
         """The name of a person of `know`; the userid where the directories have none."""

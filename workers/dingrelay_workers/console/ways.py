@@ -73,8 +73,8 @@ class SignInWay(ABC):
             following: the path to which the person wants.
         """
         state = secrets.token_urlsafe(16)
-        made = json.dumps([state, int(clock.now().timestamp()) + STATE_SECONDS, following])
-        body = urlsafe_b64encode(made.encode()).decode()
+        content = json.dumps([state, int(clock.now().timestamp()) + STATE_SECONDS, following])
+        body = urlsafe_b64encode(content.encode()).decode()
         return state, f"{body}.{self.derived('cookie', body)}"
 
     def following(self, state: str, cookie: str) -> str | None:
@@ -82,15 +82,15 @@ class SignInWay(ABC):
         body, _, seal = cookie.partition(".")
         if not hmac.compare_digest(seal.encode(), self.derived("cookie", body).encode()):
             return None
-        made, ends, following = json.loads(urlsafe_b64decode(body))
-        fits = hmac.compare_digest(made.encode(), state.encode(errors="replace"))
+        stored_state, ends, following = json.loads(urlsafe_b64decode(body))
+        fits = hmac.compare_digest(stored_state.encode(), state.encode(errors="replace"))
         return following if fits and clock.now().timestamp() < ends else None
 
     def derived(self, purpose: str, text: str) -> str:
         """A text derived from the secret: 43 characters for a URL."""
         key = hmac.digest(self.secret.encode(), f"{self.name} {purpose}".encode(), "sha256")
-        made = hmac.digest(key, text.encode(errors="replace"), "sha256")
-        return urlsafe_b64encode(made).decode().rstrip("=")
+        mac = hmac.digest(key, text.encode(errors="replace"), "sha256")
+        return urlsafe_b64encode(mac).decode().rstrip("=")
 
 
 class DingTalkWay(SignInWay):

@@ -57,7 +57,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 def public_id(prefix: str, random: bytes) -> str:
     """The id of a key or an endpoint: the prefix and twelve characters of these bytes."""
-    return prefix + "".join(_ALPHABET[each % len(_ALPHABET)] for each in random[:12])
+    return prefix + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in random[:12])
 
 
 class Rate(NamedTuple):
@@ -140,13 +140,13 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
     @property
     def sees_jobs(self) -> Seen:
         """The jobs that it may see, as far as fields with few values tell; `permits_job` is asked for each, too."""
-        found: dict[str, Collection[str]] = {}
+        allowed: dict[str, Collection[str]] = {}
         if ANY not in self.apps:
             robots = {ROBOTS} if any(map(TARGET.match, self.apps)) else set[str]()
-            found["app"] = self.apps | robots
+            allowed["app"] = self.apps | robots
         if self.sender != ANY:
-            found["sender"] = {self.sender}
-        return found
+            allowed["sender"] = {self.sender}
+        return allowed
 
     def permits_app(self, app: str) -> bool:
         """Whether it may act for this DingTalk application; of robots, for any."""
@@ -181,8 +181,8 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
 
     def sees_name(self, name: str) -> bool:
         """Whether it may be shown a name that workers serve, such as ``app:hr`` or ``group:oncall``."""
-        kind, _, own = name.partition(":")
-        return self.permits_app(own) if kind == "app" else self.permits_target(name)
+        kind, _, bare_name = name.partition(":")
+        return self.permits_app(bare_name) if kind == "app" else self.permits_target(name)
 
     def permits_lane(self, lane: str) -> bool:
         """Whether its jobs may take this lane."""
@@ -214,17 +214,17 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
         """The sender of its jobs that name none; "" leaves it to the settings."""
         return "" if self.sender == ANY else self.sender
 
-    def excess(self, wanted: "Grant") -> tuple[str, str] | None:
+    def excess(self, grant: "Grant") -> tuple[str, str] | None:
         """The part of another grant that exceeds this one, so that it may not give it.
 
         Returns:
             The field and what is wrong with it in one sentence; None where all is held.
         """
-        if beyond := self._beyond(wanted):
+        if beyond := self._beyond(grant):
             return beyond
-        if self.rate and (wanted.rate is None or wanted.rate.per_second > self.rate.per_second):
+        if self.rate and (grant.rate is None or grant.rate.per_second > self.rate.per_second):
             return "rate", en("this key's rate is {}, so it can't give more", self.rate)
-        if self.expires_at and (wanted.expires_at is None or wanted.expires_at > self.expires_at):
+        if self.expires_at and (grant.expires_at is None or grant.expires_at > self.expires_at):
             until = self.expires_at.isoformat(timespec="seconds")
             return "expires", en("this key expires at {}, so it can't give longer", until)
         return None
@@ -233,21 +233,21 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
         """Whether this one may do all that the other may, if perhaps not as often or as long."""
         return self._beyond(other) is None
 
-    def _beyond(self, wanted: "Grant") -> tuple[str, str] | None:
-        for name, held, asked in (
-            ("scopes", self.scopes, wanted.scopes),
-            ("apps", self.apps, wanted.apps),
-            ("lanes", self.lanes, wanted.lanes),
+    def _beyond(self, grant: "Grant") -> tuple[str, str] | None:
+        for name, held, requested in (
+            ("scopes", self.scopes, grant.scopes),
+            ("apps", self.apps, grant.apps),
+            ("lanes", self.lanes, grant.lanes),
         ):
-            missing: Iterable[str] = () if ANY in held else asked - held
+            missing: Iterable[str] = () if ANY in held else requested - held
             if ROBOTS in held:
-                missing = [each for each in missing if not TARGET.match(each)]
+                missing = [app for app in missing if not TARGET.match(app)]
             if beyond := ", ".join(sorted(missing)):
                 return name, en("this key does not hold {}, so it can't give it", beyond)
-        if self.sender not in {ANY, wanted.sender} and ANY not in self.scopes:
+        if self.sender not in {ANY, grant.sender} and ANY not in self.scopes:
             return "sender", en("this key's sender is {}, so it can't give another", self.sender)
-        if wanted.owner not in {"", self.owner} and ANY not in self.scopes:
-            return "owner", en("this key is not {}'s, so it can't give one that is", wanted.owner)
+        if grant.owner not in {"", self.owner} and ANY not in self.scopes:
+            return "owner", en("this key is not {}'s, so it can't give one that is", grant.owner)
         return None
 
 

@@ -64,8 +64,10 @@ def require_type(request: web.Request, *types: str) -> str:
     media_type, _, parameters = request.headers.get("Content-Type", "").partition(";")
     media_type = media_type.strip().lower()
     if media_type not in types:
-        wanted = ", ".join(types)
-        raise Problem(problems.UNSUPPORTED, en("the body must be {}", wanted), headers=accepted)
+        expected_types = ", ".join(types)
+        raise Problem(
+            problems.UNSUPPORTED, en("the body must be {}", expected_types), headers=accepted
+        )
     if parameters.strip() and not _CHARSET.fullmatch(parameters.strip()):
         raise Problem(problems.UNSUPPORTED, "the body must be UTF-8", headers=accepted)
     return media_type
@@ -188,8 +190,8 @@ async def batches(
         # A piece is all that had arrived, so no line waits for later ones; the longer a
         # batch takes, the more the next piece holds.
         lines = splitter.feed(piece)
-        for some in batched(lines, size):
-            yield some
+        for batch in batched(lines, size):
+            yield batch
     if lines := splitter.end():
         yield lines
 

@@ -45,11 +45,13 @@ class HttpConnection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
         super().connection_made(transport)
-        own: socket.socket | None = cast("asyncio.Transport", transport).get_extra_info("socket")
-        if own is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        client_socket: socket.socket | None = cast("asyncio.Transport", transport).get_extra_info(
+            "socket"
+        )
+        if client_socket is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             # Nothing else ends a write to a client that does not read.
             timeout_ms = int(UNREAD_SECONDS * 1000)
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+            client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
     def handle_error(
         self,

@@ -173,7 +173,7 @@ async def _sees_instances(context: GatewayContext, key: ApiKey, job: ApiCall) ->
     return bool(instances)
 
 
-def _instances(value: Any, named: bool = False) -> Iterator[str]:
+def _instances(value: Any, is_instance: bool = False) -> Iterator[str]:
     """The ids of approvals in a query or a body, also where a value is JSON in a text."""
     if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
         try:
@@ -186,10 +186,10 @@ def _instances(value: Any, named: bool = False) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, part in cast("Mapping[str, Any]", value).items():
             alike = name.replace("_", "").lower()
-            yield from _instances(part, named or alike in _INSTANCES)
+            yield from _instances(part, is_instance or alike in _INSTANCES)
     elif isinstance(value, list):
         parts: list[Any] = value
         for part in parts:
-            yield from _instances(part, named)
-    elif named and value is not None:
+            yield from _instances(part, is_instance)
+    elif is_instance and value is not None:
         yield from str(value).split(",")

@@ -63,27 +63,27 @@ async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
 
 
 def _response(
-    route: Route, call: HttpCall, given: web.StreamResponse | BaseModel | None
+    route: Route, call: HttpCall, result: web.StreamResponse | BaseModel | None
 ) -> web.StreamResponse:
     """Convert a handler's result to a response."""
-    if isinstance(given, web.StreamResponse):
-        return given
+    if isinstance(result, web.StreamResponse):
+        return result
     status = call.status or next(iter(route.answers))
-    if given is None:
+    if result is None:
         return web.Response(status=status, headers=call.headers)
-    document = given.model_dump(mode="json")
+    document = result.model_dump(mode="json")
     return problems.json_response(document, status=status, headers=call.headers)
 
 
 def _app_of_body(route: Route, call: HttpCall) -> str | None:
     """The app that a body names, or its model's default; None for bodies that name none."""
-    given = call.body if isinstance(call.body, dict) else {}
+    fields = call.body if isinstance(call.body, dict) else {}
     model = route.body.model if route.body else None
     # A change of what is there names no app, unless it gets another one.
-    changes = route.method == "PATCH" and "app" not in given
+    changes = route.method == "PATCH" and "app" not in fields
     if changes or not (isinstance(model, type) and "app" in model.model_fields):
         return None
-    app = given.get("app") or model.model_fields["app"].default
+    app = fields.get("app") or model.model_fields["app"].default
     return app if isinstance(app, str) else DEFAULT_APP
 
 
@@ -119,19 +119,19 @@ def _query(model: type[BaseModel], request: web.Request) -> BaseModel:
     """The query's parameters, each of them known and given once."""
     if not request.rel_url.raw_query_string and (defaults := _defaults(model)):
         return defaults
-    given: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for name, value in request.query.items():
         if name not in model.model_fields:
-            raise _at(name, en("no such parameter"))
-        if name in given:
-            raise _at(name, en("is given twice"))
-        given[name] = value
+            raise _parameter_problem(name, en("no such parameter"))
+        if name in parameters:
+            raise _parameter_problem(name, en("is given twice"))
+        parameters[name] = value
     try:
-        return model.model_validate_strings(given)
+        return model.model_validate_strings(parameters)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        raise _at(name, sentence(first)) from None
+        problem = error.errors(include_url=False, include_input=False)[0]
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        raise _parameter_problem(name, sentence(problem)) from None
 
 
 @cache
@@ -143,7 +143,7 @@ def _defaults(model: type[BaseModel]) -> BaseModel | None:
         return None
 
 
-def _at(name: str, detail: str) -> Problem:
+def _parameter_problem(name: str, detail: str) -> Problem:
     pointer = f"?{name:.60}".encode("ascii", "replace").decode()
     return Problem.at(problems.INVALID, pointer, detail)
 
@@ -152,10 +152,10 @@ async def _body(body: Body, request: web.Request, within: float) -> Any:
     assert body.limit is not None
     if not body.required and not request.can_read_body:
         return {}
-    found = await read_json(request, limit=body.limit, within=within)
-    if not isinstance(found, dict):
+    document = await read_json(request, limit=body.limit, within=within)
+    if not isinstance(document, dict):
         raise Problem.at(problems.INVALID, "", "the body must be a JSON object")
-    return found  # pyright: ignore[reportUnknownVariableType]
+    return document  # pyright: ignore[reportUnknownVariableType]
 
 
 def problem_of(error: errors.DingrelayError) -> Problem:

@@ -103,14 +103,14 @@ async def once(
     if name is None:
         return await handle()
     attempt = _Attempt(route, call, name)
-    verdict, *found = await attempt.begin(_digest(route, call))
+    verdict, *entry = await attempt.begin(_digest(route, call))
     match verdict:
         case b"begun":
-            call.once = found[0].decode()
+            call.once = entry[0].decode()
             ACTOR.set(current_actor()._replace(seed=authentication.seed_of(call)))
             return await attempt.execute(handle)
         case b"done":
-            return attempt.replayed(*found)
+            return attempt.replayed(*entry)
         case b"under way":
             raise Problem(
                 problems.IN_FLIGHT,
@@ -177,10 +177,10 @@ class _Attempt:
         # It is done. Without its answer a repetition meets what it made all the same.
         with suppress(ServiceUnavailable):
             if isinstance(response, web.Response):
-                kept = {
-                    each: response.headers[each]
-                    for each in _KEPT_HEADERS
-                    if each in response.headers
+                headers = {
+                    header: response.headers[header]
+                    for header in _KEPT_HEADERS
+                    if header in response.headers
                 }
                 body = self._seal(_content(response))
                 people = json.dumps(self._people(response))
@@ -188,7 +188,7 @@ class _Attempt:
                     entry=self._entry,
                     attempt=self._name,
                     status=response.status,
-                    headers=json.dumps(kept),
+                    headers=json.dumps(headers),
                     body=body,
                     people=people,
                 )

@@ -90,8 +90,8 @@ async def accept(call: HttpCall, job: Contract, *, once: str | None) -> JobStatu
     if not context.records.served.any_worker:
         call.headers["Warning"] = NO_WORKER
     await context.depths.check(job.queue)
-    named = getattr(job, "idempotency_key", None)
-    draft = record.draft(job, key=None if named else once)
+    job_key = getattr(job, "idempotency_key", None)
+    draft = record.draft(job, key=None if job_key else once)
     [answer] = await context.records.enqueue([draft])
     if answer.conflict:
         raise key_conflict()

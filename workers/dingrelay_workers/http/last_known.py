@@ -44,14 +44,14 @@ class LastKnown(Generic[_R]):
         Raises:
             ServiceUnavailable: there is none, or it is too old.
         """
-        known = self._known.get(name)
-        age = self._clock() - known[0] if known else LIVES
-        if known and age < self._fresh:
-            return known[1]
-        usable = known is not None and age < LIVES
-        if known and usable and self._away:
+        last_answer = self._known.get(name)
+        age = self._clock() - last_answer[0] if last_answer else LIVES
+        if last_answer and age < self._fresh:
+            return last_answer[1]
+        usable = last_answer is not None and age < LIVES
+        if last_answer and usable and self._away:
             if self._clock() < self._next_try:
-                return known[1]
+                return last_answer[1]
             self._next_try = self._clock() + PAUSE
         task = self._asking.get(name)
         if task is None:
@@ -61,8 +61,8 @@ class LastKnown(Generic[_R]):
             # One of those who wait may go away; the others need the answer still.
             return await asyncio.shield(task)
         except ServiceUnavailable:
-            if known and usable:
-                return known[1]
+            if last_answer and usable:
+                return last_answer[1]
             raise
 
     def forget(self, name: str) -> None:

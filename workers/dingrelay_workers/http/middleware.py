@@ -170,8 +170,8 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
 
 def _request_id(request: web.Request) -> str:
     """The caller's own, if it is one that a log can hold."""
-    given = request.headers.get(REQUEST_ID_HEADER, "")
-    return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    request_id = request.headers.get(REQUEST_ID_HEADER, "")
+    return request_id if _REQUEST_ID.fullmatch(request_id) else f"{random.getrandbits(128):032x}"
 
 
 def _template(request: web.Request) -> str:

@@ -50,13 +50,14 @@ def decode(cursor: str, *types: type) -> Sequence[Any]:
         json.dumps(parts, ensure_ascii=False).encode()
     except (ValueError, RecursionError):  # such as of base64 or of Unicode
         raise unknown_cursor() from None
-    spelled = [str if each is datetime else each for each in types]
+    spelled = [str if type_ is datetime else type_ for type_ in types]
     if not isinstance(parts, list) or [type(part) for part in parts] != spelled:
         raise unknown_cursor()
     if any(abs(part) > LARGEST if isinstance(part, int) else "\0" in part for part in parts):
         raise unknown_cursor()
     return [
-        _moment(part) if each is datetime else part for part, each in zip(parts, types, strict=True)
+        _moment(part) if type_ is datetime else part
+        for part, type_ in zip(parts, types, strict=True)
     ]
 
 
@@ -94,9 +95,9 @@ class Behind:
         )
 
 
-def behind(found: Sequence[Any], limit: int, *names: str) -> str | None:
+def behind(page: Sequence[Any], limit: int, *names: str) -> str | None:
     """The cursor of the page behind these, which is made of these fields; None where this is the last."""
-    return encode(*(getattr(found[-1], name) for name in names)) if len(found) == limit else None
+    return encode(*(getattr(page[-1], name) for name in names)) if len(page) == limit else None
 
 
 class Query(BaseModel, extra="forbid"):
@@ -130,9 +131,9 @@ def _within_reach(moment: datetime) -> datetime:
     return moment
 
 
-def _spelled(given: str) -> datetime:
+def _spelled(moment: str) -> datetime:
     # A query spells a blank as a plus, and a plus sign, unless it is escaped, as well.
-    text = given.replace(" ", "+")
+    text = moment.replace(" ", "+")
     if not RFC_3339.fullmatch(text):
         raise ValueError("must be a date and time such as 2026-11-25T08:00:00Z")
     return datetime.fromisoformat(text.upper())
@@ -171,10 +172,10 @@ def query_of(model: type[ListFilter], base: type[_Q], names: Collection[str] = (
         base: the paging, or a plain `Query`.
         names: the only fields; all that a caller may ask for if there is none.
     """
-    asked = askable(model)
+    fields_of_filter = askable(model)
     fields: dict[str, Any] = {}
-    for name in names or asked:
-        kind, option = asked[name]
+    for name in names or fields_of_filter:
+        kind, option = fields_of_filter[name]
         plain = {datetime: Moment, str: Name}.get(get_args(kind)[0], kind)
         kind = TYPES.get(name, plain)
         fields[name] = (kind | None, Field(default=None, description=option.help))

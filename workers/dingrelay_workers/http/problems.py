@@ -109,18 +109,18 @@ class Problem(Exception):
 
     def fields(self, language: str) -> dict[str, Any]:
         """The members of its document but the request's id. What programs read is the same in each language."""
-        found: dict[str, Any] = {
+        document: dict[str, Any] = {
             "type": URN + self.kind.name,
             "title": translated(self.kind.title, language),
             "status": self.kind.status,
             "detail": writable(translated(self.detail, language)),
         }
         if self.errors:
-            found["errors"] = [
-                each.model_copy(update={"detail": writable(translated(each.detail, language))})
-                for each in self.errors
+            document["errors"] = [
+                error.model_copy(update={"detail": writable(translated(error.detail, language))})
+                for error in self.errors
             ]
-        return found
+        return document
 
     def response(self, request_id: str, language: str = ENGLISH) -> web.Response:
         """The problem as an HTTP answer."""
@@ -158,32 +158,32 @@ def pointer(field: str, body: Any) -> str:
     if field == "job":
         return ""
     steps = field.split(".")
-    found: list[str] = []
-    here: Any = body
+    names: list[str] = []
+    node: Any = body
     while steps:
-        size = _longest(here, steps)
+        size = _longest(node, steps)
         name = ".".join(steps[:size])
         steps = steps[size:]
-        found.append(name)
-        here = member(here, name)
-    text = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in found)
+        names.append(name)
+        node = member(node, name)
+    text = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _longest(here: Any, steps: Sequence[str]) -> int:
-    if isinstance(here, dict):
+def _longest(node: Any, steps: Sequence[str]) -> int:
+    if isinstance(node, dict):
         for size in range(len(steps), 1, -1):
-            if ".".join(steps[:size]) in here:
+            if ".".join(steps[:size]) in node:
                 return size
     return 1
 
 
-def member(here: Any, name: str) -> Any:
+def member(node: Any, name: str) -> Any:
     """The member of a JSON object or list at this name or index; None for none."""
-    if isinstance(here, dict):
-        return cast("dict[str, Any]", here).get(name)
-    if isinstance(here, list) and name.isdecimal() and int(name) < len(here):
-        return here[int(name)]
+    if isinstance(node, dict):
+        return cast("dict[str, Any]", node).get(name)
+    if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+        return node[int(name)]
     return None
 
 

@@ -72,22 +72,22 @@ class GatewayRecords:
             JobNotFound: there is none.
             UnreadableRecord: a field of it is not what this release writes.
         """
-        found = record.fields(await self.run(record.read(job_id)))
-        if b"state" not in found:
+        fields = record.fields(await self.run(record.read(job_id)))
+        if b"state" not in fields:
             raise JobNotFound(job_id)
-        return JobStatus.from_record(job_id, found)
+        return JobStatus.from_record(job_id, fields)
 
     async def states(self, job_ids: Sequence[str]) -> list[State | None]:
         """The states of these jobs; None where there is no record."""
-        found = await self._field("state", job_ids)
+        states = await self._field("state", job_ids)
         return [
             None if state is None else state_of(job_id, state)
-            for job_id, state in zip(job_ids, found, strict=True)
+            for job_id, state in zip(job_ids, states, strict=True)
         ]
 
     async def senders(self, job_ids: Sequence[str]) -> list[str]:
         """The senders of these jobs; empty where there is none."""
-        return [(each or b"").decode() for each in await self._field("sender", job_ids)]
+        return [(sender or b"").decode() for sender in await self._field("sender", job_ids)]
 
     async def _field(self, name: str, job_ids: Sequence[str]) -> list[bytes | None]:
         if not job_ids:
@@ -96,8 +96,8 @@ class GatewayRecords:
             pipe = self._redis.pipeline(transaction=False)
             for job_id in job_ids:
                 pipe.hget(keys.job(job_id), name)
-            found: list[bytes | None] = await pipe.execute()
-        return found
+            values: list[bytes | None] = await pipe.execute()
+        return values
 
     async def give_up(self, job_id: str) -> None:
         """End a job whose caller has given up, if it does not run, and forget it."""

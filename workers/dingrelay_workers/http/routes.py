@@ -249,17 +249,25 @@ class Routes(list[Route]):
         method, path = target.split(" ")
         if isinstance(answers, type):
             answers = answer_of(answers)
-        given = {200: answers} if isinstance(answers, RouteAnswer) else answers
+        answers_by_status = {200: answers} if isinstance(answers, RouteAnswer) else answers
 
         def declare(handler: Handler) -> Handler:
-            first, *others = handler.__name__.split("_")
-            own: dict[str, Any] = {
-                "operation": first + "".join(map(str.capitalize, others)),
+            verb, *object_words = handler.__name__.split("_")
+            defaults: dict[str, Any] = {
+                "operation": verb + "".join(map(str.capitalize, object_words)),
                 "summary": _first_line(handler).removesuffix("."),
                 "description": "\n".join(cleandoc(handler.__doc__ or "").splitlines()[2:]),
             }
-            every = own | self._fields | fields
-            self.append(Route(method=method, path=path, handler=handler, answers=given, **every))  # type: ignore[arg-type]
+            route_fields = defaults | self._fields | fields
+            self.append(
+                Route(
+                    method=method,  # type: ignore[arg-type]
+                    path=path,
+                    handler=handler,
+                    answers=answers_by_status,
+                    **route_fields,
+                )
+            )
             return handler
 
         return declare
@@ -312,8 +320,8 @@ class GatewayContext:
 
     def service(self, kind: type[_S]) -> _S:
         """The service of this class, which the application put here. So a noun's routes need no import from above."""
-        found: _S = self.services[kind]
-        return found
+        service: _S = self.services[kind]
+        return service
 
     def sender_of(self, key: ApiKey) -> str:
         """The default sender of this key's jobs."""

@@ -58,8 +58,8 @@ class VerbRoutes:
 
     def _declare(self, routes: Routes, verb: Verb) -> None:
         async def handle(call: HttpCall) -> web.StreamResponse | BaseModel | None:
-            named = () if verb.creates else (call.path(OBJECT),)
-            arguments = (*named, *_said(verb.request, call.body))
+            ids = () if verb.creates else (call.path(OBJECT),)
+            arguments = (*ids, *_read_request(verb.request, call.body))
             document = await self.carry_out(call, self.noun, verb, arguments)
             if verb.creates:
                 call.headers["Location"] = f"{verb.path}/{document.id}"
@@ -93,8 +93,10 @@ class VerbRoutes:
     def _links(self, verb: Verb, answers: Mapping[int, RouteAnswer]) -> Mapping[int, Any]:
         """Links from the answers: from an object that is made, to its page and to what can be done to it."""
         if verb.creates:
-            others = (each.operation for each in verbs_of(self.noun) if not each.creates)
-            return {201: links(f"get{verb.noun.capitalize()}", *others)}
+            operations = (
+                other_verb.operation for other_verb in verbs_of(self.noun) if not other_verb.creates
+            )
+            return {201: links(f"get{verb.noun.capitalize()}", *operations)}
         return {status: linked for status, linked in self.links.items() if status in answers}
 
 
@@ -108,7 +110,7 @@ def check_nothing(body: Any) -> None:
         raise Problem.at(problems.INVALID, "", "the body must be an empty object, or none")
 
 
-def _said(model: type[BaseModel] | None, body: Any) -> tuple[BaseModel, ...]:
+def _read_request(model: type[BaseModel] | None, body: Any) -> tuple[BaseModel, ...]:
     """The request of a verb, checked.
 
     Raises:

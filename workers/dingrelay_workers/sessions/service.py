@@ -182,7 +182,7 @@ class Sessions:
     async def find(self, token: str) -> Session | None:
         """The session of this token; None if it has ended or is none of ours."""
         now = clock.now()
-        ours = ConsoleSessionRow.digest == _digest(token)
+        is_session = ConsoleSessionRow.digest == _digest(token)
         values = {"digest": _digest(token), "begun": now - SESSION_LIVES, "used": now - IDLE}
         async with answering(TIMEOUT), self._database.read() as connection:
             row = (await connection.execute(_FOUND, values)).one_or_none()
@@ -191,18 +191,20 @@ class Sessions:
             return None
         if _digest_of(grants) != row.roles:
             async with self._writing() as connection:
-                await connection.execute(delete(ConsoleSessionRow).where(ours))
+                await connection.execute(delete(ConsoleSessionRow).where(is_session))
             return None
         if now - row.used_at >= NOTED_EVERY:
             async with self._writing() as connection:
-                await connection.execute(update(ConsoleSessionRow).where(ours).values(used_at=now))
+                await connection.execute(
+                    update(ConsoleSessionRow).where(is_session).values(used_at=now)
+                )
         return Session(row.user, token, grants, row.directory, row.forms, row.name or "")
 
     async def sign_out(self, session: Session) -> None:
         """End a session."""
-        ours = ConsoleSessionRow.digest == _digest(session.token)
+        is_session = ConsoleSessionRow.digest == _digest(session.token)
         async with self._writing() as connection:
-            await connection.execute(delete(ConsoleSessionRow).where(ours))
+            await connection.execute(delete(ConsoleSessionRow).where(is_session))
 
     @asynccontextmanager
     async def _writing(self) -> AsyncGenerator[AsyncConnection]:
@@ -240,7 +242,7 @@ async def _grants(
 
 
 def _digest_of(grants: Sequence[Grant]) -> str:
-    parts = [list(map(sorted, (each.scopes, each.apps, each.lanes))) for each in grants]
+    parts = [list(map(sorted, (grant.scopes, grant.apps, grant.lanes))) for grant in grants]
     return _digest(repr(sorted(parts)))
 
 
