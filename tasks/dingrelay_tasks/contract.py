@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 from pydantic import (
+    VERSION,
     AfterValidator,
     AwareDatetime,
     BaseModel,
@@ -133,11 +134,15 @@ class ContractError(ValueError):
         self.code = code
 
 
+_DEFERS = tuple(map(int, re.findall(r"\d+", VERSION)[:3])) >= (2, 14, 4)
+"""Whether a contract is built when it is first used: a process needs few of those that it imports. Before this release of
+pydantic, threads that use one at the same time for the first time could be refused."""
+
+
 class Part(BaseModel):
     """A piece of a contract: immutable, and closed to fields it does not know."""
 
-    # Built when it is first used: a process needs few of the contracts that it imports.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=_DEFERS)
 
     @model_validator(mode="before")
     @classmethod

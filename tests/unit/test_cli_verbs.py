@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 import pytest
 import typer
 from pydantic import Field
+from typer.main import get_command
 from typer.testing import CliRunner
 
-from dingrelay_producers.cli import verbs
+from dingrelay_producers.cli import app, verbs
 from dingrelay_producers.cli.verbs import VerbCommands, noun_app
 from dingrelay_producers.client.verbs import Question, Verb, verb, verbs_of
 from dingrelay_tasks.asked import Asked
@@ -62,15 +63,17 @@ def run(carried_out: list[tuple[Any, ...]]) -> Any:
         carried_out.append((verb.name, *arguments, *more.values()))
 
     argument = "boat", Annotated[str, typer.Argument(help="Its name.")]
-    app = noun_app(VerbCommands(f"{__name__}:Boats", argument, carry_out, about="Ahoy."), "Boats.")
+    boats = noun_app(
+        VerbCommands(f"{__name__}:Boats", argument, carry_out, about="Ahoy."), "Boats."
+    )
 
-    @app.command()
+    @boats.command()
     def build() -> None:
         """Build a boat by hand."""
         carried_out.append(("by hand",))
 
     root = typer.Typer()
-    root.add_typer(app, name="boat")
+    root.add_typer(boats, name="boat")
     return lambda *arguments, stdin="": CliRunner().invoke(root, ["boat", *arguments], input=stdin)
 
 
@@ -130,6 +133,17 @@ def test_what_the_console_asks_is_asked_on_a_terminal(
     assert run("sink", "b3", stdin="y\n").exit_code == 0
     assert run("sink", "b4", "--yes", "--why", "rotten").exit_code == 0
     assert [each[1:] for each in carried_out] == [("b1", None), ("b3", None), ("b4", "rotten")]
+
+
+def test_no_two_options_of_a_command_are_called_alike() -> None:
+    def check(command: Any, path: str) -> None:
+        for name in command.list_commands(None) if hasattr(command, "list_commands") else ():
+            check(command.get_command(None, name), f"{path} {name}")
+        parameters = command.get_params(typer.Context(command))
+        names = [name for each in parameters for name in (*each.opts, *each.secondary_opts)]
+        assert len(names) == len({*names}), path
+
+    check(get_command(app), "dingrelay")
 
 
 def test_a_command_by_hand_stays(run: Any, carried_out: list[tuple[Any, ...]]) -> None:

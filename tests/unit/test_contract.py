@@ -1,3 +1,6 @@
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -196,3 +199,23 @@ def test_a_job_of_more_than_a_megabyte_is_refused_with_its_largest_field() -> No
         check_size(large, canonical_json(large))
     assert refused.value.field == "form"
     assert "1.2 MB" in refused.value.problem
+
+
+def test_threads_may_use_a_contract_for_the_first_time_together() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            for _ in range(20):
+                together = Barrier(8)
+
+                class Note(Contract):
+                    text: str
+
+                def send(number: int, note: Any = Note, together: Barrier = together) -> str:
+                    together.wait(timeout=30)
+                    return str(note.parse(note(text=str(number)).wire(), strict=True).text)
+
+                assert list(threads.map(send, range(8))) == list(map(str, range(8)))
+    finally:
+        sys.setswitchinterval(interval)
