@@ -65,6 +65,8 @@ def _redact(_: Any, __: str, event: EventDict) -> MutableMapping[str, Any]:
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
         return redact(value, limit=None)
+    if value is None or isinstance(value, int | float):
+        return value
     if isinstance(value, Mapping):
         return {name: _clean(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

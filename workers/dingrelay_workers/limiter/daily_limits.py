@@ -14,7 +14,7 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -134,8 +134,10 @@ class DailyLimits:
             having = defaultdict[int, list[str]](list)
             for user, code in zip(call.users, codes, strict=True):
                 having[code].append(user)
-            verdict = DailyVerdict(having[ADMITTED], having[DUPLICATE], having[DAILY_CAP])
-            return replace(verdict, perhaps=verdict.users if by_department else []), day.until
+            users = having[ADMITTED]
+            perhaps = users if by_department else []
+            verdict = DailyVerdict(users, having[DUPLICATE], having[DAILY_CAP], perhaps=perhaps)
+            return verdict, day.until
         if call.departments:
             admitted = [
                 department
