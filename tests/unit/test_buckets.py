@@ -358,6 +358,22 @@ def test_a_rate_that_was_cut_climbs_back(fleet: Fleet) -> None:
     assert fleet.rate() == pytest.approx(19.75)
 
 
+@pytest.mark.parametrize("lane", ["urgent", "normal"])
+def test_slots_that_were_reserved_at_a_low_rate_are_counted_while_it_climbs(
+    fleet: Fleet, lane: Lane
+) -> None:
+    fleet.call()
+    after_an_outage = {"rate": 5, "grown": fleet.now, "climbs": fleet.now - 10 * MICRO}
+    fleet.redis.hset(CALLS.key, mapping=after_an_outage)
+    until = fleet.now + 10 * MICRO
+    while fleet.now < until:
+        while fleet.call(lane).starts:
+            pass
+        fleet.sleep(0.05)
+    assert fleet.rate() == pytest.approx(19.75)
+    assert fleet.most_in_a_window(0, CALLS.window) <= 20
+
+
 def test_a_single_throttle_at_the_limit_pauses_nobody(fleet: Fleet) -> None:
     fleet.saturate(10)
     assert fleet.penalize(1) == (0, False)

@@ -17,7 +17,10 @@ local function climb(bucket, us)
   if bucket.rate < goal then
     local climbed = math.min(QUICKEST, math.max(0, us - bucket.climbs) / 1000000)
     local seconds = math.min(1, (us - bucket.grown) / 1000000)
-    bucket.rate = math.min(goal, bucket.rate + bucket.top * CLIMB * climbed * seconds)
+    local rate = math.min(goal, bucket.rate + bucket.top * CLIMB * climbed * seconds)
+    -- Slots that are reserved stay where they are: at a higher rate as much time is more tokens.
+    if bucket.balance < 0 then bucket.balance = bucket.balance * rate / bucket.rate end
+    bucket.rate = rate
   end
 end
 
