@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dingrelay_producers.publisher import WOKEN_HEADER
-from dingrelay_simulation.broker import LATE, RETURNED, Broker, Manners, Message
+from dingrelay_simulation.broker import LATE, RETURNED, WAY, Broker, Manners
 from dingrelay_simulation.clock import CLOCK, Process
 from dingrelay_simulation.loop import VirtualLoop
 
@@ -28,7 +28,7 @@ class Queues:
 
 
 def worker(name: str = "w0") -> Any:
-    return SimpleNamespace(process=Process(name), held={})
+    return SimpleNamespace(process=Process(name))
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def delivered(
     async def take(one: Any) -> None:
         while True:
             message = await broker.take(one)
-            one.held[message.number] = message
             arrivals.append((CLOCK.now, one.process.name))
+            await broker.finish(one, message)
 
     async def work() -> None:
         tasks = [loop.create_task(take(one)) for one in takers(broker)]
@@ -97,18 +97,45 @@ def test_dead_and_frozen_workers_get_nothing(loop: VirtualLoop) -> None:
 
 def test_the_job_of_another_client_comes_back_from_a_killed_worker(loop: VirtualLoop) -> None:
     queues: Any = Queues()
-    broker = Broker(loop, queues, random.Random(1), Manners(), lambda text: WAKEUP)
+    queues.messages = [("dingrelay.normal", b"wake-up"), ("dingrelay.normal", b"job")]
+    broker = Broker(
+        loop,
+        queues,
+        random.Random(1),
+        Manners(),
+        lambda text: WAKEUP if text == b"wake-up" else {"task": "dingrelay.message-send"},
+    )
     killed, survivor = worker("killed"), worker("survivor")
-    killed.held = {
-        number: Message(number, "dingrelay.normal", {}, bare)
-        for number, bare in ((1, True), (2, False))
-    }
-    killed.process.dead = True
 
     async def work() -> None:
+        broker.look()
+        assert [(await broker.take(killed)).number for _ in range(2)] == [1, 2]
+        assert not broker.idle
+        killed.process.dead = True
         broker.lose(killed)
         message = await broker.take(survivor)
-        assert (message.number, round(CLOCK.now)) == (1, RETURNED)
+        assert (message.number, round(CLOCK.now)) == (2, RETURNED)
+        assert not broker.idle
+        await broker.finish(survivor, message)
         assert broker.idle
+
+    loop.run_until_complete(work())
+
+
+def test_what_was_handed_to_a_worker_that_stops_arrives_at_another_one(loop: VirtualLoop) -> None:
+    queues: Any = Queues()
+    queues.messages = [("dingrelay.normal", b"")]
+    broker = Broker(
+        loop, queues, random.Random(1), Manners(), lambda text: {"task": "dingrelay.message-send"}
+    )
+
+    async def work() -> None:
+        taking = loop.create_task(broker.take(worker("stopping")))
+        await asyncio.sleep(1)
+        broker.look()
+        loop.call_later(WAY, taking.cancel)
+        await asyncio.sleep(1)
+        message = await broker.take(worker("ready"))
+        assert (message.number, taking.cancelled()) == (1, True)
 
     loop.run_until_complete(work())

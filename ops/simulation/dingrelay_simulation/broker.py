@@ -65,6 +65,7 @@ class Broker:
         self._manners = manners
         self._read = read
         self._waiting: deque[Message] = deque()
+        self._unacknowledged: dict[int, tuple[Message, SimulatedWorker]] = {}
         self._takers: deque[tuple[asyncio.Future[Message], SimulatedWorker]] = deque()
         self._number = 0
         self.calm = False
@@ -101,8 +102,8 @@ class Broker:
 
     @property
     def idle(self) -> bool:
-        """Whether no message is on its way or waits."""
-        return not self.late and not self._waiting
+        """Whether no message is on its way or waits, and no job of another client is in a worker's hands."""
+        return not (self.late or self._waiting or self._unacknowledged)
 
     def _arrive(self, message: Message) -> None:
         if self._waiting and self._rng.random() < self._manners.reordered:
@@ -124,27 +125,41 @@ class Broker:
                 return
             taker = self._rng.choice(ready)
             self._takers.remove(taker)
-            taker[0].set_result(self._waiting.popleft())
+            message = self._waiting.popleft()
+            if message.bare:
+                self._unacknowledged[message.number] = message, taker[1]
+            taker[0].set_result(message)
 
     async def take(self, worker: "SimulatedWorker") -> Message:
         """The next message for a worker."""
         future: asyncio.Future[Message] = self._loop.create_future()
         self._takers.append((future, worker))
         self._loop.call_soon(self._hand_out)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._come_back(future.result(), 0.0)
+            raise
 
     async def finish(
         self, worker: "SimulatedWorker", message: Message, *, back: bool = False
     ) -> None:
         """A worker is done with a message, or could not work on it."""
         if back:
-            self._delay(message, 1.0)
+            self._come_back(message, 1.0)
+        else:
+            self._unacknowledged.pop(message.number, None)
+
+    def _come_back(self, message: Message, seconds: float) -> None:
+        self._unacknowledged.pop(message.number, None)
+        self._delay(message, seconds or WAY)
 
     async def leave(self, worker: "SimulatedWorker") -> None:
         """A worker stops."""
 
     def lose(self, worker: "SimulatedWorker") -> None:
         """A worker was killed with what it had taken."""
-        for message in worker.held.values():
-            if message.bare:
-                self._delay(message, RETURNED)
+        for message, taker in list(self._unacknowledged.values()):
+            if taker is worker:
+                self._come_back(message, RETURNED)

@@ -86,7 +86,6 @@ class SimulatedWorker:
         self._broker = broker
         self._tasks: list[asyncio.Task[Any]] = []
         self._running: set[asyncio.Task[Any]] = set()
-        self.held: dict[int, Message] = {}
 
     def start(self, loop: VirtualLoop) -> None:
         """Begin to work."""
@@ -124,7 +123,6 @@ class SimulatedWorker:
         while True:
             await room.acquire()
             message = await self._broker.take(self)
-            self.held[message.number] = message
             task = asyncio.create_task(self._run(executor, message))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -143,7 +141,6 @@ class SimulatedWorker:
             pass
         else:
             await self._broker.finish(self, message)
-        self.held.pop(message.number, None)
 
 
 def read_request(text: bytes) -> dict[str, Any]:
