@@ -23,7 +23,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import Database
 
-TEMPLATE = "PROC-ANY"
+TEMPLATE = "PROC-EXPENSE"
 ASYNCSEND = "/topapi/message/corpconversation/asyncsend_v2"
 READ = "/topapi/v2/user/get"
 """A call of a crowd's: it changes nothing."""
@@ -351,11 +351,13 @@ def _read(values: dict[str, Any]) -> Any:
 
 
 def _approval(values: dict[str, Any]) -> Any:
+    # DingTalk returns a table in another form than it was sent.
+    rows = [{"项目": "出租车", "金额": "30"}] * values["rows"]
     return ApprovalCreate.parse(
         {
             "process_code": TEMPLATE,
             "originator": values["originator"],
-            "form": {FORM_FIELD: values["tag"]},
+            "form": {FORM_FIELD: values["tag"], **({"明细": rows} if rows else {})},
             "approvers": [{"action": "OR", "users": ["u6", "u7"]}] * values["steps"],
         }
     )

@@ -93,6 +93,9 @@ class _Draft:
     number: int = 0
     sends: list[int] = field(default_factory=list[int])
     approvals: list[int] = field(default_factory=list[int])
+    equal: list[int] = field(default_factory=list[int])
+    later: list[int] = field(default_factory=list[int])
+    cancelled: list[int] = field(default_factory=list[int])
     jobs: list[int] = field(default_factory=list[int])
     campaigns: list[int] = field(default_factory=list[int])
     endpoints: list[int] = field(default_factory=list[int])
@@ -101,8 +104,14 @@ class _Draft:
         return self.rng.sample(USERS, self.rng.randint(1, most))
 
 
-OFTEN = {"campaign": 0.12, "sync": 0.2, "organisation": 0.12, "webhook": 0.12}
+OFTEN = {"campaign": 0.12, "sync": 0.15, "organisation": 0.15, "webhook": 0.12}
 """How often a feature is part of a run; SQL costs the most."""
+STRIKES = {"lost_answer": (0.7, 3), "sick": (0.5, 2), "slow": (0.5, 2)}
+"""How often a fault is part of a run, and its weight there, of those without which little is ambiguous."""
+AFTERWARDS = {"recall": 15.0, "requeue": 6.0, "cancel": 6.0, "resolve": 10.0, "decide": 6.0}
+"""Seconds by which an operation about earlier ones may come after its turn, when these have got somewhere."""
+NEAR = 0.8
+"""Share of the faults that strike while something is under way."""
 
 
 def draw(seed: int) -> Plan:
@@ -115,19 +124,41 @@ def draw(seed: int) -> Plan:
     if "organisation" in features:
         features.add("sync")  # it is of interest what a sync finds while the organisation changes
     weights = {name: OPERATIONS[name][0] for name in OPERATIONS if name in features}
+    if world.broker is None and "bare" in features:
+        weights["bare"] *= 4  # they alone are lost with what a worker has taken
+    if "organisation" in features:
+        weights["sync"] *= 3
     operations: list[Step] = []
     for at in _moments(rng, world, rng.randint(16, 40)):
         (name,) = rng.choices(list(weights), list(weights.values()))
         values = OPERATIONS[name][1](draft)
         if values is not None:
-            operations.append(Step(round(at, 3), name, {"number": draft.number, **values}))
+            pause = rng.uniform(0, AFTERWARDS.get(name, 0.0)) if rng.random() < 0.6 else 0.0
+            operations.append(Step(round(at + pause, 3), name, {"number": draft.number, **values}))
             draft.number += 1
-    kinds = [name for name in FAULTS if rng.random() < 0.35]
+    if "organisation" in features:
+        operations += _changes(draft, [step.at for step in operations if step.name == "sync"])
+    kinds = [name for name in FAULTS if rng.random() < STRIKES.get(name, (0.35, 1))[0]]
     faults: list[Step] = []
-    for _ in range(rng.randint(1, 8) if kinds else 0):
-        name = rng.choice(kinds)
-        faults.append(Step(round(rng.uniform(0, SECONDS), 3), name, FAULTS[name](rng)))
-    return Plan(seed, world, tuple(operations), tuple(sorted(faults, key=_at)))
+    for _ in range(rng.randint(1, 9) if kinds and operations else 0):
+        (name,) = rng.choices(kinds, [STRIKES.get(kind, (0.35, 1))[1] for kind in kinds])
+        at = rng.uniform(0, SECONDS)
+        if rng.random() < NEAR:
+            at = rng.choice(operations).at + rng.uniform(-0.5, 6)
+        faults.append(Step(round(max(0.0, at), 3), name, FAULTS[name](rng)))
+    return Plan(seed, world, tuple(sorted(operations, key=_at)), tuple(sorted(faults, key=_at)))
+
+
+def _changes(draft: _Draft, syncs: list[float]) -> list[Step]:
+    """People who move while a sync reads one department after the other."""
+    steps: list[Step] = []
+    for at in syncs:
+        for _ in range(4):
+            moment = round(at + draft.rng.uniform(0, 3), 3)
+            values = {"number": draft.number, **_organisation(draft), "verb": "move"}
+            steps.append(Step(moment, "organisation", values))
+            draft.number += 1
+    return steps
 
 
 CROWD_SECONDS = 20.0
@@ -207,7 +238,7 @@ def _world(rng: random.Random) -> World:
         window=rng.choice(("calendar", "sliding", "bucket")),
         calls=rng.choice((20, 5, 2)),
         recipients=rng.choice(((5_000, 60), (5_000, 60), (20, 10), (10, 5))),
-        broker=None if rng.random() < 0.15 else broker,
+        broker=None if rng.random() < 0.25 else broker,
         lease=rng.choice((8.0, 8.0, 30.0)),
         looks=rng.choice(((3.0, 9.0), (8.0, 20.0))),
         upgraded=rng.random() < 0.15,
@@ -228,12 +259,15 @@ def _keyed(draft: _Draft) -> dict[str, Any]:
 
 
 def _equal(draft: _Draft) -> dict[str, Any]:
+    draft.equal.append(draft.number)
     return _send(draft, tag=f"equal{draft.rng.randint(1, 2)}", users=draft.users(3), lane="normal")
 
 
 def _times(draft: _Draft) -> dict[str, Any]:
     rng = draft.rng
-    send_in = round(rng.uniform(0.5, 15), 2) if rng.random() < 0.6 else None
+    send_in = round(rng.uniform(0.5, 20), 2) if rng.random() < 0.6 else None
+    if send_in:
+        draft.later.append(draft.number)
     expires_in = (
         None if send_in and rng.random() < 0.5 else round((send_in or 0) + rng.uniform(1, 20), 2)
     )
@@ -242,11 +276,16 @@ def _times(draft: _Draft) -> dict[str, Any]:
 
 def _approval(draft: _Draft) -> dict[str, Any]:
     rng = draft.rng
-    again = draft.approvals and rng.random() < 0.3
-    tag = f"a{rng.choice(draft.approvals) if again else draft.number}"
-    draft.approvals.append(draft.number)
+    again = draft.approvals and rng.random() < 0.5
+    form = rng.choice(draft.approvals) if again else draft.number
+    draft.approvals.append(form)
     draft.jobs.append(draft.number)
-    return {"tag": tag, "originator": "u5", "steps": rng.choice((0, 1, 2))}
+    return {
+        "tag": f"a{form}",
+        "originator": "u5",
+        "steps": rng.choice((0, 1, 2)),
+        "rows": form % 3,
+    }
 
 
 def _decide(draft: _Draft) -> dict[str, Any] | None:
@@ -324,7 +363,9 @@ def _campaign_command(draft: _Draft) -> dict[str, Any] | None:
 def _recall(draft: _Draft) -> dict[str, Any] | None:
     if not draft.sends:
         return None
-    return {"target": draft.rng.choice(draft.sends[-8:])}
+    # Equal messages share calls.
+    among = draft.equal if draft.equal and draft.rng.random() < 0.7 else draft.sends
+    return {"target": draft.rng.choice(among[-8:])}
 
 
 def _command(verb: str) -> Any:
@@ -332,7 +373,15 @@ def _command(verb: str) -> Any:
         if not draft.jobs:
             return None
         among = draft.jobs[-8:] if draft.rng.random() < 0.7 else draft.jobs
-        return {"target": draft.rng.choice(among), "verb": verb}
+        # A job that waits for its time can be cancelled, and what was cancelled can be requeued.
+        early = [job for job in draft.cancelled if job in draft.later]
+        apt = draft.later if verb == "cancel" else early or draft.cancelled
+        if apt and draft.rng.random() < 0.5:
+            among = apt
+        target = draft.rng.choice(among)
+        if verb == "cancel":
+            draft.cancelled.append(target)
+        return {"target": target, "verb": verb}
 
     return draw_command
 
@@ -341,18 +390,18 @@ OPERATIONS: dict[str, tuple[float, Callable[[_Draft], dict[str, Any] | None]]] =
     "send": (20, _send),
     "send_many": (3, lambda draft: {**_send(draft), "count": draft.rng.randint(2, 12)}),
     "keyed": (4, _keyed),
-    "equal": (8, _equal),
+    "equal": (10, _equal),
     "bare": (4, lambda draft: _send(draft, bare=True)),
-    "times": (4, _times),
+    "times": (6, _times),
     "stop_on_unknown": (3, lambda draft: _send(draft, on_unknown="stop")),
     "allow_duplicate": (2, lambda draft: _send(draft, allow_duplicate=True)),
     "confirm": (2, lambda draft: _send(draft, confirm=True)),
     "approval": (10, _approval),
-    "call": (6, _call),
+    "call": (8, _call),
     "cancel": (5, _command("cancel")),
     "requeue": (4, _command("requeue")),
     "discard": (2, _command("discard")),
-    "sync": (2, _sync),
+    "sync": (4, _sync),
     "campaign": (3, _campaign),
     "campaign_command": (5, _campaign_command),
     "robot": (6, _robot),
@@ -389,6 +438,8 @@ def _message(rng: random.Random, what: str) -> dict[str, Any]:
 
 APIS = (
     "*",
+    "/topapi/message/corpconversation/asyncsend_v2",
+    "/v1.0/workflow/processInstances",
     "/topapi/message/corpconversation/asyncsend_v2",
     "/v1.0/workflow/processInstances",
     "/gettoken",
