@@ -32,7 +32,7 @@ def request(name: str = "send", tag: str = "m1", job: str = "j1", **values: Any)
 def effect(at: float, *, answered: float | None = None, worker: str = "w0", **more: Any) -> Effect:
     delivered = () if more.get("dropped") else ("u1",)
     values: dict[str, Any] = {"tag": "m1", "users": ("u1",), "delivered": delivered, **more}
-    values.setdefault("path", ASYNCSEND)
+    values = {"path": ASYNCSEND, "left": at, **values}
     return Effect(int(at * 1_000), at, worker, answered=answered, **values)
 
 
@@ -57,7 +57,7 @@ def kinds(
     faults.troubles.extend(troubles)
     faults.forgotten.extend(forgotten)
     values: dict[str, Any] = {"instances": {}, "posts": {}, "keys_without_end": [], "redis_skew": 0}
-    values["attempts"] = sorted(effects, key=lambda one: one.at)
+    values["attempts"] = values["calls"] = sorted(effects, key=lambda one: one.at)
     evidence = Evidence(
         Requests(list(requests), list(commands)),
         statuses,
@@ -127,6 +127,12 @@ def test_a_call_without_an_answer_is_made_again() -> None:
     assert kinds([request()], DONE, [effect(2.0), effect(5.0, answered=5.1)]) == []
 
 
+def test_a_call_that_was_held_up_on_its_way_was_the_first_one() -> None:
+    again = effect(5.0, answered=5.1, worker="w1")
+    assert kinds([request()], DONE, [again, effect(9.0, left=2.0)]) == []
+    assert kinds([request()], DONE, [again, effect(9.0, left=6.0)]) == ["again"]
+
+
 @pytest.mark.parametrize(
     ("trouble", "forgiven"),
     [
@@ -168,13 +174,31 @@ def test_a_lost_call_is_not_repeated_on_another_day() -> None:
 
 def test_a_cancelled_job_makes_no_call_that_it_had_not_noted() -> None:
     cancel = Command(2.0, "cancel", "j1", "False")
-    assert kinds([request()], DONE, [effect(2.1, answered=2.2)], commands=[cancel]) == []
+    under_way = effect(3.0, left=2.0, answered=3.1)
+    assert kinds([request()], DONE, [under_way], commands=[cancel]) == []
     later = [effect(3.0, answered=3.1)]
     assert kinds([request()], DONE, later, commands=[cancel]) == ["cancelled"]
-    frozen = [Trouble("freeze", "w0", 1.9, 2.9)]
-    assert kinds([request()], DONE, later, commands=[cancel], troubles=frozen) == []
     lost = [effect(1.0, verdict="fault"), *later]
     assert kinds([request()], DONE, lost, commands=[cancel]) == []
+    refused = [effect(1.0, verdict="throttled", answered=1.1), *later]
+    assert kinds([request()], DONE, refused, commands=[cancel]) == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "forgiven"),
+    [
+        (Trouble("freeze", "w0", 1.9, 2.9), True),
+        (Trouble("freeze", "w0", 2.5, 2.9), False),
+        (Trouble("redis slow", "redis", 1.5, 2.9), True),
+        (Trouble("redis slow", "redis", 2.5, 2.9), False),
+        (Trouble("kill", "w1", 1.5, 2.9), True),
+        (Trouble("kill", "w1", 2.5, 2.9), False),
+    ],
+)
+def test_a_fault_after_a_cancellation_forgives_no_call(trouble: Trouble, forgiven: bool) -> None:
+    cancel, later = Command(2.0, "cancel", "j1", "True"), [effect(3.0, answered=3.1)]
+    expected = [] if forgiven else ["cancelled"]
+    assert kinds([request()], DONE, later, commands=[cancel], troubles=[trouble]) == expected
 
 
 def test_a_call_that_only_reads_is_made_by_a_job_that_runs_when_it_is_cancelled() -> None:
@@ -209,14 +233,43 @@ def test_a_job_that_was_put_off_makes_no_call_before_its_time() -> None:
     assert kinds([request()], DONE, early, pauses=put_off, commands=[requeue]) == []
 
 
-def test_hardly_a_call_is_throttled() -> None:
-    refused = [effect(2.0 + number, verdict="throttled") for number in range(8)]
-    done = effect(12.0, answered=12.1)
-    assert kinds([request()], DONE, [*refused, done]) == ["throttled"]
-    assert kinds([request()], DONE, [*refused[:3], done]) == []
-    for one in refused:
-        one.spoilt = True
-    assert kinds([request()], DONE, [*refused, done]) == []
+def test_no_second_holds_more_calls_as_they_left_than_the_limit() -> None:
+    even = [effect(4.0, left=2.0 + number / 2) for number in range(4)]
+    close = [effect(4.0, left=2.0 + number / 3) for number in range(4)]
+    assert "limit" not in kinds([request()], DONE, even, limit=2)
+    assert "limit" in kinds([request()], DONE, close, limit=2)
+    assert "limit" not in kinds([request()], DONE, close, limit=3)
+    tokens = [effect(4.0, path="/gettoken") for _ in range(4)]
+    assert "limit" not in kinds([request()], DONE, tokens, limit=2)
+
+
+def test_a_call_that_is_repeated_with_a_new_token_needs_no_other_slot() -> None:
+    refused = effect(4.0, left=1.5, verdict="token")
+    repeated = [effect(4.0, left=2.0 + number / 4, answered=4.1) for number in range(3)]
+    assert "limit" in kinds([request()], DONE, repeated, limit=2)
+    assert "limit" not in kinds([request()], DONE, [refused, *repeated], limit=2)
+
+
+def test_a_call_is_made_again_whose_worker_was_killed_while_it_read_the_report() -> None:
+    killed = [Trouble("kill", "w0", 4.0, 9.0)]
+    assert kinds([request("confirm")], DONE, AGAIN, troubles=killed) == []
+    assert kinds([request()], DONE, AGAIN, troubles=killed) == ["again"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "forgiven"),
+    [
+        (Trouble("redis slow", "redis", 1.0, 1.5), True),
+        (Trouble("freeze", "w0", 1.0, 1.5), True),
+        (Trouble("freeze", "w1", 1.0, 1.5), False),
+        (Trouble("cut from dingtalk", "w0", 1.0, 2.5), False),
+        (Trouble("redis slow", "redis", 11.0, 11.5), False),
+    ],
+)
+def test_calls_leave_close_together_whose_slots_came_late(trouble: Trouble, forgiven: bool) -> None:
+    close = [effect(12.0, left=10.0 + number / 3) for number in range(4)]
+    late = Trouble(trouble.name, trouble.subject, trouble.since + 8, trouble.until + 8)
+    assert ("limit" in kinds([request()], DONE, close, limit=2, troubles=[late])) != forgiven
 
 
 def test_the_months_calls_are_counted_unless_their_answers_were_lost() -> None:
@@ -227,8 +280,13 @@ def test_the_months_calls_are_counted_unless_their_answers_were_lost() -> None:
     assert kinds([], {}, month=Month(1, 2, [("w0", None), ("w0", 4.0)])) == []
     killed = [Trouble("kill", "w0", 2.1, 9.0)]
     assert kinds([], {}, month=Month(1, 2, answers), troubles=killed) == []
-    away = [Trouble("redis slow", "redis", 2.1, 9.0)]
-    assert kinds([], {}, month=Month(3, 2, answers), troubles=away) == []
+    slow = Trouble("redis slow", "redis", 2.1, 9.0)
+    assert kinds([], {}, month=Month(3, 2, answers), troubles=[slow]) == ["month"]
+    assert kinds([], {}, month=Month(1, 2, answers), troubles=[slow]) == ["month"]
+    later = Trouble("kill", "w0", 12.0, 20.0)
+    assert kinds([], {}, month=Month(1, 2, answers), troubles=[slow, later]) == []
+    assert kinds([], {}, month=Month(1, 2, answers), troubles=[later]) == ["month"]
+    assert kinds([], {}, month=Month(1, 2, answers), forgotten=[(4.1, 4.2)]) == []
 
 
 def test_a_call_that_must_be_single_is_forgiven_only_where_redis_forgot_it() -> None:
@@ -257,6 +315,10 @@ def test_a_message_leaves_in_its_time() -> None:
     assert kinds([times], DONE, [effect(13.0, answered=13.1)]) == ["late"]
     frozen = [Trouble("freeze", "w0", 9.0, 13.0)]
     assert kinds([times], DONE, [effect(13.0, answered=13.1)], troubles=frozen) == []
+    later = [Trouble("freeze", "w0", 12.5, 13.0)]
+    assert kinds([times], DONE, [effect(13.0, answered=13.1)], troubles=later) == ["late"]
+    slow = effect(14.0, left=10.9, answered=15.1)
+    assert kinds([times], DONE, [slow]) == []
     assert kinds([times], DONE, [effect(3.0, answered=3.1)], redis_skew=5.0) == []
 
 
@@ -457,6 +519,9 @@ def test_dingtalk_drops_nothing_in_silence() -> None:
     held_up = [Trouble("redis slow", "redis", 1.0, 2.0)]
     beyond = effect(2.0, answered=2.1, dropped={"u1": "143103"})
     assert kinds([request()], DONE, [beyond], troubles=held_up) == []
+    for left, answered, is_wrong in ((1.0, 3.0, False), (1.0, 1.9, True), (1.7, 3.0, True)):
+        other = effect(1.8, left=left, answered=answered, tag="m2")
+        assert ("limit" in kinds([request()], DONE, [beyond, other])) == is_wrong
     copy = effect(5.0, answered=5.1, dropped={"u1": "143106"})
     assert kinds([request()], DONE, [first, copy]) == ["again", "dropped"]
     killed = [Trouble("kill", "w0", 2.05, 9.0)]

@@ -25,7 +25,8 @@ class SimulatedDingTalk:
     Attributes:
         state: its truth.
         calls: each call, when it was made, and its outcome.
-        came: when calls were made that are on their way.
+        came: when calls left their workers, and when they were made, of those that are on their way.
+        left: number of a call → when it left its worker.
     """
 
     def __init__(self, limits: Limits, *, offset: float, seed: int) -> None:
@@ -35,7 +36,8 @@ class SimulatedDingTalk:
         # The network refuses connections.
         self.state.door = SimpleNamespace(shut=False)  # type: ignore[assignment]
         self.calls: list[tuple[float, Any, Outcome]] = []
-        self.came: dict[int, float] = {}
+        self.came: dict[int, tuple[float, float]] = {}
+        self.left: dict[int, float] = {}
         self._runner: web.AppRunner | None = None
 
     async def open(self) -> None:
@@ -80,13 +82,17 @@ def install() -> None:
     def came(request: Any, content: bytes) -> Any:
         call = read(request, content)
         if CURRENT:
-            CURRENT[-1].came[id(call)] = CLOCK.now
+            end: End | None = request.transport
+            left = end.peer.left if end else None
+            CURRENT[-1].came[id(call)] = CLOCK.now if left is None else left, CLOCK.now
         return call
 
     def noted(state: SandboxState, call: Any) -> Outcome:
         outcome: Outcome = respond(state, call)
         if CURRENT and CURRENT[-1].state is state:
-            CURRENT[-1].calls.append((CURRENT[-1].came.get(id(call), CLOCK.now), call, outcome))
+            left, at = CURRENT[-1].came.get(id(call), (CLOCK.now, CLOCK.now))
+            CURRENT[-1].left[call.id] = left
+            CURRENT[-1].calls.append((at, call, outcome))
         return outcome
 
     module.respond, module._call = noted, came

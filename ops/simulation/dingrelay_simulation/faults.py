@@ -117,7 +117,8 @@ class Faults:
 
     def _redis_slow(self, step: Step) -> None:
         line, by = self._fleet.network.lines[VALKEY], step.values["by"]
-        self._trouble("redis slow", "redis", step.values["seconds"])
+        # What left while it was slow arrives so much later.
+        self._trouble("redis slow", "redis", step.values["seconds"] + by)
         line.slow += by
 
         def end() -> None:

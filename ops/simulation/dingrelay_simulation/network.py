@@ -47,6 +47,7 @@ class End(asyncio.Transport):
         process: that has it; None for a server's.
         port: of the server.
         peer: the other end.
+        left: when the message began to leave that has no answer yet; with a connection that was opened for it.
     """
 
     peer: "End"
@@ -61,6 +62,7 @@ class End(asyncio.Transport):
         self.protocol: Any = None
         self.closing = False
         self.arrived = 0.0
+        self.left: float | None = None
         self.remote = ""
         self._network = network
 
@@ -161,7 +163,7 @@ class Network:
     async def connect(self, factory: Callable[[], Any], port: int) -> tuple[End, Any]:
         """Open a connection for the running process."""
         process = PROCESS.get()
-        line = self.line(process, port)
+        line, began = self.line(process, port), CLOCK.now
         await asyncio.sleep(self._way(line) * 2)
         while line.silent:
             await asyncio.sleep(0.5)
@@ -172,6 +174,7 @@ class Network:
         near = End(self, process, port, context)
         far = End(self, None, port, in_process(SERVER))
         near.peer, far.peer = far, near
+        near.left = began
         near.protocol = factory()
         far.protocol = self.servers[port].accept(far)
         far.remote = process.name if process else ""
@@ -184,8 +187,11 @@ class Network:
         """Bring a message to the other end."""
         near = end if end.process else end.peer
         process = near.process
-        if end is near and not self.on_send(end, data):
-            return
+        if end is near:
+            if near.left is None:
+                near.left = CLOCK.now
+            if not self.on_send(end, data):
+                return
         if process and process.dead:
             return
         line, peer = self.line(process, end.port), end.peer
@@ -200,6 +206,8 @@ class Network:
         self.loop.call_later(arrival - CLOCK.now, self._arrive, peer, data, context=peer.context)
 
     def _arrive(self, peer: End, data: bytes | None) -> None:
+        if peer.process:
+            peer.left = None
         if not peer.closing and (peer.process is None or self.on_arrive(peer, data)):
             peer.receive(data)
 

@@ -163,7 +163,7 @@ class Runner:
             found = await loop.create_task(operations.collect(), context=producer)
             attempts = _attempts(fleet, answered)
             evidence = Evidence(
-                effects=[attempt for attempt in attempts if attempt.verdict == "ok"],
+                effects=[each for each in attempts if each.tag and each.verdict == "ok"],
                 faults=faults,
                 posts=_posts(fleet),
                 keys_without_end=_without_end(self._valkey),
@@ -173,7 +173,8 @@ class Runner:
                 recalled=_recalled(fleet),
                 seen=fleet.seen,
                 limit=plan.world.calls,
-                attempts=attempts,
+                attempts=[attempt for attempt in attempts if attempt.tag],
+                calls=attempts,
                 pauses=trace.pauses,
                 month=_month(fleet, answered),
                 **found,
@@ -282,8 +283,6 @@ def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
         if row is None:
             continue
         tag, users = read_tag(call.path, call.payload)
-        if not tag:
-            continue
         send = by_call.get(call.id)
         entries = send.entries if send else ()
         sane = outcome.ending == "answer" and not row["fault"]
@@ -291,6 +290,7 @@ def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
             Effect(
                 id=call.id,
                 at=at,
+                left=fleet.dingtalk.left[call.id],
                 worker=call.remote,
                 path=call.path,
                 tag=tag,

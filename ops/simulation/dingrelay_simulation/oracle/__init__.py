@@ -48,7 +48,7 @@ CHECKS = (
     reasons.check_dead,
     reasons.check_pauses,
     limits.check_drops,
-    limits.check_throttles,
+    limits.check_calls,
     limits.check_month,
     keys.check_keys,
 )

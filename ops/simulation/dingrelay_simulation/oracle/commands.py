@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from dingrelay_simulation.operations import Command, Request
-from dingrelay_simulation.oracle.evidence import BEFORE, Effect, Evidence, Violation
+from dingrelay_simulation.oracle.evidence import BEFORE, WORKERS, Effect, Evidence, Violation
 
 CANCELLED, MARKED = "True", "False"
 """Answers to a command that was carried out, and to one that was noted for a job that runs."""
@@ -25,15 +25,20 @@ def check_cancels(evidence: Evidence) -> Iterator[Violation]:
             continue
         for attempt in evidence.attempts_by_tag.get(request.tag, ()):
             if _leaves_later(evidence, command, request, attempt):
-                text = f"{command.job} was cancelled at {command.at:.2f} and called at {attempt.at:.2f}"
+                text = f"{command.job} was cancelled at {command.at:.2f} and called at {attempt.left:.2f}"
                 yield Violation("cancelled", text, command.job)
 
 
 def _leaves_later(evidence: Evidence, command: Command, request: Request, attempt: Effect) -> bool:
     """Whether a call was noted after the command, and no earlier one may have been carried out."""
-    # A connection may have to be opened: three ways.
-    if attempt.at <= command.at + 3 * evidence.way + BEFORE:
+    at, faults = command.at, evidence.faults
+    if attempt.left <= at + BEFORE or evidence.forgotten(at, at):
         return False
-    first = evidence.attempts_by_tag[request.tag][0]
-    # Its outcome may not be known; nor is that of one which a fault kept from DingTalk.
-    return first.at >= command.at and not evidence.faults.any_within(request.at, attempt.at)
+    # Noted before the command, it may leave once its worker goes on, or hears of the note.
+    if evidence.kept_from_redis(attempt.worker, at - BEFORE, at + BEFORE):
+        return False
+    earlier = [other for other in evidence.attempts_by_tag[request.tag] if other.left < at]
+    if any(other.answered is None or evidence.struck(other, other.left) for other in earlier):
+        return False
+    # A call may have been noted that never reached DingTalk.
+    return not faults.around(request.at, at, "redis", "dingtalk", *WORKERS)

@@ -12,7 +12,7 @@ from dingrelay_simulation import plan
 from dingrelay_simulation.application import Delivery
 from dingrelay_simulation.approvals import FORM_FIELD, Followed
 from dingrelay_simulation.campaigns import Broadcast
-from dingrelay_simulation.faults import Faults
+from dingrelay_simulation.faults import Faults, Trouble
 from dingrelay_simulation.operations import ASYNCSEND, READ, Request, Requests
 from dingrelay_simulation.organisation import Directories
 from dingrelay_simulation.webhooks import Endpoint
@@ -33,8 +33,16 @@ SENDS = frozenset(
 """Operations that send a message to people."""
 RECIPIENTS = "143103"
 """DingTalk's reason for dropping a recipient beyond the limit of a window, in silence (API §5.3)."""
+ENDS = frozenset({"kill", "stop"})
+"""Faults that end a worker."""
+DELAYS = frozenset({"freeze", "cut from redis", "lost on the way"})
+"""Faults that keep a worker from Redis for a while."""
+RETRIED = 6.0
+"""Seconds after a fault in which a worker has tried again to reach Redis."""
 RECORDED = 0.5
 """Seconds after an answer in which the end of its call is in Redis, where nothing is struck."""
+REPORTED = 12.0
+"""The same where DingTalk's report on the message is read before."""
 UNDER_WAY = 70.0
 """Seconds for which a call may be on its way to DingTalk."""
 WORKERS = tuple(f"w{number}" for number in range(plan.WORKERS))
@@ -59,6 +67,7 @@ class Effect:
         day: of Beijing, by DingTalk's clock.
         verdict: of DingTalk: ``ok`` if it was carried out.
         spoilt: whether a fault met it there.
+        left: when it left its worker.
     """
 
     id: int
@@ -73,6 +82,7 @@ class Effect:
     day: int = 0
     verdict: str = "ok"
     spoilt: bool = False
+    left: float = 0.0
 
     @property
     def over_limit(self) -> list[str]:
@@ -131,7 +141,8 @@ class Evidence:
         seen: job → when a worker first took a message about it.
         limit: calls a second.
         recalled: DingTalk's id of a call that was taken back → its text, and who had it.
-        attempts: calls that reached DingTalk, carried out or not, in order.
+        attempts: calls with a text of ours that reached DingTalk, carried out or not, in order.
+        calls: all that reached it.
         pauses: job → when a worker put it off after a failure, and for how long.
         month: its calls.
     """
@@ -158,6 +169,7 @@ class Evidence:
         default_factory=dict[int, tuple[str, set[str]]]
     )
     attempts: Sequence[Effect] = ()
+    calls: Sequence[Effect] = ()
     pauses: Mapping[str, Sequence[tuple[float, float]]] = field(
         default_factory=dict[str, Sequence[tuple[float, float]]]
     )
@@ -172,6 +184,11 @@ class Evidence:
     def attempts_by_tag(self) -> dict[str, list[Effect]]:
         """Tag → the calls with it, in order."""
         return _by_tag(self.attempts)
+
+    @cached_property
+    def confirmed(self) -> set[str]:
+        """Tags of messages whose delivery is confirmed before their jobs end."""
+        return {request.tag for request in self.requests.jobs if request.name == "confirm"}
 
     @cached_property
     def single_requests(self) -> list[Request]:
@@ -224,21 +241,47 @@ class Evidence:
 
     def forgotten_call(self, effect: Effect) -> bool:
         """Whether Redis may have forgotten the note of a call, or the record of its end."""
-        return self.forgotten(
-            effect.at - self.way - BEFORE, (effect.answered or effect.at) + RECORDED
-        )
+        return self.forgotten(effect.left - BEFORE, (effect.answered or effect.at) + RECORDED)
+
+    def struck(self, call: Effect, since: float) -> bool:
+        """Whether a call's worker or Redis was struck, from a moment until the end of the call was recorded, or Redis forgot it."""
+        until = (call.at if call.answered is None else call.answered) + RECORDED
+        return self.forgotten_call(call) or bool(self.kept_from_redis(call.worker, since, until))
+
+    def kept_from_redis(self, worker: str, since: float, until: float) -> list[Trouble]:
+        """The faults that kept a worker from Redis in a time, or ended it."""
+        return [
+            trouble
+            for trouble in self.faults.around(since, until, worker, "redis")
+            if trouble.subject == "redis" or trouble.name in ENDS | DELAYS
+        ]
+
+    def unrecorded(self, worker: str, at: float) -> bool:
+        """Whether a worker may have ended, or Redis forgotten, before what the worker knew at a moment was in Redis.
+
+        It gets there once no fault keeps the one from the other.
+        """
+        until, struck = at + RECORDED, True
+        while struck:
+            troubles = self.kept_from_redis(worker, at, until)
+            if any(trouble.name in ENDS for trouble in troubles):
+                return True
+            latest = max((trouble.until + RETRIED for trouble in troubles), default=until)
+            until, struck = max(until, latest), latest > until
+        return self.forgotten(at, until)
 
     def explains(self, first: Effect, second: Effect) -> bool:
         """Whether a fault explains that a call was made again.
 
         Its answer was lost, or its worker or Redis was struck until the end of the call was recorded.
         """
+        if second.left < first.left:
+            first, second = second, first  # it was overtaken on its way
         if first.answered is None:
             return True
-        since, until = first.at - self.way - BEFORE, min(second.at, first.answered + RECORDED)
-        return self.forgotten_call(first) or bool(
-            self.faults.around(since, until, first.worker, "redis")
-        )
+        recorded = REPORTED if first.tag in self.confirmed else RECORDED
+        since, until = first.left - BEFORE, min(second.left, first.answered + recorded)
+        return self.forgotten_call(first) or bool(self.kept_from_redis(first.worker, since, until))
 
 
 def _by_tag(effects: Iterable[Effect]) -> dict[str, list[Effect]]:

@@ -1,19 +1,69 @@
-"""Limits: DingTalk drops nothing in silence but what a fault made a second call of, and refuses hardly a call.
+"""Limits: calls leave as evenly as a rule has it, DingTalk drops nothing in silence, and the month is counted as it counts.
 
-The month is counted as DingTalk counts it.
+What a limiter cannot know is how long a call is under way: calls that left evenly may arrive closer together, and
+DingTalk refuses one. So what is judged is when they left.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
-from dingrelay_simulation.oracle.evidence import RECIPIENTS, RECORDED, Effect, Evidence, Violation
+from dingrelay_simulation.oracle.evidence import RECIPIENTS, Effect, Evidence, Violation
+from dingrelay_workers.limiter.rules import JITTER
 
 DUPLICATE, DAILY = "143106", "143105"
 """DingTalk's reasons for dropping a message in silence (API §5.3)."""
+UNLIMITED = "/gettoken"
+"""Path of the API without a published limit."""
+WINDOW = 1.0
+"""Seconds in which calls are counted."""
+TIMER = 0.1
+"""Seconds by which calls may leave closer together than their slots: these are asked for a little early (`limiter/wait_queue.py`)."""
+AGAIN = 6.0
+"""Seconds within which a call is repeated that was refused for its token; that needs no other slot."""
+SLOT = 6.0
+"""Seconds for which a call may have had its slot before it left."""
+PEOPLES_WINDOW = 12.0
+"""Seconds in which recipients are counted, in the worlds in which they are few, and for which a call may be under way."""
 
-WINDOW = 12.0
-"""Seconds in which recipients are counted, in the worlds in which they are few, and for which a call may be held up."""
-STRAY_LEAST, STRAY_SHARE = 6, 0.2
-"""So many calls may be throttled, or such a share."""
+
+def check_calls(evidence: Evidence) -> Iterator[Violation]:
+    """No second, wherever it begins, holds more calls of an API as they left than its limit.
+
+    So one that DingTalk refuses is explained by the ways of those that it counts with it.
+    """
+    by_path: dict[str, list[Effect]] = defaultdict(list)
+    for call in evidence.calls:
+        if call.path != UNLIMITED and call.verdict != "token":
+            by_path[call.path].append(call)
+    for path, calls in by_path.items():
+        calls.sort(key=lambda call: call.left)
+        for index in range(len(calls) - evidence.limit):
+            close = calls[index : index + evidence.limit + 1]
+            span = close[-1].left - close[0].left
+            if span < WINDOW - TIMER and not _late(evidence, close):
+                text = f"{len(close)} calls of {path} left within {span:.3f} s from {close[0].left:.2f}"
+                yield Violation("limit", text, close[-1].tag)
+                break
+
+
+def _late(evidence: Evidence, calls: Sequence[Effect]) -> bool:
+    """Whether one of these calls got its slot late, or left late with it, or Redis forgot that it gave one out."""
+    since, until = calls[0].left - SLOT, calls[-1].left
+    if any(_repeated(evidence, call) for call in calls):
+        return True
+    return evidence.forgotten(since, until) or any(
+        evidence.kept_from_redis(worker, since, until) for worker in {call.worker for call in calls}
+    )
+
+
+def _repeated(evidence: Evidence, call: Effect) -> bool:
+    """Whether this call was made again after DingTalk refused its token."""
+    return any(
+        other.verdict == "token"
+        and (other.path, other.tag, other.worker) == (call.path, call.tag, call.worker)
+        and 0 < call.left - other.left < AGAIN
+        for other in evidence.calls
+    )
 
 
 def check_drops(evidence: Evidence) -> Iterator[Violation]:
@@ -32,38 +82,37 @@ def check_drops(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _held_up(evidence: Evidence, effect: Effect) -> bool:
-    """Whether calls of the window may have left at other times than they arrived, or Redis forgot some."""
-    return bool(evidence.faults.forgotten) or evidence.faults.any_within(
-        effect.at - WINDOW, effect.at
+    """Whether a call of the window was charged for another time than that at which it arrived, or not at all.
+
+    DingTalk held it up, it was still under way, its worker or Redis was struck until its end was reported, or Redis forgot it.
+    """
+    window = [
+        other
+        for other in evidence.calls
+        if other.path == effect.path and 0 <= effect.at - other.at <= PEOPLES_WINDOW
+    ]
+    return any(
+        call.spoilt or _under_way(call, effect) or evidence.struck(call, call.left - SLOT)
+        for call in window
     )
 
 
-def check_throttles(evidence: Evidence) -> Iterator[Violation]:
-    """Calls hardly meet a limit that the fleet knows: they leave evenly, and arrive unevenly."""
-    throttled = [
-        attempt
-        for attempt in evidence.attempts
-        if attempt.verdict == "throttled" and not attempt.spoilt
-    ]
-    if len(throttled) > max(STRAY_LEAST, STRAY_SHARE * len(evidence.attempts)):
-        text = f"{len(throttled)} of {len(evidence.attempts)} calls were throttled"
-        yield Violation("throttled", text, throttled[0].tag)
+def _under_way(call: Effect, other: Effect) -> bool:
+    """Whether a call was on a long way when another one left: it is charged again for its arrival by its answer only."""
+    long = call.at - call.left > JITTER
+    return long and (call.answered is None or call.answered > other.left)
 
 
 def check_month(evidence: Evidence) -> Iterator[Violation]:
-    """The fleet counts the calls that DingTalk counts, but for those whose answers were lost."""
-    month, faults = evidence.month, evidence.faults
+    """The fleet counts each call that DingTalk counts, but for those whose answers or counts were lost."""
+    month = evidence.month
     lost = sum(
-        answered is None or bool(faults.around(answered, answered + RECORDED, worker))
+        answered is None or evidence.unrecorded(worker, answered)
         for worker, answered in month.answers
     )
-    away = any(
-        "redis" in (trouble.subject, trouble.name.split()[-1]) for trouble in faults.troubles
-    )
-    if away or month.used - lost <= month.counted <= month.used:
-        return
-    text = f"the fleet counted {month.counted} calls of the month, and DingTalk {month.used}"
-    yield Violation("month", text)
+    if not month.used - lost <= month.counted <= month.used:
+        text = f"the fleet counted {month.counted} calls of the month, and DingTalk {month.used}"
+        yield Violation("month", text)
 
 
 def _for_nothing(evidence: Evidence, effect: Effect, user: str) -> bool:

@@ -22,8 +22,8 @@ CALLED = frozenset({"invalid", "forbidden", "unreached"})
 """Reasons that DingTalk gives after a call."""
 EARLY, LATE = 0.5, 1.0
 """Seconds by which a message may leave before its time, and after it: the clock of its producer is not Redis'."""
-LATE_AFTER_A_FREEZE = 16.0
-"""Seconds by which a message may leave late that a frozen worker had already prepared."""
+LATE_IF_HELD_UP = 16.0
+"""Seconds by which a message may leave late whose worker was held up at its end."""
 
 
 def check_messages(evidence: Evidence) -> Iterator[Violation]:
@@ -91,13 +91,14 @@ def check_times(evidence: Evidence) -> Iterator[Violation]:
         effects = evidence.effects_by_tag.get(request.tag)
         if request.name != "times" or request.accepted != "yes" or not effects:
             continue
-        first = min(effects, key=lambda effect: effect.at)
-        at = first.at + evidence.redis_skew
+        first = min(effects, key=lambda effect: effect.left)
+        begins = request.at - evidence.redis_skew
         send_in, expires_in = request.values.get("send_in"), request.values.get("expires_in")
-        if send_in and at < request.at + send_in - EARLY:
+        if send_in and first.left < begins + send_in - EARLY:
             yield Violation("early", f"{request.job} left before its send_at", request.job)
         if expires_in and request.job not in by_hand:
-            frozen = evidence.faults.around(first.at - LATE_AFTER_A_FREEZE, first.at, first.worker)
-            margin = LATE_AFTER_A_FREEZE if frozen else LATE
-            if at - evidence.way > request.at + expires_in + margin:
+            end = begins + expires_in
+            # Its worker heard that there was time, and stood still, or Redis's answer was under way.
+            held_up = evidence.kept_from_redis(first.worker, end - LATE, end + LATE)
+            if first.left > end + (LATE_IF_HELD_UP if held_up else LATE):
                 yield Violation("late", f"{request.job} left after its expires_at", request.job)
