@@ -131,10 +131,10 @@ class ApprovalRef:
 
     def status(self) -> ApprovalStatus:
         """The stored state, kept current by events and look-ups. No call is made."""
-        found = self.known()
-        if found is None:
+        status = self.known()
+        if status is None:
             raise ApprovalNotFound(self.id)
-        return found
+        return status
 
     def look(self) -> "JobRef":
         """Ask DingTalk for the current state; `status` has it once the job is done."""
@@ -203,10 +203,10 @@ class ApprovalRef:
 
     def known(self) -> ApprovalStatus | None:
         """Like `status`; None if it is not followed (yet)."""
-        found: ApprovalStatus | None = run(
+        status: ApprovalStatus | None = run(
             service("approvals", self._client.settings).get(self.app, self.id)
         )
-        return found
+        return status
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ApprovalRef) and (other.app, other.id) == (self.app, self.id)

@@ -52,50 +52,50 @@ def checked_jobs(jobs: Any) -> Iterable[Contract]:
     return map(checked_job, jobs)
 
 
-def checked_id(given: Any, name: str = "job_id", of: str = en("a job")) -> str:
+def checked_id(id_: Any, name: str = "job_id", noun: str = en("a job")) -> str:
     """The id of a job or of something else.
 
     Raises:
         InvalidArgument: it can't be one.
     """
-    if not isinstance(given, str) or not given or not given.isprintable():
-        raise InvalidArgument(name, en("the id of {}, a text", of), given)
-    return given
+    if not isinstance(id_, str) or not id_ or not id_.isprintable():
+        raise InvalidArgument(name, en("the id of {}, a text", noun), id_)
+    return id_
 
 
-def checked_flag(given: Any, name: str) -> bool:
+def checked_flag(flag: Any, name: str) -> bool:
     """Yes or no; not a text such as "false", which would count as yes.
 
     Raises:
         InvalidArgument: it is something else.
     """
-    if not isinstance(given, bool):
-        raise InvalidArgument(name, "True or False", given)
-    return given
+    if not isinstance(flag, bool):
+        raise InvalidArgument(name, "True or False", flag)
+    return flag
 
 
-def checked_users(given: Any, name: str = "users") -> Collection[Any]:
+def checked_users(users: Any, name: str = "users") -> Collection[Any]:
     """Userids, or departments; the look-up checks each of them.
 
     Raises:
         InvalidArgument: it is one value and not several, or can be read only once.
     """
-    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Collection):
-        raise InvalidArgument(name, "a list", given)
-    return given  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(users, (str, bytes, Mapping)) or not isinstance(users, Collection):
+        raise InvalidArgument(name, "a list", users)
+    return users  # pyright: ignore[reportUnknownVariableType]
 
 
-def checked_fields(given: Any) -> None:
+def checked_fields(fields: Any) -> None:
     """Values of a message's fields by name, or None.
 
     Raises:
         InvalidArgument: it is something else.
     """
-    if given is not None and not isinstance(given, Mapping):
-        raise InvalidArgument("fields", "a mapping", given)
+    if fields is not None and not isinstance(fields, Mapping):
+        raise InvalidArgument("fields", "a mapping", fields)
 
 
-def checked_plan(given: Mapping[str, Any]) -> "Plan":
+def checked_plan(plan: Mapping[str, Any]) -> "Plan":
     """The fields of a campaign, as far as they are no matter of its contract.
 
     Raises:
@@ -103,31 +103,31 @@ def checked_plan(given: Mapping[str, Any]) -> "Plan":
     """
     from dingrelay_producers.client.campaign_documents import Plan
 
-    known = Plan.__annotations__
-    for name, value in given.items():
-        if name not in known:
-            raise InvalidArgument(name, en("one of {}", ", ".join(known)), value)
+    fields = Plan.__annotations__
+    for name, value in plan.items():
+        if name not in fields:
+            raise InvalidArgument(name, en("one of {}", ", ".join(fields)), value)
     for name in ("name", "message"):
-        if name not in given:
+        if name not in plan:
             raise InvalidArgument(name, "given", None)
     for name in ("recipients", "without"):
-        _check_source(given.get(name), name)
+        _check_source(plan.get(name), name)
     for name in ("users", "departments", "without_departments"):
-        checked_users(given.get(name, ()), name)
-    checked_flag(given.get("everyone", False), "everyone")
-    if (malformed := given.get("malformed", "refuse")) not in ("refuse", "skip"):
+        checked_users(plan.get(name, ()), name)
+    checked_flag(plan.get("everyone", False), "everyone")
+    if (malformed := plan.get("malformed", "refuse")) not in ("refuse", "skip"):
         raise InvalidArgument("malformed", "'refuse' or 'skip'", malformed)
-    return cast("Plan", given)
+    return cast("Plan", plan)
 
 
-def _check_source(given: Any, name: str) -> None:
+def _check_source(source: Any, name: str) -> None:
     """A file or an iterable of recipients, if it is given."""
-    wanted = en("a path, a file opened with 'rb', or an iterable of recipients")
-    if given is None or (isinstance(given, (str, os.PathLike)) and os.fspath(given)):  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    expected = en("a path, a file opened with 'rb', or an iterable of recipients")
+    if source is None or (isinstance(source, (str, os.PathLike)) and os.fspath(source)):  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         return
-    one = isinstance(given, (str, bytes, Mapping, io.TextIOBase))
-    if one or not (isinstance(given, Iterable) or hasattr(given, "read")):
-        raise InvalidArgument(name, wanted, given)
+    is_single = isinstance(source, (str, bytes, Mapping, io.TextIOBase))
+    if is_single or not (isinstance(source, Iterable) or hasattr(source, "read")):
+        raise InvalidArgument(name, expected, source)
 
 
 def checked_limit(limit: Any, name: str = "limit") -> int:

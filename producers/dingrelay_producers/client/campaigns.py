@@ -55,8 +55,8 @@ class CampaignPlan:
             ServiceUnavailable: the database or Redis can't be used.
         """
         with _opened(self._plan) as plan:
-            found: CampaignPreview = run(self._service.preview(plan))
-            return found
+            preview: CampaignPreview = run(self._service.preview(plan))
+            return preview
 
     def create(self) -> "CampaignRef":
         """Store a campaign that is ready, with its recipients: all of it or, whatever happens, nothing.
@@ -87,13 +87,13 @@ class CampaignRef:
 
     def preview(self) -> CampaignPreview:
         """Cost of the whole campaign."""
-        found: CampaignPreview = run(self._service.preview(self.id))
-        return found
+        preview: CampaignPreview = run(self._service.preview(self.id))
+        return preview
 
     def status(self) -> CampaignStatus:
         """How far it has come."""
-        found: CampaignStatus = run(self._service.status(self.id))
-        return found
+        status: CampaignStatus = run(self._service.status(self.id))
+        return status
 
     def start(self, version: int | None = None) -> None:
         """Let it run; it must be ready, and of this version if one is given."""

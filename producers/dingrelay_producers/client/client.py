@@ -204,9 +204,9 @@ class Client:
         ask = self._connection.redis_call
         entry = keys.media(job.app, local.digest)
         if not again:
-            known = ask(lambda redis: redis.get(entry))
-            if known is not None:
-                return Medium(known.decode(), local.type, known=True)
+            cached_id = ask(lambda redis: redis.get(entry))
+            if cached_id is not None:
+                return Medium(cached_id.decode(), local.type, known=True)
         waiting = keys.upload(job.upload)
         ask(lambda redis: redis.set(waiting, form, px=keys.UPLOAD_TTL_MS))
         status = self.send(job).wait(timeout)
@@ -260,23 +260,23 @@ class Client:
         return ApprovalRef(self, instance, app, self._carry_out)
 
     def approvals(
-        self, *, limit: int = 50, **chosen: Unpack[ApprovalFields]
+        self, *, limit: int = 50, **filters: Unpack[ApprovalFields]
     ) -> "Sequence[ApprovalStatus]":
         """The stored states of approvals, the newest first.
 
         Args:
             limit: how many at most.
-            **chosen: `app`, `state`, `template`, `originator` or `waits_for` (a user who has to
+            **filters: `app`, `state`, `template`, `originator` or `waits_for` (a user who has to
                 decide); an approval must match all of them.
 
         Raises:
             NotInstalled: the packages that the table needs are missing.
             ServiceUnavailable: the database can't be used.
         """
-        asked, most = checked_filter(ApprovalFilter, chosen), checked_limit(limit)
+        approval_filter, most = checked_filter(ApprovalFilter, filters), checked_limit(limit)
         approvals = service("approvals", self.settings)
-        found: Sequence[ApprovalStatus] = run(approvals.list(asked, limit=most))
-        return found
+        statuses: Sequence[ApprovalStatus] = run(approvals.list(approval_filter, limit=most))
+        return statuses
 
     def status(self, job_id: str) -> JobStatus:
         """The status in the record.
@@ -454,7 +454,7 @@ class Client:
         limit: int = 50,
         history: bool = True,
         on_unreadable: Callable[[UnreadableRecord], object] | None = None,
-        **chosen: Unpack[JobFields],
+        **filters: Unpack[JobFields],
     ) -> list[JobStatus]:
         """Jobs, the latest accepted first, of `[history] days` where the history is kept.
 
@@ -465,19 +465,19 @@ class Client:
             limit: how many at most.
             history: False asks Redis only, which has the newest 10,000 jobs.
             on_unreadable: called for each record of another release, which is left out.
-            **chosen: `state`, `kind`, `app`, `sender`, `lane`, `code` (of its error), `to` (a userid that the
+            **filters: `state`, `kind`, `app`, `sender`, `lane`, `code` (of its error), `to` (a userid that the
                 job named), `since` and `until` (when it was accepted), `text` (in what it asks for; in the history
                 where `[history] content` is on); only those that fit all of them.
 
         Raises:
             ServiceUnavailable: Redis or the database can't be used.
         """
-        asked, most = checked_filter(JobFilter, chosen), checked_limit(limit)
+        job_filter, most = checked_filter(JobFilter, filters), checked_limit(limit)
         reads = self._connection.history if history else None
-        listed = JobList(
+        job_list = JobList(
             self._connection.redis_call, reads, on_unreadable=on_unreadable or _left_out
         )
-        return run(listed.find(asked, most))
+        return run(job_list.find(job_filter, most))
 
     def person(self, user: str, *, app: str | None = None, limit: int = 50) -> PersonHistory:
         """Messages to a person, single ones and of campaigns, and the person's entries in the directories.
@@ -494,11 +494,11 @@ class Client:
         """
         from dingrelay_producers.client.personal_data import PersonRequest
 
-        asked = PersonRequest(user=user, app=app)
+        request = PersonRequest(user=user, app=app)
         most = checked_limit(limit)
         history = service("history", self.settings)
-        found: PersonHistory = run(history.person(asked.user, app=app, limit=most))
-        return found
+        history_of_person: PersonHistory = run(history.person(request.user, app=app, limit=most))
+        return history_of_person
 
     def export_person(self, user: str, *, app: str | None = None) -> dict[str, Any]:
         """Everything that is kept of a person, by place: directory, history, campaigns and so on.
@@ -516,10 +516,10 @@ class Client:
         """
         from dingrelay_producers.client.personal_data import PersonRequest
 
-        asked = PersonRequest(user=user, app=app)
-        kept = service("personal_data", self.settings)
-        found: dict[str, Any] = run(kept.export(asked.user, app=asked.app))
-        return found
+        request = PersonRequest(user=user, app=app)
+        personal_data = service("personal_data", self.settings)
+        document: dict[str, Any] = run(personal_data.export(request.user, app=request.app))
+        return document
 
     def erase_person(self, user: str, *, app: str | None = None) -> "Erasure":
         """Take a person out of everything that is kept, now or as soon as it is needed no more.
@@ -541,10 +541,12 @@ class Client:
         """
         from dingrelay_producers.client.personal_data import PersonRequest, new_tombstone
 
-        asked = PersonRequest(user=user, app=app)
-        kept = service("personal_data", self.settings)
+        request = PersonRequest(user=user, app=app)
+        personal_data = service("personal_data", self.settings)
         tombstone = new_tombstone()
-        erasure: Erasure = run(kept.erase(asked.user, app=asked.app, tombstone=tombstone))
+        erasure: Erasure = run(
+            personal_data.erase(request.user, app=request.app, tombstone=tombstone)
+        )
         job = erasure.follow_up
         if job is None:
             return erasure
@@ -556,18 +558,18 @@ class Client:
         """The jobs that ended dead or unknown, latest first."""
         return self._newest(keys.DEAD, limit)
 
-    def dead_codes(self, **chosen: Unpack[JobFields]) -> "DeadCodes":
+    def dead_codes(self, **filters: Unpack[JobFields]) -> "DeadCodes":
         """The latest 1,000 dead and unknown jobs, counted by the code of their error.
 
         Args:
-            **chosen: as for `jobs`.
+            **filters: as for `jobs`.
 
         Raises:
             ServiceUnavailable: Redis can't be used.
         """
-        asked = checked_filter(JobFilter, chosen)
-        listed = JobList(self._connection.redis_call, index=keys.DEAD, on_unreadable=_left_out)
-        return run(listed.codes(asked))
+        job_filter = checked_filter(JobFilter, filters)
+        job_list = JobList(self._connection.redis_call, index=keys.DEAD, on_unreadable=_left_out)
+        return run(job_list.codes(job_filter))
 
     def close(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""
@@ -591,11 +593,13 @@ class Client:
             UnreadableRecord: one is of another release.
         """
         unreadable = list[UnreadableRecord]()
-        listed = JobList(self._connection.redis_call, index=index, on_unreadable=unreadable.append)
-        found, _ = run(listed.page(JobFilter(), checked_limit(limit), None))
+        job_list = JobList(
+            self._connection.redis_call, index=index, on_unreadable=unreadable.append
+        )
+        jobs, _ = run(job_list.page(JobFilter(), checked_limit(limit), None))
         if unreadable:
             raise unreadable[0]
-        return found
+        return jobs
 
     def _draft(self, job: Contract) -> Draft:
         self.check(job)

@@ -107,11 +107,13 @@ class ClientConnection:
     def wake(self, answers: Iterable[Enqueued]) -> None:
         """Publish the wake-ups of what was written, where they are still to be published."""
         if wakeups := [answer.wakeup for answer in answers if answer.wakeup]:
-            left = self._opened()[1].publish(wakeups)
-            if left:
+            untaken = self._opened()[1].publish(wakeups)
+            if untaken:
                 # The jobs are accepted: without the mark they wait for the scheduler's grace.
                 with suppress(ServiceUnavailable):
-                    self.redis_call(lambda redis: scripts.run_many(redis, record.unpublished(left)))
+                    self.redis_call(
+                        lambda redis: scripts.run_many(redis, record.unpublished(untaken))
+                    )
 
     def accept(self, drafts: Sequence[Draft]) -> list[Enqueued]:
         """Write the records of these jobs, and publish their wake-ups."""

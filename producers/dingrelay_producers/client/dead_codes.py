@@ -42,8 +42,8 @@ class DeadCodes(BaseModel):
         """The latest job of each state and code, with how many there are."""
         codes: list[DeadCode] = []
         for job, jobs in latest:
-            given = {"state": job.state, "jobs": jobs, "latest": job.id}
-            said = {name: getattr(job.error, name, "") for name in _SAID}
+            counts = {"state": job.state, "jobs": jobs, "latest": job.id}
+            error = {name: getattr(job.error, name, "") for name in _SAID}
             at = job.settled_at or job.created_at
-            codes.append(DeadCode.model_validate({**given, **said, "latest_at": at}))
-        return cls(codes=sorted(codes, key=lambda each: -each.jobs), complete=complete)
+            codes.append(DeadCode.model_validate({**counts, **error, "latest_at": at}))
+        return cls(codes=sorted(codes, key=lambda code: -code.jobs), complete=complete)

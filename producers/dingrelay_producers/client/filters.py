@@ -102,8 +102,10 @@ class JobFilter(ListFilter):
     def allowed(self, seen: Seen) -> dict[str, set[str]]:
         """Field → the values of jobs that fit, and that a caller may see."""
         fit: dict[str, Any] = self.equal if self.code is None else {**self.equal, "code": self.code}
-        found = {name: set(values) for name, values in seen.items()}
-        return found | {name: {value} & found.get(name, {value}) for name, value in fit.items()}
+        values_by_field = {name: set(values) for name, values in seen.items()}
+        return values_by_field | {
+            name: {value} & values_by_field.get(name, {value}) for name, value in fit.items()
+        }
 
     def takes(self, job: "JobStatus") -> bool:
         """Whether a job fits, as far as its status shows."""
@@ -208,19 +210,19 @@ def askable(model: type[ListFilter]) -> dict[str, tuple[Any, Asked]]:
     }
 
 
-def checked_filter(model: type[Filter], given: Mapping[str, Any]) -> Filter:
+def checked_filter(model: type[Filter], arguments: Mapping[str, Any]) -> Filter:
     """The filter of keyword arguments.
 
     Raises:
         InvalidArgument: there is no such argument, or it is something else.
     """
-    known = askable(model)
-    for name, value in given.items():
-        if name not in known:
-            raise InvalidArgument(name, en("one of {}", ", ".join(known)), value)
+    fields = askable(model)
+    for name, value in arguments.items():
+        if name not in fields:
+            raise InvalidArgument(name, en("one of {}", ", ".join(fields)), value)
         if value is None:
             continue
-        kind = get_args(known[name][0])[0]
+        kind = get_args(fields[name][0])[0]
         values = (
             list(kind) if isinstance(kind, type) and issubclass(kind, StrEnum) else get_args(kind)
         )
@@ -231,4 +233,4 @@ def checked_filter(model: type[Filter], given: Mapping[str, Any]) -> Filter:
             raise InvalidArgument(name, "a text", value)
         elif values and value not in values:
             raise InvalidArgument(name, en("one of {}", ", ".join(values)), value)
-    return model(**given)
+    return model(**arguments)

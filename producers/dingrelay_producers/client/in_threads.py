@@ -40,9 +40,9 @@ def in_threads(method: Callable[Concatenate[Any, _P], _R]) -> _Method[_P, _R]:
     """A method of the blocking object, for asyncio: with its arguments, result, errors and docstring."""
 
     @wraps(method)
-    async def call(self: InThreads[Any], /, *args: _P.args, **named: _P.kwargs) -> _R:
+    async def call(self: InThreads[Any], /, *args: _P.args, **options: _P.kwargs) -> _R:
         work: Callable[_P, _R] = getattr(self._blocking, method.__name__)  # pyright: ignore[reportPrivateUsage]
-        return await asyncio.to_thread(work, *args, **named)
+        return await asyncio.to_thread(work, *args, **options)
 
     return call
 
@@ -54,8 +54,8 @@ def in_threads_as(
     blocking = in_threads(method)
 
     @wraps(method)
-    async def call(self: InThreads[Any], /, *args: _P.args, **named: _P.kwargs) -> _S:
-        return returned(await blocking(self, *args, **named))
+    async def call(self: InThreads[Any], /, *args: _P.args, **options: _P.kwargs) -> _S:
+        return returned(await blocking(self, *args, **options))
 
     return call
 

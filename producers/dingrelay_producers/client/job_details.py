@@ -41,28 +41,30 @@ def whole_id(
         InvalidArgument: several ids begin so.
         ServiceUnavailable: Redis can't be used.
     """
-    given = text.strip()
-    beginning = given.removesuffix("…").removesuffix("...")
-    if use(lambda redis: redis.exists(keys.job(given))):
-        return given
+    id_ = text.strip()
+    beginning = id_.removesuffix("…").removesuffix("...")
+    if use(lambda redis: redis.exists(keys.job(id_))):
+        return id_
     if len(beginning) < SHORTEST or not _BEGINNING.fullmatch(beginning):
-        return given
-    found: set[str] = use(lambda redis: _beginning(redis, beginning))
-    if len(found) <= 1 and (history := open_history()) is not None:
+        return id_
+    matching_ids: set[str] = use(lambda redis: _beginning(redis, beginning))
+    if len(matching_ids) <= 1 and (history := open_history()) is not None:
         try:
-            found |= set(run(history.beginning(beginning, NAMED)))
+            matching_ids |= set(run(history.beginning(beginning, NAMED)))
         except ServiceUnavailable:
-            if not found:
+            if not matching_ids:
                 raise
-    if len(found) > 1:
-        raise several(sorted(found), beginning)
-    return next(iter(found), given)
+    if len(matching_ids) > 1:
+        raise several(sorted(matching_ids), beginning)
+    return next(iter(matching_ids), id_)
 
 
-def several(found: Sequence[str], beginning: str) -> InvalidArgument:
+def several(ids: Sequence[str], beginning: str) -> InvalidArgument:
     """The error of a beginning that several ids have; some are named."""
-    some = ", ".join(found[:NAMED])
-    return InvalidArgument("job_id", en("the beginning of one id; there are {}", some), beginning)
+    examples = ", ".join(ids[:NAMED])
+    return InvalidArgument(
+        "job_id", en("the beginning of one id; there are {}", examples), beginning
+    )
 
 
 def details_of(job_id: str, fields: Mapping[bytes, bytes]) -> JobDetails | None:
@@ -94,18 +96,18 @@ def recall_of(details: JobDetails) -> Contract:
         raise ContractError(
             "job", en("is {}: cancel it, or recall it once it has ended", status.state)
         )
-    made: list[dict[str, Any]] = (status.result or {}).get("calls", [])
-    if not made:
+    calls: list[dict[str, Any]] = (status.result or {}).get("calls", [])
+    if not calls:
         raise ContractError("job", "has made no call that is known, so nothing can be recalled")
-    named = not _goes_alone(status.result or {})
+    names_users = not _goes_alone(status.result or {})
     sent = [
-        {"task_id": call["task_id"], "named": named, "repeated": call.get("repeated", False)}
-        for call in made
+        {"task_id": call["task_id"], "named": names_users, "repeated": call.get("repeated", False)}
+        for call in calls
     ]
     # Users that were left out may be in the same call by another job, whose message they got first.
     sent_to = ("accepted", "unverified")
     people = (user for user, outcome in details.recipients.items() if outcome in sent_to)
-    fields = {"message": status.id, "calls": sent, "users": sorted(people) if named else []}
+    fields = {"message": status.id, "calls": sent, "users": sorted(people) if names_users else []}
     unknown = sum(outcome == "unknown" for outcome in details.recipients.values())
     more = {"app": status.app, "lane": status.lane, "unknown": unknown}
     from dingrelay_tasks.message_recall import MessageRecall
@@ -141,11 +143,11 @@ def _goes_alone(result: Mapping[str, Any]) -> bool:
 
 def _beginning(redis: Redis, beginning: str) -> set[str]:
     """The ids of the newest and of the dead jobs that begin so."""
-    found: set[str] = set()
+    ids: set[str] = set()
     for index in (keys.RECENT, keys.DEAD):
         for job, _ in redis.zscan_iter(index, match=f"{beginning}*", count=LOOKED_AT):
-            found.add(job.decode(errors="replace"))
-    return found
+            ids.add(job.decode(errors="replace"))
+    return ids
 
 
 def _key(job: Mapping[str, Any]) -> str:

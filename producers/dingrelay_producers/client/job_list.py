@@ -109,140 +109,148 @@ class JobList:
         self._sees = sees
         self._on_unreadable = on_unreadable
 
-    async def find(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
+    async def find(self, job_filter: JobFilter, limit: int) -> list[JobStatus]:
         """Up to so many of them, the latest accepted first.
 
         Raises:
             ServiceUnavailable: Redis or the database can't be used.
         """
-        if chosen.state in {State.DEAD, State.UNKNOWN}:
-            return await self._failed(chosen, limit)
-        found, after = await self.page(chosen, limit, None)
-        while after is not None and len(found) < limit:
-            more, after = await self.page(chosen, limit - len(found), after)
-            found += more
-        return found
+        if job_filter.state in {State.DEAD, State.UNKNOWN}:
+            return await self._failed(job_filter, limit)
+        jobs, after = await self.page(job_filter, limit, None)
+        while after is not None and len(jobs) < limit:
+            more, after = await self.page(job_filter, limit - len(jobs), after)
+            jobs += more
+        return jobs
 
     async def page(
-        self, chosen: JobFilter, limit: int, after: Position | None
+        self, job_filter: JobFilter, limit: int, after: Position | None
     ) -> tuple[list[JobStatus], Position | None]:
         """The next jobs after a place.
 
         Raises:
             ServiceUnavailable: Redis is away; or the database is, and Redis has nothing more.
         """
-        found: list[tuple[int, JobStatus]] = []
+        jobs_at: list[tuple[int, JobStatus]] = []
         looked_at = 0
         last = after
-        since = _milliseconds(chosen.since, 0)
-        async for briefs, number, last in self._briefs(self._index, chosen, after, limit):
-            fit = await self._among([brief.id for brief in briefs], chosen)
-            found += [(brief.at, fit[brief.id]) for brief in briefs if brief.id in fit]
-            if len(found) >= limit:
-                at, job = found[limit - 1]
-                return [job for _, job in found[:limit]], Position(at, job.id)
+        since = _milliseconds(job_filter.since, 0)
+        async for briefs, number, last in self._briefs(self._index, job_filter, after, limit):
+            fit = await self._among([brief.id for brief in briefs], job_filter)
+            jobs_at += [(brief.at, fit[brief.id]) for brief in briefs if brief.id in fit]
+            if len(jobs_at) >= limit:
+                at, job = jobs_at[limit - 1]
+                return [job for _, job in jobs_at[:limit]], Position(at, job.id)
             looked_at += number
             if last.at < since:
-                return [job for _, job in found], None
-            if looked_at >= MOST_LOOKED_AT and (place := _place(found, last)) != after:
-                return _behind(found, place)
+                return [job for _, job in jobs_at], None
+            if looked_at >= MOST_LOOKED_AT and (place := _place(jobs_at, last)) != after:
+                return _behind(jobs_at, place)
         while self._history is not None:
             try:
                 before = (moment_of(last.at), last.job_id) if last else None
-                rows, behind = await self._answered(
-                    self._history.list(chosen, self._seen, before=before, limit=limit - len(found))
+                rows, behind = await self._await_history(
+                    self._history.list(
+                        job_filter, self._seen, before=before, limit=limit - len(jobs_at)
+                    )
                 )
             except ServiceUnavailable:
                 # Answer with what Redis has; the request for the next page then fails.
-                if found and last and (place := _place(found, last)) != after:
-                    return _behind(found, place)
+                if jobs_at and last and (place := _place(jobs_at, last)) != after:
+                    return _behind(jobs_at, place)
                 raise
-            found += [(milliseconds(row.created_at) or 0, row) for row in rows if self._sees(row)]
+            jobs_at += [(milliseconds(row.created_at) or 0, row) for row in rows if self._sees(row)]
             if behind is None:
                 break
             last = Position(milliseconds(behind[0]) or 0, behind[1])
-            if (place := _place(found, last)) != after:
-                return _behind(found, place)
-        return [job for _, job in found], None
+            if (place := _place(jobs_at, last)) != after:
+                return _behind(jobs_at, place)
+        return [job for _, job in jobs_at], None
 
-    async def codes(self, chosen: JobFilter) -> "DeadCodes":
+    async def codes(self, job_filter: JobFilter) -> "DeadCodes":
         """Dead and unknown jobs, counted by code.
 
         Raises:
             ServiceUnavailable: Redis can't be used.
         """
-        briefs, complete = await self.briefs(chosen)
+        briefs, complete = await self.briefs(job_filter)
         groups: dict[tuple[str, str], list[str]] = {}
         for brief in briefs:
             groups.setdefault((brief.state, brief.code), []).append(brief.id)
-        known: dict[str, JobStatus] = {}
-        while unread := [jobs for jobs in groups.values() if jobs and jobs[0] not in known]:
-            known |= (await self._read([jobs[0] for jobs in unread]))[0]
+        statuses: dict[str, JobStatus] = {}
+        while unread := [jobs for jobs in groups.values() if jobs and jobs[0] not in statuses]:
+            statuses |= (await self._read_records([jobs[0] for jobs in unread]))[0]
             for jobs in unread:
-                if jobs[0] not in known:
+                if jobs[0] not in statuses:
                     del jobs[0]
-        counted = [(known[jobs[0]], len(jobs)) for jobs in groups.values() if jobs]
+        counted = [(statuses[jobs[0]], len(jobs)) for jobs in groups.values() if jobs]
         from dingrelay_producers.client.dead_codes import DeadCodes
 
         return DeadCodes.of(counted, complete=complete)
 
-    async def briefs(self, chosen: JobFilter) -> tuple[list[Brief], bool]:
+    async def briefs(self, job_filter: JobFilter) -> tuple[list[Brief], bool]:
         """The latest jobs of the index, without their records; and whether these are all.
 
         Raises:
             ServiceUnavailable: Redis can't be used.
         """
-        found: list[Brief] = []
+        matching_briefs: list[Brief] = []
         looked_at = 0
-        async for some, number, _ in self._briefs(self._index, chosen, None, MOST_COUNTED + 1):
-            with_record = [brief for brief in some if brief.state]
-            if chosen.reads_jobs:
-                wanted = await self._that_ask_for([brief.id for brief in with_record], chosen)
-                with_record = [brief for brief in with_record if brief.id in wanted]
-            found += with_record
+        async for page, number, _ in self._briefs(self._index, job_filter, None, MOST_COUNTED + 1):
+            with_record = [brief for brief in page if brief.state]
+            if job_filter.reads_jobs:
+                matching_ids = await self._that_ask_for(
+                    [brief.id for brief in with_record], job_filter
+                )
+                with_record = [brief for brief in with_record if brief.id in matching_ids]
+            matching_briefs += with_record
             looked_at += number
-            if len(found) > MOST_COUNTED or looked_at >= MOST_LOOKED_AT:
-                return found[:MOST_COUNTED], False
-        return found, True
+            if len(matching_briefs) > MOST_COUNTED or looked_at >= MOST_LOOKED_AT:
+                return matching_briefs[:MOST_COUNTED], False
+        return matching_briefs, True
 
-    async def _failed(self, chosen: JobFilter, limit: int) -> list[JobStatus]:
+    async def _failed(self, job_filter: JobFilter, limit: int) -> list[JobStatus]:
         """Dead or unknown jobs. Redis has an index of them, which goes further back than the newest jobs."""
-        found: dict[str, JobStatus] = {}
-        async for briefs, _, _ in self._briefs(keys.DEAD, chosen, None, limit):
-            found |= await self._among([brief.id for brief in briefs], chosen)
-            if len(found) >= limit:
+        jobs: dict[str, JobStatus] = {}
+        async for briefs, _, _ in self._briefs(keys.DEAD, job_filter, None, limit):
+            jobs |= await self._among([brief.id for brief in briefs], job_filter)
+            if len(jobs) >= limit:
                 break
         before = None
-        while self._history is not None and len(found) < limit:
+        while self._history is not None and len(jobs) < limit:
             # A job of theirs may have another life by now.
-            rows, before = await self._answered(
-                self._history.list(chosen, self._seen, before=before, limit=limit)
+            rows, before = await self._await_history(
+                self._history.list(job_filter, self._seen, before=before, limit=limit)
             )
-            found |= await self._among([row.id for row in rows if row.id not in found], chosen)
+            jobs |= await self._among([row.id for row in rows if row.id not in jobs], job_filter)
             if before is None:
                 break
-        return sorted(found.values(), key=attrgetter("created_at", "id"), reverse=True)[:limit]
+        return sorted(jobs.values(), key=attrgetter("created_at", "id"), reverse=True)[:limit]
 
     async def _briefs(
-        self, index: str, chosen: JobFilter, after: Position | None, limit: int
+        self, index: str, job_filter: JobFilter, after: Position | None, limit: int
     ) -> AsyncGenerator[tuple[list[Brief], int, Position]]:
         """The jobs of an index after a place that fit, newest first, up to a few at a time.
 
         With each of these parts: how many jobs were looked at, and the last of them. Ids of one moment are in
         reverse order of the alphabet.
         """
-        allowed = chosen.allowed(self._seen)
+        allowed = job_filter.allowed(self._seen)
         states, kinds, apps, senders, lanes, codes = (
             "".join(f"\n{value}" for value in allowed.get(name, ())) for name in FIELDS
         )
         # Other characters may be escaped.
-        person = record.canonical_json(chosen.to) if chosen.to and chosen.to.isascii() else None
-        chunk = CHUNK_OF_TEXTS if chosen.reads_jobs else CHUNK
+        person = (
+            record.canonical_json(job_filter.to)
+            if job_filter.to and job_filter.to.isascii()
+            else None
+        )
+        chunk = CHUNK_OF_TEXTS if job_filter.reads_jobs else CHUNK
         limit = min(limit, chunk)
         last, full = after, all(allowed.values())
-        if last is None and chosen.until and index == keys.RECENT:
+        if last is None and job_filter.until and index == keys.RECENT:
             # Its score is when a job was accepted.
-            last = Position(math.ceil(_milliseconds(chosen.until, 0)), "")
+            last = Position(math.ceil(_milliseconds(job_filter.until, 0)), "")
         while full:
             call = transitions.briefs(
                 index=index,
@@ -250,9 +258,9 @@ class JobList:
                 limit=limit,
                 last_score=last and last.at,
                 last_id=last.job_id if last else "",
-                since=_milliseconds(chosen.since, 0),
-                before=_milliseconds(chosen.until, _ALWAYS),
-                text=(chosen.text or "").encode(errors="replace") or None,
+                since=_milliseconds(job_filter.since, 0),
+                before=_milliseconds(job_filter.until, _ALWAYS),
+                text=(job_filter.text or "").encode(errors="replace") or None,
                 person=person,
                 states=states,
                 kinds=kinds,
@@ -261,30 +269,32 @@ class JobList:
                 lanes=lanes,
                 codes=codes,
             )
-            ((number, job, at, *rows),) = await self._ask(lambda redis: _run_many(redis, [call]))  # noqa: B023
+            ((number, job, at, *rows),) = await self._run_on_redis(
+                lambda redis: _run_many(redis, [call])  # noqa: B023
+            )
             if not number:
                 return
             last = Position(int(at), _text(job))
-            found = [Brief(_text(row[0]), int(row[1]), *map(_text, row[2:])) for row in rows]
-            found = [each for each in found if not each.state or self._sees(each)]
+            briefs = [Brief(_text(row[0]), int(row[1]), *map(_text, row[2:])) for row in rows]
+            briefs = [brief for brief in briefs if not brief.state or self._sees(brief)]
             if after is not None:
                 # The one of this place may be gone, and others have its moment.
-                found = [each for each in found if (each.at, each.id) < after]
-            yield found, number, last
+                briefs = [brief for brief in briefs if (brief.at, brief.id) < after]
+            yield briefs, number, last
             full = number == chunk or len(rows) == limit
 
-    async def _among(self, ids: Sequence[str], chosen: JobFilter) -> dict[str, JobStatus]:
+    async def _among(self, ids: Sequence[str], job_filter: JobFilter) -> dict[str, JobStatus]:
         """The jobs among these that match, in their order."""
-        if chosen.reads_jobs:
-            wanted = await self._that_ask_for(ids, chosen)
-            ids = [job for job in ids if job in wanted]
-        known, gone = await self._read(ids)
-        if gone and self._history is not None:
-            known |= await self._if_answered(self._history.find(gone), {})
+        if job_filter.reads_jobs:
+            matching_ids = await self._that_ask_for(ids, job_filter)
+            ids = [job for job in ids if job in matching_ids]
+        statuses, missing = await self._read_records(ids)
+        if missing and self._history is not None:
+            statuses |= await self._if_answered(self._history.find(missing), {})
         return {
-            job: known[job]
+            job: statuses[job]
             for job in ids
-            if job in known and self._may_see(known[job]) and chosen.takes(known[job])
+            if job in statuses and self._may_see(statuses[job]) and job_filter.takes(statuses[job])
         }
 
     def _may_see(self, job: JobStatus) -> bool:
@@ -292,7 +302,7 @@ class JobList:
             getattr(job, name) in values for name, values in self._seen.items()
         )
 
-    async def _read(self, ids: Sequence[str]) -> tuple[dict[str, JobStatus], list[str]]:
+    async def _read_records(self, ids: Sequence[str]) -> tuple[dict[str, JobStatus], list[str]]:
         """The jobs with a readable record, and the ids of the others."""
         if not ids:
             return {}, []
@@ -300,21 +310,21 @@ class JobList:
         call = transitions.read_records(
             records=records, longest=None, with_payload=[False] * len(records)
         )
-        (answers,) = await self._ask(lambda redis: _run_many(redis, [call]))
-        found: dict[str, JobStatus] = {}
-        gone: list[str] = []
+        (answers,) = await self._run_on_redis(lambda redis: _run_many(redis, [call]))
+        statuses: dict[str, JobStatus] = {}
+        missing: list[str] = []
         for job, answer in zip(ids, answers, strict=True):
             try:
                 if not answer:
-                    gone.append(job)
+                    missing.append(job)
                 else:
-                    found[job] = JobStatus.from_record(job, record.fields([answer]))
+                    statuses[job] = JobStatus.from_record(job, record.fields([answer]))
             except UnreadableRecord as error:
                 self._on_unreadable(error)
-                gone.append(job)
-        return found, gone
+                missing.append(job)
+        return statuses, missing
 
-    async def _that_ask_for(self, ids: Sequence[str], chosen: JobFilter) -> set[str]:
+    async def _that_ask_for(self, ids: Sequence[str], job_filter: JobFilter) -> set[str]:
         """The jobs whose records name a person, or hold a text."""
 
         def payloads(redis: Any) -> Any:
@@ -323,57 +333,62 @@ class JobList:
                 pipe.hmget(keys.job(job), ["kind", "payload", "step:addresses"])
             return pipe.execute()
 
-        raw: list[list[bytes | None]] = await self._ask(payloads)
-        found: set[str] = set()
-        gone: list[str] = []
+        raw: list[list[bytes | None]] = await self._run_on_redis(payloads)
+        matching_ids: set[str] = set()
+        missing: list[str] = []
         for job, (kind, payload, addresses) in zip(ids, raw, strict=True):
             if payload is None:
-                gone.append(job)
-            elif _asks_for(kind or b"", payload, addresses, chosen):
-                found.add(job)
-        if gone and chosen.to is not None and chosen.text is None and self._history is not None:
-            found |= await self._if_answered(self._history.to(gone, chosen.to), set())
-        return found
+                missing.append(job)
+            elif _asks_for(kind or b"", payload, addresses, job_filter):
+                matching_ids.add(job)
+        if (
+            missing
+            and job_filter.to is not None
+            and job_filter.text is None
+            and self._history is not None
+        ):
+            matching_ids |= await self._if_answered(self._history.to(missing, job_filter.to), set())
+        return matching_ids
 
-    async def _ask(self, work: Callable[[Any], Any]) -> Any:
+    async def _run_on_redis(self, work: Callable[[Any], Any]) -> Any:
         """Redis's answer."""
         answer = self._use(work)
         return await answer if isawaitable(answer) else answer
 
-    async def _if_answered(self, asked: Coroutine[Any, Any, _T], otherwise: _T) -> _T:
+    async def _if_answered(self, question: Coroutine[Any, Any, _T], otherwise: _T) -> _T:
         """The history's answer, or `otherwise` if the list need not wait for it."""
         try:
-            return await self._answered(asked)
+            return await self._await_history(question)
         except ServiceUnavailable:
             if self._timeout is None:
                 raise
             return otherwise
 
-    async def _answered(self, asked: Coroutine[Any, Any, _T]) -> _T:
+    async def _await_history(self, question: Coroutine[Any, Any, _T]) -> _T:
         """The history's answer."""
         try:
             async with asyncio.timeout(self._timeout):
-                return await asked
+                return await question
         except TimeoutError:
             raise ServiceUnavailable(
                 "DINGRELAY_DATABASE_URL: the database does not answer"
             ) from None
 
 
-def _place(found: Sequence[tuple[int, JobStatus]], last: Position) -> Position:
+def _place(jobs_at: Sequence[tuple[int, JobStatus]], last: Position) -> Position:
     """The place behind the last job that was looked at; if that is not shown, before all jobs of its moment.
 
     So it names no job that the caller may not see. Those of that moment are looked at again.
     """
-    shown = found and found[-1][1].id == last.job_id
+    shown = jobs_at and jobs_at[-1][1].id == last.job_id
     return last if shown else Position(last.at + 1, "")
 
 
 def _behind(
-    found: Sequence[tuple[int, JobStatus]], place: Position
+    jobs_at: Sequence[tuple[int, JobStatus]], place: Position
 ) -> tuple[list[JobStatus], Position]:
     """The jobs before a place, and the place."""
-    return [job for at, job in found if (at, job.id) >= place], place
+    return [job for at, job in jobs_at if (at, job.id) >= place], place
 
 
 def _milliseconds(moment: datetime | None, otherwise: float) -> float:
@@ -390,17 +405,17 @@ def _run_many(redis: Any, calls: Sequence[scripts.Call]) -> Any:
     return scripts.run_all_async(redis, calls)
 
 
-def _asks_for(kind: bytes, payload: bytes, addresses: bytes | None, chosen: JobFilter) -> bool:
+def _asks_for(kind: bytes, payload: bytes, addresses: bytes | None, job_filter: JobFilter) -> bool:
     text = payload.decode(errors="replace")
-    if chosen.text is not None and chosen.text not in text:
+    if job_filter.text is not None and job_filter.text not in text:
         return False
-    if chosen.to is None:
+    if job_filter.to is None:
         return True
-    known = KINDS.get(kind.decode(errors="replace"))
-    if known is None or known.outcomes is None:
+    definition = KINDS.get(kind.decode(errors="replace"))
+    if definition is None or definition.outcomes is None:
         return False
     steps = {"addresses": json.loads(addresses)} if addresses else {}
     try:
-        return chosen.to in known.outcomes(json.loads(text), steps)
+        return job_filter.to in definition.outcomes(json.loads(text), steps)
     except (ValueError, KeyError, TypeError, AttributeError):  # malformed, or of another release
         return False

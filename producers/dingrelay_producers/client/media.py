@@ -84,10 +84,10 @@ def read(file: Any, name: Any, media_type: Any) -> LocalFile:
     if media_type is None:
         media_type = ENDINGS.get(name.rpartition(".")[2].lower())
         if media_type is None:
-            wanted = en(
+            expected = en(
                 "a name that ends with one of {}, unless the type is given", ", ".join(ENDINGS)
             )
-            raise InvalidArgument("name", wanted, name)
+            raise InvalidArgument("name", expected, name)
     if media_type not in get_args(MediaType):
         raise InvalidArgument("media_type", "image, voice, video or file", media_type)
     if not content:

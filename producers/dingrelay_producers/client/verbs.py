@@ -183,16 +183,16 @@ def _verb(noun: type, body: Callable[..., Any]) -> Verb:
     answer = hints.pop("return")
     if get_origin(answer) is not None:
         *_, answer = get_args(answer)
-    said = next((name for name, hint in hints.items() if _is_model(hint)), None)
+    parameter = next((name for name, hint in hints.items() if _is_model(hint)), None)
     return Verb(
         noun=noun.NOUN,  # type: ignore[attr-defined]
         name=body.__name__,
         method=method,
         path=path,
         scope=scope,
-        request=hints[said] if said else None,
-        required=said is not None
-        and inspect.signature(body).parameters[said].default is _NO_DEFAULT,
+        request=hints[parameter] if parameter else None,
+        required=parameter is not None
+        and inspect.signature(body).parameters[parameter].default is _NO_DEFAULT,
         answer=answer if _is_model(answer) else None,
         body=body,
         question=question,
