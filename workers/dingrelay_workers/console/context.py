@@ -14,11 +14,11 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.audit.service import AuditService
-from dingrelay_workers.console.forms import Forms
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.http.steps import StepMaker
+from dingrelay_workers.sessions.forms import Forms
 from dingrelay_workers.sessions.service import Session, Sessions
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from dingrelay_workers import logs, preflight
 from dingrelay_workers.console import dead, jobs, limits, now
 from dingrelay_workers.console.app import create_app
 from dingrelay_workers.console.context import ConsoleContext
-from dingrelay_workers.console.forms import Forms
 from dingrelay_workers.console.sign_in import sign_in_ways
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.service import DirectoryService
@@ -26,6 +25,7 @@ from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.connection import listen, url_of
 from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.nouns import NOUNS
+from dingrelay_workers.sessions.forms import Forms
 from dingrelay_workers.sessions.service import Sessions
 from dingrelay_workers.store.connections import end_tasks
 

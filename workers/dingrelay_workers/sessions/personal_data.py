@@ -4,10 +4,8 @@ from sqlalchemy import delete, select
 
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
+from dingrelay_workers.sessions.service import WRITER
 from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
-
-WRITER = "console"
-"""Name of the writer lock."""
 
 
 async def export(stores: Stores, subject: DataSubject) -> Rows:

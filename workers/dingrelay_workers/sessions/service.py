@@ -40,7 +40,8 @@ NOTED_EVERY = timedelta(minutes=1)
 TIMEOUT = 2.0
 """Seconds that a page waits for the database."""
 
-_WRITER = "console"
+WRITER = "console"
+"""Name of the writer lock."""
 _NAME = (
     select(UserRow.name)
     .where(
@@ -144,7 +145,7 @@ class LoginLinks:
             raise NotPermitted(*lacking)
         token, ends = secrets.token_urlsafe(32), clock.now() + LINK_LIVES
         row = {"digest": _digest(token), "ends_at": ends, **request.model_dump()}
-        async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
+        async with answering(TIMEOUT), self._database.write(WRITER) as connection:
             await connection.execute(insert(ConsoleLinkRow).values(**row))
             after = {"role": request.role}
             await audit.record_verb(connection, self.create, request.user, after=after)
@@ -208,7 +209,7 @@ class Sessions:
 
     @asynccontextmanager
     async def _writing(self) -> AsyncGenerator[AsyncConnection]:
-        async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
+        async with answering(TIMEOUT), self._database.write(WRITER) as connection:
             yield connection
 
 

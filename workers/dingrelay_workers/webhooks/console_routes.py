@@ -80,7 +80,7 @@ async def webhook(visit: Visit) -> web.Response:
         chosen=state,
         states={name: meaning(OF_DELIVERY, name) for name in get_args(DeliveryStateName)},
         cursor=paging.encode(found[-1].number) if len(found) == PAGE else "",
-        may_change=visit.may("webhooks:write"),
+        may_change=visit.service(WebhookService).may_change(endpoint),
     )
 
 

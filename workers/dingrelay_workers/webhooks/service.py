@@ -128,6 +128,10 @@ class WebhookService:
         async with answering(self._timeout), self._database.read() as connection:
             return (await _visible(connection, endpoint, _READ)).document
 
+    def may_change(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint that the actor sees is the actor's to change as well."""
+        return _excess(endpoint, _WRITE) is None
+
     async def get(self, endpoint: str) -> EndpointStatus:
         """One of them, with its health."""
         async with answering(self._timeout), self._database.read() as connection:
