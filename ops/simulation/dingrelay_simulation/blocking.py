@@ -6,14 +6,16 @@ What blocks a thread takes no virtual time here. It fails as the network would h
 import asyncio
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import aiosqlite.core
 import redis._parsers.hiredis as parser
 import redis.asyncio.connection
 import redis.connection
+import redis.utils
 
 from dingrelay_producers.client import connection as client_connection
 from dingrelay_simulation.clock import CLOCK
@@ -23,8 +25,17 @@ from dingrelay_workers.database import database
 
 STATEMENT = 0.0004
 """Seconds of a statement."""
+INSTANT = frozenset({"cursor", "fetchone", "fetchmany", "fetchall", "close"})
+"""Functions of SQLite's that take no time: they execute nothing."""
 AWAY = "unable to open database file"
 """SQLite's words for a disk that is away."""
+COUNTED = (
+    "connection_count",
+    "connection_create_time",
+    "connection_wait_time",
+    "connection_closed",
+)
+"""What redis-py counts of its connections."""
 LOCKED_PAUSE = 0.1
 """Seconds after which SQLite looks again whether a lock is free."""
 
@@ -73,8 +84,13 @@ class InlineQueue:
     def put_nowait(self, work: tuple[Any, Callable[[], Any]]) -> None:
         future, function = work
         self._work.append((future, function, CLOCK.now))
-        if not self._busy:
-            self._busy = True
+        if self._busy:
+            return
+        self._busy = True
+        called = getattr(function, "func", function)
+        if getattr(called, "__name__", "") in INSTANT:
+            self._next()
+        else:
             asyncio.get_running_loop().call_later(STATEMENT, self._next)
 
     def _next(self) -> None:
@@ -119,6 +135,12 @@ def _carry_out(function: Callable[[], Any], fault: str) -> Any:
     return result
 
 
+def _strftime(form: str, moment: str) -> str:
+    """The database's clock, in place of SQLite's own function: it is the simulation's, too."""
+    assert (form, moment) == ("%s", "now"), "only the present second is asked for"
+    return str(int(CLOCK.true()))
+
+
 class NoThread:
     """In place of the thread of a connection."""
 
@@ -156,6 +178,7 @@ class Databases:
         """Open a connection that waits for no lock by itself."""
         options["timeout"] = 0
         connection = real(*arguments, **options)
+        connection.create_function("strftime", 2, _strftime)
         process = PROCESS.get()
         self._opened.setdefault(process.name if process else "", []).append(connection)
         return connection
@@ -179,8 +202,77 @@ def _is_closed(sock: Any) -> bool:
     return False
 
 
-class NoWaiting:
-    """asyncio without a time-out for what takes no time: bytes that are written in memory."""
+class Stream(asyncio.Protocol):
+    """The bytes of redis-py's connection, for the one task that reads them: both streams of asyncio, and their protocol."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self._loop = asyncio.get_running_loop()
+        self._buffer = b""
+        self._at_end = False
+        self._error: Exception | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._closed = self._loop.create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._at_end = True
+        self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._at_end, self._error = self._at_end or error is None, error
+        self._wake()
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def _wake(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+    async def read(self, most: int) -> bytes:
+        """What has come; empty at the end."""
+        if not self._buffer and not self._at_end and self._error is None:
+            self._reader = self._loop.create_future()
+            await self._reader
+        if self._error is not None:
+            raise self._error
+        data, self._buffer = self._buffer[:most], self._buffer[most:]
+        return data
+
+    def at_eof(self) -> bool:
+        return self._at_end and not self._buffer
+
+    def writelines(self, data: Iterable[bytes]) -> None:
+        self.transport.write(b"".join(data))
+
+    async def drain(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self.transport.closing:
+            await asyncio.sleep(0)
+        if self._closed.done():
+            raise ConnectionResetError("Connection lost")
+
+    def close(self) -> None:
+        self.transport.close()
+
+    async def wait_closed(self) -> None:
+        await self._closed
+
+
+async def _unread(**_: Any) -> None:
+    """In place of what redis-py counts for OpenTelemetry, which nobody reads here."""
+
+
+class InMemory:
+    """asyncio for redis-py, whose bytes are in memory: writing takes no time, and needs no time-out."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
@@ -188,6 +280,11 @@ class NoWaiting:
     @staticmethod
     async def wait_for(work: Awaitable[Any], timeout: float | None) -> Any:
         return await work
+
+    @staticmethod
+    async def open_connection(host: str, port: int) -> tuple[Stream, Stream]:
+        _, stream = await asyncio.get_running_loop().create_connection(Stream, host, port)
+        return stream, stream
 
 
 def _beside(work: Coroutine[Any, Any, Any]) -> None:
@@ -204,9 +301,14 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
         return BlockingSocket(network(), self.port)
 
     redis.connection.Connection._connect = connect  # type: ignore[method-assign]
-    # redis-py waits by it for what it sends only, in a task of its own.
     on_loop: Any = redis.asyncio.connection
-    on_loop.asyncio = NoWaiting()
+    on_loop.asyncio = InMemory()
+    for name in COUNTED:
+        setattr(on_loop, f"record_{name}", _unread)
+    on_loop.get_pool_name = lambda _: ""
+    # Each new connection would read redis-py's metadata again.
+    utils: Any = redis.utils
+    utils.get_lib_version = cache(utils.get_lib_version)
     in_client: Any = client_connection
     in_client.run = _beside
     polled: Any = parser

@@ -106,6 +106,7 @@ class Fleet:
 
     async def __aexit__(self, *_: object) -> None:
         dingtalk.CURRENT.remove(self.dingtalk)
+        self.valkey.on_published = lambda: None
         self.databases.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -4,9 +4,8 @@ import asyncio
 import heapq
 import itertools
 import socket
-from asyncio import Handle, TimerHandle
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -22,6 +21,35 @@ class Endless(Exception):
     """The run does not come to its end."""
 
 
+class Scheduled:
+    """A callback that will run, and may be cancelled: asyncio's handle without what it keeps for debugging.
+
+    Attributes:
+        callback: None once it was cancelled.
+    """
+
+    __slots__ = ("_when", "args", "callback", "context")
+
+    def __init__(
+        self, callback: Any, args: tuple[Any, ...], context: Context | None, when: float = 0.0
+    ) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = copy_context() if context is None else context
+        self._when = when
+
+    def cancel(self) -> None:
+        """Let it not run."""
+        self.callback, self.args = None, ()
+
+    def cancelled(self) -> bool:
+        return self.callback is None
+
+    def when(self) -> float:
+        """Time of the loop at which it is due."""
+        return self._when
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop in virtual time; connections go through a `Network`.
 
@@ -30,14 +58,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         steps: callbacks that ran.
     """
 
-    _ready: "deque[Handle]"
+    _ready: "deque[Any]"
     _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
         self.connect: Callable[[Callable[[], Any], int], Any]
         self.steps = 0
-        self._timers: list[tuple[float, int, TimerHandle]] = []
+        self._timers: list[tuple[float, int, Scheduled]] = []
         self._numbers = itertools.count()
         self._targets: dict[socket.socket, int] = {}
 
@@ -45,41 +73,41 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return BOOT + CLOCK.now
 
     def _run_once(self) -> None:
-        self._advance()
-        ready = self._ready
-        count = len(ready)
-        self.steps += count
-        if self.steps > MOST_STEPS:
-            raise Endless(f"{self.steps} steps")
-        for _ in range(count):
-            handle: Any = ready.popleft()
-            if handle._cancelled:
-                continue
-            context = handle._context
-            CLOCK.process = process = context.get(PROCESS)
-            if process is None or not (process.dead or process.frozen):
-                try:
-                    context.run(handle._callback, *handle._args)
-                except Exception as error:  # noqa: BLE001 - one of the product's, as with asyncio
-                    self.call_exception_handler({"exception": error, "handle": handle})
-            elif not process.dead:
-                process.held.append(handle)
-        CLOCK.process = None
+        """Run until it is stopped; all that is ready runs before what that makes ready."""
+        ready, timers, pop, clock = self._ready, self._timers, heapq.heappop, CLOCK
+        while not self._stopping:
+            if not ready:
+                self._advance()
+            end = BOOT + clock.now + 1e-9
+            while timers and timers[0][0] <= end:
+                ready.append(pop(timers)[2])
+            count = len(ready)
+            self.steps += count
+            if self.steps > MOST_STEPS:
+                raise Endless(f"{self.steps} steps")
+            for _ in range(count):
+                scheduled = ready.popleft()
+                callback, context = scheduled.callback, scheduled.context
+                if callback is None:
+                    continue
+                clock.process = process = context.get(PROCESS)
+                if process is None or not (process.dead or process.frozen):
+                    try:
+                        context.run(callback, *scheduled.args)
+                    except Exception as error:  # noqa: BLE001 - one of the product's, as with asyncio
+                        self.call_exception_handler({"exception": error})
+                elif not process.dead:
+                    process.held.append(scheduled)
+            clock.process = None
 
     def _advance(self) -> None:
-        """Let time pass, if nothing else can be done, and make due what is."""
-        ready, timers = self._ready, self._timers
-        while timers and timers[0][2]._cancelled:
+        """Let time pass until the next callback is due."""
+        timers = self._timers
+        while timers and timers[0][2].callback is None:
             heapq.heappop(timers)
-        if not ready and not self._stopping:
-            if not timers:
-                raise Endless("all wait, and for nothing")
-            CLOCK.now = max(CLOCK.now, timers[0][0] - BOOT)
-        end = BOOT + CLOCK.now + 1e-9
-        while timers and timers[0][0] <= end:
-            _, _, timer = heapq.heappop(timers)
-            if not timer._cancelled:
-                ready.append(timer)
+        if not timers:
+            raise Endless("all wait, and for nothing")
+        CLOCK.now = max(CLOCK.now, timers[0][0] - BOOT)
 
     def thaw(self, process: Process) -> None:
         """Let a process run on."""
@@ -91,21 +119,29 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
-    ) -> Handle:
-        handle = Handle(callback, args, self, context)
-        self._ready.append(handle)
-        return handle
+    ) -> Scheduled:
+        scheduled = Scheduled(callback, args, context)
+        self._ready.append(scheduled)
+        return scheduled
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: Context | None = None
-    ) -> TimerHandle:
-        timer = TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, next(self._numbers), timer))
-        return timer
+    ) -> Scheduled:
+        scheduled = Scheduled(callback, args, context, when)
+        heapq.heappush(self._timers, (when, next(self._numbers), scheduled))
+        return scheduled
 
-    def _timer_handle_cancelled(self, handle: TimerHandle) -> None: ...
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> Scheduled:
+        return self.call_at(BOOT + CLOCK.now + delay, callback, *args, context=context)
+
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, Any], **options: Any
+    ) -> "asyncio.Task[Any]":
+        return asyncio.Task(coro, loop=self, **options)
 
     def _write_to_self(self) -> None: ...
 

@@ -19,7 +19,7 @@ import structlog
 import dingrelay_workers
 from dingrelay_producers.settings import AppSettings
 from dingrelay_producers.settings.robots import RobotSettings
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import keys, scripts
 from dingrelay_producers.store.clock import CLOCK as REDIS_CLOCK
 from dingrelay_producers.store.script_functions import DECLARED
 from dingrelay_producers.store.states import State
@@ -61,6 +61,7 @@ class Trace:
         lines: one for each event.
         ends: job → when a worker ended it, as Redis confirmed.
         pauses: job → when a worker put it off after a failure, and for how many seconds.
+        over: what is noted from now on is of tasks that never end, when they are collected.
     """
 
     lines: list[str] = field(default_factory=list[str])
@@ -68,9 +69,12 @@ class Trace:
     pauses: dict[str, list[tuple[float, float]]] = field(
         default_factory=dict[str, list[tuple[float, float]]]
     )
+    over: bool = False
 
     def note(self, what: str, *values: Any) -> None:
         """Add an event of now."""
+        if self.over:
+            return
         process = CLOCK.process
         shown = " ".join(str(value) for value in values)
         self.lines.append(f"{CLOCK.now:10.4f} {process.name if process else '-':9} {what} {shown}")
@@ -132,8 +136,11 @@ class Runner:
                 asyncio.set_event_loop(loop)
                 return loop.run_until_complete(self._run(loop, plan, trace))
         finally:
+            trace.over = True
             CURRENT.clear()
             asyncio.set_event_loop(None)
+            # Round trips of killed workers never end, and hold the clients by which they are found.
+            scripts._PENDING.clear()
             gc.collect()
 
     async def _run(self, loop: VirtualLoop, plan: Plan, trace: Trace) -> Result:
@@ -240,7 +247,8 @@ async def _settle(fleet: Fleet, operations: Operations) -> None:
 def _month(fleet: Fleet, answered: dict[int, float]) -> Month:
     """The calls of the month, by the fleet and by DingTalk."""
     months = fleet.valkey.call("KEYS", keys.quota("*", "*"))
-    counted = sum(int(fleet.valkey.call("HGET", month, CALLS) or 0) for month in months)
+    counts = fleet.valkey.call_all([("HGET", month, CALLS) for month in months])
+    counted = sum(int(count or 0) for count in counts)
     state: Any = fleet.dingtalk.state
     spoilt = {row["id"] for row in state.audit._calls if row["fault"]}
     answers = [
@@ -331,12 +339,13 @@ PERMANENT = ("dingrelay:taken", "_kombu", "{simulation}", "unacked")
 
 
 def _without_end(valkey: VirtualValkey) -> list[str]:
-    names = [key.decode(errors="replace") for key in valkey.call("KEYS", "*")]
-    return sorted(
+    names = sorted(key.decode(errors="replace") for key in valkey.call("KEYS", "*"))
+    ends = valkey.call_all([("PEXPIRETIME", name) for name in names])
+    return [
         name
-        for name in names
-        if not name.startswith(PERMANENT) and valkey.call("PEXPIRETIME", name) < 0
-    )
+        for name, end in zip(names, ends, strict=True)
+        if end < 0 and not name.startswith(PERMANENT)
+    ]
 
 
 @contextmanager

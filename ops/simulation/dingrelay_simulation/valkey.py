@@ -175,6 +175,8 @@ class VirtualValkey:
             [part if isinstance(part, bytes) else str(part).encode() for part in parts]
             for parts in commands
         ]
+        if not texts:
+            return []
         reader = hiredis.Reader()
         reader.feed(self._execute(texts, 2)[0])
         return [reader.gets() for _ in commands]
@@ -209,7 +211,10 @@ class VirtualValkey:
     def serve_waits(self) -> None:
         """Give what there is to those that wait for it, the first of them first."""
         self._waits = [wait for wait in self._waits if not wait.session.closed]
-        for wait in list(self._waits):
+        sources = list({wait.command[1]: None for wait in self._waits})
+        lengths = self.call_all([("LLEN", source) for source in sources])
+        filled = {source for source, length in zip(sources, lengths, strict=True) if length}
+        for wait in [wait for wait in self._waits if wait.command[1] in filled]:
             self._serve(wait)
 
     def _execute(self, commands: list[list[bytes]], version: int) -> tuple[bytes, bool]:
