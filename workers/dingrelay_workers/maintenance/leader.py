@@ -28,6 +28,7 @@ from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.transitions import TIME
+from dingrelay_workers.maintenance.pace import in_step
 from dingrelay_workers.metrics import LEAD_IDLE_SECONDS
 from dingrelay_workers.store.records import Records
 
@@ -246,13 +247,14 @@ class Leader:
         for duty in self._duties:
             duty.carried_on = time.monotonic()
             LEAD_IDLE_SECONDS.labels(duty.name).set_function(duty.idle)
+        since = time.monotonic()
         while True:
             try:
                 pause = await self.look()
             except (RedisError, OSError) as error:
                 log.warning("lead_failed", lease=self._lease.key, reason=type(error).__name__)
                 pause = FAILURE_PAUSE
-            await asyncio.sleep(pause)
+            await in_step(since, pause)
 
     async def look(self) -> float:
         """Keep the lease, or take it, and have the duties done; seconds until the next time."""

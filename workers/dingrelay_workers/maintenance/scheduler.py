@@ -4,6 +4,7 @@ A scheduler runs in every worker, one at a time by a lease in Redis.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import round_trip, run_async
 from dingrelay_producers.store.transitions import PLACES
 from dingrelay_workers.limiter.slot import ParkedJobs
+from dingrelay_workers.maintenance.pace import in_step
 from dingrelay_workers.metrics import WAKEUPS
 from dingrelay_workers.store.records import progress_slot
 
@@ -167,13 +169,17 @@ class Scheduler:
 
     async def run(self) -> None:
         """Publish what is due, for ever."""
+        since = time.monotonic()
         while True:
             try:
                 pause = await self.publish_due()
             except (RedisError, OSError) as error:
                 log.warning("schedule_failed", reason=type(error).__name__)
                 pause = FAILURE_PAUSE
-            await asyncio.sleep(pause)
+            if pause < LONGEST_PAUSE:
+                await asyncio.sleep(pause)
+            else:
+                await in_step(since, pause)
 
     async def publish_due(self) -> float:
         """Publish what is due, and what is woken for the next slots; seconds until the next time."""
