@@ -11,8 +11,9 @@ import threading
 
 COLLECTED_AFTER = 200_000
 """New objects before Python's garbage collector looks at them: more than a command makes that does one thing. What is
-imported stays, and to look for garbage in it takes a tenth of a start. The worker and the gateway choose another number
-once they are ready."""
+imported stays, and to look for garbage in it takes a tenth of a start."""
+COLLECTED_IN_SERVICES = 50_000
+"""The same of what runs until it is stopped; the worker and the gateway choose another number once they are ready."""
 _AS_USUAL = gc.get_threshold()
 gc.set_threshold(COLLECTED_AFTER)
 
@@ -94,6 +95,7 @@ def dingrelay(
     if context.invoked_subcommand not in OWN_SYSTEM:
         running.join()
     if context.invoked_subcommand in SERVICES:
+        gc.set_threshold(COLLECTED_IN_SERVICES)
         allow_between_characters()
     else:
         export.start("dingrelay")

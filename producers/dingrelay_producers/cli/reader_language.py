@@ -184,7 +184,7 @@ begin nor end a line."""
 def allow_between_characters() -> None:
     """Let rich begin a line with any Chinese character; without this it cuts a clause that is too long.
 
-    Whoever prints by rich calls it: what a script reads needs none of it.
+    To be called before rich prints: a script reads nothing of rich's.
     """
     from rich import _wrap
 
