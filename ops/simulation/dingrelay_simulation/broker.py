@@ -94,7 +94,9 @@ class Broker:
 
     def _delay(self, message: Message, seconds: float = 0.0) -> None:
         self.late += 1
-        self._loop.call_later(seconds or self._rng.uniform(*LATE), self._come_late, message)
+        # As often within a second as within half a minute: a job is another one by then.
+        late = LATE[0] * (LATE[1] / LATE[0]) ** self._rng.random()
+        self._loop.call_later(seconds or late, self._come_late, message)
 
     def _come_late(self, message: Message) -> None:
         self.late -= 1

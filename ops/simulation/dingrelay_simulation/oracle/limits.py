@@ -18,8 +18,8 @@ WINDOW = 1.0
 """Seconds in which calls are counted."""
 TIMER = 0.1
 """Seconds by which calls may leave closer together than their slots: these are asked for a little early (`limiter/wait_queue.py`)."""
-AGAIN = 6.0
-"""Seconds within which a call is repeated that was refused for its token; that needs no other slot."""
+AGAIN = 10
+"""Ways that a call may be under way, refused for its token, and repeated with a new one; that needs no other slot."""
 SLOT = 6.0
 """Seconds for which a call may have had its slot before it left."""
 PEOPLES_WINDOW = 12.0
@@ -61,7 +61,7 @@ def _repeated(evidence: Evidence, call: Effect) -> bool:
     return any(
         other.verdict == "token"
         and (other.path, other.tag, other.worker) == (call.path, call.tag, call.worker)
-        and 0 < call.left - other.left < AGAIN
+        and 0 < call.left - other.left < AGAIN * evidence.way + WINDOW
         for other in evidence.calls
     )
 

@@ -46,9 +46,9 @@ def check_pauses(evidence: Evidence) -> Iterator[Violation]:
             if any(at <= moment <= until for moment in commanded):
                 continue
             early = [
-                attempt.at
+                attempt.left
                 for attempt in evidence.attempts_by_tag.get(request.tag, ())
-                if at + MARGIN < attempt.at < until and not evidence.forgotten(at, attempt.at)
+                if at + MARGIN < attempt.left < until and not evidence.forgotten(at, attempt.left)
             ]
             if early:
                 text = f"{request.job} was put off at {at:.2f} for {seconds:g} s and called at {early[0]:.2f}"
