@@ -56,16 +56,16 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_asked_for: bool) -> None:
+    if is_asked_for:
         from importlib.metadata import version
 
         typer.echo(f"dingrelay {version('dingrelay')}")
         raise typer.Exit
 
 
-def _choose_json(asked: bool) -> None:
-    if asked:
+def _choose_json(is_asked_for: bool) -> None:
+    if is_asked_for:
         from dingrelay_producers.cli.output import as_json
 
         as_json.set(True)
@@ -109,7 +109,7 @@ def main() -> None:
     gc.set_threshold(COLLECTED_AFTER)
     print_any_character()
     try:
-        with _given_trace():
+        with _inherited_trace():
             app()
     except KeyboardInterrupt:  # typer handles it while a command runs
         from dingrelay_producers.exit_codes import INTERRUPTED
@@ -132,14 +132,14 @@ def _load_no_metrics_for_redis() -> None:
         modules["opentelemetry.metrics"] = None
 
 
-def _given_trace() -> AbstractContextManager[object]:
+def _inherited_trace() -> AbstractContextManager[object]:
     """The trace that programs hand on to those that they start, a step of a CI job for instance."""
-    given = os.environ.get("TRACEPARENT")
-    if given is None:
+    traceparent = os.environ.get("TRACEPARENT")
+    if traceparent is None:
         return nullcontext()
     from dingrelay_producers.tracing import spans
 
-    return spans.carried(spans.read(given, os.environ.get("TRACESTATE")))
+    return spans.carried(spans.read(traceparent, os.environ.get("TRACESTATE")))
 
 
 def print_any_character() -> None:

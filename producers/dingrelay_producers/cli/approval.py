@@ -125,7 +125,7 @@ def create(
             "department": department,
             "form": entries,
             "approvers": [_step(text, app) for text in approver or []],
-            "target_actioners": [_chosen(text, app) for text in choose or []],
+            "target_actioners": [_chosen_approvers(text, app) for text in choose or []],
             "cc": options.userids(cc, "--cc", app),
             "cc_position": cc_position,
         }
@@ -152,7 +152,7 @@ def _form(text: str | None) -> Iterator[Any]:
         raise typer.BadParameter(tr("must be an object or a list"), param_hint="--form")
 
 
-def _chosen(text: str, app: str) -> dict[str, Any]:
+def _chosen_approvers(text: str, app: str) -> dict[str, Any]:
     key, users = read_pair(text, ":", "KEY:USERS", "--choose")
     return {"key": key, "users": options.userids([users], "--choose", app)}
 
@@ -209,18 +209,18 @@ def _follow(ref: "ApprovalRef", timeout: float) -> None:
 @app.command("list")
 @takes("app")
 @options.filtered_by(ApprovalFilter)
-def list_(chosen: ApprovalFilter, limit: options.Limit = 50) -> None:
+def list_(list_filter: ApprovalFilter, limit: options.Limit = 50) -> None:
     """List approvals, the newest first."""
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        found = client.approvals(limit=limit, **chosen.given)
-    print_result([status.model_dump(mode="json") for status in found], lambda: _print(found))
+        statuses = client.approvals(limit=limit, **list_filter.conditions)
+    print_result([status.model_dump(mode="json") for status in statuses], lambda: _print(statuses))
 
 
-def _print(found: "Sequence[ApprovalStatus]") -> None:
+def _print(statuses: "Sequence[ApprovalStatus]") -> None:
     print_table(
-        found,
+        statuses,
         Column("state", _state),
         Column("id", lambda status: status.instance),
         Column("app", lambda status: status.app, rank=4),

@@ -77,12 +77,12 @@ class Commands(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         if command is not None:
             speak(command)
-            ours = [
-                each
-                for each in self.params
-                if cmd_name not in SHARED.get(str(each.name), {cmd_name})
+            own_options = [
+                option
+                for option in self.params
+                if cmd_name not in SHARED.get(str(option.name), {cmd_name})
             ]
-            share_options(command, ours)
+            share_options(command, own_options)
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -93,10 +93,10 @@ class Commands(TyperGroup):
             old = " ".join(args[:words])
             new = RENAMED.get(old) or MOVED.get(old)
             if new:
-                said = tr("`dingrelay {old}` is `dingrelay {new}` now", old=old, new=new)
+                sentence = tr("`dingrelay {old}` is `dingrelay {new}` now", old=old, new=new)
                 if old in MOVED:
-                    ctx.fail(said)
-                _note(said, style="dim")
+                    ctx.fail(sentence)
+                _note(sentence, style="dim")
                 args = [*new.split(), *args[words:]]
                 break
         return super().resolve_command(ctx, args)
@@ -147,20 +147,20 @@ class Commands(TyperGroup):
             return
         self._complete = not only
         commands: dict[str, Any] = {}
-        for part in (_ours(only),) if only in OURS else (_ours(only), *_parts()):
+        for part in (_part_of(only),) if only in OURS else (_part_of(only), *_parts()):
             if only:
                 part.registered_commands = [
-                    each for each in part.registered_commands if each.name == only
+                    command for command in part.registered_commands if command.name == only
                 ]
                 part.registered_groups = [
-                    each for each in part.registered_groups if each.name == only
+                    group for group in part.registered_groups if group.name == only
                 ]
             for name, command in get_group(part).commands.items():
                 commands.setdefault(name, self.commands.get(name, command))
         self.commands = {**commands, **self.commands} if only else commands
 
 
-def _ours(only: str) -> typer.Typer:
+def _part_of(only: str) -> typer.Typer:
     part = typer.Typer()
     for name, module in OURS.items():
         if only in {"", name}:
@@ -189,8 +189,8 @@ def _parts() -> Iterator[typer.Typer]:
 def share_options(command: Any, shared: Sequence[Any]) -> None:
     """Let a command, or those of a group, take options of the whole command line, too."""
     vars(command)["shared"] = shared  # for what a group makes later
-    for each in getattr(command, "commands", {"": command}).values():
-        vars(each)["get_params"] = _params_of(each, shared)
+    for subcommand in getattr(command, "commands", {"": command}).values():
+        vars(subcommand)["get_params"] = _params_of(subcommand, shared)
 
 
 def _note(sentence: str, *, style: str) -> None:
@@ -203,9 +203,13 @@ def _params_of(command: Any, shared: Sequence[Any]) -> Any:
     kind = type(command)
 
     def get_params(context: Any) -> list[Any]:
-        *own, help_option = kind.get_params(command, context)
-        taken = {name for each in own for name in each.opts}
-        return [*own, *(each for each in shared if taken.isdisjoint(each.opts)), help_option]
+        *own_options, help_option = kind.get_params(command, context)
+        spellings = {name for option in own_options for name in option.opts}
+        return [
+            *own_options,
+            *(option for option in shared if spellings.isdisjoint(option.opts)),
+            help_option,
+        ]
 
     return get_params
 

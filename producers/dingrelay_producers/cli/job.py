@@ -101,7 +101,7 @@ def show(job_id: JobId) -> None:
 @takes("app")
 @options.filtered_by(JobFilter)
 def list_(
-    chosen: JobFilter,
+    list_filter: JobFilter,
     limit: options.Limit = 50,
     by_code: Annotated[
         bool, typer.Option("--by-code", help="Count dead and unknown jobs by code instead.")
@@ -116,18 +116,18 @@ def list_(
     err = console(stderr=True)
     with Client() as client:
         if by_code:
-            counted = client.dead_codes(**chosen.given)
+            counted = client.dead_codes(**list_filter.conditions)
             print_result(counted.model_dump(mode="json"), lambda: _print_codes(counted))
             return
         try:
-            found = client.jobs(limit=limit, on_unreadable=err.print, **chosen.given)
+            jobs = client.jobs(limit=limit, on_unreadable=err.print, **list_filter.conditions)
         except ServiceUnavailable as error:
             # Redis lists the newest jobs without the database, if it can be reached itself.
-            found = client.jobs(limit=limit, history=False, **chosen.given)
+            jobs = client.jobs(limit=limit, history=False, **list_filter.conditions)
             err.print(
                 tr("only what Redis knows: {error}", error=translated(str(error))), style="yellow"
             )
-        print_result([job.to_json() for job in found], lambda: _print(found))
+        print_result([job.to_json() for job in jobs], lambda: _print(jobs))
 
 
 def _print(jobs: "Iterable[JobStatus]") -> None:
@@ -144,17 +144,17 @@ def _print(jobs: "Iterable[JobStatus]") -> None:
     )
 
 
-def _print_codes(found: "DeadCodes") -> None:
+def _print_codes(dead_codes: "DeadCodes") -> None:
     print_table(
-        found.codes,
-        Column("jobs", lambda each: f"{each.jobs:,}", right=True),
-        Column("state", lambda each: state_text(State(each.state))),
-        Column("code", lambda each: each.code or each.error_class),
-        Column("latest", lambda each: local(each.latest_at), rank=3),
-        Column("reason", lambda each: translated(each.message), rank=1, cut=True),
-        Column("hint", lambda each: translated(each.hint), rank=2, cut=True),
+        dead_codes.codes,
+        Column("jobs", lambda code: f"{code.jobs:,}", right=True),
+        Column("state", lambda code: state_text(State(code.state))),
+        Column("code", lambda code: code.code or code.error_class),
+        Column("latest", lambda code: local(code.latest_at), rank=3),
+        Column("reason", lambda code: translated(code.message), rank=1, cut=True),
+        Column("hint", lambda code: translated(code.hint), rank=2, cut=True),
     )
-    if not found.complete:
+    if not dead_codes.complete:
         note(tr("the latest ones only: there are more"), style="dim")
 
 
@@ -193,27 +193,27 @@ def _change(
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        chosen = [client.whole_id(each) for each in job_ids or ()] or [
+        ids = [client.whole_id(job_id) for job_id in job_ids or ()] or [
             status.id
             for status in client.dead(ALL)
             if code is None or (status.error and status.error.code == code)
         ]
         if everything:
             act = client.requeue_all if verb == "requeue" else client.discard_all
-            done = act(chosen)
+            changed_ids = act(ids)
         else:
             act_on = client.requeue if verb == "requeue" else client.discard
-            done = [job_id for job_id in chosen if act_on(job_id)]
-    others = sorted(set(chosen) - set(done))
+            changed_ids = [job_id for job_id in ids if act_on(job_id)]
+    unchanged_ids = sorted(set(ids) - set(changed_ids))
     print_result(
-        {"requeued" if verb == "requeue" else "discarded": done, "left": others},
+        {"requeued" if verb == "requeue" else "discarded": changed_ids, "left": unchanged_ids},
         lambda: tr(
-            "{count} requeued" if verb == "requeue" else "{count} discarded", count=len(done)
+            "{count} requeued" if verb == "requeue" else "{count} discarded", count=len(changed_ids)
         ),
     )
-    for job_id in others:
+    for job_id in unchanged_ids:
         console(stderr=True).print(
             tr("not dead or unknown: {job_id}", job_id=job_id), style="yellow"
         )
-    if others:
+    if unchanged_ids:
         raise typer.Exit(OTHERWISE)

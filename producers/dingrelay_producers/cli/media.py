@@ -57,12 +57,12 @@ def upload(
     """
     from dingrelay_producers.client.client import Client
 
-    of, timeout = app_of_jobs(), seconds_to_wait(JOB_SECONDS)
+    app, timeout = app_of_jobs(), seconds_to_wait(JOB_SECONDS)
     with Client() as client, spinner(tr("uploading {file}", file=file)):
-        found = client.upload(file, media_type=media_type, app=of, timeout=timeout, again=again)
+        medium = client.upload(file, media_type=media_type, app=app, timeout=timeout, again=again)
     print_result(
-        {"media_id": found.id, "type": found.type, "app": of, "known": found.known},
-        lambda: console().print(found.id, markup=False, soft_wrap=True),
+        {"media_id": medium.id, "type": medium.type, "app": app, "known": medium.known},
+        lambda: console().print(medium.id, markup=False, soft_wrap=True),
     )
 
 
@@ -76,15 +76,15 @@ def parsed(job: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], T], uplo
     """
     if "message" not in job:
         return parse(job)
-    named: list[str] = []
+    paths: list[str] = []
 
     def note(path: str, _: "MediaType") -> str:
-        named.append(path)
+        paths.append(path)
         return PLACEHOLDER
 
-    made = parse({**job, "message": with_files(job["message"], note)})
-    if not named:
-        return made
+    contract = parse({**job, "message": with_files(job["message"], note)})
+    if not paths:
+        return contract
     return parse({**job, "message": with_files(job["message"], upload)})
 
 
@@ -134,8 +134,8 @@ def _with_body(body: Any, kind: str, upload: Upload) -> dict[str, Any]:
     path = _path(body)
     if path is None or "media_id" in body:
         return {}
-    rest = {name: value for name, value in body.items() if name != "file"}
-    return {kind: {"media_id": upload(path, BODIES[kind]), **rest}}
+    fields = {name: value for name, value in body.items() if name != "file"}
+    return {kind: {"media_id": upload(path, BODIES[kind]), **fields}}
 
 
 def _with_picture(content: Any, place: tuple[str, ...], upload: Upload) -> Any:
@@ -143,14 +143,14 @@ def _with_picture(content: Any, place: tuple[str, ...], upload: Upload) -> Any:
     if not place:
         path = _path(content)
         return content if path is None or len(content) > 1 else upload(path, "image")
-    name, *rest = place
+    name, *inner_place = place
     if not isinstance(content, dict) or name not in content:
         return cast("object", content)
-    found = cast("dict[str, Any]", content)
-    return {**found, name: _with_picture(found[name], tuple(rest), upload)}
+    fields = cast("dict[str, Any]", content)
+    return {**fields, name: _with_picture(fields[name], tuple(inner_place), upload)}
 
 
-def _path(found: Any) -> str | None:
+def _path(node: Any) -> str | None:
     """The file that an object names; None if it names none."""
-    path = cast("dict[str, Any]", found).get("file") if isinstance(found, dict) else None
+    path = cast("dict[str, Any]", node).get("file") if isinstance(node, dict) else None
     return path if isinstance(path, str) else None

@@ -48,7 +48,7 @@ APP = "app"
 
 
 def filtered_by(model: "type[ListFilter]") -> Callable[[Command], Command]:
-    """Gives a command one option for each field of a filter but the shared `app`, and the filter as `chosen`.
+    """Gives a command one option for each field of a filter but the shared `app`, and the filter as `list_filter`.
 
     Args:
         model: of the filter. A moment is read as `read_past` reads it.
@@ -58,23 +58,23 @@ def filtered_by(model: "type[ListFilter]") -> Callable[[Command], Command]:
     fields = askable(model)
 
     def read(values: Mapping[str, Any]) -> Mapping[str, Any]:
-        given = {name: text for name, text in values.items() if text is not None}
-        for name, text in given.items():
+        conditions = {name: text for name, text in values.items() if text is not None}
+        for name, text in conditions.items():
             option = option_name(name)
             if fields[name][1].metavar == PERSON:
-                given[name] = userid(text, option)
+                conditions[name] = userid(text, option)
             elif fields[name][0] == datetime | None:
-                given[name] = read_past(text, option)
+                conditions[name] = read_past(text, option)
         if APP in fields:
-            given[APP] = value_of(APP)
-        return {"chosen": model(**given)}
+            conditions[APP] = value_of(APP)
+        return {"list_filter": model(**conditions)}
 
     options = [
-        option_of(name, str | None if kind == datetime | None else kind, asked, default=None)
-        for name, (kind, asked) in fields.items()
+        option_of(name, str | None if kind == datetime | None else kind, option, default=None)
+        for name, (kind, option) in fields.items()
         if name != APP
     ]
-    return lambda command: with_options(command, options, read, instead_of=["chosen"])
+    return lambda command: with_options(command, options, read, instead_of=["list_filter"])
 
 
 def option_of(name: str, kind: Any, asked: Asked, *, default: Any = Parameter.empty) -> Parameter:
@@ -106,7 +106,7 @@ def userids(values: list[str] | None, option: str, app: str | None = None) -> li
     Raises:
         BadParameter, NotInstalled, ServiceUnavailable: as `userid`.
     """
-    return [userid(each, option, app, left=False) for each in split(values)]
+    return [userid(text, option, app, left=False) for text in split(values)]
 
 
 def userid(
@@ -138,11 +138,11 @@ def userid(
     from dingrelay_producers.settings import Settings
 
     history = service("history", Settings.load())
-    found = run(history.search(text, app=app, limit=LOOK_ALIKES)).people
+    people = run(history.search(text, app=app, limit=LOOK_ALIKES)).people
     same = {
-        each.userid: each
-        for each in found
-        if text in {each.userid, each.name} and (left or not each.left_at)
+        person.userid: person
+        for person in people
+        if text in {person.userid, person.name} and (left or not person.left_at)
     }
     if not same and unknown:
         return text
@@ -155,8 +155,8 @@ def userid(
         raise typer.BadParameter(problem, param_hint=option)
     if text not in same and len(same) > 1:
         candidates = ", ".join(
-            f"{each.userid} ({', '.join(each.departments) or tr('no department')})"
-            for each in list(same.values())[:NAMESAKES]
+            f"{person.userid} ({', '.join(person.departments) or tr('no department')})"
+            for person in list(same.values())[:NAMESAKES]
         )
         raise typer.BadParameter(
             tr("several people are called {name}: {candidates}", name=text, candidates=candidates),
@@ -202,8 +202,8 @@ def read_message(text: str | None, markdown: tuple[str, str] | None, message: st
     Raises:
         BadParameter: none or several give it.
     """
-    given = [option for option in (text, markdown, message) if option is not None]
-    if len(given) != 1:
+    sources = [option for option in (text, markdown, message) if option is not None]
+    if len(sources) != 1:
         raise typer.BadParameter(
             tr("give exactly one of them"), param_hint="--text, --markdown, --message"
         )
@@ -279,20 +279,22 @@ def read_pair(text: str, sign: str, form: str, option: str) -> tuple[str, str]:
     Raises:
         BadParameter: it has none; names the form and the option.
     """
-    first, found, second = text.partition(sign)
-    if not found:
+    left_part, separator, right_part = text.partition(sign)
+    if not separator:
         problem = tr("{text!r} is not {form}", text=text, form=form)
         raise typer.BadParameter(problem, param_hint=option)
-    return first, second
+    return left_part, right_part
 
 
 @contextmanager
-def errors_of_options(options: Mapping[str, str], asked: Mapping[str, Any]) -> Generator[None]:
+def errors_of_options(
+    options: Mapping[str, str], values_by_field: Mapping[str, Any]
+) -> Generator[None]:
     """Turns errors about fields of what is asked into errors about options.
 
     Args:
         options: field → the option that gives it. An error about another field stays.
-        asked: field → what it is; of a list the value that is wrong is named.
+        values_by_field: field → what it is; of a list the value that is wrong is named.
 
     Raises:
         BadParameter: names the option.
@@ -305,9 +307,9 @@ def errors_of_options(options: Mapping[str, str], asked: Mapping[str, Any]) -> G
         field, _, index = error.field.partition(".")
         if field not in options:
             raise
-        values = asked.get(field)
-        named = f"{values[int(index)]}: " if index.isdecimal() and isinstance(values, list) else ""
-        problem = f"{named}{translated(error.problem)}"
+        values = values_by_field.get(field)
+        place = f"{values[int(index)]}: " if index.isdecimal() and isinstance(values, list) else ""
+        problem = f"{place}{translated(error.problem)}"
         raise typer.BadParameter(problem, param_hint=options[field]) from None
 
 

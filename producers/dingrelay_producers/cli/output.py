@@ -212,28 +212,29 @@ def _details(details: "JobDetails") -> "Table":
     for user, outcome in details.recipients.items():
         by_outcome.setdefault(outcome, []).append(user)
     for outcome, users in by_outcome.items():
-        grid.add_row(titles.get(outcome, outcome), _named(users))
+        grid.add_row(titles.get(outcome, outcome), _names_of(users))
     return grid
 
 
-def _named(people: Sequence[str]) -> str:
-    named = ", ".join(people[:NAMED_PEOPLE])
+def _names_of(people: Sequence[str]) -> str:
+    names = ", ".join(people[:NAMED_PEOPLE])
     more = len(people) - NAMED_PEOPLE
-    return tr("{named} and {more:,} more", named=named, more=more) if more > 0 else named
+    return tr("{named} and {more:,} more", named=names, more=more) if more > 0 else names
 
 
 def _not_reached(result: Mapping[str, Any]) -> str:
     """A line for each reason why people of a message did not get it."""
     lines: list[str] = []
     for outcome in NOT_REACHED:
-        found = result.get(outcome)
-        if isinstance(found, list) and found:
+        entries = result.get(outcome)
+        if isinstance(entries, list) and entries:
             # An address, or a person with DingTalk's code, is an object.
             people = [
-                next(iter(each.values())) if isinstance(each, dict) else each for each in found
+                next(iter(entry.values())) if isinstance(entry, dict) else entry
+                for entry in entries
             ]
             lines.append(
-                f"{_named(list(map(str, people)))}: {translated(OUTCOMES[outcome].reason)}"
+                f"{_names_of(list(map(str, people)))}: {translated(OUTCOMES[outcome].reason)}"
             )
     return "\n".join(lines)
 
@@ -301,8 +302,11 @@ def _job(status: "JobStatus") -> "Table":
         (tr("resolved"), resolved),
         (tr("error"), _error(error) if error else None),
         *(
-            (tr("may be"), f"{found.id} {found.title} {found.created}\n{found.link}")
-            for found in (error.candidates if error else ())
+            (
+                tr("may be"),
+                f"{candidate.id} {candidate.title} {candidate.created}\n{candidate.link}",
+            )
+            for candidate in (error.candidates if error else ())
         ),
         (tr("hint"), styled(translated(error.hint), "bold") if error else None),
     )
@@ -441,9 +445,11 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> tuple[int, str] 
     module = (error.name or "").partition(".")[0]
     from importlib.metadata import requires
 
-    found = filter(None, map(_REQUIREMENT.match, requires("dingrelay") or ()))
-    bringing = {each[2] for each in found if each[1].replace("-", "_") == module}
-    extra = next((each for each in _EXTRAS if each in bringing), None)
+    requirements = filter(None, map(_REQUIREMENT.match, requires("dingrelay") or ()))
+    bringing = {
+        requirement[2] for requirement in requirements if requirement[1].replace("-", "_") == module
+    }
+    extra = next((extra_name for extra_name in _EXTRAS if extra_name in bringing), None)
     if extra is None:
         return None
     needs = tr("dingrelay {command} needs {module}", command=command, module=module)

@@ -89,19 +89,20 @@ _USAGE = "Usage: "
 def speak(command: Any, *, below: bool = True) -> None:
     """Give a command, and those below it, their texts in the language that is spoken."""
     for part in (command, *command.params):
-        own = vars(part)
-        english = own.setdefault(
-            "_english", {name: own[name] for name in TEXTS if isinstance(own.get(name), str)}
+        attributes = vars(part)
+        english = attributes.setdefault(
+            "_english",
+            {name: attributes[name] for name in TEXTS if isinstance(attributes.get(name), str)},
         )
-        own.update({name: tr(text) for name, text in english.items()})
+        attributes.update({name: tr(text) for name, text in english.items()})
         if hasattr(part, "display_type_rich"):
-            own["display_type_rich"] = _values_of(type(part), part)
+            attributes["display_type_rich"] = _values_of(type(part), part)
     vars(command).update(
         get_usage=_usage_of(type(command), command),
         get_help_option=_help_option_of(type(command), command),
     )
-    for each in getattr(command, "commands", {}).values() if below else ():
-        speak(each)
+    for subcommand in getattr(command, "commands", {}).values() if below else ():
+        speak(subcommand)
 
 
 def speak_headings() -> None:
@@ -129,8 +130,8 @@ def speak_error(error: Any) -> None:
 
 def _of_library(message: str) -> str:
     for template in USAGE_ERRORS:
-        if found := _pattern(template).fullmatch(message):
-            values = found.groupdict()
+        if match := _pattern(template).fullmatch(message):
+            values = match.groupdict()
             if "message" in values:
                 values["message"] = _of_library(values["message"])
             return tr(template).format(**values)

@@ -76,8 +76,14 @@ def send(
 
     dingrelay send --to u1,u2 --text "你好" --wait
     """
-    own = {"allow_duplicate": allow_duplicate, "confirm": confirm, "on_unknown": on_unknown}
-    fields = options.job_fields() | {name: value for name, value in own.items() if value}
+    message_options = {
+        "allow_duplicate": allow_duplicate,
+        "confirm": confirm,
+        "on_unknown": on_unknown,
+    }
+    fields = options.job_fields() | {
+        name: value for name, value in message_options.items() if value
+    }
     if jobs is not None:
         if to or department or everyone or digest or text or markdown or message:
             raise typer.BadParameter(tr("stands alone"), param_hint="--jobs")
@@ -92,7 +98,7 @@ def send(
     if first > 1:
         raise typer.BadParameter(tr("is for --jobs"), param_hint="--from")
     app, fields["message"] = app_of_jobs(), read_message(text, markdown, message)
-    people = {**_named(split(to), app), "departments": department or [], "everyone": everyone}
+    people = {**_recipients(split(to), app), "departments": department or [], "everyone": everyone}
     if digest or not people.keys().isdisjoint(POSTED):
         from dingrelay_tasks.robot_message import RobotMessage
 
@@ -105,30 +111,30 @@ def send(
 
     with Client() as client:
         job = parsed({**fields, "to": people}, MessageSend.parse, Uploads(client).of(app))
-        what = job.summary()
+        summary = job.summary()
         if job.send_at:
-            what += tr(", not before {moment}", moment=local(job.send_at))
-        show_accepted(client.send(job), what)
+            summary += tr(", not before {moment}", moment=local(job.send_at))
+        show_accepted(client.send(job), summary)
 
 
-def _named(to: list[str], app: str) -> dict[str, Any]:
+def _recipients(to: list[str], app: str) -> dict[str, Any]:
     """The people of `--to`, and the robot or group, by the fields of the job.
 
     Raises:
         BadParameter: several robots or groups are named.
     """
-    found: dict[str, Any] = {"users": []}
+    recipients: dict[str, Any] = {"users": []}
     for text in to:
         kind, _, value = text.partition("=")
         if kind in POSTED:
-            if not POSTED.isdisjoint(found):
+            if not POSTED.isdisjoint(recipients):
                 raise typer.BadParameter(tr("name one robot or group"), param_hint="--to")
-            found[kind] = value
+            recipients[kind] = value
         elif kind in PEOPLE:
-            found.setdefault(PEOPLE[kind], []).append(value)
+            recipients.setdefault(PEOPLE[kind], []).append(value)
         else:
-            found["users"] += options.userids([text], "--to", app)
-    return found
+            recipients["users"] += options.userids([text], "--to", app)
+    return recipients
 
 
 @takes("app", "lane", *WAIT)

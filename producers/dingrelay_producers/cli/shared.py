@@ -27,8 +27,8 @@ def takes(*names: str) -> Callable[[Command], Command]:
     options = [_parameter(name, *_OPTIONS[name]) for name in names]
 
     def keep(values: Mapping[str, Any]) -> Mapping[str, Any]:
-        given = {name: value for name, value in values.items() if value is not None}
-        _GIVEN.set({**_GIVEN.get(), **given})
+        options = {name: value for name, value in values.items() if value is not None}
+        _GIVEN.set({**_GIVEN.get(), **options})
         return {}
 
     return lambda command: with_options(command, options, keep)
@@ -54,7 +54,7 @@ def with_options(
         read: turns their values, by name, into arguments of the command.
         instead_of: the command's arguments which `read` makes; the options come before the others then.
     """
-    own = [
+    own_parameters = [
         parameter.replace(kind=Parameter.KEYWORD_ONLY)
         for name, parameter in signature(command, eval_str=True).parameters.items()
         if name not in instead_of
@@ -62,11 +62,11 @@ def with_options(
 
     @wraps(command)
     def run(**values: Any) -> None:
-        given = {option.name: values.pop(option.name) for option in options}
-        command(**read(given), **values)
+        option_values = {option.name: values.pop(option.name) for option in options}
+        command(**read(option_values), **values)
 
     run.__annotations__ = {}
-    parameters = [*options, *own] if instead_of else [*own, *options]
+    parameters = [*options, *own_parameters] if instead_of else [*own_parameters, *options]
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     return run
 

@@ -144,12 +144,12 @@ def _command_of(noun: type, verb: "Verb", verbs: VerbCommands) -> Command:
             _ask(verb.question)
         arguments: list[Any] = [values[name]] if has_object else []
         shared = {field: value_of(field) for field in verbs.takes}
-        said = _read_fields(request, {**values, **shared}) if request else {}
+        request_fields = _read_fields(request, {**values, **shared}) if request else {}
         names = {field: _name(field, about) for field, about in fields.items()}
-        with errors_of_options(names, said):
+        with errors_of_options(names, request_fields):
             if request:
-                arguments.append(request.parse(said))
-            further = {each.name: values[each.name] for each in more}
+                arguments.append(request.parse(request_fields))
+            further = {argument.name: values[argument.name] for argument in more}
             verbs.carry_out(noun, verb, *arguments, **further)
 
     def read(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -173,8 +173,8 @@ def _ask(question: "Question") -> None:
         Abort: the answer is no.
     """
     if sys.stdin.isatty():
-        asked = f"{translated(question.title)} {translated(question.risk)}"
-        typer.confirm(asked, abort=True, err=True)
+        prompt = f"{translated(question.title)} {translated(question.risk)}"
+        typer.confirm(prompt, abort=True, err=True)
 
 
 def _parameter(name: str, field: "FieldInfo") -> Parameter:
@@ -195,8 +195,8 @@ def _asked(field: "FieldInfo") -> Asked:
 
 def _name(name: str, field: "FieldInfo") -> str:
     """Name of the option or argument that gives a field."""
-    asked = _asked(field)
-    return name.upper() if asked.argument else asked.option or option_name(name)
+    option = _asked(field)
+    return name.upper() if option.argument else option.option or option_name(name)
 
 
 def _read_fields(model: "type[BaseModel]", values: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _read_fields(model: "type[BaseModel]", values: Mapping[str, Any]) -> dict[st
     """
     from dingrelay_tasks.person_fields import paths_of
 
-    said: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         value, kind, option = values[name], _kind(field.annotation), _name(name, field)
         if value is None:
@@ -216,8 +216,8 @@ def _read_fields(model: "type[BaseModel]", values: Mapping[str, Any]) -> dict[st
             value = userid(value, option, app_of_jobs(), left=False)
         elif kind is datetime:
             value = (read_past if _asked(field).past else read_moment)(value, option)
-        said[name] = split(value) if kind is list else value
-    return said
+        fields[name] = split(value) if kind is list else value
+    return fields
 
 
 def _kind(hint: Any) -> Any:
@@ -239,5 +239,5 @@ def _kinds(hint: Any) -> Iterator[Any]:
     if origin in {None, list, Literal}:
         yield from () if hint is type(None) else (hint,)
     else:
-        for each in get_args(hint)[: 1 if origin is Annotated else None]:
-            yield from _kinds(each)
+        for inner in get_args(hint)[: 1 if origin is Annotated else None]:
+            yield from _kinds(inner)

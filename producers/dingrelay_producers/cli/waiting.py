@@ -94,7 +94,7 @@ def _ended(ref: "JobRef", timeout: float) -> "JobStatus":
         if moving is None:
             return ref.wait(timeout)
         deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > LOOK_SECONDS:
+        while (remaining_seconds := deadline - time.monotonic()) > LOOK_SECONDS:
             try:
                 return ref.wait(LOOK_SECONDS)
             except WaitTimeout:
@@ -103,10 +103,10 @@ def _ended(ref: "JobRef", timeout: float) -> "JobStatus":
                         "{id} is {state}, {left:.0f} s left",
                         id=ref.id,
                         state=ref.status().state,
-                        left=left,
+                        left=remaining_seconds,
                     )
                 )
-        return ref.wait(max(0.0, left))
+        return ref.wait(max(0.0, remaining_seconds))
 
 
 def wait_for_all(refs: "Sequence[JobRef]", seconds: float = JOB_SECONDS) -> Counter[State]:

@@ -67,7 +67,7 @@ class ListFilter:
         return {name: value for name in self.SAME if (value := getattr(self, name)) is not None}
 
     @property
-    def given(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, Any]:
         """The arguments of the client that make it."""
         values = {name: getattr(self, name) for name in askable(type(self))}
         return {name: value for name, value in values.items() if value is not None}

@@ -27,12 +27,12 @@ def audit() -> None:
 @app.command("list")
 @options.filtered_by(AuditFilter)
 def list_(
-    audit_filter: AuditFilter,
+    list_filter: AuditFilter,
     limit: options.Limit = 50,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
 ) -> None:
     """List changes, the latest first: through the console, HTTP and the command line, for 400 days."""
-    entries = asyncio.run(_read_entries(audit_filter, limit))
+    entries = asyncio.run(_read_entries(list_filter, limit))
     if as_csv:
         from dingrelay_workers.audit.service import csv_lines
 

@@ -139,9 +139,9 @@ def _campaigns() -> "CampaignService":
 @app.command("list")
 @takes("app")
 @common.filtered_by(CampaignFilter)
-def list_(chosen: CampaignFilter, limit: common.Limit = 50) -> None:
+def list_(list_filter: CampaignFilter, limit: common.Limit = 50) -> None:
     """List campaigns, latest first, from drafts to those that have ended."""
-    found = asyncio.run(_campaigns().list(chosen, limit=limit))
+    found = asyncio.run(_campaigns().list(list_filter, limit=limit))
     print_result(
         [each.model_dump(mode="json") for each in found], lambda: pages.campaigns_table(found)
     )

@@ -53,10 +53,10 @@ def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
     elif isinstance(endpoint, IssuedEndpoint):
         _show_once(endpoint)
     else:
-        said = tr("{id} is {state}", id=endpoint.id, state=endpoint.state)
-        if any(isinstance(each, ResumeRequest) and each.repeats for each in arguments):
-            said = tr("{count} notices are delivered again", count=endpoint.notices)
-        print_result(endpoint.model_dump(mode="json"), lambda: said)
+        sentence = tr("{id} is {state}", id=endpoint.id, state=endpoint.state)
+        if any(isinstance(argument, ResumeRequest) and argument.repeats for argument in arguments):
+            sentence = tr("{count} notices are delivered again", count=endpoint.notices)
+        print_result(endpoint.model_dump(mode="json"), lambda: sentence)
 
 
 app = noun_app(
@@ -82,8 +82,11 @@ def list_(
 ) -> None:
     """List the endpoints, or the deliveries of one: its backlog, since when it fails, and its latest notices."""
     if endpoint is None:
-        known = asyncio.run(_ask(lambda webhooks: webhooks.list()))
-        print_result([each.model_dump(mode="json") for each in known], lambda: _print_table(known))
+        listed_endpoints = asyncio.run(_ask(lambda webhooks: webhooks.list()))
+        print_result(
+            [listed_endpoint.model_dump(mode="json") for listed_endpoint in listed_endpoints],
+            lambda: _print_table(listed_endpoints),
+        )
         return
 
     async def act(
@@ -92,10 +95,10 @@ def list_(
         latest = await webhooks.deliveries(endpoint, state=state, limit=limit)
         return await webhooks.get(endpoint), latest
 
-    found, deliveries = asyncio.run(_ask(act))
-    document = found.model_dump(mode="json")
-    document["deliveries"] = [each.model_dump(mode="json") for each in deliveries]
-    print_result(document, lambda: _print_deliveries(found, deliveries))
+    status, deliveries = asyncio.run(_ask(act))
+    document = status.model_dump(mode="json")
+    document["deliveries"] = [delivery.model_dump(mode="json") for delivery in deliveries]
+    print_result(document, lambda: _print_deliveries(status, deliveries))
 
 
 @app.command("test")
@@ -123,16 +126,20 @@ async def _ask(question: "Callable[[WebhookService], Awaitable[Found]]") -> Foun
         return await question(WebhookService(database, redis, settings, timeout=TIMEOUT))
 
 
-def _show_once(made: "IssuedEndpoint") -> None:
+def _show_once(issued_endpoint: "IssuedEndpoint") -> None:
     advice = tr("The receiver verifies signatures with this secret. It is never shown again.")
-    if until := made.old_secret_until:
+    if until := issued_endpoint.old_secret_until:
         advice += tr(" The old secret signs as well until {moment}.", moment=local(until))
-    print_secret(made.model_dump(mode="json"), f"{made.id} {made.secret}", advice)
+    print_secret(
+        issued_endpoint.model_dump(mode="json"),
+        f"{issued_endpoint.id} {issued_endpoint.secret}",
+        advice,
+    )
 
 
-def _print_table(found: "Sequence[Endpoint]") -> None:
+def _print_table(listed_endpoints: "Sequence[Endpoint]") -> None:
     print_table(
-        found,
+        listed_endpoints,
         Column("state", lambda endpoint: endpoint.state),
         Column("id", lambda endpoint: endpoint.id),
         Column("types", lambda endpoint: " ".join(endpoint.types), rank=3),
@@ -156,8 +163,8 @@ def _only(endpoint: "Endpoint") -> str:
     )
 
 
-def _print_deliveries(found: "EndpointStatus", deliveries: "Sequence[DeliveryDocument]") -> None:
-    console().print(_page(found))
+def _print_deliveries(status: "EndpointStatus", deliveries: "Sequence[DeliveryDocument]") -> None:
+    console().print(_page(status))
     print_table(
         deliveries,
         Column("number", lambda row: str(row.number), rank=6, right=True),
@@ -173,8 +180,8 @@ def _print_deliveries(found: "EndpointStatus", deliveries: "Sequence[DeliveryDoc
     )
 
 
-def _page(found: "EndpointStatus") -> Table:
-    endpoint, health = found, found.health
+def _page(status: "EndpointStatus") -> Table:
+    endpoint, health = status, status.health
     failing = local(health.failing_since) if health.failing_since else ""
     return page_of(
         (tr("id"), endpoint.id),

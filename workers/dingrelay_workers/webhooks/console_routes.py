@@ -50,9 +50,9 @@ OF_DELIVERY: Mapping[str, Meaning] = {
 @at("/webhooks", scope="webhooks:read", menu=(70, en("Webhooks")))
 async def webhooks(visit: Visit) -> web.Response:
     """List the endpoints."""
-    listed = await visit.service(WebhookService).list()
-    shown = [(each, meaning(OF_ENDPOINT, each.state)) for each in listed]
-    accepted = await visit.service(WebhookService).accepted([each.id for each, _ in shown])
+    listed_endpoints = await visit.service(WebhookService).list()
+    shown = [(endpoint, meaning(OF_ENDPOINT, endpoint.state)) for endpoint in listed_endpoints]
+    accepted = await visit.service(WebhookService).accepted([endpoint.id for endpoint, _ in shown])
     return visit.page("webhooks.html", endpoints=shown, accepted=accepted)
 
 
@@ -64,7 +64,7 @@ async def webhook(visit: Visit) -> web.Response:
     if state and state not in get_args(DeliveryStateName):
         raise BadFilter(tr("there is no state “{state}”", state=state))
     behind = decoded(after, int)[0] if after else None
-    found = await visit.service(WebhookService).deliveries(
+    page = await visit.service(WebhookService).deliveries(
         endpoint.id,
         state=cast("DeliveryStateName | None", state or None),
         behind=behind,
@@ -76,10 +76,10 @@ async def webhook(visit: Visit) -> web.Response:
         state=meaning(OF_ENDPOINT, endpoint.state),
         failing=FAILING,
         now=_state_of(endpoint),
-        deliveries=[(each, meaning(OF_DELIVERY, each.state)) for each in found],
+        deliveries=[(delivery, meaning(OF_DELIVERY, delivery.state)) for delivery in page],
         chosen=state,
         states={name: meaning(OF_DELIVERY, name) for name in get_args(DeliveryStateName)},
-        cursor=paging.encode(found[-1].number) if len(found) == PAGE else "",
+        cursor=paging.encode(page[-1].number) if len(page) == PAGE else "",
         may_change=visit.service(WebhookService).may_change(endpoint),
     )
 
@@ -119,12 +119,12 @@ async def probe(visit: Visit, _: FormValues) -> web.Response:
     endpoint = visit.part("id")
     answer = await visit.service(WebhookService).test(endpoint, within=TEST_SECONDS)
     if answer.state != "tested":
-        said = en("No worker has sent the test yet; is there one that serves webhooks?")
+        sentence = en("No worker has sent the test yet; is there one that serves webhooks?")
     elif answer.accepted:
-        said = en("The endpoint accepted the test.")
+        sentence = en("The endpoint accepted the test.")
     else:
-        said = en("The endpoint did not accept the test: {} {}", answer.code, answer.reason)
-    return visit.redirect(f"/webhooks/{endpoint}", said)
+        sentence = en("The endpoint did not accept the test: {} {}", answer.code, answer.reason)
+    return visit.redirect(f"/webhooks/{endpoint}", sentence)
 
 
 @act("/webhooks/{id}/replay", scope="webhooks:write", state=_state)
@@ -135,5 +135,5 @@ async def replay(visit: Visit, form: FormValues) -> web.Response:
     else:
         request = ResumeRequest(since=moment("since", text_of(form, "since"), clock.now()))
     endpoint = await visit.service(WebhookService).resume(visit.part("id"), request)
-    said = en("{:,} notices are delivered again.", endpoint.notices)
-    return visit.redirect(f"/webhooks/{endpoint.id}", said)
+    sentence = en("{:,} notices are delivered again.", endpoint.notices)
+    return visit.redirect(f"/webhooks/{endpoint.id}", sentence)

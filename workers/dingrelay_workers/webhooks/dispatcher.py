@@ -267,12 +267,12 @@ class WebhookDispatcher(Work):
         self._show_no_more(self._shown - {endpoint.id for endpoint in subscribers})
         self._shown = {endpoint.id for endpoint in subscribers}
 
-    def _show_no_more(self, gone: Collection[str]) -> None:
+    def _show_no_more(self, removed: Collection[str]) -> None:
         """Leave endpoints out of the metrics that are removed, or looked at by another worker now."""
-        for endpoint in gone:
+        for endpoint in removed:
             WEBHOOK_DELIVERIES.remove(endpoint)
             WEBHOOK_FAILING_SECONDS.remove(endpoint)
-        self._shown = self._shown - set(gone)
+        self._shown = self._shown - set(removed)
 
     async def _purge(self) -> None:
         """Delete notices that are too old, and report those that an endpoint has not got."""

@@ -215,7 +215,7 @@ class Resolver(AbstractResolver):
                 lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family),
             )
             self._under_way[key] = look_up
-            look_up.add_done_callback(lambda done: self._end(key, done))
+            look_up.add_done_callback(lambda ended: self._end(key, ended))
         addresses = await asyncio.shield(look_up)
         return [
             ResolveResult(
@@ -229,10 +229,10 @@ class Resolver(AbstractResolver):
             for of_family, _, protocol, _, address in addresses
         ]
 
-    def _end(self, key: tuple[str, int, int], done: asyncio.Future[Any]) -> None:
+    def _end(self, key: tuple[str, int, int], look_up: asyncio.Future[Any]) -> None:
         del self._under_way[key]
-        if not done.cancelled():
-            done.exception()  # also where all requests have given up
+        if not look_up.cancelled():
+            look_up.exception()  # also where all requests have given up
 
     async def close(self) -> None:
         """Give the threads up; pending look-ups are not waited for."""

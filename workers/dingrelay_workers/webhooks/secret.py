@@ -95,11 +95,11 @@ def body(notice: Notice) -> bytes:
 
 
 def headers(
-    notice: Notice, content: bytes, at: datetime, made: Iterable[bytes]
+    notice: Notice, content: bytes, at: datetime, signing_secrets: Iterable[bytes]
 ) -> Mapping[str, str]:
     """The headers: its id, its time, and a signature by each secret."""
     timestamp = int(at.timestamp())
-    signatures = [signature(secret, notice.id, timestamp, content) for secret in made]
+    signatures = [signature(secret, notice.id, timestamp, content) for secret in signing_secrets]
     return {
         "webhook-id": notice.id,
         "webhook-timestamp": str(timestamp),

@@ -87,19 +87,19 @@ class WebhookService:
 
         It receives no more than the key may read itself. The secret is shown once.
         """
-        wanted = _narrowed(request.subscription())
-        self._check(wanted.url)
+        subscription = _narrowed(request.subscription())
+        self._check(subscription.url)
         endpoint_id, now = secret.new_id(current_seed()), clock.now()
         generation = self._generation(1)
         async with answering(self._timeout), self._database.write(WRITER) as connection:
-            known = await endpoints.all_of(connection)
-            for stored in known:
+            stored_endpoints = await endpoints.all_of(connection)
+            for stored in stored_endpoints:
                 if stored.id == endpoint_id:
                     return self._issued(stored, stored.generations[0])
-            if len(known) >= MOST:
+            if len(stored_endpoints) >= MOST:
                 raise ContractError("url", en("there are {} endpoints already; remove some", MOST))
             row = {
-                **wanted.model_dump(mode="json"),
+                **subscription.model_dump(mode="json"),
                 "id": endpoint_id,
                 "state": "enabled",
                 "reason": "",
@@ -110,7 +110,9 @@ class WebhookService:
             }
             await connection.execute(insert(EndpointRow), row)
             stored = await _visible(connection, endpoint_id, _WRITE)
-            after = wanted.model_dump(exclude={"url"}) | {"host": urlsplit(wanted.url).hostname}
+            after = subscription.model_dump(exclude={"url"}) | {
+                "host": urlsplit(subscription.url).hostname
+            }
             await audit.record_verb(
                 connection, self.add, endpoint_id, app=_app_of(stored), after=after
             )
@@ -121,7 +123,7 @@ class WebhookService:
         """The endpoints, the newest first."""
         async with answering(self._timeout), self._database.read() as connection:
             stored = await endpoints.all_of(connection)
-        return [each.document for each in stored if _excess(each, _READ) is None]
+        return [endpoint.document for endpoint in stored if _excess(endpoint, _READ) is None]
 
     async def find(self, endpoint: str) -> Endpoint:
         """One of them, without its health."""
@@ -147,8 +149,8 @@ class WebhookService:
     async def accepted(self, ids: Collection[str]) -> Mapping[str, Sequence[int]]:
         """Endpoint → the notices that it accepted in each of the last minutes, the present one last."""
         async with asking():
-            found = await minutes.read(self._redis, list(map(minutes.endpoint, ids)))
-        return {each: found[minutes.endpoint(each)] for each in ids}
+            counts = await minutes.read(self._redis, list(map(minutes.endpoint, ids)))
+        return {endpoint: counts[minutes.endpoint(endpoint)] for endpoint in ids}
 
     async def deliveries(
         self,
@@ -204,8 +206,8 @@ class WebhookService:
                         await endpoints.change(connection, endpoint, enabled_at=stored.changed_at)
                     await deliveries.resume(connection, endpoint, skip=request.skip)
                     await endpoints.change(connection, endpoint, **endpoints.HEALTHY)
-                some, last = await deliveries.replay(connection, stored, behind, since, numbers)
-                count += some
+                replayed, last = await deliveries.replay(connection, stored, behind, since, numbers)
+                count += replayed
                 if last is None and since is None and count < len(numbers):
                     raise EndpointConflict(endpoint, en("has no delivery of some of these notices"))
             if last is None:
@@ -228,16 +230,22 @@ class WebhookService:
             stored = await _visible(connection, endpoint, _WRITE)
             present, *older = stored.generations
             generation = self._generation(present.number + 1)
-            ends = [(present, until)] + [(each, each.until) for each in older if each.until]
+            ends = [(present, until)] + [
+                (older_generation, older_generation.until)
+                for older_generation in older
+                if older_generation.until
+            ]
             old = [
-                each.model_copy(update={"until": min(end, until)})
-                for each, end in ends
+                old_generation.model_copy(update={"until": min(end, until)})
+                for old_generation, end in ends
                 if overlap and end > now
             ]
             if len(old) > MOST_OLD_SECRETS:
                 problem = en("has {} old secrets; an overlap of 0s ends them", MOST_OLD_SECRETS)
                 raise EndpointConflict(endpoint, problem)
-            generations = [each.model_dump(mode="json") for each in (generation, *old)]
+            generations = [
+                kept_generation.model_dump(mode="json") for kept_generation in (generation, *old)
+            ]
             await endpoints.change(
                 connection, endpoint, secrets=generations, changed_at=clock.now()
             )
@@ -311,9 +319,11 @@ class WebhookService:
         return Generation(number=number, made_from=made_from)
 
     def _issued(self, stored: StoredEndpoint, generation: Generation) -> IssuedEndpoint:
-        made = secret.derive(self._settings.webhook_keys, stored.id, generation)
+        signing_secret = secret.derive(self._settings.webhook_keys, stored.id, generation)
         until = stored.old_secret_until
-        return IssuedEndpoint(id=stored.id, secret=secret.spelled(made), old_secret_until=until)
+        return IssuedEndpoint(
+            id=stored.id, secret=secret.spelled(signing_secret), old_secret_until=until
+        )
 
     async def _moved(
         self, connection: AsyncConnection, endpoint: str, state: str, reason: str
@@ -342,20 +352,22 @@ async def _visible(connection: AsyncConnection, endpoint: str, scope: str) -> St
     return stored
 
 
-def _narrowed(wanted: Subscription) -> Subscription:
+def _narrowed(subscription: Subscription) -> Subscription:
     """The subscription that an actor asks for, with the actor's own apps and sender where it names none.
 
     Raises:
         NotPermitted: it asks for more than the actor may read; the field is named.
     """
     reach = current_reach()
-    if not wanted.apps and (apps := reach.apps_of(_WRITE)) is not None:
-        wanted = wanted.model_copy(update={"apps": apps})
-    if not wanted.senders and reach.default_sender:
-        wanted = wanted.model_copy(update={"senders": frozenset({reach.default_sender})})
-    if excess := _excess(wanted, _WRITE):
+    if not subscription.apps and (apps := reach.apps_of(_WRITE)) is not None:
+        subscription = subscription.model_copy(update={"apps": apps})
+    if not subscription.senders and reach.default_sender:
+        subscription = subscription.model_copy(
+            update={"senders": frozenset({reach.default_sender})}
+        )
+    if excess := _excess(subscription, _WRITE):
         raise NotPermitted(*excess)
-    return wanted
+    return subscription
 
 
 def _excess(endpoint: Subscription, scope: str) -> tuple[str, str] | None:
@@ -370,7 +382,9 @@ def _excess(endpoint: Subscription, scope: str) -> tuple[str, str] | None:
         for family in notice_types.families(pattern):
             needed = family.scopes if family else (ANY,)
             scopes.update(needed)
-            if lacking := next((each for each in needed if not reach.permits(each)), ""):
+            if lacking := next(
+                (needed_scope for needed_scope in needed if not reach.permits(needed_scope)), ""
+            ):
                 return "types", en("{} needs the scope {}", pattern, lacking)
             narrowed = family and (family.has_sender or pattern.startswith(family.shared))
             if sender and not narrowed:
