@@ -15,8 +15,10 @@ from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
+from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.testing.fixtures import started
+from dingrelay_workers.campaigns.documents import DraftContent
 from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.database.schema import opened
 
@@ -55,7 +57,8 @@ def _dingrelay(*arguments: str, lines: str = "") -> Any:
 
 async def _draft() -> str:
     async with opened(Settings.load()) as database:
-        return (await Drafts(Settings.load(), database).create(MOVE, "u1")).id
+        ACTOR.set(Actor("console", "u1", person="u1"))
+        return (await Drafts(Settings.load(), database).write(DraftContent.parse(MOVE))).id
 
 
 def _fill() -> dict[str, str]:

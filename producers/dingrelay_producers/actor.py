@@ -33,7 +33,7 @@ class Reach:
     ) -> bool:
         """Whether something of this app, sender, lane and target is the actor's to see or change by this scope.
 
-        The sender ``*`` is that of something which may be anybody's.
+        The sender ``*`` is that of something which may be anybody's. Without a lane it is reached in any.
         """
         return True
 
@@ -84,6 +84,7 @@ class Actor(NamedTuple):
         reads_directory: whether people's data may be shown to the actor: a key needs a scope for it.
         reach: what the actor may see and change.
         seed: of the secrets that the request makes, so that a repetition makes the same; None for random ones.
+        once: 32 hexadecimal digits from which follow the ids of what the request makes; "" for random ones.
         on_unaudited: receives the reason why a change that is made all the same is not in the audit.
     """
 
@@ -97,6 +98,7 @@ class Actor(NamedTuple):
     reads_directory: bool = True
     reach: Reach = EVERYTHING
     seed: "SecretBytes | None" = None
+    once: str = ""
     on_unaudited: Callable[[str], object] = _log_unaudited
 
     @property

@@ -37,6 +37,7 @@ from dingrelay_workers.campaigns.report import Report, Result
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from support import processes, rows
+from support.campaigns import hide
 from support.databases import on_sqlite, prepare
 from support.directories import organise
 from support.rows import all_of, count
@@ -166,7 +167,7 @@ async def test_malformed_rows_are_people_of_the_report(campaigns: CampaignStore)
         page, place = await report.people(created.id, behind=place, limit=25)
         people += page
     assert people == [only, *named]
-    await removal.hide(campaigns.database, created.id)
+    await hide(campaigns.database, created.id)
     await removal.remove(campaigns.database, created.id)
     assert await count(campaigns.database, MalformedRow) == 0
 

@@ -26,7 +26,6 @@ from dingrelay_workers.campaigns.models import (
     OutcomeRow,
     State,
 )
-from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.store.records import Records
@@ -72,14 +71,13 @@ def dispatcher(redis: Redis, database: Database) -> Dispatcher:
 async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None:
     gone, stays = await ended(database), await ended(database)
     progress: list[int] = []
-    found = await removal.look(database, gone)
-    assert (found.name, found.recipients) == ("news", 8)
-    await removal.hide(database, gone)
+    hidden = await campaigns.hide(database, gone)
+    assert (hidden.name, hidden.recipients) == ("news", 8)
     await removal.remove(database, gone, progress.append)
     assert await counts(database) == [1, 4, 8, 4]
     assert (await campaigns.read(database, stays)).state == State.DONE
     with pytest.raises(CampaignNotFound):
-        await removal.hide(database, gone)
+        await campaigns.hide(database, gone)
     with pytest.raises(CampaignDeleted):
         await CampaignCalls(database).recallable(gone, [0])
 
@@ -95,7 +93,7 @@ async def test_its_list_of_people_goes_at_once(database: Database, days: int) ->
     if days:
         await removal.expire(database, now - timedelta(days=8))
     else:
-        await removal.hide(database, campaign)
+        await campaigns.hide(database, campaign)
     row = await campaigns.read(database, campaign)
     assert row.state == State.DELETING
     assert (row.content, row.file, row.file_name, row.named) == (None, None, "", None)
@@ -110,21 +108,25 @@ async def test_a_campaign_that_has_not_ended_stays(database: Database) -> None:
     ):
         campaign = await campaigns.put(database, state=state)
         await change(database, ChunkRow, ChunkRow.campaign == campaign, state=chunk)
-        for act in (removal.look, removal.hide):
-            with pytest.raises(CampaignConflict, match=error):
-                await act(database, campaign)
+        with pytest.raises(CampaignConflict, match=error):
+            await campaigns.hide(database, campaign)
         assert (await campaigns.read(database, campaign)).state == state
 
 
 async def test_a_campaign_that_is_being_created_cannot_be_deleted(database: Database) -> None:
     campaign = await campaigns.put(database, state=State.CREATING)
     with pytest.raises(CampaignNotFound):
-        await removal.hide(database, campaign)
+        await campaigns.hide(database, campaign)
 
 
 @pytest.mark.parametrize("again", [True, False])
 async def test_a_deletion_that_was_broken_off_is_finished(
-    database: Database, redis: Redis, monkeypatch: pytest.MonkeyPatch, *, again: bool
+    settings: Settings,
+    database: Database,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    again: bool,
 ) -> None:
     monkeypatch.setattr(removal, "PAGE", 3)
     monkeypatch.setattr(removal, "HELD", 0.0)
@@ -134,20 +136,20 @@ async def test_a_deletion_that_was_broken_off_is_finished(
         if rows >= 6:
             raise asyncio.CancelledError
 
-    await removal.hide(database, campaign)
+    await campaigns.hide(database, campaign)
     with pytest.raises(asyncio.CancelledError):
         await removal.remove(database, campaign, die)
     assert await counts(database) == [2, 2, 5, 4], "the chunks, and some of the outcomes"
     assert campaign not in [row.id for row in await CampaignStore(database).list(limit=9)]
     with pytest.raises(CampaignNotFound):
-        await move(Settings.load(env="test"), database, redis, campaign, "cancel")
+        await campaigns.move(settings, database, campaign, "cancel")
     # What is left of it may name a person.
     now = datetime.now(UTC)
     erasing = Erasing("u7", None, since=now + timedelta(hours=1), tombstone="x", now=now)
     await erasures.erase(Stores(database, redis), erasing)
     assert [left.id for left in erasing.left] == [campaign]
     if again:
-        await removal.hide(database, campaign)
+        await campaigns.hide(database, campaign)
         await removal.remove(database, campaign)
     else:
         leads = dispatcher(redis, database)
@@ -177,7 +179,7 @@ async def test_a_slow_dispatcher_does_not_mind(
         turns = await turn()
         await change(database, CampaignRow, state=State.DONE)
         await change(database, ChunkRow, state=ChunkState.SETTLED)
-        await removal.hide(database, campaign)
+        await campaigns.hide(database, campaign)
         await removal.remove(database, campaign)
         return turns
 
@@ -192,7 +194,7 @@ async def test_writers_are_not_blocked(sqlite_url: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(removal, "HELD", 0.0)
     database, other = Database(sqlite_url), Database(sqlite_url)
     campaign = await ended(database, people=80)
-    await removal.hide(database, campaign)
+    await campaigns.hide(database, campaign)
     seen: set[int] = set()
     removing = asyncio.create_task(removal.remove(database, campaign))
     while not removing.done():

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import keys
@@ -29,7 +29,6 @@ from dingrelay_workers.campaigns.dispatcher import Dispatcher
 from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.review import digest_of
-from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance import leader as leaders
 from dingrelay_workers.maintenance.leader import WORK, Leader, LeaderParts, Lease
@@ -81,8 +80,8 @@ class Fleet:
         await dispatcher.tick()
         return campaign, dispatcher
 
-    async def move(self, campaign: str, verb: Verb) -> None:
-        await move(self.settings, self.database, self.redis, campaign, verb)
+    async def move(self, campaign: str, verb: str) -> None:
+        await campaigns.move(self.settings, self.database, campaign, verb)
 
     async def publish_on_loop(self, wakeups: Iterable[Wakeup]) -> list[Any]:
         self.published += wakeups
@@ -580,7 +579,7 @@ async def test_campaigns_of_a_writer_within_a_day_count_as_one(fleet: Fleet) -> 
     await fleet.run()
     await dispatcher.tick()
     for gone in await campaigns_in(fleet, State.DONE):
-        await removal.hide(fleet.database, gone)
+        await campaigns.hide(fleet.database, gone)
         await removal.remove(fleet.database, gone)
     assert await stage("ann") == State.DRAFT, "to delete one is no way around it"
     fleet.now += timedelta(days=1, minutes=1)
@@ -653,7 +652,7 @@ async def test_a_start_whose_signal_is_lost_counts_all_the_same(
 ) -> None:
     campaign = await fleet.put(state=State.DRAFT)
     breaks(monkeypatch, Lease, "announce", RedisAway())
-    with pytest.raises(RedisAway):
+    with pytest.raises(ServiceUnavailable):
         await fleet.move(campaign, "start")
     assert (await fleet.row(campaign)).state == State.RUNNING
 

@@ -24,7 +24,6 @@ from dingrelay_workers.campaigns import audience, estimate, lease, removal, stor
 from dingrelay_workers.campaigns import drafts as writing
 from dingrelay_workers.campaigns.audience import Gathered, people_of
 from dingrelay_workers.campaigns.documents import CampaignSpec
-from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.findings import findings_of
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, IndexRow, State
 from dingrelay_workers.campaigns.service import CampaignService
@@ -34,7 +33,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine, upgrade
 from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage
-from support.campaigns import chunks, put, read
+from support.campaigns import Writers, chunks, hide, put, read
 from support.databases import on_sqlite, prepare_released, rows
 from support.directories import organise
 from support.jobs import claimed, queued
@@ -42,11 +41,11 @@ from support.rows import change, count
 
 
 @pytest.fixture
-def drafts(each_settings: Settings, database: Database) -> Drafts:
-    return Drafts(each_settings, database)
+def drafts(each_settings: Settings, database: Database) -> Writers:
+    return Writers(each_settings, database)
 
 
-async def test_a_half_filled_draft_is_saved(drafts: Drafts) -> None:
+async def test_a_half_filled_draft_is_saved(drafts: Writers) -> None:
     made = await drafts.create({"name": "party"}, "ann")
     saved = await drafts.save(
         made.id, 1, {"message": {"msgtype": "text"}, "departments": [7], "rate": 60}, "bob"
@@ -59,7 +58,7 @@ async def test_a_half_filled_draft_is_saved(drafts: Drafts) -> None:
     assert (await drafts.save(made.id, 2, {"rate": None}, "bob")).content.rate is None
 
 
-async def test_the_slower_of_two_editors_learns_who_was_faster(drafts: Drafts) -> None:
+async def test_the_slower_of_two_editors_learns_who_was_faster(drafts: Writers) -> None:
     made = await drafts.create({"name": "party"}, "ann")
     saved = await drafts.save(made.id, 1, {"name": "picnic"}, "bob")
     with pytest.raises(DraftConflict, match="bob saved it at") as caught:
@@ -70,7 +69,7 @@ async def test_the_slower_of_two_editors_learns_who_was_faster(drafts: Drafts) -
     assert (await drafts.get(made.id)).content.name == "picnic"
 
 
-async def test_a_file_is_kept_beside_the_text(drafts: Drafts) -> None:
+async def test_a_file_is_kept_beside_the_text(drafts: Writers) -> None:
     made = await drafts.create({}, "ann")
     put, _ = await drafts.put_file(made.id, 1, "people.csv", b"userid\nu1\n", "ann")
     assert (put.version, put.file_name, put.file_bytes) == (2, "people.csv", 10)
@@ -86,7 +85,7 @@ def campaigns(each_settings: Settings, database: Database) -> CampaignService:
 
 
 async def test_drafts_are_campaigns_of_the_list(
-    drafts: Drafts, campaigns: CampaignService, database: Database
+    drafts: Writers, campaigns: CampaignService, database: Database
 ) -> None:
     for app in ("hr", "it", "hr"):
         await drafts.create({"app": app, "pasted": "u1 " * 10_000, "message": TEXT}, "ann")
@@ -106,7 +105,7 @@ async def test_drafts_are_campaigns_of_the_list(
         await drafts.freeze("nothing", 1, "ann")
 
 
-async def test_a_draft_that_is_left_alone_is_deleted(drafts: Drafts, database: Database) -> None:
+async def test_a_draft_that_is_left_alone_is_deleted(drafts: Writers, database: Database) -> None:
     made = await drafts.create({"name": "party"}, "ann")
     for ago, state in ((writing.KEPT - DAY, "draft"), (writing.KEPT + DAY, "deleting")):
         await change(database, CampaignRow, updated_at=datetime.now(UTC) - ago)
@@ -125,7 +124,7 @@ async def test_a_draft_that_is_left_alone_is_deleted(drafts: Drafts, database: D
 
 
 @on_sqlite
-async def test_an_error_names_the_field(drafts: Drafts) -> None:
+async def test_an_error_names_the_field(drafts: Writers) -> None:
     made = await drafts.create({}, "ann")
     changes: tuple[tuple[dict[str, Any], str], ...] = (
         ({"quiet": "22-8"}, "quiet"),
@@ -166,7 +165,7 @@ async def users_of(database: Database, campaign: str) -> list[str]:
 
 @on_sqlite
 @pytest.mark.usefixtures("organisation")
-async def test_pasted_people_are_found(drafts: Drafts, database: Database) -> None:
+async def test_pasted_people_are_found(drafts: Writers, database: Database) -> None:
     for pasted, people in (
         ("a1\nb1, c1；c2", ["a1", "b1", "c1", "c2"]),
         ("安娜、Bob Lee", ["a1", "b1"]),
@@ -181,14 +180,14 @@ async def test_pasted_people_are_found(drafts: Drafts, database: Database) -> No
 
 
 @pytest.mark.usefixtures("organisation")
-async def test_people_of_one_name_differ_by_their_departments(drafts: Drafts) -> None:
+async def test_people_of_one_name_differ_by_their_departments(drafts: Writers) -> None:
     (problem,) = (await drafts.parse_pasted("default", "Cho")).problems
     assert problem.problem == "Cho is the name of several people: c1 team 3, c2 team 3"
 
 
 @pytest.mark.usefixtures("organisation")
 async def test_a_draft_is_the_campaign_that_it_becomes(
-    drafts: Drafts, campaigns: CampaignService, database: Database
+    drafts: Writers, campaigns: CampaignService, database: Database
 ) -> None:
     made = await drafts.create({"name": "party", "message": TEXT, "departments": [1]}, "ann")
     put, _ = await drafts.put_file(made.id, 1, "more.csv", "工号,姓名\n,x\n".encode(), "bob")
@@ -208,7 +207,7 @@ async def test_a_draft_is_the_campaign_that_it_becomes(
     assert (report.recipients, set(report.outcomes.values())) == (0, {0})
     assert (await campaigns.people(made.id, limit=9))[0] == []
     with pytest.raises(CampaignConflict, match="is a draft: make it ready first"):
-        await campaigns.move(made.id, "start")
+        await campaigns.start(made.id)
     await drafts.freeze(made.id, saved.version, "ann")
     assert await users_of(database, made.id) == ["a1"]
     assert len(await campaigns.list(CampaignFilter(), limit=9)) == 1
@@ -219,7 +218,7 @@ async def test_a_draft_is_the_campaign_that_it_becomes(
 
 
 @pytest.mark.usefixtures("organisation")
-async def test_what_is_left_of_an_earlier_version_goes(drafts: Drafts, database: Database) -> None:
+async def test_what_is_left_of_an_earlier_version_goes(drafts: Writers, database: Database) -> None:
     made = await drafts.create({"name": "party", "message": TEXT, "departments": [1]}, "ann")
     await drafts.freeze(made.id, 1, "ann")
     await drafts.save(made.id, 1, {"name": "picnic"}, "ann")
@@ -231,13 +230,13 @@ async def test_what_is_left_of_an_earlier_version_goes(drafts: Drafts, database:
 
 @pytest.mark.usefixtures("organisation")
 async def test_a_correction_voids_the_approval_and_loses_no_one(
-    drafts: Drafts, campaigns: CampaignService, database: Database
+    drafts: Writers, campaigns: CampaignService, database: Database
 ) -> None:
     """A wrong field shows in the next check; the draft stays with its people, and the old text is gone."""
     made = await drafts.create({"name": "party", "message": TEXT, "departments": [1]}, "ann")
     await drafts.freeze(made.id, 1, "ann")
     ACTOR.set(Actor("console", "ann", person="ann"))
-    await campaigns.request_review(made.id)
+    await campaigns.submit(made.id)
     ACTOR.set(Actor("console", "bob", person="bob"))
     await campaigns.approve(made.id)
     wrong = {"msgtype": "text", "text": {"content": "{没有}，明天上班"}}
@@ -245,7 +244,7 @@ async def test_a_correction_voids_the_approval_and_loses_no_one(
     assert (await campaigns.review(made.id)).state == "none"
     assert await campaigns.waiting_reviews("bob", None) == []
     with pytest.raises(CampaignConflict, match="is a draft"):
-        await campaigns.move(made.id, "start")
+        await campaigns.start(made.id)
     with pytest.raises(ContractError, match="is no field of"):
         await drafts.freeze(made.id, saved.version, "ann")
     (listed,) = await campaigns.list(CampaignFilter(), limit=9)
@@ -257,14 +256,14 @@ async def test_a_correction_voids_the_approval_and_loses_no_one(
 
 @pytest.mark.usefixtures("organisation")
 async def test_a_copy_keeps_the_text_as_written_and_the_people(
-    drafts: Drafts, campaigns: CampaignService, database: Database
+    drafts: Writers, campaigns: CampaignService, database: Database
 ) -> None:
     words = {"msgtype": "text", "text": {"content": "写 {{姓名}} 的地方"}}
     content = {"name": "party", "message": words, "departments": [3], "pasted": "a1"}
     made = await drafts.create({**content, "start_at": "2026-12-24T09:00:00+08:00"}, "ann")
     put, _ = await drafts.put_file(made.id, 1, "x.csv", b"userid\nb1\n", "ann")
     await drafts.freeze(made.id, put.version, "ann")
-    await campaigns.move(made.id, "cancel")
+    await campaigns.cancel(made.id)
     copy = await drafts.copy(made.id, "bob")
     assert copy.content == put.content.model_copy(update={"start_at": None})
     assert (copy.file_name, copy.file_bytes, copy.created_by) == ("x.csv", 10, "bob")
@@ -276,7 +275,7 @@ async def test_a_copy_keeps_the_text_as_written_and_the_people(
 @pytest.mark.usefixtures("organisation")
 @pytest.mark.parametrize("kept", [True, False])
 async def test_a_campaign_made_in_one_request_is_changed_and_copied(
-    drafts: Drafts, campaigns: CampaignService, database: Database, kept: bool
+    drafts: Writers, campaigns: CampaignService, database: Database, kept: bool
 ) -> None:
     """Campaigns of 0.2.0, and of people that no draft could name, have them in a file of userids."""
     words = {"msgtype": "text", "text": {"content": "{{姓名}}"}}
@@ -295,7 +294,7 @@ async def test_a_campaign_made_in_one_request_is_changed_and_copied(
 
 
 async def test_a_lease_is_lost_to_an_editor(
-    drafts: Drafts, database: Database, monkeypatch: pytest.MonkeyPatch
+    drafts: Writers, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await drafts.create({"name": "party", "message": PLAIN, "pasted": "u1"}, "ann")
     check = estimate.check
@@ -317,7 +316,7 @@ async def test_a_lease_is_lost_to_an_editor(
 
 
 async def test_people_of_a_draft_are_not_left_out_in_silence(
-    drafts: Drafts,
+    drafts: Writers,
 ) -> None:
     """People of an earlier broadcast that is written again would get the new one."""
     people = {"message": PLAIN, "pasted": "u1\nu2"}
@@ -330,7 +329,7 @@ async def test_people_of_a_draft_are_not_left_out_in_silence(
 
 
 async def test_people_are_read_whole_or_not_at_all(
-    drafts: Drafts, database: Database, monkeypatch: pytest.MonkeyPatch
+    drafts: Writers, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of a broadcast that is changed while it is read would lack people."""
     monkeypatch.setattr(audience, "CHUNKS", 1)
@@ -345,17 +344,17 @@ async def test_people_are_read_whole_or_not_at_all(
 
 
 async def test_a_request_that_comes_again_after_its_draft_was_deleted_is_refused(
-    drafts: Drafts, database: Database
+    drafts: Writers, database: Database
 ) -> None:
     """To say that the database is away would have it come again and again."""
     made = await drafts.create({"name": "party"}, "ann")
-    await removal.hide(database, made.id)
+    await hide(database, made.id)
     with pytest.raises(CampaignConflict, match="or deleted"):
         await drafts.create({"name": "party"}, "ann", made.id)
 
 
 async def test_a_draft_that_0_2_0_moves_while_it_is_frozen_is_not_sent(
-    drafts: Drafts, database: Database, monkeypatch: pytest.MonkeyPatch
+    drafts: Writers, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients of 0.2.0 take every draft for one that is ready."""
     made = await drafts.create({"name": "n", "message": PLAIN, "pasted": "u1"}, "ann")
@@ -373,7 +372,7 @@ async def test_a_draft_that_0_2_0_moves_while_it_is_frozen_is_not_sent(
 
 
 async def test_a_process_that_stood_still_loses_its_lease(
-    drafts: Drafts, database: Database, monkeypatch: pytest.MonkeyPatch
+    drafts: Writers, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """People that the leader deleted would be missing of a campaign that is ready."""
     people = "\n".join(f"u{number}" for number in range(250))
@@ -402,7 +401,7 @@ async def test_a_process_that_stood_still_loses_its_lease(
 
 @pytest.mark.usefixtures("organisation")
 async def test_the_check_is_stored_with_the_campaign(
-    drafts: Drafts, campaigns: CampaignService
+    drafts: Writers, campaigns: CampaignService
 ) -> None:
     content = {"pasted": "a1 b1 c1 没有", "without_pasted": "b1"}
     made = await drafts.create({"name": "party", "message": TEXT, **content}, "ann")
@@ -419,7 +418,7 @@ async def test_the_check_is_stored_with_the_campaign(
     assert words == ("通讯录中没有 没有", "每秒 20 次调用")
     again = await campaigns.preview(frozen.id)
     assert (again.excluded, again.skipped) == (1, found.skipped)
-    await campaigns.move(frozen.id, "start")
+    await campaigns.start(frozen.id)
     (listed,) = await campaigns.list(CampaignFilter(), limit=9)
     assert (listed.excluded, listed.preview) == (1, None)
     started = await campaigns.status(frozen.id)
@@ -430,7 +429,7 @@ async def test_the_check_is_stored_with_the_campaign(
 @pytest.mark.usefixtures("organisation")
 async def test_a_draft_is_frozen_while_redis_is_away(database_url: str, database: Database) -> None:
     away = "redis://127.0.0.1:1/0"
-    drafts = Drafts(Settings.load(env="test", redis_url=away, database_url=database_url), database)
+    drafts = Writers(Settings.load(env="test", redis_url=away, database_url=database_url), database)
     made = await drafts.create({"name": "party", "message": TEXT, "pasted": "a1\n没有"}, "ann")
     frozen = await drafts.freeze(made.id, 1, "ann")
     assert (frozen.recipients, len(frozen.skipped), frozen.preview) == (1, 1, None)
@@ -438,7 +437,7 @@ async def test_a_draft_is_frozen_while_redis_is_away(database_url: str, database
 
 @pytest.mark.usefixtures("organisation")
 async def test_a_started_campaign_is_copied_and_not_changed(
-    drafts: Drafts, database: Database
+    drafts: Writers, database: Database
 ) -> None:
     made = await drafts.create({"name": "party", "message": TEXT, "pasted": "a1"}, "ann")
     with pytest.raises(DraftConflict):
@@ -457,7 +456,7 @@ async def test_a_started_campaign_is_copied_and_not_changed(
 
 @on_sqlite
 @pytest.mark.usefixtures("organisation")
-async def test_incomplete_drafts_are_not_frozen(drafts: Drafts) -> None:
+async def test_incomplete_drafts_are_not_frozen(drafts: Writers) -> None:
     contents: tuple[tuple[dict[str, Any], str], ...] = (
         ({"name": "", "pasted": "a1"}, "name"),
         ({"message": {"msgtype": "text"}, "pasted": "a1"}, "message.text"),
@@ -514,14 +513,14 @@ async def fill_day(redis: Redis, user: str) -> None:
     await redis.expire(f"{received}:{shard}", 60)
 
 
-async def drafted(drafts: Drafts, pasted: str, **fields: Any) -> str:
+async def drafted(drafts: Writers, pasted: str, **fields: Any) -> str:
     content = {"name": "holiday", "message": PLAIN, "pasted": pasted, **fields}
     return (await drafts.create(content, "ann")).id
 
 
 @pytest.mark.usefixtures("staff")
 async def test_unreachable_people_are_counted(
-    drafts: Drafts, campaigns: CampaignService, redis: Redis, database_url: str
+    drafts: Writers, campaigns: CampaignService, redis: Redis, database_url: str
 ) -> None:
     await see(redis, departments=[2], users=[])
     await send(redis, "u1", PLAIN)
@@ -537,7 +536,7 @@ async def test_unreachable_people_are_counted(
 
 @pytest.mark.usefixtures("staff")
 async def test_a_pasted_word_that_the_directory_does_not_know_is_no_person(
-    drafts: Drafts, campaigns: CampaignService
+    drafts: Writers, campaigns: CampaignService
 ) -> None:
     pasted, problem = "u1\n1390000，u2", "1390000 is no person in the directory"
     for message in (PLAIN, TEXT):
@@ -550,7 +549,7 @@ async def test_a_pasted_word_that_the_directory_does_not_know_is_no_person(
 
 @pytest.mark.usefixtures("staff")
 async def test_a_file_may_name_people_that_only_dingtalk_knows(
-    drafts: Drafts, campaigns: CampaignService
+    drafts: Writers, campaigns: CampaignService
 ) -> None:
     name = await drafted(drafts, "")
     users = ["u1", "u5", *(f"x{number:02}" for number in range(12))]
@@ -567,7 +566,7 @@ async def test_a_file_may_name_people_that_only_dingtalk_knows(
 
 @pytest.mark.usefixtures("staff")
 async def test_each_gets_a_text_of_their_own(
-    drafts: Drafts, campaigns: CampaignService, redis: Redis
+    drafts: Writers, campaigns: CampaignService, redis: Redis
 ) -> None:
     await send(redis, "u2", {"msgtype": "text", "text": {"content": "员工2，明天放假"}})
     await send(redis, "u1", PLAIN)
@@ -581,7 +580,7 @@ async def test_each_gets_a_text_of_their_own(
 @on_sqlite
 @pytest.mark.usefixtures("staff")
 async def test_the_range_of_the_app_is_the_last_one_read(
-    drafts: Drafts, campaigns: CampaignService, redis: Redis
+    drafts: Writers, campaigns: CampaignService, redis: Redis
 ) -> None:
     draft = await drafted(drafts, "", departments=[1])
     ranges: tuple[tuple[dict[str, Any] | None, int | None], ...] = (
@@ -599,7 +598,7 @@ async def test_the_range_of_the_app_is_the_last_one_read(
 
 
 async def test_without_a_directory_nothing_of_it_is_counted(
-    drafts: Drafts, campaigns: CampaignService
+    drafts: Writers, campaigns: CampaignService
 ) -> None:
     found = await campaigns.preview(await drafted(drafts, "u1 u2"))
     assert (found.not_in_directory, found.left, found.out_of_range) == (None, None, None)
@@ -607,7 +606,7 @@ async def test_without_a_directory_nothing_of_it_is_counted(
 
 
 async def test_campaigns_that_run_already_take_their_time(
-    drafts: Drafts, campaigns: CampaignService, database: Database
+    drafts: Writers, campaigns: CampaignService, database: Database
 ) -> None:
     await put(database, app="other", people=2)
     name = await drafted(drafts, "u1 u2")
@@ -651,11 +650,11 @@ async def test_a_draft_of_0_2_0_is_ready(each_settings: Settings, database_url: 
             )
     engine.dispose()
     database = Database(database_url)
-    drafts, campaigns = Drafts(each_settings, database), CampaignService(each_settings, database)
+    drafts, campaigns = Writers(each_settings, database), CampaignService(each_settings, database)
     found = await campaigns.status(OLD)
     assert (found.state, found.stage, found.version) == ("draft", "ready", 1)
     copy = await drafts.copy(OLD, "ann")
     assert (copy.content.message, copy.file_name) == (PLAIN, "userids.csv")
-    await campaigns.move(OLD, "start")
+    await campaigns.start(OLD)
     assert (await campaigns.status(OLD)).stage == "running"
     await database.dispose()

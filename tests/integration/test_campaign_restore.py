@@ -14,7 +14,6 @@ from dingrelay_producers.store.states import CampaignState, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
-from dingrelay_workers.campaigns.service import Verb, move
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
@@ -29,7 +28,7 @@ class Fleet:
     """A dispatcher, a worker, and backups of their Redis."""
 
     def __init__(self, resources: Resources, database: Database) -> None:
-        self.redis = resources.redis
+        self.redis, self.settings = resources.redis, resources.settings
         self.database = database
         self.wakeups: list[Wakeup] = []
         self.quota: Any = resources.quota
@@ -58,9 +57,9 @@ class Fleet:
         dispatcher.begin(HOLDER)
         await dispatcher.tick()
 
-    async def move(self, campaign: str, verb: Verb) -> None:
+    async def move(self, campaign: str, verb: str) -> None:
         """A person moves it, and the dispatcher does its work."""
-        await move(Settings.load(), self.database, self.redis, campaign, verb)
+        await campaigns.move(self.settings, self.database, campaign, verb)
         await self.tick()
 
     async def work(self, wakeups: Iterable[Wakeup]) -> None:
@@ -110,7 +109,7 @@ async def test_sql_decides_after_a_restore(fleet: Fleet, sandbox: SandboxAdmin, 
         await fleet.work(old)
         await fleet.tick()
     if since == "deleted":
-        await removal.hide(fleet.database, campaign)
+        await campaigns.hide(fleet.database, campaign)
         await removal.remove(fleet.database, campaign)
     if since in {"paused", "released again"}:
         await fleet.move(campaign, "pause")
@@ -127,7 +126,7 @@ async def test_sql_decides_after_a_restore(fleet: Fleet, sandbox: SandboxAdmin, 
     assert (audit["delivered"], audit["dropped"]) == (calls, {})
 
     if since == "paused":
-        await move(Settings.load(), fleet.database, fleet.redis, campaign, "resume")
+        await campaigns.move(fleet.settings, fleet.database, campaign, "resume")
     if since in {"paused", "released again"}:
         await fleet.tick()
         await fleet.work(fleet.wakeups[-2:])

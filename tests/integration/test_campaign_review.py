@@ -1,5 +1,6 @@
 """A second person approves a campaign before it starts, on each database."""
 
+import json
 import socket
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -10,8 +11,14 @@ import pytest
 from redis.asyncio import Redis
 
 from dingrelay_producers.actor import ACTOR, Actor, system_user
+from dingrelay_producers.client.campaign_documents import (
+    ApproveRequest,
+    RejectRequest,
+    StartRequest,
+)
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.store import keys
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.personal_data import erase
 from dingrelay_workers.campaigns.service import CampaignService
@@ -56,58 +63,58 @@ async def test_a_draft_starts_once_another_person_approved_it(
 ) -> None:
     campaigns, campaign = service(), await draft(database)
     with pytest.raises(CampaignConflict, match="needs the approval of a second person"):
-        await campaigns.move(campaign, "start")
+        await campaigns.start(campaign)
     with pytest.raises(CampaignConflict, match="was not submitted"):
         await by("bob", campaigns).approve(campaign)
-    await by("cho", campaigns).request_review(campaign)
+    await by("cho", campaigns).submit(campaign)
     with pytest.raises(CampaignConflict, match="waits for the approval that cho asked for"):
-        await campaigns.move(campaign, "start")
+        await campaigns.start(campaign)
     for same in ("ann", "cho"):
         with pytest.raises(CampaignConflict, match="neither wrote nor submitted"):
             await by(same, campaigns).approve(campaign)
     await by("bob", campaigns).approve(campaign)
     found = await campaigns.review(campaign)
     assert (found.state, found.asked_by, found.decided_by) == ("approved", "cho", "bob")
-    await campaigns.move(campaign, "start")
-    await campaigns.move(campaign, "start")  # its own state changes nothing
+    await campaigns.start(campaign)
+    await campaigns.start(campaign)  # its own state changes nothing
     assert (await campaigns.status(campaign)).state == State.RUNNING
     with pytest.raises(CampaignConflict, match="only one that is ready"):
-        await by("ann", campaigns).request_review(campaign)
+        await by("ann", campaigns).submit(campaign)
 
 
 async def test_only_the_version_that_was_read_is_approved_and_started(
     database: Database, service: Service
 ) -> None:
     campaigns, campaign = service(), await draft(database)
-    await by("ann", campaigns).request_review(campaign)
+    await by("ann", campaigns).submit(campaign)
     await change(database, CampaignRow, CampaignRow.id == campaign, version=2)
-    await by("ann", campaigns).request_review(campaign)
+    await by("ann", campaigns).submit(campaign)
     with pytest.raises(CampaignConflict, match="was changed since it was read"):
-        await by("bob", campaigns).approve(campaign, 1)
-    await by("bob", campaigns).approve(campaign, 2)
+        await by("bob", campaigns).approve(campaign, ApproveRequest(version=1))
+    await by("bob", campaigns).approve(campaign, ApproveRequest(version=2))
     with pytest.raises(CampaignConflict, match="was changed since it was read"):
-        await campaigns.move(campaign, "start", 1)
-    await campaigns.move(campaign, "start", 2)
+        await campaigns.start(campaign, StartRequest(version=1))
+    await campaigns.start(campaign, StartRequest(version=2))
 
 
 async def test_a_rejected_draft_stays_with_its_reason(database: Database, service: Service) -> None:
     campaigns, campaign = service(), await draft(database)
-    await by("ann", campaigns).request_review(campaign)
-    await by("bob", campaigns).reject(campaign, "wrong date")
+    await by("ann", campaigns).submit(campaign)
+    await by("bob", campaigns).reject(campaign, RejectRequest(reason="wrong date"))
     with pytest.raises(CampaignConflict, match="was rejected by bob: wrong date"):
-        await campaigns.move(campaign, "start")
+        await campaigns.start(campaign)
     with pytest.raises(CampaignConflict, match="bob decided it already"):
         await by("dan", campaigns).approve(campaign)
-    await by("ann", campaigns).request_review(campaign)
+    await by("ann", campaigns).submit(campaign)
     await by("dan", campaigns).approve(campaign)
-    await campaigns.move(campaign, "start")
+    await campaigns.start(campaign)
 
 
 async def test_an_approval_is_of_these_people(
     database: Database, redis: Redis, service: Service
 ) -> None:
     campaigns, campaign = service(), await draft(database, first=7)
-    await by("ann", campaigns).request_review(campaign)
+    await by("ann", campaigns).submit(campaign)
     await by("bob", campaigns).approve(campaign)
     now = datetime.now(UTC)
     await erase(Stores(database, redis), Erasing("u8", since=now, tombstone="gone-1", now=now))
@@ -126,7 +133,7 @@ async def test_a_change_voids_the_approval(
     campaigns = service()
     for changed in changes:
         campaign = await draft(database)
-        await by("ann", campaigns).request_review(campaign)
+        await by("ann", campaigns).submit(campaign)
         if not before:
             await by("bob", campaigns).approve(campaign)
         await change(database, CampaignRow, CampaignRow.id == campaign, **changed)
@@ -134,7 +141,7 @@ async def test_a_change_voids_the_approval(
         with pytest.raises(CampaignConflict, match="was not submitted for approval as it is now"):
             await by("dan", campaigns).approve(campaign)
         with pytest.raises(CampaignConflict, match="was changed since"):
-            await campaigns.move(campaign, "start")
+            await campaigns.start(campaign)
 
 
 @on_sqlite
@@ -145,13 +152,19 @@ async def test_the_settings_say_which_need_one(database: Database, service: Serv
         assert (await service(approve).review(campaign)).needed == needed, approve
 
 
-async def test_reviewers_get_a_link(database: Database, service: Service) -> None:
+async def sent(redis: Redis) -> list[dict[str, Any]]:
+    """The jobs that were accepted."""
+    ids = [name async for name in redis.scan_iter(keys.job("*"))]
+    return [json.loads(await redis.hget(name, "payload") or b"") for name in ids]
+
+
+async def test_reviewers_get_a_link(database: Database, service: Service, redis: Redis) -> None:
     campaign = await draft(database)
-    assert await by("ann", service()).request_review(campaign) is None
+    await by("ann", service()).submit(campaign)
+    assert await sent(redis) == []
     console = {"console_url": "https://relay.test/", "language": "zh"}
-    job = await by("ann", service(reviewers=("bob", "ann"), **console)).request_review(campaign)
-    assert job is not None
-    asked = job.wire()
+    await by("ann", service(reviewers=("bob", "ann"), **console)).submit(campaign)
+    [asked] = await sent(redis)
     assert (asked["lane"], asked["sender"]) == ("urgent", "dingrelay")
     assert asked["to"] == {"users": ["bob"]}
     card = asked["message"]["action_card"]
@@ -160,14 +173,14 @@ async def test_reviewers_get_a_link(database: Database, service: Service) -> Non
 
 
 async def test_without_reviewers_people_with_the_role_get_it(
-    database: Database, service: Service
+    database: Database, service: Service, redis: Redis
 ) -> None:
     for subject, apps in (("bob", ["*"]), ("ann", ["*"]), ("dan", ["hr"]), ("department:1", ["*"])):
         role = {"directory": "default", "subject": subject, "role": "approve", "apps": apps}
         await put_rows(database, RoleRow, {**role, "lanes": ["bulk"]})
-    job = await by("cho", service()).request_review(await draft(database))
-    assert job is not None
-    assert job.wire()["to"] == {"users": ["bob"]}
+    await by("cho", service()).submit(await draft(database))
+    [job] = await sent(redis)
+    assert job["to"] == {"users": ["bob"]}
 
 
 @on_sqlite
@@ -194,14 +207,14 @@ def test_keys_approve_what_other_keys_wrote(
     ]
     second = Grant(name="second", scopes=scopes, owner="ann")
     unowned = Grant(name="unowned", scopes=scopes)
-    keys = stored_keys(reviewed, [*grants, second, unowned])
+    texts = stored_keys(reviewed, [*grants, second, unowned])
     with gateway_thread(reviewed, Services(reviewed)) as gateway:
 
         def ask(verb: str, key: str, body: object = None, method: str = "POST") -> Reply:
-            return gateway.ask(method, f"/v1/campaigns/{campaign}{verb}", body, key=keys[key])
+            return gateway.ask(method, f"/v1/campaigns/{campaign}{verb}", body, key=texts[key])
 
         plan = {"name": "n", "message": TEXT, "users": ["u1", "u2"]}
-        campaign = gateway.ask("POST", "/v1/campaigns", plan, key=keys["writer"]).json["id"]
+        campaign = gateway.ask("POST", "/v1/campaigns", plan, key=texts["writer"]).json["id"]
         refused = ask("/start", "writer")
         assert refused.status == 409
         assert "approval of a second person" in refused.json["detail"]
@@ -220,7 +233,7 @@ def test_keys_approve_what_other_keys_wrote(
         assert ask("/approve", "reviewer").json["state"] == "approved"
         assert ask("/start", "writer").json["state"] == "running"
     jobs = rows(sqlite_url, "select action from audit where kind = 'campaign' order by number")
-    actions = ["create", "ask", "rejected", "ask", "approved", "start"]
+    actions = ["create", "submit", "reject", "submit", "approve", "start"]
     assert [row["action"] for row in jobs] == actions
 
 
@@ -237,11 +250,11 @@ def test_a_key_that_approves_sees_what_was_submitted_in_its_apps(
     ]
     on = {"redis_url": settings.redis_url, "database_url": sqlite_url}
     reviewed = Settings.load(env="test", campaigns={"approve": "always"}, **on)
-    keys = stored_keys(reviewed, grants)
+    texts = stored_keys(reviewed, grants)
     with gateway_thread(reviewed, Services(reviewed)) as gateway:
 
         def ask(key: str, path: str, method: str = "GET", body: object = None) -> Reply:
-            return gateway.ask(method, f"/v1/campaigns{path}", body, key=keys[key])
+            return gateway.ask(method, f"/v1/campaigns{path}", body, key=texts[key])
 
         def listed(key: str) -> list[str]:
             return [each["id"] for each in ask(key, "").json["campaigns"]]

@@ -467,7 +467,7 @@ async def test_people_of_a_broadcast_are_handed_out_for_a_spreadsheet(
     assert await writer.status(f"{campaign}/people?after=x") == 400
 
 
-@pytest.mark.parametrize("step", ["unread", "recall"])
+@pytest.mark.parametrize("step", ["confirm", "recall"])
 async def test_asking_and_taking_back_show_what_they_reach(writer: Browser, step: str) -> None:
     campaign = await campaigns.put(writer.database, people=4)
     now = datetime.now(UTC)
@@ -492,7 +492,7 @@ async def test_asking_and_taking_back_show_what_they_reach(writer: Browser, step
     old = {"called_at": now - timedelta(days=2), "unread_users": "u1", "unread": 1, "read": 1}
     await writer.write(update(ChunkRow).values(confirmed_at=now, **old))
     status, page = await writer.get(path)
-    assert (status, "24 hours" in page) == (409, step == "unread")
+    assert (status, "24 hours" in page) == (409, step == "confirm")
     page = await writer.text(f"/campaigns/{campaign}/people?outcome=unread")
     assert "had not read it" in page
     assert ("/people/u1" in page, "/people/u3" in page) == (True, False)

@@ -81,7 +81,7 @@ async def test_a_deleted_campaign_still_counts_for_duplicates_of_the_day(story: 
     await story.ended()
     (name,) = story.campaigns
     message = (await campaigns.read(story.database, name)).message
-    await removal.hide(story.database, name)
+    await campaigns.hide(story.database, name)
     await removal.remove(story.database, name)
     story.campaigns.clear()
     await story.enqueue({"to": {"users": ["u1", "u4"]}, "message": message})

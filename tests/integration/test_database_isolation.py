@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from conftest import wait_until_async
 from dingrelay_producers import Settings, State
 from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.database import database as database_module
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine
@@ -32,7 +31,9 @@ def with_options(database_url: str, options: str) -> str:
 
 
 @pytest.mark.parametrize("isolation", ["repeatable\\ read", "serializable"])
-async def test_a_waiting_writer_reads_anew(postgres_url: str, redis: Redis, isolation: str) -> None:
+async def test_a_waiting_writer_reads_anew(
+    postgres_url: str, settings: Settings, isolation: str
+) -> None:
     prepare(postgres_url)
     database = Database(with_options(postgres_url, f"default_transaction_isolation={isolation}"))
 
@@ -43,9 +44,7 @@ async def test_a_waiting_writer_reads_anew(postgres_url: str, redis: Redis, isol
 
     campaign = await campaigns.put(database)
     async with database.write(f"campaign {campaign}") as connection:
-        pausing = asyncio.create_task(
-            move(Settings.load(env="test"), database, redis, campaign, "pause")
-        )
+        pausing = asyncio.create_task(campaigns.move(settings, database, campaign, "pause"))
         await wait_until_async(waits, what="the other writer waits")
         await connection.execute(update(CampaignRow).values(weight=7))
     await pausing

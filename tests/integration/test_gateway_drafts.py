@@ -111,7 +111,7 @@ def test_a_draft_whose_answer_was_lost_is_made_once(crm: Ask) -> None:
 
 WRONG: list[tuple[str, str, str, dict[str, Any] | None, int, str | None]] = [
     ("reader", "POST", "/drafts", {}, 403, None),
-    ("normal", "POST", "/drafts", {}, 403, None),
+    ("normal", "POST", "/drafts", {}, 403, "/lane"),
     ("hr", "POST", "/drafts", {}, 403, "/app"),
     ("crm", "POST", "/drafts", {"sender": "shop"}, 403, "/sender"),
     ("crm", "POST", "/drafts", {"rate": 0}, 422, "/rate"),

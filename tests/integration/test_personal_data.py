@@ -20,7 +20,6 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.person_erase import PersonErase
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
-from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -323,7 +322,7 @@ async def chunks_in(store: CampaignStore, campaign: str) -> list[ChunkRow]:
 async def test_drafts_go_on_without_them(office: Office) -> None:
     await office.put(UserRow, a_person(name="张三", mobile=f"+86-{MOBILE}"))
     await office.put(UserRow, a_person(OTHER))
-    drafts = Drafts(office.settings, office.database)
+    drafts = campaigns.Writers(office.settings, office.database)
     pasted = f"{OTHER} {SUBJECT}\n{MOBILE}\nu9"
     named = await drafts.create({"pasted": pasted, "without_pasted": "张三"}, "ann")
     listed = await drafts.create({"pasted": OTHER}, "ann")

@@ -27,12 +27,12 @@ from dingrelay_tasks import UserSync
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
-from dingrelay_workers.campaigns.service import move
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http.routes import NDJSON
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 from support import jobs
+from support.campaigns import move
 from support.gateways import gateway_thread
 from support.jobs import Published
 from support.outages import OpenFleet
@@ -212,7 +212,7 @@ async def test_chunk_traces_link_the_campaign(worker: OneWorker, spans: Spans) -
     assert place(made.trace) == create.place
     assert "trace" not in CampaignStatus.model_validate(made).model_dump()
 
-    await move(worker.client.settings, store.database, worker.redis, made.id, "start")
+    await move(worker.client.settings, store.database, made.id, "start")
     publisher: Any = Published()
     records = worker.executor.resources.records
     dispatcher = Dispatcher(

@@ -3,15 +3,22 @@
 import asyncio
 import io
 import uuid
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from openpyxl import Workbook
 from sqlalchemy import select
 
+from dingrelay_producers.actor import ACTOR, Actor
+from dingrelay_producers.client.campaign_documents import CampaignStatus
+from dingrelay_producers.settings import Settings
 from dingrelay_workers.campaigns import chunks as campaign_chunks
+from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Counts, Release
+from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
+from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts, FileCount
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -19,6 +26,8 @@ from dingrelay_workers.campaigns.models import (
     OutcomeRow,
     State,
 )
+from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.campaigns.store import find
 from dingrelay_workers.database.database import Database
 from support import rows
 
@@ -97,6 +106,67 @@ async def end(database: Database, campaign: str, *endings: ChunkEnding) -> None:
     """Release a chunk for each of these, and settle them."""
     await release(database, campaign, len(endings))
     await settle(database, campaign, *endings)
+
+
+async def move(settings: Settings, database: Database, campaign: str, verb: str) -> None:
+    """Start, pause, resume or cancel a campaign."""
+    await getattr(CampaignService(settings, database), verb)(campaign)
+
+
+async def hide(database: Database, campaign: str) -> CampaignRow:
+    """Hide a campaign, whose rows are to be deleted."""
+    async with database.write("tests") as connection:
+        row = await find(connection, campaign, hidden=True)
+        await removal.hide(connection, row)
+        return row
+
+
+class Writers:
+    """Drafts as several people write them."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._drafts = Drafts(settings, database)
+        self.get, self.parse_pasted = self._drafts.get, self._drafts.parse_pasted
+
+    async def create(self, content: Mapping[str, Any], by: str, once: str = "") -> CampaignDraft:
+        """A new draft, with this id if one is given."""
+        with acting(by, once=once.replace("-", "")):
+            return await self._drafts.write(DraftContent.parse(content))
+
+    async def save(
+        self, campaign: str, version: int, changes: Mapping[str, Any], by: str
+    ) -> CampaignDraft:
+        """Change some fields of it."""
+        with acting(by):
+            change = DraftChange.parse({**changes, "version": version})
+            return await self._drafts.save(campaign, change)
+
+    async def put_file(
+        self, campaign: str, version: int, name: str, file: bytes | None, by: str
+    ) -> tuple[CampaignDraft, FileCount]:
+        """Give it a list of people, or take that away."""
+        with acting(by):
+            return await self._drafts.attach(campaign, version, name, file)
+
+    async def copy(self, campaign: str, by: str) -> CampaignDraft:
+        """A draft of a campaign."""
+        with acting(by):
+            return await self._drafts.copy(campaign)
+
+    async def freeze(self, campaign: str, version: int, by: str) -> CampaignStatus:
+        """Make it ready."""
+        with acting(by):
+            return await self._drafts.freeze(campaign, DraftVersion(version=version))
+
+
+@contextmanager
+def acting(person: str, **fields: Any) -> Generator[None]:
+    """Have the block act for a person at the console, who may do all."""
+    token = ACTOR.set(Actor("console", person, person=person, **fields))
+    try:
+        yield
+    finally:
+        ACTOR.reset(token)
 
 
 async def read(database: Database, campaign: str) -> Any:

@@ -12,12 +12,10 @@ from redis.asyncio import Redis
 from sqlalchemy import Executable, Select
 
 from conftest import wait_until_async
-from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import State
 from dingrelay_workers.approvals.models import ApprovalRow
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
-from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.server import listening
 from dingrelay_workers.console.sign_in import SESSION_COOKIE
@@ -193,14 +191,13 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     await KeyService(database).issue(Grant(name=HTML, scopes=frozenset({"jobs:read"})))
     campaign = await campaigns.put(database, name=HTML)
     draft = await campaigns.put(database, name=HTML, state="draft")
-    before = ACTOR.set(Actor("console", HTML, person=HTML))
-    await CampaignService(settings, database).request_review(draft)
-    ACTOR.reset(before)
+    with campaigns.acting(HTML):
+        await CampaignService(settings, database).submit(draft)
     done = await campaigns.put(database, people=2, name=HTML, state="done", calls=1)
     taken = ChunkEnding(Release(0, 1), task_id=1, called_at=NOW, accepted=2)
     await campaigns.end(database, done, taken)
     content = {"name": HTML, "app": "default", "message": TEXT, "pasted": "u1"}
-    await Drafts(settings).create(content, "admin")
+    await campaigns.Writers(settings, database).create(content, "admin")
     await subscribe(database, name=HTML)
     await subscribe(database, id="drw_paused", name=HTML, state="paused", reason=HTML)
     job = {"job": "11111111-1111-4111-8111-111111111111"}

@@ -73,7 +73,7 @@ class Campaigns:
         with suppress(DingrelayError, SQLAlchemyError, RedisError, OSError):
             campaign = await CampaignStore(self._database).create(plan, writers=["producer"])
             broadcast.id = campaign.id
-            await self._service.move(campaign.id, "start")
+            await self._service.start(campaign.id)
             broadcast.started = True
         self._note("campaign", broadcast.tag, broadcast.id, broadcast.started)
 
@@ -90,7 +90,7 @@ class Campaigns:
                 plan = await FollowUp(CampaignStore(self._database)).recall(broadcast.id)
                 self._fleet.client.send_many(plan.jobs)
             else:
-                await self._service.move(broadcast.id, verb)
+                await getattr(self._service, verb)(broadcast.id)
         except (DingrelayError, SQLAlchemyError, RedisError, OSError) as error:
             answer = type(error).__name__
         self._note("campaign command", verb, broadcast.tag, answer)
@@ -100,9 +100,9 @@ class Campaigns:
         for broadcast in self.broadcasts:
             if broadcast.id:
                 with suppress(DingrelayError):
-                    await self._service.move(broadcast.id, "start")
+                    await self._service.start(broadcast.id)
                 with suppress(DingrelayError):
-                    await self._service.move(broadcast.id, "resume")
+                    await self._service.resume(broadcast.id)
 
     async def ended(self) -> bool:
         """Whether all campaigns have ended."""

@@ -1,4 +1,4 @@
-"""Documents of campaigns: the plan, the check, the state."""
+"""Documents of campaigns: the plan, the check, the state; and what is said with their verbs."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Required, Self
 from pydantic import AliasChoices, BaseModel, Field
 
 from dingrelay_producers.store.states import CampaignStage, CampaignState
-from dingrelay_tasks.contract import ContractError, UserIdText
+from dingrelay_tasks.contract import ContractError, Document, UserId, UserIdText
 from dingrelay_tasks.sentence import Kept, en, joined, writable
 
 Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
@@ -268,3 +268,41 @@ class CampaignStatus(
     preview: CampaignPreview | None = None
     """Result of the check when the campaign was made, without `first`; only where one campaign is looked at. Null of
     one of 0.2.0, and where Redis could not be used."""
+
+
+class StartRequest(Document):
+    """The version of a campaign that is started."""
+
+    version: Annotated[int, Field(ge=1)] | None = None
+    """Version that was read: refused where the campaign has another one by now (409). Null for the present one."""
+
+
+class ApproveRequest(StartRequest):
+    """The version of a campaign that is decided on."""
+
+
+ANY_VERSION = ApproveRequest()
+
+
+class RejectRequest(ApproveRequest):
+    """Why a campaign is rejected."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+
+
+class ConfirmRequest(Document):
+    """Calls whose delivery is queried; null for all of the last 24 hours."""
+
+    sample: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+
+
+ALL_CALLS = ConfirmRequest()
+
+
+class TestRequest(Document):
+    """The recipients of a campaign's test."""
+
+    users: Annotated[list[UserId], Field(max_length=5, default_factory=list[UserId])]
+    """Writers or reviewers of it; without them the person who asks."""
+    fields: Annotated[dict[str, str], Field(max_length=100, default_factory=dict[str, str])]
+    """Values of the message's fields; without them it is that of the first recipient."""

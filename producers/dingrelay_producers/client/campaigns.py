@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,12 +17,14 @@ from dingrelay_producers.client.arguments import (
 from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
+    ConfirmRequest,
     Plan,
     Recipients,
+    StartRequest,
+    TestRequest,
 )
 from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as, run
 from dingrelay_producers.errors import InvalidArgument, WaitTimeout
-from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
@@ -32,19 +34,15 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 """Pause between two looks of `wait`."""
 
-Enqueue = Callable[[Iterable[Contract]], int]
-"""`Client.send_many`."""
-
 
 class CampaignPlan:
     """A campaign that is not stored yet."""
 
-    __slots__ = ("_enqueue", "_plan", "_service")
+    __slots__ = ("_plan", "_service")
 
-    def __init__(self, service: Any, plan: Plan, enqueue: Enqueue) -> None:
+    def __init__(self, service: Any, plan: Plan) -> None:
         self._service = service
         self._plan = plan
-        self._enqueue = enqueue
 
     def preview(self) -> CampaignPreview:
         """Check the plan; nothing is stored. An iterator that is read here is used up.
@@ -68,7 +66,7 @@ class CampaignPlan:
         """
         with _opened(self._plan) as plan:
             created = run(self._service.create(plan))
-        return CampaignRef(self._service, created.id, self._enqueue)
+        return CampaignRef(self._service, created.id)
 
 
 class CampaignRef:
@@ -78,11 +76,10 @@ class CampaignRef:
     does not allow the call, `ServiceUnavailable` where the database or Redis can't be used.
     """
 
-    __slots__ = ("_enqueue", "_service", "id")
+    __slots__ = ("_service", "id")
 
-    def __init__(self, service: Any, campaign: str, enqueue: Enqueue) -> None:
+    def __init__(self, service: Any, campaign: str) -> None:
         self._service = service
-        self._enqueue = enqueue
         self.id = campaign
 
     def preview(self) -> CampaignPreview:
@@ -99,19 +96,19 @@ class CampaignRef:
         """Let it run; it must be ready, and of this version if one is given."""
         if version is not None:
             checked_limit(version, "version")
-        run(self._service.move(self.id, "start", version))
+        run(self._service.start(self.id, StartRequest(version=version)))
 
     def pause(self) -> None:
         """Hold it; no call of it leaves two seconds later."""
-        run(self._service.move(self.id, "pause"))
+        run(self._service.pause(self.id))
 
     def resume(self) -> None:
         """Let it run on."""
-        run(self._service.move(self.id, "resume"))
+        run(self._service.resume(self.id))
 
     def cancel(self) -> None:
         """End it for good: no further calls are made."""
-        run(self._service.move(self.id, "cancel"))
+        run(self._service.cancel(self.id))
 
     def delete(self) -> None:
         """Delete a draft, or a campaign that has ended, with its people and its report.
@@ -136,7 +133,8 @@ class CampaignRef:
         """
         checked_users(users)
         checked_fields(fields)
-        self._enqueue([run(self._service.test(self.id, users, fields))])
+        request = TestRequest.parse({"users": [*users], "fields": dict(fields or {})})
+        run(self._service.test(self.id, request))
 
     def recall(self) -> int:
         """Take back what was sent in the last 24 hours (API §2.4); how many jobs do so.
@@ -144,7 +142,8 @@ class CampaignRef:
         Raises:
             CampaignConflict: it runs, so that more messages would be sent.
         """
-        return self._enqueue(run(self._service.recall(self.id)).jobs)
+        jobs: int = run(self._service.recall(self.id)).jobs
+        return jobs
 
     def confirm(self, sample: int | None = None) -> int:
         """Ask DingTalk which people it reached (API §2.3), two calls each; how many jobs do so.
@@ -153,7 +152,8 @@ class CampaignRef:
         """
         if sample is not None:
             checked_limit(sample, "sample")
-        return self._enqueue(run(self._service.confirm(self.id, sample=sample)).jobs)
+        jobs: int = run(self._service.confirm(self.id, ConfirmRequest(sample=sample))).jobs
+        return jobs
 
     def wait(self, timeout: float = 3600) -> CampaignStatus:
         """The status once it is done or cancelled.

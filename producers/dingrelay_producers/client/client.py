@@ -236,7 +236,7 @@ class Client:
         app = checked.get("app", DEFAULT_APP)
         self._connection.check_served([("app", app_name(app))])
         campaigns = service("campaigns", self.settings)
-        return CampaignPlan(campaigns, checked, self.send_many)
+        return CampaignPlan(campaigns, checked)
 
     def campaign_ref(self, campaign_id: str) -> "CampaignRef":
         """The reference of a campaign by its id; it need not exist.
@@ -251,7 +251,7 @@ class Client:
 
         checked_id(campaign_id, "campaign_id", en("a campaign"))
         campaigns = service("campaigns", self.settings)
-        return CampaignRef(campaigns, campaign_id, self.send_many)
+        return CampaignRef(campaigns, campaign_id)
 
     def approval(self, instance: str, *, app: str = DEFAULT_APP) -> "ApprovalRef":
         """The reference of an approval by DingTalk's id of it; it need not exist."""

@@ -102,6 +102,8 @@ class Verb:
         body: the method of the noun's class.
         question: asked in the console; None where the page's button does it at once, or the page has a form of its own.
         done: what the console says afterwards.
+        operation: its name among all nouns' verbs, such as ``cancelJob``.
+        creates: whether it makes an object, alone or of another one that it is done to.
     """
 
     noun: str
@@ -115,6 +117,8 @@ class Verb:
     body: Callable[..., Any]
     question: Question | None
     done: str
+    operation: str
+    creates: bool
 
     @property
     def summary(self) -> str:
@@ -127,14 +131,9 @@ class Verb:
         return "\n".join(inspect.cleandoc(self.body.__doc__ or "").splitlines()[2:])
 
     @property
-    def operation(self) -> str:
-        """Its name among all nouns' verbs, such as ``cancelJob``."""
-        return self.name + self.noun.capitalize()
-
-    @property
-    def creates(self) -> bool:
-        """Whether it makes an object, and so is not done to one."""
-        return self.method == "POST" and not self.path.partition("{")[2]
+    def has_object(self) -> bool:
+        """Whether it is done to an object, which its path names."""
+        return "{" in self.path
 
 
 _DECLARATION = "__verb__"
@@ -143,7 +142,13 @@ _Body = TypeVar("_Body", bound=Callable[..., Any])
 
 
 def verb(
-    target: str = "", *, scope: str, question: Question | None = None, done: str = ""
+    target: str = "",
+    *,
+    scope: str,
+    question: Question | None = None,
+    done: str = "",
+    operation: str = "",
+    creates: bool = False,
 ) -> Callable[[_Body], _Body]:
     """Declares a verb at its body.
 
@@ -155,10 +160,12 @@ def verb(
         scope: as that of `Verb`.
         question: as that of `Verb`.
         done: as that of `Verb`.
+        operation: as that of `Verb`; "" for the verb's name and the noun's.
+        creates: as that of `Verb`; it is known of one whose path names no object.
     """
 
     def declare(body: _Body) -> _Body:
-        setattr(body, _DECLARATION, (target, scope, question, done))
+        setattr(body, _DECLARATION, (target, scope, question, done, operation, creates))
         return body
 
     return declare
@@ -177,7 +184,7 @@ def declared(body: Callable[..., Any]) -> tuple[str, str]:
 
 
 def _verb(noun: type, body: Callable[..., Any]) -> Verb:
-    target, scope, question, done = getattr(body, _DECLARATION)
+    target, scope, question, done, operation, creates = getattr(body, _DECLARATION)
     method, _, path = target.partition(" ")
     hints = get_type_hints(body)
     answer = hints.pop("return")
@@ -197,6 +204,8 @@ def _verb(noun: type, body: Callable[..., Any]) -> Verb:
         body=body,
         question=question,
         done=done,
+        operation=operation or body.__name__ + noun.NOUN.capitalize(),  # type: ignore[attr-defined]
+        creates=creates or (method == "POST" and "{" not in path),
     )
 
 

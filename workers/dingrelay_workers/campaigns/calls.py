@@ -1,6 +1,6 @@
 """The calls of campaigns that DingTalk took: taken back, and asked what became of them.
 
-`FollowUp` plans the jobs for that, and for a test, without enqueuing them: the caller can show their cost first.
+`FollowUp` plans the jobs for that without enqueuing them, so that their cost can be shown first.
 """
 
 import json
@@ -361,58 +361,51 @@ class FollowUp:
         ]
         return _plan(row, jobs, fresh, too_old, cost=CALLS_PER_CHUNK)
 
-    async def test(
-        self,
-        campaign: str,
-        users: Sequence[str],
-        fields: Mapping[str, str] | None = None,
-        once: str | None = None,
-    ) -> tuple[MessageSend, bool]:
-        """The campaign's message for testers: one job in the urgent lane; and whether it says that it is a test.
 
-        DingTalk brings a person the same content once a day. The mark before its texts makes it another,
-        so that a tester who is a recipient as well gets the real one, too; a message without a text has none.
+async def test_of(
+    connection: AsyncConnection, row: CampaignRow, users: Sequence[str], fields: Mapping[str, str]
+) -> tuple[MessageSend, bool]:
+    """A campaign's message for testers: one job in the urgent lane; and whether it says that it is a test.
 
-        Args:
-            campaign: its id.
-            users: the testers.
-            fields: values of the message's fields; without them it is that of the first recipient.
-            once: the same for a request that is repeated, which makes an equal job.
+    DingTalk brings a person the same content once a day. The mark before its texts makes it another, so that a tester
+    who is a recipient as well gets the real one, too; a message without a text has none. The job is the same for a
+    request of the actor that is repeated.
 
-        Raises:
-            ContractError: fields are missing or unknown, or the message is none with these values; or what is filled in
-                for the first recipient may be the directory's, and not the actor's to read.
-        """
-        row = await self._store.get(campaign)
-        async with self._store.database.read() as connection:
-            first = await connection.scalar(
-                select(ChunkRow.message).where(ChunkRow.campaign == campaign, ChunkRow.number == 0)
-            )
-        # Only a message with fields is kept as it was written; another is ready to be sent.
-        template = Template(row.message) if first is not None else None
-        names = template.fields if template else ()
-        for name in fields or ():
-            if name not in names:
-                raise ContractError("fields", en("the message has no field {{{}}}", name))
-        if template is not None and not fields and not current_actor().reads_directory:
-            problem = en("are needed: those of the first recipient need the scope {}", PERSONAL)
-            raise ContractError("fields", problem)
-        if template is None or not fields:
-            message = first or row.message
-        else:
-            message = _filled(template, fields)
-        job = {
-            "app": row.app,
-            "sender": row.sender,
-            "lane": "urgent",
-            "to": {"users": list(users)},
-            "message": message,
-            "idempotency_key": f"{TEST_KEY}{campaign} {once or uuid.uuid4()}",
-        }
-        said = marked(message)
-        with suppress(ContractError):  # a text may have no room for the mark
-            return MessageSend.parse({**job, "message": said}), said != message
-        return MessageSend.parse(job), False
+    Args:
+        connection: to the database of the campaign.
+        row: the campaign.
+        users: the testers.
+        fields: values of the message's fields; without them it is that of the first recipient.
+
+    Raises:
+        ContractError: fields are missing or unknown, or the message is none with these values; or what is filled in
+            for the first recipient may be the directory's, and not the actor's to read.
+    """
+    first = await connection.scalar(
+        select(ChunkRow.message).where(ChunkRow.campaign == row.id, ChunkRow.number == 0)
+    )
+    # Only a message with fields is kept as it was written; another is ready to be sent.
+    template = Template(row.message) if first is not None else None
+    names = template.fields if template else ()
+    for name in fields:
+        if name not in names:
+            raise ContractError("fields", en("the message has no field {{{}}}", name))
+    if template is not None and not fields and not current_actor().reads_directory:
+        problem = en("are needed: those of the first recipient need the scope {}", PERSONAL)
+        raise ContractError("fields", problem)
+    message = _filled(template, fields) if template and fields else first or row.message
+    job = {
+        "app": row.app,
+        "sender": row.sender,
+        "lane": "urgent",
+        "to": {"users": list(users)},
+        "message": message,
+        "idempotency_key": f"{TEST_KEY}{row.id} {current_actor().once or uuid.uuid4()}",
+    }
+    said = marked(message)
+    with suppress(ContractError):  # a text may have no room for the mark
+        return MessageSend.parse({**job, "message": said}), said != message
+    return MessageSend.parse(job), False
 
 
 def _plan(

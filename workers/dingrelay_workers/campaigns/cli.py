@@ -2,11 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import as_json, console, note, print_result
 from dingrelay_producers.cli.shared import WAIT, served_app, takes, value_of
-from dingrelay_producers.cli.waiting import enqueue, wait_for_all
+from dingrelay_producers.cli.waiting import show_accepted, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.exit_codes import OTHERWISE, USAGE
 from dingrelay_producers.language import tr, translated
@@ -26,10 +26,11 @@ from dingrelay_workers.campaigns.cli_pages import watch
 if TYPE_CHECKING:
     from dingrelay_producers.client.campaign_documents import CampaignStatus, Plan
     from dingrelay_workers.campaigns.calls import FollowUpPlan
+    from dingrelay_workers.campaigns.documents import JobsDocument
     from dingrelay_workers.campaigns.estimate import Month
     from dingrelay_workers.campaigns.recipients import Rows
     from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport
-    from dingrelay_workers.campaigns.service import CampaignService, Verb
+    from dingrelay_workers.campaigns.service import CampaignService
 
 MOST_LISTED = 1_000
 """People that `report --outcome` lists; all are in its files."""
@@ -177,7 +178,9 @@ def start(
 ) -> None:
     """Let a campaign run that is ready."""
     if not dry_run:
-        _move(campaign, "start", "running", version)
+        from dingrelay_producers.client.campaign_documents import StartRequest
+
+        _print_state(asyncio.run(_campaigns().start(campaign, StartRequest(version=version))))
         return
     found = asyncio.run(_campaigns().preview(campaign))
     document = {"id": campaign, **found.model_dump(mode="json")}
@@ -188,14 +191,13 @@ def start(
 def freeze(campaign: Id) -> None:
     """Make a draft ready: its people are read, checked and stored, and it stays as it is; nothing is sent."""
     from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns.documents import DraftVersion
     from dingrelay_workers.campaigns.drafts import Drafts
-    from dingrelay_workers.campaigns.people import author
 
     async def freeze() -> "CampaignStatus":
-        settings = Settings.load()
-        drafts = Drafts(settings)
+        drafts = Drafts(Settings.load())
         version = (await drafts.get(campaign)).version
-        return await drafts.freeze(campaign, version, author(settings))
+        return await drafts.freeze(campaign, DraftVersion(version=version))
 
     made = asyncio.run(freeze())
     print_result(made.model_dump(mode="json"), partial(pages.print_created, made))
@@ -206,10 +208,8 @@ def copy(campaign: Id) -> None:
     """Make a draft with the text, the rules and the people of a campaign, which the console shows; without its time."""
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.drafts import Drafts
-    from dingrelay_workers.campaigns.people import author
 
-    settings = Settings.load()
-    made = asyncio.run(Drafts(settings).copy(campaign, author(settings)))
+    made = asyncio.run(Drafts(Settings.load()).copy(campaign))
     print_result(
         made.model_dump(mode="json"),
         lambda: tr("draft {id} of {campaign}", id=made.id, campaign=campaign),
@@ -239,19 +239,17 @@ def review(
         raise typer.BadParameter(problem, param_hint="--version")
     if version is not None and not approve and reject is None:
         raise typer.BadParameter(tr("goes with --approve or --reject"), param_hint="--version")
+    from dingrelay_producers.client.campaign_documents import ApproveRequest, RejectRequest
     from dingrelay_workers.campaigns.review import WORDS
 
     campaigns = _campaigns()
     if approve:
-        asyncio.run(campaigns.approve(campaign, version))
+        decided = campaigns.approve(campaign, ApproveRequest(version=version))
     elif reject is not None:
-        asyncio.run(campaigns.reject(campaign, reject, version))
-    elif job := asyncio.run(campaigns.request_review(campaign)):
-        from dingrelay_producers.client.client import Client
-
-        with Client() as client:
-            client.send(job)
-    found = asyncio.run(_campaigns().review(campaign))
+        decided = campaigns.reject(campaign, RejectRequest(version=version, reason=reject))
+    else:
+        decided = campaigns.submit(campaign)
+    found = asyncio.run(decided)
     print_result(
         {"id": campaign, **found.model_dump(mode="json")},
         lambda: f"{campaign}: {translated(WORDS[found.state])}",
@@ -261,26 +259,26 @@ def review(
 @app.command()
 def pause(campaign: Id) -> None:
     """Hold a campaign; no call of it leaves two seconds later."""
-    _move(campaign, "pause", "paused")
+    _print_state(asyncio.run(_campaigns().pause(campaign)))
 
 
 @app.command()
 def resume(campaign: Id) -> None:
     """Let a paused campaign run on."""
-    _move(campaign, "resume", "running")
+    _print_state(asyncio.run(_campaigns().resume(campaign)))
 
 
 @app.command()
 def cancel(campaign: Id) -> None:
     """End a campaign for good: people who have not got it yet will not."""
-    _move(campaign, "cancel", "cancelled")
+    _print_state(asyncio.run(_campaigns().cancel(campaign)))
 
 
-def _move(campaign: str, verb: "Verb", state: str, version: int | None = None) -> None:
-    asyncio.run(_campaigns().move(campaign, verb, version))
+def _print_state(moved: "CampaignStatus") -> None:
+    state = str(moved.state)
     print_result(
-        {"id": campaign, "state": state},
-        lambda: tr("{campaign} is {state}", campaign=campaign, state=state),
+        {"id": moved.id, "state": state},
+        lambda: tr("{campaign} is {state}", campaign=moved.id, state=state),
     )
 
 
@@ -342,10 +340,12 @@ def report(
     asked: dict[str, Any] = {}
     failed = 0
     if refreshed:
+        from dingrelay_producers.client.campaign_documents import ConfirmRequest
+
         asked["refreshed"], failed = _follow_up(
-            "confirm",
             campaign,
-            lambda campaigns: campaigns.confirm(campaign, sample=sample),
+            lambda campaigns: campaigns.plan_confirm(campaign, sample=sample),
+            lambda campaigns: campaigns.confirm(campaign, ConfirmRequest(sample=sample)),
             yes=yes,
             wait=True,
         )
@@ -385,17 +385,14 @@ async def _report(
     outcome: CampaignSought | None,
     rows: "Callable[[], Rows] | None",
 ) -> "CampaignReport":
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import result_table
-    from dingrelay_workers.campaigns.service import opened_store
 
     campaigns = _campaigns()
     found = await campaigns.report(campaign)
     with ExitStack() as opened:  # only now: a mistyped id empties no file
         writers: list[result_table.Write] = []
         if csv_file is not None and rows is not None:
-            await campaigns.note_export(campaign)
-            async with opened_store(Settings.load()) as store:
+            async with campaigns.exporting(campaign) as store:
                 add = opened.enter_context(result_table.table(csv_file))
                 async for some in result_table.beside(store, campaign, rows()):
                     add(some)
@@ -404,7 +401,7 @@ async def _report(
         if json_file is not None:
             writers.append(opened.enter_context(result_table.people_lines(json_file)))
         if writers:
-            async for page in campaigns.results(campaign, outcome):
+            async for page in campaigns.export(campaign, outcome):
                 for write in writers:
                     write(page)
     return found
@@ -433,9 +430,14 @@ def send_test(
     So a tester who is a recipient as well gets the real one, too. A picture, a file or a voice message can't be
     marked: it goes to yourself only, who are left out of the campaign that day.
     """
+    from dingrelay_producers.client.campaign_documents import TestRequest
+    from dingrelay_producers.client.client import Client
+
     users = common.userids(to, "--to") if to else []
-    job = asyncio.run(_campaigns().test(campaign, users, _fields(field)))
-    enqueue(job)
+    request = TestRequest.parse({"users": users, "fields": _fields(field)})
+    job = asyncio.run(_campaigns().test(campaign, request))
+    with Client() as client:
+        show_accepted(client.job(job.id), f"{job.kind} app={job.app} lane={job.lane}")
 
 
 @app.command()
@@ -443,8 +445,8 @@ def send_test(
 def recall(campaign: Id, yes: Yes = False) -> None:
     """Take back what a campaign sent in the last 24 hours; one call for each of its calls."""
     made, failed = _follow_up(
-        "recall",
         campaign,
+        lambda campaigns: campaigns.plan_recall(campaign),
         lambda campaigns: campaigns.recall(campaign),
         yes=yes,
         wait=bool(value_of("wait")),
@@ -455,14 +457,14 @@ def recall(campaign: Id, yes: Yes = False) -> None:
 
 
 def _follow_up(
-    action: Literal["recall", "confirm"],
     campaign: str,
-    act: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
+    plan_jobs: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
+    carry_out: "Callable[[CampaignService], Coroutine[Any, Any, JobsDocument]]",
     *,
     yes: bool,
     wait: bool,
 ) -> tuple[dict[str, Any], int]:
-    """Make jobs about a campaign, once their cost is shown and agreed to; with `wait`, wait for their end.
+    """Carry out a verb that makes jobs, once their cost is shown and agreed to; with `wait`, wait for their end.
 
     Returns:
         What was made, and how many jobs are not done.
@@ -471,7 +473,7 @@ def _follow_up(
         Exit: there is no terminal for the question.
         Abort: the answer is no.
     """
-    plan, month = asyncio.run(_planned(act))
+    plan, month = asyncio.run(_planned(plan_jobs))
     made = {"id": campaign, **plan.model_dump(), "quota": asdict(month), "jobs": list[str]()}
     if not as_json.get():
         console().print(pages.plan_text(plan, month), markup=False)
@@ -480,13 +482,10 @@ def _follow_up(
     if not yes:
         _confirm(tr("this makes {calls:,} calls", calls=plan.calls), tr("Go on?"))
     from dingrelay_producers.client.client import Client
-    from dingrelay_producers.client.job_ref import JobRef
 
-    refs: list[JobRef] = []
-    asyncio.run(_campaigns().note(campaign, action, plan))
+    made["jobs"] = asyncio.run(carry_out(_campaigns())).ids
     with Client() as client:
-        client.send_many(plan.jobs, on_sent=refs.append)
-        made["jobs"] = [ref.id for ref in refs]
+        refs = [client.job(job) for job in made["jobs"]]
         failed = len(refs) - wait_for_all(refs, FOLLOW_UP_SECONDS)[State.DONE] if wait else 0
     if failed:
         problem = tr("{failed:,} of {count:,} jobs are not done", failed=failed, count=len(refs))
@@ -495,10 +494,10 @@ def _follow_up(
 
 
 async def _planned(
-    act: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
+    plan_jobs: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
 ) -> "tuple[FollowUpPlan, Month]":
     campaigns = _campaigns()
-    plan = await act(campaigns)
+    plan = await plan_jobs(campaigns)
     return plan, await campaigns.month_of(plan)
 
 

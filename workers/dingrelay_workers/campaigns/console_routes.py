@@ -10,21 +10,24 @@ from aiohttp import web
 from dingrelay_producers.client.campaign_documents import CampaignStatus
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.client.outcomes import Meaning
+from dingrelay_producers.client.verbs import verbs_of
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
-from dingrelay_producers.store import clock, record
+from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.cli_pages import plan_text
-from dingrelay_workers.campaigns.draft_console_routes import ask, next_step
+from dingrelay_workers.campaigns.draft_console_routes import next_step
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.findings import choices_of, findings_of
+from dingrelay_workers.campaigns.reach import APPROVE, READ, WRITE
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
-from dingrelay_workers.campaigns.service import CampaignService, Verb
+from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
-from dingrelay_workers.console.visit import PAGE, NotHere, Visit, decoded, text_of
+from dingrelay_workers.console.verb_forms import VerbForms
+from dingrelay_workers.console.visit import PAGE, Visit, decoded
 from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.http import paging
 from dingrelay_workers.roles.scopes import permitted
@@ -33,8 +36,6 @@ MANY = 500
 """People above which a number is typed before something is sent or taken back."""
 ANSWERED_WITHIN = timedelta(minutes=10)
 """Time after a delivery query in which the page of a broadcast renews itself."""
-LONGEST_REASON = 500
-"""Characters of a rejection's reason."""
 
 _UNCHECKED = Meaning(
     "doubt",
@@ -43,7 +44,6 @@ _UNCHECKED = Meaning(
 )
 _UNREAD = Meaning("doubt", en("had not read it when DingTalk was asked"))
 _ONE = "/campaigns/{id}"
-_READS, _WRITES, _APPROVES = "campaigns:read", "campaigns:write", "campaigns:approve"
 
 OF_CAMPAIGN: Mapping[str, Meaning] = {
     "draft": Meaning("wait", en("a draft")),
@@ -61,7 +61,7 @@ OF_REVIEW: Mapping[str, Meaning] = {
 }
 
 
-@at("/campaigns", scope=_READS, menu=(20, en("Broadcasts")))
+@at("/campaigns", scope=READ, menu=(20, en("Broadcasts")))
 async def campaigns(visit: Visit) -> web.Response:
     """The latest broadcasts, from drafts to those that have ended."""
     after = visit.query("after")
@@ -88,12 +88,12 @@ async def campaigns(visit: Visit) -> web.Response:
     return visit.page("campaigns.html", campaigns=shown, cursor=cursor)
 
 
-@at(_ONE, scope=_READS)
+@at(_ONE, scope=READ)
 async def campaign(visit: Visit) -> web.Response:
     """One broadcast: what it says, whether it may be sent, how far it is, and who did not get it, by reason."""
     services = visit.service(CampaignService)
     status = await _found(visit)
-    if status.stage == "draft" and visit.may(_WRITES):
+    if status.stage == "draft" and visit.may(WRITE):
         return await next_step(visit)
     if status.state != "draft":  # why one that is ready waits is that of its review
         status = await services.show(status.id)
@@ -112,7 +112,7 @@ async def campaign(visit: Visit) -> web.Response:
     ]
     check, choices = status.preview, list[Meaning]()
     if status.stage == "ready":
-        draft = await visit.service(Drafts).get(status.id)
+        draft = await visit.service(Drafts).get(status.id, READ)
         choices = await _choices(visit, draft, rows=check.file_rows if check else 0)
     asked = review.state == "asked"
     follow_ups = await services.follow_ups([status.id]) if status.calls else {}
@@ -138,8 +138,8 @@ async def campaign(visit: Visit) -> web.Response:
         review=review,
         seen=_seen(status),
         review_seen=_seen(status, review=review.state),
-        decides=asked and second and visit.may(_APPROVES),
-        writes=visit.may(_WRITES),
+        decides=asked and second and visit.may(APPROVE),
+        writes=visit.may(WRITE),
         findings=findings_of(check) if check else [_UNCHECKED],
         first=await visit.context.shared.get(
             ("first", status.id, status.version), lambda: services.first_recipients(status.id)
@@ -185,23 +185,7 @@ async def _review_state(visit: Visit) -> Mapping[str, object]:
     return _seen(found, review=review.state)
 
 
-def _moving(verb: Verb, said: str) -> None:
-    """Declare the form that moves a broadcast to another state."""
-
-    @act(f"{_ONE}/{verb}", scope=_WRITES, state=_state)
-    async def move_campaign(visit: Visit, _: FormValues) -> web.Response:
-        found = await _found(visit)
-        await visit.service(CampaignService).move(found.id, verb)
-        return visit.redirect(f"/campaigns/{found.id}", said)
-
-
-_moving("start", en("It is being sent."))
-_moving("pause", en("It is paused. What is under way still arrives."))
-_moving("resume", en("It goes on."))
-_moving("cancel", en("It is cancelled."))
-
-
-@at(f"{_ONE}/start", scope=_WRITES)
+@at(f"{_ONE}/start", scope=WRITE)
 async def confirm_start(visit: Visit) -> web.Response:
     """The last question before it leaves."""
     found = await _found(visit)
@@ -222,7 +206,7 @@ async def confirm_start(visit: Visit) -> web.Response:
     )
 
 
-@at(f"{_ONE}/cancel", scope=_WRITES)
+@at(f"{_ONE}/cancel", scope=WRITE)
 async def confirm_cancel(visit: Visit) -> web.Response:
     """Ask before it is ended for good."""
     found = await _found(visit)
@@ -238,7 +222,7 @@ async def confirm_cancel(visit: Visit) -> web.Response:
     )
 
 
-@at(f"{_ONE}/delete", scope=_WRITES)
+@at(f"{_ONE}/delete", scope=WRITE)
 async def confirm_delete(visit: Visit) -> web.Response:
     """Ask before a draft is thrown away, or a broadcast that has ended with its people and its report."""
     found = await _found(visit)
@@ -259,48 +243,18 @@ async def confirm_delete(visit: Visit) -> web.Response:
     )
 
 
-@act(f"{_ONE}/delete", scope=_WRITES, state=_state)
-async def delete_campaign(visit: Visit, _: FormValues) -> web.Response:
-    """Delete it; the workers delete its people."""
-    found = await _found(visit)
-    await visit.service(CampaignService).delete(found.id, wait=False)
-    return visit.redirect("/campaigns", en("It is deleted."))
-
-
-@act(f"{_ONE}/ask", scope=_WRITES, state=_review_state)
-async def request_review(visit: Visit, _: FormValues) -> web.Response:
-    """Ask a second person for the approval."""
-    return await ask(visit, (await _found(visit)).id)
-
-
-@act(f"{_ONE}/approve", scope=_APPROVES, state=_review_state)
-async def approve_campaign(visit: Visit, _: FormValues) -> web.Response:
-    """Approve it, as the second person."""
-    found = await _found(visit)
-    await visit.service(CampaignService).approve(found.id)
-    return visit.redirect(f"/campaigns/{found.id}", en("It is approved."))
-
-
-@at(f"{_ONE}/reject", scope=_APPROVES)
+@at(f"{_ONE}/reject", scope=APPROVE)
 async def reject_page(visit: Visit) -> web.Response:
     """Page with the form for a reason."""
     return visit.page("reject.html", campaign=await _found(visit), state=await _review_state(visit))
 
 
-@act(f"{_ONE}/reject", scope=_APPROVES, state=_review_state)
-async def reject_campaign(visit: Visit, form: FormValues) -> web.Response:
-    """Reject it, with a reason."""
-    found, reason = await _found(visit), text_of(form, "reason")[:LONGEST_REASON]
-    await visit.service(CampaignService).reject(found.id, reason)
-    return visit.redirect(f"/campaigns/{found.id}", en("It is rejected."))
-
-
-@at(f"{_ONE}/recall", scope=_WRITES)
+@at(f"{_ONE}/recall", scope=WRITE)
 async def confirm_recall(visit: Visit) -> web.Response:
     """Page that asks for confirmation of a recall: what can still be taken back."""
     found = await _found(visit)
     services = visit.service(CampaignService)
-    plan = await services.recall(found.id)
+    plan = await services.plan_recall(found.id)
     if not plan.jobs:
         reason = tr("Nothing of it can be taken back: DingTalk does so for 24 hours.")
         if not plan.too_old:
@@ -319,33 +273,23 @@ async def confirm_recall(visit: Visit) -> web.Response:
 
 
 async def _recall_state(visit: Visit) -> Mapping[str, object]:
-    found = await _found(visit)
-    return {"people": (await visit.service(CampaignService).recall(found.id)).people}
+    plan = await visit.service(CampaignService).plan_recall(visit.part("id"))
+    return {"people": plan.people}
 
 
-@act(f"{_ONE}/recall", scope=_WRITES, state=_recall_state)
-async def recall_campaign(visit: Visit, _: FormValues) -> web.Response:
-    """Take back what was sent."""
-    found = await _found(visit)
-    plan = await visit.service(CampaignService).recall(found.id)
-    await _enqueue(visit, found.id, "recall", plan)
-    return visit.redirect(f"/campaigns/{found.id}", en("It is being taken back."))
-
-
-@act(f"{_ONE}/copy", scope=_WRITES)
+@act(f"{_ONE}/copy", scope=WRITE)
 async def copy_campaign(visit: Visit, _: FormValues) -> web.Response:
     """A new draft with the text and the people of this one."""
-    found = await _found(visit)
-    draft = await visit.service(Drafts).copy(found.id, visit.session.user)
+    draft = await visit.service(Drafts).copy(visit.part("id"))
     return visit.redirect(f"/campaigns/{draft.id}/write")
 
 
-@at(f"{_ONE}/unread", scope=_WRITES)
+@at(f"{_ONE}/confirm", scope=WRITE)
 async def confirm_unread(visit: Visit) -> web.Response:
     """Page that asks for confirmation of a read query: what it costs."""
     found = await _found(visit)
     services = visit.service(CampaignService)
-    plan = await services.confirm(found.id, sample=None)
+    plan = await services.plan_confirm(found.id)
     if not plan.jobs:
         reason = tr("DingTalk can be asked about none of it: it answers for 24 hours.")
         return _nothing(visit, found, reason)
@@ -353,23 +297,13 @@ async def confirm_unread(visit: Visit) -> web.Response:
         visit,
         found,
         plan,
-        "unread",
+        "confirm",
         title=tr("Ask DingTalk who has read “{name}”?", name=found.name),
         button=tr("Ask about {people:,} people", people=plan.people),
     )
 
 
-@act(f"{_ONE}/unread", scope=_WRITES)
-async def query_unread(visit: Visit, _: FormValues) -> web.Response:
-    """Ask DingTalk who has read it; the report shows the answer."""
-    found = await _found(visit)
-    plan = await visit.service(CampaignService).confirm(found.id, sample=None)
-    await _enqueue(visit, found.id, "confirm", plan)
-    words = en("DingTalk is being asked; this page shows the answer in a moment.")
-    return visit.redirect(f"/campaigns/{found.id}", words)
-
-
-@at(f"{_ONE}/people", scope=_READS)
+@at(f"{_ONE}/people", scope=READ)
 async def people_by_outcome(visit: Visit) -> web.Response:
     """People of a campaign, or those of one outcome."""
     found, outcome, after = await _found(visit), _outcome(visit), visit.query("after")
@@ -387,7 +321,7 @@ async def people_by_outcome(visit: Visit) -> web.Response:
     )
 
 
-@at(f"{_ONE}/people.csv", scope=_READS)
+@at(f"{_ONE}/people.csv", scope=READ)
 async def people_csv(visit: Visit) -> web.StreamResponse:
     """All its people with what became of them, or those of one outcome, for a spreadsheet."""
     found, outcome = await _found(visit), _outcome(visit)
@@ -400,7 +334,7 @@ async def people_csv(visit: Visit) -> web.StreamResponse:
     )
     await response.prepare(visit.request)
     async for lines in result_table.people_csv(
-        visit.service(CampaignService).results(found.id, outcome)
+        visit.service(CampaignService).export(found.id, outcome)
     ):
         await response.write(lines)
     await response.write_eof()
@@ -431,23 +365,18 @@ def _outcome(visit: Visit) -> CampaignSought | None:
     return cast(CampaignSought, outcome) if outcome in get_args(CampaignSought) else None
 
 
-async def _enqueue(visit: Visit, campaign: str, action: str, plan: FollowUpPlan) -> None:
-    if plan.jobs:
-        await visit.service(CampaignService).note(campaign, action, plan)
-        await visit.context.records.enqueue([record.draft(job) for job in plan.jobs])
-
-
 async def _found(visit: Visit) -> CampaignStatus:
-    """The broadcast that the path names.
+    """The broadcast that the path names."""
+    return await visit.service(CampaignService).status(visit.part("id"), visit.scope)
 
-    Raises:
-        CampaignNotFound: there is none.
-        NotHere: it is of an app that is not this person's.
-    """
-    found = await visit.service(CampaignService).status(visit.part("id"))
-    if not visit.grant.permits_app(found.app):
-        raise NotHere
-    return found
+
+_STATES = dict.fromkeys(("submit", "approve", "reject"), _review_state)
+VerbForms(
+    noun=CampaignService,
+    page=_ONE,
+    state=_state,
+    states={**_STATES, "recall": _recall_state, "confirm": None},
+).declare(by_hand={verb.name for verb in verbs_of(CampaignService) if not verb.done})
 
 
 async def writers_of(visit: Visit, campaigns: Collection[str]) -> Mapping[str, Sequence[str]]:
@@ -457,7 +386,7 @@ async def writers_of(visit: Visit, campaigns: Collection[str]) -> Mapping[str, S
 
 async def waiting_reviews(visit: Visit) -> tuple[str, str] | None:
     """The broadcasts that the person may approve now, for the first page."""
-    grant = permitted(visit.session.grants, _APPROVES)
+    grant = permitted(visit.session.grants, APPROVE)
     if grant is None:
         return None
     user, apps = visit.session.user, grant.sees["apps"]

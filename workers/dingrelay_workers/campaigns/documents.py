@@ -16,6 +16,8 @@ from pydantic import (
     BaseModel,
     Field,
     GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
     TypeAdapter,
     ValidationError,
     model_validator,
@@ -311,6 +313,37 @@ class DraftContent(CampaignFields):
     encoding: Annotated[str, Field(max_length=32)] = ""
 
 
+Version = Annotated[int, Field(ge=1)]
+
+
+class DraftChange(DraftContent):
+    """A change of a campaign before its start. What is left out stays as it is; null is a field's default.
+
+    Attributes:
+        version: of the campaign, from which the change was made.
+    """
+
+    version: Version
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_nulls(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        change = validate(data)
+        change.model_fields_set.update(data)
+        return change
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Field of the content → its new value."""
+        return {name: getattr(self, name) for name in self.model_fields_set - {"version"}}
+
+
+class DraftVersion(Document):
+    """The version of a draft that becomes ready."""
+
+    version: Version
+
+
 class CampaignRequest(CampaignSpec, DraftContent):
     """The request for a campaign. At least one of the fields that name people is needed.
 
@@ -336,12 +369,15 @@ class CampaignRequest(CampaignSpec, DraftContent):
         named = self.recipients or self.users or self.departments or self.pasted
         return bool(named or self.everyone)
 
-    def plan(self, *, sender: str, recipients: BinaryIO | None, without: BinaryIO | None) -> Plan:
+    def plan(self, *, recipients: BinaryIO | None, without: BinaryIO | None) -> Plan:
         """The campaign, with the files that came with it."""
         fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
-        fields |= {"sender": sender, "recipients": recipients or self.recipients or None}
+        fields["recipients"] = recipients or self.recipients or None
         return cast("Plan", {**fields, "without": without})
 
+
+NAMED_IDS = 100
+"""Ids of accepted jobs that an answer over HTTP names."""
 
 UPLOAD_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -369,7 +405,7 @@ class JobsDocument(BaseModel):
 
     jobs: int
     """How many there are; 0 where nothing is to be done."""
-    ids: list[str]
+    ids: Annotated[list[str], PlainSerializer(lambda ids: ids[:NAMED_IDS], return_type=list[str])]
     """The first hundred."""
 
 
@@ -390,38 +426,3 @@ class FollowUpCost(BaseModel, json_schema_serialization_defaults_required=True):
     """People of calls that repeat one whose answer was lost: those that the first one reached keep its message."""
     unknown: int = 0
     """People of calls whose outcome is unknown, which can't be recalled."""
-
-
-class ConfirmRequest(Document):
-    """Calls whose delivery is queried; null for all of the last 24 hours."""
-
-    sample: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-
-
-class StartRequest(Document):
-    """The version of a campaign that is started."""
-
-    version: Annotated[int, Field(ge=1)] | None = None
-    """Version that was read: refused where the campaign has another one by now (409). Null for the present one."""
-
-
-class ApproveRequest(Document):
-    """The version of a campaign that is decided on."""
-
-    version: Annotated[int, Field(ge=1)] | None = None
-    """Version that was read: refused where the campaign has another one by now (409). Null for the present one."""
-
-
-class RejectRequest(ApproveRequest):
-    """Why a campaign is rejected."""
-
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
-
-
-class TestRequest(Document):
-    """The recipients of a campaign's test."""
-
-    users: Annotated[list[UserId], Field(max_length=5, default_factory=list[UserId])]
-    """Writers or reviewers of it; without them the person who asks."""
-    fields: Annotated[dict[str, str], Field(max_length=100, default_factory=dict[str, str])]
-    """Values of the message's fields; without them it is that of the first recipient."""

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from dingrelay_producers.client.campaign_documents import CampaignStatus
+from dingrelay_producers.client.campaign_documents import TestRequest
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.client.job_details import details_of
@@ -27,16 +27,16 @@ from dingrelay_tasks.contract import TYPE_FIELD, ContractError
 from dingrelay_tasks.media_files import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import marked
-from dingrelay_workers.campaigns.documents import MOST_WITHOUT, DraftContent, TestRequest
+from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
 from dingrelay_workers.campaigns.draft_words import differences, problem_of, words_of
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.findings import findings_of
+from dingrelay_workers.campaigns.reach import WRITE
 from dingrelay_workers.campaigns.recipients import (
     ADDRESS_WORDS,
     USERID,
     FileColumn,
 )
-from dingrelay_workers.campaigns.routes import check_left_out
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.sources import LARGEST_FILE
 from dingrelay_workers.console.declared import FormValues, act, at
@@ -48,7 +48,7 @@ from dingrelay_workers.console.message_form import (
     message_of,
 )
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
-from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of, texts_of
+from dingrelay_workers.console.visit import BadFilter, Visit, text_of, texts_of
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.directory.service import DepartmentNode, DirectoryService
 from dingrelay_workers.history.service import HistoryService
@@ -80,20 +80,19 @@ _LACKS: Mapping[str, Meaning] = {
 _DRAFT = "/campaigns/{id}"
 _ENDS = ("from", "to")
 _LOCAL = "%Y-%m-%dT%H:%M"
-_WRITES = "campaigns:write"
 
 
-@at("/campaigns/new", scope=_WRITES)
+@at("/campaigns/new", scope=WRITE)
 async def new_draft(visit: Visit) -> web.Response:
     """First page of a broadcast."""
     return visit.page("draft_new.html", apps=_apps(visit))
 
 
-@act("/campaigns/new", scope=_WRITES)
+@act("/campaigns/new", scope=WRITE)
 async def create_draft(visit: Visit, form: FormValues) -> web.Response:
     """Make a draft with a name."""
-    content = {"name": text_of(form, "name"), "app": _app(visit, form)}
-    draft = await visit.service(Drafts).create(content, visit.session.user)
+    content = {"name": text_of(form, "name"), "app": text_of(form, "app")}
+    draft = await visit.service(Drafts).write(DraftContent.parse(content))
     return visit.redirect(_way(draft, "write"))
 
 
@@ -104,22 +103,22 @@ async def next_step(visit: Visit) -> web.Response:
     return visit.redirect(_way(draft, step))
 
 
-@at(f"{_DRAFT}/write", scope=_WRITES)
+@at(f"{_DRAFT}/write", scope=WRITE)
 async def write_step(visit: Visit) -> web.Response:
     """The message, as it is written and as a phone shows it."""
     draft = await _found(visit)
     return await _write_page(visit, draft, problem_of(draft.content.message))
 
 
-@act(f"{_DRAFT}/write", scope=_WRITES, limit=LARGEST_FORM)
+@act(f"{_DRAFT}/write", scope=WRITE, limit=LARGEST_FORM)
 async def save_message(visit: Visit, form: FormValues) -> web.Response:
     """Save the message."""
     message = message_of({name: text_of(form, name) for name in form})
-    changes = {"name": text_of(form, "name"), "app": _app(visit, form), "message": message}
+    changes = {"name": text_of(form, "name"), "app": text_of(form, "app"), "message": message}
     return await _save(visit, form, "write", changes)
 
 
-@act(f"{_DRAFT}/media", scope=_WRITES, limit=LARGEST)
+@act(f"{_DRAFT}/media", scope=WRITE, limit=LARGEST)
 async def upload_medium(visit: Visit, form: FormValues) -> web.Response:
     """Hand a picture or a file to DingTalk, and make the message of it."""
     draft, file = await _found(visit), form.get("file")
@@ -129,23 +128,22 @@ async def upload_medium(visit: Visit, form: FormValues) -> web.Response:
     try:
         medium = await asyncio.to_thread(_upload, visit.context.settings, name, content, app)
         message = message_of({TYPE_FIELD: medium.type, f"{medium.type}.media_id": medium.id})
-        await visit.service(Drafts).save(
-            draft.id, _version(form), {"message": message}, visit.session.user
-        )
+        change = DraftChange.parse({"version": _version(form), "message": message})
+        await visit.service(Drafts).save(draft.id, change)
     except (DingrelayError, ContractError) as error:
         words = words_of(error) if isinstance(error, ContractError) else translated(str(error))
         return await _write_page(visit, draft, words, status=422)
     return visit.redirect(_way(draft, "write"), en("DingTalk has the file “{}”.", name))
 
 
-@at(f"{_DRAFT}/choose", scope=_WRITES)
+@at(f"{_DRAFT}/choose", scope=WRITE)
 async def choose_step(visit: Visit) -> web.Response:
     """Step: choose people, and leave some out."""
     draft = await _found(visit)
     return await _choose_page(visit, draft)
 
 
-@act(f"{_DRAFT}/choose", scope=_WRITES, limit=LARGEST_FORM)
+@act(f"{_DRAFT}/choose", scope=WRITE, limit=LARGEST_FORM)
 async def save_people(visit: Visit, form: FormValues) -> web.Response:
     """Save who gets it."""
     changes = {
@@ -159,11 +157,11 @@ async def save_people(visit: Visit, form: FormValues) -> web.Response:
     return await _save(visit, form, "choose", changes)
 
 
-@act(f"{_DRAFT}/file", scope=_WRITES, limit=UPLOAD)
+@act(f"{_DRAFT}/file", scope=WRITE, limit=UPLOAD)
 async def put_file(visit: Visit, form: FormValues) -> web.Response:
     """Take a list of people, or take it away."""
     draft = await _found(visit)
-    drafts, user = visit.service(Drafts), visit.session.user
+    drafts = visit.service(Drafts)
     file = form.get("file")
     content = file.file.read() if isinstance(file, web.FileField) else None
     name = file.filename if isinstance(file, web.FileField) else ""
@@ -175,9 +173,10 @@ async def put_file(visit: Visit, form: FormValues) -> web.Response:
         if column and kind:
             column = f"{kind}={column}"
         if column != draft.content.column:
-            draft = await drafts.save(draft.id, version, {"column": column}, user)
+            change = DraftChange.parse({"version": version, "column": column})
+            draft = await drafts.save(draft.id, change)
             version = draft.version
-        draft, counted = await drafts.put_file(draft.id, version, name, content, user)
+        draft, counted = await drafts.attach(draft.id, version, name, content)
     except DraftConflict:
         problem = en(
             "Another person has changed this draft: look at it, and choose the file again."
@@ -195,7 +194,7 @@ async def put_file(visit: Visit, form: FormValues) -> web.Response:
     return visit.redirect(_way(draft, "choose"), "" if content is None else words)
 
 
-@at(f"{_DRAFT}/check", scope=_WRITES)
+@at(f"{_DRAFT}/check", scope=WRITE)
 async def check_step(visit: Visit) -> web.Response:
     """Step: check cost and reach; only reads."""
     draft = await _found(visit)
@@ -217,36 +216,34 @@ async def check_step(visit: Visit) -> web.Response:
     )
 
 
-@at(f"{_DRAFT}/test", scope=_WRITES)
+@at(f"{_DRAFT}/test", scope=WRITE)
 async def test_step(visit: Visit) -> web.Response:
     """Step: send a test."""
     draft = await _found(visit)
     return await _test_page(visit, draft, visit.session.user)
 
 
-@act(f"{_DRAFT}/test", scope=_WRITES)
+@act(f"{_DRAFT}/test", scope=WRITE)
 async def send_test(visit: Visit, form: FormValues) -> web.Response:
     """Send the message to oneself, marked as a test."""
     draft, users = await _found(visit), text_of(form, "users")
     try:
         people = await visit.service(Drafts).testers(draft, users)
-        asked = TestRequest.parse({"users": people})
-        made = await _made(visit, draft, form)
-        job = await visit.service(CampaignService).test(made.id, asked.users, None)
+        request = TestRequest.parse({"users": people})
+        await _freeze(visit, draft, form)
+        job = await visit.service(CampaignService).test(draft.id, request)
     except ContractError as error:
         return await _test_page(visit, draft, users, words_of(error), status=422)
-    sent = record.draft(job)
-    await visit.context.records.enqueue([sent])
-    return visit.redirect(_way(draft, "test") + f"?job={sent.id}")
+    return visit.redirect(_way(draft, "test") + f"?job={job.id}")
 
 
-@at(f"{_DRAFT}/review", scope=_WRITES)
+@at(f"{_DRAFT}/review", scope=WRITE)
 async def review_step(visit: Visit) -> web.Response:
     """When it is sent, and the approval of a second person."""
     return await _review_page(visit, await _found(visit))
 
 
-@act(f"{_DRAFT}/review", scope=_WRITES)
+@act(f"{_DRAFT}/review", scope=WRITE)
 async def save_time(visit: Visit, form: FormValues) -> web.Response:
     """Save when it is sent."""
     start_at, quiet = text_of(form, "start_at"), [text_of(form, f"quiet_{end}") for end in _ENDS]
@@ -263,20 +260,21 @@ async def save_time(visit: Visit, form: FormValues) -> web.Response:
     return await _save(visit, form, "review", changes)
 
 
-@act(f"{_DRAFT}/freeze", scope=_WRITES)
+@act(f"{_DRAFT}/freeze", scope=WRITE)
 async def freeze_draft(visit: Visit, form: FormValues) -> web.Response:
     """Make the draft ready, and ask for its approval or go on to send it."""
     draft = await _found(visit)
     try:
-        made = await _made(visit, draft, form)
+        await _freeze(visit, draft, form)
     except ContractError as error:
         return await _review_page(visit, draft, words_of(error), status=422)
-    if text_of(form, "then") == "ask":
-        return await ask(visit, made.id)
-    return visit.redirect(f"/campaigns/{made.id}")
+    if text_of(form, "then") != "ask":
+        return visit.redirect(f"/campaigns/{draft.id}")
+    await visit.service(CampaignService).submit(draft.id)
+    return visit.redirect(f"/campaigns/{draft.id}", en("The approval is asked for."))
 
 
-@at(f"{_DRAFT}/send", scope=_WRITES)
+@at(f"{_DRAFT}/send", scope=WRITE)
 async def send_step(visit: Visit) -> web.Response:
     """The last step stands on the page of the broadcast, once it is ready."""
     draft = await _found(visit)
@@ -285,17 +283,10 @@ async def send_step(visit: Visit) -> web.Response:
     return visit.redirect(f"/campaigns/{draft.id}")
 
 
-async def ask(visit: Visit, campaign: str) -> web.Response:
-    """Ask for the approval of a broadcast, and lead to its page."""
-    job = await visit.service(CampaignService).request_review(campaign)
-    if job is not None:
-        await visit.context.records.enqueue([record.draft(job)])
-    return visit.redirect(f"/campaigns/{campaign}", en("The approval is asked for."))
-
-
-async def _made(visit: Visit, draft: CampaignDraft, form: FormValues) -> CampaignStatus:
-    """The broadcast of the draft as the person saw it."""
-    return await visit.service(Drafts).freeze(draft.id, _version(form), visit.session.user)
+async def _freeze(visit: Visit, draft: CampaignDraft, form: FormValues) -> None:
+    """Make the draft ready as the person saw it."""
+    request = DraftVersion.parse({"version": _version(form)})
+    await visit.service(Drafts).freeze(draft.id, request)
 
 
 async def _test_page(
@@ -373,11 +364,8 @@ async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, An
     """Save what a step has changed, and go on; where another person was faster, show both."""
     draft = await _found(visit)
     try:
-        left_out = changes.get("without_campaigns", ())[:MOST_WITHOUT]
-        await check_left_out(visit.service(CampaignService), visit.grant, left_out)
-        saved = await visit.service(Drafts).save(
-            draft.id, _version(form), changes, visit.session.user
-        )
+        change = DraftChange.parse({"version": _version(form), **changes})
+        saved = await visit.service(Drafts).save(draft.id, change)
     except DraftConflict:
         draft = await _found(visit)
         mine = DraftContent.parse({**draft.content.model_dump(), **changes})
@@ -505,13 +493,9 @@ async def _found(visit: Visit) -> CampaignDraft:
     """Content of the broadcast that the path names.
 
     Raises:
-        CampaignNotFound: there is none.
-        NotHere: it is of an app that is not this person's.
         CampaignConflict: it was started, so it can't be written any more.
     """
-    found: CampaignDraft = await visit.service(Drafts).get(visit.part("id"))
-    if not visit.grant.permits_app(found.content.app):
-        raise NotHere
+    found = await visit.service(Drafts).get(visit.part("id"))
     if found.stage not in {CampaignStage.DRAFT, CampaignStage.READY}:
         raise CampaignConflict(found.id, en("is {}: copy it, and change the copy", found.stage))
     await visit.know(found.updated_by)
@@ -522,13 +506,6 @@ def _apps(visit: Visit) -> list[str]:
     """Apps that this person may send from."""
     apps = sorted(visit.context.settings.apps) or ["default"]
     return [app for app in apps if visit.grant.permits_app(app)]
-
-
-def _app(visit: Visit, form: FormValues) -> str:
-    app = text_of(form, "app")
-    if not visit.grant.permits_app(app):
-        raise NotHere
-    return app
 
 
 def _numbers(form: FormValues, name: str) -> list[int]:

@@ -7,8 +7,8 @@ approval.
 
 import io
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from dingrelay_producers.client.campaign_documents import CampaignStatus, Malformed, SkippedRow
-from dingrelay_producers.errors import CampaignConflict, DraftConflict
+from dingrelay_producers.client.verbs import verb
+from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, DraftConflict
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
@@ -25,8 +26,16 @@ from dingrelay_tasks.sentence import en, writable
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import estimate, pasted, removal, review, sources, workbook
 from dingrelay_workers.campaigns.audience import batches, resolved
-from dingrelay_workers.campaigns.documents import DraftContent
-from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
+from dingrelay_workers.campaigns.models import LANE, CampaignRow, State
+from dingrelay_workers.campaigns.people import author
+from dingrelay_workers.campaigns.reach import (
+    WRITE,
+    check_left_out,
+    find_permitted,
+    id_for_request,
+    permitted_sender,
+)
 from dingrelay_workers.campaigns.recipients import NoPeopleColumn, Recipient, read
 from dingrelay_workers.campaigns.service import FileReaders, opened_store
 from dingrelay_workers.campaigns.sources import LARGEST_FILE, Written
@@ -109,85 +118,77 @@ class FileCount(NamedTuple):
 
 
 class Drafts:
-    """Contents of the campaigns of all apps.
+    """Contents of campaigns, for the actor of the present task; one that is not theirs is not there.
 
     Args:
         settings: of this process.
         database: as of `CampaignService`.
     """
 
+    NOUN = "campaign"
+
     def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self._settings = settings
         self._database = database
         self._readers = FileReaders(settings, database)
 
-    async def create(
-        self, content: Mapping[str, Any], by: str, campaign: str | None = None
-    ) -> CampaignDraft:
-        """A new draft, with this id if one is given.
+    @verb("POST /v1/campaigns/drafts", scope=WRITE, operation="createDraft")
+    async def write(self, content: DraftContent) -> CampaignDraft:
+        """Begin a campaign as a draft, which may be half-filled."""
+        sender = permitted_sender(self._settings, content.app, content.sender)
+        written = Written(content.model_copy(update={"sender": sender}))
+        return await self._insert(self.write, written, content.without_campaigns)
 
-        Raises:
-            CampaignConflict: there is one with this id, or it is being made or deleted.
-            ContractError: names the field that is wrong.
-        """
-        written = Written(DraftContent.parse(content))
-        return await self._insert(campaign or str(uuid.uuid4()), written, by)
+    @verb("POST /v1/campaigns/{id}/copy", scope=WRITE, creates=True)
+    async def copy(self, campaign: str) -> CampaignDraft:
+        """Make a draft with the text, the rules and the people of a campaign, whatever became of that.
 
-    async def copy(self, campaign: str, by: str, copy: str | None = None) -> CampaignDraft:
-        """A draft with the text, the rules and the people of a campaign as they were written, but for its time.
-
-        Raises:
-            CampaignNotFound: there is none with this id.
-            CampaignConflict: its people are too many for a file.
+        Its time is left out.
         """
         async with self._opened() as store:
-            row, written = await sources.read(store.database, campaign)
+            row, written = await self._read(store, campaign)
             written = await sources.with_people(store.database, row, written)
         content = written.content.model_copy(update={"start_at": None})
-        return await self._insert(copy or str(uuid.uuid4()), written._replace(content=content), by)
+        return await self._insert(self.copy, written._replace(content=content))
 
-    async def get(self, campaign: str) -> CampaignDraft:
-        """The content of the campaign with this id.
-
-        Raises:
-            CampaignNotFound: there is none.
-        """
-        async with self._opened() as store:
-            return CampaignDraft.of(*await sources.read(store.database, campaign, file=False))
-
-    async def save(
-        self, campaign: str, version: int, changes: Mapping[str, Any], by: str
-    ) -> CampaignDraft:
-        """Change some fields of a draft; null is a field's default. What changes nothing makes no version.
-
-        Args:
-            campaign: its id.
-            version: that the changes were made from.
-            changes: field of `DraftContent` → value.
-            by: who changes it.
+    async def get(self, campaign: str, scope: str = WRITE) -> CampaignDraft:
+        """Content of the campaign with this id, of which the actor may do what has this scope.
 
         Raises:
-            CampaignNotFound: there is none with this id.
-            CampaignConflict: it was started, or has ended.
-            DraftConflict: another change was saved since that version.
-            ContractError: names the field that is wrong.
+            CampaignNotFound: there is none, or it is not theirs.
         """
         async with self._opened() as store:
-            row, written = await sources.read(store.database, campaign)
+            return CampaignDraft.of(*await self._read(store, campaign, scope, file=False))
+
+    @verb("PATCH /v1/campaigns/{id}", scope=WRITE, operation="saveDraft")
+    async def save(self, campaign: str, request: DraftChange) -> CampaignDraft:
+        """Change the content of a campaign that was not started.
+
+        One that is ready becomes a draft again, and its approval is void. Refused where another change was saved since
+        `version` (409): read it again.
+        """
+        changes = request.changes
+        async with self._opened() as store:
+            row, written = await self._read(store, campaign)
             content = DraftContent.parse({**written.content.model_dump(), **changes})
+            if changes.keys() & {"app", "sender"}:
+                sender = permitted_sender(self._settings, content.app, content.sender)
+                content = content.model_copy(update={"sender": sender})
+            async with store.database.read() as connection:
+                await check_left_out(connection, changes.get("without_campaigns", ()))
             if content == written.content:
                 return CampaignDraft.of(row, written)
             written = await sources.with_people(store.database, row, written)
-            await _change(store, row, version, written._replace(content=content), by)
-        return await self.get(campaign)
+            written = written._replace(content=content)
+            return await self._change(self.save, store, row, request.version, written)
 
-    async def put_file(
-        self, campaign: str, version: int, name: str, file: bytes | None, by: str
+    @verb(scope=WRITE)
+    async def attach(
+        self, campaign: str, version: int, name: str, file: bytes | None
     ) -> tuple[CampaignDraft, FileCount]:
         """Give a draft a list of people: CSV, an Excel file or lines of JSON; None takes it away.
 
         Raises:
-            CampaignNotFound, CampaignConflict, DraftConflict: as `save`.
             ContractError: it is too large, empty or no table, or does not say which column names people.
         """
         if len(file or b"") > LARGEST_FILE:
@@ -198,10 +199,26 @@ class Drafts:
             content = (await self.get(campaign)).content
             counted = await self._readers.run(lambda store: _count(store, content, name, file))
         async with self._opened() as store:
-            row, written = await sources.read(store.database, campaign)
+            row, written = await self._read(store, campaign)
             written = written._replace(file=file, file_name=file_name)
-            await _change(store, row, version, written, by)
-        return await self.get(campaign), counted
+            return await self._change(self.attach, store, row, version, written), counted
+
+    @verb("POST /v1/campaigns/{id}/freeze", scope=WRITE, operation="freezeDraft")
+    async def freeze(self, campaign: str, request: DraftVersion) -> CampaignStatus:
+        """Make a draft ready: it is checked, and its people and text stay as they are.
+
+        Nothing is sent before it is started. Once more changes nothing. Rows and words that name no person are skipped.
+        """
+
+        async def freeze(store: CampaignStore) -> CampaignStatus:
+            row, written = await self._read(store, campaign)
+            _check_version(row, request.version)
+            if row.stage == CampaignStage.READY:
+                return CampaignStatus.model_validate(row)
+            check = estimate.check(self._settings, store.database)
+            return await store.freeze(row, written.plan, author(self._settings), check=check)
+
+        return await self._readers.run(freeze)
 
     async def parse_pasted(self, app: str, text: str) -> PastedPeople:
         """The people that a pasted text names, and what names none or several."""
@@ -239,38 +256,66 @@ class Drafts:
             raise ContractError("users", problems[0])
         return users
 
-    async def freeze(self, campaign: str, version: int, by: str) -> CampaignStatus:
-        """Make a version of a draft ready: it is checked, and its people and text stay as they are; nothing is sent.
+    async def _read(
+        self, store: CampaignStore, campaign: str, scope: str = WRITE, *, file: bool = True
+    ) -> tuple[CampaignRow, Written]:
+        async with store.database.read() as connection:
+            await find_permitted(connection, campaign, scope)
+        return await sources.read(store.database, campaign, file=file)
 
-        Once more changes nothing. Rows and pasted words that name no person are skipped.
+    async def _insert(
+        self, body: Callable[..., Any], written: Written, left_out: Sequence[str] = ()
+    ) -> CampaignDraft:
+        """Store a new draft without the people of campaigns; one only for a request that is repeated.
 
         Raises:
-            CampaignNotFound, DraftConflict: as `save`.
-            CampaignConflict: it was started, or is being made ready.
-            ContractError: the draft is no campaign yet; it names the field that is wrong.
-            MalformedRecipients: people who are to be left out can't be found.
+            CampaignConflict: it was deleted since.
         """
+        made = id_for_request()
+        campaign = made or str(uuid.uuid4())
+        row = empty_row(campaign, written, author(self._settings))
+        app, after = written.content.app, {"name": written.content.name}
+        async with self._opened() as store:
+            if made:
+                with suppress(CampaignNotFound):
+                    return CampaignDraft.of(*await self._read(store, made, file=False))
+            async with store.database.write(f"campaign {campaign}") as connection:
+                await check_left_out(connection, left_out)
+                await insert_new(connection, row)
+                await audit.record_verb(connection, body, campaign, app=app, lane=LANE, after=after)
+            return CampaignDraft.of(*await sources.read(store.database, campaign, file=False))
 
-        async def freeze(store: CampaignStore) -> CampaignStatus:
-            row, written = await sources.read(store.database, campaign)
-            _check_version(row, version)
+    async def _change(
+        self,
+        body: Callable[..., Any],
+        store: CampaignStore,
+        row: CampaignRow,
+        version: int,
+        written: Written,
+    ) -> CampaignDraft:
+        """Write another version of a campaign as it was read, which is a draft then; what changes nothing makes none."""
+        _check_version(row, version)
+        by = author(self._settings)
+        values = {
+            **UNCHECKED,
+            **columns_of(written.content),
+            "file": written.file,
+            "file_name": written.file_name,
+            "version": version + 1,
+            "writers": list(dict.fromkeys([*(row.writers or ()), by])),
+            "updated_by": by,
+            "updated_at": clock.now(),
+        }
+        async with store.database.write(f"campaign {row.id}") as connection:
+            ours = CampaignRow.id == row.id, CampaignRow.state == State.DRAFT
+            same = CampaignRow.version == version
+            if not await change_rows(connection, CampaignRow, *ours, same, **values):
+                _check_version(await find(connection, row.id), version)
+            await review.void(connection, row.id)
             if row.stage == CampaignStage.READY:
-                return CampaignStatus.model_validate(row)
-            check = estimate.check(self._settings, store.database)
-            return await store.freeze(row, written.plan, by, check=check)
-
-        return await self._readers.run(freeze)
-
-    async def _insert(self, campaign: str, written: Written, by: str) -> CampaignDraft:
-        row, app = empty_row(campaign, written, by), written.content.app
-        async with (
-            self._opened() as store,
-            store.database.write(f"campaign {campaign}") as connection,
-        ):
-            await insert_new(connection, row)
-            after = {"name": written.content.name}
-            await audit.record(connection, "write", "campaign", campaign, app=app, after=after)
-        return await self.get(campaign)
+                states = {"before": {"state": row.stage}, "after": {"state": CampaignStage.DRAFT}}
+                await audit.record_verb(connection, body, row.id, app=row.app, lane=LANE, **states)
+        return CampaignDraft.of(*await sources.read(store.database, row.id, file=False))
 
     def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
         return opened_store(self._settings, self._database)
@@ -330,32 +375,3 @@ def _check_version(row: CampaignRow, version: int) -> None:
         raise CampaignConflict(row.id, en("is {}: copy it, and change the copy", row.stage))
     if row.version != version:
         raise DraftConflict(row.id, row.updated_by, row.updated_at or row.created_at)
-
-
-async def _change(
-    store: CampaignStore, row: CampaignRow, version: int, written: Written, by: str
-) -> None:
-    """Write another version of a campaign as it was read, which is a draft then."""
-    _check_version(row, version)
-    async with store.database.write(f"campaign {row.id}") as connection:
-        values = {
-            **UNCHECKED,
-            **columns_of(written.content),
-            "file": written.file,
-            "file_name": written.file_name,
-            "version": version + 1,
-            "writers": list(dict.fromkeys([*(row.writers or ()), by])),
-            "updated_by": by,
-            "updated_at": clock.now(),
-        }
-        ours = CampaignRow.id == row.id, CampaignRow.state == State.DRAFT
-        same = CampaignRow.version == version
-        if not await change_rows(connection, CampaignRow, *ours, same, **values):
-            latest = await find(connection, row.id)
-            _check_version(latest, version)
-        await review.void(connection, row.id)
-        if row.stage == CampaignStage.READY:
-            before, after = {"state": row.stage}, {"state": CampaignStage.DRAFT}
-            await audit.record(
-                connection, "change", "campaign", row.id, app=row.app, before=before, after=after
-            )

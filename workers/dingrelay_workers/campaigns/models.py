@@ -26,11 +26,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage, CampaignState
+from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.sentence import en, from_parts
 from dingrelay_workers.database.base import Base, Said, Utc
 from dingrelay_workers.database.person_columns import PersonColumns
 
 State = CampaignState
+LANE: Lane = "bulk"
+"""Lane of campaigns."""
 HIDDEN = frozenset({State.CREATING, State.DELETING})
 """States of campaigns that are not there yet, or no more."""
 

@@ -12,13 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, delete, exists, false, func, null, or_, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import lease
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -63,34 +62,17 @@ _PARTS = (
 identifies a row."""
 
 
-async def look(database: Database, campaign: str) -> CampaignRow:
-    """The campaign that would be deleted.
+async def hide(connection: AsyncConnection, row: CampaignRow) -> bool:
+    """Hide a campaign; whether it was not hidden already.
 
     Raises:
-        CampaignNotFound: there is none with this id.
-        CampaignConflict: it was made ready, and has not ended.
+        CampaignNotFound: it is being created.
+        CampaignConflict: it was made ready, and has not ended, or calls of it are under way.
     """
-    async with database.read() as connection:
-        return await _look(connection, campaign)
-
-
-async def hide(database: Database, campaign: str) -> None:
-    """Hide a campaign. One that is hidden already stays so.
-
-    Raises:
-        CampaignNotFound: there is none with this id.
-        CampaignConflict: it was made ready, and has not ended.
-    """
-    async with database.write(f"campaign {campaign}") as connection:
-        row = await _look(connection, campaign)
-        of_campaign = CampaignRow.id == campaign, CampaignRow.state != State.DELETING
-        if await change_rows(
-            connection, CampaignRow, *of_campaign, state=State.DELETING, **FORGOTTEN
-        ):
-            before = {"name": row.name, "state": row.stage, "people": row.recipients}
-            await audit.record(
-                connection, "delete", "campaign", campaign, app=row.app, before=before
-            )
+    await check_deletable(connection, row)
+    visible = CampaignRow.id == row.id, CampaignRow.state != State.DELETING
+    hidden = await change_rows(connection, CampaignRow, *visible, state=State.DELETING, **FORGOTTEN)
+    return bool(hidden)
 
 
 async def leftovers(connection: AsyncConnection, campaign: str | None = None) -> list[str]:
@@ -213,21 +195,17 @@ async def forget_unread(database: Database, before: datetime) -> int:
         return await change_rows(connection, ChunkRow, chunk.in_(old), unread_users=None)
 
 
-async def _look(connection: AsyncConnection, campaign: str) -> CampaignRow:
-    async with AsyncSession(connection) as session:
-        row = await session.get(CampaignRow, campaign)
-    if row is None or row.state == State.CREATING:
-        raise CampaignNotFound(campaign)
+async def check_deletable(connection: AsyncConnection, row: CampaignRow) -> None:
+    """Raise as `hide` would."""
+    if row.state == State.CREATING:
+        raise CampaignNotFound(row.id)
     if row.state != State.DELETING and row.stage not in DELETABLE:
-        raise CampaignConflict(
-            campaign, en("is {}: cancel it first, or wait for its end", row.stage)
-        )
+        raise CampaignConflict(row.id, en("is {}: cancel it first, or wait for its end", row.stage))
     under_way = select(ChunkRow.number).where(
-        ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
+        ChunkRow.campaign == row.id, ChunkRow.state == ChunkState.QUEUED
     )
     if await connection.scalar(under_way.limit(1)) is not None:
-        raise CampaignConflict(campaign, "has calls under way: delete it once they have ended")
-    return row
+        raise CampaignConflict(row.id, "has calls under way: delete it once they have ended")
 
 
 async def _remove_page(connection: AsyncConnection, campaign: str) -> int:

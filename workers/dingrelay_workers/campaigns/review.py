@@ -24,15 +24,11 @@ from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.contract import UserIdText
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import Sentence, en
-from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
 from dingrelay_workers.campaigns.removal import COUNTED_TOGETHER
-from dingrelay_workers.campaigns.store import CampaignStore, find
+from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import upsert
 from dingrelay_workers.roles.service import approvers
-
-LONGEST_REASON = 500
-"""Characters."""
 
 Decision = Literal["approved", "rejected"]
 
@@ -116,42 +112,39 @@ async def waiting(
     return [row.id for row in rows if user not in (row.writers or ())]
 
 
-async def ask(
-    settings: Settings, store: CampaignStore, campaign: str, by: str
+async def submit(
+    settings: Settings, connection: AsyncConnection, row: CampaignRow, by: str
 ) -> MessageSend | None:
-    """Ask for the approval of a campaign that is ready; once more asks again.
+    """Submit a campaign that is ready for its approval; once more submits it again.
 
     Returns:
         The job that sends a link to the reviewers of the settings, or to people with the role of those who approve in the
         directory of the campaign's app; None where there are none.
 
     Raises:
-        CampaignNotFound: there is none with this id.
         CampaignConflict: it is not ready, or was started.
     """
     now = clock.now()
-    async with store.database.write(f"campaign {campaign}") as connection:
-        row = await _ready(connection, campaign)
-        request = {
-            "campaign": campaign,
-            "digest": digest_of(row),
-            "asked_by": by,
-            "asked_at": now,
-            "decision": "",
-            "decided_by": "",
-            "decided_at": None,
-            "reason": "",
-        }
-        await upsert(connection, ReviewRow, [request])
-        await audit.record(connection, "ask", "campaign", campaign, app=row.app)
-        people = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
+    _check_ready(row)
+    request = {
+        "campaign": row.id,
+        "digest": digest_of(row),
+        "asked_by": by,
+        "asked_at": now,
+        "decision": "",
+        "decided_by": "",
+        "decided_at": None,
+        "reason": "",
+    }
+    await upsert(connection, ReviewRow, [request])
+    people = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
     reviewers = [user for user in people if user not in {*(row.writers or ()), by}]
     return _notification(settings, row, reviewers, by, now) if reviewers else None
 
 
 async def decide(
-    store: CampaignStore,
-    campaign: str,
+    connection: AsyncConnection,
+    row: CampaignRow,
     decision: Decision,
     by: str,
     reason: str = "",
@@ -160,39 +153,31 @@ async def decide(
     """Approve a campaign that is ready, or reject it.
 
     Args:
-        store: has it.
-        campaign: its id.
+        connection: in a transaction with the lock of the campaign.
+        row: the campaign.
         decision: on it.
         by: who decides.
         reason: for a rejection.
         version: that this person has read; None for the present one.
 
     Raises:
-        CampaignNotFound: there is none with this id.
         CampaignConflict: its approval was not asked for, this person may not decide it, or it is of another version.
     """
-    async with store.database.write(f"campaign {campaign}") as connection:
-        row = await _ready(connection, campaign)
-        review = await _find(connection, campaign)
-        if review is None or review.digest != digest_of(row):
-            raise CampaignConflict(campaign, "was not submitted for approval as it is now")
-        check_version(row, version)
-        if review.decision:
-            raise CampaignConflict(
-                campaign, en("is {}: {} decided it already", review.decision, review.decided_by)
-            )
-        if decision == "approved" and (not by or by in {*(row.writers or ()), review.asked_by}):
-            raise CampaignConflict(
-                campaign, "must be approved by a person who neither wrote nor submitted it"
-            )
-        values = {"decision": decision, "decided_by": by, "decided_at": clock.now()}
-        await connection.execute(
-            update(ReviewRow)
-            .where(ReviewRow.campaign == campaign)
-            .values({**values, "reason": reason.replace("\0", "")[:LONGEST_REASON]})
+    _check_ready(row)
+    review = await _find(connection, row.id)
+    if review is None or review.digest != digest_of(row):
+        raise CampaignConflict(row.id, "was not submitted for approval as it is now")
+    check_version(row, version)
+    if review.decision:
+        raise CampaignConflict(
+            row.id, en("is {}: {} decided it already", review.decision, review.decided_by)
         )
-        after = {"reason": reason} if reason else None
-        await audit.record(connection, decision, "campaign", campaign, app=row.app, after=after)
+    if decision == "approved" and (not by or by in {*(row.writers or ()), review.asked_by}):
+        raise CampaignConflict(
+            row.id, "must be approved by a person who neither wrote nor submitted it"
+        )
+    values = {"decision": decision, "decided_by": by, "decided_at": clock.now(), "reason": reason}
+    await connection.execute(update(ReviewRow).where(ReviewRow.campaign == row.id).values(values))
 
 
 async def problem_of(
@@ -295,11 +280,9 @@ def digest_of(row: CampaignRow) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-async def _ready(connection: AsyncConnection, campaign: str) -> CampaignRow:
-    row = await find(connection, campaign)
+def _check_ready(row: CampaignRow) -> None:
     if row.stage != CampaignStage.READY:
-        raise CampaignConflict(campaign, en("is {}: only one that is ready is approved", row.stage))
-    return row
+        raise CampaignConflict(row.id, en("is {}: only one that is ready is approved", row.stage))
 
 
 async def _find(connection: AsyncConnection, campaign: str) -> ReviewRow | None:

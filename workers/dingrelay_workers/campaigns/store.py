@@ -44,6 +44,7 @@ from dingrelay_workers.campaigns.chunks import storable
 from dingrelay_workers.campaigns.documents import CampaignSpec, DraftContent
 from dingrelay_workers.campaigns.models import (
     HIDDEN,
+    LANE,
     CampaignRow,
     ChunkRow,
     ChunkState,
@@ -275,7 +276,7 @@ class CampaignStore:
             await change_rows(connection, CampaignRow, CampaignRow.id == campaign, **values)
             summary = {"name": spec.name, "people": people}
             await audit.record(
-                connection, action, "campaign", campaign, app=spec.app, after=summary
+                connection, action, "campaign", campaign, app=spec.app, lane=LANE, after=summary
             )
             return CampaignStatus.model_validate(await find(connection, campaign))
 

@@ -199,7 +199,8 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
     if first := await forms.begin(session, digest):
         return _redirect(first)
     visit.once = hmac.digest(session.form_key, digest.encode(), "sha256")
-    ACTOR.set(current_actor()._replace(seed=SecretBytes(visit.once)))
+    seed, name = SecretBytes(visit.once), visit.once[:16].hex()
+    ACTOR.set(current_actor()._replace(seed=seed, once=name))
     changed = False
     try:
         response = await _first(route, visit, sent, token)

@@ -1,7 +1,7 @@
 """The forms of verbs: what is asked, its fields and what follows from the declaration."""
 
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, get_args
 
@@ -61,12 +61,12 @@ def read_request(model: type[BaseModel], form: FormValues) -> BaseModel:
         ContractError: the model refuses it.
     """
     values: dict[str, Any] = {}
-    for name, field in model.model_fields.items():
+    for name, about in model.model_fields.items():
         text = text_of(form, name)
         if not text:
             continue
         try:
-            values[name] = _input(field)[1](text)
+            values[name] = _input(about)[1](text)
         except ValueError:
             raise BadFilter(tr("{field}: can't be read", field=name)) from None
     assert issubclass(model, Document)
@@ -94,8 +94,9 @@ class VerbForms:
         carry_out: runs the body of a verb for a visit; arguments as of the body, behind `self`. If not given,
             the noun's class is its service.
         check: refuses to ask what the object's state does not allow.
-        following: path and sentence to which the document of a verb leads; back to the page, with what the verb
-            says, if not given.
+        following: path and sentence to which the document of a verb leads; back to the page, or to the list of a
+            verb that leaves no object, with what the verb says, if not given.
+        states: verb → the state for which its form is good, where that is another one; None for any.
     """
 
     noun: type
@@ -104,6 +105,7 @@ class VerbForms:
     carry_out: Callable[[Visit, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
     check: Callable[[Visit, Verb], Awaitable[None]] | None = None
     following: Callable[[Verb, Any], tuple[str, str]] | None = None
+    states: Mapping[str, State | None] = field(default_factory=dict[str, State | None])
 
     def declare(self, *, by_hand: Collection[str] = ()) -> None:
         """Declare the forms of all verbs but those `by_hand`."""
@@ -133,11 +135,12 @@ class VerbForms:
             document = await self.carry_out(visit, self.noun, verb, arguments)
             if self.following:
                 return visit.redirect(*self.following(verb, document))
-            return visit.redirect(self._path(visit, self.page), verb.done)
+            page = self.page if verb.answer else self.page.rpartition("/")[0]
+            return visit.redirect(self._path(visit, page), verb.done)
 
         if verb.question:
             at(path, scope=verb.scope)(ask)
-        act(path, scope=verb.scope, state=self.state)(carry_out)
+        act(path, scope=verb.scope, state=self.states.get(verb.name, self.state))(carry_out)
 
     def _path(self, visit: Visit, path: str) -> str:
         return path.replace("{id}", visit.part("id"))

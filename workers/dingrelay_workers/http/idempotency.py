@@ -107,7 +107,8 @@ async def once(
     match verdict:
         case b"begun":
             call.once = entry[0].decode()
-            ACTOR.set(current_actor()._replace(seed=authentication.seed_of(call)))
+            seed, name = authentication.seed_of(call), uuid.UUID(call.once).hex
+            ACTOR.set(current_actor()._replace(seed=seed, once=name))
             return await attempt.execute(handle)
         case b"done":
             return attempt.replayed(*entry)

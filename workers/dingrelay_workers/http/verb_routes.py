@@ -32,7 +32,7 @@ class VerbRoutes:
     Attributes:
         noun: class with the verbs.
         answers: document of a verb → describes the answer with it, for the document of the API, where the document's
-            own docstring does not.
+            own docstring does not; by its status where that is not the usual one.
         carry_out: runs the body of a verb for a request; arguments as of the body, behind `self`. If not given,
             the noun's class is its service.
         show: the response of a document; None for the usual one.
@@ -41,8 +41,8 @@ class VerbRoutes:
     """
 
     noun: type
-    answers: Mapping[type[BaseModel], RouteAnswer] = field(
-        default_factory=dict[type[BaseModel], RouteAnswer]
+    answers: Mapping[type[BaseModel], RouteAnswer | Mapping[int, RouteAnswer]] = field(
+        default_factory=dict[type[BaseModel], RouteAnswer | Mapping[int, RouteAnswer]]
     )
     carry_out: Callable[[HttpCall, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
     show: Callable[[Any], web.StreamResponse] | None = None
@@ -58,11 +58,11 @@ class VerbRoutes:
 
     def _declare(self, routes: Routes, verb: Verb) -> None:
         async def handle(call: HttpCall) -> web.StreamResponse | BaseModel | None:
-            ids = () if verb.creates else (call.path(OBJECT),)
+            ids = (call.path(OBJECT),) if verb.has_object else ()
             arguments = (*ids, *_read_request(verb.request, call.body))
             document = await self.carry_out(call, self.noun, verb, arguments)
             if verb.creates:
-                call.headers["Location"] = f"{verb.path}/{document.id}"
+                call.headers["Location"] = f"/v1/{verb.noun}s/{document.id}"
             return self.show(document) if self.show and document is not None else document
 
         answers = self._answers(verb)
@@ -78,13 +78,15 @@ class VerbRoutes:
             if takes_body
             else None,
             links=self._links(verb, answers),
-            **({} if verb.creates else self.fields),
+            **(self.fields if verb.has_object else {}),
         )(handle)
 
     def _answers(self, verb: Verb) -> Mapping[int, RouteAnswer]:
         if verb.answer is None:
             return {204: RouteAnswer(description="It is done, and there is nothing to show.")}
         answer = self.answers.get(verb.answer) or answer_of(verb.answer)
+        if isinstance(answer, Mapping):
+            return answer
         if verb.creates:
             headers = {"Location": f"Where the {verb.noun} can be looked at."}
             return {201: replace(answer, headers=headers)}
@@ -94,7 +96,9 @@ class VerbRoutes:
         """Links from the answers: from an object that is made, to its page and to what can be done to it."""
         if verb.creates:
             operations = (
-                other_verb.operation for other_verb in verbs_of(self.noun) if not other_verb.creates
+                other_verb.operation
+                for other_verb in verbs_of(self.noun)
+                if other_verb.path and not other_verb.creates
             )
             return {201: links(f"get{verb.noun.capitalize()}", *operations)}
         return {status: linked for status, linked in self.links.items() if status in answers}

@@ -75,7 +75,7 @@ class RolesReach(Reach):
     ) -> bool:
         """Whether one role has this app, target and lane by this scope; senders are no part of roles."""
         return any(
-            grant.permits_job(app, target) and lane in grant.lanes
+            grant.permits_job(app, target) and (not lane or lane in grant.lanes)
             for grant in permitting(self.grants, scope)
         )
 
