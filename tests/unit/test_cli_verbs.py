@@ -10,7 +10,9 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from dingrelay_producers.cli import app, verbs
+from dingrelay_producers.cli.options import filtered_by
 from dingrelay_producers.cli.verbs import VerbCommands, noun_app
+from dingrelay_producers.client.filters import AuditFilter
 from dingrelay_producers.client.verbs import Question, Verb, verb, verbs_of
 from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import Document, Moment, UserId
@@ -144,6 +146,20 @@ def test_no_two_options_of_a_command_are_called_alike() -> None:
         assert len(names) == len({*names}), path
 
     check(get_command(app), "dingrelay")
+
+
+def test_a_list_has_the_options_of_its_filter_whatever_it_calls_it() -> None:
+    seen: list[tuple[AuditFilter, int]] = []
+    lists = typer.Typer()
+
+    @lists.command()
+    @filtered_by(AuditFilter)
+    def changes(wanted: AuditFilter, limit: int = 5) -> None:
+        seen.append((wanted, limit))
+
+    assert CliRunner().invoke(lists, ["--kind", "job", "--limit", "3"]).exit_code == 0
+    assert CliRunner().invoke(lists, []).exit_code == 0
+    assert seen == [(AuditFilter(kind="job"), 3), (AuditFilter(), 5)]
 
 
 def test_a_command_by_hand_stays(run: Any, carried_out: list[tuple[Any, ...]]) -> None:

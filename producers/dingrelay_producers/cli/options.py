@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from inspect import Parameter
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,13 +22,6 @@ from dingrelay_tasks.sentence import en, not_json
 if TYPE_CHECKING:
     from dingrelay_producers.client.filters import ListFilter
 
-Apps = Annotated[
-    list[str] | None,
-    typer.Option("--app", help="For this DingTalk application only; repeatable, or a,b."),
-]
-Lanes = Annotated[
-    list[str] | None, typer.Option("--lane", help="In these lanes only; repeatable, or a,b.")
-]
 Text = Annotated[str | None, typer.Option(help="A text message.")]
 Markdown = Annotated[
     tuple[str, str] | None, typer.Option(metavar="TITLE TEXT", help="A Markdown message.")
@@ -48,7 +41,7 @@ APP = "app"
 
 
 def filtered_by(model: "type[ListFilter]") -> Callable[[Command], Command]:
-    """Gives a command one option for each field of a filter but the shared `app`, and the filter as `list_filter`.
+    """Gives a command one option for each field of a filter but the shared `app`, and the filter as its first argument.
 
     Args:
         model: of the filter. A moment is read as `read_past` reads it.
@@ -67,14 +60,24 @@ def filtered_by(model: "type[ListFilter]") -> Callable[[Command], Command]:
                 conditions[name] = read_past(text, option)
         if APP in fields:
             conditions[APP] = value_of(APP)
-        return {"list_filter": model(**conditions)}
+        return conditions
 
     options = [
         option_of(name, str | None if kind == datetime | None else kind, option, default=None)
         for name, (kind, option) in fields.items()
         if name != APP
     ]
-    return lambda command: with_options(command, options, read, instead_of=["list_filter"])
+
+    def decorate(command: Command) -> Command:
+        first = next(iter(signature(command).parameters))
+        return with_options(
+            command,
+            options,
+            lambda values: {first: model(**read(values))},
+            instead_of=[first],
+        )
+
+    return decorate
 
 
 def option_of(name: str, kind: Any, asked: Asked, *, default: Any = Parameter.empty) -> Parameter:

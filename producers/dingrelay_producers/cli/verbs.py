@@ -6,7 +6,7 @@ made when they are asked for: a noun's class takes longer to load than the help 
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from functools import cache
 from importlib import import_module
 from inspect import Parameter
 from typing import (
@@ -16,7 +16,6 @@ from typing import (
     ClassVar,
     Literal,
     NamedTuple,
-    get_args,
     get_origin,
     get_type_hints,
 )
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
 
     from dingrelay_producers.client.verbs import Question, Verb
 
+_KINDS = {"boolean": bool, "integer": int, "number": float, "array": list[str]}
+"""Type of JSON → type of an option's value, where that is no text; the contract checks the rest."""
 YES = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -130,7 +131,7 @@ def _command_of(noun: type, verb: "Verb", verbs: VerbCommands) -> Command:
     has_object = "{" in verb.path
     request: Any = verb.request
     fields = dict(request.model_fields) if request else {}
-    parameters = [_parameter(*field) for field in fields.items() if field[0] not in verbs.takes]
+    parameters = [_parameter(request, field) for field in fields if field not in verbs.takes]
     if has_object:
         parameters.insert(0, Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation))
     more = [option_of(name, *asked, default=None) for name, asked in _more(verb)]
@@ -177,15 +178,24 @@ def _ask(question: "Question") -> None:
         typer.confirm(prompt, abort=True, err=True)
 
 
-def _parameter(name: str, field: "FieldInfo") -> Parameter:
-    kind = _kind(field.annotation)
-    kind = {list: list[str], datetime: str}.get(kind, kind)
+def _parameter(model: "type[BaseModel]", name: str) -> Parameter:
+    field, schema = model.model_fields[name], _schemas(model)[name]
+    kind: Any = _KINDS.get(schema.get("type"), str)
+    if "enum" in schema:
+        kind = Literal[tuple(schema["enum"])]
     default: Any = Parameter.empty
     if not field.is_required():
         default = field.get_default()
         if default is None or kind == list[str]:
             kind, default = kind | None, None
     return option_of(name, kind, _asked(field), default=default)
+
+
+@cache
+def _schemas(model: "type[BaseModel]") -> Mapping[str, Any]:
+    """The JSON schema of each field; of one that may be null, that of its values."""
+    properties = model.model_json_schema()["properties"]
+    return {name: schema.get("anyOf", [schema])[0] for name, schema in properties.items()}
 
 
 def _asked(field: "FieldInfo") -> Asked:
@@ -209,35 +219,12 @@ def _read_fields(model: "type[BaseModel]", values: Mapping[str, Any]) -> dict[st
 
     fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        value, kind, option = values[name], _kind(field.annotation), _name(name, field)
+        value, option, schema = values[name], _name(name, field), _schemas(model)[name]
         if value is None:
             continue
         if name in paths_of(model):
             value = userid(value, option, app_of_jobs(), left=False)
-        elif kind is datetime:
+        elif schema.get("format") == "date-time":
             value = (read_past if _asked(field).past else read_moment)(value, option)
-        fields[name] = split(value) if kind is list else value
+        fields[name] = split(value) if isinstance(value, list) else value
     return fields
-
-
-def _kind(hint: Any) -> Any:
-    """The type of a field's values, as far as a command line knows it; the contract checks the rest."""
-    from pydantic import AwareDatetime
-
-    kind = next(_kinds(hint))
-    plain = get_origin(kind) or kind
-    if plain in {bool, int, float, list}:
-        return plain
-    if plain in {datetime, AwareDatetime}:
-        return datetime
-    return kind if plain is Literal else str
-
-
-def _kinds(hint: Any) -> Iterator[Any]:
-    """The types that a value may have, without None."""
-    origin = get_origin(hint)
-    if origin in {None, list, Literal}:
-        yield from () if hint is type(None) else (hint,)
-    else:
-        for inner in get_args(hint)[: 1 if origin is Annotated else None]:
-            yield from _kinds(inner)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from dingrelay_producers.cli.options import Apps, Lanes, errors_of_options, split
+from dingrelay_producers.cli.options import errors_of_options, split
 from dingrelay_producers.cli.output import Column, console, print_result, print_table
 from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
@@ -36,8 +36,13 @@ def role(
         str | None,
         typer.Argument(metavar="[ROLE]", help="One of view, write, approve, operate and admin."),
     ] = None,
-    application: Apps = None,
-    lane: Lanes = None,
+    application: Annotated[
+        list[str] | None,
+        typer.Option("--app", help="For this DingTalk application only; repeatable, or a,b."),
+    ] = None,
+    lane: Annotated[
+        list[str] | None, typer.Option(help="In these lanes only; repeatable, or a,b.")
+    ] = None,
     directory: Annotated[
         str, typer.Option(help="The application in whose directory they are.")
     ] = "default",
