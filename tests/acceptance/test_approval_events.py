@@ -14,6 +14,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate
 from dingrelay_tasks.approval_event import INSTANCE_CHANGE
 from dingrelay_tasks.contract import EVENTS_QUEUE
+from support.callbacks import AES_KEY, TOKEN, VARIABLES
 from support.databases import rows
 
 APPROVALS = int(os.environ.get("APPROVALS", "40"))
@@ -24,7 +25,6 @@ LOOKS = [3.0, 6.0, 12.0]
 """Seconds instead of minutes and hours: longer than all of them take to be decided."""
 CALLS, LOOK_SHARE = 100_000, 0.01
 
-TOKEN, AES_KEY = "T0ken4approvals", "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 READ = "/v1.0/workflow/processInstances"
 
 
@@ -32,8 +32,7 @@ READ = "/v1.0/workflow/processInstances"
 def sandbox_env(sandbox_env: dict[str, str]) -> dict[str, str]:
     return {
         **sandbox_env,
-        "DINGTALK_CALLBACK_TOKEN": TOKEN,
-        "DINGTALK_CALLBACK_AES_KEY": AES_KEY,
+        **VARIABLES,
         "DINGRELAY_RULES": '{"*": {"calls": ""}, "egress": {"calls": ""}}',
         "DINGRELAY_QUOTA": json.dumps({"edition": str(CALLS)}),
         "DINGRELAY_APPROVALS": json.dumps({"looks": LOOKS, "look_share": LOOK_SHARE}),

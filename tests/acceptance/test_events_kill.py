@@ -19,6 +19,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import Row, SandboxAdmin
 from dingrelay_tasks.contract import EVENTS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from support.callbacks import AES_KEY, TOKEN, VARIABLES
 from support.databases import rows
 
 EVENTS = int(os.environ.get("EVENTS", "160"))
@@ -33,8 +34,6 @@ TIMEOUT = max(200, EVENTS / 10)
 PAUSE = 0.05
 """Seconds between two looks."""
 
-TOKEN, AES_KEY = "T0ken4events", "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
-
 
 @pytest.fixture
 def valkey_url(durable_server: ValkeyServer) -> str:
@@ -45,8 +44,7 @@ def valkey_url(durable_server: ValkeyServer) -> str:
 def sandbox_env(sandbox_env: dict[str, str]) -> dict[str, str]:
     return {
         **sandbox_env,
-        "DINGTALK_CALLBACK_TOKEN": TOKEN,
-        "DINGTALK_CALLBACK_AES_KEY": AES_KEY,
+        **VARIABLES,
         "DINGRELAY_RULES": '{"*": {"calls": ""}, "egress": {"calls": ""}}',
         "DINGRELAY_LEASE": "5",
         "DINGRELAY_SETTLE_DELAY": "0.1",

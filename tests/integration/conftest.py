@@ -10,6 +10,7 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from dingrelay_producers import Client
+from dingrelay_producers.actor import ACTOR
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.database import Database
@@ -45,6 +46,14 @@ def settings(valkey_url: str, sqlite_url: str) -> Settings:
 def each_settings(valkey_url: str, database_url: str) -> Settings:
     """The same on a database of each kind."""
     return Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
+
+
+@pytest.fixture
+def program() -> Iterator[None]:
+    """Changes are made by a program, which may do everything; a test may set another actor."""
+    token = ACTOR.set(None)
+    yield
+    ACTOR.reset(token)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Verbs of API keys: each has one body, which every door carries out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from typer.main import get_group
@@ -40,13 +40,6 @@ BELOW: dict[str, Reach] = {
 @pytest.fixture
 def grants() -> Sequence[Grant]:
     return [Grant(name="all", scopes=frozenset({"*"}))]
-
-
-@pytest.fixture
-def program() -> Iterator[None]:
-    token = ACTOR.set(None)
-    yield
-    ACTOR.reset(token)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)

@@ -1,7 +1,5 @@
 """Verbs of roles, links and the audit: each has one body, which every door carries out."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from dingrelay_producers.actor import ACTOR, Actor
@@ -40,13 +38,6 @@ PERSON = Actor(
         ]
     ),
 )
-
-
-@pytest.fixture
-def program() -> Iterator[None]:
-    token = ACTOR.set(None)
-    yield
-    ACTOR.reset(token)
 
 
 def a_role(directory: str, app: str, lane: str) -> RoleRequest:

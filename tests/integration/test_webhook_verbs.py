@@ -1,6 +1,6 @@
 """Verbs of webhooks: each has one body, which every door carries out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
@@ -48,13 +48,6 @@ BELOW: dict[str, Reach] = {
 @pytest.fixture
 def grants() -> Sequence[Grant]:
     return [grant("hr"), grant("it")]
-
-
-@pytest.fixture
-def program() -> Iterator[None]:
-    token = ACTOR.set(None)
-    yield
-    ACTOR.reset(token)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)

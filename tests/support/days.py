@@ -63,10 +63,11 @@ MESSAGE_LIMITS = {"calls": "15/1s"}
 """Few enough that messages wait, share calls and are parked."""
 
 
-class Wakeups:
+class Wakeups(jobs.Published):
     """A publisher that runs what it is given, by one of the workers."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self.executors: list[Executor] = []
         self._dice = random.Random(seed)
         self._loop = asyncio.get_running_loop()
@@ -76,15 +77,6 @@ class Wakeups:
         given = list(wakeups)
         self._loop.call_soon_threadsafe(self._start, given)
         return []
-
-    async def publish_on_loop(self, wakeups: Iterable[Wakeup]) -> list[Any]:
-        return self.publish(wakeups)
-
-    async def aclose(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
     async def finish(self) -> None:
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -59,6 +60,14 @@ def test_every_id_is_whole_on_any_terminal(
     assert "a" * 36 in capsys.readouterr().out.replace("\n", "").replace(" ", "")
 
 
+def printed(capsys: pytest.CaptureFixture[str], **fields: Any) -> list[str]:
+    """The lines of a message's status with these fields."""
+    message = {"id": "j", "kind": "message-send", "app": "default", "lane": "normal"}
+    created = {"created_at": "2026-11-25T00:00:00Z"}
+    output.print_job(JobStatus.model_validate(message | created | fields))
+    return capsys.readouterr().out.splitlines()
+
+
 @pytest.mark.parametrize(
     ("code", "message", "shown"),
     [
@@ -70,19 +79,9 @@ def test_every_id_is_whole_on_any_terminal(
 def test_an_error_names_its_field_once(
     code: str, message: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = JobStatus.model_validate(
-        {
-            "id": "j",
-            "kind": "message-send",
-            "app": "default",
-            "lane": "normal",
-            "state": "dead",
-            "created_at": "2026-11-25T00:00:00Z",
-            "error": {"class": "contract", "code": code, "message": message},
-        }
-    )
-    output.print_job(status)
-    [line] = [each for each in capsys.readouterr().out.splitlines() if each.startswith("error")]
+    error = {"class": "contract", "code": code, "message": message}
+    lines = printed(capsys, state="dead", error=error)
+    [line] = [line for line in lines if line.startswith("error")]
     assert line.removeprefix("error").strip() == shown
 
 
@@ -97,22 +96,9 @@ def test_an_error_names_its_field_once(
 def test_a_job_names_what_it_waits_for_whatever_its_last_error(
     waits_for: dict[str, str], shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = JobStatus.model_validate(
-        {
-            "id": "j",
-            "kind": "message-send",
-            "app": "default",
-            "lane": "normal",
-            "state": "snoozed",
-            "created_at": "2026-11-25T00:00:00Z",
-            "waits_for": waits_for,
-            "error": {"class": "credentials", "code": "40096", "message": "refused"},
-        }
-    )
-    output.print_job(status)
-    assert f"waiting for  {shown}" in " ".join(
-        line.strip() for line in capsys.readouterr().out.splitlines()
-    )
+    error = {"class": "credentials", "code": "40096", "message": "refused"}
+    lines = printed(capsys, state="snoozed", waits_for=waits_for, error=error)
+    assert f"waiting for  {shown}" in " ".join(line.strip() for line in lines)
 
 
 WRITE = """

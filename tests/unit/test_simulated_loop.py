@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -42,15 +42,6 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.append(exc)
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    CLOCK.now = 0.0
-    loop = VirtualLoop()
-    yield loop
-    loop.close()
-    CLOCK.now, CLOCK.process = 0.0, None
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_simulation.broker import LATE, RETURNED, WAY, Broker, Manners
@@ -29,15 +27,6 @@ class Queues:
 
 def worker(name: str = "w0") -> Any:
     return SimpleNamespace(process=Process(name))
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    CLOCK.now = 0.0
-    loop = VirtualLoop()
-    yield loop
-    loop.close()
-    CLOCK.now = 0.0
 
 
 def delivered(
