@@ -50,7 +50,7 @@ def filtered_by(model: "type[ListFilter]") -> Callable[[Command], Command]:
 
     fields = askable(model)
 
-    def read(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    def read(values: Mapping[str, Any]) -> "ListFilter":
         conditions = {name: text for name, text in values.items() if text is not None}
         for name, text in conditions.items():
             option = option_name(name)
@@ -60,7 +60,7 @@ def filtered_by(model: "type[ListFilter]") -> Callable[[Command], Command]:
                 conditions[name] = read_past(text, option)
         if APP in fields:
             conditions[APP] = value_of(APP)
-        return conditions
+        return model(**conditions)
 
     options = [
         option_of(name, str | None if kind == datetime | None else kind, option, default=None)
@@ -69,12 +69,9 @@ def filtered_by(model: "type[ListFilter]") -> Callable[[Command], Command]:
     ]
 
     def decorate(command: Command) -> Command:
-        first = next(iter(signature(command).parameters))
+        name = next(iter(signature(command).parameters))
         return with_options(
-            command,
-            options,
-            lambda values: {first: model(**read(values))},
-            instead_of=[first],
+            command, options, lambda values: {name: read(values)}, instead_of=[name]
         )
 
     return decorate

@@ -9,30 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from inspect import Parameter
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    NamedTuple,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from dingrelay_producers.cli.options import (
-    errors_of_options,
-    option_name,
-    option_of,
-    read_moment,
-    read_past,
-    split,
-    userid,
-)
+from dingrelay_producers.cli import options
 from dingrelay_producers.cli.reader_language import speak
 from dingrelay_producers.cli.shared import Command, app_of_jobs, takes, value_of, with_options
 from dingrelay_producers.language import translated
@@ -90,7 +73,7 @@ def carry_out_in_redis(noun: Any, verb: "Verb", *arguments: Any, **more: Any) ->
 
 
 class _NounGroup(TyperGroup):
-    verbs: ClassVar[VerbCommands]
+    verbs: VerbCommands
     shared: Sequence[Any] = ()
     _complete = False
 
@@ -134,7 +117,7 @@ def _command_of(noun: type, verb: "Verb", verbs: VerbCommands) -> Command:
     parameters = [_parameter(request, field) for field in fields if field not in verbs.takes]
     if has_object:
         parameters.insert(0, Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation))
-    more = [option_of(name, *asked, default=None) for name, asked in _more(verb)]
+    more = [options.option_of(name, *asked, default=None) for name, asked in _more(verb)]
     parameters += more
     if verb.question:
         yes = Parameter("yes", Parameter.KEYWORD_ONLY, default=False, annotation=YES)
@@ -147,7 +130,7 @@ def _command_of(noun: type, verb: "Verb", verbs: VerbCommands) -> Command:
         shared = {field: value_of(field) for field in verbs.takes}
         request_fields = _read_fields(request, {**values, **shared}) if request else {}
         names = {field: _name(field, about) for field, about in fields.items()}
-        with errors_of_options(names, request_fields):
+        with options.errors_of_options(names, request_fields):
             if request:
                 arguments.append(request.parse(request_fields))
             further = {argument.name: values[argument.name] for argument in more}
@@ -188,7 +171,7 @@ def _parameter(model: "type[BaseModel]", name: str) -> Parameter:
         default = field.get_default()
         if default is None or kind == list[str]:
             kind, default = kind | None, None
-    return option_of(name, kind, _asked(field), default=default)
+    return options.option_of(name, kind, _asked(field), default=default)
 
 
 @cache
@@ -206,7 +189,7 @@ def _asked(field: "FieldInfo") -> Asked:
 def _name(name: str, field: "FieldInfo") -> str:
     """Name of the option or argument that gives a field."""
     option = _asked(field)
-    return name.upper() if option.argument else option.option or option_name(name)
+    return name.upper() if option.argument else option.option or options.option_name(name)
 
 
 def _read_fields(model: "type[BaseModel]", values: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,8 +206,10 @@ def _read_fields(model: "type[BaseModel]", values: Mapping[str, Any]) -> dict[st
         if value is None:
             continue
         if name in paths_of(model):
-            value = userid(value, option, app_of_jobs(), left=False)
+            value = options.userid(value, option, app_of_jobs(), left=False)
         elif schema.get("format") == "date-time":
-            value = (read_past if _asked(field).past else read_moment)(value, option)
-        fields[name] = split(value) if isinstance(value, list) else value
+            value = (options.read_past if _asked(field).past else options.read_moment)(
+                value, option
+            )
+        fields[name] = options.split(value) if isinstance(value, list) else value
     return fields
