@@ -225,8 +225,8 @@ class Stream(asyncio.Protocol):
         self._at_end = True
         self._wake()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self._at_end, self._error = self._at_end or error is None, error
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._at_end, self._error = self._at_end or exc is None, exc
         self._wake()
         if not self._closed.done():
             self._closed.set_result(None)
@@ -271,6 +271,10 @@ async def _unread(**_: Any) -> None:
     """In place of what redis-py counts for OpenTelemetry, which nobody reads here."""
 
 
+def _no_name(_: Any) -> str:
+    return ""
+
+
 class InMemory:
     """asyncio for redis-py, whose bytes are in memory: writing takes no time, and needs no time-out."""
 
@@ -305,7 +309,7 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
     on_loop.asyncio = InMemory()
     for name in COUNTED:
         setattr(on_loop, f"record_{name}", _unread)
-    on_loop.get_pool_name = lambda _: ""
+    on_loop.get_pool_name = _no_name
     # Each new connection would read redis-py's metadata again.
     utils: Any = redis.utils
     utils.get_lib_version = cache(utils.get_lib_version)

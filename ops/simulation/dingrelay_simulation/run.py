@@ -140,7 +140,8 @@ class Runner:
             CURRENT.clear()
             asyncio.set_event_loop(None)
             # Round trips of killed workers never end, and hold the clients by which they are found.
-            scripts._PENDING.clear()
+            pending: Any = scripts
+            pending._PENDING.clear()
             gc.collect()
 
     async def _run(self, loop: VirtualLoop, plan: Plan, trace: Trace) -> Result:

@@ -63,7 +63,7 @@ def _carry_out(noun: Any, verb: "Verb", job_id: str, *said: Any, **more: Any) ->
             show_accepted(client.job(status.id), f"{status.kind} {job_id}")
         else:
             print_job(status)
-    if verb.name == "cancel" and status.state != State.CANCELLED:
+    if verb.name == "cancel" and status and status.state != State.CANCELLED:
         if status.state == State.RUNNING:
             note(tr("It runs: this run goes on, but it is not tried again."), style="none")
         raise typer.Exit(OTHERWISE)

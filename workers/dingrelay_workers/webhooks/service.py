@@ -394,7 +394,7 @@ def _excess(endpoint: Subscription, scope: str) -> tuple[str, str] | None:
             endpoint.apps and all(covers_name(apps, name) for name in endpoint.apps)
         ):
             return "apps", en("the key is not for these apps")
-    if sender and endpoint.senders != {sender}:
+    if sender and endpoint.senders != frozenset({sender}):
         return "senders", en("the key has a sender of its own")
     return None
 
