@@ -195,17 +195,6 @@ def test_a_senders_key_may_have_directory(callers: dict[str, Ask]) -> None:
     assert made.status == 201, made.content
 
 
-def test_a_key_sees_no_wider_endpoint(callers: dict[str, Ask], every: Ask) -> None:
-    team = callers["team"]
-    everything = add(every, types=["*"]).headers["Location"]
-    own = add(team).headers["Location"]
-    assert [
-        f"/v1/webhooks/{each['id']}" for each in team("GET", "/v1/webhooks").json["webhooks"]
-    ] == [own]
-    assert team("GET", everything).status == 404
-    assert every("GET", own).status == 200
-
-
 def test_production_needs_https_and_a_key(valkey_url: str, sqlite_url: str) -> None:
     production = {
         "env": "production", "redis_url": valkey_url, "database_url": sqlite_url,
