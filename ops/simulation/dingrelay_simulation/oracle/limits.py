@@ -16,8 +16,11 @@ UNLIMITED = "/gettoken"
 """Path of the API without a published limit."""
 WINDOW = 1.0
 """Seconds in which calls are counted."""
-TIMER = 0.1
-"""Seconds by which calls may leave closer together than their slots: these are asked for a little early (`limiter/wait_queue.py`)."""
+TIMER = 0.25
+"""Seconds by which calls may leave closer together than their slots.
+
+These are asked for a little early, and one that is far is confirmed by the next answer of Redis (`limiter/wait_queue.py`).
+"""
 AGAIN = 10
 """Ways that a call may be under way, refused for its token, and repeated with a new one; that needs no other slot."""
 SLOT = 6.0
