@@ -55,7 +55,7 @@ async def run(job: ApprovalFollow, ctx: Context) -> Json:
     """
     row = await ctx.approval_states.open(job.instance, at=ctx.now())
     if row and row.look_at is not None and row.look_at <= ctx.now():
-        row = await _look(job, row.look_at, ctx)
+        row = await _look_at_instance(job, row.look_at, ctx)
     if row is None:
         return {"state": "", "looks": 0}
     if row.look_at is not None:
@@ -69,7 +69,7 @@ async def run(job: ApprovalFollow, ctx: Context) -> Json:
     return {"state": row.state, "looks": row.looks}
 
 
-async def _look(job: ApprovalFollow, due: datetime, ctx: Context) -> Followed | None:
+async def _look_at_instance(job: ApprovalFollow, due: datetime, ctx: Context) -> Followed | None:
     """The row after DingTalk was queried; None if the approval is not followed any more.
 
     Raises:

@@ -60,7 +60,7 @@ def of_push(app: str, payload: Mapping[str, Any]) -> Event:
         event_id=value(payload, "eventId"),
         corp_id=value(payload, "CorpId"),
         born_at=value(payload, "EventTime") or value(payload, "TimeStamp"),
-        data=_own(payload),
+        data=_fields_of_its_own(payload),
     )
 
 
@@ -142,11 +142,11 @@ def of_failed(app: str, entry: Mapping[str, Any]) -> Event:
         event_id=value(data, "eventId"),
         corp_id=value(data, "CorpId"),
         born_at=value(entry, "event_time"),
-        data=_own(data),
+        data=_fields_of_its_own(data),
     )
 
 
-def _own(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _fields_of_its_own(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that not every event has."""
     common = {name.lower() for name in COMMON}
     return {name: field for name, field in fields.items() if name.lower() not in common}

@@ -62,7 +62,7 @@ async def _take_page(job: MissedEvents, ctx: Context) -> Json:
     page = await ctx.missed_events()
     incomplete: list[Event] = []
     complete: list[Event] = []
-    for event in _read(job.app, page.entries):
+    for event in _read_entries(job.app, page.entries):
         (incomplete if lacks_ids(event) else complete).append(event)
     await ctx.enqueue(complete)
     walks = page.lost or any(event.event_type not in APPROVAL_EVENTS for event in incomplete)
@@ -86,7 +86,7 @@ async def _read_again(job: MissedEvents, ctx: Context, *, people: bool, approval
         await ctx.approval_states.look_up_all(ctx.now())
 
 
-def _read(app: str, entries: Sequence[Json]) -> list[Event]:
+def _read_entries(app: str, entries: Sequence[Json]) -> list[Event]:
     events: list[Event] = []
     for entry in entries:
         try:

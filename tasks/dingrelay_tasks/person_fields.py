@@ -113,7 +113,7 @@ def _mapped(value: Any, steps: Iterable[str], replace: Replace) -> Any:
         case "*":
             return _entries(value, lambda entry: _mapped(entry, rest, replace))
         case "**":
-            return _named(value, replace)
+            return _in_named_fields(value, replace)
         case "/":
             return _in_path(value, replace)
         case _ if isinstance(value, Mapping) and step in value:
@@ -146,14 +146,14 @@ def _userids(value: Any, replace: Replace) -> Any:
     return value
 
 
-def _named(value: Any, replace: Replace) -> Any:
+def _in_named_fields(value: Any, replace: Replace) -> Any:
     if isinstance(value, Mapping):
         return {
-            name: _named(_userids(inner, replace) if _is_name(name) else inner, replace)
+            name: _in_named_fields(_userids(inner, replace) if _is_name(name) else inner, replace)
             for name, inner in cast("Mapping[object, Any]", value).items()
         }
     if isinstance(value, list):
-        return [_named(entry, replace) for entry in cast("Sequence[Any]", value)]
+        return [_in_named_fields(entry, replace) for entry in cast("Sequence[Any]", value)]
     return value
 
 

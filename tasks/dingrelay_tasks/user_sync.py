@@ -179,7 +179,11 @@ async def wait_for_walks(job: Contract, ctx: Context) -> None:
     if progress.failed:
         raise Refused(
             "departments_failed",
-            en("{} departments were not read: {}", len(progress.failed), _some(progress.failed)),
+            en(
+                "{} departments were not read: {}",
+                len(progress.failed),
+                _spell_departments(progress.failed),
+            ),
             "no person was marked as left; see why their jobs of kind user-sync-department ended "
             "(dead or cancelled), then enqueue the user-sync again",
         )
@@ -429,6 +433,6 @@ def _result(run: str, progress: Progress) -> dict[str, Any]:
     return UserSyncResult(run=run, **counts).model_dump()
 
 
-def _some(departments: list[int], most: int = 10) -> str:
+def _spell_departments(departments: list[int], most: int = 10) -> str:
     numbers = ", ".join(str(department) for department in departments[:most])
     return f"{numbers}, …" if len(departments) > most else numbers

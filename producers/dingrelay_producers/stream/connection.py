@@ -338,7 +338,7 @@ class StreamConnection:
             await self._room.acquire()
             task = asyncio.create_task(self._answer(frame))
             self._taking.add(task)
-            task.add_done_callback(self._answered)
+            task.add_done_callback(self._forget_answer)
         elif frame.type == SYSTEM and frame.topic == PING:
             await self._socket.send_str(pong(frame))
         elif frame.type == SYSTEM and frame.topic == DISCONNECT:
@@ -356,7 +356,7 @@ class StreamConnection:
             # DingTalk sends it again on another connection, and it is then dropped as known.
             log.info("event_not_answered", app=self._app)
 
-    def _answered(self, task: "asyncio.Task[None]") -> None:
+    def _forget_answer(self, task: "asyncio.Task[None]") -> None:
         self._taking.discard(task)
         self._room.release()
 

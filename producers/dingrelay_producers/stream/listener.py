@@ -267,12 +267,12 @@ def run(settings: Settings, apps: Sequence[str]) -> None:
     proxy_for(settings.api_url)
     export.start("dingrelay-events")
     try:
-        run_loop(_run(settings, apps))
+        run_loop(_listen(settings, apps))
     finally:
         export.stop()
 
 
-async def _run(settings: Settings, apps: Sequence[str]) -> None:
+async def _listen(settings: Settings, apps: Sequence[str]) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

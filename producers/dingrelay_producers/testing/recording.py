@@ -146,7 +146,9 @@ class RecordingClient(Client):
         """Cancel a job that waits; see `Client.cancel`."""
         status = self.status(job_id)
         if not status.state.ended:
-            status = self._put(job_id, state=State.CANCELLED, settled_at=datetime.now(UTC))
+            status = self._change_status(
+                job_id, state=State.CANCELLED, settled_at=datetime.now(UTC)
+            )
         return status.state == State.CANCELLED
 
     def recall(self, job_id: str) -> JobRef:
@@ -157,7 +159,9 @@ class RecordingClient(Client):
         """Give a dead or cancelled job another life, which waits for `end`; see `Client.requeue`."""
         again = self.status(job_id).state in {State.DEAD, State.CANCELLED}
         if again:
-            self._put(job_id, state=State.QUEUED, settled_at=None, result=None, error=None)
+            self._change_status(
+                job_id, state=State.QUEUED, settled_at=None, result=None, error=None
+            )
         return again
 
     def discard(self, job_id: str) -> bool:
@@ -172,7 +176,7 @@ class RecordingClient(Client):
         """Have a job that waits not run before a moment; see `Client.postpone`."""
         waits = not self.status(job_id).state.ended
         if waits:
-            self._put(job_id, due_at=until)
+            self._change_status(job_id, due_at=until)
         return waits
 
     def requeue_all(self, job_ids: Iterable[str]) -> list[str]:
@@ -206,7 +210,7 @@ class RecordingClient(Client):
         self._statuses[draft.id] = status if outcome is None else _ended_status(status, outcome)
         return Enqueued(created=True, conflict=False, wakeup=None)
 
-    def _put(self, job_id: str, **fields: Any) -> JobStatus:
+    def _change_status(self, job_id: str, **fields: Any) -> JobStatus:
         changed = self._statuses[job_id].model_copy(update=fields)
         self._statuses[job_id] = changed
         return changed

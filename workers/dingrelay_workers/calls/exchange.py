@@ -64,7 +64,7 @@ class Exchange:
             Exception: as `IntentLog.write`.
         """
         api, refused = request.api, None
-        with self._counted(api, app):
+        with self._counting_call(api, app):
             while True:
                 token = await self._token(app, refused) if api.access == "token" else None
                 try:
@@ -75,7 +75,7 @@ class Exchange:
                     refused = token
 
     @contextmanager
-    def _counted(self, api: Api, app: str) -> Generator[None]:
+    def _counting_call(self, api: Api, app: str) -> Generator[None]:
         """Around a call: it is counted, and so are its seconds."""
         started, verdict = time.monotonic(), "lost"
         try:

@@ -79,7 +79,10 @@ class IntentLog:
         # was set back, and not DingTalk's forward.
         at = at + moved if at > self._claim.time.now() else max(at, at + moved)
         return Intent(
-            self._open_step, moment_of(at), moment_of(self._begin()), requeued=self._claim.requeued
+            self._open_step,
+            moment_of(at),
+            moment_of(self._earliest_departure()),
+            requeued=self._claim.requeued,
         )
 
     @property
@@ -165,7 +168,7 @@ class IntentLog:
             written["offset"] = offset
         # An intent that is still open stays as old as it is: the search for the effect begins there.
         if self._open_since:
-            written["since"] = self._begin()
+            written["since"] = self._earliest_departure()
         usage = Usage(answered=self.answered or self._ruled_out, steps=self.finished)
         ends = [moment for moment in (self.leaves_until, self._claim.expires) if moment]
         until = min(ends, default=0)
@@ -184,7 +187,7 @@ class IntentLog:
         self._open_since, self._offset = written.get("since", at), offset
         return leave_by
 
-    def _begin(self) -> int:
+    def _earliest_departure(self) -> int:
         """Since when a call may have left, at the earliest, in ms; 0 if none has."""
         return min(self._open_since, self._open_since + self._moved()) if self._open_since else 0
 

@@ -103,7 +103,7 @@ class JobCalls:
             OwnershipLost: the job is another worker's by now.
             Cancelled: the job was cancelled while it waited.
         """
-        await self._check(request.api)
+        await self._check_quota(request.api)
         caller = CallingJob(
             self.app,
             self._claim.queue,
@@ -147,7 +147,7 @@ class JobCalls:
                 await self._tokens.read_clock(self.app)
             return await clock.ahead()
 
-    async def _check(self, api: Api) -> None:
+    async def _check_quota(self, api: Api) -> None:
         """Whether it may be called at all; a token is fetched before a slot is taken for it.
 
         Calls that waited for their token with their slots would leave in a burst when it is there.

@@ -84,7 +84,7 @@ class BatchRegistry:
             bucket: of the recipients, which are taken from it; None if they are not limited.
         """
         self._coming[key] += 1
-        claiming = self._begin(self._claim(key, batch, bucket))
+        claiming = self._start_claiming(self._claim(key, batch, bucket))
         # A claimed job runs even if the job that makes the call is cancelled.
         if batch.room:
             await asyncio.shield(claiming)
@@ -97,7 +97,7 @@ class BatchRegistry:
         """
         if key not in self._open and not self._coming[key]:
             self._coming[key] += 1
-            self._begin(self._claim(key, None, None))
+            self._start_claiming(self._claim(key, None, None))
 
     def claim_late(self, turns: Turns, queue: str, most: int) -> None:
         """Claim jobs whose turn it is and whose wake-ups are late: slots come up with no job here.
@@ -106,7 +106,7 @@ class BatchRegistry:
         """
         if most > 0 and turns not in self._late:
             self._late.add(turns)
-            self._begin(self._claim_late(turns, queue, most))
+            self._start_claiming(self._claim_late(turns, queue, most))
 
     async def next_claimed(self) -> ClaimedRun:
         """The next job that is to be run; `ended` is to be called when that is over."""
@@ -122,7 +122,7 @@ class BatchRegistry:
         """Whether jobs are being claimed, or are claimed and not taken to be run."""
         return bool(self._claiming) or not self._claimed.empty()
 
-    def _begin(self, claiming: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start_claiming(self, claiming: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(claiming)
         self._claiming.add(task)
         task.add_done_callback(self._claiming.discard)

@@ -193,10 +193,10 @@ class Tokens:
     def _start(self, work: Coroutine[Any, Any, Token]) -> asyncio.Task[Token]:
         task = asyncio.create_task(work)
         self._under_way.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._forget_fetch)
         return task
 
-    def _ended(self, task: asyncio.Task[Token]) -> None:
+    def _forget_fetch(self, task: asyncio.Task[Token]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # waiters get it; without any, asyncio must not report it

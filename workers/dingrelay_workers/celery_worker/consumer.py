@@ -158,7 +158,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
             Exception: whatever its text makes Python and Celery raise.
         """
         payload, headers = message.payload, message.headers
-        _check(payload)
+        _check_payload(payload)
         if _is_of_newer_kind(headers, self.strategies):
             # Celery shows it by its shadow.
             message.headers |= {"shadow": headers["task"], "task": NewerKindTask.name}
@@ -207,7 +207,7 @@ def _is_of_newer_kind(headers: Any, tasks: Mapping[str, object]) -> bool:
     return isinstance(name, str) and name.startswith(TASK_PREFIX) and name not in tasks
 
 
-def _check(payload: object) -> None:
+def _check_payload(payload: object) -> None:
     """Let nothing pass that Celery would unpack later and find wrong there.
 
     Raises:

@@ -81,7 +81,7 @@ class Runtime:
         A result would cost a job two futures, their locks, and a callback to each other.
         """
         executor = self._executor or self.start()
-        self.loop.call_soon_threadsafe(self._begin, work(executor))
+        self.loop.call_soon_threadsafe(self._start_job, work(executor))
 
     def finish(self, timeout: float) -> None:
         """Wait for the jobs, so many seconds at most; from any thread but the loop's."""
@@ -116,12 +116,12 @@ class Runtime:
                     self.loop.call_soon_threadsafe(event.set)
             self._thread.join(timeout)
 
-    def _begin(self, job: Coroutine[Any, Any, None]) -> None:
+    def _start_job(self, job: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(job)
         self._jobs.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._forget_job)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _forget_job(self, task: asyncio.Task[None]) -> None:
         self._jobs.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("request_not_answered", reason=type(error).__name__)

@@ -74,11 +74,11 @@ class TaskEvents(Observer):
 def words(outcome: Outcome, state: State) -> str:
     """The result of a run in words: why a job waits or failed, or what it has done."""
     if state in {State.DONE, State.DUPLICATE}:
-        return f"{state} {_shown(outcome.result or {})}".strip()[:SHOWN]
+        return f"{state} {_summary_of(outcome.result or {})}".strip()[:SHOWN]
     return f"{state}: {outcome.reason}"
 
 
-def _shown(result: Json) -> str:
+def _summary_of(result: Json) -> str:
     """How many people a result names, and DingTalk's ids in it: no name, and nothing that was written."""
     fields: dict[str, object] = {}
     for name, value in result.items():

@@ -167,7 +167,7 @@ class _Taking:
         if not self.closed and self._hub and (self._waits or self.taking.held):
             sources = [*self._waits]
             for source in sources:
-                self._end(self._waits[source])
+                self._end_wait(self._waits[source])
             for tag in self.taking.held:
                 virtual.QoS.ack(self.qos, tag)
             try:
@@ -280,7 +280,7 @@ class _Taking:
         except ResponseError:
             raise
         except (RedisError, OSError):
-            self._end(wait)
+            self._end_wait(wait)
             if since is not None:
                 raise
             return  # an idle connection that Redis has closed
@@ -307,9 +307,9 @@ class _Taking:
     def _end_unused(self, wait: QueueWait) -> None:
         """Close a connection whose queue is consumed no longer."""
         if wait.source.partition(self.sep)[0] not in self.queues:
-            self._end(wait)
+            self._end_wait(wait)
 
-    def _end(self, wait: QueueWait) -> None:
+    def _end_wait(self, wait: QueueWait) -> None:
         del self._waits[wait.source]
         self._hub.remove_reader(wait.socket)
         wait.connection.disconnect()

@@ -39,7 +39,7 @@ class Migration:
 
     def begin(self) -> None:
         """Start it; nothing waits for the database."""
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._migrate_and_settle())
 
     async def settle(self) -> None:
         """Wait until the tables are there or are refused, `WAIT` seconds at most.
@@ -70,7 +70,7 @@ class Migration:
             await asyncio.gather(self._task, return_exceptions=True)
         self._thread.shutdown(wait=False)
 
-    async def _run(self) -> None:
+    async def _migrate_and_settle(self) -> None:
         try:
             await self._migrate()
         finally:

@@ -460,7 +460,7 @@ class Classifier:
         for key in body.keys:
             if row := self._overrides.get(key) or _TABLE.get(f"{api.name}:{key}"):
                 return row
-            if row := next((row for row in _WORDED if _says(row, key, body.message)), None):
+            if row := next((row for row in _WORDED if _has_words_of(row, key, body.message)), None):
                 return row
             if row := _TABLE.get(key):
                 return row
@@ -487,7 +487,7 @@ def _override(code: str, name: str) -> Row:
     return Row(_CLASSES[name], code, "settings")
 
 
-def _says(row: Row, key: str, message: str) -> bool:
+def _has_words_of(row: Row, key: str, message: str) -> bool:
     return key in row.codes.split() and any(word in message for word in row.words.split())
 
 

@@ -159,7 +159,7 @@ class DingTalkClock:
 
     async def _exchanged(self) -> _Shared:
         """Read the fleet's offset, and share what this process has read since it last did."""
-        shared = await self._run()
+        shared = await self._run_script()
         sharpest = min(self._readings.values(), key=lambda reading: reading.low, default=None)
         if sharpest is None or sharpest.at <= self._shared_reading:
             return shared
@@ -167,9 +167,9 @@ class DingTalkClock:
         # Redis made its answer between the moments at which it was asked and came.
         low = sharpest.low * 1000 - (shared.now - shared.sent * 1000)
         high = sharpest.high * 1000 - (shared.now - shared.came * 1000)
-        return await self._run(low, high, (time.monotonic() - sharpest.at) * 1000)
+        return await self._run_script(low, high, (time.monotonic() - sharpest.at) * 1000)
 
-    async def _run(
+    async def _run_script(
         self, low: float | None = None, high: float | None = None, age: float | None = None
     ) -> _Shared:
         sent = time.monotonic()

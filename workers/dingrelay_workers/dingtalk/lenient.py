@@ -162,7 +162,7 @@ class Answer:
             if default is None:
                 raise self._malformed(name)
             return default
-        return self._read(text, name, value)
+        return self._read_field(text, name, value)
 
     def texts(self, name: str) -> list[str]:
         """The texts in this list; none if the field is absent."""
@@ -170,22 +170,22 @@ class Answer:
         if value == "":
             # A list that holds the empty text would count as one entry.
             raise self._malformed(name)
-        return self._read(texts, name, value)
+        return self._read_field(texts, name, value)
 
     def numbers(self, name: str) -> list[int]:
         """The whole numbers in this list; none if the field is absent."""
-        return self._read(integers, name, self._content.get(name))
+        return self._read_field(integers, name, self._content.get(name))
 
     def flag(self, name: str) -> bool:
         """Whether this field is true; false if it is absent."""
         value = self._content.get(name)
-        return value is not None and self._read(boolean, name, value)
+        return value is not None and self._read_field(boolean, name, value)
 
     def number(self, name: str) -> int:
         """The whole number in this field."""
-        return self._read(integer, name, self._content.get(name))
+        return self._read_field(integer, name, self._content.get(name))
 
-    def _read(self, reader: Callable[[Any], _T], name: str, value: object) -> _T:
+    def _read_field(self, reader: Callable[[Any], _T], name: str, value: object) -> _T:
         try:
             return reader(value)
         except Unreadable:

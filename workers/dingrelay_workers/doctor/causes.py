@@ -104,7 +104,7 @@ def cause(
     """
     if trouble := tls_trouble(error, unshown=unshown):
         return CheckResult(check, "failed", trouble, TLS_ADVICE)
-    texts = " ".join(_said(error))
+    texts = " ".join(_texts_of(error))
     for words, finding, advice in CAUSES:
         if any(word in texts for word in words):
             return CheckResult(check, "failed", finding, advice)
@@ -114,7 +114,7 @@ def cause(
     return None
 
 
-def _said(error: BaseException | None) -> Iterator[str]:
+def _texts_of(error: BaseException | None) -> Iterator[str]:
     """Texts of an error and its causes, with codes of SQL and of SQLite; none of it is shown."""
     while error is not None:
         yield UNKNOWN_HOST[0] if isinstance(error, socket.gaierror) else str(error)

@@ -57,21 +57,23 @@ def _page(results: "list[CheckResult]") -> Table:
     arrow = " → " if can_print("→") else ": "
     for result in results:
         mark, word, colour = MARKS[result.verdict]
-        text = Text(_found(result.found))
+        text = Text(_shown_finding(result.found))
         if result.advice:
             text.append(f"{arrow}{translated(result.advice)}", style=colour)
         grid.add_row(
-            Text(mark if can_print(mark) else word, style=colour), _check(result.check), text
+            Text(mark if can_print(mark) else word, style=colour),
+            _title_of_check(result.check),
+            text,
         )
     return grid
 
 
-def _check(name: str) -> str:
+def _title_of_check(name: str) -> str:
     """Title of a check; most names are made of words that the catalogue has."""
     spoken = translated(name)
     return spoken if spoken != name else " ".join(tr(word) for word in name.split(" "))
 
 
-def _found(text: str) -> str:
+def _shown_finding(text: str) -> str:
     spoken = translated(text)
     return spoken if spoken != text else tr(text)

@@ -42,7 +42,7 @@ def run(settings: Settings, folder: Path, *, sandbox: bool, concurrency: int) ->
     with _only_one(folder), ExitStack() as choosing:
         choosing.enter_context(choosing_ports())
         system = plan(settings, folder, sandbox=sandbox, concurrency=concurrency)
-        return asyncio.run(_run(system, settings, folder, started=choosing.close))
+        return asyncio.run(_run_programs(system, settings, folder, started=choosing.close))
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def _only_one(folder: Path) -> Generator[None]:
         yield
 
 
-async def _run(
+async def _run_programs(
     system: System, settings: Settings, folder: Path, *, started: Callable[[], None]
 ) -> int:
     began = time.monotonic()

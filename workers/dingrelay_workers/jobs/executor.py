@@ -142,7 +142,7 @@ class Executor:
         if (claim := result.claim) is not None:
             # Two tasks of a client without our package may have one id: then it is the other one's.
             problem = wakeup.problem if claim.payload == wakeup.job else None
-            return await self._run(claim, problem=problem)
+            return await self._run_job(claim, problem=problem)
         log.debug("claim_skipped", id=wakeup.id, verdict=result.verdict)
         if result.verdict == "newer":
             self._log_left(wakeup.id, wakeup.kind.name)
@@ -161,7 +161,7 @@ class Executor:
             log.warning("left_to_newer_release", id=job_id, kind=kind)
         self._left = True
 
-    async def _run(
+    async def _run_job(
         self,
         claim: Claim,
         member: BatchMember | None = None,
@@ -268,7 +268,7 @@ class Executor:
     async def _run_one(self, claimed: ClaimedRun) -> None:
         claim, member, key = claimed
         try:
-            await self._run(claim, member)
+            await self._run_job(claim, member)
         except Exception:
             log.exception("job_crashed", id=claim.id)
         finally:

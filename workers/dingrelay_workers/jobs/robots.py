@@ -118,7 +118,7 @@ class JobRobots:
                 raise
             raise Wait(timedelta(0), en("robot {} is refused: {}", robot, error.code)) from None
         except NotFound as error:
-            raise await self._gone(robot, to, error) from None
+            raise await self._error_of_missing_robot(robot, to, error) from None
         if answer["query_key"] and self._claim.kind == "robot-message":
             query_key, ttl_ms = keys.robot_query(answer["query_key"]), keys.ROBOT_TTL_MS
             with suppress(
@@ -199,7 +199,9 @@ class JobRobots:
     def _names(self, to: RobotTarget) -> Sequence[str]:
         return self._group(to.group).robots if to.group is not None else [to.robot or ""]
 
-    async def _gone(self, robot: str, to: RobotTarget, error: NotFound) -> NotFound | Wait:
+    async def _error_of_missing_robot(
+        self, robot: str, to: RobotTarget, error: NotFound
+    ) -> NotFound | Wait:
         """The error, or the wait, after DingTalk does not know a robot: a pool has others, which it may know."""
         if len(self._names(to)) > 1:
             place = keys.robot(robot_digest(self._robot(robot).token))

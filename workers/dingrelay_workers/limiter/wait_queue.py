@@ -150,7 +150,7 @@ class WaitQueue:
         turn = self._last_turn() if request.woken else self._next_turn(request.sender)
         waiter = Waiter(request, turn, now - request.waited, now + self._max_wait)
         self._enter(waiter)
-        self._ask()
+        self._ask_buckets()
         # The next slot is guessed from the rule that refills slowest, of which tokens may be left.
         if self._asleep_until - now > BRIEF:
             self._wake.set()
@@ -173,19 +173,19 @@ class WaitQueue:
             self._release_unused(waiter)
             if not waiter.future.done():
                 self._enter(waiter)
-        self._ask()
+        self._ask_buckets()
         self._wake.set()
 
     def fail(self, error: Exception) -> None:
         """End every waiter, with a slot or without, with this error."""
-        self._end([*self._waiters, *self._held], error)
+        self._fail_waiters([*self._waiters, *self._held], error)
 
     def _await_end(self, outage: Outage) -> None:
         """Let all wait elsewhere but a probe that is to leave here: the fleet waits for it."""
-        self._end([w for w in [*self._waiters, *self._held] if not w.slot.trial], outage)
+        self._fail_waiters([w for w in [*self._waiters, *self._held] if not w.slot.trial], outage)
         self._confirm()
 
-    def _end(self, waiters: Iterable[Waiter], error: Exception) -> None:
+    def _fail_waiters(self, waiters: Iterable[Waiter], error: Exception) -> None:
         for waiter in waiters:
             if not waiter.future.done():
                 waiter.future.set_exception(error)
@@ -239,7 +239,7 @@ class WaitQueue:
             task.add_done_callback(self._reporting.discard)
         waiter.slot.trial = False
 
-    def _ask(self) -> None:
+    def _ask_buckets(self) -> None:
         if self._asking is None or self._asking.done():
             self._asking = asyncio.get_running_loop().create_task(self._keep_asking())
 
@@ -308,12 +308,12 @@ class WaitQueue:
         # It may have had an unconfirmed slot before, which a penalty took back.
         waiter.unconfirmed = start > FAR
         if start <= TICK:
-            self._come(waiter)
+            self._release_waiter(waiter)
             return
         slot.waited = True
         self._held[waiter] = None
         loop = asyncio.get_running_loop()
-        waiter.timer = loop.call_later(start, self._come, waiter)
+        waiter.timer = loop.call_later(start, self._release_waiter, waiter)
 
     def _behind_those_before(self, now: float, start: float) -> float:
         """Seconds until a slot, at least those of the slots before it.
@@ -334,7 +334,7 @@ class WaitQueue:
             if waiter.timer is None or waiter.slot.at <= now:
                 self._release(waiter)
 
-    def _come(self, waiter: Waiter) -> None:
+    def _release_waiter(self, waiter: Waiter) -> None:
         """Let a waiter leave whose slot has come. On a loop that is behind, those before it may not have left yet.
 
         One that is not confirmed yet waits for the answer, which is late.

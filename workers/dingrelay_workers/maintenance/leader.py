@@ -262,7 +262,7 @@ class Leader:
         if any(duty.failing_since and duty.failing_since < began for duty in self._duties):
             await self.stop()
             return FAILURE_PAUSE
-        name, signal = await self._take(uuid.uuid4().hex, LEASE)
+        name, signal = await self._take_lease(uuid.uuid4().hex, LEASE)
         if name != self._holder:
             await self._leave_duties()
             self._holder = name
@@ -286,7 +286,7 @@ class Leader:
         """Let another worker lead at once."""
         await self._leave_duties()
         if self._holder:
-            await self._take("", 0)
+            await self._take_lease("", 0)
             self._holder = ""
 
     async def _leave_duties(self, *, end: bool = False) -> None:
@@ -301,7 +301,7 @@ class Leader:
                 await duty.work.close()
             duty.leave()
 
-    async def _take(self, fresh: str, lease: float) -> tuple[str, str]:
+    async def _take_lease(self, fresh: str, lease: float) -> tuple[str, str]:
         """Keep the lease, or take it under a fresh name; the name and the signal."""
         call = _lead(
             lease=self._lease.key,

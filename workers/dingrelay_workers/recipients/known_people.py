@@ -54,11 +54,11 @@ class KnownPeople:
         userids: set[str] = set()
         answer = asyncio.create_task(self._answer(key, userids))
         self._under_way.add(answer)
-        answer.add_done_callback(self._ended)
+        answer.add_done_callback(self._forget_query)
         self._questions[key] = userids, answer
         return userids, answer
 
-    def _ended(self, answer: Answer) -> None:
+    def _forget_query(self, answer: Answer) -> None:
         self._under_way.discard(answer)
         if not answer.cancelled():
             answer.exception()  # it is known, whether anybody still waits or not
