@@ -5,17 +5,13 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from typer.main import get_group
 
 from dingrelay_producers import Client
-from dingrelay_producers.cli import approval as commands
 from dingrelay_producers.client.approval_verbs import ApprovalVerbs
-from dingrelay_producers.client.approvals import ApprovalRef, AsyncApprovalRef
 from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.testing import RecordingClient
-from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.http.api_keys import Grant
 from support.command_line import Cli
 from support.databases import rows
@@ -46,16 +42,6 @@ def grants() -> Sequence[Grant]:
         Grant(name="own", scopes=scopes, apps=frozenset({"hr"}), sender="crm"),
         Grant(name="bulk", scopes=scopes, apps=frozenset({"hr"}), lanes=frozenset({"bulk"})),
     ]
-
-
-@by_verb
-def test_a_verb_is_at_every_door(verb: Verb) -> None:
-    (route,) = [route for route in ROUTES if route.operation == verb.operation]
-    assert (route.method, route.path, route.scope) == (verb.method, verb.path, verb.scope)
-    assert route.summary == verb.summary
-    assert verb.name in get_group(commands.app).list_commands(None)  # type: ignore[arg-type]
-    for ref in (ApprovalRef, AsyncApprovalRef):
-        assert callable(getattr(ref, verb.name))
 
 
 @by_verb

@@ -5,20 +5,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from dingrelay_producers import CampaignNotFound, Client
 from dingrelay_producers.actor import Reach
 from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.errors import NotPermitted
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.campaigns import cli as commands
 from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState
 from dingrelay_workers.campaigns.service import CampaignService
-from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.roles.scopes import ROLES, RolesReach
 from support import campaigns
@@ -30,13 +26,6 @@ from support.rows import all_of, change
 NOUNS = CampaignService, Drafts
 VERBS = [verb for noun in NOUNS for verb in verbs_of(noun)]
 ON_ONE = [verb for verb in VERBS if verb.has_object]
-COMMANDS = {"submit": "review", "approve": "review", "reject": "review", "export": "report"}
-"""Verb → its command, where that has another name."""
-ELSEWHERE = {
-    "cli": {"confirm", "write", "save", "attach"},  # the first is `report --refresh`
-    "console": {"create", "export", "write", "save", "attach"},  # pages of their own
-}
-"""Door → verbs that have no command, or form, of their name there."""
 BODIES: Mapping[str, Any] = {
     "test": {"users": ["u8"]},
     "reject": {"reason": "too early"},
@@ -92,20 +81,6 @@ async def stands(settings: Settings, database: Database, stage: str) -> str:
         own = ChunkRow.campaign == campaign
         await change(database, ChunkRow, own, state=ChunkState.SETTLED, **called)
     return campaign
-
-
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_a_verb_is_at_every_door(verb: Verb) -> None:
-    if verb.path:
-        (route,) = [route for route in ROUTES if route.operation == verb.operation]
-        assert (route.method, route.path, route.scope) == (verb.method, verb.path, verb.scope)
-        assert route.summary
-    forms = {each.path: each.scope for each in DECLARED if each.method == "POST"}
-    if verb.name not in ELSEWHERE["console"]:
-        assert forms[f"/campaigns/{{id}}/{verb.name}"] == verb.scope
-    if verb.name not in ELSEWHERE["cli"]:
-        name = COMMANDS.get(verb.name, verb.name)
-        assert name in get_command(commands.app).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("verb", ON_ONE, ids=lambda verb: verb.name)

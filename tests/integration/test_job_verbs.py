@@ -7,20 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from typer.main import get_group
 
-from dingrelay_producers import AsyncClient, Client
-from dingrelay_producers.cli import job as commands
+from dingrelay_producers import Client
 from dingrelay_producers.client.jobs import Jobs
 from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import record
 from dingrelay_producers.store.scripts import run_async
-from dingrelay_producers.testing import RecordingClient
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.console.declared import DECLARED
-from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.store.records import Records
 from support.command_line import Cli, end
@@ -39,18 +34,6 @@ def grants() -> Sequence[Grant]:
         Grant(name="hr", scopes=frozenset({"jobs:write", "audit:read"}), apps=frozenset({"hr"})),
         Grant(name="other", scopes=frozenset({"jobs:write", "audit:read"}), apps=frozenset({"it"})),
     ]
-
-
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_a_verb_is_at_every_door(verb: Verb) -> None:
-    (route,) = [route for route in ROUTES if route.operation == verb.operation]
-    assert (route.method, route.path, route.scope) == (verb.method, verb.path, verb.scope)
-    assert route.summary
-    forms = {each.path: each.scope for each in DECLARED if each.method == "POST"}
-    assert forms[f"/jobs/{{id}}/{verb.name}"] == verb.scope
-    assert verb.name in get_group(commands.app).list_commands(None)  # type: ignore[arg-type]
-    for client in (Client, AsyncClient, RecordingClient):
-        assert callable(getattr(client, verb.name))
 
 
 def test_a_change_is_in_the_audit_by_app_and_lane_from_every_door(

@@ -3,18 +3,14 @@
 from collections.abc import Sequence
 
 import pytest
-from typer.main import get_group
 
 from dingrelay_producers.actor import ACTOR, Actor, Reach
-from dingrelay_producers.client.verbs import Verb, verbs_of
+from dingrelay_producers.client.verbs import verbs_of
 from dingrelay_producers.errors import KeyNotFound, NotPermitted
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Lane
-from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.http.api_keys import Grant
-from dingrelay_workers.keys import cli as commands
 from dingrelay_workers.keys.documents import KeyRequest
 from dingrelay_workers.keys.models import ApiKeyRow
 from dingrelay_workers.keys.service import KeyService
@@ -40,15 +36,6 @@ BELOW: dict[str, Reach] = {
 @pytest.fixture
 def grants() -> Sequence[Grant]:
     return [Grant(name="all", scopes=frozenset({"*"}))]
-
-
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_a_verb_is_at_every_door(verb: Verb) -> None:
-    (route,) = [route for route in ROUTES if route.operation == verb.operation]
-    assert (route.method, route.path, route.scope) == (verb.method, verb.path, verb.scope)
-    forms = {each.path: each.scope for each in DECLARED if each.method == "POST"}
-    assert forms[verb.path.replace("/v1/", "/settings/")] == verb.scope
-    assert verb.name in get_group(commands.app).list_commands(None)  # type: ignore[arg-type]
 
 
 def test_the_audit_has_each_change_as_it_is_declared(

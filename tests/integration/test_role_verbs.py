@@ -4,13 +4,12 @@ import pytest
 
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.client.filters import AuditFilter
-from dingrelay_producers.client.verbs import Verb, verbs_of
+from dingrelay_producers.client.verbs import verbs_of
 from dingrelay_producers.errors import NotPermitted
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError, Lane
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.audit.service import AuditService
-from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
@@ -43,12 +42,6 @@ PERSON = Actor(
 def a_role(directory: str, app: str, lane: str) -> RoleRequest:
     fields = {"subject": "u2", "role": "view", "directory": directory}
     return RoleRequest.parse({**fields, "apps": [app], "lanes": [lane]})
-
-
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_a_verb_is_in_the_console(verb: Verb) -> None:
-    forms = {each.path: each.scope for each in DECLARED if each.method == "POST"}
-    assert forms[f"/settings/people/{verb.name}"] == verb.scope
 
 
 @pytest.mark.usefixtures("program")

@@ -4,19 +4,15 @@ from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
-from typer.main import get_group
 
 from dingrelay_producers.actor import ACTOR, Actor, Reach
-from dingrelay_producers.client.verbs import Verb, verbs_of
+from dingrelay_producers.client.verbs import verbs_of
 from dingrelay_producers.errors import EndpointNotFound, NotPermitted
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.roles.scopes import RolesReach
-from dingrelay_workers.webhooks import cli as commands
 from dingrelay_workers.webhooks.documents import EndpointRequest
 from dingrelay_workers.webhooks.service import WebhookService
 from support.command_line import Cli
@@ -28,7 +24,6 @@ VERBS = verbs_of(WebhookService)
 CHANGES = [verb for verb in VERBS if verb.name != "test"]
 """Verbs that are in the audit: a test changes nothing."""
 COMMANDS = {"add": "create", "remove": "delete"}
-IN_THE_CONSOLE = {"pause", "resume", "test"}
 WANTED = {"url": "https://crm.example.com/dingrelay", "types": ["job.*"], "apps": ["hr"]}
 SCOPES = frozenset({"webhooks:read", "webhooks:write", "jobs:read", "audit:read"})
 
@@ -48,17 +43,6 @@ BELOW: dict[str, Reach] = {
 @pytest.fixture
 def grants() -> Sequence[Grant]:
     return [grant("hr"), grant("it")]
-
-
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_a_verb_is_at_every_door(verb: Verb) -> None:
-    (route,) = [route for route in ROUTES if route.operation == verb.operation]
-    assert (route.method, route.path, route.scope) == (verb.method, verb.path, verb.scope)
-    assert route.summary == verb.summary
-    assert COMMANDS.get(verb.name, verb.name) in get_group(commands.app).list_commands(None)  # type: ignore[arg-type]
-    forms = {each.path: each.scope for each in DECLARED if each.method == "POST"}
-    in_console = forms.get(f"/webhooks/{{id}}/{verb.name}")
-    assert in_console == (verb.scope if verb.name in IN_THE_CONSOLE else None)
 
 
 def test_each_door_writes_it_into_the_audit_by_app(

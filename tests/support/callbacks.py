@@ -21,7 +21,7 @@ TOKEN = "T0ken4callbacks"
 AES_KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 APP_KEY = "sandbox-key"
 VARIABLES = {"DINGTALK_CALLBACK_TOKEN": TOKEN, "DINGTALK_CALLBACK_AES_KEY": AES_KEY}
-"""Of processes that take callbacks."""
+"""Variables of processes that take callbacks."""
 
 
 @dataclass(frozen=True)
