@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     JSON,
     ColumnElement,
+    Select,
     and_,
     bindparam,
     exists,
@@ -113,33 +114,39 @@ class Counts:
     lost: int = 0
 
 
+def _has(*states: ChunkState) -> ColumnElement[bool]:
+    of_campaign = ChunkRow.campaign == CampaignRow.id
+    return exists().where(of_campaign, ChunkRow.state.in_(states))
+
+
+def _where(wanted: ColumnElement[bool]) -> Select[CampaignRow]:
+    return select(CampaignRow).where(wanted).order_by(CampaignRow.created_at, CampaignRow.id)
+
+
+_ACTIVE = _where(
+    or_(
+        CampaignRow.state == State.RUNNING,
+        and_(CampaignRow.state == State.PAUSED, _has(ChunkState.QUEUED)),
+        and_(CampaignRow.state == State.CANCELLED, _has(ChunkState.QUEUED, ChunkState.PENDING)),
+    )
+)
+_PENDING = CampaignRow.recipients - CampaignRow.accepted - CampaignRow.left_out - CampaignRow.failed
+_STANDING = (
+    select(CampaignRow.app, CampaignRow.state, func.count(), func.sum(_PENDING))
+    .where(CampaignRow.state.in_([State.RUNNING, State.PAUSED]))
+    .group_by(CampaignRow.app, CampaignRow.state)
+    .order_by(CampaignRow.app, CampaignRow.state)
+)
+
+
 async def active(connection: AsyncConnection) -> list[CampaignRow]:
     """The campaigns that run, and those that are paused or cancelled with chunks still queued, or cancelled with pending ones."""
-
-    def has(*states: ChunkState) -> ColumnElement[bool]:
-        of_campaign = ChunkRow.campaign == CampaignRow.id
-        return exists().where(of_campaign, ChunkRow.state.in_(states))
-
-    unfinished = or_(
-        CampaignRow.state == State.RUNNING,
-        and_(CampaignRow.state == State.PAUSED, has(ChunkState.QUEUED)),
-        and_(CampaignRow.state == State.CANCELLED, has(ChunkState.QUEUED, ChunkState.PENDING)),
-    )
-    return await _campaigns(connection, unfinished)
+    return await _campaigns(connection, _ACTIVE)
 
 
 async def standing(connection: AsyncConnection) -> Series:
     """How many campaigns run or are paused, by application and state, for the metrics."""
-    pending = (
-        CampaignRow.recipients - CampaignRow.accepted - CampaignRow.left_out - CampaignRow.failed
-    )
-    groups = await connection.execute(
-        select(CampaignRow.app, CampaignRow.state, func.count(), func.sum(pending))
-        .where(CampaignRow.state.in_([State.RUNNING, State.PAUSED]))
-        .group_by(CampaignRow.app, CampaignRow.state)
-        .order_by(CampaignRow.app, CampaignRow.state)
-    )
-    rows = groups.all()
+    rows = (await connection.execute(_STANDING)).all()
     return {
         "campaigns": [((app, state), count) for app, state, count, _ in rows],
         "campaign_people_left": [((app, state), int(people)) for app, state, _, people in rows],
@@ -148,16 +155,15 @@ async def standing(connection: AsyncConnection) -> Series:
 
 async def recently_ended(connection: AsyncConnection, since: datetime) -> list[CampaignRow]:
     """The campaigns that ended since then."""
-    return await _campaigns(connection, CampaignRow.ended_at >= since)
+    return await _campaigns(connection, _where(CampaignRow.ended_at >= since))
 
 
 async def read(connection: AsyncConnection, campaign: str) -> CampaignRow | None:
     """The campaign as it is now: what a transaction that changes it must go by. None if it was deleted."""
-    return next(iter(await _campaigns(connection, CampaignRow.id == campaign)), None)
+    return next(iter(await _campaigns(connection, _where(CampaignRow.id == campaign))), None)
 
 
-async def _campaigns(connection: AsyncConnection, wanted: ColumnElement[bool]) -> list[CampaignRow]:
-    query = select(CampaignRow).where(wanted).order_by(CampaignRow.created_at, CampaignRow.id)
+async def _campaigns(connection: AsyncConnection, query: Select[CampaignRow]) -> list[CampaignRow]:
     async with AsyncSession(connection) as session:
         return list(await session.scalars(query))
 

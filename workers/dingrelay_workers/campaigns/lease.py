@@ -6,7 +6,7 @@ still: another one may write the campaign again, and the leader deletes what was
 
 import uuid
 
-from sqlalchemy import ColumnElement, and_, or_, text
+from sqlalchemy import BindParameter, ColumnElement, and_, or_, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import CampaignConflict
@@ -31,12 +31,12 @@ async def now(connection: AsyncConnection) -> int:
     return int(await connection.scalar(text(f"select cast({seconds} as bigint)")) or 0)
 
 
-def free(at: int) -> ColumnElement[bool]:
+def free(at: int | BindParameter[int]) -> ColumnElement[bool]:
     """Whether no living process writes a campaign, at a time by the database's clock."""
     return or_(CampaignRow.lease_at.is_(None), CampaignRow.lease_at < at - SECONDS)
 
 
-def expired(at: int) -> ColumnElement[bool]:
+def expired(at: int | BindParameter[int]) -> ColumnElement[bool]:
     """Whether the process that wrote a campaign has died, at a time by the database's clock."""
     return and_(CampaignRow.lease_at.is_not(None), CampaignRow.lease_at < at - SECONDS)
 

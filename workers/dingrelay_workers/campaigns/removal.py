@@ -11,7 +11,21 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, false, func, null, or_, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    false,
+    func,
+    null,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
@@ -75,23 +89,39 @@ async def hide(connection: AsyncConnection, row: CampaignRow) -> bool:
     return bool(hidden)
 
 
-async def leftovers(connection: AsyncConnection, campaign: str | None = None) -> list[str]:
-    """Campaigns, or this one, with rows left: deleted, drafts again, or of a process that died while it wrote them."""
-    at = await lease.now(connection)
+def _with_rows_left() -> Select[str]:
+    """Campaigns with rows left, at a time by the database's clock and two by Redis's.
+
+    It is long, and the leader asks it in each turn: it is made once.
+    """
+    at: BindParameter[int] = bindparam("at", type_=BigInteger())
     state = CampaignRow.state
     # 0.2.0 deletes a campaign by an end while it is `creating`.
-    abandoned = CampaignRow.created_at < clock.now() - ABANDONED
+    abandoned = CampaignRow.created_at < bindparam("abandoned_before")
     of_0_2_0 = and_(CampaignRow.lease.is_(None), or_(CampaignRow.ended_at.is_not(None), abandoned))
     died = and_(state == State.CREATING, or_(lease.expired(at), of_0_2_0))
     rows_left = or_(*(exists().where(table.campaign == CampaignRow.id) for table, _ in _PARTS))
     unfrozen = and_(state == State.DRAFT, CampaignRow.chunks == 0, lease.free(at), rows_left)
     # Campaigns of a day count as one, whether they are deleted or not: the row stays so long.
-    counted = CampaignRow.admitted_at > clock.now() - COUNTED_TOGETHER
+    counted = CampaignRow.admitted_at > bindparam("counted_since")
     deleted = and_(state == State.DELETING, or_(~func.coalesce(counted, false()), rows_left))
-    query = select(CampaignRow.id).where(or_(deleted, died, unfrozen))
+    return select(CampaignRow.id).where(or_(deleted, died, unfrozen))
+
+
+_WITH_ROWS_LEFT = _with_rows_left()
+
+
+async def leftovers(connection: AsyncConnection, campaign: str | None = None) -> list[str]:
+    """Campaigns, or this one, with rows left: deleted, drafts again, or of a process that died while it wrote them."""
+    query = _WITH_ROWS_LEFT
     if campaign is not None:
         query = query.where(CampaignRow.id == campaign)
-    return list(await connection.scalars(query))
+    times = {
+        "at": await lease.now(connection),
+        "abandoned_before": clock.now() - ABANDONED,
+        "counted_since": clock.now() - COUNTED_TOGETHER,
+    }
+    return list(await connection.scalars(query, times))
 
 
 async def remove(
