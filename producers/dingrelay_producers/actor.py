@@ -8,7 +8,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pydantic import SecretBytes
+
+    from dingrelay_tasks.contract import Contract
 
 Door = Literal["console", "http", "cli", "python"]
 
@@ -37,7 +41,9 @@ class Reach:
         """
         return True
 
-    def refusal(self, scope: str, *, app: str, lane: str, sender: str) -> tuple[str, str] | None:
+    def refusal(
+        self, scope: str, *, app: str, lane: str, sender: str, target: str = ""
+    ) -> tuple[str, str] | None:
         """The field of a job that the actor may not ask for, and why; None if they may. No sender: the default."""
         return None
 
@@ -45,8 +51,24 @@ class Reach:
         """Whether the actor may do anything at all by this scope."""
         return True
 
+    def job_refusal(self, job: "Contract", sender: str) -> tuple[str, str] | None:
+        """The same of a whole job; the field is "" where it is about none. `sender`: of jobs that name none."""
+        return None
+
+    def approvals_of(self, job: "Contract") -> "Collection[str]":
+        """Approvals that a job names, each of which must be of one of the actor's senders."""
+        return ()
+
     def permits_lane(self, lane: str) -> bool:
         """Whether the actor may have a job go in this lane."""
+        return True
+
+    def permits_sender(self, sender: str) -> bool:
+        """Whether the actor's jobs may name this sender, whose jobs are then theirs as well."""
+        return True
+
+    def sees_name(self, name: str) -> bool:
+        """Whether the actor may be shown a name that workers serve, such as ``app:hr`` or ``group:oncall``."""
         return True
 
     def apps_of(self, scope: str) -> frozenset[str] | None:
@@ -126,6 +148,12 @@ def current_seed() -> bytes | None:
     """Seed of what the actor of the current task makes; None for none."""
     seed = current_actor().seed
     return None if seed is None else seed.get_secret_value()
+
+
+def current_once() -> str:
+    """Name from which follow the ids of what the request of the current task makes; "" for random ones."""
+    actor = ACTOR.get()
+    return "" if actor is None else actor.once
 
 
 def system_user() -> str:

@@ -7,6 +7,7 @@
   x Conflict               the present state does not allow what was asked: `CampaignConflict`, ...
     + IdempotencyConflict  the key was used for another job
     + JobConflict          the job is in another state
+  x QueueFull              too many jobs wait, and a gateway takes no more
   x NotPermitted           the actor may not do that; the field is named
   x UnreadableRecord       a field of the record is not what this release writes; it is named
   x UploadFailed           DingTalk did not take a file
@@ -123,11 +124,23 @@ class JobConflict(Conflict):
         self.state = state
 
 
+class QueueFull(DingrelayError):
+    """Too many jobs wait in a queue for a gateway to take another one.
+
+    Args:
+        queue: its name.
+        limit: how many may wait.
+    """
+
+    def __init__(self, queue: str, limit: int) -> None:
+        super().__init__(en("{:,} jobs wait in {} already", limit, queue))
+
+
 class NotPermitted(DingrelayError):
     """The actor may not do this.
 
     Args:
-        field: of the request, or of what it is about, such as ``lane``.
+        field: of the request, or of what it is about, such as ``lane``; "" for none.
         problem: what is missing.
     """
 

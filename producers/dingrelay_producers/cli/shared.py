@@ -94,7 +94,8 @@ def served_app() -> str:
     app = app_of_jobs()
     connection = ClientConnection(Settings.load())
     try:
-        connection.check_served([("app", app_name(app))])
+        names = [("app", app_name(app))]
+        connection.served(names).check(names)
     finally:
         connection.close()
     return app

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, TypeVar
 
 from dingrelay_producers.actor import current_reach
-from dingrelay_producers.client.verbs import Audit, FindApproval, Send, Steps, verb
+from dingrelay_producers.client.sending import Sending
+from dingrelay_producers.client.verbs import Audit, FindApproval, Steps, verb
 from dingrelay_producers.errors import ApprovalNotFound, NotPermitted
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.status import JobStatus
@@ -39,6 +40,7 @@ class ApprovalVerbs:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._sending = Sending(settings)
 
     @verb("POST /v1/approvals/{instance}/terminate", scope=_SCOPE)
     def terminate(self, instance: str, request: TerminationRequest) -> Steps[JobStatus]:
@@ -105,5 +107,4 @@ class ApprovalVerbs:
         """Have a job accepted that acts in a person's name, once the audit has it."""
         after = {"user": user} if user else None
         yield Audit(action, self.NOUN, [instance], job.app, "", after=after)
-        status: JobStatus = yield Send(job)
-        return status
+        return (yield from self._sending.make(job))

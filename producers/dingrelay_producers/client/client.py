@@ -27,16 +27,15 @@ from dingrelay_producers.client.filters import (
     JobFilter,
     checked_filter,
 )
-from dingrelay_producers.client.groups import grouped
 from dingrelay_producers.client.history_documents import JobDetails, PersonHistory
 from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.client.jobs import JobResolution, Jobs, Postponement
 from dingrelay_producers.client.media import LocalFile, Medium
+from dingrelay_producers.client.sending import Refusal, Sending
 from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.errors import (
-    IdempotencyConflict,
     JobConflict,
     JobNotFound,
     UnreadableRecord,
@@ -44,7 +43,7 @@ from dingrelay_producers.errors import (
 from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings
-from dingrelay_producers.store import keys, record
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.served_names import app_name
 from dingrelay_producers.store.states import State
@@ -82,6 +81,7 @@ class Client:
         self.settings = settings or running.settings()
         self._connection = ClientConnection(self.settings)
         self._jobs = Jobs(self.settings)
+        self._sending = Sending(self.settings)
 
     def send(self, job: Contract) -> JobRef:
         """Enqueue a job; it is accepted once this returns.
@@ -91,7 +91,7 @@ class Client:
             IdempotencyConflict: the key was used with another payload.
             ServiceUnavailable: Redis cannot be reached.
         """
-        draft, _ = self._connection.send(checked_job(job))
+        draft, _ = self._connection.carry_out(self._sending.accept(checked_job(job)))
         return self.job(draft.id)
 
     def check(self, job: Contract) -> None:
@@ -101,7 +101,7 @@ class Client:
             ContractError: no worker serves its app, robot or group, or the target can't have such a message.
             ServiceUnavailable: as `send`.
         """
-        self._connection.check(checked_job(job))
+        self._carry_out(self._sending.check(checked_job(job)))
 
     def send_many(
         self, jobs: Iterable[Contract], *, on_sent: Callable[[JobRef], object] | None = None
@@ -125,21 +125,18 @@ class Client:
             ServiceUnavailable: as `send`; whole batches before it are accepted.
         """
         accepted = 0
-        for batch in batched(checked_jobs(jobs), BATCH):
-            groups = list(grouped(batch))
-            drafts = {group: self._draft(group.job) for group in dict.fromkeys(groups)}
-            answers = dict(zip(drafts, self._connection.accept(list(drafts.values())), strict=True))
-            conflict: str | None = None
-            for group in groups:
-                draft = drafts[group]
-                if answers[group].conflict:
-                    conflict = conflict or draft.id
+        for some in batched(checked_jobs(jobs), BATCH):
+            batch = self._sending.gather(some, whole=True)
+            conflict: Refusal | None = None
+            for outcome in self._carry_out(self._sending.accept_all(batch)):
+                if not isinstance(outcome, Draft):
+                    conflict = conflict or outcome
                     continue
                 accepted += 1
                 if on_sent and not conflict:
-                    on_sent(self.job(draft.id))
+                    on_sent(self.job(outcome.id))
             if conflict:
-                raise IdempotencyConflict(conflict)
+                raise conflict
         return accepted
 
     def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> JobRef:
@@ -234,7 +231,8 @@ class Client:
 
         checked = checked_plan(plan)
         app = checked.get("app", DEFAULT_APP)
-        self._connection.check_served([("app", app_name(app))])
+        names = [("app", app_name(app))]
+        self._connection.served(names).check(names)
         campaigns = service("campaigns", self.settings)
         return CampaignPlan(campaigns, checked)
 
@@ -550,8 +548,7 @@ class Client:
         job = erasure.follow_up
         if job is None:
             return erasure
-        draft = self._draft(job)
-        self._connection.accept([draft])
+        draft, _ = self._carry_out(self._sending.accept(job))
         return replace(erasure, job=draft.id)
 
     def dead(self, limit: int = 50) -> list[JobStatus]:
@@ -600,10 +597,6 @@ class Client:
         if unreadable:
             raise unreadable[0]
         return jobs
-
-    def _draft(self, job: Contract) -> Draft:
-        self.check(job)
-        return record.draft(job, sender=self.settings.sender)
 
 
 def _left_out(_: UnreadableRecord) -> None:

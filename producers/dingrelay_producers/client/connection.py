@@ -1,7 +1,7 @@
 """The Redis and the broker, as a client uses them."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -15,35 +15,31 @@ from dingrelay_producers.client import job_details
 from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.client.verbs import (
     Accept,
+    Admit,
     Audit,
     FindApproval,
     Remember,
-    Send,
     Step,
     Steps,
 )
-from dingrelay_producers.errors import (
-    IdempotencyConflict,
-    NotInstalled,
-    ServiceUnavailable,
-)
+from dingrelay_producers.errors import NotInstalled, QueueFull, ServiceUnavailable
 from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.flows import run_flow, run_step
-from dingrelay_producers.store.record import Draft, Enqueued, moment_of
+from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.send_span import sending
-from dingrelay_producers.store.served_names import ServedNames, names_of
-from dingrelay_producers.store.status import JobStatus
+from dingrelay_producers.store.served_names import ServedNames
 from dingrelay_producers.store.transitions import WrittenJob
 from dingrelay_producers.tls_trouble import cause
-from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.sentence import en
 
 _R = TypeVar("_R")
+_ROOM: Mapping[str, QueueFull] = {}
+"""Programs may enqueue any number of jobs."""
 TIMEOUT = 5
 """Seconds for a connection or an answer."""
 
@@ -78,16 +74,12 @@ class ClientConnection:
         """The script's answer."""
         return self.redis_call(lambda redis: scripts.run(redis, call))
 
-    def check_served(self, names: Sequence[tuple[str, str]]) -> None:
-        """Refuse names that no worker serves; one round trip a minute.
-
-        Raises:
-            ContractError: names the field, and names that are near.
-        """
+    def served(self, names: Collection[tuple[str, str]]) -> ServedNames:
+        """The names that workers serve, new enough to check these; one round trip a minute."""
         if self._served.is_outdated(names):
             self._served.begin()
             self._served.keep(self.redis_call(lambda redis: redis.hkeys(keys.SERVED)))
-        self._served.check(names)
+        return self._served
 
     def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob]) -> list[Enqueued]:
         """Write the records of these jobs, which are `written`; what became of each, in order."""
@@ -122,45 +114,22 @@ class ClientConnection:
         self.wake(answers)
         return answers
 
-    def check(self, job: Contract) -> None:
-        """Refuse a job whose target can't have it, or whose app, robot or group no worker serves.
-
-        Raises:
-            ContractError: names the field.
-        """
-        self.settings.check_target(job)
-        self.check_served(names_of(job))
-
-    def send(self, job: Contract) -> tuple[Draft, Enqueued]:
-        """Accept a job, which is checked first.
-
-        Raises:
-            IdempotencyConflict: its key was used with another payload.
-        """
-        self.check(job)
-        draft = record.draft(job, sender=self.settings.sender)
-        [answer] = self.accept([draft])
-        if answer.conflict:
-            raise IdempotencyConflict(draft.id)
-        return draft, answer
-
     def carry_out(self, steps: Steps[_R]) -> _R:
         """Run the body of a verb; its document."""
         return run_flow(steps, self._make)
 
     def _make(self, step: Step) -> Any:
         match step:
-            case Audit():
-                return self._note(step)
+            case Admit(names):
+                return self.served(names), _ROOM
             case Accept(drafts):
                 return self.accept(drafts)
+            case Audit():
+                return self._note(step)
             case Remember(job):
                 return None if self.history is None else run(self.history.details(job))
             case FindApproval(app, instance):
                 return run(service("approvals", self.settings).get(app, instance))
-            case Send(job):
-                draft, answer = self.send(job)
-                return JobStatus.of_draft(draft, created=moment_of(answer.at))
             case calls:
                 return self.redis_call(lambda redis: run_step(redis, calls))
 

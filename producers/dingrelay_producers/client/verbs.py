@@ -6,15 +6,17 @@ The body of a verb of a noun in SQL is an `async` method of the noun's service.
 """
 
 import inspect
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
+from dingrelay_producers.errors import QueueFull
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.scripts import Call
-from dingrelay_tasks.contract import Contract
+from dingrelay_producers.store.served_names import ServedNames
+from dingrelay_producers.store.transitions import WrittenJob
 
 
 class Audit(NamedTuple):
@@ -39,10 +41,32 @@ class Audit(NamedTuple):
     after: dict[str, Any] | None = None
 
 
+class Admit(NamedTuple):
+    """Step: see which names workers serve, and which queues have no room. Answered by an `Admission`.
+
+    Attributes:
+        names: of jobs, as `names_of`.
+        queues: theirs.
+    """
+
+    names: Collection[tuple[str, str]]
+    queues: Collection[str] = ()
+
+
+Admission = tuple[ServedNames, Mapping[str, QueueFull]]
+"""The names that are served, and the refusals of queues that are full."""
+
+
 class Accept(NamedTuple):
-    """Step: accept these jobs. Answered by an `Enqueued` for each."""
+    """Step: accept these jobs. Answered by an `Enqueued` for each.
+
+    Attributes:
+        drafts: of the jobs.
+        jobs: the same as `written`, where they were made already.
+    """
 
     drafts: Sequence[Draft]
+    jobs: Sequence[WrittenJob] | None = None
 
 
 class Remember(NamedTuple):
@@ -58,13 +82,7 @@ class FindApproval(NamedTuple):
     instance: str
 
 
-class Send(NamedTuple):
-    """Step: accept a job of the actor's own, as their door accepts one. Answered by its `JobStatus`."""
-
-    job: Contract
-
-
-Step = Call | Sequence[Call] | Audit | Accept | Remember | FindApproval | Send
+Step = Call | Sequence[Call] | Audit | Admit | Accept | Remember | FindApproval
 """A step of a body. Calls in a list are one round trip, answered by a list."""
 
 _R = TypeVar("_R")

@@ -3,7 +3,7 @@
 A name counts for a week after a worker has published it last, so that nothing is refused while workers are away.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from time import monotonic
@@ -70,7 +70,10 @@ class ServedNames:
         """Whether they must be read before these are checked."""
         if self._clock() - self._read_at > (FRESH_SECONDS if self._names else UNSEEN_SECONDS):
             return True
-        return not self.may_refuse and any(not self._serves(name) for _, name in names)
+        for _, name in names:
+            if not self._serves(name):
+                return not self.may_refuse
+        return False
 
     def check(self, names: Iterable[tuple[str, str]], sees: Sees = lambda name: True) -> None:
         """Refuse a name that no worker serves.
@@ -85,6 +88,18 @@ class ServedNames:
         for field, name in names:
             if not self._serves(name):
                 raise ContractError(field, self._refusal(name, sees))
+
+    def refusals(
+        self, names: Iterable[tuple[str, str]], sees: Sees
+    ) -> Mapping[tuple[str, str], ContractError]:
+        """The refusals of those of these names that no worker serves; arguments as of `check`."""
+        refusals: dict[tuple[str, str], ContractError] = {}
+        for name in names:
+            try:
+                self.check((name,), sees)
+            except ContractError as error:
+                refusals[name] = error
+        return refusals
 
     def _serves(self, name: str) -> bool:
         if name in self._names or not self._names:

@@ -1,6 +1,6 @@
 """A client that enqueues nothing and remembers what it was given."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from dingrelay_producers.errors import JobNotFound, WaitTimeout
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.served_names import ServedNames
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_producers.store.transitions import WrittenJob
@@ -226,8 +227,9 @@ class _Recorder(ClientConnection):
     def redis_call(self, use: Callable[[Redis], Any]) -> Any:
         raise NotImplementedError("RecordingClient has no Redis: use the fixture `dingrelay`")
 
-    def check_served(self, names: Sequence[tuple[str, str]]) -> None:
-        """No worker serves anything: every name is taken."""
+    def served(self, names: Collection[tuple[str, str]]) -> ServedNames:
+        """No worker serves anything, so every name is taken."""
+        return self._served
 
     def _make(self, step: Step) -> Any:
         # There is no database: nothing is known of an approval, and there is no audit.

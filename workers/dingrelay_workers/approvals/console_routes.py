@@ -13,10 +13,8 @@ from dingrelay_producers.client.filters import ApprovalFilter, ApprovalStateName
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.language import tr
-from dingrelay_producers.store import record
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.approval_actions import TerminationRequest, VerdictRequest
-from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.console.declared import FormValues, act, at
@@ -24,7 +22,6 @@ from dingrelay_workers.console.sentences import meaning
 from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
-from dingrelay_workers.http.job_routes import accepted
 
 OF_APPROVAL: Mapping[str, Meaning] = {
     "running": Meaning("wait", en("waits for a decision")),
@@ -119,14 +116,7 @@ def _verbs(visit: Visit) -> ApprovalVerbs:
 
 
 async def _begin(visit: Visit, steps: Steps[JobStatus]) -> web.Response:
-    """Carry a verb out, whose job is the same where the form is sent twice."""
-
-    async def send(job: Contract) -> JobStatus:
-        records, draft = visit.context.records, record.draft(job, key=visit.once.hex())
-        [answer] = await records.enqueue([draft])
-        return accepted(draft, answer) or await records.status(draft.id)
-
-    job = await visit.context.carry_out(steps, send)
+    job = await visit.context.carry_out(steps)
     return visit.redirect(f"/jobs/{job.id}", en("This job asks DingTalk for it now."))
 
 

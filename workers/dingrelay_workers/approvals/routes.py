@@ -3,9 +3,7 @@
 `createApproval` is one of the routes that make jobs.
 """
 
-from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -21,7 +19,7 @@ from dingrelay_tasks.contract import AppName
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.authentication import check_app, may_see
-from dingrelay_workers.http.job_routes import accept, makes_job, waited
+from dingrelay_workers.http.job_routes import made, makes_job
 from dingrelay_workers.http.routes import Body, HttpCall, Routes
 
 
@@ -95,9 +93,7 @@ def _declare(verb: Verb) -> None:
     async def handle(call: HttpCall) -> web.StreamResponse:
         request = model.parse(call.body, strict=True)
         verbs = ApprovalVerbs(call.context.settings)
-        steps = replace(call.context.steps, send=partial(accept, call, once=call.once))
-        job = await steps.carry_out(verb.body(verbs, call.path("instance"), request))
-        return await waited(call, job, pending=202)
+        return await made(call, verb.body(verbs, call.path("instance"), request))
 
     makes_job(
         ROUTES,

@@ -1,7 +1,7 @@
 """State of the console, and what a request has loaded for its page."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,8 +10,6 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import Contract
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.gateway.services import Services
@@ -107,13 +105,11 @@ class ConsoleContext:
     shared: SharedReads = field(default_factory=lambda: SharedReads(SHARED_FOR, SHARED_FOR))
     checks: SharedReads = field(default_factory=lambda: SharedReads(CHECKED_FOR, LONGEST_CHECK))
 
-    async def carry_out(
-        self, steps: Steps[Document], send: Callable[[Contract], Awaitable[JobStatus]] | None = None
-    ) -> Document:
-        """Run the body of a verb whose steps are made; see `StepMaker.carry_out`. `send`: as there."""
+    async def carry_out(self, steps: Steps[Document]) -> Document:
+        """Run the body of a verb whose steps are made; see `StepMaker.carry_out`."""
         service_of = self.services.of
         services = service_of(AuditService), service_of(HistoryService), service_of(ApprovalService)
-        return await StepMaker(self.records, *services, send).carry_out(steps)
+        return await StepMaker(self.records, *services).carry_out(steps)
 
 
 CONTEXT: web.AppKey[ConsoleContext] = web.AppKey("console", ConsoleContext)

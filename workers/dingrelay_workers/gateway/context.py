@@ -46,6 +46,8 @@ async def opened(settings: Settings, services: Services) -> AsyncGenerator[Gatew
             services.of(AuditService),
             services.of(HistoryService),
             services.of(ApprovalService),
+            QueueDepths(records, settings.gateway_queue_limit, monotonic),
+            metrics,
         ),
         services={
             **services.by_class,
@@ -55,10 +57,8 @@ async def opened(settings: Settings, services: Services) -> AsyncGenerator[Gatew
         },
         verify=services.of(KeyService).verify,
         throttle=services.of(KeyRates).take,
-        find_approval=services.of(ApprovalService).get,
         metrics=metrics,
         ends=ends,
-        depths=QueueDepths(records, settings.gateway_queue_limit, monotonic),
         upload_places=asyncio.Semaphore(settings.gateway_uploads // LARGEST),
         stopping=stopping,
     )

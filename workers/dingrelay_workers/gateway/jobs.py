@@ -6,9 +6,7 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, cast
 
@@ -18,41 +16,29 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import JobFilter
-from dingrelay_producers.client.groups import Group, grouped
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.jobs import Jobs
+from dingrelay_producers.client.sending import Batch, Refusal, Sending
 from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.errors import DingrelayError, ServiceUnavailable
 from dingrelay_producers.publisher import BATCH
-from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.record import Draft, Enqueued
-from dingrelay_producers.store.served_names import names_of
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_producers.store.transitions import WrittenJob
-from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import LANES, Contract, ContractError
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import authentication, paging, problems, routes
-from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.authentication import permitted
 from dingrelay_workers.http.body_reader import Line, batches, parse_json, require_type
-from dingrelay_workers.http.dingtalk_permissions import check_visible
-from dingrelay_workers.http.job_routes import (
-    JOB_LINKS,
-    WaitQuery,
-    job_response,
-    key_conflict,
-    waited,
-)
+from dingrelay_workers.http.dispatch import problem_of
+from dingrelay_workers.http.job_routes import JOB_LINKS, WaitQuery, job_of, job_response, waited
 from dingrelay_workers.http.problems import Problem, json_response, wanted_language
 from dingrelay_workers.http.routes import (
     BODY_LIMIT,
     NDJSON,
     Body,
-    GatewayContext,
     HttpCall,
     RouteAnswer,
     Routes,
@@ -63,21 +49,6 @@ MEMORY = 1_000_000
 """Bytes of answers that are kept in memory while their reader does not read; more go to a file."""
 BUFFERED = 48_000
 """Bytes that a connection buffers before writers block."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A batch that is ready to be enqueued.
-
-    Attributes:
-        lines: number of each line, and its job's place in `drafts` or what is wrong with it.
-        calls: calls of DingTalk's APIs by their places in `drafts`.
-    """
-
-    lines: list[tuple[int, int | Problem]]
-    drafts: list[Draft]
-    written: list[WrittenJob]
-    calls: dict[int, ApiCall] = field(default_factory=dict[int, ApiCall])
 
 
 ROUTES = Routes(tag="jobs")
@@ -144,73 +115,58 @@ async def send_jobs(call: HttpCall) -> web.StreamResponse:
 
 async def _take(call: HttpCall, lines: Sequence[Line]) -> Iterator[bytes]:
     """Enqueue a batch; the answers to its lines."""
-    context = call.context
-    language = wanted_language(call.request)
-    sender = context.sender_of(call.key)
-    with suppress(ServiceUnavailable):  # then nothing is accepted
-        if not context.records.served.may_refuse:
-            await context.records.read_served()
+    sending = Sending(call.context.settings)
     # In a thread, so that a batch does not delay other requests.
-    batch = await asyncio.to_thread(_prepare, lines, call, sender)
-    return _answers(batch, await _enqueue(context, batch, call.key), language)
+    refused, numbers, batch = await asyncio.to_thread(_gathered, sending, lines, call)
+    outcomes = await call.context.steps.carry_out(sending.accept_all(batch))
+    answers = refused | dict(zip(numbers, outcomes, strict=True))
+    language = wanted_language(call.request)
+    return (_answer(number, answers[number], language) for number, _ in lines)
 
 
-async def _enqueue(
-    context: GatewayContext, batch: _Prepared, key: ApiKey
-) -> dict[int, Enqueued | Problem]:
-    """Enqueue the jobs whose lanes have room; what became of each, by its place."""
-    full: dict[str, Problem] = {}
-    for queue in {draft.queue for draft in batch.drafts}:
+def _gathered(
+    sending: Sending, lines: Sequence[Line], call: HttpCall
+) -> tuple[dict[int, Draft | Problem | Refusal], list[int], Batch]:
+    """The lines of a batch that are no jobs, and the numbers and jobs of the others.
+
+    With an ``Idempotency-Key`` each line is a job of its own, whose id follows from the line's number: how
+    lines fall into batches is by chance.
+    """
+    sender = call.context.sender_of(call.key)
+    refused: dict[int, Draft | Problem | Refusal] = {}
+    jobs: dict[int, Contract] = {}
+    for number, line in lines:
         try:
-            await context.depths.check(queue)
+            jobs[number] = _job(line, sender)
         except Problem as problem:
-            full[queue] = problem
-    unseen = await _unseen(context, batch, key)
-    places = [
-        place
-        for place, draft in enumerate(batch.drafts)
-        if draft.queue not in full and place not in unseen
-    ]
-    answers = await context.records.enqueue(
-        [batch.drafts[place] for place in places], [batch.written[place] for place in places]
-    )
-    by_place: dict[int, Enqueued | Problem] = {
-        place: key_conflict() if answer.conflict else answer
-        for place, answer in zip(places, answers, strict=True)
-    }
-    existing = [place for place, answer in zip(places, answers, strict=True) if not answer.created]
-    senders = await context.records.senders([batch.drafts[place].id for place in existing])
-    for place, sender in zip(existing, senders, strict=True):
-        if not key.permits_sender(sender):
-            by_place[place] = key_conflict()
-    by_place |= {
-        place: full[draft.queue] for place, draft in enumerate(batch.drafts) if draft.queue in full
-    }
-    return by_place | unseen
+            refused[number] = problem
+    keys = [f"{call.once}:{number}" for number in jobs] if call.once else None
+    written = call.context.records.enqueuer.written
+    return refused, [*jobs], sending.gather(jobs.values(), keys=keys, written=written)
 
 
-async def _unseen(context: GatewayContext, batch: _Prepared, key: ApiKey) -> dict[int, Problem]:
-    """Refused calls, by place: for what the key may not see at DingTalk."""
-    refusals: dict[int, Problem] = {}
-    for place, call in batch.calls.items():
-        try:
-            await check_visible(context, key, call)
-        except Problem as problem:
-            refusals[place] = problem
-    return refusals
+def _job(line: bytes | None, sender: str) -> Contract:
+    if line is None:
+        raise Problem(problems.TOO_LARGE, en("a line may have {:,} bytes", BODY_LIMIT))
+    fields = parse_json(line)
+    if not isinstance(fields, dict):
+        raise Problem.at(problems.INVALID, "", "a line must be a JSON object")
+    job = cast("dict[str, Any]", fields)
+    try:
+        return job_of(public_kind(job.pop("kind", DEFAULT_KIND)).contract, job, sender)
+    except ContractError as error:
+        raise problems.invalid(error, job) from None
 
 
-def _answers(
-    batch: _Prepared, answers: Mapping[int, Enqueued | Problem], language: str
-) -> Iterator[bytes]:
-    for number, job in batch.lines:
-        answer = job if isinstance(job, Problem) else answers[job]
-        if isinstance(answer, Problem):
-            yield _refused(number, answer, language)
-        else:
-            assert isinstance(job, int)
-            # An id of ours is a UUID, which JSON spells as it is.
-            yield b'{"line":%d,"id":"%s"}\n' % (number, batch.drafts[job].id.encode())
+def _answer(number: int, outcome: Draft | Problem | Refusal, language: str) -> bytes:
+    if isinstance(outcome, Draft):
+        # An id of ours is a UUID, which JSON spells as it is.
+        return b'{"line":%d,"id":"%s"}\n' % (number, outcome.id.encode())
+    if isinstance(outcome, ContractError):
+        outcome = problems.invalid(outcome, None)
+    elif isinstance(outcome, DingrelayError):
+        outcome = problem_of(outcome)
+    return _refused(number, outcome, language)
 
 
 def _refused(number: int | None, problem: Problem, language: str) -> bytes:
@@ -219,67 +175,6 @@ def _refused(number: int | None, problem: Problem, language: str) -> bytes:
         error["errors"] = [entry.model_dump() for entry in error["errors"]]
     entry = {"error": error} if number is None else {"line": number, "error": error}
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _prepare(lines: Sequence[Line], call: HttpCall, sender: str) -> _Prepared:
-    """Check the lines of a batch; equal messages to different users become one job.
-
-    With an ``Idempotency-Key`` each line is a job of its own, whose id follows from the line's number: how
-    lines fall into batches is by chance.
-    """
-    context, once = call.context, call.once
-    outcomes: list[tuple[int, Contract | Problem]] = []
-    for number, line in lines:
-        try:
-            outcomes.append((number, _job(line, call.key, sender, context)))
-        except Problem as problem:
-            outcomes.append((number, problem))
-    jobs = (job for _, job in outcomes if isinstance(job, Contract))
-    groups = iter(list(grouped(jobs) if once is None else map(Group, jobs)))
-    batch = _Prepared([], [], [])
-    places: dict[Group, int | Problem] = {}
-    for number, job in outcomes:
-        if isinstance(job, Problem):
-            batch.lines.append((number, job))
-            continue
-        group = next(groups)
-        if group not in places:
-            key = None if once is None or job.identity else f"{once}:{number}"
-            places[group] = _drafted(group.job, key, batch, context)
-        batch.lines.append((number, places[group]))
-    return batch
-
-
-def _drafted(
-    job: Contract, key: str | None, batch: _Prepared, context: GatewayContext
-) -> int | Problem:
-    draft = record.draft(job, key=key)
-    try:
-        written = context.records.enqueuer.written(draft)
-    except ContractError as error:
-        return problems.invalid(error, draft.job)
-    if isinstance(job, ApiCall):
-        batch.calls[len(batch.drafts)] = job
-    batch.drafts.append(draft)
-    batch.written.append(written)
-    return len(batch.drafts) - 1
-
-
-def _job(line: bytes | None, key: ApiKey, sender: str, context: GatewayContext) -> Contract:
-    if line is None:
-        raise Problem(problems.TOO_LARGE, en("a line may have {:,} bytes", BODY_LIMIT))
-    fields = parse_json(line)
-    if not isinstance(fields, dict):
-        raise Problem.at(problems.INVALID, "", "a line must be a JSON object")
-    job = cast("dict[str, Any]", fields)
-    try:
-        kind = public_kind(job.pop("kind", DEFAULT_KIND))
-        contract = permitted(kind.contract, job, key, sender)
-        context.settings.check_target(contract)
-        context.records.served.check(names_of(contract), key.sees_name)
-    except ContractError as error:
-        raise problems.invalid(error, job) from None
-    return contract
 
 
 class _Answers:

@@ -3,18 +3,22 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
 from dingrelay_producers.actor import Reach
 from dingrelay_producers.client.filters import Seen
-from dingrelay_tasks.contract import LANES, Lane, UserIdText
+from dingrelay_tasks.contract import LANES, Contract, Lane, UserIdText
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.robot_names import ROBOTS
+from dingrelay_tasks.robot_names import ROBOT_MESSAGE, ROBOTS
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.http.dingtalk_permissions import approvals_of, hidden_from, missing_scope
 from dingrelay_workers.noun import Role
 from dingrelay_workers.nouns import NOUNS
+
+if TYPE_CHECKING:
+    from dingrelay_tasks.robot_message import RobotMessage
 
 JOB_SCOPES: Mapping[str, Role] = {"jobs:read": "view", "jobs:write": "operate"}
 """Scope → the role in the console that has it, as a noun declares its own."""
@@ -169,15 +173,32 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
         """
         return self.permits(scope) and self.permits_sender(sender) and self.permits_job(app, target)
 
-    def refusal(self, scope: str, *, app: str, lane: str, sender: str) -> tuple[str, str] | None:
+    def refusal(
+        self, scope: str, *, app: str, lane: str, sender: str, target: str = ""
+    ) -> tuple[str, str] | None:
         """The field of a job that the key may not ask for, and why; None if it may."""
         if not self.permits_app(app):
             return "app", "the key is not for this app"
+        if target and not self.permits_target(target):
+            return "to", "the key is not for this robot or group"
         if not self.permits_lane(lane):
             return "lane", en("the key is not for the lane {}", lane)
         if sender and not self.permits_sender(sender):
             return "sender", "the key has a sender of its own"
         return None
+
+    def job_refusal(self, job: Contract, sender: str) -> tuple[str, str] | None:
+        """The same of a whole job: its scope, too, and what it may see at DingTalk."""
+        if scope := missing_scope(self, job):
+            return "", en("this needs the scope {}", scope)
+        named = "" if job.sender == sender else job.sender
+        target = cast("RobotMessage", job).to.name if job.kind == ROBOT_MESSAGE else ""
+        refusal = self.refusal("", app=job.app, lane=job.lane, sender=named, target=target)
+        return refusal or hidden_from(self, job)
+
+    def approvals_of(self, job: Contract) -> Collection[str]:
+        """Approvals that a call names, if the key has a sender of its own."""
+        return approvals_of(self, job)
 
     def sees_name(self, name: str) -> bool:
         """Whether it may be shown a name that workers serve, such as ``app:hr`` or ``group:oncall``."""

@@ -4,21 +4,17 @@ import hashlib
 import hmac
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from aiohttp import web
 from pydantic import SecretBytes
 
-from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import Contract
-from dingrelay_tasks.robot_message import RobotMessage
+from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.api_keys import ApiKey, Grant
-from dingrelay_workers.http.dingtalk_permissions import missing_scope
+from dingrelay_workers.http.api_keys import PERSONAL, ApiKey, Grant
+from dingrelay_workers.http.middleware import REQUEST_ID
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import GatewayContext, HttpCall
+from dingrelay_workers.http.routes import CALLER, GatewayContext, HttpCall
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/=-]{1,512})")
 
@@ -54,6 +50,14 @@ async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
     return key
 
 
+def act_as(key: ApiKey, request: web.Request) -> None:
+    """Set the actor of what the request does from now on."""
+    request[CALLER] = f"{key.id} {key.name}"
+    actor = Actor("http", key.id, key.name, person=key.owner, reach=key)
+    shown = key.permits(PERSONAL)
+    ACTOR.set(actor._replace(request=request.get(REQUEST_ID, ""), reads_directory=shown))
+
+
 def seed_of(call: HttpCall) -> SecretBytes | None:
     """Seed of the secrets that a request makes; None without an ``Idempotency-Key``.
 
@@ -74,57 +78,10 @@ def too_many(wait: float) -> Problem:
     )
 
 
-def permitted(
-    contract: type[Contract], fields: Mapping[str, Any], key: ApiKey, default_sender: str
-) -> Contract:
-    """The job of a body with its sender, where the key allows it.
-
-    Raises:
-        ContractError: the body is not what the contract says.
-        Problem: the key does not (403); the field is named.
-    """
-    if fields.get("sender") in (None, ""):
-        fields = {**fields, "sender": default_sender}
-    job = contract.parse(fields, strict=True)
-    if scope := missing_scope(key, job):
-        raise Problem(problems.FORBIDDEN, en("this needs the scope {}", scope))
-    check_asked(job, key, default_sender)
-    return job
-
-
-def check_asked(job: Contract, key: ApiKey, default_sender: str) -> None:
-    """Whether a key may ask for a job with this app, lane and sender.
-
-    Raises:
-        Problem: it may not (403); the field is named.
-    """
-    check_app(key, job.app)
-    if isinstance(job, RobotMessage) and not key.permits_target(job.to.name):
-        raise Problem.at(problems.FORBIDDEN, "/to", "the key is not for this robot or group")
-    check_lane_of(job.lane, key)
-    if job.sender != default_sender and not key.permits_sender(job.sender):
-        raise Problem.at(problems.FORBIDDEN, "/sender", "the key has a sender of its own")
-
-
 def check_app(key: Grant, app: str, at: str = "/app") -> None:
     """Refuse an app that is not the key's. `at`: where the request names it."""
     if not key.permits_app(app):
         raise Problem.at(problems.FORBIDDEN, at, "the key is not for this app")
-
-
-def check_lane_of(lane: str, key: ApiKey) -> None:
-    """Whether a key may have a job go in this lane.
-
-    Raises:
-        Problem: it may not (403).
-    """
-    if not key.permits_lane(lane):
-        raise Problem.at(problems.FORBIDDEN, "/lane", en("the key is not for the lane {}", lane))
-
-
-def sees_job(key: Grant, job: JobStatus) -> bool:
-    """Whether a key sees and changes a job; as `may_see`."""
-    return may_see(key, sender=job.sender, app=job.app, target=job.target)
 
 
 def may_see(key: Grant, *, sender: str, app: str, target: str = "") -> bool:

@@ -5,8 +5,8 @@ that DingTalk may read alike: escapes decoded, in any letters. What the table do
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 from urllib.parse import unquote
 
 from dingrelay_tasks.api_call import ApiCall, reads
@@ -14,11 +14,12 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.http import problems
-from dingrelay_workers.http.api_keys import ANY, ApiKey
-from dingrelay_workers.http.body_reader import parse_json
-from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import GatewayContext
+
+if TYPE_CHECKING:
+    from dingrelay_workers.http.api_keys import Grant
+
+_ANY = "*"
+"""Every scope, and every sender."""
 
 Visibility = Literal["approval", "all senders", "robots"]
 """Part of an app that a call is about, where that is not open to each of the app's keys. ``approval``: approvals
@@ -100,7 +101,7 @@ TABLE: tuple[ApiRow, ...] = (
     _alike(r"POST (/v\d+\.\d+)?/robot/(.*/)?(batch)?send", "robots:write", "robots"),
     _alike(r"\w+ (/v\d+\.\d+)?/robot/.*", "robots:write", "robots", "all senders"),
     # Where DingTalk sends events, and those that it could not send; what names its API elsewhere.
-    _alike(r"\w+ (/topapi)?/call_back/.*|\w+ /router/.*", ANY),
+    _alike(r"\w+ (/topapi)?/call_back/.*|\w+ /router/.*", _ANY),
 )
 """The first row that fits counts."""
 
@@ -122,60 +123,49 @@ def permission_of(method: str, path: str) -> Requirement:
     return DEFAULT
 
 
-def missing_scope(key: ApiKey, job: Contract) -> str | None:
+def missing_scope(key: "Grant", job: Contract) -> str | None:
     """The scope for which a key may not ask for a job; None if it has all."""
     if isinstance(job, ApiCall):
         return missing_of(key, permission_of(job.method, job.path))
     return missing_of(key, Requirement((KINDS[job.kind].scope,)))
 
 
-def missing_of(key: ApiKey, permission: Requirement) -> str | None:
+def missing_of(key: "Grant", permission: Requirement) -> str | None:
     """The scope of a permission that a key lacks; None if it has all."""
     return next((scope for scope in permission.scopes if not key.permits(scope)), None)
 
 
-async def check_visible(context: GatewayContext, key: ApiKey, job: Contract) -> None:
-    """Let a key call DingTalk for what it may see and change there only.
-
-    Args:
-        context: with what looks approvals up.
-        key: the caller's.
-        job: of any kind; only an `ApiCall` is looked at.
-
-    Raises:
-        Problem: it may not (403).
-        ServiceUnavailable: the database is away.
-    """
+def hidden_from(key: "Grant", job: Contract) -> tuple[str, str] | None:
+    """Why a key may not see or change at DingTalk all that a call is about, which is no field; None if it may."""
     if not isinstance(job, ApiCall):
-        return
+        return None
     for visibility in permission_of(job.method, job.path).visibility:
-        match visibility:
-            case "all senders":
-                permitted = key.sender == ANY
-                needed = en("this covers all senders, and the key has a sender of its own")
-            case "robots":
-                permitted = key.permits_target(ROBOTS)
-                needed = en("the key is not for all robots and groups; ask for a robot-message")
-            case "approval":
-                permitted = key.sender == ANY or await _sees_instances(context, key, job)
-                needed = en("the key has a sender of its own, which did not create this approval")
-        if not permitted:
-            raise Problem(problems.FORBIDDEN, needed)
+        if visibility == "all senders" and key.sender != _ANY:
+            return "", en("this covers all senders, and the key has a sender of its own")
+        if visibility == "robots" and not key.permits_target(ROBOTS):
+            return "", en("the key is not for all robots and groups; ask for a robot-message")
+    return None
 
 
-async def _sees_instances(context: GatewayContext, key: ApiKey, job: ApiCall) -> bool:
-    """Whether a call names approvals, wherever DingTalk may read them, and all of them are the key's sender's."""
-    instances = {*_instances(job.query), *_instances(job.body)}
-    for instance in instances:
-        status = await context.find_approval(job.app, instance)
-        if status is None or not key.permits_sender(status.sender):
-            return False
-    return bool(instances)
+def approvals_of(key: "Grant", job: Contract) -> Collection[str]:
+    """Approvals that a call names, wherever DingTalk may read them, and that must be of the key's sender.
+
+    Where it names none but must, an empty name: no approval has it.
+    """
+    if key.sender == _ANY or not isinstance(job, ApiCall):
+        return ()
+    if "approval" not in permission_of(job.method, job.path).visibility:
+        return ()
+    return {*_instances(job.query), *_instances(job.body)} or {""}
 
 
 def _instances(value: Any, is_instance: bool = False) -> Iterator[str]:
     """The ids of approvals in a query or a body, also where a value is JSON in a text."""
     if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
+        # Commands that make keys start without HTTP.
+        from dingrelay_workers.http.body_reader import parse_json  # noqa: PLC0415
+        from dingrelay_workers.http.problems import Problem  # noqa: PLC0415
+
         try:
             value = parse_json(value.encode())
         except (Problem, ValueError):

@@ -9,17 +9,14 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from dingrelay_producers import errors
-from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.settings import DEFAULT_APP, SettingsError
 from dingrelay_producers.store.served_names import app_name, is_for_robots
 from dingrelay_tasks.contract import ContractError, sentence
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
-from dingrelay_workers.http.api_keys import PERSONAL
 from dingrelay_workers.http.body_reader import read_json
-from dingrelay_workers.http.middleware import REQUEST_ID
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.http.routes import CALLER, CONTEXT, Body, HttpCall, Route
+from dingrelay_workers.http.routes import CONTEXT, Body, HttpCall, Route
 
 
 def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -51,7 +48,8 @@ async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
     model = route.body.model if route.body else None
     for_robots = isinstance(model, type) and app is not None and is_for_robots(model)
     if app and not for_robots and call.key.permits_app(app):
-        await call.context.records.check_served([("app", app_name(app))], call.key.sees_name)
+        names = [("app", app_name(app))]
+        (await call.context.records.read_served(names)).check(names, call.key.sees_name)
     if not route.idempotent:
         return _response(route, call, await route.handler(call))
 
@@ -105,10 +103,7 @@ async def _admit(route: Route, call: HttpCall) -> None:
     if route.scope is None:
         return
     key = call.caller = await authentication.caller(call.request, call.context)
-    call.request[CALLER] = f"{key.id} {key.name}"
-    request = call.request.get(REQUEST_ID, "")
-    actor = Actor("http", key.id, key.name, request=request, person=key.owner, reach=key)
-    ACTOR.set(actor._replace(reads_directory=key.permits(PERSONAL)))
+    authentication.act_as(key, call.request)
     if route.scope and not key.permits(route.scope):
         raise Problem(problems.FORBIDDEN, en("this needs the scope {}", route.scope))
     if (wait := await call.context.throttle(key)) is not None:
@@ -163,10 +158,16 @@ def problem_of(error: errors.DingrelayError) -> Problem:
     match error:
         case errors.ObjectNotFound():
             return Problem(problems.NOT_FOUND, error.withheld)
+        case errors.IdempotencyConflict():
+            return problems.key_conflict()
         case errors.Conflict():
             return Problem(problems.CONFLICT, str(error))
         case errors.NotPermitted():
+            if not error.field:
+                return Problem(problems.FORBIDDEN, str(error))
             return Problem.at(problems.FORBIDDEN, f"/{error.field}", str(error))
+        case errors.QueueFull():
+            return problems.queue_full(str(error))
         case errors.CannotResolve():
             return Problem.at(problems.INVALID, "", str(error))
         # A record of a newer release, whose gateways can read and change it.

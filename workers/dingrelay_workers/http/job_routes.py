@@ -1,22 +1,19 @@
 """``POST /v1/messages`` and its kin: one job a request."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field
 
-from dingrelay_producers.store import record
+from dingrelay_producers.client.sending import Sending
+from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.store.record import Draft, Enqueued, moment_of
-from dingrelay_producers.store.served_names import names_of
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS, Kind
-from dingrelay_workers.http import problems
-from dingrelay_workers.http.authentication import permitted, sees_job
-from dingrelay_workers.http.dingtalk_permissions import check_visible
 from dingrelay_workers.http.paging import Query
-from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import Body, Declare, HttpCall, RouteAnswer, Routes, links
 
 _LOCATION = {"Location": "The URL of the job."}
@@ -65,51 +62,23 @@ def accepted(draft: Draft, answer: Enqueued) -> JobStatus | None:
     return JobStatus.of_draft(draft, created=moment_of(answer.at))
 
 
-async def send(call: HttpCall, contract: type[Contract]) -> JobStatus:
-    """Accept the job of a body; how it stands, which is not new if its key was used before.
+def job_of(contract: type[Contract], fields: Mapping[str, Any], sender: str) -> Contract:
+    """The job of a body. `sender`: of one that names none.
 
     Raises:
-        Problem: the key may not (403), its idempotency key is another job's (409), the lane is
-            full (429).
-        ContractError: the body is not what the contract says, or too large a job.
-        ServiceUnavailable: Redis is away; nothing was accepted, unless its answer alone was lost.
+        ContractError: the body is not what the contract says.
     """
-    job = permitted(contract, call.body, call.key, call.context.sender_of(call.key))
-    await check_visible(call.context, call.key, job)
-    return await accept(call, job, once=call.once)
+    if fields.get("sender") in (None, ""):
+        fields = {**fields, "sender": sender}
+    return contract.parse(fields, strict=True)
 
 
-async def accept(call: HttpCall, job: Contract, *, once: str | None) -> JobStatus:
-    """Accept a job that the key may ask for; how it stands, as for `send`.
-
-    `once` is the idempotency key of a job that names none.
-    """
-    context = call.context
-    context.settings.check_target(job)
-    await context.records.check_served(names_of(job), call.key.sees_name)
-    if not context.records.served.any_worker:
+async def made(call: HttpCall, steps: Steps[JobStatus]) -> web.Response:
+    """The answer to a request whose body makes a job, once it is accepted, or has ended within the query's `wait`."""
+    status = await call.context.steps.carry_out(steps)
+    if not call.context.records.served.any_worker:
         call.headers["Warning"] = NO_WORKER
-    await context.depths.check(job.queue)
-    job_key = getattr(job, "idempotency_key", None)
-    draft = record.draft(job, key=None if job_key else once)
-    [answer] = await context.records.enqueue([draft])
-    if answer.conflict:
-        raise key_conflict()
-    if answer.created:
-        context.metrics.jobs.labels(draft.kind, draft.lane).inc()
-    status = accepted(draft, answer) or await context.records.status(draft.id)
-    if not sees_job(call.key, status):
-        raise key_conflict()
-    return status
-
-
-def key_conflict() -> Problem:
-    """An idempotency key that belongs to another job, perhaps another sender's: its id is withheld."""
-    return Problem.at(
-        problems.CONFLICT,
-        "/idempotency_key",
-        "belongs to a job with another payload or of another sender",
-    )
+    return await waited(call, status, pending=202)
 
 
 JOB_LINKS = links("getJob", "cancelJob", "requeueJob", "discardJob")
@@ -146,8 +115,8 @@ def _declare(kind: Kind) -> None:
     by_path = kind.contract is ApiCall
 
     async def handle(call: HttpCall) -> web.StreamResponse:
-        status = await send(call, kind.contract)
-        return await waited(call, status, pending=202)
+        job = job_of(kind.contract, call.body, call.context.sender_of(call.key))
+        return await made(call, Sending(call.context.settings).send(job))
 
     makes_job(
         ROUTES,

@@ -1,5 +1,6 @@
 """Prometheus metrics of a gateway process."""
 
+from collections import Counter as Counts
 from collections.abc import Iterable
 from functools import cache
 
@@ -7,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from dingrelay_producers.events.receiver import EventMetrics
 from dingrelay_producers.metrics_server import new_registry
+from dingrelay_producers.store.record import Draft
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
@@ -77,6 +79,12 @@ class GatewayMetrics:
         # `labels` takes a lock and spells its values at each call.
         self._requests = cache(self.requests.labels)
         self._seconds = cache(self.seconds.labels)
+        self._jobs = cache(self.jobs.labels)
+
+    def accepted(self, drafts: Iterable[Draft]) -> None:
+        """These jobs were accepted."""
+        for labels, jobs in Counts((draft.kind, draft.lane) for draft in drafts).items():
+            self._jobs(*labels).inc(jobs)
 
     def ended(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered."""

@@ -74,6 +74,7 @@ QUEUE_FULL = _kind("queue-full", 429, "Too many jobs wait in this lane")
 INTERNAL = _kind("internal", 500, "The gateway failed")
 UNAVAILABLE = _kind("unavailable", 503, "A service that is needed is away")
 
+FULL_RETRY_AFTER_SECONDS = 10
 RETRY_AFTER_SECONDS = 2
 """Seconds after which a client may retry where a service is away."""
 
@@ -141,6 +142,20 @@ def wanted_language(request: web.Request) -> str:
 def unavailable(detail: str) -> Problem:
     """A service is away; the same request may succeed soon."""
     return Problem(UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def key_conflict() -> Problem:
+    """An idempotency key that belongs to another job, perhaps another sender's: its id is withheld."""
+    return Problem.at(
+        CONFLICT,
+        "/idempotency_key",
+        "belongs to a job with another payload or of another sender",
+    )
+
+
+def queue_full(detail: str) -> Problem:
+    """Too many jobs wait; the same request may succeed later."""
+    return Problem(QUEUE_FULL, detail, headers={"Retry-After": str(FULL_RETRY_AFTER_SECONDS)})
 
 
 def invalid(error: ContractError, body: Any) -> Problem:

@@ -1,7 +1,7 @@
 """Job records over asyncio, for callers that wait."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,18 +10,15 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.enqueuing.connections import asking, check_writes
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
-from dingrelay_producers.errors import JobNotFound, ServiceUnavailable
+from dingrelay_producers.errors import JobNotFound, QueueFull, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.scripts import Call
-from dingrelay_producers.store.served_names import Sees, ServedNames
+from dingrelay_producers.store.served_names import ServedNames
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_producers.store.transitions import WrittenJob
-from dingrelay_tasks.sentence import en
-from dingrelay_workers.http import problems
-from dingrelay_workers.http.problems import Problem
 
 log = get_logger("dingrelay.gateway")
 
@@ -37,7 +34,7 @@ class GatewayRecords:
         self._redis = redis
         self.enqueuer = Enqueuer(settings, redis)
         self.served = ServedNames()
-        """The names of the last reading; `read_served` reads them again."""
+        """The names of the last reading; `read_served` renews them."""
 
     async def enqueue(
         self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob] | None = None
@@ -46,24 +43,16 @@ class GatewayRecords:
         await self.enqueuer.room()
         return await self.enqueuer.enqueue(drafts, jobs)
 
-    async def check_served(self, names: Sequence[tuple[str, str]], sees: Sees) -> None:
-        """Refuse names that no worker serves; one round trip a minute.
-
-        Raises:
-            ContractError: names the field, and those near it that the caller sees.
-        """
+    async def read_served(self, names: Collection[tuple[str, str]]) -> ServedNames:
+        """The names that workers serve, new enough to check these; one round trip a minute."""
         if self.served.is_outdated(names):
-            await self.read_served()
-        self.served.check(names, sees)
-
-    async def read_served(self) -> None:
-        """Read which names the workers serve."""
-        self.served.begin()
-        async with asking():
-            names: list[Any] = await self._redis.hkeys(keys.SERVED)
-        self.served.keep(names)
-        if not self.served.any_worker:
-            log.warning("no_worker_seen", advice="jobs are accepted unchecked; start a worker")
+            self.served.begin()
+            async with asking():
+                served: list[Any] = await self._redis.hkeys(keys.SERVED)
+            self.served.keep(served)
+            if not self.served.any_worker:
+                log.warning("no_worker_seen", advice="jobs are accepted unchecked; start a worker")
+        return self.served
 
     async def status(self, job_id: str) -> JobStatus:
         """The status in a record.
@@ -79,25 +68,15 @@ class GatewayRecords:
 
     async def states(self, job_ids: Sequence[str]) -> list[State | None]:
         """The states of these jobs; None where there is no record."""
-        states = await self._field("state", job_ids)
+        async with asking():
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "state")
+            states: list[bytes | None] = await pipe.execute()
         return [
             None if state is None else state_of(job_id, state)
             for job_id, state in zip(job_ids, states, strict=True)
         ]
-
-    async def senders(self, job_ids: Sequence[str]) -> list[str]:
-        """The senders of these jobs; empty where there is none."""
-        return [(sender or b"").decode() for sender in await self._field("sender", job_ids)]
-
-    async def _field(self, name: str, job_ids: Sequence[str]) -> list[bytes | None]:
-        if not job_ids:
-            return []
-        async with asking():
-            pipe = self._redis.pipeline(transaction=False)
-            for job_id in job_ids:
-                pipe.hget(keys.job(job_id), name)
-            values: list[bytes | None] = await pipe.execute()
-        return values
 
     async def give_up(self, job_id: str) -> None:
         """End a job whose caller has given up, if it does not run, and forget it."""
@@ -202,7 +181,6 @@ class EndWatch:
 
 FRESH_SECONDS = 0.25
 """How old a count may be: many requests share a look."""
-RETRY_AFTER_SECONDS = 10
 
 
 class QueueDepths:
@@ -219,15 +197,11 @@ class QueueDepths:
         """Return if the queue has room.
 
         Raises:
-            Problem: it has none (429).
+            QueueFull: it has none.
             ServiceUnavailable: Redis is away.
         """
         if self._limit and await self._count(queue) >= self._limit:
-            raise Problem(
-                problems.QUEUE_FULL,
-                en("{:,} jobs wait in {} already", self._limit, queue),
-                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
-            )
+            raise QueueFull(queue, self._limit)
 
     async def _count(self, queue: str) -> int:
         if (fresh := self._fresh(queue)) is not None:

@@ -15,11 +15,10 @@ from aiohttp import web
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
-from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.metrics import GatewayMetrics
-from dingrelay_workers.http.records import EndWatch, GatewayRecords, QueueDepths
+from dingrelay_workers.http.records import EndWatch, GatewayRecords
 from dingrelay_workers.http.steps import StepMaker
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -291,11 +290,9 @@ class GatewayContext:
         steps: carries verbs of jobs out.
         services: class → the noun's service of that class; see `service`.
         verify: finds the live API key with this text; None if it is wrong, expired or revoked.
-        find_approval: finds the state of an app's approval by its instance; None if it is not followed.
         throttle: counts a request of a key; the seconds to wait where the key is over its rate.
         metrics: counters of this process.
         ends: waits for the ends of jobs.
-        depths: the number of jobs that wait in each lane.
         upload_places: of files that the process receives at the same time, each in memory.
         door_answers: names of changes at the drop-in door whose answers have left, until that is noted.
         stopping: set from the first signal to stop on.
@@ -309,10 +306,8 @@ class GatewayContext:
     services: Mapping[type, Any]
     verify: Callable[[str], Awaitable[ApiKey | None]]
     throttle: Callable[[ApiKey], Awaitable[float | None]]
-    find_approval: Callable[[str, str], Awaitable[ApprovalStatus | None]]
     metrics: GatewayMetrics
     ends: EndWatch
-    depths: QueueDepths
     upload_places: asyncio.Semaphore
     stopping: asyncio.Event
     clock: Callable[[], float] = monotonic

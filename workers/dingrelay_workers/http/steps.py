@@ -1,23 +1,24 @@
 """Makes the steps of verbs of jobs on an event loop: for the gateway and the console."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dingrelay_producers.client.verbs import (
     Accept,
+    Admission,
+    Admit,
     Audit,
     FindApproval,
     Remember,
-    Send,
     Step,
     Steps,
 )
+from dingrelay_producers.errors import QueueFull
 from dingrelay_producers.store.flows import run_flow_async
+from dingrelay_producers.store.record import Enqueued
 from dingrelay_producers.store.scripts import Call
-from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import Contract
-from dingrelay_workers.http.records import GatewayRecords
+from dingrelay_workers.http.metrics import GatewayMetrics
+from dingrelay_workers.http.records import GatewayRecords, QueueDepths
 
 _R = TypeVar("_R")
 
@@ -31,14 +32,16 @@ class StepMaker:
         audit: `AuditService`. Where it can't write, the change is not made.
         history: `HistoryService`.
         approvals: `ApprovalService`.
-        send: accepts a job of the actor's own for a request.
+        depths: of queues that take no more jobs than so many; None where each takes any number.
+        metrics: counts the jobs that are accepted; None for no metrics.
     """
 
     records: GatewayRecords
     audit: Any
     history: Any
     approvals: Any
-    send: Callable[[Contract], Awaitable[JobStatus]] | None = None
+    depths: QueueDepths | None = None
+    metrics: GatewayMetrics | None = None
 
     async def carry_out(self, steps: Steps[_R]) -> _R:
         """Run the body of a verb; its document.
@@ -54,14 +57,31 @@ class StepMaker:
                 return await self.records.run(step)
             case Audit():
                 return await self.audit.note(**step._asdict())
-            case Accept(drafts):
-                return await self.records.enqueue(drafts)
+            case Admit():
+                return await self._admit(step)
+            case Accept():
+                return await self._accept(step)
             case Remember(job):
                 return await self.history.details(job)
             case FindApproval(app, instance):
                 return await self.approvals.get(app, instance)
-            case Send(job):
-                assert self.send, "the door of this verb accepts jobs"
-                return await self.send(job)
             case calls:
                 return await self.records.run_all(calls)
+
+    async def _admit(self, step: Admit) -> Admission:
+        served = await self.records.read_served(step.names)
+        full: dict[str, QueueFull] = {}
+        if self.depths is not None:
+            for queue in step.queues:
+                try:
+                    await self.depths.check(queue)
+                except QueueFull as refusal:
+                    full[queue] = refusal
+        return served, full
+
+    async def _accept(self, step: Accept) -> list[Enqueued]:
+        answers = await self.records.enqueue(*step)
+        if self.metrics:
+            accepted = zip(step.drafts, answers, strict=True)
+            self.metrics.accepted(draft for draft, answer in accepted if answer.created)
+        return answers

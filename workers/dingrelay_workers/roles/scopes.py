@@ -104,7 +104,13 @@ class RolesReach(Reach):
             return None
         return "scopes", en("Your own role does not include all of this.")
 
-    def refusal(self, scope: str, *, app: str, lane: str, sender: str) -> tuple[str, str] | None:
+    def sees_name(self, name: str) -> bool:
+        """Whether one role has the app, robot or group."""
+        return any(role.sees_name(name) for role in self.grants)
+
+    def refusal(
+        self, scope: str, *, app: str, lane: str, sender: str, target: str = ""
+    ) -> tuple[str, str] | None:
         """The field of a job that no role of the person permits, and why; None if one does."""
         if self.reaches(scope, app=app, lane=lane):
             return None

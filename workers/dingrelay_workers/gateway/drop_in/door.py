@@ -15,8 +15,9 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from dingrelay_producers.client.sending import Sending
 from dingrelay_producers.current_apps import CurrentApps
-from dingrelay_producers.errors import DingrelayError
+from dingrelay_producers.errors import DingrelayError, NotPermitted, QueueFull
 from dingrelay_tasks.api_call import ApiCall, is_rest
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.gateway.drop_in import (
@@ -47,11 +48,9 @@ from dingrelay_workers.gateway.drop_in.job_call import (
 )
 from dingrelay_workers.http import problems, routes
 from dingrelay_workers.http.api_keys import ApiKey
-from dingrelay_workers.http.dingtalk_permissions import (
-    check_visible,
-    missing_of,
-    permission_of,
-)
+from dingrelay_workers.http.authentication import act_as
+from dingrelay_workers.http.dingtalk_permissions import missing_of, permission_of
+from dingrelay_workers.http.dispatch import problem_of
 from dingrelay_workers.http.middleware import check_head
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import BODY_LIMIT, CALLER, CONTEXT, ROUTE, GatewayContext
@@ -60,12 +59,12 @@ _REPEATABLE = re.compile(r"(?:batch)?(?:update|delete|remove|recall)(?![a-z])", 
 """How the last part of a path begins whose call makes things what it says, once or twice."""
 
 
-async def pass_through(caller: Caller, key: ApiKey, call: Incoming) -> DoorAnswer:
+async def pass_through(caller: Caller, call: Incoming) -> DoorAnswer:
     """Make the call.
 
     Raises:
         Refusal: no job can make it, or its end is not known yet.
-        Problem: the key may not see or change what it names.
+        NotPermitted: the key may not see or change what it names.
     """
     app = caller.context.service(CurrentApps).all.get(caller.app)
     if app is not None:
@@ -77,14 +76,14 @@ async def pass_through(caller: Caller, key: ApiKey, call: Incoming) -> DoorAnswe
                 "path": call.path,
                 "query": dict(call.query),
                 "body": call.body,
-                "app": caller.app,
+                **caller.names,
             }
         )
     except ContractError as error:
         if error.field in {"path", "method"}:
             raise Refusal(answers.no_such_api(call.path)) from None
         raise
-    await check_visible(caller.context, key, job)
+    await caller.context.steps.carry_out(Sending(caller.context.settings).permit(job))
     if job.effect == "none":
         return verbatim(await run_read(caller, job), call.path)
     repeatable = is_repeatable(call.method, call.path)
@@ -222,7 +221,8 @@ async def _answered(request: web.Request, context: GatewayContext) -> web.Respon
         answer = answers.refused(refusal.words, path)
     except ContractError as error:
         answer = answers.refused(answers.invalid(error.field, error.problem), path)
-    except Problem as problem:
+    except (Problem, NotPermitted, QueueFull) as error:
+        problem = error if isinstance(error, Problem) else problem_of(error)
         answer = answers.refused(_MEANT.get(problem.kind.name, answers.UNREADABLE), path)
         headers = problem.headers
     except DingrelayError:
@@ -280,7 +280,7 @@ async def _caller(request: web.Request, context: GatewayContext, call: Incoming)
         Refusal: there is none, or it may not.
     """
     key = await tokens.caller(context, call)
-    request[CALLER] = f"{key.id} {key.name}"
+    act_as(key, request)
     if missing_of(key, permission_of(call.method, call.path)):
         raise Refusal(answers.FORBIDDEN)
     return key
@@ -293,7 +293,7 @@ async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Doo
         caller = caller_of(context, key, agent if answer else None)
         if answer:
             return await answer(caller, call)
-        return await pass_through(caller, key, call)
+        return await pass_through(caller, call)
     except messages.Answered as ended:
         return ended.answer
     except ContractError as error:

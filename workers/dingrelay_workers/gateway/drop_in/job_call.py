@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dingrelay_producers.errors import JobNotFound
+from dingrelay_producers.client.sending import Sending
+from dingrelay_producers.errors import IdempotencyConflict, JobNotFound
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import clock, keys, record
-from dingrelay_producers.store.record import canonical_json
+from dingrelay_producers.store.record import Draft, canonical_json
 from dingrelay_producers.store.script_functions import Key, script
-from dingrelay_producers.store.served_names import Sees, names_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_tasks.contract import LANES, Contract, Lane
@@ -138,7 +138,6 @@ class Caller:
         context: the one that has its app.
         id: separates its requests from those of others.
         sender: of its jobs.
-        sees: which names of apps, robots and groups it may be shown.
     """
 
     context: GatewayContext
@@ -146,7 +145,6 @@ class Caller:
     app: str
     lane: Lane
     sender: str
-    sees: Sees = lambda name: False
 
     @property
     def names(self) -> dict[str, Any]:
@@ -179,7 +177,7 @@ def caller_for(context: GatewayContext, key: ApiKey, app: str) -> Caller:
     lane = next(filter(key.permits_lane, _LANES), None)
     if lane is None:
         raise Refusal(answers.FORBIDDEN)
-    return Caller(context, key.id, app, lane, context.sender_of(key), key.sees_name)
+    return Caller(context, key.id, app, lane, context.sender_of(key))
 
 
 def _app(settings: Settings, key: ApiKey, agent: str) -> str:
@@ -203,17 +201,14 @@ async def run_read(caller: Caller, job: Contract) -> JobStatus:
 
     Raises:
         Refusal: it has not ended (`answers.BUSY`), and is not made any more.
-        Problem: too many jobs wait.
+        QueueFull: too many jobs wait.
         ServiceUnavailable: Redis is away.
     """
-    job = job.model_copy(update=caller.names)
-    draft = record.draft(job)
-    await caller.context.records.check_served(names_of(job), caller.sees)
-    status = await _run(caller.context, job, draft)
+    status = await _run(caller.context, job.model_copy(update=caller.names))
     if not status.state.ended:
-        await caller.context.records.give_up(draft.id)
+        await caller.context.records.give_up(status.id)
         raise Refusal(answers.BUSY)
-    await caller.context.records.forget(draft.id)
+    await caller.context.records.forget(status.id)
     return status
 
 
@@ -238,11 +233,9 @@ async def run_change(
 
     Raises:
         Refusal: it has not ended yet (`answers.BUSY`), or the call is too large for a job.
-        Problem: too many jobs wait.
+        QueueFull: too many jobs wait.
         ServiceUnavailable: Redis is away.
     """
-    names = names_of(job.model_copy(update=caller.names))
-    await caller.context.records.check_served(names, caller.sees)
     content = content or [call.method, call.path, dict(call.query), call.body]
     digest = hashlib.sha256(canonical_json([caller.id, content]).encode()).hexdigest()
     change = ChangingCall(caller, job, digest, grace)
@@ -260,14 +253,23 @@ async def run_change(
     return status
 
 
-async def _run(context: GatewayContext, job: Contract, draft: record.Draft) -> JobStatus:
+async def accept(context: GatewayContext, job: Contract, key: str | None = None) -> Draft:
+    """Accept a job if it is new.
+
+    Raises:
+        Refusal: its key belongs to another one.
+        ContractError, QueueFull, ServiceUnavailable: as `Sending.accept`.
+    """
+    try:
+        draft, _ = await context.steps.carry_out(Sending(context.settings).accept(job, key))
+    except IdempotencyConflict:
+        raise Refusal(answers.BUSY) from None
+    return draft
+
+
+async def _run(context: GatewayContext, job: Contract, key: str | None = None) -> JobStatus:
     """Accept a job if it is new, and wait for its end."""
-    await context.depths.check(job.queue)
-    [accepted] = await context.records.enqueue([draft])
-    if accepted.conflict:
-        raise Refusal(answers.BUSY)
-    if accepted.created:
-        context.metrics.jobs.labels(draft.kind, draft.lane).inc()
+    draft = await accept(context, job, key)
     await context.ends.wait(draft.id, ANSWER_WITHIN)
     try:
         return await context.records.status(draft.id)
@@ -293,17 +295,17 @@ class ChangingCall:
 
         Raises:
             Refusal: the outcome is unknown, or the call is too large for a job.
-            Problem: too many jobs wait.
+            QueueFull: too many jobs wait.
             ServiceUnavailable: Redis is away.
         """
         passed = await self._begin()
         if passed is not None and await self._is_over(repeatable=repeatable, passed=passed):
             await self._begin(over=True)
-        return await _run(self._context, self._job, self._draft)
+        return await _run(self._context, self._job, self._key)
 
     @property
-    def _draft(self) -> record.Draft:
-        return record.draft(self._job, key=f"door:{self._digest}:{self._name}")
+    def _key(self) -> str:
+        return f"door:{self._digest}:{self._name}"
 
     async def _begin(self, *, over: bool = False) -> bool | None:
         """Take the name that holds.
@@ -330,7 +332,8 @@ class ChangingCall:
         if not self._grace_ms and self._name in self._context.door_answers:
             return True  # its answer has left, and the mark of that is on its way
         try:
-            status = await self._context.records.status(self._draft.id)
+            job_id = record.keyed_id(self._job.app, self._job.kind, self._key)
+            status = await self._context.records.status(job_id)
         except JobNotFound:
             return False  # the gateway that took the name did not come to write it
         ago = self._now - (status.settled_at or self._now)

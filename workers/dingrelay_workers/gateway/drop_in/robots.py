@@ -16,9 +16,8 @@ from aiohttp import web
 
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.store import keys, record
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
-from dingrelay_producers.store.served_names import names_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ROBOT, ROBOT_SESSION
@@ -32,6 +31,7 @@ from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal, Refus
 from dingrelay_workers.gateway.drop_in.incoming import Incoming, whole
 from dingrelay_workers.gateway.drop_in.job_call import (
     Caller,
+    accept,
     caller_for,
     refusal_of,
     run_change,
@@ -39,6 +39,7 @@ from dingrelay_workers.gateway.drop_in.job_call import (
 )
 from dingrelay_workers.gateway.drop_in.tokens import count
 from dingrelay_workers.http import routes
+from dingrelay_workers.http.authentication import act_as
 from dingrelay_workers.http.client_address import client_address
 from dingrelay_workers.http.problems import TOO_LARGE, Problem
 from dingrelay_workers.http.routes import GatewayContext
@@ -116,10 +117,11 @@ async def _post_by_name(
     key = await context.service(KeyService).verify(presented)
     if key is None:
         raise Refusal(answers.CREDENTIALS)
+    act_as(key, request)
     await count(context, key)
     call = await _message(call, request, limit, routes.BODY_SECONDS)
-    await context.records.check_served([], key.sees_name)
-    grouped = name in context.settings.groups or context.records.served.has(f"group:{name}")
+    served = await context.records.read_served([])
+    grouped = name in context.settings.groups or served.has(f"group:{name}")
     to = "group" if grouped else "robot"
     message = cast("Json", call.body)  # as `_message` has checked
     field_names = {"msgtype", "at", str(message.get("msgtype"))}
@@ -131,13 +133,10 @@ async def _post_by_name(
     )
     if not key.permits("robots:write") or not key.permits_target(job.to.name):
         raise Refusal(answers.FORBIDDEN)
-    context.settings.check_target(job)
     caller = caller_for(context, key, ROBOTS)
     job = job.model_copy(update=caller.names)
     if job.merged_by:  # it waits for others, and its program need not
-        await context.records.check_served(names_of(job), caller.sees)
-        await context.depths.check(job.queue)
-        await context.records.enqueue([record.draft(job)])
+        await accept(context, job)
         return DoorAnswer({"errcode": 0, "errmsg": "ok"})
     equal = ["POST", "robot", name, call.body]
     status = await run_change(caller, job, call, equal, grace=0)
