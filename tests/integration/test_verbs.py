@@ -20,7 +20,7 @@ from dingrelay_workers.sessions.service import LoginLinks
 
 
 class Doors(NamedTuple):
-    """Where the verbs of a noun are.
+    """Doors that carry out the verbs of a noun.
 
     Attributes:
         page: of the console, below which their forms are; "" for forms of other names.

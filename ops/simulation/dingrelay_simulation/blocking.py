@@ -35,7 +35,7 @@ COUNTED = (
     "connection_wait_time",
     "connection_closed",
 )
-"""What redis-py counts of its connections."""
+"""Bytes that redis-py counts of its connections."""
 LOCKED_PAUSE = 0.1
 """Seconds after which SQLite looks again whether a lock is free."""
 
@@ -237,7 +237,7 @@ class Stream(asyncio.Protocol):
             reader.set_result(None)
 
     async def read(self, most: int) -> bytes:
-        """What has come; empty at the end."""
+        """Bytes received so far; empty at the end."""
         if not self._buffer and not self._at_end and self._error is None:
             self._reader = self._loop.create_future()
             await self._reader
@@ -268,7 +268,7 @@ class Stream(asyncio.Protocol):
 
 
 async def _unread(**_: Any) -> None:
-    """In place of what redis-py counts for OpenTelemetry, which nobody reads here."""
+    """In place of what redis-py counts for OpenTelemetry: no reader is there."""
 
 
 def _no_name(_: Any) -> str:

@@ -1,4 +1,4 @@
-"""Who may use Flower."""
+"""Credentials for Flower: the user and password that it asks for."""
 
 from dingrelay_producers.settings import LOOPBACK, Settings, SettingsError
 
