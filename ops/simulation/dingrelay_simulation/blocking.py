@@ -35,7 +35,7 @@ COUNTED = (
     "connection_wait_time",
     "connection_closed",
 )
-"""Bytes that redis-py counts of its connections."""
+"""Counters that redis-py keeps of its connections."""
 LOCKED_PAUSE = 0.1
 """Seconds after which SQLite looks again whether a lock is free."""
 
