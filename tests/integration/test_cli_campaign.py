@@ -269,7 +269,7 @@ async def test_a_campaign_that_does_not_run_has_no_end(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(watch, "_look", look)
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.001)
-    monkeypatch.setattr("dingrelay_workers.campaigns.service.opened_store", opened)
+    monkeypatch.setattr("dingrelay_workers.campaigns.opening.opened_store", opened)
     monkeypatch.setattr("dingrelay_workers.store.connections.impatient_redis", opened)
     settings: Any = None
     found = [each["seconds_left"] async for each in watch._looks(settings, "c")]

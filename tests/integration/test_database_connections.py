@@ -18,7 +18,7 @@ from sqlalchemy.pool import Pool
 from conftest import wait_until_async
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers import preflight
-from dingrelay_workers.campaigns.service import READERS
+from dingrelay_workers.campaigns.opening import READERS
 from dingrelay_workers.database import database as database_module
 from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database
 from dingrelay_workers.database.schema import migrate

@@ -120,13 +120,10 @@ WRONG: list[tuple[str, str, str, dict[str, Any] | None, int, str | None]] = [
     ("shop", "GET", "/{id}", None, 404, None),
     ("shop", "GET", "/{id}/draft", None, 404, None),
     ("reader", "GET", "/{id}/draft", None, 403, None),
-    ("shop", "POST", "/{id}/copy", None, 404, None),
-    ("hr", "PATCH", "/{id}", {"version": 1}, 404, None),
     ("crm", "PATCH", "/{id}", {"version": 1, "app": "hr", "sender": "x"}, 403, "/sender"),
     ("crm", "PATCH", "/{id}", {"version": 1, "quiet": "9"}, 422, "/quiet"),
     ("crm", "PATCH", "/{id}", {"name": "x"}, 422, "/version"),
     ("crm", "POST", "/{id}/freeze", {"version": 1}, 422, "/message/msgtype"),
-    ("shop", "POST", "/{id}/freeze", {"version": 1}, 404, None),
     ("crm", "GET", "?cursor=x", None, 422, "?cursor"),
 ]
 

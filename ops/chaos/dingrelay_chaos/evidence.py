@@ -19,8 +19,8 @@ from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import Row, SandboxAdmin
 from dingrelay_tasks import beijing
+from dingrelay_workers.campaigns.opening import opened_store
 from dingrelay_workers.campaigns.report import Report
-from dingrelay_workers.campaigns.service import opened_store
 
 if TYPE_CHECKING:
     from dingrelay_chaos.faults import Fault

@@ -363,7 +363,7 @@ async def _looks(settings: "Settings", campaign: str) -> AsyncGenerator[dict[str
         ServiceUnavailable: the database or Redis can't be used.
         SettingsError: a rule in the settings can't be read.
     """
-    from dingrelay_workers.campaigns.service import opened_store
+    from dingrelay_workers.campaigns.opening import opened_store
     from dingrelay_workers.store.connections import impatient_redis
 
     rate, before, at = 0.0, None, time.monotonic()

@@ -67,24 +67,24 @@ async def campaigns(visit: Visit) -> web.Response:
     after = visit.query("after")
     place = decoded(after, datetime, str) if after else None
     services, apps = visit.service(CampaignService), visit.grant.sees["apps"]
-    found = await services.list(
+    listed = await services.list(
         CampaignFilter(apps=apps), limit=PAGE + 1, after=(place[0], place[1]) if place else None
     )
-    last = found[PAGE - 1] if len(found) > PAGE else None
+    last = listed[PAGE - 1] if len(listed) > PAGE else None
     cursor = paging.encode(last.created_at, last.id) if last else ""
-    ready = [each.id for each in found[:PAGE] if each.stage == "ready"]
+    ready = [row.id for row in listed[:PAGE] if row.stage == "ready"]
     reviews = await services.reviews(ready) if ready else {}
-    sent = [each.id for each in found[:PAGE] if each.calls]
-    asked = await services.follow_ups(sent) if sent else {}
+    sent = [row.id for row in listed[:PAGE] if row.calls]
+    follow_ups = await services.follow_ups(sent) if sent else {}
     shown: list[tuple[CampaignStatus, Meaning]] = []
-    for each in found[:PAGE]:
-        state = meaning(OF_CAMPAIGN, each.stage)
-        if each.id in reviews:
-            state = meaning(OF_REVIEW, reviews[each.id])
-        elif (each.id, "recall") in asked:
+    for row in listed[:PAGE]:
+        state = meaning(OF_CAMPAIGN, row.stage)
+        if row.id in reviews:
+            state = meaning(OF_REVIEW, reviews[row.id])
+        elif (row.id, "recall") in follow_ups:
             state = Meaning("doubt", en("{}, taking back was asked for", state.words))
-        shown.append((each, state))
-    await visit.know(*(each.updated_by for each in found[:PAGE] if each.stage == "draft"))
+        shown.append((row, state))
+    await visit.know(*(row.updated_by for row in listed[:PAGE] if row.stage == "draft"))
     return visit.page("campaigns.html", campaigns=shown, cursor=cursor)
 
 
@@ -92,7 +92,7 @@ async def campaigns(visit: Visit) -> web.Response:
 async def campaign(visit: Visit) -> web.Response:
     """One broadcast: what it says, whether it may be sent, how far it is, and who did not get it, by reason."""
     services = visit.service(CampaignService)
-    status = await _found(visit)
+    status = await _status(visit)
     if status.stage == "draft" and visit.may(WRITE):
         return await next_step(visit)
     if status.state != "draft":  # why one that is ready waits is that of its review
@@ -114,12 +114,12 @@ async def campaign(visit: Visit) -> web.Response:
     if status.stage == "ready":
         draft = await visit.service(Drafts).get(status.id, READ)
         choices = await _choices(visit, draft, rows=check.file_rows if check else 0)
-    asked = review.state == "asked"
+    submitted = review.state == "asked"
     follow_ups = await services.follow_ups([status.id]) if status.calls else {}
     lately = clock.now() - ANSWERED_WITHIN
     moves = (
         status.state in {"running", "paused"}
-        or asked
+        or submitted
         or max(follow_ups.values(), default=lately) > lately
     )
     second = visit.session.user not in {review.asked_by, *review.writers}
@@ -132,13 +132,13 @@ async def campaign(visit: Visit) -> web.Response:
         settled=report.recipients - report.outcomes[PENDING],
         report=report,
         outcomes=outcomes,
-        reasons=[(meaning(OUTCOMES, each.outcome), each) for each in report.reasons[:PAGE]],
+        reasons=[(meaning(OUTCOMES, reason.outcome), reason) for reason in report.reasons[:PAGE]],
         choices=choices,
         check=check,
         review=review,
         seen=_seen(status),
         review_seen=_seen(status, review=review.state),
-        decides=asked and second and visit.may(APPROVE),
+        decides=submitted and second and visit.may(APPROVE),
         writes=visit.may(WRITE),
         findings=findings_of(check) if check else [_UNCHECKED],
         first=await visit.context.shared.get(
@@ -163,109 +163,111 @@ async def _choices(visit: Visit, draft: CampaignDraft, *, rows: int) -> list[Mea
     ids = [*content.departments, *content.without_departments]
     nodes = await visit.service(DirectoryService).nodes(content.app, ids=ids)
     campaigns: list[str] = []
-    for each in content.without_campaigns:
+    for left_out in content.without_campaigns:
         with suppress(CampaignNotFound):
-            campaigns.append((await visit.service(CampaignService).status(each)).name)
+            campaigns.append((await visit.service(CampaignService).status(left_out)).name)
     names = {node.id: node.name for node in nodes}
     return choices_of(draft, names, campaigns, rows=rows)
 
 
-def _seen(found: CampaignStatus, **more: object) -> Mapping[str, object]:
+def _seen(status: CampaignStatus, **more: object) -> Mapping[str, object]:
     """State of a broadcast that a form is good for: its version stands for its text, people and time."""
-    return {"state": found.state.value, "version": found.version, **more}
+    return {"state": status.state.value, "version": status.version, **more}
 
 
 async def _state(visit: Visit) -> Mapping[str, object]:
-    return _seen(await _found(visit))
+    return _seen(await _status(visit))
 
 
 async def _review_state(visit: Visit) -> Mapping[str, object]:
-    found = await _found(visit)
-    review = await visit.service(CampaignService).review(found.id)
-    return _seen(found, review=review.state)
+    status = await _status(visit)
+    review = await visit.service(CampaignService).review(status.id)
+    return _seen(status, review=review.state)
 
 
 @at(f"{_ONE}/start", scope=WRITE)
 async def confirm_start(visit: Visit) -> web.Response:
     """The last question before it leaves."""
-    found = await _found(visit)
-    many = found.recipients > MANY
+    status = await _status(visit)
+    many = status.recipients > MANY
     check = await visit.context.checks.soon(
-        (found.id, found.version), lambda: visit.service(CampaignService).preview(found.id)
+        (status.id, status.version), lambda: visit.service(CampaignService).preview(status.id)
     )
     if check is None:
-        return visit.page("checking.html", campaign=found)
+        return visit.page("checking.html", campaign=status)
     return visit.confirmation(
-        f"/campaigns/{found.id}/start",
-        title=tr("Send “{name}”?", name=found.name),
-        button=tr("Send it to {recipients:,} people", recipients=found.recipients),
-        lines=tuple(translated(each.words) for each in findings_of(check)),
-        count=found.recipients if many else None,
-        state=_seen(found),
-        back=f"/campaigns/{found.id}",
+        f"/campaigns/{status.id}/start",
+        title=tr("Send “{name}”?", name=status.name),
+        button=tr("Send it to {recipients:,} people", recipients=status.recipients),
+        lines=tuple(translated(finding.words) for finding in findings_of(check)),
+        count=status.recipients if many else None,
+        state=_seen(status),
+        back=f"/campaigns/{status.id}",
     )
 
 
 @at(f"{_ONE}/cancel", scope=WRITE)
 async def confirm_cancel(visit: Visit) -> web.Response:
     """Ask before it is ended for good."""
-    found = await _found(visit)
-    left = found.recipients - found.accepted - found.left_out - found.failed
+    status = await _status(visit)
+    unsent = status.recipients - status.accepted - status.left_out - status.failed
     return visit.confirmation(
-        f"/campaigns/{found.id}/cancel",
-        title=tr("Cancel “{name}”?", name=found.name),
-        button=tr("Cancel it for {left:,} people", left=left),
+        f"/campaigns/{status.id}/cancel",
+        title=tr("Cancel “{name}”?", name=status.name),
+        button=tr("Cancel it for {left:,} people", left=unsent),
         lines=(tr("Those who have it keep it. It can't be taken up again."),),
-        count=left if left > MANY else None,
-        state=_seen(found),
-        back=f"/campaigns/{found.id}",
+        count=unsent if unsent > MANY else None,
+        state=_seen(status),
+        back=f"/campaigns/{status.id}",
     )
 
 
 @at(f"{_ONE}/delete", scope=WRITE)
 async def confirm_delete(visit: Visit) -> web.Response:
     """Ask before a draft is thrown away, or a broadcast that has ended with its people and its report."""
-    found = await _found(visit)
+    status = await _status(visit)
     lines = [tr("It can't be brought back.")]
-    if found.state.ended:
+    if status.state.ended:
         more = tr(
             "Its people and its report go with it, and what was sent can't be taken back then."
         )
         lines.append(more)
     return visit.confirmation(
-        f"/campaigns/{found.id}/delete",
-        title=tr("Delete “{name}”?", name=found.name),
+        f"/campaigns/{status.id}/delete",
+        title=tr("Delete “{name}”?", name=status.name),
         button=tr("Delete it for good"),
         lines=tuple(lines),
-        count=found.recipients if found.recipients > MANY else None,
-        state=_seen(found),
-        back=f"/campaigns/{found.id}",
+        count=status.recipients if status.recipients > MANY else None,
+        state=_seen(status),
+        back=f"/campaigns/{status.id}",
     )
 
 
 @at(f"{_ONE}/reject", scope=APPROVE)
 async def reject_page(visit: Visit) -> web.Response:
     """Page with the form for a reason."""
-    return visit.page("reject.html", campaign=await _found(visit), state=await _review_state(visit))
+    return visit.page(
+        "reject.html", campaign=await _status(visit), state=await _review_state(visit)
+    )
 
 
 @at(f"{_ONE}/recall", scope=WRITE)
 async def confirm_recall(visit: Visit) -> web.Response:
     """Page that asks for confirmation of a recall: what can still be taken back."""
-    found = await _found(visit)
+    status = await _status(visit)
     services = visit.service(CampaignService)
-    plan = await services.plan_recall(found.id)
+    plan = await services.plan_recall(status.id)
     if not plan.jobs:
         reason = tr("Nothing of it can be taken back: DingTalk does so for 24 hours.")
         if not plan.too_old:
             reason = tr("There is nothing to take back, or all of it is taken back already.")
-        return _nothing(visit, found, reason)
+        return _nothing(visit, status, reason)
     return await _confirm_calls(
         visit,
-        found,
+        status,
         plan,
         "recall",
-        title=tr("Take “{name}” back?", name=found.name),
+        title=tr("Take “{name}” back?", name=status.name),
         button=tr("Take it back from {people:,} people", people=plan.people),
         count=plan.people if plan.people > MANY else None,
         state={"people": plan.people},
@@ -287,18 +289,18 @@ async def copy_campaign(visit: Visit, _: FormValues) -> web.Response:
 @at(f"{_ONE}/confirm", scope=WRITE)
 async def confirm_unread(visit: Visit) -> web.Response:
     """Page that asks for confirmation of a read query: what it costs."""
-    found = await _found(visit)
+    status = await _status(visit)
     services = visit.service(CampaignService)
-    plan = await services.plan_confirm(found.id)
+    plan = await services.plan_confirm(status.id)
     if not plan.jobs:
         reason = tr("DingTalk can be asked about none of it: it answers for 24 hours.")
-        return _nothing(visit, found, reason)
+        return _nothing(visit, status, reason)
     return await _confirm_calls(
         visit,
-        found,
+        status,
         plan,
         "confirm",
-        title=tr("Ask DingTalk who has read “{name}”?", name=found.name),
+        title=tr("Ask DingTalk who has read “{name}”?", name=status.name),
         button=tr("Ask about {people:,} people", people=plan.people),
     )
 
@@ -306,17 +308,17 @@ async def confirm_unread(visit: Visit) -> web.Response:
 @at(f"{_ONE}/people", scope=READ)
 async def people_by_outcome(visit: Visit) -> web.Response:
     """People of a campaign, or those of one outcome."""
-    found, outcome, after = await _found(visit), _outcome(visit), visit.query("after")
+    status, outcome, after = await _status(visit), _outcome(visit), visit.query("after")
     place = decoded(after, int, int) if after else None
     people, last = await visit.service(CampaignService).people(
-        found.id, outcome, behind=(place[0], place[1]) if place else None, limit=PAGE
+        status.id, outcome, behind=(place[0], place[1]) if place else None, limit=PAGE
     )
     return visit.page(
         "campaign_people.html",
-        campaign=found,
+        campaign=status,
         outcome=outcome or "",
         words=_words_of(outcome),
-        people=[(each, meaning(OUTCOMES, each.outcome)) for each in people],
+        people=[(person, meaning(OUTCOMES, person.outcome)) for person in people],
         cursor=paging.encode(*last) if last else "",
     )
 
@@ -324,17 +326,19 @@ async def people_by_outcome(visit: Visit) -> web.Response:
 @at(f"{_ONE}/people.csv", scope=READ)
 async def people_csv(visit: Visit) -> web.StreamResponse:
     """All its people with what became of them, or those of one outcome, for a spreadsheet."""
-    found, outcome = await _found(visit), _outcome(visit)
+    status, outcome = await _status(visit), _outcome(visit)
     response = web.StreamResponse(
         headers={
-            **visit.attachment(found.name, translated(_words_of(outcome).words) if outcome else ""),
+            **visit.attachment(
+                status.name, translated(_words_of(outcome).words) if outcome else ""
+            ),
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
         }
     )
     await response.prepare(visit.request)
     async for lines in result_table.people_csv(
-        visit.service(CampaignService).export(found.id, outcome)
+        visit.service(CampaignService).export(status.id, outcome)
     ):
         await response.write(lines)
     await response.write_eof()
@@ -346,18 +350,18 @@ def _words_of(outcome: CampaignSought | None) -> Meaning:
 
 
 async def _confirm_calls(
-    visit: Visit, found: CampaignStatus, plan: FollowUpPlan, verb: str, **more: Any
+    visit: Visit, status: CampaignStatus, plan: FollowUpPlan, verb: str, **more: Any
 ) -> web.Response:
     """Ask before calls are made about what was sent, with what they cost."""
     month = await visit.service(CampaignService).month_of(plan)
-    back = f"/campaigns/{found.id}"
+    back = f"/campaigns/{status.id}"
     lines = tuple(plan_text(plan, month).splitlines())
     return visit.confirmation(f"{back}/{verb}", lines=lines, back=back, **more)
 
 
-def _nothing(visit: Visit, found: CampaignStatus, reason: str) -> web.Response:
-    back = f"{visit.context.prefix}/campaigns/{found.id}"
-    return visit.page("problem.html", status=409, title=found.name, reason=reason, back=back)
+def _nothing(visit: Visit, status: CampaignStatus, reason: str) -> web.Response:
+    back = f"{visit.context.prefix}/campaigns/{status.id}"
+    return visit.page("problem.html", status=409, title=status.name, reason=reason, back=back)
 
 
 def _outcome(visit: Visit) -> CampaignSought | None:
@@ -365,7 +369,7 @@ def _outcome(visit: Visit) -> CampaignSought | None:
     return cast(CampaignSought, outcome) if outcome in get_args(CampaignSought) else None
 
 
-async def _found(visit: Visit) -> CampaignStatus:
+async def _status(visit: Visit) -> CampaignStatus:
     """The broadcast that the path names."""
     return await visit.service(CampaignService).status(visit.part("id"), visit.scope)
 

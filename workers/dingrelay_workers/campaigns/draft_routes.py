@@ -45,7 +45,7 @@ async def match_people(call: HttpCall) -> PastedPeople:
     By userids, mobile numbers, e-mail addresses, job numbers or names, one a line or between commas; as `pasted` of a
     campaign is read. Nothing is stored.
     """
-    asked = PastedText.parse(call.body, strict=True)
-    check_app(call.key, asked.app)
+    request = PastedText.parse(call.body, strict=True)
+    check_app(call.key, request.app)
     async with asking_campaigns(call.context):
-        return await call.context.service(Drafts).parse_pasted(asked.app, asked.text)
+        return await call.context.service(Drafts).parse_pasted(request.app, request.text)

@@ -28,6 +28,7 @@ from dingrelay_workers.campaigns import estimate, pasted, removal, review, sourc
 from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
 from dingrelay_workers.campaigns.models import LANE, CampaignRow, State
+from dingrelay_workers.campaigns.opening import FileReaders, opened_store
 from dingrelay_workers.campaigns.people import author
 from dingrelay_workers.campaigns.reach import (
     WRITE,
@@ -37,7 +38,6 @@ from dingrelay_workers.campaigns.reach import (
     permitted_sender,
 )
 from dingrelay_workers.campaigns.recipients import NoPeopleColumn, Recipient, read
-from dingrelay_workers.campaigns.service import FileReaders, opened_store
 from dingrelay_workers.campaigns.sources import LARGEST_FILE, Written
 from dingrelay_workers.campaigns.store import (
     UNCHECKED,
@@ -225,16 +225,17 @@ class Drafts:
         entries = list(islice(pasted.entries(text), MOST_PARSED + 1))
         async with self._opened() as store:
             rows = await pasted.resolve(store.database, app, entries[:MOST_PARSED])
-            users = [each for each in rows if isinstance(each, Recipient)]
-            known = await directory.fields(store.database, app, {each.userid for each in users})
+            users = [row for row in rows if isinstance(row, Recipient)]
+            userids = {user.userid for user in users}
+            fields = await directory.fields(store.database, app, userids)
         return PastedPeople(
             people=[
                 PastedPerson(
-                    line=each.line,
-                    userid=each.userid,
-                    name=str(known.get(each.userid, {}).get("name") or ""),
+                    line=user.line,
+                    userid=user.userid,
+                    name=str(fields.get(user.userid, {}).get("name") or ""),
                 )
-                for each in users
+                for user in users
             ],
             problems=[SkippedRow.of(row) for row in rows if isinstance(row, Malformed)],
             complete=len(entries) <= MOST_PARSED,
@@ -247,12 +248,13 @@ class Drafts:
             ContractError: one is not in the directory, or a name is that of several.
         """
         app = draft.content.app
-        found = await self.parse_pasted(app, text)
-        users = [each.userid for each in found.people]
+        pasted_people = await self.parse_pasted(app, text)
+        users = [person.userid for person in pasted_people.people]
         async with self._opened() as store:
-            gone = await directory.left_users(store.database, app, users)
-        problems = [each.problem for each in found.problems]
-        if problems := problems or [en("{} is no person in the directory", each) for each in gone]:
+            absent = await directory.left_users(store.database, app, users)
+        problems = [row.problem for row in pasted_people.problems]
+        problems += [en("{} is no person in the directory", user) for user in absent]
+        if problems:
             raise ContractError("users", problems[0])
         return users
 
@@ -271,14 +273,14 @@ class Drafts:
         Raises:
             CampaignConflict: it was deleted since.
         """
-        made = id_for_request()
-        campaign = made or str(uuid.uuid4())
+        earlier = id_for_request()
+        campaign = earlier or str(uuid.uuid4())
         row = empty_row(campaign, written, author(self._settings))
         app, after = written.content.app, {"name": written.content.name}
         async with self._opened() as store:
-            if made:
+            if earlier:
                 with suppress(CampaignNotFound):
-                    return CampaignDraft.of(*await self._read(store, made, file=False))
+                    return CampaignDraft.of(*await self._read(store, earlier, file=False))
             async with store.database.write(f"campaign {campaign}") as connection:
                 await check_left_out(connection, left_out)
                 await insert_new(connection, row)
@@ -307,9 +309,9 @@ class Drafts:
             "updated_at": clock.now(),
         }
         async with store.database.write(f"campaign {row.id}") as connection:
-            ours = CampaignRow.id == row.id, CampaignRow.state == State.DRAFT
+            draft = CampaignRow.id == row.id, CampaignRow.state == State.DRAFT
             same = CampaignRow.version == version
-            if not await change_rows(connection, CampaignRow, *ours, same, **values):
+            if not await change_rows(connection, CampaignRow, *draft, same, **values):
                 _check_version(await find(connection, row.id), version)
             await review.void(connection, row.id)
             if row.stage == CampaignStage.READY:
@@ -350,8 +352,8 @@ async def _count(store: CampaignStore, content: DraftContent, name: str, file: b
         rows = read(io.BytesIO(file), (), content.column, content.encoding)
         for batch in batches(rows):
             read_rows += len(batch)
-            found = await resolved(store.database, content.app, batch)
-            people |= {each.userid for each in found if isinstance(each, Recipient)}
+            resolved_rows = await resolved(store.database, content.app, batch)
+            people |= {row.userid for row in resolved_rows if isinstance(row, Recipient)}
     except NoPeopleColumn:
         raise
     except ContractError as error:

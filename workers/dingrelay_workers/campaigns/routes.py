@@ -124,17 +124,17 @@ async def list_campaigns(call: HttpCall) -> BaseModel:
 
     With the scope `campaigns:approve` also those of other senders that were submitted for approval.
     """
-    asked: CampaignPaging = call.query
-    chosen = CampaignFilter(**call.key.sees, **asked.filters())
+    query: CampaignPaging = call.query
+    campaign_filter = CampaignFilter(**call.key.sees, **query.filters())
     async with asking_campaigns(call.context) as campaigns:
-        found = await campaigns.list(
-            chosen,
-            after=asked.cursor,
-            limit=asked.limit,
+        listed = await campaigns.list(
+            campaign_filter,
+            after=query.cursor,
+            limit=query.limit,
             submitted=call.key.permits(APPROVE),
         )
-    following = paging.behind(found, asked.limit, "created_at", "id")
-    return CampaignPage(campaigns=list(found), next=following)
+    following = paging.behind(listed, query.limit, "created_at", "id")
+    return CampaignPage(campaigns=list(listed), next=following)
 
 
 @_read("GET /v1/campaigns/{id}", CampaignStatus)
@@ -180,14 +180,16 @@ async def list_people_of_campaign(call: HttpCall) -> CampaignPeople:
 
     Names, numbers and departments need the scope `directory:read`, and are empty without it.
     """
-    asked: PeoplePaging = call.query
+    query: PeoplePaging = call.query
     async with asking_campaigns(call.context, within=COUNTING) as campaigns:
-        found, last = await campaigns.people(
-            call.path("id"), asked.outcome, behind=asked.cursor, limit=asked.limit
+        page, last = await campaigns.people(
+            call.path("id"), query.outcome, behind=query.cursor, limit=query.limit
         )
-    people = list(found)
+    people = list(page)
     if not call.key.permits(PERSONAL):
-        people = [each.model_copy(update=UNNAMED) if each.userid else each for each in people]
+        people = [
+            person.model_copy(update=UNNAMED) if person.userid else person for person in people
+        ]
     return CampaignPeople(people=people, next=paging.encode(*last) if last else None)
 
 
@@ -212,7 +214,7 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
     await response.prepare(call.request)
     if not call.key.permits(PERSONAL):
         pages = (
-            [each._replace(**UNNAMED) if each.userid else each for each in page]
+            [person._replace(**UNNAMED) if person.userid else person for person in page]
             async for page in pages
         )
     with spoken(wanted_language(call.request)):
@@ -291,10 +293,10 @@ def _plan(call: HttpCall) -> Plan:
     """
     assert call.upload is not None
     files = call.upload.files
-    asked = CampaignRequest.parse(call.body, strict=True)
+    request = CampaignRequest.parse(call.body, strict=True)
     recipients = files.get(upload.RECIPIENTS)
-    _check_people(asked, recipients)
-    return asked.plan(recipients=recipients, without=files.get(upload.WITHOUT))
+    _check_people(request, recipients)
+    return request.plan(recipients=recipients, without=files.get(upload.WITHOUT))
 
 
 def _check_people(asked: CampaignRequest, recipients: BinaryIO | None) -> None:

@@ -1,0 +1,226 @@
+"""The campaigns as every door shows them."""
+
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from dingrelay_producers.client.campaign_documents import (
+    CampaignPreview,
+    CampaignStatus,
+    FirstRecipient,
+    Plan,
+)
+from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import clock
+from dingrelay_producers.store.states import CampaignStage
+from dingrelay_workers.audit.models import AuditRow
+from dingrelay_workers.campaigns import estimate, removal, review, sources
+from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
+from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
+from dingrelay_workers.campaigns.documents import CampaignSpec
+from dingrelay_workers.campaigns.estimate import Month
+from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow
+from dingrelay_workers.campaigns.opening import FileReaders, opened_store
+from dingrelay_workers.campaigns.reach import (
+    READ,
+    WRITE,
+    check_left_out,
+    find_permitted,
+    permitted_sender,
+)
+from dingrelay_workers.campaigns.report import CampaignPerson, CampaignReport, Place, Report
+from dingrelay_workers.campaigns.review import CampaignReview
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.campaigns.waiting import why_it_waits
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.store.connections import impatient_redis
+
+
+class CampaignReads:
+    """Reads campaigns, for the actor of the present task: one that is not theirs is not there (`CampaignNotFound`).
+
+    Without a database it opens connections for each call, since the caller's event loop lives no longer.
+
+    Args:
+        settings: of this process.
+        database: of a process that serves many callers, whose tables are up to date; for its event loop only.
+    """
+
+    def __init__(self, settings: Settings, database: Database | None = None) -> None:
+        self._settings = settings
+        self._database = database
+        self._readers = FileReaders(settings, database)
+
+    async def preview(
+        self, plan: Plan | str, progress: CreationProgress = UNWATCHED
+    ) -> CampaignPreview:
+        """The estimated cost of a plan, or of the campaign with this id: of its people, or of those that its draft names."""
+
+        async def preview(store: CampaignStore) -> CampaignPreview:
+            if isinstance(plan, str):
+                await self._find(store, plan, READ)
+                row, written = await sources.read(store.database, plan)
+                if row.stage != CampaignStage.DRAFT:
+                    return await estimate.of_ready(self._settings, store, plan)
+                planned = written.plan
+            else:
+                planned = await self._permitted(store, plan)
+            return await estimate.of_plan(self._settings, store.database, planned, progress)
+
+        return await self._readers.run(preview)
+
+    async def plan_recall(self, campaign: str) -> FollowUpPlan:
+        """Reach and cost of a recall."""
+        async with self._reading(campaign) as store:
+            return await FollowUp(store).recall(campaign)
+
+    async def plan_confirm(self, campaign: str, *, sample: int | None = None) -> FollowUpPlan:
+        """Reach and cost of a delivery query."""
+        async with self._reading(campaign) as store:
+            return await FollowUp(store).confirm(campaign, sample=sample)
+
+    async def status(self, campaign: str, scope: str = READ) -> CampaignStatus:
+        """How a campaign stands of which the actor may do what has this scope."""
+        async with self._opened() as store:
+            return CampaignStatus.model_validate(await self._find(store, campaign, scope))
+
+    async def show(self, campaign: str) -> CampaignStatus:
+        """How a campaign stands, and why it waits; without a reason where Redis is away. Of a draft also its message."""
+        async with self._opened() as store:
+            row = await self._find(store, campaign, READ)
+            status = CampaignStatus.model_validate(row)
+            async with store.database.read() as connection:
+                held = await review.problem_of(self._settings, connection, row)
+            if held is None:
+                with suppress(ServiceUnavailable):
+                    async with impatient_redis(self._settings) as redis:
+                        held = await why_it_waits(self._settings, redis, row, clock.now())
+            shown: dict[str, Any] = {"waits": held or ""}
+            if row.stage == CampaignStage.DRAFT:
+                _, written = await sources.read(store.database, campaign, file=False)
+                shown["message"] = written.content.message
+            return status.model_copy(update=shown)
+
+    async def list(
+        self,
+        campaign_filter: CampaignFilter,
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None = None,
+        submitted: bool = False,
+    ) -> Sequence[CampaignStatus]:
+        """The latest campaigns, latest first, without what drafts say; see `CampaignStore.list`."""
+        async with self._opened() as store:
+            rows = await store.list(campaign_filter, limit=limit, after=after, submitted=submitted)
+            alone: dict[str, Any] = {"preview": None, "skipped": []}
+            return [CampaignStatus.model_validate(row).model_copy(update=alone) for row in rows]
+
+    async def review(self, campaign: str) -> CampaignReview:
+        """How its approval stands."""
+        async with self._opened() as store, store.database.read() as connection:
+            row = await find_permitted(connection, campaign, READ)
+            return await review.review_of(self._settings, connection, row)
+
+    async def reviews(self, campaigns: Collection[str]) -> Mapping[str, str]:
+        """How the approvals of campaigns stand that were asked for: ``asked``, ``approved`` or ``rejected``."""
+        async with self._opened() as store:
+            return await review.states(store, campaigns)
+
+    async def waiting_reviews(self, user: str, apps: Collection[str] | None) -> Sequence[str]:
+        """Campaigns of these apps, or of any, that wait for an approval which this person may give."""
+        async with self._opened() as store:
+            return await review.waiting(store, user, apps)
+
+    async def check_deletable(self, campaign: str) -> CampaignStatus:
+        """Raise as `delete` would; the campaign that it would delete."""
+        async with self._opened() as store, store.database.read() as connection:
+            row = await find_permitted(connection, campaign, WRITE, hidden=True)
+            await removal.check_deletable(connection, row)
+            return CampaignStatus.model_validate(row)
+
+    async def report(self, campaign: str) -> CampaignReport:
+        """The outcomes of its people in figures."""
+        async with self._reading(campaign) as store:
+            return await Report(store.database).summary(campaign)
+
+    async def first_recipients(self, campaign: str) -> Sequence[FirstRecipient]:
+        """First people of a campaign, and their messages."""
+        async with self._reading(campaign) as store:
+            return await estimate.first_recipients(store, campaign)
+
+    async def ends_at(self, campaign: str) -> datetime | None:
+        """When it is through at its present pace, if it runs and calls leave."""
+        async with self._reading(campaign) as store:
+            return await estimate.ends_at(store, campaign, clock.now())
+
+    async def people(
+        self,
+        campaign: str,
+        outcome: CampaignSought | None = None,
+        *,
+        behind: Place | None = None,
+        limit: int,
+    ) -> tuple[Sequence[CampaignPerson], Place | None]:
+        """Some of them behind a place; and the last one's place, None where there are no more."""
+        async with self._reading(campaign) as store:
+            results, last = await Report(store.database).people(
+                campaign, outcome, behind=behind, limit=limit
+            )
+        return [CampaignPerson.model_validate(result._asdict()) for result in results], last
+
+    async def follow_ups(self, campaigns: Collection[str]) -> Mapping[tuple[str, str], datetime]:
+        """When what was sent was last taken back, or asked about: campaign, ``recall`` or ``confirm`` → the moment."""
+        query = (
+            select(AuditRow.object, AuditRow.action, func.max(AuditRow.at).label("at"))
+            .where(AuditRow.object.in_(campaigns), AuditRow.action.in_(("recall", "confirm")))
+            .group_by(AuditRow.object, AuditRow.action)
+        )
+        async with self._opened() as store, store.database.read() as connection:
+            return {
+                (row.object, row.action): row.at.replace(tzinfo=row.at.tzinfo or UTC)
+                for row in await connection.execute(query)
+            }
+
+    async def writers(self, campaigns: Collection[str]) -> Mapping[str, Sequence[str]]:
+        """Writers of those of these campaigns that exist."""
+        query = select(CampaignRow.id, CampaignRow.writers).where(
+            CampaignRow.id.in_(campaigns), CampaignRow.state.not_in(HIDDEN)
+        )
+        async with self._opened() as store, store.database.read() as connection:
+            return {row.id: row.writers or () for row in await connection.execute(query)}
+
+    async def month_of(self, plan: FollowUpPlan) -> Month:
+        """The month with the jobs' calls added."""
+        return await estimate.month_of(self._settings, plan.app, plan.calls)
+
+    async def _permitted(self, store: CampaignStore, plan: Plan) -> Plan:
+        """A plan with its sender, once it is clear that the actor may have it.
+
+        Raises:
+            NotPermitted: they may not; names the field.
+            ContractError: people of a campaign are left out that is not the actor's.
+        """
+        spec = CampaignSpec.of(plan)
+        sender = permitted_sender(self._settings, spec.app, spec.sender)
+        async with store.database.read() as connection:
+            await check_left_out(connection, plan.get("without_campaigns") or ())
+        return {**plan, "sender": sender}
+
+    async def _find(self, store: CampaignStore, campaign: str, scope: str) -> CampaignRow:
+        async with store.database.read() as connection:
+            return await find_permitted(connection, campaign, scope)
+
+    @asynccontextmanager
+    async def _reading(self, campaign: str) -> AsyncGenerator[CampaignStore]:
+        """The campaigns, once it is clear that the actor may see this one."""
+        async with self._opened() as store:
+            await self._find(store, campaign, READ)
+            yield store
+
+    def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
+        return opened_store(self._settings, self._database)
