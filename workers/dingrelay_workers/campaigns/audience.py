@@ -111,7 +111,7 @@ class Staging:
     def add(self, people: Sequence[Person]) -> int:
         """Put people behind those who are there; how many were new."""
         results = {filled.digest: filled for _, filled in people if filled}
-        self._write(_ADD_RESULT, ((digest, one.json) for digest, one in results.items()))
+        self._write(_ADD_RESULT, ((digest, result.json) for digest, result in results.items()))
         rows = ((userid, result and result.digest) for userid, result in people)
         return self._write(_ADD, rows)
 
@@ -159,8 +159,8 @@ class Staging:
 
     def _message(self, result: int) -> dict[str, Any]:
         (message,) = self._connection.execute(_RESULT, (result,)).fetchone()
-        found: dict[str, Any] = json.loads(message)
-        return found
+        document: dict[str, Any] = json.loads(message)
+        return document
 
     def _write(self, statement: str, rows: Iterable[Sequence[Any]]) -> int:
         # All is one transaction: ending one writes pages that change again right away.

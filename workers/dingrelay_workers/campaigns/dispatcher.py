@@ -107,35 +107,33 @@ class CampaignTick:
         """Whether SQL has to be written or read."""
         done = self.campaign.settled >= self.campaign.chunks and self.goes
         done = done or self.campaign.state == State.CANCELLED
-        found = self.over or self.lost or self.revived
-        return bool(found or self.stop or self.free or self.clock_stepped or done)
+        has_outcomes = self.over or self.lost or self.revived
+        return bool(has_outcomes or self.stop or self.free or self.clock_stepped or done)
 
-    def sort(self, found: Found, now: datetime) -> None:
+    def sort(self, job: Found, now: datetime) -> None:
         """Sort one chunk's job in by what became of it, at Redis's present time."""
-        release = found.release
-        match found.state:
+        release = job.release
+        match job.state:
             case None if beijing.day(self.queued[release]) != beijing.day(now):
-                self.endings.append(found.lost())
+                self.endings.append(job.lost())
             case None:
                 if self.goes:
                     self.lost.append(release)
-            case JobState.CANCELLED if found.touched:
+            case JobState.CANCELLED if job.touched:
                 if self.goes:
                     self.revived.append(release)
             case JobState.CANCELLED:
                 self.back.append(release)
-            case JobState.DEAD if found.too_large:
+            case JobState.DEAD if job.too_large:
                 # The limit was lowered since it was released: it is split before the next time.
                 self.back.append(release)
                 log.warning("chunk_too_large", campaign=self.campaign.id, number=release.number)
-            case JobState.DEAD if found.stops:
+            case JobState.DEAD if job.stops:
                 # One that repeats a lost call waits for the campaign to go on, like one that was withdrawn.
-                (self.revived if found.touched else self.back).append(release)
-                self.stop = en(
-                    "{}: {}", STOPPING[found.error["class"]], found.error.get("message", "")
-                )
+                (self.revived if job.touched else self.back).append(release)
+                self.stop = en("{}: {}", STOPPING[job.error["class"]], job.error.get("message", ""))
             case _:
-                self.endings.append(found.ending())
+                self.endings.append(job.ending())
 
 
 BUSY, IDLE = 0.1, 0.25
@@ -229,7 +227,7 @@ class Dispatcher(Work):
             self._step()
         running = [tick.campaign for tick in ticks]
         self._stride.keep(
-            {campaign.id for campaign in running}, {_sender(each) for each in running}
+            {campaign.id for campaign in running}, {_sender(campaign) for campaign in running}
         )
         CAMPAIGN_CHUNKS.set(sum(tick.under_way + tick.free for tick in ticks))
         return BUSY if any(tick.busy for tick in ticks) else IDLE
@@ -299,11 +297,11 @@ class Dispatcher(Work):
             return
         if not tick.goes:
             await self._queue.withdraw(tick.campaign, tick.queued)
-        for found in await self._queue.look(tick.campaign, tick.queued):
+        for job in await self._queue.look(tick.campaign, tick.queued):
             if tick.campaign.state == State.CANCELLED:
-                tick.endings.append(found.last())
+                tick.endings.append(job.last())
             else:
-                tick.sort(found, self._now())
+                tick.sort(job, self._now())
 
     def _share(self, ticks: list[CampaignTick]) -> None:
         """Give the free places of each app's window to its campaigns."""

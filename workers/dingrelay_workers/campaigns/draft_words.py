@@ -55,15 +55,15 @@ def words_of(error: ContractError) -> str:
 
 def differences(theirs: DraftContent, mine: DraftContent) -> list[tuple[str, str, str]]:
     """Differences of two versions: label, the other one, one's own."""
-    found = [
+    pairs = [
         (label, _said(getattr(theirs, name)), _said(getattr(mine, name)))
         for name, label in LABELS.items()
         if name in DraftContent.model_fields
     ]
-    forms = [form_of(each.message) for each in (theirs, mine)]
+    forms = [form_of(version.message) for version in (theirs, mine)]
     names = dict.fromkeys([*forms[0], *forms[1]])
-    found += [(label_of(name), forms[0].get(name, ""), forms[1].get(name, "")) for name in names]
-    return [each for each in found if each[1] != each[2]]
+    pairs += [(label_of(name), forms[0].get(name, ""), forms[1].get(name, "")) for name in names]
+    return [pair for pair in pairs if pair[1] != pair[2]]
 
 
 def _said(value: Any) -> str:

@@ -25,10 +25,10 @@ async def export(stores: Stores, subject: DataSubject) -> Rows:
     drafts: list[dict[str, Any]] = []
     async for row in _rows(stores.database, subject):
         try:
-            named = bool(await _without(stores.database, row, subject.user))
+            names_person = bool(await _without(stores.database, row, subject.user))
         except (ContractError, ServiceUnavailable):
-            named = subject.user.encode() in row.file
-        if named:
+            names_person = subject.user.encode() in row.file
+        if names_person:
             about = {"draft": row.id, "app": row.app, "name": row.name}
             drafts.append({**about, "updated_at": row.updated_at})
     return drafts
@@ -70,8 +70,8 @@ async def _rows(database: Database, subject: DataSubject) -> AsyncIterator[Any]:
         names = list(await connection.scalars(subject.among(written, CampaignRow.app)))
     for name in names:
         async with database.read() as connection:
-            one = select(*(getattr(CampaignRow, column) for column in _COLUMNS))
-            row = (await connection.execute(one.where(CampaignRow.id == name))).one_or_none()
+            query = select(*(getattr(CampaignRow, column) for column in _COLUMNS))
+            row = (await connection.execute(query.where(CampaignRow.id == name))).one_or_none()
         if row is not None:
             yield row
 

@@ -185,14 +185,14 @@ async def _preview(
     app, recipients = campaign.app, people.recipients
     async with impatient_redis(settings) as redis:
         pages = _contents(staged(), message)
-        found = await _reach(settings, database, redis, app, recipients, pages)
+        reach = await _reach(settings, database, redis, app, recipients, pages)
         waiting = await _waiting(settings, database, redis, campaign)
     seconds, limit = pace(
         Rules.from_settings(settings.limits, settings.egress),
         app,
         recipients=recipients,
         calls=calls,
-        look_ups=found["not_in_directory"] or 0,
+        look_ups=reach["not_in_directory"] or 0,
         rate=campaign.rate,
     )
     now = clock.now()
@@ -216,7 +216,7 @@ async def _preview(
         fits=month.fits,
         first=await _first(database, app, first, message),
         checked_at=now,
-        **found,
+        **reach,
         **{name: getattr(people, name) for name in COUNTED},
     )
 
@@ -250,7 +250,7 @@ async def _reach(
     synced = checks and await directory.was_synced(database, app)
     reading = await last_reading(redis, app)
     visible = reading.range if reading is not None else None
-    known = KnownPeople(database)
+    known_people = KnownPeople(database)
     counts = dict.fromkeys(COUNTS, 0)
     not_found: list[str] = []
     try:
@@ -261,18 +261,20 @@ async def _reach(
             if not synced:
                 continue
             users = [user for user, _ in page]
-            here = await known.find(app, users, None)
-            absent = [user for user in users if user not in here]
+            present_users = await known_people.find(app, users, None)
+            absent = [user for user in users if user not in present_users]
             counts["not_in_directory"] += len(absent)
-            left = await directory.left_users(database, app, absent)
-            counts["left"] += len(left)
-            more = (user for user in absent if user not in left)
+            departed_users = await directory.left_users(database, app, absent)
+            counts["left"] += len(departed_users)
+            more = (user for user in absent if user not in departed_users)
             not_found += islice(more, ABSENT - len(not_found))
             if visible is not None and visible.is_known and not visible.everybody:
-                sees = await known.find(app, here, visible.departments) | visible.users
-                counts["out_of_range"] += len(here - sees)
+                sees = (
+                    await known_people.find(app, present_users, visible.departments) | visible.users
+                )
+                counts["out_of_range"] += len(present_users - sees)
     finally:
-        await known.close()
+        await known_people.close()
     return {
         **counts,
         "absent": not_found,
@@ -314,7 +316,7 @@ async def _waiting(
         if (lane.app, lane.lane) == (campaign.app, "bulk")
     ]
     row = CampaignRow
-    left = select(
+    unsent_counts = select(
         func.coalesce(func.sum(row.recipients - row.accepted - row.left_out - row.failed), 0),
         func.coalesce(func.sum(row.chunks - row.settled), 0),
     ).where(
@@ -323,7 +325,7 @@ async def _waiting(
         row.id != getattr(campaign, "id", ""),
     )
     async with database.read() as connection:
-        people, calls = (await connection.execute(left)).one()
+        people, calls = (await connection.execute(unsent_counts)).one()
     running, _ = pace(
         rules, campaign.app, recipients=int(people), calls=int(calls), look_ups=0, rate=None
     )
@@ -359,8 +361,8 @@ async def _first(
 ) -> list[FirstRecipient]:
     """The first people and what they get."""
     first: list[tuple[str, Mapping[str, Any]]] = []
-    async for users, own in staged:
-        first += [(user, own or message) for user in users]
+    async for users, filled in staged:
+        first += [(user, filled or message) for user in users]
         if len(first) >= FIRST:
             break
     userids = [user for user, _ in first[:FIRST]] if current_actor().reads_directory else []

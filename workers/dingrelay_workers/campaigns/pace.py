@@ -68,9 +68,9 @@ class QuietHours:
             moment = self.ends(pause) or pause
         return moment + work
 
-    def _since_begin(self, here: datetime) -> timedelta:
-        midnight = here.replace(hour=0, minute=0, second=0, microsecond=0)
-        return (here - midnight - self.begin) % _DAY
+    def _since_begin(self, local_time: datetime) -> timedelta:
+        midnight = local_time.replace(hour=0, minute=0, second=0, microsecond=0)
+        return (local_time - midnight - self.begin) % _DAY
 
 
 SMALLEST, LARGEST = 10, 500

@@ -275,7 +275,7 @@ class Rows:
 
 def read(
     source: BinaryIO | Iterable[object],
-    wanted: Collection[str] = (),
+    field_names: Collection[str] = (),
     column: str = "",
     encoding: str = "",
 ) -> Rows:
@@ -285,7 +285,7 @@ def read(
         source: a file with CSV under a header or with one JSON object a line, in UTF-8 or
             GB18030; an Excel file; or userids, or mappings. The recipient of a row is its
             ``userid``, or without one its ``job_number``, ``mobile`` or ``email``.
-        wanted: names of the fields to keep.
+        field_names: names of the fields to keep.
         column: holds the recipient instead; as `FileColumn.of` parses it, empty for none.
         encoding: the file's, if it is another or can't be detected from its bytes.
 
@@ -297,14 +297,14 @@ def read(
         raise TypeError(f"recipients: a file or an iterable of them, not {type(source).__name__}")
     file_column = FileColumn.of(column) if column else None
     if not hasattr(source, "read"):
-        return Rows.without_header(_of_values(source, wanted, file_column))
+        return Rows.without_header(_of_values(source, field_names, file_column))
     stream = cast("BinaryIO", source)
     head = stream.read(BLOCK)
     for beginning, what in _BINARY.items():
         if head.startswith(beginning):
             raise ContractError(_line(1), en("the file is {}; save it as .xlsx or CSV", what))
     if head.startswith(workbook.BEGINNING):
-        return _of_workbook(workbook.rows(head, stream), wanted, file_column)
+        return _of_workbook(workbook.rows(head, stream), field_names, file_column)
     blocks = chain([head] if head else (), iter(partial(stream.read, BLOCK), b""))
     lines = TextReader(blocks, encoding)
     ahead = iter(lines)
@@ -312,8 +312,8 @@ def read(
     if not first:
         raise ContractError(_line(max(lines.number, 1)), "the file is empty")
     if first.lstrip().startswith("{"):
-        return Rows.without_header(_of_json(lines, chain([first], ahead), wanted, file_column))
-    return _of_csv(lines, first, ahead, wanted, file_column)
+        return Rows.without_header(_of_json(lines, chain([first], ahead), field_names, file_column))
+    return _of_csv(lines, first, ahead, field_names, file_column)
 
 
 def problem_of(userid: object) -> str | None:
@@ -354,7 +354,11 @@ class _Table(NamedTuple):
 
     @classmethod
     def under(
-        cls, number: int, names: Sequence[str], wanted: Collection[str], column: FileColumn | None
+        cls,
+        number: int,
+        names: Sequence[str],
+        field_names: Collection[str],
+        column: FileColumn | None,
     ) -> "_Table":
         """The table under a header, which stands in this line.
 
@@ -386,9 +390,9 @@ class _Table(NamedTuple):
             assert place is not None, "it was found"
         if twice := sorted({name for name in header if name and header.count(name) > 1}):
             raise ContractError(_line(number), en("the header has two columns {}", _quoted(twice)))
-        places = ((name, _place(header, name)) for name in {*header, *HEADERS, *wanted} - {""})
+        places = ((name, _place(header, name)) for name in {*header, *HEADERS, *field_names} - {""})
         columns = {name: at for name, at in places if at is not None}
-        fields = {name: columns[name] for name in wanted if name in columns}
+        fields = {name: columns[name] for name in field_names if name in columns}
         return cls(len(header), place, kind, fields, frozenset(columns))
 
     def recipient(self, line: int, row: Sequence[str]) -> Recipient | Malformed:
@@ -437,10 +441,10 @@ def _nameless(header: Sequence[str]) -> str:
 
 
 def _of_workbook(
-    rows: Iterator[tuple[int, list[str]]], wanted: Collection[str], column: FileColumn | None
+    rows: Iterator[tuple[int, list[str]]], field_names: Collection[str], column: FileColumn | None
 ) -> Rows:
     number, names = next(rows, (1, [""]))
-    table = _Table.under(number, names, wanted, column)
+    table = _Table.under(number, names, field_names, column)
     blank = [""] * table.width
 
     def read_rows() -> Iterator[tuple[Sequence[str], Recipient | Malformed]]:
@@ -456,7 +460,7 @@ def _of_csv(
     lines: TextReader,
     first: str,
     ahead: Iterator[str],
-    wanted: Collection[str],
+    field_names: Collection[str],
     column: FileColumn | None,
 ) -> Rows:
     number = lines.number
@@ -466,7 +470,7 @@ def _of_csv(
         raise ContractError(_line(number), "is no header of CSV") from None
     if "\0" in "".join(header):
         raise ContractError(_line(number), "the file is no text")
-    table = _Table.under(number, header, wanted, column)
+    table = _Table.under(number, header, field_names, column)
     return Rows(_of_table(lines, ahead, table), table.columns, header)
 
 

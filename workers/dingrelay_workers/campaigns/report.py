@@ -303,7 +303,7 @@ async def _some(
         return [], None
     special = await _special(connection, campaign, first, rows[-1].number)
     cancelled = campaign in await _cancelled(connection, [campaign])
-    found = [
+    people = [
         ((chunk.number, place), result)
         for chunk in rows
         for place, result in enumerate(_results(chunk, special, cancelled=cancelled), start=1)
@@ -311,7 +311,7 @@ async def _some(
         # The reason covers messages that were taken back since, or sent twice.
         or (outcome == "unread" and result.userid in _unread(chunk))
     ]
-    return found, rows[-1].number if len(rows) == most else None
+    return people, rows[-1].number if len(rows) == most else None
 
 
 async def _malformed(
@@ -375,8 +375,8 @@ def outcome_of(error: Mapping[str, Any]) -> OutcomeKind:
 
 def _reason_of(error: Mapping[str, Any]) -> str:
     code, message = str(error.get("code") or ""), str(from_parts(error).get("message") or "")
-    own = code in {"", str(error.get("class"))} or message.startswith(f"{code}:")
-    return message if own else joined(" ", filter(None, (code, message)))
+    says_code = code in {"", str(error.get("class"))} or message.startswith(f"{code}:")
+    return message if says_code else joined(" ", filter(None, (code, message)))
 
 
 async def result_of(
@@ -413,8 +413,8 @@ def _results(
         outcome, reason = special.get(userid, common)
         if userid in unread and outcome == ACCEPTED:
             reason = reason or UNREAD
-        taken = outcome not in LEFT_OUT
-        yield Result(userid, outcome, chunk.task_id if taken else None, reason)
+        was_called = outcome not in LEFT_OUT
+        yield Result(userid, outcome, chunk.task_id if was_called else None, reason)
 
 
 def _unread(chunk: Any) -> set[str]:
@@ -589,13 +589,15 @@ async def campaigns_of(
 
 
 async def _in_campaigns(
-    connection: AsyncConnection, known: Mapping[str, set[int] | None], user: str
+    connection: AsyncConnection, chunks_of_person: Mapping[str, set[int] | None], user: str
 ) -> dict[str, tuple[datetime | None, Result]]:
     """A person's outcome, and its time, in those of these campaigns that include them."""
     place = tuple_(ChunkRow.campaign, ChunkRow.number)
-    places = [(name, number) for name, numbers in known.items() for number in numbers or ()]
+    places = [
+        (name, number) for name, numbers in chunks_of_person.items() for number in numbers or ()
+    ]
     # An earlier version made no index.
-    unindexed = [name for name, numbers in known.items() if numbers is None]
+    unindexed = [name for name, numbers in chunks_of_person.items() if numbers is None]
     which: list[ColumnElement[bool]] = [
         place.in_(batch) for batch in database.chunks(places, database.CHUNK // 2)
     ]
@@ -603,10 +605,10 @@ async def _in_campaigns(
         contains_user = ChunkRow.users.contains(user, autoescape=True)
         which.append(ChunkRow.campaign.in_(unindexed) & contains_user)
     query = select(OutcomeRow.campaign, OutcomeRow.outcome, OutcomeRow.reason)
-    query = query.where(OutcomeRow.campaign.in_(list(known)), OutcomeRow.userid == user)
+    query = query.where(OutcomeRow.campaign.in_(list(chunks_of_person)), OutcomeRow.userid == user)
     special = {row[0]: (row[1], row[2]) for row in await connection.execute(query)}
     results: dict[str, tuple[datetime | None, Result]] = {}
-    cancelled = await _cancelled(connection, known)
+    cancelled = await _cancelled(connection, chunks_of_person)
     for condition in which:
         for chunk in await connection.execute(select(ChunkRow.__table__).where(condition)):
             outcomes = {user: special[chunk.campaign]} if chunk.campaign in special else {}
