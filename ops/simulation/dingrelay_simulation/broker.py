@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dingrelay_simulation.loop import VirtualLoop
+from dingrelay_simulation.loop import VirtualLoop, in_process
+from dingrelay_simulation.network import SERVER
 from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_workers.store.wakeup import is_wakeup
 
@@ -88,7 +89,7 @@ class Broker:
         if draw < manners.lost + manners.late:
             self._delay(message)
             return
-        self._loop.call_later(WAY, self._arrive, message)
+        self._later(WAY, self._arrive, message)
         if self._rng.random() < manners.repeated:
             self._delay(message)
 
@@ -96,7 +97,11 @@ class Broker:
         self.late += 1
         # As often within a second as within half a minute: a job is another one by then.
         late = LATE[0] * (LATE[1] / LATE[0]) ** self._rng.random()
-        self._loop.call_later(seconds or late, self._come_late, message)
+        self._later(seconds or late, self._come_late, message)
+
+    def _later(self, seconds: float, act: Callable[[Message], None], message: Message) -> None:
+        """Act as the broker, and not as the worker that gave the message back: that one may be killed meanwhile."""
+        self._loop.call_later(seconds, act, message, context=in_process(SERVER))
 
     def _come_late(self, message: Message) -> None:
         self.late -= 1
