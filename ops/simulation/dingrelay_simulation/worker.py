@@ -132,15 +132,15 @@ class SimulatedWorker:
         request = message.request
         name = str(request["task"]).removeprefix(TASK_PREFIX)
         self.seen.setdefault(str(request["id"]), CLOCK.now)
+        back = False
         try:
             if name in KINDS:
                 await executor.execute(ReceivedWakeup.from_request(KINDS[name], request))
         except (RedisError, OSError):
-            await self._broker.finish(self, message, back=True)
+            back = True
         except asyncio.CancelledError:
-            pass
-        else:
-            await self._broker.finish(self, message)
+            """The lease went to another worker: as in the pool, the message is done with."""
+        await self._broker.finish(self, message, back=back)
 
 
 def read_request(text: bytes) -> dict[str, Any]:
