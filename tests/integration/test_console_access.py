@@ -14,7 +14,7 @@ from dingrelay_workers.console.visit import Visit, text_of
 from dingrelay_workers.http.api_keys import ANY, SCOPES, Grant
 from dingrelay_workers.roles.scopes import ROLES, permitted
 from dingrelay_workers.sessions.models import ConsoleFormRow
-from dingrelay_workers.sessions.service import Session
+from dingrelay_workers.sessions.sessions import Session
 from support.consoles import Browser
 
 EVERY = list(DECLARED)

@@ -26,7 +26,7 @@ from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.directory.models import DepartmentRow, UserRow
 from dingrelay_workers.sessions.models import ConsoleFormRow
-from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks
+from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
 from support import campaigns, rows
 from support.consoles import Browser
 from support.directories import organise

@@ -17,7 +17,7 @@ from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.roles.scopes import RolesReach
 from dingrelay_workers.roles.service import RoleRequest, RoleService
 from dingrelay_workers.sessions.models import ConsoleLinkRow
-from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks
+from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
 from support.rows import all_of, put
 
 VERBS = verbs_of(RoleService)

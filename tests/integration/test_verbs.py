@@ -16,7 +16,7 @@ from dingrelay_producers.testing import RecordingClient
 from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.nouns import NOUNS
-from dingrelay_workers.sessions.service import LoginLinks
+from dingrelay_workers.sessions.sessions import LoginLinks
 
 
 class Doors(NamedTuple):

@@ -28,7 +28,7 @@ from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.roles.service import RoleRequest, RoleService
-from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks, Session, Sessions
+from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks, Session, Sessions
 from dingrelay_workers.store.records import Records, Usage
 from support import campaigns, rows
 from support.databases import prepare

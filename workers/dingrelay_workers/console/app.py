@@ -53,7 +53,7 @@ from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.roles.scopes import ROLES, RolesReach, permitted
-from dingrelay_workers.sessions.service import Session
+from dingrelay_workers.sessions.sessions import Session
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LANGUAGES = {"zh": CHINESE, "en": ENGLISH}

@@ -12,7 +12,7 @@ from dingrelay_workers.roles import cli as roles
 
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.sessions.service import LoginLinkRequest
+    from dingrelay_workers.sessions.sessions import LoginLinkRequest
 
 app = typer.Typer(
     help="Pages for people who do not program: who got what, what waits, what failed."
@@ -57,7 +57,7 @@ def login_link(
 ) -> None:
     """Print a link that signs a person in, once, within ten minutes."""
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.sessions.service import LoginLinkRequest
+    from dingrelay_workers.sessions.sessions import LoginLinkRequest
 
     with errors_of_options({}, {}):
         request = LoginLinkRequest(user=user, role=role)
@@ -69,7 +69,7 @@ def login_link(
 
 async def _create(settings: "Settings", request: "LoginLinkRequest") -> str:
     from dingrelay_workers.database.schema import opened
-    from dingrelay_workers.sessions.service import LoginLinks
+    from dingrelay_workers.sessions.sessions import LoginLinks
 
     async with opened(settings) as database:
         return await LoginLinks(database).create(request)

@@ -17,7 +17,7 @@ from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.http.steps import StepMaker
 from dingrelay_workers.sessions.forms import Forms
-from dingrelay_workers.sessions.service import Session, Sessions
+from dingrelay_workers.sessions.sessions import Session, Sessions
 
 if TYPE_CHECKING:
     from dingrelay_workers.console.ways import SignInWay

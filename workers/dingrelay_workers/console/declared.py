@@ -8,7 +8,7 @@ from aiohttp.web_request import FileField
 from multidict import MultiDictProxy
 
 from dingrelay_workers.http.api_keys import ANY, SCOPES
-from dingrelay_workers.sessions.service import Session
+from dingrelay_workers.sessions.sessions import Session
 
 if TYPE_CHECKING:
     from dingrelay_workers.console.visit import Visit

@@ -20,7 +20,7 @@ from yarl import URL
 from dingrelay_producers.language import tr
 from dingrelay_workers.console.declared import LONGEST_FORM, FormValues
 from dingrelay_workers.http.body_reader import FRAMING_ERRORS
-from dingrelay_workers.sessions.service import Session
+from dingrelay_workers.sessions.sessions import Session
 
 FIELD = "form"
 """The hidden field with the token."""

@@ -26,7 +26,7 @@ from dingrelay_workers.http.connection import listen, url_of
 from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.sessions.forms import Forms
-from dingrelay_workers.sessions.service import Sessions
+from dingrelay_workers.sessions.sessions import Sessions
 from dingrelay_workers.store.connections import end_tasks
 
 PAGES = (

@@ -20,7 +20,7 @@ from dingrelay_workers.console.ways import STATE_SECONDS, DingTalkWay, NotSigned
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.directory.service import DirectoryService
-from dingrelay_workers.sessions.service import Session
+from dingrelay_workers.sessions.sessions import Session
 
 SESSION_COOKIE, STATE_COOKIE = "dingrelay_session", "dingrelay_sign_in"
 NEXT_COOKIE = "dingrelay_next"

@@ -24,7 +24,7 @@ from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.noun import Noun, Part
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import RolesReach, permitting
-from dingrelay_workers.sessions.service import Session
+from dingrelay_workers.sessions.sessions import Session
 
 PAGE = 50
 """Rows of a list."""

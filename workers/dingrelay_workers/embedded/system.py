@@ -30,7 +30,7 @@ from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.connection import PORT, SHUTDOWN_SECONDS
 from dingrelay_workers.keys.documents import KeyRequest
 from dingrelay_workers.keys.service import KeyService
-from dingrelay_workers.sessions.service import LoginLinkRequest, LoginLinks
+from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
 
 SANDBOX_PORT = 8601
 REDIS_PORT = 6379

@@ -11,7 +11,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.sessions.models import ConsoleFormRow, ConsoleSessionRow
-from dingrelay_workers.sessions.service import TIMEOUT, WRITER, Session
+from dingrelay_workers.sessions.sessions import TIMEOUT, WRITER, Session
 
 SAID_FOR = timedelta(minutes=1)
 """Time in which a page shows the result of a form."""

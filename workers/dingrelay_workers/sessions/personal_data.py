@@ -4,7 +4,7 @@ from sqlalchemy import delete, select
 
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
-from dingrelay_workers.sessions.service import WRITER
+from dingrelay_workers.sessions.sessions import WRITER
 from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
 
 
