@@ -100,7 +100,7 @@ class Broker:
         self._later(seconds or late, self._come_late, message)
 
     def _later(self, seconds: float, act: Callable[[Message], None], message: Message) -> None:
-        """Act as the broker, and not as the worker that gave the message back: that one may be killed meanwhile."""
+        """Act as the broker, and not as the worker that gave the message back: that one may be killed before."""
         self._loop.call_later(seconds, act, message, context=in_process(SERVER))
 
     def _come_late(self, message: Message) -> None:
