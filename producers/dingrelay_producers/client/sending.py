@@ -37,7 +37,7 @@ class _Gathered(NamedTuple):
 
 
 @dataclass(slots=True)
-class Batch:
+class JobBatch:
     """Jobs that are accepted together.
 
     Attributes:
@@ -137,7 +137,7 @@ class Sending:
         whole: bool = False,
         keys: Sequence[str] | None = None,
         written: Callable[[Draft], WrittenJob] | None = None,
-    ) -> Batch:
+    ) -> JobBatch:
         """Prepare jobs to be accepted together, if the actor may ask for them. Needs no steps, so a thread may do it.
 
         Messages that are the same but for their users are made one job.
@@ -148,7 +148,7 @@ class Sending:
             keys: identity of each one that has none of its own. Then each is a job of its own, too.
             written: makes the arguments of the script.
         """
-        batch, places = Batch(whole), dict[Group, int | Refusal]()
+        batch, places = JobBatch(whole), dict[Group, int | Refusal]()
         groups = list(grouped(jobs) if keys is None else map(Group, jobs))
         for number, group in enumerate(groups):
             place = places.get(group)
@@ -158,7 +158,7 @@ class Sending:
             batch.places.append(place)
         return batch
 
-    def accept_all(self, batch: Batch) -> Steps[Sequence[Draft | Refusal]]:
+    def accept_all(self, batch: JobBatch) -> Steps[Sequence[Draft | Refusal]]:
         """Accept a batch: what each job that was given became, in order, or why it was refused."""
         reach, jobs = current_reach(), batch.jobs
         names = {name for gathered in jobs for name in gathered.names}
@@ -208,7 +208,7 @@ class Sending:
 
     def _gather(
         self,
-        batch: Batch,
+        batch: JobBatch,
         job: Contract,
         key: str | None,
         written: Callable[[Draft], WrittenJob] | None,

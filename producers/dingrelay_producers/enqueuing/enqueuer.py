@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
-class _Request:
+class _PendingDrafts:
     """Drafts of one caller that wait for their round trip."""
 
     drafts: Sequence[Draft]
@@ -43,7 +43,7 @@ class Enqueuer:
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self._redis = redis
         self._publisher = Publisher(settings)
-        self._requests: list[_Request] = []
+        self._requests: list[_PendingDrafts] = []
         self._sending: asyncio.Task[None] | None = None
         self._wakeups: list[Wakeup] = []
         self._publishing: asyncio.Task[None] | None = None
@@ -88,7 +88,7 @@ class Enqueuer:
         if jobs is None:
             with sending(drafts):
                 return await self.enqueue(drafts, list(map(self.written, drafts)))
-        request = _Request(drafts, jobs, asyncio.get_running_loop().create_future())
+        request = _PendingDrafts(drafts, jobs, asyncio.get_running_loop().create_future())
         self._requests.append(request)
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
@@ -121,7 +121,7 @@ class Enqueuer:
             for request in waiting:
                 self._settle(request, list(islice(all_answers, len(request.drafts))))
 
-    def _settle(self, request: _Request, answers: Sequence[Any]) -> None:
+    def _settle(self, request: _PendingDrafts, answers: Sequence[Any]) -> None:
         """Answer one caller, and queue the wake-ups of written jobs even if the caller is gone."""
         refusal: Exception | None = None
         enqueued_jobs: list[Enqueued] = []

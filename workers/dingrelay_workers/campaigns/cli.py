@@ -385,21 +385,21 @@ async def _report(
     outcome: CampaignSought | None,
     rows: "Callable[[], Rows] | None",
 ) -> "CampaignReport":
-    from dingrelay_workers.campaigns import result_table
+    from dingrelay_workers.campaigns import cli_results, result_table
 
     campaigns = _campaigns()
     found = await campaigns.report(campaign)
     with ExitStack() as opened:  # only now: a mistyped id empties no file
-        writers: list[result_table.Write] = []
+        writers: list[cli_results.Write] = []
         if csv_file is not None and rows is not None:
             async with campaigns.exporting(campaign) as store:
-                add = opened.enter_context(result_table.table(csv_file))
+                add = opened.enter_context(cli_results.table(csv_file))
                 async for some in result_table.beside(store, campaign, rows()):
                     add(some)
         elif csv_file is not None:
-            writers.append(opened.enter_context(result_table.people_table(csv_file)))
+            writers.append(opened.enter_context(cli_results.people_table(csv_file)))
         if json_file is not None:
-            writers.append(opened.enter_context(result_table.people_lines(json_file)))
+            writers.append(opened.enter_context(cli_results.people_lines(json_file)))
         if writers:
             async for page in campaigns.export(campaign, outcome):
                 for write in writers:
@@ -476,7 +476,9 @@ def _follow_up(
     plan, month = asyncio.run(_planned(plan_jobs))
     made = {"id": campaign, **plan.model_dump(), "quota": asdict(month), "jobs": list[str]()}
     if not as_json.get():
-        console().print(pages.plan_text(plan, month), markup=False)
+        from dingrelay_workers.campaigns.plan_text import plan_text
+
+        console().print(plan_text(plan, month), markup=False)
     if not plan.jobs:
         return made, 0
     if not yes:

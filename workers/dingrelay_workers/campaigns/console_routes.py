@@ -17,10 +17,10 @@ from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
 from dingrelay_workers.campaigns.calls import FollowUpPlan
-from dingrelay_workers.campaigns.cli_pages import plan_text
 from dingrelay_workers.campaigns.draft_console_routes import next_step
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.findings import choices_of, findings_of
+from dingrelay_workers.campaigns.plan_text import plan_text
 from dingrelay_workers.campaigns.reach import APPROVE, READ, WRITE
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
 from dingrelay_workers.campaigns.service import CampaignService

@@ -1,77 +1,25 @@
 """The outcomes of a campaign's people as files: tables for people, one JSON object a line for programs."""
 
-import json
 from collections.abc import (
     AsyncIterator,
-    Callable,
-    Generator,
     Iterable,
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
-from tempfile import TemporaryFile
 
-from dingrelay_producers.cli.output import output_file
 from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.language import CHINESE, current_language, tr, translated
-from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line, harmless
+from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.recipients import HEADERS, USERID, Recipient, Rows
 from dingrelay_workers.campaigns.report import Report, Result
 from dingrelay_workers.campaigns.store import CampaignStore
 
-WORKBOOK = ".xlsx"
-Write = Callable[[Sequence[Result]], None]
-Add = Callable[[Iterable[Sequence[object]]], None]
-
-
-@contextmanager
-def table(name: str) -> Generator[Add]:
-    """Writes rows into a CSV file, or into an Excel file if the name ends so; Excel keeps a number's zeros there alone."""
-    if name.lower().endswith(WORKBOOK):
-        with _workbook(name) as add:
-            yield add
-    else:
-        with output_file(name, "--csv", SPREADSHEET) as write:
-            yield lambda rows: write(map(csv_line, rows))
-
-
-@contextmanager
-def _workbook(name: str) -> Generator[Add]:
-    from openpyxl import Workbook  # noqa: PLC0415 - most commands don't need it
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE  # noqa: PLC0415
-
-    book = Workbook(write_only=True)
-    sheet = book.create_sheet()
-
-    def cell(value: object) -> str:
-        text = "" if value is None else str(harmless(str(value)))
-        return str(ILLEGAL_CHARACTERS_RE.sub("", text))
-
-    def add(rows: Iterable[Sequence[object]]) -> None:
-        for row in rows:
-            sheet.append([cell(value) for value in row])
-
-    with output_file(name, "--csv", None) as write, TemporaryFile() as whole:
-        yield add
-        book.save(whole)
-        whole.seek(0)
-        write(whole)
-
-
-@contextmanager
-def people_table(name: str) -> Generator[Write]:
-    """Writes the outcomes of people into a table."""
-    with table(name) as add:
-        add([people_header()])
-        yield lambda page: add(map(person_row, page))
-
 
 async def people_csv(pages: AsyncIterator[Sequence[Result]]) -> AsyncIterator[bytes]:
-    """The same for a door that hands it out page by page."""
+    """The table of people as CSV, page by page."""
     yield csv_line(people_header()).encode(SPREADSHEET)
     async for page in pages:
         yield "".join(csv_line(person_row(person)) for person in page).encode()
@@ -102,15 +50,6 @@ def _outcome(row: Result) -> tuple[object, ...]:
         row.outcome,
         row.task_id,
     )
-
-
-@contextmanager
-def people_lines(name: str) -> Generator[Write]:
-    """Writes the outcomes of people into a file, one JSON object a line."""
-    with output_file(name, "--json-file") as add:
-        yield lambda page: add(
-            json.dumps(result._asdict(), ensure_ascii=False) + "\n" for result in page
-        )
 
 
 async def beside(

@@ -18,7 +18,7 @@ from dingrelay_producers.client.dead_codes import DeadCodes
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.jobs import Jobs
-from dingrelay_producers.client.sending import Batch, Refusal, Sending
+from dingrelay_producers.client.sending import JobBatch, Refusal, Sending
 from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import DingrelayError, ServiceUnavailable
@@ -126,7 +126,7 @@ async def _take(call: HttpCall, lines: Sequence[Line]) -> Iterator[bytes]:
 
 def _gathered(
     sending: Sending, lines: Sequence[Line], call: HttpCall
-) -> tuple[dict[int, Draft | Problem | Refusal], list[int], Batch]:
+) -> tuple[dict[int, Draft | Problem | Refusal], list[int], JobBatch]:
     """The lines of a batch that are no jobs, and the numbers and jobs of the others.
 
     With an ``Idempotency-Key`` each line is a job of its own, whose id follows from the line's number: how
