@@ -33,7 +33,8 @@ GROUPS = {
 }
 """All that a quick run of everything shows."""
 RUN = """
-import sys, gateway, pages, processes, run, testbed
+import sys, gateway, pages, run, testbed
+from support import processes
 
 # Most of the processes that it starts are forks.
 testbed.subprocess = gateway.subprocess = pages.subprocess = processes

@@ -14,7 +14,7 @@ from dingrelay_producers.store.clock import RedisClock
 from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.console.server import listening
 from dingrelay_workers.http import paging
-from dingrelay_workers.sessions import service as sessions
+from dingrelay_workers.sessions import sessions
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks, Sessions
 from support.consoles import HTML, Browser, fill
