@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from dingrelay_producers import errors
 from dingrelay_producers.settings import DEFAULT_APP, SettingsError
-from dingrelay_producers.store.served_names import app_name, is_for_robots
-from dingrelay_tasks.contract import ContractError, sentence
+from dingrelay_producers.store.served_names import app_name
+from dingrelay_tasks.contract import Contract, ContractError, sentence
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import authentication, idempotency, problems, routes
 from dingrelay_workers.http.body_reader import read_json
@@ -45,9 +45,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
 
 async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
     app = _app_of_body(route, call)
-    model = route.body.model if route.body else None
-    for_robots = isinstance(model, type) and app is not None and is_for_robots(model)
-    if app and not for_robots and call.key.permits_app(app):
+    if app and call.key.permits_app(app):
         names = [("app", app_name(app))]
         (await call.context.records.read_served(names)).check(names, call.key.sees_name)
     if not route.idempotent:
@@ -74,9 +72,11 @@ def _response(
 
 
 def _app_of_body(route: Route, call: HttpCall) -> str | None:
-    """The app that a body names, or its model's default; None for bodies that name none."""
-    fields = call.body if isinstance(call.body, dict) else {}
+    """The app that a body names, or its model's default; None for bodies that name none, and for jobs: acceptance checks theirs."""
     model = route.body.model if route.body else None
+    if isinstance(model, type) and issubclass(model, Contract):
+        return None
+    fields = call.body if isinstance(call.body, dict) else {}
     # A change of what is there names no app, unless it gets another one.
     changes = route.method == "PATCH" and "app" not in fields
     if changes or not (isinstance(model, type) and "app" in model.model_fields):
