@@ -289,6 +289,7 @@ def test_a_success_that_is_false_is_none_but_for_who_asked_for_dingtalks_words()
         (429, b"", Throttled),
         (429, b"slow down", Throttled),
         (400, b'{"errors":["x"]}', Permanent),
+        (400, b'{"code": 7.5, "message": []}', Transient),
         (403, b'{"code":"-"}', Permission),
         (403, b'{"code":"Forbidden.AccessDenied.QpsLi', Transient),
         (400, b'{"code":"send.too', Transient),

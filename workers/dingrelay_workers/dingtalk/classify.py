@@ -353,7 +353,7 @@ ROWS: tuple[Row, ...] = (
 
 SERVER_SIDE = Row(Transient, "", "API §5.3: HTTP 5xx", ambiguous=True)
 PAGE = Row(Transient, "", "API §11.2: a page of what stands before DingTalk", ambiguous=True)
-CUT_SHORT = Row(Transient, "", "API §5.2: an answer of HTTP 4xx that ends too early")
+CUT_SHORT = Row(Transient, "", "API §5.2: an answer of HTTP 4xx that ends too early, or is garbled")
 REFUSED = Row(Permanent, "", "API §5.3: a code that is not in the table")
 
 BY_STATUS: dict[int, Row] = {
@@ -436,7 +436,8 @@ class Classifier:
             )
             raise Permanent(NO_OBJECT, message, hint=_FETCH_IT)
         body_error = _unreadable(status, body)
-        begins = body.lstrip()[:1] if answer is None else b""
+        garbled = answer is None or not {"code", "errcode"}.isdisjoint(answer)
+        begins = body.lstrip()[:1] if garbled else b""
         row_of_api = _TABLE.get(f"{api.name}:{body_error.code}")
         bare = answer is not None and "errcode" not in answer
         if status >= 500 or (body_error.code == UNREADABLE and not bare):
@@ -502,11 +503,11 @@ def _of_unknown(status: int, code: str) -> Row:
 
 
 def _of_unreadable(status: int, begins: bytes) -> Row:
-    """The row of an answer that is not JSON: by its HTTP status.
+    """The row of an answer that can't be read: by its HTTP status.
 
-    `begins` is its first byte.
+    `begins` is its first byte; empty for a JSON object without a code.
     """
-    # Certainly not carried out, and the code that was cut off may say that it will pass.
+    # Certainly not carried out, and the code that was cut off or garbled may say that it will pass.
     if begins == b"{" and status in {400, 403}:
         return CUT_SHORT
     # DingTalk answers with JSON whatever the status: a page, or a line of text, comes from something
