@@ -10,7 +10,6 @@ from dingrelay_producers.client.verbs import Accept, Admit, FindApproval, Steps
 from dingrelay_producers.errors import (
     DingrelayError,
     IdempotencyConflict,
-    JobNotFound,
     NotPermitted,
     QueueFull,
 )
@@ -76,13 +75,8 @@ class Sending:
     def make(self, job: Contract) -> Steps[JobStatus]:
         """The same for a verb whose body has seen that the actor may."""
         draft, enqueued = yield from self.accept(job)
-        if enqueued.created:
-            return JobStatus.of_draft(draft, created=moment_of(enqueued.at))
-        fields = record.fields((yield record.read(draft.id)))
-        if b"state" not in fields:
-            raise JobNotFound(draft.id)
-        status = JobStatus.from_record(draft.id, fields)
-        if not current_reach().permits_sender(status.sender):
+        status = yield from read_accepted(draft, enqueued)
+        if not (enqueued.created or current_reach().permits_sender(status.sender)):
             raise IdempotencyConflict(draft.id)
         return status
 
@@ -238,6 +232,17 @@ class Sending:
     def _check_permitted(self, job: Contract, reach: Reach) -> None:
         if refusal := reach.job_refusal(job, reach.default_sender or self._settings.sender):
             raise NotPermitted(*refusal)
+
+
+def read_accepted(draft: Draft, enqueued: Enqueued) -> Steps[JobStatus]:
+    """How an accepted job stands, which is not new if its key was used before.
+
+    Raises:
+        JobNotFound, UnreadableRecord: as `JobStatus.from_answer`.
+    """
+    if enqueued.created:
+        return JobStatus.of_draft(draft, created=moment_of(enqueued.at))
+    return JobStatus.from_answer(draft.id, (yield record.read(draft.id)))
 
 
 def _check_approvals(job: Contract, reach: Reach) -> Steps[None]:

@@ -1,13 +1,14 @@
 """The status in a job's record, as people and programs read it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, Field
 
-from dingrelay_producers.errors import UnreadableRecord
+from dingrelay_producers.errors import JobNotFound, UnreadableRecord
+from dingrelay_producers.store import record
 from dingrelay_producers.store.record import NEWER, Draft, moment_of
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.transitions import RECORD_FORMAT
@@ -151,6 +152,19 @@ class JobStatus(BaseModel, frozen=True):
             error=fields.read("error", JobError.from_record),
             resolved=fields.read("resolved", Resolved.model_validate_json),
         )
+
+    @classmethod
+    def from_answer(cls, job_id: str, answer: Sequence[Sequence[bytes]]) -> Self:
+        """The status in the answer of `record.read`.
+
+        Raises:
+            JobNotFound: there is no record.
+            UnreadableRecord: as `from_record`.
+        """
+        fields = record.fields(answer)
+        if b"state" not in fields:
+            raise JobNotFound(job_id)
+        return cls.from_record(job_id, fields)
 
     @classmethod
     def of_draft(cls, draft: Draft, *, created: datetime) -> Self:

@@ -38,8 +38,8 @@ async def opened_store(
     """
     if database is None:
         await read_clock(settings)
-    if database is None and not migrated:
-        await asyncio.to_thread(migrate, settings)
+        if not migrated:
+            await asyncio.to_thread(migrate, settings)
     opened = database or Database(settings.database)
     try:
         yield CampaignStore(opened)

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from dingrelay_producers.actor import current_reach
+from dingrelay_producers.client.sending import read_accepted
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.errors import IdempotencyConflict
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
+from dingrelay_producers.store.flows import run_flow_async
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import LANES, Contract
-from dingrelay_workers.http.job_routes import accepted
 from dingrelay_workers.http.records import GatewayRecords
 
 
@@ -32,7 +33,7 @@ async def accept_jobs(settings: Settings, jobs: Sequence[Contract]) -> list[JobS
             if answer.conflict:
                 raise IdempotencyConflict(draft.id)
         return [
-            accepted(draft, answer) or await records.status(draft.id)
+            await run_flow_async(read_accepted(draft, answer), records.run)
             for draft, answer in zip(drafts, answers, strict=True)
         ]
     finally:

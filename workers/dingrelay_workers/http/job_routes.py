@@ -8,7 +8,6 @@ from pydantic import Field
 
 from dingrelay_producers.client.sending import Sending
 from dingrelay_producers.client.verbs import Steps
-from dingrelay_producers.store.record import Draft, Enqueued, moment_of
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract
@@ -53,13 +52,6 @@ async def waited(call: HttpCall, status: JobStatus, *, pending: int) -> web.Resp
     response = job_response(status, code=code)
     response.headers.update(call.headers)
     return response
-
-
-def accepted(draft: Draft, answer: Enqueued) -> JobStatus | None:
-    """A job that was written just now; None if its record must be read for that."""
-    if not answer.created:
-        return None
-    return JobStatus.of_draft(draft, created=moment_of(answer.at))
 
 
 def job_of(contract: type[Contract], fields: Mapping[str, Any], sender: str) -> Contract:

@@ -10,7 +10,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.enqueuing.connections import asking, check_writes
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
-from dingrelay_producers.errors import JobNotFound, QueueFull, ServiceUnavailable
+from dingrelay_producers.errors import QueueFull, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued
@@ -61,10 +61,7 @@ class GatewayRecords:
             JobNotFound: there is none.
             UnreadableRecord: a field of it is not what this release writes.
         """
-        fields = record.fields(await self.run(record.read(job_id)))
-        if b"state" not in fields:
-            raise JobNotFound(job_id)
-        return JobStatus.from_record(job_id, fields)
+        return JobStatus.from_answer(job_id, await self.run(record.read(job_id)))
 
     async def states(self, job_ids: Sequence[str]) -> list[State | None]:
         """The states of these jobs; None where there is no record."""
