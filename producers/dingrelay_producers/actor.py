@@ -7,8 +7,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from dingrelay_producers.errors import NotPermitted
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from pydantic import SecretBytes
 
@@ -42,10 +44,28 @@ class Reach:
         return True
 
     def refusal(
-        self, scope: str, *, app: str, lane: str, sender: str, target: str = ""
+        self, scope: str, *, app: str, lane: str = "", sender: str = "", target: str = ""
     ) -> tuple[str, str] | None:
-        """The field of a job that the actor may not ask for, and why; None if they may. No sender: the default."""
+        """The field of something that the actor may not ask for, and why; None if they may. No lane: any; no sender: the default."""
         return None
+
+    def check(self, scope: str, *, app: str, lane: str = "", sender: str = "") -> None:
+        """Refuse what the actor may not ask for, as `refusal` says.
+
+        Raises:
+            NotPermitted: names the field.
+        """
+        if refusal := self.refusal(scope, app=app, lane=lane, sender=sender):
+            raise NotPermitted(*refusal)
+
+    def reaches_app(self, scope: str, app: str) -> bool:
+        """Whether what an app has and no sender, such as its directory, is the actor's by this scope."""
+        apps = self.apps_of(scope)
+        return self.permits(scope) and (apps is None or app in apps)
+
+    def sees(self, scope: str) -> "Mapping[str, Collection[str]]":
+        """Field → the values that it may have of jobs that `reaches` may allow; one that is missing may have any."""
+        return {}
 
     def permits(self, scope: str) -> bool:
         """Whether the actor may do anything at all by this scope."""

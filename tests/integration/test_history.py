@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy.exc import OperationalError
 
 from dingrelay_producers import Client, State
+from dingrelay_producers.actor import ACTOR, Actor, Door
 from dingrelay_producers.client import job_list
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.job_list import JobList
@@ -30,7 +31,9 @@ from dingrelay_workers.history import service, writer
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import Writer
+from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.maintenance.clean_up import CleanUp
+from dingrelay_workers.roles.scopes import RolesReach
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.store.wakeup import LONGEST_ID, ReceivedWakeup
 from support import campaigns
@@ -497,7 +500,9 @@ async def test_pages_go_on_in_the_history_where_redis_ends(
     await redis.delete(keys.job(jobs[2]))  # and of these not one record
     reader = HistoryService(archive.settings, archive.database)
     seen = {"sender": {f"s{number}" for number in range(9)}}
-    listing = JobList(lambda ask: ask(redis), reader, timeout=5, seen=seen)
+
+    def listing() -> JobList:
+        return JobList(lambda ask: ask(redis), reader, timeout=5, seen=seen)
 
     def flat(found: list[list[str]]) -> list[str]:
         return [job for page in found for job in page]
@@ -506,7 +511,7 @@ async def test_pages_go_on_in_the_history_where_redis_ends(
         found: list[list[str]] = []
         after = None
         while True:
-            page, after = await listing.page(chosen, limit, after)
+            page, after = await listing().page(chosen, limit, after)
             found.append([job.id for job in page])
             if after is None:
                 return found
@@ -526,11 +531,42 @@ async def test_pages_go_on_in_the_history_where_redis_ends(
     seen.clear()
     monkeypatch.setattr(reader, "list", away)
     monkeypatch.setattr(reader, "find", away)
-    found, after = await listing.page(JobFilter(), 50, None)
+    found, after = await listing().page(JobFilter(), 50, None)
     assert [job.id for job in found] == [jobs[0], jobs[1], jobs[3]]
     assert after is not None
     with pytest.raises(ServiceUnavailable):
-        await listing.page(JobFilter(), 50, after)
+        await listing().page(JobFilter(), 50, after)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "theirs", "is_known"),
+    [
+        ({"jobs:read"}, [3, 2], False),
+        ({"jobs:read", "directory:read"}, [3, 2], True),
+        ({"directory:read"}, [], True),
+    ],
+)
+@pytest.mark.parametrize("door", ["http", "console"])
+async def test_every_door_shows_of_a_person_what_the_actor_sees(
+    archive: Archive, door: Door, scopes: set[str], theirs: list[int], is_known: bool
+) -> None:
+    await put(archive.database, UserRow, {"app": "hr", "userid": "u1", "name": "An"})
+    apps = ["hr", "it", "hr", "hr", "it", "it"]
+    jobs = [await archive.end(app=app, sender="crm", to={"users": ["u1"]}) for app in apps]
+    await archive.write()
+    grant = Grant(name="it", scopes=frozenset(scopes), apps=frozenset({"hr"}))
+    if door == "http":  # whose key has a sender, which the directory does not
+        grant = grant.model_copy(update={"sender": "crm"})
+    reach = grant if door == "http" else RolesReach([grant])
+    ACTOR.set(Actor(door, "someone", reach=reach))
+    reader = HistoryService(archive.settings, archive.database)
+    shown, behind = await reader.person("u1", app=None, limit=2)
+    assert [message.job for message in shown.messages] == [jobs[number] for number in theirs]
+    assert [person.name for person in shown.known_as] == ["An"] * is_known
+    assert (behind is not None) == bool(theirs)
+    if is_known:
+        assert (await reader.search("An", app=None, limit=9)).matches == 1
+        assert (await reader.search("An", app="it", limit=9)).matches == 0
 
 
 async def test_a_cursor_names_no_job_that_is_not_shown(
@@ -552,8 +588,9 @@ async def test_a_cursor_names_no_job_that_is_not_shown(
     await redis.zremrangebyrank(keys.RECENT, 0, 8)
     theirs = {job for job, sender in zip(jobs, senders, strict=True) if sender == "crm"}
     reader = HistoryService(archive.settings, archive.database)
-    seen = {"sender": {"crm"}}
-    listing = JobList(lambda ask: ask(redis), reader, timeout=5, seen=seen)
+    key = Grant(name="crm", scopes=frozenset({"jobs:read"}), sender="crm")
+    ACTOR.set(Actor("http", "crm", reach=key))
+    listing = JobList(lambda ask: ask(redis), reader, timeout=5)
     found: list[str] = []
     after = None
     while after is not None or not found:

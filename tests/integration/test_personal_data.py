@@ -357,7 +357,7 @@ async def test_an_unknown_job_number_is_no_person(office: Office) -> None:
     await office.put(JobRow, {"job": "a"})
     await office.put(RecipientRow, {"job": "a", "user": "1001", "outcome": "unresolved"})
     history = HistoryService(office.settings)
-    assert (await history.person("1001", app=None, limit=9)).messages == []
+    assert (await history.person("1001", app=None, limit=9))[0].messages == []
 
 
 @on_sqlite

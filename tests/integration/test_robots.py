@@ -209,7 +209,7 @@ async def test_readers_are_in_the_history_of_a_message(
 
     async def outcomes() -> dict[str, str]:
         service = HistoryService(worker.executor.resources.settings)
-        people = [await service.person(user, app=None, limit=9) for user in ("u3", "u4")]
+        people = [(await service.person(user, app=None, limit=9))[0] for user in ("u3", "u4")]
         return {each.user: each.messages[0].outcome for each in people}
 
     assert await receipt("robot_msg_read", "u4") == "message"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.sending import Sending
 from dingrelay_producers.client.verbs import Audit, FindApproval, Steps, verb
-from dingrelay_producers.errors import ApprovalNotFound, NotPermitted
+from dingrelay_producers.errors import ApprovalNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.approval_actions import (
@@ -86,8 +86,7 @@ class ApprovalVerbs:
         It is read `always`, or only where its sender decides.
         """
         reach, app, lane = current_reach(), request.app, request.lane
-        if refusal := reach.refusal(_SCOPE, app=app, lane=lane, sender=request.sender):
-            raise NotPermitted(*refusal)
+        reach.check(_SCOPE, app=app, lane=lane, sender=request.sender)
         if not always and reach.reaches(_SCOPE, app=app, lane=lane, sender=_ANYBODY):
             return None
         approval: ApprovalStatus | None = yield FindApproval(app, instance)

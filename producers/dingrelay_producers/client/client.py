@@ -495,7 +495,8 @@ class Client:
         request = PersonRequest(user=user, app=app)
         most = checked_limit(limit)
         history = service("history", self.settings)
-        history_of_person: PersonHistory = run(history.person(request.user, app=app, limit=most))
+        history_of_person: PersonHistory
+        history_of_person, _ = run(history.person(request.user, app=app, limit=most))
         return history_of_person
 
     def export_person(self, user: str, *, app: str | None = None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Filters of lists: one a noun, from which its options and its arguments are made."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import (
@@ -10,6 +10,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    Self,
     TypedDict,
     TypeVar,
     get_args,
@@ -17,6 +18,7 @@ from typing import (
     get_type_hints,
 )
 
+from dingrelay_producers.actor import current_reach
 from dingrelay_producers.errors import InvalidArgument
 from dingrelay_producers.store.states import CampaignState, State
 from dingrelay_tasks.asked import PERSON, Asked
@@ -143,6 +145,17 @@ class SeenFilter(ListFilter):
 
     apps: Collection[str] | None = None
     sender: str | None = None
+
+    def of_actor(self, scope: str) -> Self:
+        """The same of what the actor of the present task sees by this scope.
+
+        Raises:
+            NotPermitted: names the app that is asked for, which is not theirs.
+        """
+        reach, app = current_reach(), getattr(self, "app", None)
+        if app is not None:
+            reach.check(scope, app=app)
+        return replace(self, apps=reach.apps_of(scope), sender=reach.default_sender or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

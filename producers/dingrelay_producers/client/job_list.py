@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from redis import Redis
 
+from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.filters import JobFilter, Seen
 from dingrelay_producers.errors import ServiceUnavailable, UnreadableRecord
 from dingrelay_producers.store import keys, record, scripts, transitions
@@ -85,8 +86,8 @@ class JobList:
         index: a sorted set of job ids by a time in ms, read from its end.
         timeout: seconds for an answer of the history, without which Redis's jobs are listed nevertheless;
             None: as long as it takes, and none are.
-        seen: which jobs the caller may see, by the values of their fields.
-        sees: the same by a look at each of these.
+        scope: by which the actor of the present task sees jobs.
+        seen: values of fields that the jobs must have besides.
         on_unreadable: called for each record of another release, which is left out.
     """
 
@@ -97,16 +98,18 @@ class JobList:
         *,
         index: str = keys.RECENT,
         timeout: float | None = None,
+        scope: str = "jobs:read",
         seen: Seen | None = None,
-        sees: Callable[[JobStatus | Brief], bool] = lambda _: True,
         on_unreadable: Callable[[UnreadableRecord], object] = lambda _: None,
     ) -> None:
         self._use = use
         self._history = history
         self._index = index
         self._timeout = timeout
-        self._seen = seen or {}
-        self._sees = sees
+        self._reach, self._scope = current_reach(), scope
+        self._seen = {**self._reach.sees(scope)}
+        for name, values in (seen or {}).items():
+            self._seen[name] = {*values} & {*self._seen.get(name, values)}
         self._on_unreadable = on_unreadable
 
     async def find(self, job_filter: JobFilter, limit: int) -> list[JobStatus]:
@@ -296,6 +299,11 @@ class JobList:
             for job in ids
             if job in statuses and self._may_see(statuses[job]) and job_filter.takes(statuses[job])
         }
+
+    def _sees(self, job: JobStatus | Brief) -> bool:
+        return self._reach.reaches(
+            self._scope, app=job.app, sender=job.sender, lane=job.lane, target=job.target
+        )
 
     def _may_see(self, job: JobStatus) -> bool:
         return self._sees(job) and all(

@@ -8,7 +8,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import current_actor, current_reach
-from dingrelay_producers.errors import CampaignNotFound, NotPermitted
+from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.models import HIDDEN, LANE, CampaignRow, ReviewRow
@@ -65,8 +65,7 @@ def check_permitted(app: str, sender: str = "") -> None:
     Raises:
         NotPermitted: names the field.
     """
-    if refusal := current_reach().refusal(WRITE, app=app, lane=LANE, sender=sender):
-        raise NotPermitted(*refusal)
+    current_reach().check(WRITE, app=app, lane=LANE, sender=sender)
 
 
 def permitted_sender(settings: Settings, app: str, sender: str) -> str:

@@ -26,7 +26,7 @@ from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import LANES, Contract, ContractError
+from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.kinds import DEFAULT_KIND, KINDS, public_kind
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.history.service import HistoryService
@@ -306,7 +306,12 @@ async def _page(
 
 
 def _listing(
-    call: HttpCall, index: str, *, history: bool = False, lanes: Collection[str] = LANES
+    call: HttpCall,
+    index: str,
+    *,
+    history: bool = False,
+    scope: str = "jobs:read",
+    lanes: Collection[str] | None = None,
 ) -> JobList:
     async def use(work: Callable[[Redis], Awaitable[Any]]) -> Any:
         async with asking():
@@ -317,8 +322,8 @@ def _listing(
         call.context.service(HistoryService) if history else None,
         index=index,
         timeout=TIMEOUT,
-        seen=call.key.sees_jobs,
-        sees=lambda job: job.lane in lanes and call.key.permits_job(job.app, job.target),
+        scope=scope,
+        seen=None if lanes is None else {"lane": lanes},
     )
 
 
@@ -353,8 +358,9 @@ def _group_change(change: Literal["requeue", "discard"], summary: str) -> None:
     async def handle(call: HttpCall) -> ChangedJobs:
         check_nothing(call.body)
         job_filter = JobFilter(**call.query.filters())
-        lanes = call.key.lanes if change == "requeue" else LANES
-        jobs, complete = await _listing(call, keys.DEAD, lanes=lanes).briefs(job_filter)
+        lanes = call.key.lanes if change == "requeue" else None
+        listing = _listing(call, keys.DEAD, scope="jobs:write", lanes=lanes)
+        jobs, complete = await listing.briefs(job_filter)
         verb = Jobs(call.context.settings).change_all(change, [job.id for job in jobs])
         changed = await call.context.steps.carry_out(verb)
         return ChangedJobs(changed=len(changed), complete=complete)

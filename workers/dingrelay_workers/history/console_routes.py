@@ -12,9 +12,8 @@ from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
 from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
 from dingrelay_workers.dingtalk.classify import hint_of
-from dingrelay_workers.history.service import HistoryService, place_of
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
-from dingrelay_workers.http.api_keys import ANY
 
 
 @at("/people", scope="directory:read", menu=(10, en("Who got it")))
@@ -23,9 +22,7 @@ async def people(visit: Visit) -> web.Response:
     text = visit.query("q")[:100]
     if not text:
         return visit.page("people.html", text="", people=[], more=0)
-    apps = None if ANY in visit.grant.apps else visit.grant.apps
-    history = visit.service(HistoryService)
-    result = await history.search(text, app=None, apps=apps, limit=PAGE)
+    result = await visit.service(HistoryService).search(text, app=None, limit=PAGE)
     if len(result.people) == 1:
         return visit.redirect(f"/people/{quote(result.people[0].userid, safe='')}")
     more = result.matches - len(result.people)
@@ -43,7 +40,7 @@ async def person(visit: Visit) -> web.Response:
         before = at, id_
     elif until:
         before = moment("until", until, now), ""
-    person_history = await visit.service(HistoryService).person(
+    person_history, behind = await visit.service(HistoryService).person(
         user,
         app=None,
         limit=PAGE,
@@ -58,17 +55,13 @@ async def person(visit: Visit) -> web.Response:
     }
     writers = await WRITERS["campaign"](visit, by_people) if by_people else {}
     await visit.know(*(userid for userids in writers.values() for userid in userids))
-    last = person_history.messages[-1] if len(person_history.messages) == PAGE else None
     return visit.page(
         "person.html",
         user=user,
-        known_as=[
-            person for person in person_history.known_as if visit.grant.permits_app(person.app)
-        ],
+        known_as=person_history.known_as,
         messages=[
             (message, meaning(OUTCOMES, message.outcome), hint_of(message.reason))
             for message in person_history.messages
-            if visit.grant.permits_job(message.app, message.target)
         ],
         senders={
             campaign: ", ".join(visit.name_of(userid) for userid in userids)
@@ -76,5 +69,5 @@ async def person(visit: Visit) -> web.Response:
         },
         since=since,
         until=until,
-        cursor=paging.encode(*place_of(last)) if last else "",
+        cursor=paging.encode(*behind) if behind else "",
     )

@@ -7,15 +7,10 @@ from pydantic import Field
 
 from dingrelay_producers.client.history_documents import FoundPeople, PersonHistory
 from dingrelay_tasks.contract import AppName
-from dingrelay_workers.history.service import HistoryService, place_of
+from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
-from dingrelay_workers.http.api_keys import ANY
-from dingrelay_workers.http.authentication import may_see
 from dingrelay_workers.http.paging import Moment
 from dingrelay_workers.http.routes import HttpCall, Routes
-
-MOST = 1_000
-"""Messages to a person that are looked at."""
 
 ROUTES = Routes(tag="directory")
 
@@ -61,9 +56,8 @@ async def find_people(call: HttpCall) -> FoundPeople:
     In the directories of the key's apps.
     """
     query: PeopleSearch = call.query
-    apps = None if ANY in call.key.apps else call.key.apps
     history = call.context.service(HistoryService)
-    return await history.search(query.q, app=query.app, apps=apps, limit=query.limit)
+    return await history.search(query.q, app=query.app, limit=query.limit)
 
 
 @ROUTES("GET /v1/people/{userid}", PersonHistoryPage, scope="jobs:read", query=PersonQuery)
@@ -74,33 +68,12 @@ async def show_person(call: HttpCall) -> PersonHistoryPage:
     needs `directory:read`.
     """
     query: PersonQuery = call.query
-    key = call.key
     before = (query.until, "") if query.until else None
     if query.cursor:
         at, message = query.cursor
         before = at, message
-    history = await call.context.service(HistoryService).person(
-        call.path("userid"),
-        app=query.app,
-        limit=MOST,
-        since=query.since,
-        before=before,
+    history, behind = await call.context.service(HistoryService).person(
+        call.path("userid"), app=query.app, limit=query.limit, since=query.since, before=before
     )
-    messages = [
-        message
-        for message in history.messages
-        if may_see(key, sender=message.sender, app=message.app, target=message.target)
-        and (not message.campaign or key.permits("campaigns:read"))
-    ]
-    known_as = [
-        person
-        for person in history.known_as
-        if key.permits("directory:read") and key.permits_app(person.app)
-    ]
-    shown, last = messages[: query.limit], None
-    if len(messages) > query.limit:
-        last = shown[-1]
-    elif len(history.messages) == MOST:
-        last = history.messages[-1]
-    cursor = paging.encode(*place_of(last)) if last else None
-    return PersonHistoryPage(user=history.user, messages=shown, known_as=known_as, next=cursor)
+    cursor = paging.encode(*behind) if behind else None
+    return PersonHistoryPage(**dict(history), next=cursor)

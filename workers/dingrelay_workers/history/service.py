@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.actor import Reach, current_reach
 from dingrelay_producers.client.filters import JobFilter, Seen
 from dingrelay_producers.client.history_documents import (
     FoundPeople,
@@ -58,6 +59,8 @@ _UUID, _DASHES = 36, frozenset({8, 13, 18, 23})
 """Characters of an id, and where it has its dashes."""
 MOST_MATCHES = 1_000
 """People that are counted who fit a search."""
+MOST_MESSAGES = 1_000
+"""Messages to a person that are looked at for an actor who does not see all."""
 MOST_DEPARTMENTS = 20
 """Names of departments shown of a person."""
 
@@ -135,8 +138,11 @@ class HistoryService:
         limit: int,
         since: datetime | None = None,
         before: Place | None = None,
-    ) -> PersonHistory:
-        """The messages to a person, the latest first.
+    ) -> tuple[PersonHistory, Place | None]:
+        """The messages to a person which the actor sees, the latest first.
+
+        An actor who does not see all may get fewer than `limit` although there are more. With them the place behind
+        which the list goes on; None where it ends.
 
         Args:
             user: their userid.
@@ -151,14 +157,16 @@ class HistoryService:
         refuse_missing(self._settings.database)
         async with self._reading() as connection:
             if connection is None:
-                return PersonHistory(user=user, messages=[], known_as=[])
-            jobs = await _jobs_for(connection, user, app, limit, before)
+                return PersonHistory(user=user, messages=[], known_as=[]), None
+            reach = current_reach()
+            most = limit if reach.sees_all else MOST_MESSAGES
+            jobs = await _jobs_for(connection, user, app, most, before)
             messages = [message for message, _ in jobs]
             until = before[0] if before else None
             for noun in NOUNS:
                 for part in noun.messages:
                     add = noun.load(part)
-                    messages = await add(connection, user, jobs, app=app, most=limit, before=until)
+                    messages = await add(connection, user, jobs, app=app, most=most, before=until)
             known_as = await find_people(
                 connection, UserRow.userid == user, app=app, departments=MOST_DEPARTMENTS
             )
@@ -168,18 +176,25 @@ class HistoryService:
             for message in messages
             if (before is None or place_of(message) < before)
             and (since is None or message.at >= since)
-        ]
-        return PersonHistory(user=user, messages=messages[:limit], known_as=known_as)
+        ][:most]
+        seen = [message for message in messages if _reaches(reach, message)]
+        history = PersonHistory(
+            user=user,
+            messages=seen[:limit],
+            known_as=[
+                person for person in known_as if reach.reaches_app("directory:read", person.app)
+            ],
+        )
+        if len(seen) > limit:
+            return history, place_of(seen[limit - 1])
+        return history, place_of(messages[-1]) if len(messages) == most else None
 
-    async def search(
-        self, text: str, *, app: str | None, apps: Collection[str] | None = None, limit: int
-    ) -> FoundPeople:
-        """People in the directory, and the number of those who fit.
+    async def search(self, text: str, *, app: str | None, limit: int) -> FoundPeople:
+        """People in the directories that are the actor's, and the number of those who fit.
 
         Args:
             text: a part of their name, a userid or an address.
             app: of this app's directory only; None for all.
-            apps: of these apps' directories only; None for all.
             limit: how many people at most.
 
         Raises:
@@ -187,7 +202,7 @@ class HistoryService:
         """
         refuse_missing(self._settings.database)
         fit = named(text)
-        if apps is not None:
+        if (apps := current_reach().apps_of("directory:read")) is not None:
             fit &= UserRow.app.in_(apps)
         if app is not None:
             fit &= UserRow.app == app
@@ -218,6 +233,11 @@ class HistoryService:
 
     def _reading(self) -> AbstractAsyncContextManager[AsyncConnection | None]:
         return reading(self._settings, JobRow, self._database)
+
+
+def _reaches(reach: Reach, message: Message) -> bool:
+    scope = "campaigns:read" if message.campaign else "jobs:read"
+    return reach.reaches(scope, app=message.app, sender=message.sender, target=message.target)
 
 
 def _fits_uuid(text: str) -> bool:

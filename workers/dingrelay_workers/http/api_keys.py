@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
@@ -133,17 +133,8 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
         """Whether it may use the routes of this scope."""
         return not self.scopes.isdisjoint({scope, ANY})
 
-    @property
-    def sees(self) -> dict[str, Any]:
-        """The fields of a `SeenFilter` for what it may see."""
-        return {
-            "apps": self.apps_of(""),
-            "sender": None if self.sender == ANY else self.sender,
-        }
-
-    @property
-    def sees_jobs(self) -> Seen:
-        """The jobs that it may see, as far as fields with few values tell; `permits_job` is asked for each, too."""
+    def sees(self, scope: str) -> Seen:
+        """The jobs that it may see, whatever the scope."""
         allowed: dict[str, Collection[str]] = {}
         if ANY not in self.apps:
             robots = {ROBOTS} if any(map(TARGET.match, self.apps)) else set[str]()
@@ -154,7 +145,9 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
 
     def permits_app(self, app: str) -> bool:
         """Whether it may act for this DingTalk application; of robots, for any."""
-        return app in self.sees_jobs.get("app", {app})
+        if app == ROBOTS:
+            return any(name in {ANY, ROBOTS} or TARGET.match(name) for name in self.apps)
+        return not self.apps.isdisjoint({app, ANY})
 
     def permits_job(self, app: str, target: str) -> bool:
         """Whether it may act for the jobs of this app; for those of robots if it has their target."""
@@ -174,14 +167,14 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
         return self.permits(scope) and self.permits_sender(sender) and self.permits_job(app, target)
 
     def refusal(
-        self, scope: str, *, app: str, lane: str, sender: str, target: str = ""
+        self, scope: str, *, app: str, lane: str = "", sender: str = "", target: str = ""
     ) -> tuple[str, str] | None:
         """The field of a job that the key may not ask for, and why; None if it may."""
         if not self.permits_app(app):
             return "app", "the key is not for this app"
         if target and not self.permits_target(target):
             return "to", "the key is not for this robot or group"
-        if not self.permits_lane(lane):
+        if lane and not self.permits_lane(lane):
             return "lane", en("the key is not for the lane {}", lane)
         if sender and not self.permits_sender(sender):
             return "sender", "the key has a sender of its own"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dingrelay_producers.actor import Reach
+from dingrelay_producers.client.filters import Seen
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http.api_keys import ANY, JOB_SCOPES, Grant
 from dingrelay_workers.noun import Role
@@ -79,6 +80,11 @@ class RolesReach(Reach):
             for grant in permitting(self.grants, scope)
         )
 
+    def sees(self, scope: str) -> Seen:
+        """What the roles have together; which of them has both, app and lane, is asked for each job."""
+        grant = permitted(self.grants, scope)
+        return {"lane": grant.lanes, **grant.sees(scope)} if grant else {"lane": ()}
+
     def permits(self, scope: str) -> bool:
         """Whether one role permits the scope."""
         return bool(permitting(self.grants, scope))
@@ -109,7 +115,7 @@ class RolesReach(Reach):
         return any(role.sees_name(name) for role in self.grants)
 
     def refusal(
-        self, scope: str, *, app: str, lane: str, sender: str, target: str = ""
+        self, scope: str, *, app: str, lane: str = "", sender: str = "", target: str = ""
     ) -> tuple[str, str] | None:
         """The field of a job that no role of the person permits, and why; None if one does."""
         if self.reaches(scope, app=app, lane=lane):
