@@ -89,13 +89,13 @@ async def test_drafts_are_campaigns_of_the_list(
 ) -> None:
     for app in ("hr", "it", "hr"):
         await drafts.create({"app": app, "pasted": "u1 " * 10_000, "message": TEXT}, "ann")
-    listed = await campaigns.list(CampaignFilter(apps={"hr"}), limit=9)
+    listed = await campaigns.list(CampaignFilter(app="hr"), limit=9)
     assert [(row.app, row.state, row.stage) for row in listed] == [("hr", "draft", "draft")] * 2
     assert listed[0].created_at >= listed[1].created_at
     assert [len(row.model_dump_json()) < 2_000 for row in listed] == [True, True]
     assert (await campaigns.show(listed[0].id)).message == TEXT
     await campaigns.delete(listed[0].id, wait=True)
-    assert [row.id for row in await campaigns.list(CampaignFilter(apps={"hr"}), limit=9)] == [
+    assert [row.id for row in await campaigns.list(CampaignFilter(app="hr"), limit=9)] == [
         listed[1].id
     ]
     for ask in (drafts.get, campaigns.status, campaigns.preview, campaigns.report):

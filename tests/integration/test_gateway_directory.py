@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.actor import ACTOR, Actor
+from dingrelay_producers.errors import NotPermitted, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import Database
@@ -12,6 +13,7 @@ from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.roles.scopes import RolesReach
 from support.databases import in_database
 from support.directories import read
 from support.gateways import Ask
@@ -105,6 +107,20 @@ async def test_a_directory_that_is_away_is_reported() -> None:
     with pytest.raises(ServiceUnavailable):
         await DirectoryService(database).departments("default", parent=None, after=None, limit=1)
     await database.dispose()
+
+
+@pytest.mark.parametrize("kind", ["key", "person"])
+async def test_an_actor_reads_the_directories_of_its_apps(
+    kind: str, filled: DirectoryService
+) -> None:
+    grant = Grant(name="hr", scopes=READS, apps=frozenset({"default"}), sender="hr")
+    ACTOR.set(Actor("http", "x", reach=grant if kind == "key" else RolesReach([grant])))
+    assert await filled.departments("default", parent=None, after=None, limit=1)
+    assert await filled.users("default", department=None, left=False, after=None, limit=1)
+    with pytest.raises(NotPermitted):
+        await filled.departments("other", parent=None, after=None, limit=1)
+    with pytest.raises(NotPermitted):
+        await filled.users("other", department=None, left=False, after=None, limit=1)
 
 
 @pytest.fixture

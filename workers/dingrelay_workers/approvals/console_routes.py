@@ -19,7 +19,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.sentences import meaning
-from dingrelay_workers.console.visit import PAGE, BadFilter, NotHere, Visit, decoded, text_of
+from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
 
@@ -46,10 +46,7 @@ async def approvals(visit: Visit) -> web.Response:
     after = decoded(cursor, datetime, str, str) if cursor else None
     if state and state not in get_args(ApprovalStateName):
         raise BadFilter(tr("there is no state “{state}”", state=state))
-    approval_filter = ApprovalFilter(
-        state=cast("ApprovalStateName | None", state or None),
-        apps=visit.grant.sees["apps"],
-    )
+    approval_filter = ApprovalFilter(state=cast("ApprovalStateName | None", state or None))
     page = await visit.service(ApprovalService).list(approval_filter, limit=PAGE, after=after)
     return visit.page(
         "approvals.html",
@@ -124,13 +121,9 @@ async def _approval_of_path(visit: Visit) -> ApprovalStatus:
     """The approval of the path.
 
     Raises:
-        NotHere: it is not followed, or the person may not see it; the answer does not reveal which.
+        ApprovalNotFound: it is not followed, or the person may not see it; the answer does not reveal which.
     """
-    app = visit.part("app")
-    approval = await visit.service(ApprovalService).get(app, visit.part("id"))
-    if approval is None or not visit.grant.permits_app(app):
-        raise NotHere
-    return approval
+    return await visit.service(ApprovalService).show(visit.part("app"), visit.part("id"))
 
 
 async def _names(visit: Visit, *approvals: ApprovalStatus) -> Mapping[str, str]:

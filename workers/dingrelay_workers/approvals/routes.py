@@ -13,12 +13,10 @@ from dingrelay_producers.client.approval_verbs import ApprovalVerbs
 from dingrelay_producers.client.approvals import ApprovalStatus
 from dingrelay_producers.client.filters import ApprovalFilter
 from dingrelay_producers.client.verbs import Verb, verbs_of
-from dingrelay_producers.errors import ApprovalNotFound
 from dingrelay_tasks.approval_actions import Action
 from dingrelay_tasks.contract import AppName
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.http import paging
-from dingrelay_workers.http.authentication import check_app, may_see
 from dingrelay_workers.http.job_routes import made, makes_job
 from dingrelay_workers.http.routes import Body, HttpCall, Routes
 
@@ -57,11 +55,8 @@ ROUTES = Routes(tag="approvals")
 async def list_approvals(call: HttpCall) -> BaseModel:
     """List approvals and their states."""
     query: ApprovalPaging = call.query
-    key, filters = call.key, query.filters()
-    if filters["app"] is not None:
-        check_app(key, filters["app"], "?app")
     approvals = await call.context.service(ApprovalService).list(
-        ApprovalFilter(**filters, **key.sees), limit=query.limit, after=query.cursor
+        ApprovalFilter(**query.filters()), limit=query.limit, after=query.cursor
     )
     behind = paging.behind(approvals, query.limit, "known_since", "app", "instance")
     return ApprovalPage(approvals=list(approvals), next=behind)
@@ -77,11 +72,8 @@ async def list_approvals(call: HttpCall) -> BaseModel:
 )
 async def get_approval(call: HttpCall) -> ApprovalStatus:
     """Show an approval and its state."""
-    instance, app = call.path("instance"), call.query.app
-    status = await call.context.service(ApprovalService).get(app, instance)
-    if status is None or not may_see(call.key, sender=status.sender, app=app):
-        raise ApprovalNotFound(instance)
-    return status
+    approvals = call.context.service(ApprovalService)
+    return await approvals.show(call.query.app, call.path("instance"))
 
 
 def _declare(verb: Verb) -> None:

@@ -6,13 +6,16 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.approvals import ApprovalStatus, ApprovalTaskStatus
 from dingrelay_producers.client.filters import ApprovalFilter
+from dingrelay_producers.errors import ApprovalNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.database.database import Database, latest_first, narrowed
 from dingrelay_workers.database.errors import reading, refuse_missing
 
+_SCOPE = "approvals:read"
 TIMEOUT = 1.8
 """Seconds that a request waits for the database."""
 
@@ -39,10 +42,28 @@ class ApprovalService:
         approvals = await self._read_approvals(query)
         return approvals[0] if approvals else None
 
+    async def show(self, app: str, instance: str) -> ApprovalStatus:
+        """An approval that the actor sees.
+
+        Raises:
+            ApprovalNotFound: it is not followed, or not theirs; the error does not reveal which.
+        """
+        approval = await self.get(app, instance)
+        if approval is None or not current_reach().reaches(_SCOPE, app=app, sender=approval.sender):
+            raise ApprovalNotFound(instance)
+        return approval
+
     async def list(
         self, approval_filter: ApprovalFilter, *, limit: int, after: Sequence[Any] | None = None
     ) -> Sequence[ApprovalStatus]:
-        """Approvals, the latest first, behind the one of this `known_since`, app and instance."""
+        """Approvals that the actor sees, the latest first, behind the one of this `known_since`, app and instance.
+
+        Raises:
+            NotPermitted: those of an app are asked for that is not theirs.
+        """
+        if approval_filter.app is not None:
+            current_reach().check(_SCOPE, app=approval_filter.app)
+        approval_filter = approval_filter.of_actor(_SCOPE)
         columns = ApprovalRow.known_at, ApprovalRow.app, ApprovalRow.instance
         return await self._read_approvals(
             latest_first(_query_of(approval_filter), *columns, behind=after, limit=limit)

@@ -7,6 +7,7 @@ from typing import Any, cast, get_args
 
 from aiohttp import web
 
+from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import CampaignStatus
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.client.outcomes import Meaning
@@ -30,7 +31,6 @@ from dingrelay_workers.console.verb_forms import VerbForms
 from dingrelay_workers.console.visit import PAGE, Visit, decoded
 from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.http import paging
-from dingrelay_workers.roles.scopes import permitted
 
 MANY = 500
 """People above which a number is typed before something is sent or taken back."""
@@ -66,9 +66,9 @@ async def campaigns(visit: Visit) -> web.Response:
     """The latest broadcasts, from drafts to those that have ended."""
     after = visit.query("after")
     place = decoded(after, datetime, str) if after else None
-    services, apps = visit.service(CampaignService), visit.grant.sees["apps"]
+    services = visit.service(CampaignService)
     listed = await services.list(
-        CampaignFilter(apps=apps), limit=PAGE + 1, after=(place[0], place[1]) if place else None
+        CampaignFilter(), limit=PAGE + 1, after=(place[0], place[1]) if place else None
     )
     last = listed[PAGE - 1] if len(listed) > PAGE else None
     cursor = paging.encode(last.created_at, last.id) if last else ""
@@ -390,10 +390,9 @@ async def writers_of(visit: Visit, campaigns: Collection[str]) -> Mapping[str, S
 
 async def waiting_reviews(visit: Visit) -> tuple[str, str] | None:
     """The broadcasts that the person may approve now, for the first page."""
-    grant = permitted(visit.session.grants, APPROVE)
-    if grant is None:
+    if not visit.may(APPROVE):
         return None
-    user, apps = visit.session.user, grant.sees["apps"]
+    user, apps = visit.session.user, current_reach().apps_of(APPROVE)
     reviews = await visit.context.shared.get(
         ("reviews", user, apps),
         lambda: visit.service(CampaignService).waiting_reviews(user, apps),

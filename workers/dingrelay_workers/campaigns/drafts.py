@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import CampaignStatus, Malformed, SkippedRow
 from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, DraftConflict
@@ -221,7 +222,12 @@ class Drafts:
         return await self._readers.run(freeze)
 
     async def parse_pasted(self, app: str, text: str) -> PastedPeople:
-        """The people that a pasted text names, and what names none or several."""
+        """The people that a pasted text names, and what names none or several.
+
+        Raises:
+            NotPermitted: the app's directory is not the actor's.
+        """
+        current_reach().check("directory:read", app=app)
         entries = list(islice(pasted.entries(text), MOST_PARSED + 1))
         async with self._opened() as store:
             rows = await pasted.resolve(store.database, app, entries[:MOST_PARSED])

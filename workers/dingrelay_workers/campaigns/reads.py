@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import (
     CampaignPreview,
     CampaignStatus,
@@ -27,6 +28,7 @@ from dingrelay_workers.campaigns.estimate import Month
 from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow
 from dingrelay_workers.campaigns.opening import FileReaders, opened_store
 from dingrelay_workers.campaigns.reach import (
+    APPROVE,
     READ,
     WRITE,
     check_left_out,
@@ -112,11 +114,14 @@ class CampaignReads:
         *,
         limit: int,
         after: tuple[datetime, str] | None = None,
-        submitted: bool = False,
     ) -> Sequence[CampaignStatus]:
-        """The latest campaigns, latest first, without what drafts say; see `CampaignStore.list`."""
+        """The latest campaigns that the actor sees, latest first, without what drafts say; see `CampaignStore.list`.
+
+        Who approves sees those that were submitted for it, too, whoever's they are.
+        """
+        chosen, submitted = campaign_filter.of_actor(READ), current_reach().permits(APPROVE)
         async with self._opened() as store:
-            rows = await store.list(campaign_filter, limit=limit, after=after, submitted=submitted)
+            rows = await store.list(chosen, limit=limit, after=after, submitted=submitted)
             alone: dict[str, Any] = {"preview": None, "skipped": []}
             return [CampaignStatus.model_validate(row).model_copy(update=alone) for row in rows]
 

@@ -7,7 +7,6 @@ from pydantic import BaseModel, Field
 from dingrelay_tasks.contract import AppName
 from dingrelay_workers.directory.service import DepartmentDocument, DirectoryService, PersonDocument
 from dingrelay_workers.http import paging
-from dingrelay_workers.http.authentication import check_app
 from dingrelay_workers.http.routes import HttpCall, Routes
 
 Department = Annotated[int, Field(ge=-paging.LARGEST, le=paging.LARGEST)]
@@ -47,7 +46,6 @@ ROUTES = Routes(tag="directory", scope="directory:read")
 async def list_users(call: HttpCall) -> BaseModel:
     """List the people of the directory."""
     query: UserFilter = call.query
-    check_app(call.key, query.app, "?app")
     people = await call.context.service(DirectoryService).users(
         query.app,
         department=query.department,
@@ -62,7 +60,6 @@ async def list_users(call: HttpCall) -> BaseModel:
 async def list_departments(call: HttpCall) -> BaseModel:
     """List the departments of the directory."""
     query: DepartmentFilter = call.query
-    check_app(call.key, query.app, "?app")
     departments = await call.context.service(DirectoryService).departments(
         query.app,
         parent=query.parent,

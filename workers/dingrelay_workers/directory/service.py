@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Row, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.history_documents import KnownPerson
 from dingrelay_workers.database.database import CHUNK, Database, chunks
 from dingrelay_workers.database.errors import answering
@@ -16,6 +17,7 @@ from dingrelay_workers.directory import addresses
 from dingrelay_workers.directory.departments import tree
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 
+SCOPE = "directory:read"
 TIMEOUT = 1.8
 """Seconds that a request waits for the database."""
 MOST_NODES = 500
@@ -67,7 +69,10 @@ class DepartmentNode(BaseModel):
 
 
 class DirectoryService:
-    """Reads the directory of an app. Every method raises `ServiceUnavailable` where the database is away."""
+    """Reads the directory of an app. Every method raises `ServiceUnavailable` where the database is away.
+
+    `users` and `departments` raise `NotPermitted` where the app is not the actor's.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -76,6 +81,7 @@ class DirectoryService:
         self, app: str, *, department: int | None, left: bool, after: str | None, limit: int
     ) -> Sequence[PersonDocument]:
         """People by userid, after one of them."""
+        current_reach().check(SCOPE, app=app)
         query = select(UserRow.userid, UserRow.name, UserRow.fields, UserRow.left_at)
         query = query.where(UserRow.app == app).order_by(UserRow.userid).limit(limit)
         query = query.where(UserRow.left_at.is_not(None) if left else UserRow.left_at.is_(None))
@@ -102,6 +108,7 @@ class DirectoryService:
         self, app: str, *, parent: int | None, named: str = "", after: int | None, limit: int
     ) -> Sequence[DepartmentDocument]:
         """Departments that exist and whose name has this in it, by id, after one of them."""
+        current_reach().check(SCOPE, app=app)
         query = select(
             DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent, DepartmentRow.fields
         ).where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))

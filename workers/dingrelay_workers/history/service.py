@@ -39,6 +39,7 @@ from dingrelay_workers.database.base import Utc
 from dingrelay_workers.database.database import Database, chunks, latest_first
 from dingrelay_workers.database.errors import reading, refuse_missing
 from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.directory.service import SCOPE as DIRECTORY_SCOPE
 from dingrelay_workers.directory.service import find_people, named
 from dingrelay_workers.history.models import UNRESOLVED, JobRow, RecipientRow
 from dingrelay_workers.nouns import NOUNS
@@ -182,7 +183,7 @@ class HistoryService:
             user=user,
             messages=seen[:limit],
             known_as=[
-                person for person in known_as if reach.reaches_app("directory:read", person.app)
+                person for person in known_as if reach.reaches_app(DIRECTORY_SCOPE, person.app)
             ],
         )
         if len(seen) > limit:
@@ -202,7 +203,7 @@ class HistoryService:
         """
         refuse_missing(self._settings.database)
         fit = named(text)
-        if (apps := current_reach().apps_of("directory:read")) is not None:
+        if (apps := current_reach().apps_of(DIRECTORY_SCOPE)) is not None:
             fit &= UserRow.app.in_(apps)
         if app is not None:
             fit &= UserRow.app == app

@@ -11,7 +11,7 @@ from pydantic import SecretBytes
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.api_keys import PERSONAL, ApiKey, Grant
+from dingrelay_workers.http.api_keys import PERSONAL, ApiKey
 from dingrelay_workers.http.middleware import REQUEST_ID
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import CALLER, GatewayContext, HttpCall
@@ -76,17 +76,3 @@ def too_many(wait: float) -> Problem:
         "the key is over its rate",
         headers={"Retry-After": str(max(1, math.ceil(wait)))},
     )
-
-
-def check_app(key: Grant, app: str, at: str = "/app") -> None:
-    """Refuse an app that is not the key's. `at`: where the request names it."""
-    if not key.permits_app(app):
-        raise Problem.at(problems.FORBIDDEN, at, "the key is not for this app")
-
-
-def may_see(key: Grant, *, sender: str, app: str, target: str = "") -> bool:
-    """Whether a key sees and changes a job: one that it could have asked for. `target`: as that of `JobStatus`.
-
-    A key without a sender of its own sees those of every sender.
-    """
-    return key.permits_sender(sender) and key.permits_job(app, target)

@@ -95,7 +95,7 @@ def _as_problems(call: HttpCall) -> Generator[None]:
     except SettingsError as error:  # a key of theirs is missing, such as that of secrets
         raise problems.unavailable(str(error)) from None
     except errors.DingrelayError as error:
-        raise problem_of(error) from error
+        raise problem_of(error, at="/" if call.query is None or call.body else "?") from error
 
 
 async def _admit(route: Route, call: HttpCall) -> None:
@@ -153,8 +153,13 @@ async def _body(body: Body, request: web.Request, within: float) -> Any:
     return document  # pyright: ignore[reportUnknownVariableType]
 
 
-def problem_of(error: errors.DingrelayError) -> Problem:
-    """Map a client error to a problem; its message names nothing that the caller may not see."""
+def problem_of(error: errors.DingrelayError, *, at: str = "/") -> Problem:
+    """Map a client error to a problem; its message names nothing that the caller may not see.
+
+    Args:
+        error: of the client.
+        at: before a field's name: ``/`` in a body, ``?`` in a query.
+    """
     match error:
         case errors.ObjectNotFound():
             return Problem(problems.NOT_FOUND, error.withheld)
@@ -165,7 +170,7 @@ def problem_of(error: errors.DingrelayError) -> Problem:
         case errors.NotPermitted():
             if not error.field:
                 return Problem(problems.FORBIDDEN, str(error))
-            return Problem.at(problems.FORBIDDEN, f"/{error.field}", str(error))
+            return Problem.at(problems.FORBIDDEN, f"{at}{error.field}", str(error))
         case errors.QueueFull():
             return problems.queue_full(str(error))
         case errors.CannotResolve():
