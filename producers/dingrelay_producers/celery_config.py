@@ -8,17 +8,7 @@ from kombu.entity import Exchange, Queue
 
 from dingrelay_producers.redis_address import HEALTH_CHECK, SOCKET_TIMEOUT, TLS_OPTION, RedisAddress
 from dingrelay_producers.settings import Settings
-
-QUEUES = (
-    "dingrelay.urgent",
-    "dingrelay.normal",
-    "dingrelay.bulk",
-    "dingrelay.directory",
-    "dingrelay.events",
-    "dingrelay.webhooks",
-)
-"""One queue a lane, and one each for user-sync, events and webhooks, so that each can have workers of
-its own."""
+from dingrelay_tasks.contract import QUEUES
 
 
 def celery_config(settings: Settings, *, timeout: float = SOCKET_TIMEOUT) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 from dingrelay_producers.reader_settings import asked
@@ -131,7 +132,44 @@ def translated(text: str, language: str | None = None) -> str:
 @cache
 def _catalogue(language: str) -> gettext.NullTranslations:
     # A package without its catalogue still has all its words, in English.
-    return gettext.translation(DOMAIN, FOLDER, [language], fallback=True)
+    catalogue = gettext.translation(DOMAIN, FOLDER, [language], fallback=True)
+    if language != ENGLISH:
+        catalogue.add_fallback(_CataloguesOfKinds(language))
+    return catalogue
+
+
+class _CataloguesOfKinds(gettext.NullTranslations):
+    """The catalogues of packages that bring kinds of jobs, opened with the first text that is not in ours.
+
+    Such a package has its own beside its modules, as ``locale/zh_CN/LC_MESSAGES/messages.mo``.
+    """
+
+    def __init__(self, language: str) -> None:
+        super().__init__()
+        self._language = language
+
+    @cached_property
+    def _catalogues(self) -> list[gettext.NullTranslations]:
+        from dingrelay_tasks.packaged_kinds import packaged_kinds  # noqa: PLC0415  # it searches all packages
+
+        modules = (point.module.partition(".")[0] for point in packaged_kinds().values())
+        specs = filter(None, map(find_spec, dict.fromkeys(modules)))
+        return [
+            gettext.translation(
+                "messages", Path(folder) / "locale", [self._language], fallback=True
+            )
+            for spec in specs
+            for folder in spec.submodule_search_locations or ()
+        ]
+
+    def gettext(self, message: str) -> str:
+        """The text in the first catalogue that has it, or itself."""
+        texts = (catalogue.gettext(message) for catalogue in self._catalogues)
+        return next((text for text in texts if text != message), message)
+
+    def pgettext(self, context: str, message: str) -> str:
+        """The same; their catalogues need no contexts."""
+        return self.gettext(message)
 
 
 def _can_print(language: str) -> bool:

@@ -36,10 +36,14 @@ Lane = Literal["urgent", "normal", "bulk"]
 
 LANES: tuple[Lane, ...] = ("urgent", "normal", "bulk")
 
+DIRECTORY_QUEUE = "dingrelay.directory"
+"""The queue of walks through the organisation."""
 EVENTS_QUEUE = "dingrelay.events"
 """The queue of events that update our data: walks and campaigns do not delay it."""
 WEBHOOKS_QUEUE = "dingrelay.webhooks"
 """The queue of deliveries: a slow receiver delays other receivers only."""
+QUEUES = (*(f"dingrelay.{lane}" for lane in LANES), DIRECTORY_QUEUE, EVENTS_QUEUE, WEBHOOKS_QUEUE)
+"""One queue a lane, and one each for user-sync, events and webhooks, so that each can have workers of its own."""
 
 APP_NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 AppName = Annotated[str, Field(pattern=APP_NAME.pattern)]

@@ -3,6 +3,9 @@
 Everything else follows from the declaration: Celery task and queue, route, scope and schema over HTTP,
 the kinds that a command or a file of jobs may name, limits, history, people, erasure. A module is imported when a kind
 of it is looked up, and all modules of the package when kinds are listed: so the registry is always complete.
+
+Another package brings kinds by entry points of the group ``dingrelay.kinds``: the name of one is that of the kind, its
+value the module that declares it.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -13,10 +16,14 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dingrelay_tasks.contract import Contract, ContractError, Json, Part
+from dingrelay_tasks.kind_checks import problems_of
+from dingrelay_tasks.packaged_kinds import KindError, package_of, packaged_kinds
 from dingrelay_tasks.person_fields import Path, paths_of, people_in
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from dingrelay_tasks.context import Context
 
 TASK_PREFIX = "dingrelay."
@@ -101,10 +108,13 @@ class Kind:
         """Register the kind with its body.
 
         Raises:
-            ValueError: another kind has its name.
+            KindError: the declaration is wrong, or another kind has its name.
         """
         if self.name in _DECLARED:
-            raise ValueError(en("the kind {} is declared twice", self.name))
+            modules = _DECLARED[self.name].run.__module__, run.__module__
+            raise KindError(en("the kind {} is declared twice: by {} and {}", self.name, *modules))
+        for problem in problems_of(self, run):
+            raise KindError(en("the kind {} of {}: {}", self.name, run.__module__, problem))
         self.contract.kind, self.contract.own_queue = self.name, self.queue
         self.contract.summary_format = self.summary
         outcomes = self.outcomes or (partial(_outcomes, self.users) if self.users else None)
@@ -175,6 +185,8 @@ def _import_module_of(kind_name: str) -> None:
     module = kind_name.replace("-", "_")
     if module in _modules():
         import_module(f"{_PACKAGE}.{module}")
+    elif kind_name in packaged_kinds():
+        _import_packaged(packaged_kinds()[kind_name])
     if kind_name not in _DECLARED:
         _import_modules()
 
@@ -183,6 +195,29 @@ def _import_module_of(kind_name: str) -> None:
 def _import_modules() -> None:
     for module in sorted(_modules()):
         import_module(f"{_PACKAGE}.{module}")
+    for point in packaged_kinds().values():
+        _import_packaged(point)
+
+
+def _import_packaged(point: "EntryPoint") -> None:
+    package = package_of(point)
+    try:
+        import_module(point.module)
+    except KindError as error:
+        raise KindError(en("{}: {}", package, error)) from None
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise KindError(
+            en(
+                "{}: the kind {} can't be imported from {}: {}",
+                package,
+                point.name,
+                point.module,
+                cause,
+            )
+        ) from error
+    if point.name not in _DECLARED:
+        raise KindError(en("{}: {} declares no kind {}", package, point.module, point.name))
 
 
 def reported_kinds() -> frozenset[str]:
@@ -211,13 +246,15 @@ def declared_rules() -> dict[str, Mapping[str, str]]:
     """The limits of all kinds: API or path → unit → limit.
 
     Raises:
-        ValueError: two kinds limit one API differently.
+        KindError: two kinds limit one API differently.
     """
     rules: dict[str, Mapping[str, str]] = {}
     for kind in KINDS.values():
         for api, limits in kind.rules.items():
             if rules.setdefault(api, limits) != limits:
-                raise ValueError(en("{}: another kind has other rules for {}", kind.name, api))
+                raise KindError(
+                    en("the kind {}: another kind has other rules for {}", kind.name, api)
+                )
     return rules
 
 

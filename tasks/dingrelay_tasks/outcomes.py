@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from dingrelay_tasks.sentence import en
 
@@ -51,6 +51,20 @@ class Refused(Interruption):
         self.code = code
         self.reason = reason
         self.hint = hint
+
+
+class CallRefused(Exception):
+    """DingTalk refuses a call for good: it did nothing, and would be refused again. Not caught, it ends the job `dead`.
+
+    Attributes:
+        name: the class of the refusal: ``permanent``, ``permission``, ``not_found`` or ``quota``.
+        code: DingTalk's own, such as ``60121`` or ``todo.taskCreate.paramError``.
+        message: DingTalk's own words, without secrets.
+    """
+
+    name: ClassVar[str]
+    code: str
+    message: str
 
 
 class OutOfScope(Refused):

@@ -10,10 +10,9 @@ from typing import Annotated
 from pydantic import Field
 
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import AppName, Contract, Json, Moment, UserId
+from dingrelay_tasks.contract import DIRECTORY_QUEUE, AppName, Contract, Json, Moment, UserId
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.outcomes import Wait
-from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 
 SOON = timedelta(minutes=1)
 """Until the pass after one that found something: it also finds what was just being written."""

@@ -77,6 +77,45 @@ def _paths(
 _MANY = {list, dict, tuple, set, frozenset}
 
 
+_CALLED_AS_PEOPLE = {
+    "user",
+    "users",
+    "originator",
+    "cc",
+    "kept",
+    "invalid",
+    "duplicate",
+    "daily_cap",
+}
+"""Our own names of such fields."""
+
+
+def undeclared_in(model: type[BaseModel]) -> Iterator[str]:
+    """Names of a model's fields with texts that are called as fields with userids are, and not declared so."""
+    declared = {step for path in paths_of(model) for step in path.split(".")}
+    for name in texts_of(model):
+        called_as_people = _NAME.fullmatch(name.replace("_", "").lower())
+        if (called_as_people or name in _CALLED_AS_PEOPLE) and name not in declared:
+            yield name
+
+
+def texts_of(model: type[BaseModel]) -> Iterator[str]:
+    """Names of a model's fields with texts, and of those of its parts."""
+    for name, field in model.model_fields.items():
+        types = [*_types_of(field.annotation)]
+        if str in types:
+            yield name
+        for part in types:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from texts_of(part)
+
+
+def _types_of(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _types_of(argument)
+
+
 def people_in(document: Any, paths: Iterable[Path]) -> set[str]:
     """The userids that a JSON document holds in the fields of these paths, of whatever shape it is."""
     people: set[str] = set()

@@ -16,7 +16,16 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import model_validator
 
 from dingrelay_tasks.context import Context
-from dingrelay_tasks.contract import Contract, ContractError, DepartmentId, Json, Lane, Part, UserId
+from dingrelay_tasks.contract import (
+    DIRECTORY_QUEUE,
+    Contract,
+    ContractError,
+    DepartmentId,
+    Json,
+    Lane,
+    Part,
+    UserId,
+)
 from dingrelay_tasks.kinds import kind
 from dingrelay_tasks.organisation import Department, Member, Progress
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
@@ -24,8 +33,6 @@ from dingrelay_tasks.sentence import en
 
 ROOT_DEPARTMENT = 1
 """The department that is the whole organisation (API §3.1)."""
-
-DIRECTORY_QUEUE = "dingrelay.directory"
 
 LOOK_AGAIN = timedelta(seconds=10)
 """How long a parent waits at most for the last child to wake it: a wake-up may be lost."""

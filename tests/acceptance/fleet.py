@@ -12,12 +12,10 @@ from acceptance.previous_release import PreviousRelease
 from conftest import wait_until
 from dingrelay_chaos.valkey import records
 from dingrelay_producers import Client, JobStatus, Settings
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.settings import AppSettings
 from dingrelay_producers.store.connections import open_sync
-from dingrelay_tasks.contract import EVENTS_QUEUE, WEBHOOKS_QUEUE
-from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from dingrelay_tasks.contract import DIRECTORY_QUEUE, EVENTS_QUEUE, QUEUES, WEBHOOKS_QUEUE
 from dingrelay_workers.commands import LANES
 from support import processes
 

@@ -13,9 +13,9 @@ from redis import Redis
 from acceptance.fleet import Fleet, settings_of
 from conftest import wait_until
 from dingrelay_producers import Client
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks.contract import QUEUES
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.keys.service import KeyService

@@ -17,8 +17,7 @@ from acceptance.gateway_process import GatewayProcess
 from conftest import wait_until
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import Row, SandboxAdmin
-from dingrelay_tasks.contract import EVENTS_QUEUE
-from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from dingrelay_tasks.contract import DIRECTORY_QUEUE, EVENTS_QUEUE
 from support.callbacks import AES_KEY, TOKEN, VARIABLES
 from support.databases import rows
 

@@ -23,9 +23,9 @@ from acceptance.embedded import DINGRELAY
 from acceptance.fleet import Fleet, settings_of, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
+from dingrelay_tasks.contract import QUEUES
 from support import processes
 from support.brokers import rabbitmq
 from support.servers import Authority, free_port

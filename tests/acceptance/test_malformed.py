@@ -16,9 +16,9 @@ from acceptance.fleet import Fleet, wait_for_ends
 from acceptance.malformed import GOOD, LONE_SURROGATE, Malformed, malformed_jobs, names
 from conftest import wait_until
 from dingrelay_producers import Client, State
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks.contract import QUEUES
 from support.examples import either
 from support.jobs import message
 

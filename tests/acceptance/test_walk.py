@@ -2,9 +2,9 @@
 
 from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client, State
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, UserSync
+from dingrelay_tasks.contract import QUEUES
 from support import jobs
 
 

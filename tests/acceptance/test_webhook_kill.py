@@ -13,10 +13,10 @@ from acceptance import traffic
 from acceptance.fleet import Fleet, settings_of, states
 from conftest import wait_until
 from dingrelay_producers import Client
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
+from dingrelay_tasks.contract import QUEUES
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.webhooks.documents import EndpointRequest, IssuedEndpoint
 from dingrelay_workers.webhooks.service import WebhookService

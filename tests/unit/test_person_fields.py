@@ -3,20 +3,26 @@
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
 from sqlalchemy import JSON, Column, LargeBinary, String, Text, TypeDecorator
 
 import dingrelay_workers
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.status import people_of
+from dingrelay_tasks.contract import Part, UserId
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.person_fields import paths_of, people_in, renamed, renamed_in
+from dingrelay_tasks.person_fields import (
+    paths_of,
+    people_in,
+    renamed,
+    renamed_in,
+    texts_of,
+    undeclared_in,
+)
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.personal_data.service import PERSONAL_DATA
@@ -113,7 +119,7 @@ def test_answers_declare_the_people_in_them() -> None:
     for model in (answer.model for route in routes for answer in route.answers.values()):
         if isinstance(model, type):
             declared = {step for path in paths_of(model) for step in path.split(".")}
-            assert names.intersection(_texts(model)) <= declared, model
+            assert names.intersection(texts_of(model)) <= declared, model
 
 
 def test_a_job_as_json_names_its_people() -> None:
@@ -123,29 +129,18 @@ def test_a_job_as_json_names_its_people() -> None:
     assert people_of({**job, "kind": "another release's"}) == set()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_fields_that_are_called_as_people_are_declared(kind: str) -> None:
-    names = {"user", "users", "originator", "cc", "kept", "invalid", "duplicate", "daily_cap"}
-    for model in filter(None, (KINDS[kind].contract, KINDS[kind].result)):
-        declared = {step for path in paths_of(model) for step in path.split(".")}
-        assert names.intersection(_texts(model)) <= declared, model
+class Undeclared(Part):
+    """People without the type that says so."""
+
+    owner: UserId
+    user_id: str
+    cc: list[str]
+    number: str
 
 
-def _texts(model: type[BaseModel]) -> Iterator[str]:
-    """Names of a model's fields with texts, and of those of its parts."""
-    for name, field in model.model_fields.items():
-        types = list(_types(field.annotation))
-        if str in types:
-            yield name
-        for part in types:
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from _texts(part)
-
-
-def _types(annotation: Any) -> Iterator[Any]:
-    yield annotation
-    for argument in get_args(annotation):
-        yield from _types(argument)
+def test_a_field_that_is_called_as_people_must_be_declared() -> None:
+    """A kind with one is refused (`kind_checks`)."""
+    assert list(undeclared_in(Undeclared)) == ["user_id", "cc"]
 
 
 def test_each_table_has_a_model() -> None:

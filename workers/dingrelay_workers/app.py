@@ -16,21 +16,21 @@ from celery.worker.state import maybe_shutdown
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import metrics_server, running
-from dingrelay_producers.celery_config import QUEUES, celery_config
+from dingrelay_producers.celery_config import celery_config
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import export
-from dingrelay_tasks.contract import EVENTS_QUEUE, LANES, WEBHOOKS_QUEUE
+from dingrelay_tasks.contract import DIRECTORY_QUEUE, EVENTS_QUEUE, LANES, QUEUES, WEBHOOKS_QUEUE
 from dingrelay_tasks.kinds import KINDS, Kind
-from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
-from dingrelay_workers import preflight
 from dingrelay_workers.celery_worker import supported
+from dingrelay_workers.refusal import refusing
 
-with preflight.refusing():
+with refusing():
     # Before that is imported which stands on it.
     supported.check()
+    ALL_KINDS: tuple[Kind, ...] = (*KINDS.values(),)
 
-from dingrelay_workers import logs, metrics
+from dingrelay_workers import logs, metrics, preflight
 from dingrelay_workers.celery_worker import controls, transport
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.celery_worker.pool import JobTask, NewerKindTask
@@ -49,7 +49,7 @@ ROBOT_QUEUES = frozenset(f"dingrelay.{lane}" for lane in LANES)
 
 log = get_logger("dingrelay.worker")
 
-with preflight.refusing():
+with refusing():
     settings = Settings.load()
     preflight.check(settings)
 
@@ -98,7 +98,7 @@ def _register(kind: Kind) -> None:
     app.register_task(type(name, (JobTask,), {**attributes, "__module__": __name__})())
 
 
-for _kind in KINDS.values():
+for _kind in ALL_KINDS:
     _register(_kind)
 app.register_task(
     type("of_a_newer_release", (NewerKindTask,), {"runtime": runtime, "__module__": __name__})()
@@ -109,7 +109,7 @@ controls.install(runtime)
 
 
 def _check_options(options: Any, **_: Any) -> None:
-    with preflight.refusing():
+    with refusing():
         controls.check_options(options)
         preflight.check_apps(settings)
 
@@ -124,7 +124,7 @@ def _begin(instance: Any, **_: Any) -> None:
     preflight.raise_descriptor_limit(instance.concurrency)
     _Worker.queues = tuple(instance.app.amqp.queues.consume_from)
     if not set(_Worker.queues).isdisjoint(ROBOT_QUEUES):
-        with preflight.refusing():
+        with refusing():
             preflight.check_webhooks(settings)
     for queue in _Worker.queues:
         if queue not in QUEUES:
@@ -138,7 +138,7 @@ def _begin(instance: Any, **_: Any) -> None:
     )
     runtime.begin()
     metrics_server.serve(settings.metrics_port, runtime.loop, away=_Worker.servers.away)
-    with preflight.refusing():
+    with refusing():
         runtime.run(_Worker.servers.begin)
 
 

@@ -1,14 +1,11 @@
 """Checks of settings that only the workers understand."""
 
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import zone
-from dingrelay_producers.errors import NotInstalled
-from dingrelay_producers.language import spoken, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.addresses import proxy_for
 from dingrelay_producers.settings.apps import refuse_empty_agent_ids
@@ -96,17 +93,3 @@ def raise_descriptor_limit(concurrency: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < needed:
         log.error("too_few_descriptors", limit=most, needed=needed, advice=DESCRIPTORS_ADVICE)
-
-
-@contextmanager
-def refusing() -> Generator[None]:
-    """End the process with one line where a worker must not start; Celery would show a traceback.
-
-    A message alone would make the exit code 1; a wrong setting has 2 in all commands.
-    """
-    try:
-        yield
-    except (SettingsError, NotInstalled) as error:
-        with spoken():
-            sys.stderr.write(f"dingrelay: {translated(str(error))}\n")
-        raise SystemExit(2) from None

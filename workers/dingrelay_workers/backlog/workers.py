@@ -5,8 +5,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.store import keys
+from dingrelay_tasks.contract import QUEUES
 from dingrelay_workers import minutes
 from dingrelay_workers.backlog.documents import ServedLane, WorkerList, WorkerStatus
 from dingrelay_workers.limiter.fleet_rules import published

@@ -20,6 +20,8 @@ outage (`Sickness`): then it is reported to the fleet and perhaps no fault of th
 import re
 from typing import Any, ClassVar, Literal
 
+from dingrelay_tasks.outcomes import CallRefused
+
 Sickness = Literal["", "way", "answer"]
 """The sign of DingTalk's health in an error.
 
@@ -132,8 +134,8 @@ class Credentials(Held):
     name = "credentials"
 
 
-class Final(DingTalkError):
-    """Trying again will not help."""
+class Final(DingTalkError, CallRefused):
+    """Trying again will not help; a body may catch it."""
 
     name = "final"
 

@@ -9,10 +9,11 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from dingrelay_producers.celery_config import QUEUES, celery_config
+from dingrelay_producers.celery_config import celery_config
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
+from dingrelay_tasks.contract import QUEUES
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.doctor.causes import CheckResult, cause
 from dingrelay_workers.doctor.other_protocol import check_protocol

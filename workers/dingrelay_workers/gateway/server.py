@@ -14,6 +14,8 @@ from aiohttp import web
 from dingrelay_producers import logs, metrics_server, running
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.tracing import export
+from dingrelay_tasks.packaged_kinds import KindError
+from dingrelay_tasks.sentence import en
 from dingrelay_workers import preflight
 from dingrelay_workers.gateway import callbacks, health, jobs, openapi
 from dingrelay_workers.gateway.context import opened
@@ -33,6 +35,22 @@ if sys.platform == "win32":
 else:
     from uvloop import run as run_loop
 
+
+def _check_targets(routes: Sequence[Route]) -> None:
+    """Refuse routes of one target: a package may bring a kind whose path is taken.
+
+    Raises:
+        KindError: names both routes.
+    """
+    operations: dict[str, str] = {}
+    for route in routes:
+        for target in (*(f"{method} {route.path}" for method in route.methods), route.operation):
+            if target in operations:
+                names = operations[target], route.operation
+                raise KindError(en("two routes have {}: {} and {}", target, *names))
+            operations[target] = route.operation
+
+
 ROUTES: tuple[Route, ...] = (
     *job_routes.ROUTES,
     *jobs.ROUTES,
@@ -42,6 +60,7 @@ ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
 )
 """Every route of the gateway. The router and the OpenAPI document are both built from this."""
+_check_targets(ROUTES)
 
 
 def create_app(context: GatewayContext, routes: Sequence[Route] = ROUTES) -> web.Application:
