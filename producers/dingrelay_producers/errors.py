@@ -294,5 +294,7 @@ class NotInstalled(DingrelayError):
     """A part of dingrelay that is needed for this is not installed."""
 
     def __init__(self, extra: str) -> None:
-        super().__init__(en("this needs more packages: pip install 'dingrelay[{}]'", extra))
+        from dingrelay_producers.installation import how_to_add  # noqa: PLC0415  # it reads files
+
+        super().__init__(en("this needs more packages: {}", how_to_add(extra)))
         self.extra = extra

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from dingrelay_producers.cli import group
 from dingrelay_producers.cli.output import _EXTRAS, explain
+from dingrelay_producers.installation import how_to_add
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.doctor.run_checks import check_database
 from support.command_line import Cli, in_folder
@@ -181,7 +182,7 @@ def test_a_missing_package_is_a_sentence(module: str, extra: str) -> None:
     code, error = explain(missing, command="worker") or (0, "")
     assert code == 2
     assert error.startswith(f"dingrelay worker needs {module}, which is not installed")
-    assert error.endswith(f"pip install 'dingrelay[{extra}]'")
+    assert error.endswith(how_to_add(extra))
 
 
 def test_every_extra_that_is_named_exists() -> None:

@@ -12,6 +12,7 @@ import pytest
 from opentelemetry import trace
 
 from conftest import wait_until
+from dingrelay_producers.installation import how_to_add
 from dingrelay_producers.tracing import export, provider, spans
 from support.traces import Collector, collecting, one
 
@@ -107,8 +108,7 @@ def test_a_missing_extra_is_named(
     export.start("dingrelay-worker")
     (message,) = caplog.messages
     assert message == (
-        f"no traces: {OTLP} is set, and the extra otel is not installed: "
-        "pip install 'dingrelay[otel]'"
+        f"no traces: {OTLP} is set, and the extra otel is not installed: {how_to_add('otel')}"
     )
 
 

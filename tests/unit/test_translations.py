@@ -50,7 +50,6 @@ SAME = {
     "workers",
     "id",
     "url",
-    "pip install 'dingrelay[postgres]'",
 }
 """Texts that are equal in both languages."""
 

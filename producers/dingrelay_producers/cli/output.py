@@ -456,9 +456,11 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> tuple[int, str] 
     extra = next((extra_name for extra_name in _EXTRAS if extra_name in bringing), None)
     if extra is None:
         return None
+    from dingrelay_producers.installation import how_to_add
+
     needs = tr("dingrelay {command} needs {module}", command=command, module=module)
     return USAGE, tr(
-        "{needs}, which is not installed: pip install 'dingrelay[{extra}]'",
+        "{needs}, which is not installed: {command}",
         needs=needs,
-        extra=extra,
+        command=translated(how_to_add(extra)),
     )

@@ -9,6 +9,7 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from dingrelay_producers.installation import how_to_add
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ def problem() -> str:
         import_module("dingrelay_producers.tracing.provider")  # it loads the SDK
     except ModuleNotFoundError:
         return en(
-            "{} is set, and the extra otel is not installed: pip install 'dingrelay[otel]'",
-            variable,
+            "{} is set, and the extra otel is not installed: {}", variable, how_to_add("otel")
         )
     return ""
 

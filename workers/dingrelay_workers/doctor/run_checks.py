@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.installation import how_to_add
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.apps import App
 from dingrelay_producers.settings.robots import missing_webhooks
@@ -168,8 +169,8 @@ def check_database(settings: Settings) -> CheckResult:
     except SettingsError as error:
         return CheckResult("database", "failed", str(error), "correct it")
     except ModuleNotFoundError as error:
-        advice = en("pip install 'dingrelay[postgres]'")
-        return CheckResult("database", "failed", en("{} is not installed", error.name), advice)
+        problem = en("{} is not installed", error.name)
+        return CheckResult("database", "failed", problem, how_to_add("postgres"))
     except (SQLAlchemyError, OSError) as error:
         return cause("database", error, "DINGRELAY_DATABASE_URL") or CheckResult(
             "database",

