@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 FILES = ("docker-compose.yml", "ops/Dockerfile")
 OLD_DAYS = 90
 """PostgreSQL and Valkey mend security holes about once a quarter."""
-OURS = ("dingrelay:", "${DINGRELAY_IMAGE:-dingrelay:")
+OURS = ("dingrelay:", "${IMAGE:-dingrelay:")
 REVIEWED = r"# reviewed (\d{4}-\d\d-\d\d)"
 IMAGE = re.compile(rf"^ +image: (\S+)(?: +{REVIEWED})?$", re.MULTILINE)
 BASE = re.compile(rf"(?:^{REVIEWED}\n)?^ARG BASE=(\S+)$", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What a declaration of a kind must be, whoever declares it: every door reads it, and so does who erases a person."""
+"""Checks of a kind's declaration: every door reads it, and so does an erasure of a person's data."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ _PATH = re.compile(r"/v1/[a-z][a-z0-9-]*")
 
 
 def problems_of(kind: "Kind", run: Callable[..., Any]) -> Iterator[str]:
-    """What is wrong with a declaration, in sentences; none if it is right.
+    """Problems of a declaration, in sentences; none if it is right.
 
     Args:
         kind: as declared.

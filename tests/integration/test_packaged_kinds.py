@@ -31,7 +31,7 @@ DINGRELAY = "-m dingrelay_producers.cli"
 
 
 def refused(folder: Path, command: str, *, code: str, value: str = "acme_ping.ping") -> str:
-    """What a program says that finds the package; it must end as for a wrong setting."""
+    """Error of a program that finds the package; it must end as for a wrong setting."""
     modules = {"acme_ping/__init__.py": "", "acme_ping/ping.py": code}
     packages.install(folder, "acme_ping", modules=modules, kinds={"acme-ping": value})
     run = in_process_of(folder, *command.split())

@@ -1,5 +1,6 @@
 """The manifests for Kubernetes, read."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ def config_map(generator: Any) -> dict[str, str]:
         lines = (FOLDER / name).read_text("utf-8").splitlines()
         data |= dict(line.split("=", 1) for line in lines if not line.startswith("#"))
     return data
+
+
+def image_of(service: Any) -> str:
+    """The image of a service in docker-compose.yml, where the variable for it is not set."""
+    return re.sub(r"\$\{\w+:-(.*)\}", r"\1", service["image"])
 
 
 ALL = list(documents(KUSTOMIZATION["resources"]))

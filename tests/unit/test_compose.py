@@ -185,9 +185,7 @@ def test_each_secret_is_declared_and_given_to_who_reads_it(compose: Json) -> Non
 
 
 def test_images_are_pinned(compose: Json) -> None:
-    # Compose puts the default in where the variable is not set.
-    texts = [service["image"] for service in compose["services"].values()]
-    images = [re.sub(r"\$\{\w+:-(.*)\}", r"\1", text) for text in texts]
+    images = [manifests.image_of(service) for service in compose["services"].values()]
     for image in (*images, *(tag.image for tag in image_tags.tags())):
         assert PINNED.fullmatch(image), image
     stages = re.findall(r"^FROM (\S+)", (ROOT / "ops/Dockerfile").read_text("utf-8"), re.MULTILINE)

@@ -23,6 +23,7 @@ from support.manifests import (
     KUSTOMIZATION,
     SECRETS,
     container,
+    image_of,
     pod,
     secret,
     variables,
@@ -43,13 +44,15 @@ def test_kubernetes_takes_them(version: str) -> None:
 def test_they_are_the_services_of_the_compose_file() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
     images = {
-        name: each for name, each in compose.items() if each["image"].startswith("dingrelay:")
+        name: service
+        for name, service in compose.items()
+        if image_of(service).startswith("dingrelay:")
     }
     own = {name: each for name, each in images.items() if "entrypoint" not in each}
     assert set(DEPLOYMENTS) == {f"dingrelay-{name}" for name in own}
     for name, service in own.items():
         here = container(f"dingrelay-{name}")
-        assert (here["image"], here["args"]) == (service["image"], service["command"])
+        assert (here["image"], here["args"]) == (image_of(service), service["command"])
         assert variables(f"dingrelay-{name}").keys() >= set(service["environment"])
 
 

@@ -117,7 +117,7 @@ class CampaignReads:
     ) -> Sequence[CampaignStatus]:
         """The latest campaigns that the actor sees, latest first, without what drafts say; see `CampaignStore.list`.
 
-        Who approves sees those that were submitted for it, too, whoever's they are.
+        Who approves sees those that were submitted for it, too, by anybody.
         """
         chosen, submitted = campaign_filter.of_actor(READ), current_reach().permits(APPROVE)
         async with self._opened() as store:

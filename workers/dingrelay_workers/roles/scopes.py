@@ -81,7 +81,7 @@ class RolesReach(Reach):
         )
 
     def sees(self, scope: str) -> Seen:
-        """What the roles have together; which of them has both, app and lane, is asked for each job."""
+        """Union of the roles; which of them has both, app and lane, is asked for each job."""
         grant = permitted(self.grants, scope)
         return {"lane": grant.lanes, **grant.sees(scope)} if grant else {"lane": ()}
 
