@@ -247,6 +247,9 @@ class Contract(Document):
     summary_format: ClassVar[str] = ""
     """Format of `summary` after app, lane and sender (`Kind.summary`)."""
 
+    needs_app: ClassVar[bool] = True
+    """Whether a worker must serve its app: not of robots, which have none, nor where DingTalk is asked nothing."""
+
     app: AppName = "default"
     lane: Lane = "normal"
     sender: SenderName = ""

@@ -30,6 +30,7 @@ class PersonErase(Contract):
         tombstone: what stands where their userid stood.
     """
 
+    needs_app = False
     user: UserId
     of_app: AppName | None = None
     since: Moment

@@ -130,6 +130,7 @@ class RobotMessage(Deliverable):
         confirm: ask DingTalk which users have got and read it, or of a group who has read it; for enterprise robots.
     """
 
+    needs_app = False
     app: Literal["robots"] = "robots"  # pyright: ignore[reportIncompatibleVariableOverride]
     to: RobotTarget
     message: RobotContent
@@ -396,6 +397,7 @@ class RobotDigest(Contract):
         digest: its name.
     """
 
+    needs_app = False
     app: Literal["robots"] = "robots"  # pyright: ignore[reportIncompatibleVariableOverride]
     to: RobotTarget
     every: float

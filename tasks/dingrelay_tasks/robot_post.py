@@ -31,6 +31,7 @@ class RobotPost(Deliverable):
         body: DingTalk's message.
     """
 
+    needs_app = False
     app: AppName = ROBOTS
     robot: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     session: bool = False

@@ -26,6 +26,7 @@ class RobotRecall(Contract):
         posts: the calls that DingTalk took for it.
     """
 
+    needs_app = False
     app: Literal["robots"] = "robots"  # pyright: ignore[reportIncompatibleVariableOverride]
     message: Annotated[str, Field(min_length=1, max_length=64)]
     posts: Annotated[list[RobotPosted], Field(min_length=1, max_length=1_000)]

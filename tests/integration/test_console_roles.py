@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select, update
 
+from dingrelay_producers.client.personal_data import PersonRequest
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
@@ -116,9 +117,9 @@ async def test_roles_of_a_person_are_handed_out_and_erased(
 ) -> None:
     await browser.give("clerk", "operate")
     service = PersonalDataService(settings)
-    (found,) = (await service.export("clerk", app=None))["roles"]
+    (found,) = (await service.export(PersonRequest(user="clerk")))["roles"]
     assert found["role"] == "operate"
-    await service.erase("clerk", app=None, tombstone="erased-1")
+    await service.erase(PersonRequest(user="clerk"))
     assert [each.subject for each in await RoleService(browser.database).list()] == []
 
 

@@ -9,6 +9,7 @@ from dingrelay_producers import Client
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_tasks.contract import ContractError
 from support.command_line import Cli
+from support.databases import prepare
 from support.gateways import GatewayClient
 from support.jobs import message
 
@@ -53,3 +54,12 @@ def test_each_door_refuses_an_app_that_no_worker_serves_in_the_same_words(
         (error,) = problem["errors"]
         assert (error["pointer"], error["detail"]) == ("/app", refusal)
     assert not store.exists(redis_keys.RECENT)
+
+
+def test_an_erasure_needs_no_worker_of_an_app(client: Client, store: Redis) -> None:
+    prepare(client.settings.database)
+    store.hset(redis_keys.SERVED, "app:hr", "1")
+    store.expire(redis_keys.SERVED, 60)
+    client.send(message("u1", app="hr"))
+    erasure = client.erase_person("u1")
+    assert client.status(erasure.job).kind == "person-erase"

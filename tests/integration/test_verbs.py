@@ -59,6 +59,7 @@ DOORS = {
     ),
     "key": Doors("/settings/keys", "key"),
     "role": Doors("/settings/people"),
+    "person": Doors("", "person"),
     "audit": Doors("", "audit", commands={"export": "list"}),
     "login-link": Doors(),
 }

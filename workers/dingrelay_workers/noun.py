@@ -41,7 +41,7 @@ class Service(NamedTuple):
     """
 
     part: Part
-    needs: tuple[Literal["settings", "database", "redis"], ...]
+    needs: tuple[Literal["settings", "database", "redis", "acceptor"], ...]
     closes: bool = False
 
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
@@ -516,8 +515,7 @@ class Client:
         from dingrelay_producers.client.personal_data import PersonRequest
 
         request = PersonRequest(user=user, app=app)
-        personal_data = service("personal_data", self.settings)
-        document: dict[str, Any] = run(personal_data.export(request.user, app=request.app))
+        document: dict[str, Any] = run(service("personal_data", self.settings).export(request))
         return document
 
     def erase_person(self, user: str, *, app: str | None = None) -> "Erasure":
@@ -538,19 +536,11 @@ class Client:
             NotInstalled: as `export_person`.
             ServiceUnavailable: as `export_person`; a part may be erased. Ask once more.
         """
-        from dingrelay_producers.client.personal_data import PersonRequest, new_tombstone
+        from dingrelay_producers.client.personal_data import PersonRequest
 
         request = PersonRequest(user=user, app=app)
-        personal_data = service("personal_data", self.settings)
-        tombstone = new_tombstone()
-        erasure: Erasure = run(
-            personal_data.erase(request.user, app=request.app, tombstone=tombstone)
-        )
-        job = erasure.follow_up
-        if job is None:
-            return erasure
-        draft, _ = self._carry_out(self._sending.accept(job))
-        return replace(erasure, job=draft.id)
+        erasure: Erasure = run(service("personal_data", self.settings).erase(request))
+        return erasure
 
     def dead(self, limit: int = 50) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first."""

@@ -1,6 +1,6 @@
 """The verb that makes jobs: through whichever door one comes, this body accepts it. See `verbs`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +19,7 @@ from dingrelay_producers.store.record import Draft, Enqueued, moment_of
 from dingrelay_producers.store.served_names import names_of
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.store.transitions import WrittenJob
-from dingrelay_tasks.contract import Contract, ContractError
+from dingrelay_tasks.contract import LANES, Contract, ContractError
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
@@ -91,16 +91,33 @@ class Sending:
         """
         reach = current_reach()
         self._settings.check_target(job)
-        names = names_of(job)
-        served, full = yield Admit(names, (job.queue,))
-        served.check(names, reach.sees_name)
-        for refusal in full.values():
-            raise refusal
+        yield from _admit(names_of(job), (job.queue,), reach)
         draft = self._draft(job, key or current_once(), reach)
         (enqueued,) = yield Accept((draft,))
         if enqueued.conflict:
             raise IdempotencyConflict(draft.id)
         return draft, enqueued
+
+    def follow(self, jobs: Sequence[Contract]) -> Steps[list[JobStatus]]:
+        """Accept the jobs that follow from a verb whose body has seen that the actor may; how each stands, in order.
+
+        One without a sender gets the actor's. One in a lane that the actor may not take goes in a slower one.
+
+        Raises:
+            ContractError, IdempotencyConflict, QueueFull, ServiceUnavailable: as `accept`.
+        """
+        reach = current_reach()
+        yield from _admit(
+            {name for job in jobs for name in names_of(job)}, {job.queue for job in jobs}, reach
+        )
+        drafts = [self._draft(_in_lane_of(reach, job), None, reach) for job in jobs]
+        answers: Sequence[Enqueued] = yield Accept(drafts)
+        statuses: list[JobStatus] = []
+        for draft, enqueued in zip(drafts, answers, strict=True):
+            if enqueued.conflict:
+                raise IdempotencyConflict(draft.id)
+            statuses.append((yield from read_accepted(draft, enqueued)))
+        return statuses
 
     def permit(self, job: Contract) -> Steps[None]:
         """See that the actor may ask for a job.
@@ -232,6 +249,21 @@ class Sending:
     def _check_permitted(self, job: Contract, reach: Reach) -> None:
         if refusal := reach.job_refusal(job, reach.default_sender or self._settings.sender):
             raise NotPermitted(*refusal)
+
+
+def _admit(
+    names: Collection[tuple[str, str]], queues: Collection[str], reach: Reach
+) -> Steps[None]:
+    """See that workers serve these names, and that these queues have room."""
+    served, full = yield Admit(names, queues)
+    served.check(names, reach.sees_name)
+    for refusal in full.values():
+        raise refusal
+
+
+def _in_lane_of(reach: Reach, job: Contract) -> Contract:
+    lane = next(filter(reach.permits_lane, LANES[LANES.index(job.lane) :]), job.lane)
+    return job if lane == job.lane else job.model_copy(update={"lane": lane})
 
 
 def read_accepted(draft: Draft, enqueued: Enqueued) -> Steps[JobStatus]:

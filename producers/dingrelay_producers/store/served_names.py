@@ -5,14 +5,11 @@ A name counts for a week after a worker has published it last, so that nothing i
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from pydantic import BaseModel
-
 from dingrelay_tasks.contract import Contract, ContractError
-from dingrelay_tasks.robot_names import ROBOT_MESSAGE, ROBOTS
+from dingrelay_tasks.robot_names import ROBOT_MESSAGE
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
@@ -122,15 +119,9 @@ class ServedNames:
         return en("no worker serves {}; there are {}", bare_name, shown or "-")
 
 
-@cache
-def is_for_robots(contract: type[BaseModel]) -> bool:
-    """Whether documents of this contract are for robots, and so for no app: `ROBOTS` in others is an unknown app."""
-    return bool(contract.model_fields["app"].default == ROBOTS)
-
-
 def names_of(job: Contract) -> list[tuple[str, str]]:
     """Field and name of each app, robot and group that a job names."""
-    names = [] if is_for_robots(type(job)) else [("app", app_name(job.app))]
+    names = [("app", app_name(job.app))] if job.needs_app else []
     if job.kind == ROBOT_MESSAGE:
         to = cast("RobotMessage", job).to
         if to.session is None:

@@ -20,7 +20,7 @@ NOUN = Noun(
     },
     tables=("models",),
     services=(
-        Service("service:CampaignService", ("settings", "database")),
+        Service("service:CampaignService", ("settings", "database", "acceptor")),
         Service("drafts:Drafts", ("settings", "database")),
     ),
     routes=("routes:ROUTES", "draft_routes:ROUTES"),

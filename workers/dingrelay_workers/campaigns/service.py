@@ -29,6 +29,7 @@ from dingrelay_producers.client.campaign_documents import (
 from dingrelay_producers.client.filters import CampaignSought
 from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.store.status import JobStatus
@@ -54,8 +55,8 @@ from dingrelay_workers.campaigns.report import (
 )
 from dingrelay_workers.campaigns.review import CampaignReview, Decision
 from dingrelay_workers.campaigns.store import CampaignStore, find
-from dingrelay_workers.database.database import change_rows
-from dingrelay_workers.http.accepting import accept_jobs
+from dingrelay_workers.database.database import Database, change_rows
+from dingrelay_workers.http.accepting import Acceptor
 from dingrelay_workers.maintenance.leader import WORK
 from dingrelay_workers.store.connections import impatient_redis
 
@@ -68,6 +69,15 @@ class CampaignService(CampaignReads):
     """The campaigns and their verbs. `CampaignRef` and `CampaignPlan` say what its methods mean."""
 
     NOUN = "campaign"
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database | None = None,
+        acceptor: Acceptor | None = None,
+    ) -> None:
+        super().__init__(settings, database)
+        self._acceptor = acceptor or Acceptor(settings)
 
     @verb(scope=WRITE)
     async def create(self, plan: Plan, progress: CreationProgress = UNWATCHED) -> CampaignStatus:
@@ -162,7 +172,7 @@ class CampaignService(CampaignReads):
             job, marked = await test_of(connection, row, users, request.fields)
             await testers.admit(self._settings, connection, row, users, marked=marked)
             await self._record(connection, self.test, row, after={"people": len(users)})
-        (status,) = await accept_jobs(self._settings, [job])
+        (status,) = await self._acceptor.accept([job])
         return status
 
     @verb("POST /v1/campaigns/{id}/recall", scope=WRITE, done=en("It is being taken back."))
@@ -203,7 +213,7 @@ class CampaignService(CampaignReads):
             await self._record(connection, self.submit, row)
             submitted = await review.review_of(self._settings, connection, row)
         if job is not None:
-            await accept_jobs(self._settings, [job])
+            await self._acceptor.accept([job])
         return submitted
 
     @verb("POST /v1/campaigns/{id}/approve", scope=APPROVE, done=en("It is approved."))
@@ -296,7 +306,7 @@ class CampaignService(CampaignReads):
             async with changing(store.database, campaign) as (connection, row):
                 after = {"people": plan.people, "calls": plan.calls}
                 await self._record(connection, body, row, after=after)
-        jobs = await accept_jobs(self._settings, plan.jobs)
+        jobs = await self._acceptor.accept(plan.jobs)
         return JobsDocument(jobs=len(jobs), ids=[job.id for job in jobs])
 
     @asynccontextmanager

@@ -7,6 +7,8 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.errors import check_answers
 from dingrelay_workers.database.migration import Migration
+from dingrelay_workers.http.accepting import Acceptor
+from dingrelay_workers.http.records import GatewayRecords
 from dingrelay_workers.nouns import NOUNS
 
 _Service = TypeVar("_Service")
@@ -19,7 +21,13 @@ class Services:
         self._database = Database(settings.database, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS)
         self._redis = open_redis(settings)
         self._migration = Migration(settings)
-        resources = {"settings": settings, "database": self._database, "redis": self._redis}
+        self._records = GatewayRecords(settings, self._redis)
+        resources = {
+            "settings": settings,
+            "database": self._database,
+            "redis": self._redis,
+            "acceptor": Acceptor(settings, self._records),
+        }
         self._closing: list[Any] = []
         self.by_class: dict[type, Any] = {Services: self}
         for noun in NOUNS:
@@ -55,5 +63,6 @@ class Services:
         await self._migration.close()
         for service in self._closing:
             await service.close()
+        await self._records.aclose()
         await self._redis.aclose()
         await self._database.dispose()

@@ -1,47 +1,43 @@
 """Accepts the jobs that follow from a verb of a noun in SQL, for the actor who carried it out."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
-from dingrelay_producers.actor import current_reach
-from dingrelay_producers.client.sending import read_accepted
+from dingrelay_producers.client.sending import Sending
 from dingrelay_producers.enqueuing.connections import open_redis
-from dingrelay_producers.errors import IdempotencyConflict
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import record
-from dingrelay_producers.store.flows import run_flow_async
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import LANES, Contract
+from dingrelay_tasks.contract import Contract
 from dingrelay_workers.http.records import GatewayRecords
+from dingrelay_workers.http.steps import StepMaker
 
 
-async def accept_jobs(settings: Settings, jobs: Sequence[Contract]) -> list[JobStatus]:
-    """Accept jobs of the present actor; how each stands, in order.
+class Acceptor:
+    """Accepts jobs.
 
-    One without a sender gets the actor's. One in a lane that the actor may not take goes in a slower one.
-
-    Raises:
-        IdempotencyConflict: the key of one belongs to another job.
-        ServiceUnavailable: Redis is away.
+    Args:
+        settings: where Redis and the broker are.
+        records: of a process that serves many callers. Without them connections are opened for each call.
     """
-    sender = current_reach().default_sender or settings.sender
-    drafts = [record.draft(_in_own_lane(job), sender=sender) for job in jobs]
-    redis = open_redis(settings)
-    records = GatewayRecords(settings, redis)
-    try:
-        answers = await records.enqueue(drafts)
-        for draft, answer in zip(drafts, answers, strict=True):
-            if answer.conflict:
-                raise IdempotencyConflict(draft.id)
-        return [
-            await run_flow_async(read_accepted(draft, answer), records.run)
-            for draft, answer in zip(drafts, answers, strict=True)
-        ]
-    finally:
-        await records.aclose()
-        await redis.aclose()
 
+    def __init__(self, settings: Settings, records: GatewayRecords | None = None) -> None:
+        self._settings = settings
+        self._records = records
 
-def _in_own_lane(job: Contract) -> Contract:
-    lanes = LANES[LANES.index(job.lane) :]
-    lane = next(filter(current_reach().permits_lane, lanes), job.lane)
-    return job.model_copy(update={"lane": lane})
+    async def accept(self, jobs: Sequence[Contract]) -> list[JobStatus]:
+        """Accept jobs as `Sending.follow`; how each stands, in order."""
+        async with self._opened() as records:
+            return await StepMaker(records).carry_out(Sending(self._settings).follow(jobs))
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncGenerator[GatewayRecords]:
+        if self._records is not None:
+            yield self._records
+            return
+        redis = open_redis(self._settings)
+        records = GatewayRecords(self._settings, redis)
+        try:
+            yield records
+        finally:
+            await records.aclose()
+            await redis.aclose()

@@ -31,15 +31,15 @@ class StepMaker:
         records: of jobs.
         audit: `AuditService`. Where it can't write, the change is not made.
         history: `HistoryService`.
-        approvals: `ApprovalService`.
+        approvals: `ApprovalService`; this and the two above are None for bodies without such steps.
         depths: of queues that take no more jobs than so many; None where each takes any number.
         metrics: counts the jobs that are accepted; None for no metrics.
     """
 
     records: GatewayRecords
-    audit: Any
-    history: Any
-    approvals: Any
+    audit: Any = None
+    history: Any = None
+    approvals: Any = None
     depths: QueueDepths | None = None
     metrics: GatewayMetrics | None = None
 

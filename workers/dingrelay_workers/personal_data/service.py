@@ -1,6 +1,6 @@
 """Export and erasure of personal data, in one pass over every place that holds some."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -8,12 +8,18 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.client.personal_data import Erasure
+from dingrelay_producers.actor import current_reach
+from dingrelay_producers.client.personal_data import Erasure, PersonRequest, new_tombstone
+from dingrelay_producers.client.verbs import verb
+from dingrelay_producers.errors import NotPermitted
 from dingrelay_producers.settings import Settings
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import refuse_missing
 from dingrelay_workers.database.schema import opened
+from dingrelay_workers.http.accepting import Acceptor
+from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.store.connections import impatient_redis
 from dingrelay_workers.store.scans import redis_now
@@ -40,10 +46,10 @@ class Passes:
         """Redis's time, by which jobs are accepted and end."""
         return await redis_now(self._stores.redis)
 
-    async def note(self, action: str, person: str, app: str | None) -> None:
-        """Write into the audit that this is done now."""
+    async def note(self, body: Callable[..., Any], person: str, app: str | None) -> None:
+        """Write into the audit that this verb is carried out now."""
         async with self._stores.database.write("audit") as connection:
-            await audit.record(connection, action, "person", person, app=app or "")
+            await audit.record_verb(connection, body, person, app=app or "")
 
     async def export(self, subject: DataSubject) -> dict[str, Any]:
         """Everything that is kept of a person, by place."""
@@ -72,33 +78,37 @@ class Passes:
 
 
 class PersonalDataService:
-    """Export and erasure of personal data.
+    """Export and erasure of personal data, for the actor of the present task, who must be one that sees all.
 
-    It opens its connections for each call, since the caller's event loop lives no longer.
+    It opens its connections for each call, since the caller's event loop lives no longer. Each verb raises
+    `NotPermitted` where the actor is another one, and `ServiceUnavailable` where Redis or the database is away, or
+    not there.
     """
+
+    NOUN = "person"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def export(self, user: str, *, app: str | None) -> dict[str, Any]:
-        """Everything that is kept of a person, by place."""
+    @verb(scope=ANY)
+    async def export(self, request: PersonRequest) -> dict[str, Any]:
+        """Hand out all that is kept of a person, by place."""
+        user, app = request.user, request.app
         async with self._opened() as passes:
-            await passes.note("export", user, app)
+            await passes.note(self.export, user, app)
             at = await passes.now()
-            return {
-                "user": user,
-                "app": app,
-                "at": at,
-                **await passes.export(DataSubject(user, app)),
-            }
+            exported = await passes.export(DataSubject(user, app))
+            return {"user": user, "app": app, "at": at, **exported}
 
-    async def erase(self, user: str, *, app: str | None, tombstone: str) -> Erasure:
-        """The first pass of an erasure."""
+    @verb(scope=ANY)
+    async def erase(self, request: PersonRequest) -> Erasure:
+        """Take a person out of all that is kept: what can go now at once, the rest by a job."""
+        user, app, tombstone = request.user, request.app, new_tombstone()
         async with self._opened() as passes:
-            await passes.note("erase", tombstone, app)
+            await passes.note(self.erase, tombstone, app)
             since = await passes.now()
             erasing = await passes.erase(user, app=app, since=since, tombstone=tombstone)
-        return Erasure(
+        erasure = Erasure(
             user=user,
             app=app,
             since=since,
@@ -107,14 +117,16 @@ class PersonalDataService:
             remaining=erasing.left,
             returns=bool(erasing.returned),
         )
+        if (job := erasure.follow_up) is None:
+            return erasure
+        (status,) = await Acceptor(self._settings).accept([job])
+        return replace(erasure, job=status.id)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncGenerator[Passes]:
-        """The database, with its tables, and Redis.
-
-        Raises:
-            ServiceUnavailable: one of them can't be used, or the database is not there.
-        """
+        """The database, with its tables, and Redis, for an actor who may."""
+        if not current_reach().sees_all:
+            raise NotPermitted("", en("this needs the scope {}", ANY))
         refuse_missing(self._settings.database)
         async with opened(self._settings) as database, impatient_redis(self._settings) as redis:
             yield Passes(database, redis)
