@@ -217,7 +217,8 @@ class Drafts:
             if row.stage == CampaignStage.READY:
                 return CampaignStatus.model_validate(row)
             check = estimate.check(self._settings, store.database)
-            return await store.freeze(row, written.plan, author(self._settings), check=check)
+            by, body = author(self._settings), self.freeze
+            return await store.freeze(row, written.plan, by, check=check, body=body)
 
         return await self._readers.run(freeze)
 

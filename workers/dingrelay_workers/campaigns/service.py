@@ -91,7 +91,9 @@ class CampaignService(CampaignReads):
             permitted = await self._permitted(store, plan)
             check = estimate.check(self._settings, store.database)
             by = author(self._settings)
-            return await store.create(permitted, campaign, progress, writers=[by], check=check)
+            return await store.create(
+                permitted, campaign, progress, writers=[by], check=check, body=self.create
+            )
 
         return await self._readers.run(create)
 

@@ -103,6 +103,7 @@ class CampaignStore:
         *,
         writers: Sequence[str] = (),
         check: Check | None = None,
+        body: Callable[..., Any] | None = None,
     ) -> CampaignStatus:
         """Make a campaign with its recipients that is ready: all of it or, whatever happens, nothing.
 
@@ -114,6 +115,7 @@ class CampaignStore:
             progress: follows the creation.
             writers: who wrote it, and so may not approve it; the actor by default.
             check: whose result is kept.
+            body: of the verb that makes it, for its row in the audit; None for no row.
 
         Raises:
             MalformedRecipients: there are malformed rows, and they are refused.
@@ -129,7 +131,7 @@ class CampaignStore:
         async with self._gathered(spec, plan, progress, check) as (gathered, found):
             await self._insert(row, claim)
             try:
-                return await self._write(claim, spec, gathered, progress, found)
+                return await self._write(claim, spec, gathered, progress, found, body)
             except BaseException:
                 # The leader deletes later what can't be deleted now; it is hidden.
                 with suppress(SQLAlchemyError):
@@ -137,9 +139,15 @@ class CampaignStore:
                 raise
 
     async def freeze(
-        self, row: CampaignRow, plan: Plan, by: str, *, check: Check | None = None
+        self,
+        row: CampaignRow,
+        plan: Plan,
+        by: str,
+        *,
+        check: Check | None = None,
+        body: Callable[..., Any] | None = None,
     ) -> CampaignStatus:
-        """Make a draft ready as it was read: its people become rows, and all of it stays as it is.
+        """Make a draft ready as it was read: its people become rows, and all of it stays as it is; `body` as of `create`.
 
         Raises:
             MalformedRecipients, ContractError: as `create`.
@@ -156,7 +164,7 @@ class CampaignStore:
                 if not await change_rows(connection, CampaignRow, *same, lease.free(at), **values):
                     raise CampaignConflict(row.id, "is being made ready, or was changed just now")
             try:
-                return await self._write(claim, spec, gathered, UNWATCHED, found)
+                return await self._write(claim, spec, gathered, UNWATCHED, found, body)
             except BaseException:
                 with suppress(SQLAlchemyError):
                     async with self._writing(row.id) as connection:
@@ -235,6 +243,7 @@ class CampaignStore:
         gathered: Gathered,
         progress: CreationProgress,
         found: CampaignPreview | None,
+        body: Callable[..., Any] | None,
     ) -> CampaignStatus:
         """Write its people in transactions that are short, and make it ready in the last one."""
         campaign, people = claim.campaign, gathered.recipients
@@ -269,15 +278,16 @@ class CampaignStore:
         async with self._writing(campaign) as connection:
             await lease.renew(connection, campaign, claim.lease)
             row = await find(connection, campaign, hidden=True)
-            action = "freeze"
             if row.state == State.CREATING:
-                action = "create"
                 values |= {"state": State.DRAFT, "created_at": clock.now()}
             await change_rows(connection, CampaignRow, CampaignRow.id == campaign, **values)
-            summary = {"name": spec.name, "people": people}
-            await audit.record(
-                connection, action, "campaign", campaign, app=spec.app, lane=LANE, after=summary
-            )
+            if body is not None:
+                shown = {
+                    "app": spec.app,
+                    "lane": LANE,
+                    "after": {"name": spec.name, "people": people},
+                }
+                await audit.record_verb(connection, body, campaign, **shown)
             return CampaignStatus.model_validate(await find(connection, campaign))
 
     async def _clear_some(self, claim: WritingRight) -> bool:
