@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from dingrelay_producers.errors import NotPermitted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from pydantic import SecretBytes
 
     from dingrelay_tasks.contract import Contract
 
 Door = Literal["console", "http", "cli", "python"]
+
+
+SHELL = "shell "
+"""Prefix of a user of the operating system among humans; no userid has a blank."""
 
 
 def _log_unaudited(reason: str) -> None:
@@ -123,6 +127,7 @@ class Actor(NamedTuple):
         request: id of the request; "" for none.
         reason: that the person gives; "" for none.
         person: userid of the person who signed in, or who owns the key; "" of a shell, whose users the settings map to people.
+        issuers: who made the key, or the link by which the person signed in, and so may act with it as well; as `hands`.
         reads_directory: whether people's data may be shown to the actor: a key needs a scope for it.
         reach: what the actor may see and change.
         seed: of the secrets that the request makes, so that a repetition makes the same; None for random ones.
@@ -137,11 +142,19 @@ class Actor(NamedTuple):
     request: str = ""
     reason: str = ""
     person: str = ""
+    issuers: "Sequence[str]" = ()
     reads_directory: bool = True
     reach: Reach = EVERYTHING
     seed: "SecretBytes | None" = None
     once: str = ""
     on_unaudited: Callable[[str], object] = _log_unaudited
+
+    @property
+    def hands(self) -> "Sequence[str]":
+        """The humans who may be behind the change: userids, and of a shell ``shell USER@HOST``, which is no userid."""
+        shell = f"{SHELL}{self.id}" if self.door in {"cli", "python"} else ""
+        human = self.person or shell
+        return [*filter(None, dict.fromkeys([human, *self.issuers]))]
 
     @property
     def signature(self) -> str:

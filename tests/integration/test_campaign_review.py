@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from conftest import wait_until
 from dingrelay_producers.actor import ACTOR, Actor, system_user
 from dingrelay_producers.client.campaign_documents import (
     ApproveRequest,
@@ -25,11 +26,12 @@ from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.subjects import Erasing, Stores
 from support.campaigns import put
 from support.command_line import Cli
-from support.databases import on_sqlite, rows
+from support.databases import in_database, on_sqlite, rows
 from support.gateways import Reply, gateway_thread, stored_keys
 from support.rows import change
 from support.rows import put as put_rows
@@ -191,6 +193,7 @@ def test_a_rule_that_is_none_is_refused(service: Service) -> None:
 
 
 TEXT = {"msgtype": "text", "text": {"content": "hello"}}
+BOSS = Actor("console", "boss", person="boss")
 
 
 def test_keys_approve_what_other_keys_wrote(
@@ -200,14 +203,11 @@ def test_keys_approve_what_other_keys_wrote(
     on = {"redis_url": settings.redis_url, "database_url": sqlite_url}
     reviewed = Settings.load(env="test", campaigns=campaigns, **on)
     scopes = frozenset({"campaigns:write", "campaigns:read", "campaigns:approve"})
-    names = {"writer": scopes, "reviewer": scopes, "other": scopes - {"campaigns:approve"}}
-    owners = {"writer": "ann", "reviewer": "bob"}
-    grants = [
-        Grant(name=name, scopes=held, owner=owners.get(name, "")) for name, held in names.items()
-    ]
-    second = Grant(name="second", scopes=scopes, owner="ann")
-    unowned = Grant(name="unowned", scopes=scopes)
-    texts = stored_keys(reviewed, [*grants, second, unowned])
+    other = Grant(name="other", scopes=scopes - {"campaigns:approve"})
+    texts = stored_keys(reviewed, [Grant(name="writer", scopes=scopes, owner="ann"), other])
+    owners = {"reviewer": "bob", "second": "ann", "unowned": ""}
+    grants = [Grant(name=name, scopes=scopes, owner=owner) for name, owner in owners.items()]
+    texts |= stored_keys(reviewed, grants, BOSS)
     with gateway_thread(reviewed, Services(reviewed)) as gateway:
 
         def ask(verb: str, key: str, body: object = None, method: str = "POST") -> Reply:
@@ -237,20 +237,79 @@ def test_keys_approve_what_other_keys_wrote(
     assert [row["action"] for row in jobs] == actions
 
 
+def test_who_issued_a_key_may_act_with_it(
+    settings: Settings, redis: Redis, sqlite_url: str
+) -> None:
+    """The owner of a key is what its issuer says, who was shown its secret as well."""
+    scopes = frozenset({"campaigns:write", "campaigns:read", "campaigns:approve", "keys:write"})
+    on = {"redis_url": settings.redis_url, "database_url": sqlite_url}
+    people = {"approve": "always", "shell_users": {"root@ops": "ann"}}
+    reviewed = Settings.load(env="test", campaigns=people, **on)
+
+    def issued(issuer: Actor, **owners: str) -> dict[str, str]:
+        grants = [
+            Grant(name=name, sender="crm", scopes=scopes, owner=owner)
+            for name, owner in owners.items()
+        ]
+        return stored_keys(reviewed, grants, issuer)
+
+    texts = {
+        **issued(Actor("console", "ann", person="ann"), ann="ann", bob="bob"),
+        **issued(Actor("cli", "root@ops"), root="eve"),
+        **issued(Actor("console", "cho", person="cho"), cho="cho", dan="dan"),
+        **issued(Actor("cli", "eve@ops"), unknown="zoe"),
+    }
+    with gateway_thread(reviewed, Services(reviewed)) as gateway:
+
+        def ask(path: str, key: str, body: object = None) -> Reply:
+            return gateway.ask("POST", path, body, key=texts[key])
+
+        def submitted(key: str) -> str:
+            plan = {"name": "n", "message": TEXT, "users": ["u1", "u2"]}
+            campaign = f"/v1/campaigns/{ask('/v1/campaigns', key, plan).json['id']}"
+            assert ask(f"{campaign}/review", key).json["state"] == "asked"
+            return campaign
+
+        def refusal(campaign: str, key: str) -> str:
+            reply = ask(f"{campaign}/approve", key)
+            assert reply.status == 409, reply.json
+            return str(reply.json["detail"])
+
+        written = submitted("ann")
+        for key in ("bob", "root"):
+            assert "ann issued the key" in refusal(written, key)
+        assert "does not say who that is" in refusal(written, "unknown")
+        issuer = ask("/v1/keys", "bob", {"name": "x", "scopes": [*scopes], "owner": "bob"})
+        texts["handed on"] = issuer.json["key"]
+        assert "ann issued the key" in refusal(written, "handed on")
+        assert ask(f"{written}/approve", "dan").json["state"] == "approved"
+
+        by_program = submitted("dan")
+        assert "cho issued the key" in refusal(by_program, "cho")
+        assert ask(f"{by_program}/approve", "bob").json["state"] == "approved"
+
+        async def rotate(database: Database) -> str:
+            ACTOR.set(Actor("console", "ann", person="ann"))
+            return (await KeyService(database).rotate(texts["dan"].partition(".")[0])).key
+
+        texts["dan"] = in_database(sqlite_url, rotate)
+        wait_until(lambda: ask("/v1/campaigns/none/approve", "dan").status == 404, timeout=10)
+        assert "ann issued the key" in refusal(submitted("ann"), "dan")
+
+
 def test_a_key_that_approves_sees_what_was_submitted_in_its_apps(
     settings: Settings, redis: Redis, sqlite_url: str
 ) -> None:
     scopes = frozenset({"campaigns:read", "campaigns:approve"})
     writer = Grant(name="crm", sender="crm", scopes=frozenset({"*"}), owner="ann")
     grants = [
-        writer,
         Grant(name="reviewer", sender="reviewer", scopes=scopes, owner="bob"),
         Grant(name="reader", sender="reader", scopes=frozenset({"campaigns:read"})),
         Grant(name="hr", sender="hr", apps=frozenset({"hr"}), scopes=scopes, owner="cho"),
     ]
     on = {"redis_url": settings.redis_url, "database_url": sqlite_url}
     reviewed = Settings.load(env="test", campaigns={"approve": "always"}, **on)
-    texts = stored_keys(reviewed, grants)
+    texts = stored_keys(reviewed, grants) | stored_keys(reviewed, [writer], BOSS)
     with gateway_thread(reviewed, Services(reviewed)) as gateway:
 
         def ask(key: str, path: str, method: str = "GET", body: object = None) -> Reply:

@@ -272,6 +272,19 @@ async def test_the_second_person_sees_which_people_were_chosen(
     assert f"{draft}/write" not in page
 
 
+async def test_a_link_approves_nothing_that_its_issuer_wrote(writer: Browser) -> None:
+    draft = await written(writer, everyone="1")
+    campaign = await made(writer, draft, then="ask")
+    with campaigns.acting("wang"):
+        request = LoginLinkRequest(user="li", role="approve")
+        link = await LoginLinks(writer.database).create(request)
+    async with writer.another("li", "approve") as reviewer:
+        assert f"{campaign}/approve" in await reviewer.forms(campaign)
+        assert await reviewer.post("/sign-in", {"link": link}) == 303
+        assert "wait for your approval" not in (await reviewer.get("/"))[1]
+        assert f"{campaign}/approve" not in await reviewer.forms(campaign)
+
+
 async def test_a_rejection_has_a_reason(writer: Browser, settings: Settings) -> None:
     draft = await written(writer, everyone="1")
     campaign = await made(writer, draft, then="ask")

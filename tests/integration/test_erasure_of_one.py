@@ -186,8 +186,9 @@ async def a_visitor(office: Office, thing: Thing) -> None:
     for user in thing["users"]:
         number = len(await office.rows(ConsoleSessionRow))
         await office.put(RoleRow, {"directory": "default", "subject": user, "role": f"r{number}"})
-        await office.put(ConsoleSessionRow, {"digest": f"s{number}", "user": user})
-        await office.put(ConsoleLinkRow, {"digest": f"l{number}", "user": user})
+        issuers = {"issuers": thing["users"][-1:]}
+        await office.put(ConsoleSessionRow, {"digest": f"s{number}", "user": user, **issuers})
+        await office.put(ConsoleLinkRow, {"digest": f"l{number}", "user": user, **issuers})
 
 
 async def a_session(office: Office, thing: Thing) -> None:
@@ -256,6 +257,7 @@ def office(redis: Redis, each_settings: Settings, database: Database) -> Office:
 @example(("text", [("a_call", {"users": ["u7"], "word": "text"}, {"u7"})]))
 @example(("7", [("an_unresolved_job", {"users": ["7"], "word": "7"}, set())]))
 @example(("张%_", [("a_kept_call", {"users": ["张%_"], "word": "x"}, {"张%_"})]))
+@example(("a", [("a_visitor", {"users": ["ab", "a"], "word": "x"}, {"ab", "a"})]))
 @example(("a", [("a_change", {"users": ["ab"], "word": "a"}, {"ab"})]))
 async def test_what_is_about_others_stays_as_it_was(
     office: Office, world: tuple[str, Sequence[tuple[str, dict[str, Any], set[str]]]]

@@ -119,7 +119,8 @@ class Browser:
         return await self.post(path, (await self.forms(page))[path] | fields)
 
     async def sign_in(self, user: str = "admin", role: str = "admin") -> None:
-        link = await LoginLinks(self.database).create(LoginLinkRequest(user=user, role=role))
+        with campaigns.acting(f"issuer-of-{user}"):  # another human for each
+            link = await LoginLinks(self.database).create(LoginLinkRequest(user=user, role=role))
         assert await self.post("/sign-in", {"link": link}) == 303
 
     async def come_in(self, user: str, app: str = "default") -> Session | None:

@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
+from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.approvals.service import ApprovalService
@@ -206,12 +207,15 @@ Ask = Callable[..., Reply]
 """Makes a request as `GatewayClient.ask` does, with a key."""
 
 
-def stored_keys(settings: Settings, grants: Iterable[Grant]) -> dict[str, str]:
-    """Name → text of new keys in the database, which is migrated before."""
+def stored_keys(
+    settings: Settings, grants: Iterable[Grant], issuer: Actor | None = None
+) -> dict[str, str]:
+    """Name → text of new keys in the database, which is migrated before. An administrator who does nothing else issues them."""
     prepare(settings.database)
 
     async def make(database: Database) -> dict[str, str]:
         store = KeyService(database, timeout=30)
+        ACTOR.set(issuer or Actor("python", "root", person="root"))
         return {grant.name: (await store.issue(grant)).key for grant in grants}
 
     made: dict[str, str] = in_database(settings.database, make)

@@ -122,7 +122,6 @@ async def campaign(visit: Visit) -> web.Response:
         or submitted
         or max(follow_ups.values(), default=lately) > lately
     )
-    second = visit.session.user not in {review.asked_by, *review.writers}
     return visit.page(
         "campaign.html",
         campaign=status,
@@ -138,7 +137,7 @@ async def campaign(visit: Visit) -> web.Response:
         review=review,
         seen=_seen(status),
         review_seen=_seen(status, review=review.state),
-        decides=submitted and second and visit.may(APPROVE),
+        decides=review.decidable and visit.may(APPROVE),
         writes=visit.may(WRITE),
         findings=findings_of(check) if check else [_UNCHECKED],
         first=await visit.context.shared.get(
@@ -392,10 +391,10 @@ async def waiting_reviews(visit: Visit) -> tuple[str, str] | None:
     """The broadcasts that the person may approve now, for the first page."""
     if not visit.may(APPROVE):
         return None
-    user, apps = visit.session.user, current_reach().apps_of(APPROVE)
+    apps = current_reach().apps_of(APPROVE)
     reviews = await visit.context.shared.get(
-        ("reviews", user, apps),
-        lambda: visit.service(CampaignService).waiting_reviews(user, apps),
+        ("reviews", visit.session.digest, apps),
+        lambda: visit.service(CampaignService).waiting_reviews(apps),
     )
     if not reviews:
         return None

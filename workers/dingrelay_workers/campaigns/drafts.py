@@ -30,7 +30,7 @@ from dingrelay_workers.campaigns.audience import batches, resolved
 from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
 from dingrelay_workers.campaigns.models import LANE, CampaignRow, State
 from dingrelay_workers.campaigns.opening import FileReaders, opened_store
-from dingrelay_workers.campaigns.people import author
+from dingrelay_workers.campaigns.people import author, with_issuers
 from dingrelay_workers.campaigns.reach import (
     WRITE,
     check_left_out,
@@ -312,6 +312,7 @@ class Drafts:
             "file_name": written.file_name,
             "version": version + 1,
             "writers": list(dict.fromkeys([*(row.writers or ()), by])),
+            "issuers": with_issuers(row.issuers),
             "updated_by": by,
             "updated_at": clock.now(),
         }

@@ -112,6 +112,7 @@ class CampaignRow(Base):
         calls: calls that DingTalk took.
         writers: all who have changed it: none of them may approve it; None of one of 0.2.0.
         testers: people who got a test of it.
+        issuers: of the keys and links by which it was written or submitted: they may have acted themselves.
         recent_people: of the latest people whose outcome is known, how many there are; see
             `pace.Latest`.
         recent_failed: how many of these failed.
@@ -124,7 +125,7 @@ class CampaignRow(Base):
     __tablename__ = "campaigns"
     __people__ = PersonColumns(
         user="created_by updated_by",
-        users="writers testers",
+        users="writers testers issuers",
         within={"named": ("absent", "skipped.*.users")},
         about="content file file_name",
         others="id app name state reason message quiet sender people_digest checked trace lease",
@@ -177,6 +178,7 @@ class CampaignRow(Base):
     lease_at: Mapped[int | None] = mapped_column(BigInteger)
     admitted_at: Mapped[datetime | None] = mapped_column(Utc)
     testers: Mapped[list[str] | None] = mapped_column(JSON)
+    issuers: Mapped[list[str] | None] = mapped_column(JSON)
 
     @property
     def stage(self) -> CampaignStage:

@@ -1,6 +1,8 @@
 """The people who write, approve and test campaigns: the same ones at every door."""
 
-from dingrelay_producers.actor import current_actor
+from collections.abc import Sequence
+
+from dingrelay_producers.actor import SHELL, current_actor
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.sentence import en
@@ -19,18 +21,39 @@ def author(settings: Settings) -> str:
     return acting_person(settings) or current_actor().id
 
 
-def approver(settings: Settings, campaign: str) -> str:
-    """The person who decides on a campaign.
+def with_issuers(issuers: Sequence[str] | None) -> list[str]:
+    """These issuers and those of the actor."""
+    return list(dict.fromkeys([*(issuers or ()), *current_actor().issuers]))
+
+
+def person_of(settings: Settings, human: str) -> str:
+    """The userid of one of `Actor.hands`; "" for a user of a shell who is no person."""
+    if human.startswith(SHELL):
+        return settings.campaigns.shell_person(human.removeprefix(SHELL))
+    return human
+
+
+def deciders(settings: Settings, campaign: str) -> Sequence[str]:
+    """The person who decides on a campaign, and those who may act in that person's name: who issued the key or the link.
 
     Raises:
-        CampaignConflict: a key without an owner acts, or a user of the shell who is no person.
+        CampaignConflict: it is not known of one who that is: of a key without an owner, or a user of the shell.
     """
-    person = acting_person(settings)
-    if person:
-        return person
     actor = current_actor()
-    if actor.door == "http":
-        problem = en("must be approved by a person: the key {} has no owner", actor.id)
+    people = [acting_person(settings), *(person_of(settings, human) for human in actor.issuers)]
+    if all(people):
+        return people
+    if actor.door == "http" and not actor.person:
+        raise CampaignConflict(
+            campaign, en("must be approved by a person: the key {} has no owner", actor.id)
+        )
+    users = [human.removeprefix(SHELL) for human in actor.issuers if human.startswith(SHELL)]
+    unknown = [user for user in users if not settings.campaigns.shell_person(user)]
+    if unknown:
+        problem = en(
+            "must be approved by a person: {} issued the key or link, and [campaigns] shell_users does not say who that is",
+            unknown[0],
+        )
     else:
         problem = en(
             "must be approved by a person: [campaigns] shell_users does not say who {} is", actor.id

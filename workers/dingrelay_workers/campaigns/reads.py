@@ -136,10 +136,10 @@ class CampaignReads:
         async with self._opened() as store:
             return await review.states(store, campaigns)
 
-    async def waiting_reviews(self, user: str, apps: Collection[str] | None) -> Sequence[str]:
-        """Campaigns of these apps, or of any, that wait for an approval which this person may give."""
+    async def waiting_reviews(self, apps: Collection[str] | None) -> Sequence[str]:
+        """Campaigns of these apps, or of any, that wait for an approval which the person who acts may give."""
         async with self._opened() as store:
-            return await review.waiting(store, user, apps)
+            return await review.waiting(self._settings, store, apps)
 
     async def check_deletable(self, campaign: str) -> CampaignStatus:
         """Raise as `delete` would; the campaign that it would delete."""

@@ -9,10 +9,10 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from math import isinf
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
-from sqlalchemy import delete, false, or_, select, update
+from sqlalchemy import Row, delete, false, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict
@@ -25,9 +25,10 @@ from dingrelay_tasks.contract import UserIdText
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
+from dingrelay_workers.campaigns.people import deciders, person_of, with_issuers
 from dingrelay_workers.campaigns.removal import COUNTED_TOGETHER
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.database.database import upsert
+from dingrelay_workers.database.database import change_rows, upsert
 from dingrelay_workers.roles.service import approvers
 
 Decision = Literal["approved", "rejected"]
@@ -56,7 +57,9 @@ class CampaignReview(BaseModel):
     decided_at: datetime | None = None
     reason: str = ""
     writers: list[UserIdText] = []
-    """Writers of the campaign: none of them may approve it."""
+    """Writers of the campaign: none of them may approve it, nor who issued the keys by which it was written."""
+    decidable: bool = False
+    """Whether the person who asks for this may decide: it was submitted, and they are a second person."""
 
     @property
     def holds(self) -> bool:
@@ -76,10 +79,17 @@ async def review_of(
     state = review.decision or "asked"
     if row.state == State.DRAFT and review.digest != digest_of(row):
         state = "outdated"
+    decidable = state == "asked" and is_second_person(settings, row, review.asked_by)
     names = ("asked_by", "asked_at", "decided_by", "decided_at", "reason")
     fields = {name: getattr(review, name) for name in names}
     return CampaignReview.model_validate(
-        {"needed": needed, "state": state, "writers": writers, **fields}
+        {
+            "needed": needed,
+            "state": state,
+            "writers": writers,
+            "decidable": decidable,
+            **fields,
+        }
     )
 
 
@@ -91,17 +101,16 @@ async def states(store: CampaignStore, campaigns: Collection[str]) -> dict[str, 
 
 
 async def waiting(
-    store: CampaignStore, user: str, apps: Collection[str] | None = None
+    settings: Settings, store: CampaignStore, apps: Collection[str] | None = None
 ) -> Sequence[str]:
-    """Campaigns of these apps, or of any, that wait for an approval and that this person may approve; latest first."""
+    """Campaigns of these apps, or of any, that wait for an approval which the person who acts may give; latest first."""
     query = (
-        select(CampaignRow.id, CampaignRow.writers)
+        select(CampaignRow.id, CampaignRow.writers, CampaignRow.issuers, ReviewRow.asked_by)
         .join(ReviewRow, ReviewRow.campaign == CampaignRow.id)
         .where(
             CampaignRow.state == State.DRAFT,
             CampaignRow.chunks > 0,
             ReviewRow.decision == "",
-            ReviewRow.asked_by != user,
         )
         .order_by(ReviewRow.asked_at.desc())
     )
@@ -109,7 +118,7 @@ async def waiting(
         query = query.where(CampaignRow.app.in_(apps))
     async with store.database.read() as connection:
         rows = (await connection.execute(query)).all()
-    return [row.id for row in rows if user not in (row.writers or ())]
+    return [row.id for row in rows if is_second_person(settings, row, row.asked_by)]
 
 
 async def submit(
@@ -137,32 +146,35 @@ async def submit(
         "reason": "",
     }
     await upsert(connection, ReviewRow, [request])
+    issuers = {"issuers": with_issuers(row.issuers)}
+    await change_rows(connection, CampaignRow, CampaignRow.id == row.id, **issuers)
     people = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
     reviewers = [user for user in people if user not in {*(row.writers or ()), by}]
     return _notification(settings, row, reviewers, by, now) if reviewers else None
 
 
 async def decide(
+    settings: Settings,
     connection: AsyncConnection,
     row: CampaignRow,
     decision: Decision,
-    by: str,
     reason: str = "",
     version: int | None = None,
 ) -> None:
     """Approve a campaign that is ready, or reject it.
 
     Args:
+        settings: say which users of a shell are people.
         connection: in a transaction with the lock of the campaign.
         row: the campaign.
         decision: on it.
-        by: who decides.
         reason: for a rejection.
         version: that this person has read; None for the present one.
 
     Raises:
         CampaignConflict: its approval was not asked for, this person may not decide it, or it is of another version.
     """
+    people = deciders(settings, row.id)
     _check_ready(row)
     review = await _find(connection, row.id)
     if review is None or review.digest != digest_of(row):
@@ -172,12 +184,54 @@ async def decide(
         raise CampaignConflict(
             row.id, en("is {}: {} decided it already", review.decision, review.decided_by)
         )
-    if decision == "approved" and (not by or by in {*(row.writers or ()), review.asked_by}):
+    if decision == "approved":
+        _check_second(settings, row, review.asked_by, people)
+    values = {
+        "decision": decision,
+        "decided_by": people[0],
+        "decided_at": clock.now(),
+        "reason": reason,
+    }
+    await connection.execute(update(ReviewRow).where(ReviewRow.campaign == row.id).values(values))
+
+
+def is_second_person(
+    settings: Settings, row: Row[Any, Any, Any, Any] | CampaignRow, asked_by: str
+) -> bool:
+    """Whether the person who acts is another human than those who wrote and submitted a campaign."""
+    try:
+        _check_second(settings, row, asked_by, deciders(settings, row.id))
+    except CampaignConflict:
+        return False
+    return True
+
+
+def _check_second(
+    settings: Settings,
+    row: Row[Any, Any, Any, Any] | CampaignRow,
+    asked_by: str,
+    people: Sequence[str],
+) -> None:
+    """Refuse an approval by a person who wrote or submitted the campaign, or who may be the same human as one of these.
+
+    Args:
+        settings: as of `decide`.
+        row: the campaign, with its `writers` and `issuers`.
+        asked_by: who submitted it.
+        people: `deciders`.
+    """
+    authors = {*(row.writers or ()), asked_by}
+    if people[0] in authors:
         raise CampaignConflict(
             row.id, "must be approved by a person who neither wrote nor submitted it"
         )
-    values = {"decision": decision, "decided_by": by, "decided_at": clock.now(), "reason": reason}
-    await connection.execute(update(ReviewRow).where(ReviewRow.campaign == row.id).values(values))
+    behind = authors | {person_of(settings, human) for human in row.issuers or ()}
+    if same := next((person for person in people if person in behind), ""):
+        problem = en(
+            "must be approved by another person: {} issued the key or link by which it was written, or is approved",
+            same,
+        )
+        raise CampaignConflict(row.id, problem)
 
 
 async def problem_of(

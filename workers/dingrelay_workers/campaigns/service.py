@@ -40,7 +40,7 @@ from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan, test_of
 from dingrelay_workers.campaigns.documents import JobsDocument
 from dingrelay_workers.campaigns.models import LANE, NOT_READY, CampaignRow, State
-from dingrelay_workers.campaigns.people import approver, author
+from dingrelay_workers.campaigns.people import author
 from dingrelay_workers.campaigns.reach import (
     APPROVE,
     READ,
@@ -288,8 +288,7 @@ class CampaignService(CampaignReads):
         reason: str = "",
     ) -> CampaignReview:
         async with self._changing(campaign, APPROVE) as (connection, row):
-            by = approver(self._settings, campaign)
-            await review.decide(connection, row, decision, by, reason, version)
+            await review.decide(self._settings, connection, row, decision, reason, version)
             await self._record(connection, body, row, after={"reason": reason} if reason else None)
             return await review.review_of(self._settings, connection, row)
 

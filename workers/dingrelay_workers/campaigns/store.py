@@ -53,6 +53,7 @@ from dingrelay_workers.campaigns.models import (
     ReviewRow,
     State,
 )
+from dingrelay_workers.campaigns.people import with_issuers
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.campaigns.sources import Written
 from dingrelay_workers.database.base import Base
@@ -161,6 +162,7 @@ class CampaignStore:
                 same = row_of(row.id, stage=CampaignStage.DRAFT, version=row.version)
                 values: dict[str, Any] = {"lease": claim.lease, "lease_at": at}
                 values["writers"] = list(dict.fromkeys([*(row.writers or ()), by]))
+                values["issuers"] = with_issuers(row.issuers)
                 if not await change_rows(connection, CampaignRow, *same, lease.free(at), **values):
                     raise CampaignConflict(row.id, "is being made ready, or was changed just now")
             try:
@@ -377,6 +379,7 @@ def empty_row(campaign: str, written: Written, by: str) -> dict[str, Any]:
         **dict.fromkeys(("accepted", "left_out", "failed", "calls"), 0),
         "trace": "",
         "writers": [by],
+        "issuers": with_issuers(()),
         "file": written.file,
         "file_name": written.file_name,
         "version": 1,

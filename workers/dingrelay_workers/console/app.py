@@ -222,8 +222,8 @@ def _act_as(session: Session, *, request: str = "", reason: str = "") -> None:
     held = {grant.scopes for grant in session.grants}
     role = " ".join(name for name, scopes in ROLES.items() if scopes in held)
     user = session.user
-    reach = RolesReach(session.grants)
-    ACTOR.set(Actor("console", user, session.name, role, request, reason, person=user, reach=reach))
+    actor = Actor("console", user, session.name, role, request, reason, person=user)
+    ACTOR.set(actor._replace(issuers=session.issuers, reach=RolesReach(session.grants)))
 
 
 async def _first(

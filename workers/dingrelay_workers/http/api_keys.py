@@ -269,3 +269,5 @@ class ApiKey(Grant, frozen=True):
     """A key without its secret: safe to keep, to compare and to log."""
 
     id: str
+    issuers: list[UserIdText] = []
+    """The humans who were shown a secret of it; `shell USER@HOST` for a user of the operating system."""

@@ -53,7 +53,7 @@ async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
 def act_as(key: ApiKey, request: web.Request) -> None:
     """Set the actor of what the request does from now on."""
     request[CALLER] = f"{key.id} {key.name}"
-    actor = Actor("http", key.id, key.name, person=key.owner, reach=key)
+    actor = Actor("http", key.id, key.name, person=key.owner, issuers=key.issuers, reach=key)
     shown = key.permits(PERSONAL)
     ACTOR.set(actor._replace(request=request.get(REQUEST_ID, ""), reads_directory=shown))
 

@@ -16,11 +16,14 @@ class ApiKeyRow(Base):
         digest: of its secret, as `secret.digest` makes it.
         old_secrets: the digests of the secrets before it → until when each is taken, ISO 8601.
         owner: the userid of its person; "" for none.
+        issuers: the humans who were shown a secret of it, as `Actor.hands`.
     """
 
     __tablename__ = "api_keys"
     __people__ = PersonColumns(
-        user="owner", others="id name scopes apps lanes sender rate digest old_secrets"
+        user="owner",
+        users="issuers",
+        others="id name scopes apps lanes sender rate digest old_secrets",
     )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
@@ -37,3 +40,4 @@ class ApiKeyRow(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(Utc)
     used_at: Mapped[datetime | None] = mapped_column(Utc)
     owner: Mapped[str] = mapped_column(String(64), server_default=text("''"))
+    issuers: Mapped[list[str]] = mapped_column(JSON)

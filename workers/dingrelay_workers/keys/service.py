@@ -20,7 +20,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.actor import current_reach, current_seed
+from dingrelay_producers.actor import current_actor, current_reach, current_seed
 from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import DingrelayError, KeyConflict, KeyNotFound, NotPermitted
 from dingrelay_producers.store import clock
@@ -266,6 +266,7 @@ class KeyService:
             "digest": digest_of(key_id, text),
             "old_secrets": {},
             "created_at": clock.now(),
+            "issuers": current_actor().hands,
         }
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             query = select(ApiKeyRow.id).where(ApiKeyRow.id == key_id)
@@ -314,6 +315,7 @@ class KeyService:
                 connection,
                 key_id,
                 digest=digest,
+                issuers=[*dict.fromkeys([*stored.issuers, *current_actor().hands])],
                 old_secrets={
                     old_digest: min(end, until).isoformat() for old_digest, end in old.items()
                 },

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String, Text, text
+from sqlalchemy import JSON, ForeignKey, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, Said, Utc
@@ -10,14 +10,21 @@ from dingrelay_workers.database.person_columns import PersonColumns
 
 
 class ConsoleLinkRow(Base):
-    """A link with which a person signs in once."""
+    """A link with which a person signs in once.
+
+    Attributes:
+        issuers: who made it, as `Actor.hands`; as well of a session that began with it.
+    """
 
     __tablename__ = "console_links"
-    __people__ = PersonColumns(user="user", others="digest role", kept="10 minutes")
+    __people__ = PersonColumns(
+        user="user", users="issuers", others="digest role", kept="10 minutes"
+    )
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     user: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(String(16))
+    issuers: Mapped[list[str]] = mapped_column(JSON)
     ends_at: Mapped[datetime] = mapped_column(Utc)
 
 
@@ -33,13 +40,16 @@ class ConsoleSessionRow(Base):
     """
 
     __tablename__ = "console_sessions"
-    __people__ = PersonColumns(user="user", others="digest directory role roles", kept="12 hours")
+    __people__ = PersonColumns(
+        user="user", users="issuers", others="digest directory role roles", kept="12 hours"
+    )
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     user: Mapped[str] = mapped_column(Text)
     directory: Mapped[str] = mapped_column(String(64), server_default=text("''"))
     role: Mapped[str] = mapped_column(String(16))
     roles: Mapped[str] = mapped_column(String(64), server_default=text("''"))
+    issuers: Mapped[list[str]] = mapped_column(JSON)
     forms: Mapped[int] = mapped_column(server_default=text("0"))
     begun_at: Mapped[datetime] = mapped_column(Utc)
     used_at: Mapped[datetime] = mapped_column(Utc)

@@ -5,7 +5,7 @@ from sqlalchemy import delete, select
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.sessions.sessions import WRITER
-from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
+from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores, rows_of
 
 
 async def export(stores: Stores, subject: DataSubject) -> Rows:
@@ -22,13 +22,16 @@ async def export(stores: Stores, subject: DataSubject) -> Rows:
 
 
 async def erase(stores: Stores, erasing: Erasing) -> None:
-    """Sign them out: their sessions go, with the forms that they sent, and their links."""
-    session = ConsoleSessionRow
-    theirs = session.user == erasing.user, session.begun_at <= erasing.since
-    queries = [erasing.among(delete(session).where(*theirs), session.directory)]
-    if erasing.app is None:
-        queries.append(delete(ConsoleLinkRow).where(ConsoleLinkRow.user == erasing.user))
+    """Sign them out: their sessions go, with the forms that they sent, their links, and what began with one that they issued."""
+    session, link = ConsoleSessionRow, ConsoleLinkRow
+    before = session.begun_at <= erasing.since
     async with stores.database.write(WRITER) as connection:
+        rows = await rows_of(connection, session, erasing, before, app=session.directory)
+        digests = [row["digest"] for row in rows]
+        queries = [delete(session).where(session.digest.in_(digests))]
+        if erasing.app is None:
+            digests = [row["digest"] for row in await rows_of(connection, link, erasing)]
+            queries.append(delete(link).where(link.digest.in_(digests)))
         for query in queries:
             erasing.changed["sessions"] += (await connection.execute(query)).rowcount
 

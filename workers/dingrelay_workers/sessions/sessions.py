@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.actor import current_reach
+from dingrelay_producers.actor import current_actor, current_reach
 from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import NotPermitted
 from dingrelay_producers.settings import DEFAULT_APP
@@ -57,6 +57,7 @@ _FOUND = select(
     ConsoleSessionRow.directory,
     ConsoleSessionRow.role,
     ConsoleSessionRow.roles,
+    ConsoleSessionRow.issuers,
     ConsoleSessionRow.forms,
     ConsoleSessionRow.used_at,
     _NAME,
@@ -85,6 +86,7 @@ class Session:
         grants: one for each role that the person holds.
         directory: the app in whose directory the person is; "" of one who came by a link.
         forms: that were sent.
+        issuers: who made the link, as `Actor.hands`.
     """
 
     user: str
@@ -93,6 +95,7 @@ class Session:
     directory: str = ""
     forms: int = 0
     name: str = ""
+    issuers: Sequence[str] = ()
 
     @property
     def digest(self) -> str:
@@ -144,7 +147,8 @@ class LoginLinks:
         if lacking := current_reach().lacks(ANY, grant):
             raise NotPermitted(*lacking)
         token, ends = secrets.token_urlsafe(32), clock.now() + LINK_LIVES
-        row = {"digest": _digest(token), "ends_at": ends, **request.model_dump()}
+        row = {"digest": _digest(token), "ends_at": ends, "issuers": current_actor().hands}
+        row |= request.model_dump()
         async with answering(TIMEOUT), self._database.write(WRITER) as connection:
             await connection.execute(insert(ConsoleLinkRow).values(**row))
             after = {"role": request.role}
@@ -168,12 +172,15 @@ class Sessions:
         async with self._writing() as connection:
             await connection.execute(delete(ConsoleLinkRow).where(ConsoleLinkRow.ends_at <= now))
             used = ConsoleLinkRow.digest == _digest(link)
-            query = select(ConsoleLinkRow.user, ConsoleLinkRow.role).where(used)
+            columns = ConsoleLinkRow.user, ConsoleLinkRow.role, ConsoleLinkRow.issuers
+            query = select(*columns).where(used)
             link_row = (await connection.execute(query)).one_or_none()
             if link_row is None:
                 return None
             await connection.execute(delete(ConsoleLinkRow).where(used))
-            return await _begin(connection, link_row.user, role=link_row.role)
+            return await _begin(
+                connection, link_row.user, role=link_row.role, issuers=link_row.issuers
+            )
 
     async def begin(self, directory: str, user: str) -> Session | None:
         """A new session of a person, after DingTalk has signed them in; None if the person has no role."""
@@ -199,7 +206,8 @@ class Sessions:
                 await connection.execute(
                     update(ConsoleSessionRow).where(is_session).values(used_at=now)
                 )
-        return Session(row.user, token, grants, row.directory, row.forms, row.name or "")
+        name, issuers = row.name or "", row.issuers
+        return Session(row.user, token, grants, row.directory, row.forms, name, issuers)
 
     async def sign_out(self, session: Session) -> None:
         """End a session."""
@@ -214,7 +222,12 @@ class Sessions:
 
 
 async def _begin(
-    connection: AsyncConnection, user: str, *, directory: str = "", role: str = ""
+    connection: AsyncConnection,
+    user: str,
+    *,
+    directory: str = "",
+    role: str = "",
+    issuers: Sequence[str] = (),
 ) -> Session | None:
     now, token = clock.now(), secrets.token_urlsafe(32)
     grants = await _grants(connection, user, directory, role)
@@ -226,12 +239,13 @@ async def _begin(
         "directory": directory,
         "role": role,
         "roles": _digest_of(grants),
+        "issuers": list(issuers),
         "begun_at": now,
         "used_at": now,
     }
     await connection.execute(delete(ConsoleSessionRow).where(_ended(now)))
     await connection.execute(insert(ConsoleSessionRow).values(**row))
-    return Session(user, token, grants, directory)
+    return Session(user, token, grants, directory, issuers=issuers)
 
 
 async def _grants(

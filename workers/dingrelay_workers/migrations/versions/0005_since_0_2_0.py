@@ -82,6 +82,7 @@ def _campaigns() -> None:
     op.add_column("campaigns", sa.Column("lease_at", sa.BigInteger))
     op.add_column("campaigns", sa.Column("admitted_at", MOMENT))
     op.add_column("campaigns", sa.Column("testers", sa.JSON))
+    op.add_column("campaigns", sa.Column("issuers", sa.JSON))
     op.execute(sa.text("update campaigns set admitted_at = started_at"))
     op.add_column("campaign_chunks", sa.Column("unread_users", sa.Text))
     condition = sa.text("unread_users is not null")
@@ -228,6 +229,7 @@ def _keys() -> None:
         sa.Column("revoked_at", MOMENT),
         sa.Column("used_at", MOMENT),
         sa.Column("owner", **_text(64)),
+        sa.Column("issuers", sa.JSON, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
     )
 
@@ -410,6 +412,7 @@ def _console() -> None:
         sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("user", sa.Text, nullable=False),
         sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("issuers", sa.JSON, nullable=False),
         sa.Column("ends_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("digest", name="pk_console_links"),
     )
@@ -420,6 +423,7 @@ def _console() -> None:
         sa.Column("directory", **_text(64)),
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("roles", **_text(64)),
+        sa.Column("issuers", sa.JSON, nullable=False),
         sa.Column("forms", sa.Integer, nullable=False, server_default=sa.text("0")),
         sa.Column("begun_at", MOMENT, nullable=False),
         sa.Column("used_at", MOMENT, nullable=False),
