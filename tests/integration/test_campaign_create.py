@@ -144,7 +144,7 @@ async def test_a_pipe_is_read_to_its_end(
 async def test_malformed_rows_are_people_of_the_report(campaigns: CampaignStore) -> None:
     """They are named with what was written for as long as the campaign is there."""
     lines = ["userid,name", "u1,Ann", *(f",left {number}" for number in range(60)), "u 2,Bob"]
-    asked = plan("hello {name}", recipients=file("\n".join(lines)), pasted="zhou wu")
+    asked = plan("hello {name}", recipients=file("\n".join(lines)), pasted="zhou,wu")
     created = await campaigns.create({**asked, "malformed": "skip"})
     await rows.change(campaigns.database, CampaignRow, state=State.DONE, named=None)
     report = Report(campaigns.database)

@@ -26,6 +26,7 @@ from dingrelay_workers.campaigns.audience import Gathered, people_of
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.findings import findings_of
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, IndexRow, State
+from dingrelay_workers.campaigns.pasted import count as count_pasted
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.sources import LARGEST_FILE
 from dingrelay_workers.campaigns.store import Check
@@ -88,7 +89,7 @@ async def test_drafts_are_campaigns_of_the_list(
     drafts: Writers, campaigns: CampaignService, database: Database
 ) -> None:
     for app in ("hr", "it", "hr"):
-        await drafts.create({"app": app, "pasted": "u1 " * 10_000, "message": TEXT}, "ann")
+        await drafts.create({"app": app, "pasted": "u1," * 10_000, "message": TEXT}, "ann")
     listed = await campaigns.list(CampaignFilter(app="hr"), limit=9)
     assert [(row.app, row.state, row.stage) for row in listed] == [("hr", "draft", "draft")] * 2
     assert listed[0].created_at >= listed[1].created_at
@@ -169,14 +170,87 @@ async def test_pasted_people_are_found(drafts: Writers, database: Database) -> N
     for pasted, people in (
         ("a1\nb1, c1；c2", ["a1", "b1", "c1", "c2"]),
         ("安娜、Bob Lee", ["a1", "b1"]),
-        ("138-0000-0001 +8613800000002", ["a1", "b1"]),
+        ("138-0000-0001,+8613800000002", ["a1", "b1"]),
         ("安娜\t13800000001\nCho 13800000004", ["a1", "c2"]),
-        ("a1 b1 a1", ["a1", "b1"]),
+        ("a1, b1, a1", ["a1", "b1"]),
+        ("安 娜\n安\u3000娜", ["a1"]),
+        ("手机号\t部门\n13800000001\tteam 2\n13800000002\t", ["a1", "b1"]),
+        ("姓名\n安娜", ["a1"]),
         ("Cho\n13900000000\n没有\na1", ["a1"]),
     ):
         made = await drafts.create({"name": "party", "message": TEXT, "pasted": pasted}, "ann")
         created = await drafts.freeze(made.id, 1, "bob")
         assert sorted(await users_of(database, created.id)) == people, pasted
+
+
+@pytest.mark.parametrize(
+    ("pasted", "people", "problems"),
+    [
+        ("安娜\t13800000002", [], {1: "安娜, 13800000002 are different people"}),
+        ("安娜 13800000002", [], {1: "安娜, 13800000002 are different people"}),
+        ("安娜\tteam 2\tBob Lee", [], {1: "team 2 is no person"}),
+        ("安娜\tBob Lee\na1\t安娜", ["a1"], {1: "安娜, Bob Lee are different people"}),
+        ("a1 b1", [], {1: "a1, b1 are different people"}),
+        ("安娜 没有", [], {1: "没有 is no person"}),
+        (
+            "姓名\t部门\t负责人\n安娜\tteam 2\tBob Lee\nBob Lee\t\t\nCho\t\t\n没有\t\t",
+            ["a1", "b1"],
+            {4: "that of several people: c1, c2", 5: '"没有"'},
+        ),
+        (
+            "姓名\t手机号\n安娜\t13800000002\n安小娜\t13800000001\n\t\nCho\t13800000003\nx\ty\tz",
+            ["a1", "c1"],
+            {2: "are different people", 4: "has no mobile", 6: "columns: 3 instead of 2"},
+        ),
+        ("userid\t手机号\na1\t13800000002\nb1\t13900000000", ["b1"], {2: "are different people"}),
+    ],
+)
+@on_sqlite
+@pytest.mark.usefixtures("organisation")
+async def test_a_line_is_one_person(
+    drafts: Writers, pasted: str, people: list[str], problems: dict[int, str]
+) -> None:
+    """A row of a spreadsheet also names departments, superiors and numbers that moved to another row."""
+    parsed = await drafts.parse_pasted("default", pasted)
+    assert [person.userid for person in parsed.people] == people
+    assert [row.line for row in parsed.problems] == list(problems)
+    for row in parsed.problems:
+        assert problems[row.line] in row.problem
+
+
+@on_sqlite
+@pytest.mark.usefixtures("organisation")
+async def test_a_person_who_is_pasted_twice_counts_once(drafts: Writers) -> None:
+    parsed = await drafts.parse_pasted("default", "安娜\n13800000001\n安娜，b1")
+    assert [(person.line, person.userid) for person in parsed.people] == [(1, "a1"), (3, "b1")]
+    assert count_pasted("安娜\nb1\n安娜") == 2
+
+
+@on_sqlite
+@pytest.mark.usefixtures("organisation")
+async def test_columns_of_a_pasted_table_are_fields(drafts: Writers, database: Database) -> None:
+    message = {"msgtype": "text", "text": {"content": "{奖金}"}}
+    table = "姓名\t奖金\n安娜\t1\nBob Lee\t2"
+    made = await drafts.create({"name": "n", "message": message, "pasted": table}, "ann")
+    await drafts.freeze(made.id, 1, "ann")
+    texts = {
+        each.users: each.message["text"]["content"] for each in await chunks(database, made.id)
+    }
+    assert texts == {"a1": "1", "b1": "2"}
+
+
+@on_sqlite
+@pytest.mark.usefixtures("organisation")
+async def test_a_row_of_a_file_whose_cells_are_two_people_is_malformed(
+    drafts: Writers, campaigns: CampaignService
+) -> None:
+    """One column was sorted and the others were not."""
+    made = await drafts.create({"name": "party", "message": PLAIN}, "ann")
+    file = "手机号,姓名\n13800000001,安娜\n13800000002,安娜\n13800000003,大赵\n".encode()
+    _, counted = await drafts.put_file(made.id, 1, "x.csv", file, "ann")
+    assert (counted.rows, counted.people) == (3, 2)
+    checked = await campaigns.preview(made.id)
+    assert [row.line for row in checked.skipped] == [3]
 
 
 @pytest.mark.usefixtures("organisation")
@@ -403,7 +477,7 @@ async def test_a_process_that_stood_still_loses_its_lease(
 async def test_the_check_is_stored_with_the_campaign(
     drafts: Writers, campaigns: CampaignService
 ) -> None:
-    content = {"pasted": "a1 b1 c1 没有", "without_pasted": "b1"}
+    content = {"pasted": "a1,b1,c1,没有", "without_pasted": "b1"}
     made = await drafts.create({"name": "party", "message": TEXT, **content}, "ann")
     checked = await campaigns.preview(made.id)
     found = (await drafts.freeze(made.id, 1, "ann")).preview
@@ -525,7 +599,7 @@ async def test_unreachable_people_are_counted(
     await see(redis, departments=[2], users=[])
     await send(redis, "u1", PLAIN)
     await fill_day(redis, "u2")
-    found = await campaigns.preview(await drafted(drafts, "u1 u2 u3 u4 u5 u1 没有"))
+    found = await campaigns.preview(await drafted(drafts, "u1,u2,u3,u4,u5,u1,没有"))
     assert (found.recipients, found.duplicates, found.malformed) == (5, 1, 1)
     assert (found.not_in_directory, found.left, found.out_of_range) == (1, 1, 1)
     assert found.absent == []
@@ -570,7 +644,7 @@ async def test_each_gets_a_text_of_their_own(
 ) -> None:
     await send(redis, "u2", {"msgtype": "text", "text": {"content": "员工2，明天放假"}})
     await send(redis, "u1", PLAIN)
-    found = await campaigns.preview(await drafted(drafts, "u1 u2 u3 u4", message=TEXT))
+    found = await campaigns.preview(await drafted(drafts, "u1,u2,u3,u4", message=TEXT))
     assert (found.calls, found.plain_calls, found.had_it_today) == (4, 1, 1)
     names = [(f"u{number}", f"员工{number}") for number in (1, 2, 3)]
     assert [(one.userid, one.name) for one in found.first] == names
@@ -600,7 +674,7 @@ async def test_the_range_of_the_app_is_the_last_one_read(
 async def test_without_a_directory_nothing_of_it_is_counted(
     drafts: Writers, campaigns: CampaignService
 ) -> None:
-    found = await campaigns.preview(await drafted(drafts, "u1 u2"))
+    found = await campaigns.preview(await drafted(drafts, "u1,u2"))
     assert (found.not_in_directory, found.left, found.out_of_range) == (None, None, None)
     assert (found.had_it_today, found.at_daily_limit) == (0, 0)
 
@@ -609,7 +683,7 @@ async def test_campaigns_that_run_already_take_their_time(
     drafts: Writers, campaigns: CampaignService, database: Database
 ) -> None:
     await put(database, app="other", people=2)
-    name = await drafted(drafts, "u1 u2")
+    name = await drafted(drafts, "u1,u2")
     assert (await campaigns.preview(name)).waiting_minutes == 0
     await put(database, people=2)
     running = CampaignRow.state == State.RUNNING

@@ -305,7 +305,7 @@ async def test_people_come_from_the_tree_pasted_text_and_a_file(
 ) -> None:
     draft = await begun(writer)
     form = (await writer.forms(f"{draft}/choose"))[f"{draft}/choose"]
-    fields = {**form, "open": "2", "pasted": "u31\nu32，不存在", "without_pasted": "u32"}
+    fields = {**form, "open": "2", "pasted": "u31\nu32，不存在\n", "without_pasted": "u32"}
     assert await writer.post(f"{draft}/choose", [*fields.items(), ("departments", "2")]) == 303
     assert "open=2" in writer.location
     page = await writer.text(writer.location)
@@ -351,7 +351,8 @@ async def test_errors_use_the_labels_of_the_form(writer: Browser) -> None:
     steps: tuple[tuple[str, dict[str, str], str], ...] = (
         ("write", {"name": "n", "app": "default", "msgtype": "link"}, "Address"),
         ("review", {"quiet_from": "22:00", "quiet_to": "22:00"}, "Quiet hours"),
-        ("test", {"users": "u20 u21"}, "Message"),
+        ("test", {"users": "u20,u21"}, "Message"),
+        ("test", {"users": "u20 u21"}, "u20, u21 are different people"),
         ("test", {"users": "u20,不存在"}, "不存在 is no person in the directory"),
         ("test", {"users": "u20,wang"}, "wang is no person in the directory"),
     )

@@ -323,19 +323,23 @@ async def test_drafts_go_on_without_them(office: Office) -> None:
     await office.put(UserRow, a_person(name="张三", mobile=f"+86-{MOBILE}"))
     await office.put(UserRow, a_person(OTHER))
     drafts = campaigns.Writers(office.settings, office.database)
-    pasted = f"{OTHER} {SUBJECT}\n{MOBILE}\nu9"
+    pasted = f"{OTHER},{SUBJECT}\n{MOBILE}\nu9"
     named = await drafts.create({"pasted": pasted, "without_pasted": "张三"}, "ann")
+    table = f"手机\t姓名\r\n13900000000\t王芳\r\n{MOBILE}\t张三\r\n13900000001\t李四\r\n"
+    copied = await drafts.create({"pasted": table}, "ann")
     listed = await drafts.create({"pasted": OTHER}, "ann")
     listed, _ = await drafts.put_file(listed.id, 1, "x.csv", f"手机\n{MOBILE}\n".encode(), "ann")
     others = await drafts.create({"pasted": OTHER}, "ann")
     others, _ = await drafts.put_file(others.id, 1, "x.csv", b"userid\nu9\n", "ann")
     await office.update(CampaignRow, updated_at=LONG_AGO)
     exported = (await office.passes.export(DataSubject(SUBJECT)))["drafts"]
-    assert {each["draft"] for each in exported} == {named.id, listed.id}
+    assert {each["draft"] for each in exported} == {named.id, copied.id, listed.id}
     found = await office.erase()
-    assert (found.changed["drafts"], found.left) == (2, [])
+    assert (found.changed["drafts"], found.left) == (3, [])
     content = (await drafts.get(named.id)).content
     assert (content.pasted, content.without_pasted) == (f"{OTHER}\nu9", "")
+    rest = "手机\t姓名\r\n13900000000\t王芳\r\n13900000001\t李四\r\n"
+    assert (await drafts.get(copied.id)).content.pasted == rest
     assert [(await drafts.get(each)).file_name for each in (listed.id, others.id)] == ["", "x.csv"]
     assert (await drafts.get(others.id)).version == others.version
     assert await office.places() == set()

@@ -187,7 +187,9 @@ def test_an_encoding_that_shows_late_is_recognised() -> None:
     plain = b"u%07d,ann\n"
     head = b"userid,name\n" + b"".join(plain % number for number in range(BLOCK // 8))
     found = rows(head + "last,张三\n".encode("gb18030"), "name")
-    assert found[-1] == Recipient(2 + BLOCK // 8, "last", {"name": "张三"})
+    assert found[-1] == Recipient(
+        2 + BLOCK // 8, "last", {"name": "张三"}, others=(("name", "张三"),)
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_an_encoding_that_shows_late_is_recognised() -> None:
         (b"", "line 1: the file is empty"),
         (b"\n \n", "line 2: the file is empty"),
         (b"name;userid\n", 'line 1: the header has no column "userid", "job_number", "工号"'),
-        ("姓名,编号\n".encode(), "Say which one names people, such as job_number=编号"),
+        ("备注,编号\n".encode(), "Say which one names people, such as job_number=备注"),
         (b"\x89PNG\r\n\x1a\n\0\0", "line 1: the file is a PNG picture; save it as .xlsx"),
         (b"\xd0\xcf\x11\xe0" + bytes(99), "an Excel file of before 2007"),
         (b"MZ\0\0", "line 1: the file is no text"),
@@ -299,7 +301,7 @@ def test_the_column_that_names_people_may_have_another_name() -> None:
     table = "姓名,工号\n张三,u1\n李四,\n".encode("gb18030")
     found = list(read(io.BytesIO(table), ["姓名", "工号"], "userid=工号"))
     assert found == [
-        Recipient(2, "u1", {"姓名": "张三", "工号": "u1"}),
+        Recipient(2, "u1", {"姓名": "张三", "工号": "u1"}, others=(("name", "张三"),)),
         Malformed(3, "userid: is missing", text="李四"),
     ]
     # It goes before the usual names.
@@ -315,21 +317,36 @@ def test_the_column_that_names_people_may_have_another_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "row", "address"),
+    ("header", "row", "address", "others"),
     [
-        ("手机号,姓名,工号", "13800000001,王芳,0012", ("job_number", "0012")),
-        ("邮箱,姓名,手机", "a@b.cn,王芳,13800000001", ("mobile", "+86-13800000001")),
-        ("电子邮箱,name", "a@b.cn,王芳", ("email", "a@b.cn")),
+        (
+            "手机号,姓名,工号",
+            "13800000001,王 芳,0012",
+            ("job_number", "0012"),
+            (("mobile", "+86-13800000001"), ("name", "王 芳")),
+        ),
+        (
+            "邮箱,姓名,手机",
+            "a@b.cn,王 芳,13800000001",
+            ("mobile", "+86-13800000001"),
+            (("email", "a@b.cn"), ("name", "王 芳")),
+        ),
+        ("电子邮箱,name", "a@b.cn,王 芳", ("email", "a@b.cn"), (("name", "王 芳"),)),
+        ("部门,name", "x,王 芳", ("name", "王 芳"), ()),
     ],
 )
 def test_chinese_headers_say_what_a_column_holds(
-    header: str, row: str, address: tuple[str, str]
+    header: str, row: str, address: tuple[str, str], others: tuple[tuple[str, str], ...]
 ) -> None:
-    """The first of job number, mobile number and e-mail address names the people."""
+    """The first of job number, mobile number, e-mail address and name names the people."""
     table = xlsx(header.split(","), row.split(","))
-    for content in (f"{header}\n{row}\n".encode("gbk"), table):
+    tabs = f"{header}\n{row}\n".replace(",", "\t").encode()
+    for content in (f"{header}\n{row}\n".encode("gbk"), table, tabs):
         found = read(io.BytesIO(content), ["name"])
-        assert list(found) == [Recipient(2, "", {"name": "王芳"}, cast("Any", address))]
+        [person] = found
+        assert person == Recipient(
+            2, "", {"name": "王 芳"}, cast("Any", address), cast("Any", others)
+        )
         assert found.columns
         assert found.columns >= {*header.split(","), address[0], "name"}
 
@@ -355,8 +372,18 @@ def test_an_excel_file_is_read_as_it_shows() -> None:
     ]
     found = rows(xlsx(*table), "name", "金额", "日期")
     assert found == [
-        Recipient(3, "u1", {"name": "张三", "金额": "1234.5", "日期": "2026-11-24"}),
-        Recipient(4, "1001", {"name": "李四", "金额": "13800000001", "日期": "2026-11-24 09:30"}),
+        Recipient(
+            3,
+            "u1",
+            {"name": "张三", "金额": "1234.5", "日期": "2026-11-24"},
+            others=(("name", "张三"),),
+        ),
+        Recipient(
+            4,
+            "1001",
+            {"name": "李四", "金额": "13800000001", "日期": "2026-11-24 09:30"},
+            others=(("name", "李四"),),
+        ),
         Malformed(6, "userid: holds a comma, a blank or a control character", text="u 2"),
         Malformed(7, "columns: 6 instead of 4", text="u3, 赵六, TRUE, x, too, much"),
     ]
@@ -378,7 +405,7 @@ def test_a_formula_without_its_value_is_a_malformed_row() -> None:
     named: list[list[Any]] = [["userid", "name", "other"], ["u1", "=A9", ""], ["u2", "x", "=A9"]]
     [first, second] = rows(xlsx(*named), "name")
     assert isinstance(first, Malformed)
-    assert second == Recipient(3, "u2", {"name": "x"})
+    assert second == Recipient(3, "u2", {"name": "x"}, others=(("name", "x"),))
 
 
 def test_a_formula_that_was_calculated_to_nothing_is_an_empty_cell() -> None:

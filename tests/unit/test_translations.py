@@ -322,10 +322,10 @@ def test_errors_of_settings_are_in_chinese(name: str) -> None:
     ("mistake", "chinese"),
     [
         (
-            lambda: recipients.read(io.BytesIO(b"name\nx\n")),
+            lambda: recipients.read(io.BytesIO(b"note\nx\n")),
             (
-                '第 1 行：表头中没有 "userid", "job_number", "工号", "mobile", "手机号", "email", "邮箱" 中的任何一列；'
-                '现有的列："name"。请指明收件人在哪一列，例如 job_number=name（--column；HTTP 中为 "column"）'
+                '第 1 行：表头中没有 "userid", "job_number", "工号", "mobile", "手机号", "email", "邮箱", "name", "姓名" 中的任何一列；'
+                '现有的列："note"。请指明收件人在哪一列，例如 job_number=note（--column；HTTP 中为 "column"）'
             ),
         ),
         (

@@ -75,7 +75,8 @@ class Plan(TypedDict, total=False):
         users: ids of users.
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
-        pasted: people, one a line or separated by commas: userids, mobiles, job numbers or names.
+        pasted: people, one a line or separated by commas: userids, mobiles, job numbers or names; or rows of a
+            table that was copied, with tabs and its headings.
         without: people to leave out, as `recipients`.
         without_users: people to leave out, by their ids.
         without_departments: leave out people in or below them.

@@ -19,15 +19,15 @@ from dingrelay_producers.client.campaign_documents import (
     SkippedRow,
 )
 from dingrelay_producers.errors import CampaignConflict
-from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError, batched
 from dingrelay_tasks.sentence import en, from_text, to_text
 from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.chunks import storable
 from dingrelay_workers.campaigns.documents import CampaignSpec, FilledTemplate
+from dingrelay_workers.campaigns.matching import resolved
 from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, ChunkRow
+from dingrelay_workers.campaigns.pasted import Entry
 from dingrelay_workers.campaigns.recipients import (
-    ADDRESS_WORDS,
     HEADERS,
     USERID,
     Recipient,
@@ -38,7 +38,6 @@ from dingrelay_workers.campaigns.recipients import (
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.contact_fields import USER_FIELDS
 from dingrelay_workers.dingtalk.lenient import text
-from dingrelay_workers.directory import addresses
 from dingrelay_workers.directory import audience as directory
 from dingrelay_workers.http.api_keys import PERSONAL
 
@@ -265,9 +264,12 @@ class Gathered:
         """Put all recipients into the staging table."""
         for what in ("users", "without_users"):
             _check_userids(what, self._plan.get(what, ()))
-        rows = self._read("recipients", self._template.fields, self._plan.get("column", ""))
-        self._refuse_unknown_fields(rows)
-        async for people, in_text in self._people("", rows or ()):
+        fields = self._template.fields
+        rows = self._read("recipients", fields, self._plan.get("column", ""))
+        pasted_rows = pasted.rows(self._plan.get("pasted", ""), fields)
+        tables = [table for table in (rows, pasted_rows) if isinstance(table, Rows)]
+        self._refuse_unknown_fields(tables)
+        async for people, in_text in self._people("", rows or (), pasted_rows):
             await self._stage(people, pasted=in_text)
 
     async def exclude(self) -> None:
@@ -280,7 +282,8 @@ class Gathered:
         count, first = 0, list[Malformed]()
         try:
             rows = self._read("without")
-            async for people, in_text in self._people("without_", rows or ()):
+            pasted_rows = pasted.rows(self._plan.get("without_pasted", ""))
+            async for people, in_text in self._people("without_", rows or (), pasted_rows):
                 nobodys = [person for person in people if isinstance(person, Malformed)]
                 first += [
                     malformed._replace(pasted=in_text)
@@ -305,7 +308,10 @@ class Gathered:
         return None if source is None else read(source, fields, column, encoding)
 
     async def _people(
-        self, which: Literal["", "without_"], rows: Iterable[Recipient | Malformed]
+        self,
+        which: Literal["", "without_"],
+        rows: Iterable[Recipient | Malformed],
+        pasted_rows: Iterable[Entry | Recipient | Malformed],
     ) -> AsyncIterator[tuple[Sequence[Recipient | Malformed], bool]]:
         """People that the plan names, or leaves out; and whether a pasted text names them."""
         database, app = self._database, self._app
@@ -313,8 +319,8 @@ class Gathered:
             await asyncio.sleep(0)  # lets a pending cancellation through
             self.file_rows += 0 if which else len(batch)
             yield await resolved(database, app, batch), False
-        for entries in batches(pasted.entries(self._plan.get(f"{which}pasted", ""))):
-            yield await pasted.resolve(database, app, entries), True
+        for named in batches(pasted_rows):
+            yield await pasted.resolve(database, app, named), True
         async for userids in self._userids(which):
             yield [Recipient(0, userid) for userid in userids], False
 
@@ -405,15 +411,17 @@ class Gathered:
             self.first_malformed.append(malformed)
         self._progress.malformed(malformed)
 
-    def _refuse_unknown_fields(self, rows: Rows | None) -> None:
+    def _refuse_unknown_fields(self, tables: Sequence[Rows]) -> None:
         """Reject a field that no recipient can have.
 
         Raises:
             ContractError: names it.
         """
-        columns = rows.columns if rows is not None else frozenset[str]()
-        if columns is None:
-            return  # any object may have any field
+        columns = frozenset[str]()
+        for table in tables:
+            if table.columns is None:
+                return  # any object may have any field
+            columns |= table.columns
         for name in self._template.fields:
             field = _FIELD_OF.get(name, name)
             if name in columns | {USERID} or field in self._directory_fields:
@@ -424,49 +432,10 @@ class Gathered:
                 )
                 raise ContractError("message", problem)
             places = en("the directory (name, job_number, title, mobile, email, …)")
-            if rows is not None:
-                header = ", ".join(sorted(filter(None, rows.header)))
-                places = en("the file ({}) or {}", header, places)
+            if tables:
+                names = {name for table in tables for name in table.header if name}
+                places = en("the file ({}) or {}", ", ".join(sorted(names)), places)
             raise ContractError("message", en("{{{}}} is no field of {}", name, places))
-
-
-async def resolved(
-    database: Database, app: str, rows: Sequence[Recipient | Malformed]
-) -> Sequence[Recipient | Malformed]:
-    """The rows with the userids of those who are named by an address."""
-    addresses_by_kind: dict[AddressKind, set[str]] = {}
-    for row in _sound(rows):
-        if row.address:
-            addresses_by_kind.setdefault(row.address[0], set()).add(row.address[1])
-    if not addresses_by_kind:
-        return rows
-    userids_by_kind = {
-        kind: await addresses.find(database, app, kind, values)
-        for kind, values in addresses_by_kind.items()
-    }
-    whole = await _with_zeros(
-        database,
-        app,
-        [number for number, people in userids_by_kind.get(JOB_NUMBER, {}).items() if not people],
-    )
-    return [
-        _named_by(row, userids_by_kind[row.address[0]][row.address[1]], whole)
-        if isinstance(row, Recipient) and row.address
-        else row
-        for row in rows
-    ]
-
-
-async def _with_zeros(database: Database, app: str, numbers: Iterable[str]) -> dict[str, str]:
-    """Job numbers that no person has → those of persons from which a spreadsheet may have dropped zeros."""
-    longer = {
-        number.zfill(length): number
-        for number in numbers
-        if number.isdecimal()
-        for length in range(len(number) + 1, LONGEST_NUMBER + 1)
-    }
-    people_by_number = await addresses.find(database, app, JOB_NUMBER, longer) if longer else {}
-    return {longer[whole]: whole for whole, people in people_by_number.items() if people}
 
 
 @asynccontextmanager
@@ -494,36 +463,6 @@ async def gather(
         if not gathered.recipients:
             raise ContractError("recipients", "no recipient is left")
         yield gathered
-
-
-JOB_NUMBER: AddressKind = "job_number"
-LONGEST_NUMBER = 12
-"""Digits of a job number that is looked for with zeros before it."""
-
-
-def _named_by(
-    row: Recipient, userids: Sequence[str], whole: Mapping[str, str]
-) -> Recipient | Malformed:
-    """The recipient with the userid of their address; a problem where it is not one person's."""
-    assert row.address, "only those with an address are looked up"
-    kind, value = row.address
-    match userids:
-        case [userid]:
-            return Recipient(row.line, userid, row.fields)
-        case []:
-            problem = en('no person in the directory has the {} "{}"', ADDRESS_WORDS[kind], value)
-            if kind == JOB_NUMBER and value in whole:
-                problem += en(
-                    '; "{}" is there: Excel drops the zeros of a number, not of a text',
-                    whole[value],
-                )
-            return row.malformed(problem)
-        case _:
-            several = ", ".join(userids)
-            problem = en(
-                'the {} "{}" is that of several people: {}', ADDRESS_WORDS[kind], value, several
-            )
-            return row.malformed(problem, userids)
 
 
 async def _chunks_of(database: Database, campaign: str) -> int:

@@ -27,8 +27,8 @@ File = Annotated[
     typer.Option(
         "--file",
         metavar="FILE|-",
-        help="CSV or Excel file (.xlsx) with a column userid, job_number (工号), mobile (手机号) or "
-        "email (邮箱) under a header; or one JSON object a line.",
+        help="CSV or Excel file (.xlsx) with a column userid, job_number (工号), mobile (手机号), "
+        "email (邮箱) or name (姓名) under a header; or one JSON object a line.",
     ),
 ]
 FileColumn = Annotated[

@@ -295,7 +295,8 @@ class DraftContent(CampaignFields):
     Attributes:
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
-        pasted: people, one a line or separated by commas: userids, mobiles, job numbers or names.
+        pasted: people, one a line or separated by commas: userids, mobiles, job numbers or names; or rows of a
+            table that was copied, with tabs and its headings.
         without_departments: leave out people in or below them.
         without_pasted: people to leave out, as `pasted`.
         without_campaigns: leave out the people of these campaigns.

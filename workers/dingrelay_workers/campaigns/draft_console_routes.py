@@ -29,7 +29,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import marked
 from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
 from dingrelay_workers.campaigns.draft_words import differences, problem_of, words_of
-from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
+from dingrelay_workers.campaigns.drafts import MOST_PARSED, CampaignDraft, Drafts
 from dingrelay_workers.campaigns.findings import findings_of
 from dingrelay_workers.campaigns.reach import WRITE
 from dingrelay_workers.campaigns.recipients import (
@@ -151,8 +151,8 @@ async def save_people(visit: Visit, form: FormValues) -> web.Response:
         "departments": _numbers(form, "departments"),
         "without_departments": _numbers(form, "without_departments"),
         "without_campaigns": texts_of(form, "without_campaigns"),
-        "pasted": text_of(form, "pasted"),
-        "without_pasted": text_of(form, "without_pasted"),
+        "pasted": _pasted(form, "pasted"),
+        "without_pasted": _pasted(form, "without_pasted"),
     }
     return await _save(visit, form, "choose", changes)
 
@@ -453,6 +453,7 @@ async def _choose_page(
             )
         },
         problems_shown=PROBLEMS,
+        most_parsed=MOST_PARSED,
         **await _common(visit, draft, "choose", problem),
     )
 
@@ -506,6 +507,12 @@ def _apps(visit: Visit) -> list[str]:
     """Apps that this person may send from."""
     apps = sorted(visit.context.settings.apps) or ["default"]
     return [app for app in apps if visit.grant.permits_app(app)]
+
+
+def _pasted(form: FormValues, name: str) -> str:
+    """A pasted text; blanks and tabs around it may be cells of a table."""
+    value = form.get(name)
+    return value.replace("\0", "").strip("\r\n") if isinstance(value, str) and value.strip() else ""
 
 
 def _numbers(form: FormValues, name: str) -> list[int]:

@@ -41,8 +41,8 @@ replace(VERBS, noun=Drafts, fields=fields).declare(ROUTES)
 async def match_people(call: HttpCall) -> PastedPeople:
     """Find the people that a pasted text names.
 
-    By userids, mobile numbers, e-mail addresses, job numbers or names, one a line or between commas; as `pasted` of a
-    campaign is read. Nothing is stored.
+    By userids, mobile numbers, e-mail addresses, job numbers or names, one a line or between commas, or in rows of a
+    table; as `pasted` of a campaign is read. Nothing is stored.
     """
     request = PastedText.parse(call.body, strict=True)
     async with asking_campaigns(call.context):

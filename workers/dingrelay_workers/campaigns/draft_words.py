@@ -46,7 +46,7 @@ def words_of(error: ContractError) -> str:
     """The error, with the field as its form calls it."""
     if isinstance(error, NoPeopleColumn):
         return tr(
-            "The file has no column userid, 工号, 手机号 or 邮箱; it has {columns}. If another one names the people, enter it as “Column with the people”.",
+            "The file has no column userid, 工号, 手机号, 邮箱 or 姓名; it has {columns}. If another one names the people, enter it as “Column with the people”.",
             columns=", ".join(name for name in error.header if name)[:300] or "–",
         )
     label = LABELS.get(error.field.partition(".")[0]) or label_of(error.field)

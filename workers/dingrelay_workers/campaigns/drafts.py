@@ -26,8 +26,9 @@ from dingrelay_tasks.contract import ContractError, UserIdText
 from dingrelay_tasks.sentence import en, writable
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import estimate, pasted, removal, review, sources, workbook
-from dingrelay_workers.campaigns.audience import batches, resolved
+from dingrelay_workers.campaigns.audience import batches
 from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
+from dingrelay_workers.campaigns.matching import resolved
 from dingrelay_workers.campaigns.models import LANE, CampaignRow, State
 from dingrelay_workers.campaigns.opening import FileReaders, opened_store
 from dingrelay_workers.campaigns.people import author, with_issuers
@@ -104,7 +105,7 @@ class PastedPeople(BaseModel):
     """The people that a pasted text names, and what names none or several."""
 
     people: list[PastedPerson]
-    """Ordered as in the text; a person who is named twice is there twice."""
+    """Ordered as in the text, each once."""
     problems: list[SkippedRow]
     complete: bool
     """Whether all was looked up, and not the first 500 entries only."""
@@ -229,12 +230,14 @@ class Drafts:
             NotPermitted: the app's directory is not the actor's.
         """
         current_reach().check("directory:read", app=app)
-        entries = list(islice(pasted.entries(text), MOST_PARSED + 1))
+        named = list(islice(pasted.rows(text), MOST_PARSED + 1))
         async with self._opened() as store:
-            rows = await pasted.resolve(store.database, app, entries[:MOST_PARSED])
-            users = [row for row in rows if isinstance(row, Recipient)]
-            userids = {user.userid for user in users}
-            fields = await directory.fields(store.database, app, userids)
+            rows = await pasted.resolve(store.database, app, named[:MOST_PARSED])
+            users: dict[str, Recipient] = {}
+            for row in rows:
+                if isinstance(row, Recipient):
+                    users.setdefault(row.userid, row)
+            fields = await directory.fields(store.database, app, users)
         return PastedPeople(
             people=[
                 PastedPerson(
@@ -242,10 +245,10 @@ class Drafts:
                     userid=user.userid,
                     name=str(fields.get(user.userid, {}).get("name") or ""),
                 )
-                for user in users
+                for user in users.values()
             ],
             problems=[SkippedRow.of(row) for row in rows if isinstance(row, Malformed)],
-            complete=len(entries) <= MOST_PARSED,
+            complete=len(named) <= MOST_PARSED,
         )
 
     async def testers(self, draft: CampaignDraft, text: str) -> Sequence[str]:

@@ -10,7 +10,8 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted
-from dingrelay_workers.campaigns.audience import batches, resolved
+from dingrelay_workers.campaigns.audience import batches
+from dingrelay_workers.campaigns.matching import resolved
 from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, State
 from dingrelay_workers.campaigns.recipients import Recipient, read
 from dingrelay_workers.database.database import Database, change_rows

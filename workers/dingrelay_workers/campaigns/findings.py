@@ -32,14 +32,11 @@ def choices_of(
     def named(ids: Sequence[int]) -> str:
         return ", ".join([departments.get(department, str(department)) for department in ids])
 
-    def pasted_in(text: str) -> int:
-        return sum(1 for _ in pasted.entries(text))
-
     choices: list[tuple[str, object, str]] = [
         ("good", content.everyone, en("Everyone in the organisation.")),
         ("good", content.departments, en("All in the departments: {}", named(content.departments))),
         ("good", draft.file_name, en("Those in the file “{}”: {:,} rows.", draft.file_name, rows)),
-        ("good", content.pasted, en("{:,} pasted names or numbers.", pasted_in(content.pasted))),
+        ("good", content.pasted, en("{:,} pasted names or numbers.", pasted.count(content.pasted))),
         (
             "doubt",
             content.without_departments,
@@ -50,7 +47,7 @@ def choices_of(
             content.without_pasted,
             en(
                 "Not the {:,} pasted names or numbers that are left out.",
-                pasted_in(content.without_pasted),
+                pasted.count(content.without_pasted),
             ),
         ),
         ("doubt", campaigns, en("Not those who got: {}", ", ".join(campaigns))),

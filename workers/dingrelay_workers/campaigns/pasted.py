@@ -1,88 +1,141 @@
-"""Pasted people: userids, mobiles, e-mail addresses, job numbers or names, as the directory has them."""
+"""Pasted people: userids, mobiles, e-mail addresses, job numbers or names, as the directory has them.
 
+A text is a list, whose entries stand on lines or between commas, or a table that was copied from a spreadsheet. An
+entry, and a row, is one person.
+"""
+
+import io
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-
-from sqlalchemy import select
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from dingrelay_producers.client.campaign_documents import Malformed
-from dingrelay_tasks.addresses import PARSERS
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns.recipients import Recipient, problem_of
-from dingrelay_workers.database.database import Database, rows_among
+from dingrelay_workers.campaigns.matching import different, resolved
+from dingrelay_workers.campaigns.recipients import HEADERS, Recipient, Rows, problem_of, read
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import addresses, audience
-from dingrelay_workers.directory.models import UserRow
 
 _SEPARATOR = re.compile(r"[,;，；、]")
 _MOBILE = re.compile(r"(\+|00)?(86[- ]?)?1\d{2}[- ]?\d{4}[- ]?\d{4}", re.ASCII)
 """A mobile number, and no userid, though a userid may be spelled so."""
+_HEADINGS = frozenset({*HEADERS, *(name for names in HEADERS.values() for name in names)})
 
 
-PastedEntry = tuple[int, str]
-"""A line of the text, from 1, and what names one person there, or several with blanks between them."""
+class Entry(NamedTuple):
+    """Names one person.
+
+    Attributes:
+        line: of the text, from 1.
+        text: all of it.
+        parts: its words, or its cells, each of which identifies that person where the whole does not.
+    """
+
+    line: int
+    text: str
+    parts: tuple[str, ...]
 
 
-def entries(pasted: str) -> Iterator[PastedEntry]:
-    """Split a text at line ends and commas."""
+def rows(pasted: str, field_names: Collection[str] = ()) -> Rows | Iterator[Entry]:
+    """The rows of a table under a header, whose other columns may be fields; or the entries of a list."""
+    if "\t" in pasted:
+        try:
+            return read(io.BytesIO(pasted.encode(errors="surrogatepass")), field_names)
+        except ContractError:
+            pass  # without a header each cell of a row must identify the person by itself
+    return entries(pasted)
+
+
+def entries(pasted: str) -> Iterator[Entry]:
+    """Split a text at line ends and commas; a line with tabs is one entry. A heading above the first is none."""
+    first = True
     for number, line in enumerate(pasted.splitlines(), 1):
+        cells = tuple(filter(None, (" ".join(cell.split()) for cell in line.split("\t"))))
+        if len(cells) > 1:
+            yield Entry(number, "\t".join(cells), cells)
+            first = False
+            continue
         for part in _SEPARATOR.split(line):
             if text := " ".join(part.split()):
-                yield number, text
+                if not (first and text in _HEADINGS):
+                    yield Entry(number, text, tuple(text.split(" ")))
+                first = False
+
+
+def count(pasted: str) -> int:
+    """How many people a text names at most; what is there twice counts once."""
+    return len(
+        {
+            (row.userid, row.address) if isinstance(row, Recipient) else row[1:]
+            for row in rows(pasted)
+        }
+    )
 
 
 async def resolve(
-    database: Database, app: str, pasted: Sequence[PastedEntry]
-) -> list[Recipient | Malformed]:
-    """The people of the entries.
+    database: Database, app: str, pasted: Sequence[Entry | Recipient | Malformed]
+) -> Sequence[Recipient | Malformed]:
+    """The people of rows or entries, one of each.
 
-    An entry is one person by its whole text, or by all of its words together, such as name and mobile; otherwise each of
-    its words is a person. Only where the directory was never synced is any word a userid that is spelled like one.
+    An entry is the person that its whole text identifies, or else all of its parts together, such as name and mobile.
+    Only where the directory was never synced is a part a userid that is spelled like one.
     """
-    userids_by_word = await _known(database, app, pasted)
-    several = {user for userids in userids_by_word.values() if len(userids) > 1 for user in userids}
+    listed = [row for row in pasted if isinstance(row, Entry)]
+    if not listed:
+        return await resolved(database, app, [row for row in pasted if not isinstance(row, Entry)])
+    users = await _users(database, app, listed)
+    several = {user for userids in users.values() if len(userids) > 1 for user in userids}
     async with database.read() as connection:
         places = await audience.places(connection, app, several)
-    return [person for entry in pasted for person in _people(entry, userids_by_word, places)]
+    return [_person(entry, users, places) for entry in listed]
 
 
 async def without(database: Database, app: str, text: str, user: str) -> str:
-    """The text without what names a person; of several in one entry the others stay by their userids."""
-    pasted = list(entries(text))
-    userids_by_word = await _known(database, app, pasted)
-    if userids_by_word.get(user) == frozenset():
-        userids_by_word[user] = frozenset(
-            {user}
-        )  # who is in no directory any more, unless the word means another person
-    lines: list[str] = []
-    for line, entry in pasted:
-        people = _people((line, entry), userids_by_word, {})
-        userids = [person.userid for person in people if isinstance(person, Recipient)]
-        lines += [userid for userid in userids if userid != user] if user in userids else [entry]
-    return text if lines == [named for _, named in pasted] else "\n".join(lines)
+    """The text without the rows and entries that name a person."""
+    pasted = list[Entry | Recipient | Malformed](rows(text))
+    people = await resolve(database, app, pasted)
+    named = {
+        at
+        for at, (row, person) in enumerate(zip(pasted, people, strict=True))
+        if (person.userid == user if isinstance(person, Recipient) else user in person.users)
+        or (isinstance(row, Entry) and isinstance(person, Malformed) and user in row.parts)
+    }
+    if not named:
+        return text
+    if all(isinstance(row, Entry) for row in pasted):
+        kept = (
+            row.text for at, row in enumerate(pasted) if at not in named and isinstance(row, Entry)
+        )
+        return "\n".join(kept)
+    lines = list(io.StringIO(text, newline=""))
+    starts = [*(row.line for row in pasted), len(lines) + 1]
+    gone = {line for at in named for line in range(starts[at], starts[at + 1])}
+    return "".join(line for number, line in enumerate(lines, 1) if number not in gone)
 
 
-def _people(
-    entry: PastedEntry, known: Mapping[str, frozenset[str]], places: Mapping[str, str]
-) -> Iterator[Recipient | Malformed]:
-    line, text = entry
-    words = text.split(" ")
-    together = frozenset[str].intersection(*(known[word] for word in words))
-    for userids in (known[text], together):
-        if len(userids) == 1:
-            yield Recipient(line, next(iter(userids)))
-            return
-    for word in [text] if known[text] else words:
-        match sorted(known[word]):
-            case [userid]:
-                yield Recipient(line, userid)
-            case []:
-                yield Malformed(line, en("{} is no person in the directory", word), text=word)
-            case several:
-                namesakes = ", ".join(
-                    f"{userid} {places.get(userid, '')}".strip() for userid in several
-                )
-                problem = en("{} is the name of several people: {}", word, namesakes)
-                yield Malformed(line, problem, text=word, users=tuple(several))
+def _person(
+    entry: Entry, users: Mapping[str, frozenset[str]], places: Mapping[str, str]
+) -> Recipient | Malformed:
+    line, text, parts = entry
+    if users[text] or not any(users[part] for part in parts):
+        parts = (text,)
+    if absent := [part for part in parts if not users[part]]:
+        problem = en("{} is no person in the directory", absent[0])
+        if "\t" in text:
+            problem += en("; of a table copy the headings as well")
+        return Malformed(line, problem, text=text)
+    together = frozenset[str].intersection(*(users[part] for part in parts))
+    match sorted(together):
+        case [userid]:
+            return Recipient(line, userid)
+        case []:
+            everyone = sorted({user for part in parts for user in users[part]})
+            return Malformed(line, different(*parts), text=text, users=tuple(everyone))
+        case several:
+            namesakes = ", ".join(f"{user} {places.get(user, '')}".strip() for user in several)
+            problem = en("{} is the name of several people: {}", text, namesakes)
+            return Malformed(line, problem, text=text, users=tuple(several))
 
 
 def _is_userid(word: str) -> bool:
@@ -90,37 +143,25 @@ def _is_userid(word: str) -> bool:
     return looks_so and problem_of(word) is None
 
 
-async def _known(
-    database: Database, app: str, pasted: Sequence[PastedEntry]
-) -> dict[str, frozenset[str]]:
-    """Word, or whole text of an entry → the userids of those who have not left and are called so: as userid, by an address or by name.
+async def _users(
+    database: Database, app: str, listed: Iterable[Entry]
+) -> Mapping[str, frozenset[str]]:
+    """Part, or whole text of an entry → the userids of those who have not left and have it as userid, address or name.
 
     Of those who have left, by their userids: a check says that they have.
     """
-    words = (word for _, text in pasted for word in (text, *text.split(" ")))
-    userids_by_word: dict[str, frozenset[str]] = dict.fromkeys(words, frozenset())
-    present = (UserRow.app == app, UserRow.left_at.is_(None))
-    async with database.read() as connection:
-        userids = select(UserRow.userid).where(*present)
-        for (userid,) in await rows_among(connection, userids, UserRow.userid, userids_by_word):
-            userids_by_word[userid] = frozenset({userid})
-    for kind, parse in PARSERS.items():
-        address_by_word: dict[str, str] = {}
-        for word in (word for word, userids in userids_by_word.items() if not userids):
+    parts = (part for entry in listed for part in (entry.text, *entry.parts))
+    users: dict[str, frozenset[str]] = dict.fromkeys(parts, frozenset())
+    for kind, parse in addresses.PARSERS.items():
+        values: dict[str, str] = {}
+        for part in (part for part, userids in users.items() if not userids):
             try:
-                address_by_word[word] = parse(word)
+                values[part] = parse(part)
             except ValueError:
                 continue
-        by_address = await addresses.find(database, app, kind, set(address_by_word.values()))
-        userids_by_word |= {
-            word: frozenset(by_address[address]) for word, address in address_by_word.items()
-        }
-    async with database.read() as connection:
-        names = select(UserRow.name, UserRow.userid).where(*present)
-        sought = [word for word, userids in userids_by_word.items() if not userids]
-        for name, userid in await rows_among(connection, names, UserRow.name, sought):
-            userids_by_word[str(name)] |= {userid}
-    unknown: Collection[str] = [word for word, userids in userids_by_word.items() if not userids]
+        by_value = await addresses.find(database, app, kind, set(values.values()))
+        users |= {part: frozenset(by_value[value]) for part, value in values.items()}
+    unknown: Collection[str] = [part for part, userids in users.items() if not userids]
     if await audience.was_synced(database, app):
         unknown = await audience.left_users(database, app, unknown)
-    return userids_by_word | {word: frozenset({word}) for word in unknown if _is_userid(word)}
+    return users | {part: frozenset({part}) for part in unknown if _is_userid(part)}

@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
@@ -17,10 +18,11 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 from pydantic import TypeAdapter, ValidationError
 
 from dingrelay_producers.client.campaign_documents import Malformed
-from dingrelay_tasks.addresses import PARSERS, AddressKind
+from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError, UserId
 from dingrelay_tasks.sentence import en, not_json, of_library
 from dingrelay_workers.campaigns import workbook
+from dingrelay_workers.directory.addresses import PARSERS, Identifier
 
 BLOCK = 1 << 17
 """Bytes read at once."""
@@ -146,10 +148,11 @@ def _is_utf_8(line: bytes) -> bool:
     return True
 
 
-ADDRESS_WORDS: Mapping[AddressKind, str] = {
+ADDRESS_WORDS: Mapping[Identifier, str] = {
     "job_number": en("job number"),
     "mobile": en("mobile number"),
     "email": en("e-mail address"),
+    "name": en("name"),
 }
 USERID = "userid"
 HEADERS: Mapping[str, Sequence[str]] = {
@@ -161,6 +164,9 @@ HEADERS: Mapping[str, Sequence[str]] = {
 }
 """Other names of columns. The first kind that a table has names its people."""
 _ADDRESSES: Sequence[AddressKind] = ("job_number", "mobile", "email")
+_COLUMNS: Sequence[Identifier] = (*_ADDRESSES, "name")
+_KINDS: Sequence[Identifier] = ("userid", *_COLUMNS)
+"""Kinds of columns that name people, the first one before the others."""
 
 _ERROR = re.compile(
     r"\s*#(N/A|REF!|VALUE!|DIV/0!|NAME\?|NULL!|NUM!|SPILL!|CALC!|FIELD!|BLOCKED!|CONNECT!|BUSY!|UNKNOWN!"
@@ -184,13 +190,15 @@ class Recipient(NamedTuple):
         line: in the file, or the number of the item, from 1; 0 for people that no file names.
         userid: "" for a recipient with an address.
         fields: those that were wanted and are there; "" is no value.
-        address: kind and value as `dingrelay_tasks.addresses` compares them; None with a userid.
+        address: kind and value as `dingrelay_workers.directory.addresses` compares them; None with a userid.
+        others: further cells of the row that identify a person, and must not identify another one.
     """
 
     line: int
     userid: str
     fields: Mapping[str, str] = NO_FIELDS
-    address: tuple[AddressKind, str] | None = None
+    address: tuple[Identifier, str] | None = None
+    others: tuple[tuple[Identifier, str], ...] = ()
 
     def malformed(self, problem: str, users: Collection[str] = ()) -> Malformed:
         """The row, of which something else turned out to be wrong; `users` are people that it may mean."""
@@ -204,11 +212,11 @@ class FileColumn(NamedTuple):
 
     Attributes:
         name: of the column, such as ``工号``.
-        kind: of the addresses in it; None for userids.
+        kind: of the identifiers in it; None for userids.
     """
 
     name: str
-    kind: AddressKind | None = None
+    kind: Identifier | None = None
 
     @classmethod
     def of(cls, text: str) -> "FileColumn":
@@ -218,7 +226,7 @@ class FileColumn(NamedTuple):
             ContractError: it has no name.
         """
         kind, _, name = text.partition("=")
-        for parsed_kind in PARSERS:
+        for parsed_kind in _COLUMNS:
             if kind == parsed_kind and name:
                 return cls(name.strip(), parsed_kind)
         if kind == USERID and name:
@@ -226,9 +234,7 @@ class FileColumn(NamedTuple):
         if not text.strip():
             raise ContractError("column", "must not be empty")
         name = text.strip()
-        return cls(
-            name, next((kind for kind in _ADDRESSES if name in (kind, *HEADERS[kind])), None)
-        )
+        return cls(name, next((kind for kind in _COLUMNS if name in (kind, *HEADERS[kind])), None))
 
 
 class NoPeopleColumn(ContractError):
@@ -282,9 +288,9 @@ def read(
     """The rows of a file or of an iterable.
 
     Args:
-        source: a file with CSV under a header or with one JSON object a line, in UTF-8 or
+        source: a file with CSV, or cells between tabs, under a header or with one JSON object a line, in UTF-8 or
             GB18030; an Excel file; or userids, or mappings. The recipient of a row is its
-            ``userid``, or without one its ``job_number``, ``mobile`` or ``email``.
+            ``userid``, or without one its ``job_number``, ``mobile`` or ``email``, or a table's ``name``.
         field_names: names of the fields to keep.
         column: holds the recipient instead; as `FileColumn.of` parses it, empty for none.
         encoding: the file's, if it is another or can't be detected from its bytes.
@@ -341,14 +347,16 @@ class _Table(NamedTuple):
     Attributes:
         width: how many columns it has.
         place: the column with the recipients.
-        kind: of the addresses in it; None for userids.
+        kind: of the identifiers in it; None for userids.
+        others: the other columns that identify them.
         fields: the columns that are kept.
         columns: the names of all.
     """
 
     width: int
     place: int
-    kind: AddressKind | None
+    kind: Identifier | None
+    others: Mapping[Identifier, int]
     fields: Mapping[str, int]
     columns: frozenset[str]
 
@@ -366,7 +374,10 @@ class _Table(NamedTuple):
             ContractError: it does not say which column has the recipients.
         """
         header = [_visible(name) for name in names]
-        kind: AddressKind | None = None
+        places: dict[Identifier, int] = {
+            name: at for name in _KINDS if (at := _place(header, name)) is not None
+        }
+        kind: Identifier | None = None
         if column is not None:
             place = _place(header, column.name)
             if place is None:
@@ -375,25 +386,25 @@ class _Table(NamedTuple):
                 )
                 raise ContractError(_line(number), missing)
             kind = column.kind
-        elif (place := _place(header, USERID)) is None:
-            kind = next(
-                (
-                    address_kind
-                    for address_kind in _ADDRESSES
-                    if _place(header, address_kind) is not None
-                ),
-                None,
-            )
-            if kind is None:
-                raise NoPeopleColumn(number, header)
-            place = _place(header, kind)
-            assert place is not None, "it was found"
+        elif not places:
+            raise NoPeopleColumn(number, header)
+        else:
+            kind, place = next(iter(places.items()))
+            kind = None if kind == USERID else kind
         if twice := sorted({name for name in header if name and header.count(name) > 1}):
             raise ContractError(_line(number), en("the header has two columns {}", _quoted(twice)))
-        places = ((name, _place(header, name)) for name in {*header, *HEADERS, *field_names} - {""})
-        columns = {name: at for name, at in places if at is not None}
+        names_places = (
+            (name, _place(header, name)) for name in {*header, *HEADERS, *field_names} - {""}
+        )
+        columns = {name: at for name, at in names_places if at is not None}
         fields = {name: columns[name] for name in field_names if name in columns}
-        return cls(len(header), place, kind, fields, frozenset(columns))
+        # Numbers beside a column that was chosen may be those of another system.
+        others = {
+            other: at
+            for other, at in places.items()
+            if at != place and (column is None or other == "name")
+        }
+        return cls(len(header), place, kind, others, fields, frozenset(columns))
 
     def recipient(self, line: int, row: Sequence[str]) -> Recipient | Malformed:
         """A row of it."""
@@ -411,9 +422,20 @@ class _Table(NamedTuple):
                 return Malformed(line, _uncalculated(row[at]))
         fields = {name: _value(row[at]) for name, at in self.fields.items()} or NO_FIELDS
         text = _plain(row[self.place])
-        if self.kind:
-            return _addressed(line, self.kind, text, fields)
-        return _recipient(line, text, fields)
+        person = (
+            _addressed(line, self.kind, text, fields)
+            if self.kind
+            else _recipient(line, text, fields)
+        )
+        if isinstance(person, Recipient) and self.others:
+            return person._replace(others=tuple(self._others(row)))
+        return person
+
+    def _others(self, row: Sequence[str]) -> Iterator[tuple[Identifier, str]]:
+        for kind, at in self.others.items():
+            with suppress(ValueError):  # what is no identifier identifies no other person
+                if value := PARSERS[kind](_visible(_plain(row[at]))):
+                    yield kind, value
 
 
 def _uncalculated(formula: str) -> str:
@@ -429,8 +451,8 @@ def _place(header: Sequence[str], name: str) -> int | None:
 
 
 def _nameless(header: Sequence[str]) -> str:
-    columns = [USERID, *(column for kind in _ADDRESSES for column in (kind, *HEADERS[kind][:1]))]
-    guess = next((column for column in header if column and column not in HEADERS["name"]), "NAME")
+    columns = [USERID, *(column for kind in _COLUMNS for column in (kind, *HEADERS[kind][:1]))]
+    guess = next(filter(None, header), "NAME")
     return en(
         "the header has no column {}; it has {}. Say which one names people, such as "
         'job_number={} (--column; over HTTP "column")',
@@ -464,20 +486,21 @@ def _of_csv(
     column: FileColumn | None,
 ) -> Rows:
     number = lines.number
+    delimiter = "\t" if first.count("\t") > first.count(",") else ","
     try:
-        header = next(csv.reader(chain([first], ahead), strict=True))
+        header = next(csv.reader(chain([first], ahead), strict=True, delimiter=delimiter))
     except (csv.Error, StopIteration):
         raise ContractError(_line(number), "is no header of CSV") from None
     if "\0" in "".join(header):
         raise ContractError(_line(number), "the file is no text")
     table = _Table.under(number, header, field_names, column)
-    return Rows(_of_table(lines, ahead, table), table.columns, header)
+    return Rows(_of_table(lines, ahead, table, delimiter), table.columns, header)
 
 
 def _of_table(
-    lines: TextReader, ahead: Iterator[str], table: _Table
+    lines: TextReader, ahead: Iterator[str], table: _Table, delimiter: str
 ) -> Iterator[tuple[Sequence[str], Recipient | Malformed]]:
-    reader = csv.reader(ahead, strict=True)
+    reader = csv.reader(ahead, strict=True, delimiter=delimiter)
     while True:
         line = lines.number + 1  # a quoted value may hold further lines
         try:
@@ -495,7 +518,10 @@ def _of_table(
             continue
         if not row:
             continue
-        if lines.number > line and _swallows_rows(row, table.width, table.place):
+        if delimiter == "\t":
+            # What is copied from a table loses the empty cells at its end.
+            row += [""] * (table.width - len(row))
+        if lines.number > line and _swallows_rows(row, table, delimiter):
             yield (), Malformed(line, _runaway(lines.number), text=row[0])
         elif lines.broken and not _is_text("".join(row)):
             yield (), Malformed(line, lines.problem, text=", ".join(row))
@@ -511,7 +537,7 @@ def _recipient(line: int, userid: str, fields: Mapping[str, str]) -> Recipient |
 
 
 def _addressed(
-    line: int, kind: AddressKind, text: str, fields: Mapping[str, str]
+    line: int, kind: Identifier, text: str, fields: Mapping[str, str]
 ) -> Recipient | Malformed:
     """A recipient with an address."""
     if not text.strip():
@@ -531,7 +557,7 @@ def _runaway(last: int) -> str:
     return en("a quote that opens here holds all up to line {}", last)
 
 
-def _swallows_rows(row: Sequence[str], width: int, place: int) -> bool:
+def _swallows_rows(row: Sequence[str], table: _Table, delimiter: str) -> bool:
     """Whether a value of several lines holds rows: a quote was opened and never closed.
 
     A line in it that has as many columns as the table, and a userid where that belongs, is hardly
@@ -539,8 +565,8 @@ def _swallows_rows(row: Sequence[str], width: int, place: int) -> bool:
     """
     for value in row:
         for inner in value.splitlines()[1:]:
-            values = [] if ", " in inner else inner.split(",")
-            if len(values) == width and problem_of(values[place].strip('"')) is None:
+            values = [] if f"{delimiter} " in inner else inner.split(delimiter)
+            if len(values) == table.width and problem_of(values[table.place].strip('"')) is None:
                 return True
     return False
 
@@ -620,7 +646,7 @@ def _named_in(
     line: int, row: Mapping[str, Any], wanted: Collection[str], column: FileColumn | None
 ) -> Recipient | Malformed:
     userid: Any = row.get(column.name if column else USERID, "")
-    kind: AddressKind | None = column.kind if column else None
+    kind: Identifier | None = column.kind if column else None
     if column is None and USERID not in row:
         kind = next((address_kind for address_kind in _ADDRESSES if address_kind in row), None)
     if isinstance(userid, str):

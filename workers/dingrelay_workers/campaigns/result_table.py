@@ -12,7 +12,8 @@ from dingrelay_producers.client.outcomes import OUTCOMES
 from dingrelay_producers.language import CHINESE, current_language, tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.campaigns.audience import batches, resolved
+from dingrelay_workers.campaigns.audience import batches
+from dingrelay_workers.campaigns.matching import resolved
 from dingrelay_workers.campaigns.recipients import HEADERS, USERID, Recipient, Rows
 from dingrelay_workers.campaigns.report import Report, Result
 from dingrelay_workers.campaigns.store import CampaignStore

@@ -1,7 +1,7 @@
-"""Finds people in the directory by mobile number, e-mail address or job number."""
+"""Finds people in the directory by userid, mobile number, e-mail address, job number or name."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal
 
 from sqlalchemy import select
 
@@ -10,10 +10,32 @@ from dingrelay_tasks.addresses import AddressKind
 from dingrelay_workers.database.database import Database, rows_among
 from dingrelay_workers.directory.models import UserRow
 
+Identifier = AddressKind | Literal["userid", "name"]
+"""Kinds of what identifies a person."""
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _userid(text: str) -> str:
+    return text
+
+
+PARSERS: Mapping[Identifier, Callable[[str], str]] = {
+    "userid": _userid,
+    "mobile": addresses.mobile,
+    "email": addresses.email,
+    "job_number": addresses.job_number,
+    "name": _words,
+}
+"""How each kind is compared."""
 _COLUMNS = {
+    "userid": (UserRow.userid,),
     "mobile": (UserRow.mobile,),
     "email": (UserRow.email, UserRow.org_email),
     "job_number": (UserRow.job_number,),
+    "name": (UserRow.name,),
 }
 
 
@@ -28,23 +50,28 @@ def columns(fields: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 async def find(
-    database: Database, app: str, kind: AddressKind, values: Collection[str]
+    database: Database, app: str, kind: Identifier, values: Collection[str]
 ) -> dict[str, list[str]]:
-    """The userids of those who have not left and have one of these addresses, by address.
+    """The userids of those who have not left and have one of these identifiers, by identifier.
 
     Args:
         database: of the directory.
         app: whose directory it is.
-        kind: of the addresses.
-        values: as `dingrelay_tasks.addresses` compares them.
+        kind: of the identifiers.
+        values: as `PARSERS` compares them.
     """
     userids_by_value: dict[str, set[str]] = {value: set() for value in values}
+    values_by_spelling: dict[str, set[str]] = {value: {value} for value in values}
+    if kind == "name":
+        for value in values:  # blanks pad Chinese names of two characters
+            values_by_spelling.setdefault(value.replace(" ", ""), set()).add(value)
     async with database.read() as connection:
         for column in _COLUMNS[kind]:
             query = select(column, UserRow.userid)
             query = query.where(UserRow.app == app, UserRow.left_at.is_(None))
-            for value, userid in await rows_among(connection, query, column, values):
-                userids_by_value[str(value)].add(userid)
+            for spelling, userid in await rows_among(connection, query, column, values_by_spelling):
+                for value in values_by_spelling[str(spelling)]:
+                    userids_by_value[value].add(userid)
     return {value: sorted(userids) for value, userids in userids_by_value.items()}
 
 

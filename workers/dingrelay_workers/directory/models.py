@@ -100,6 +100,7 @@ class UserRow(Base):
         Index(None, "app", "email"),
         Index(None, "app", "org_email"),
         Index(None, "app", "job_number"),
+        Index(None, "app", "name"),
         Index(None, "app", "unionid", unique=True),
     )
 

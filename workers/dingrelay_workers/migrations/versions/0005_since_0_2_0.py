@@ -141,7 +141,7 @@ def _directory() -> None:
     # If a person has two rows, the one who has not left keeps the unionid.
     for has_left in (False, True):
         _fill_users(op.get_bind(), has_left, unionids)
-    for name in PARSERS:
+    for name in (*PARSERS, "name"):
         op.create_index(f"ix_users_app_{name}", "users", ["app", name])
     op.create_index("ix_users_app_unionid", "users", ["app", "unionid"], unique=True)
     op.create_table(
