@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dingrelay_tasks.sentence import en
+
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
 
@@ -74,12 +76,15 @@ def settings() -> "Settings":
         SettingsError: a setting is missing or wrong.
     """
     # The command line joins before it knows whether it needs any settings.
+    from dingrelay_producers.language import chosen, translated
     from dingrelay_producers.settings import Settings
 
     variables = _joinable()
     if not variables:
         return Settings.load()
-    log.warning("dingrelay: no setting names a Redis; using the sandbox that runs in %s", FOLDER)
+    sentence = en("no setting names a Redis; using the sandbox that runs in {}", FOLDER)
+    # Python shows it on the terminal of a person who tries the client.
+    log.warning("dingrelay: %s", translated(sentence, chosen()))
     return settings_from(variables)
 
 

@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args
 
 from pydantic import (
     VERSION,
@@ -21,7 +22,7 @@ from pydantic import (
 )
 
 from dingrelay_tasks.person_fields import DINGTALK_FIELDS, USERID
-from dingrelay_tasks.sentence import Sentence, en
+from dingrelay_tasks.sentence import Sentence, en, joined
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema, ErrorDetails
@@ -122,6 +123,10 @@ TYPE_FIELD = "msgtype"
 """The discriminator of a part that comes in several types."""
 
 
+MOST_NAMED = 20
+"""Mistakes of one job that are named."""
+
+
 class ContractError(ValueError):
     """A job is not what its contract says.
 
@@ -129,13 +134,22 @@ class ContractError(ValueError):
         field: the dotted path of the offending field, such as ``to.users.3``.
         problem: what is wrong with it, in one sentence.
         code: the same for programs, such as ``missing`` or ``string_too_long``; pydantic's names.
+        others: the other mistakes of the job; its text names them all.
     """
 
-    def __init__(self, field: str, problem: str, code: str = "value_error") -> None:
-        super().__init__(en("{}: {}", field, problem))
+    def __init__(
+        self,
+        field: str,
+        problem: str,
+        code: str = "value_error",
+        others: Sequence["ContractError"] = (),
+    ) -> None:
+        sentence = en("{}: {}", field, problem)
+        super().__init__(joined("; ", (sentence, *map(str, others))) if others else sentence)
         self.field = field
         self.problem = problem
         self.code = code
+        self.others = tuple(others)
 
 
 _DEFERS = tuple(map(int, re.findall(r"\d+", VERSION)[:3])) >= (2, 14, 4)
@@ -184,7 +198,7 @@ class Document(Part):
     """A complete request, whose errors are reported to the caller.
 
     Raises:
-        ContractError: it is not what its contract says; names the first field that is wrong.
+        ContractError: it is not what its contract says; names each field that is wrong.
     """
 
     # Hidden from type checkers, which derive the keyword arguments from the fields.
@@ -199,8 +213,8 @@ class Document(Part):
             try:
                 super().__init__(**fields)
             except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                raise contract_error(first, fields) from None
+                problems = error.errors(include_url=False, include_input=False)
+                raise contract_error(problems, fields, type(self)) from None
 
     @classmethod
     def parse(cls, data: object, *, strict: bool = False) -> Self:
@@ -212,7 +226,7 @@ class Document(Part):
                 does, where it would otherwise be converted.
 
         Raises:
-            ContractError: names the first field that is wrong.
+            ContractError: names each field that is wrong.
         """
         if not isinstance(data, Mapping):
             raise ContractError("job", "must be an object")
@@ -230,8 +244,8 @@ class Document(Part):
                 dict(fields), strict=True, self_instance=document
             )
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise contract_error(first, fields) from None
+            problems = error.errors(include_url=False, include_input=False)
+            raise contract_error(problems, fields, cls) from None
         return document
 
 
@@ -442,8 +456,33 @@ def sentence(problem: "ErrorDetails") -> str:
     return problem["msg"] if error is None else str(getattr(error, "problem", error))
 
 
-def contract_error(problem: "ErrorDetails", job: Mapping[str, Any]) -> ContractError:
-    """A problem that pydantic found, in our words: a path and a sentence without input."""
+def contract_error(
+    problems: Sequence["ErrorDetails"], job: Mapping[str, Any], contract: Any
+) -> ContractError:
+    """The problems that pydantic found, in our words: paths and sentences without input.
+
+    A field that does not exist comes first: with its name corrected, another is not missing.
+
+    Args:
+        problems: at least one.
+        job: what was validated.
+        contract: its type.
+    """
+    # A default that follows from a wrong field is no mistake of its own.
+    mistakes = [problem for problem in problems if problem["type"] != "default_factory_not_called"]
+    by_importance = sorted(mistakes, key=lambda problem: problem["type"] != _UNKNOWN_FIELD)
+    first, *others = (
+        _contract_error(problem, job, contract) for problem in by_importance[:MOST_NAMED]
+    )
+    return ContractError(first.field, first.problem, first.code, others)
+
+
+_UNKNOWN_FIELD = "extra_forbidden"
+
+
+def _contract_error(
+    problem: "ErrorDetails", job: Mapping[str, Any], contract: Any
+) -> ContractError:
     path = _path(problem["loc"], job)
     message = sentence(problem)
     context = problem.get("ctx", {})
@@ -454,11 +493,32 @@ def contract_error(problem: "ErrorDetails", job: Mapping[str, Any]) -> ContractE
             if "tag" in context
             else en("is required")
         )
+    elif problem["type"] == _UNKNOWN_FIELD:
+        message += _nearest_field(path, contract)
     # A validator over several fields has no path of its own; its error names the field.
     if isinstance(error := context.get("error"), ContractError):
         path.append(error.field)
     code = "missing" if message == "is required" else problem["type"]
     return ContractError(".".join(path) or "job", message, code)
+
+
+def _nearest_field(path: Sequence[str], contract: Any) -> str:
+    """The end of a sentence about a field that does not exist, where a similar one does."""
+    parts = _parts(contract)
+    for step in path[:-1]:
+        fields = [part.model_fields[step] for part in parts if step in part.model_fields]
+        # An index of a list is no field.
+        parts = [part for field in fields for part in _parts(field.annotation)] or parts
+    names = sorted({name for part in parts for name in part.model_fields})
+    near = get_close_matches(path[-1], names, n=1)
+    return en("; did you mean `{}`?", near[0]) if near else ""
+
+
+def _parts(annotation: Any) -> list[type[BaseModel]]:
+    """The models in a type, such as those of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [part for argument in get_args(annotation) for part in _parts(argument)]
 
 
 def _path(location: tuple[int | str, ...], job: Mapping[str, Any]) -> list[str]:

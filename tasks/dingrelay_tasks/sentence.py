@@ -3,7 +3,10 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+
+if TYPE_CHECKING:
+    from pydantic import SerializationInfo
 
 
 class Sentence(str):  # noqa: SLOT000  a str has no room for slots
@@ -89,7 +92,19 @@ class _KeptValidator:
         return core_schema.no_info_wrap_validator_function(
             lambda text, validate: text if isinstance(text, Sentence) else validate(text),
             handler(source),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                _in_language, info_arg=True, return_schema=core_schema.str_schema()
+            ),
         )
+
+
+TRANSLATE = "translate"
+"""In the context of a document's serialisation: a function that translates its sentences."""
+
+
+def _in_language(text: str, info: "SerializationInfo") -> str:
+    context = info.context
+    return cast("str", context[TRANSLATE](text)) if context else text
 
 
 Kept = Annotated[str, _KeptValidator()]

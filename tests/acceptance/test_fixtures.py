@@ -1,12 +1,17 @@
 """The fixture for tests of business applications, as they use it."""
 
 import sys
+from pathlib import Path
+
+import pytest
 
 from conftest import wait_until
 from dingrelay_producers.testing.fixtures import (
     RunningSystem,
     dingrelay,  # noqa: F401 - fixtures
+    dingrelay_start_seconds,  # noqa: F401
     dingrelay_system,  # noqa: F401
+    started,
 )
 from dingrelay_tasks import MessageSend
 from support import processes
@@ -34,3 +39,11 @@ def test_an_application_of_its_own_finds_the_system(dingrelay: RunningSystem) ->
     environment = dict(dingrelay.environment)
     processes.run([sys.executable, "-c", APPLICATION], check=True, env=environment, timeout=60)
     wait_until(lambda: len(dingrelay.messages_to("u2")) == 1)
+
+
+def test_the_time_to_start_is_the_users_choice(tmp_path: Path) -> None:
+    too_short = pytest.raises(
+        pytest.fail.Exception, match=r"in 0 s \(fixture dingrelay_start_seconds\)"
+    )
+    with too_short, started(tmp_path, 0):
+        pass

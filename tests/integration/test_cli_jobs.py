@@ -215,6 +215,7 @@ def test_only_a_job_that_waits_is_cancelled(cli: Cli, store: Redis) -> None:
     assert "It runs" in cli.refused("job", "cancel", job_id, code=1)
     end(store, job_id, State.DONE)
     assert cli.json("job", "cancel", job_id, code=1)["state"] == "done"
+    assert "the job has ended: it is done" in cli.refused("job", "cancel", job_id, code=1)
 
 
 def test_an_id_of_no_job_is_a_wrong_argument(cli: Cli) -> None:

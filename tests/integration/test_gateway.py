@@ -17,10 +17,12 @@ from redis.exceptions import ResponseError
 
 from conftest import wait_until
 from dingrelay_producers import Client
+from dingrelay_producers.language import CHINESE, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.scripts import Call
+from dingrelay_tasks.sentence import en, with_parts
 from dingrelay_workers.gateway.drop_in import job_call
 from dingrelay_workers.gateway.server import listening
 from dingrelay_workers.http.records import GatewayRecords
@@ -101,6 +103,37 @@ def test_a_wrong_field_is_named_by_its_pointer(crm: Ask) -> None:
     assert reply.headers["Content-Type"] == "application/problem+json"
     assert reply.json["type"] == "urn:dingrelay:problem:invalid"
     assert reply.json["request_id"] == reply.headers["X-Request-Id"]
+
+
+def test_all_mistakes_of_a_job_are_named_at_once(crm: Ask) -> None:
+    body = {**MESSAGE, "lane": "fast", "confrim": True, "to": {}}
+    reply = crm("POST", "/v1/messages", body)
+    assert (reply.status, pointers(reply)) == (422, ["/confrim", "/lane", "/to"])
+    assert "did you mean `confirm`?" in reply.json["detail"]
+    (line,) = send_lines(crm, json.dumps(body).encode())
+    assert [error["pointer"] for error in line["error"]["errors"]] == pointers(reply)
+
+
+def test_the_error_of_a_job_is_in_the_callers_language(crm: Ask, store: Redis) -> None:
+    job_id = crm("POST", "/v1/messages", MESSAGE).json["id"]
+    error = {
+        "class": "permanent",
+        "code": "unreadable",
+        "message": en("HTTP {} without a readable answer", 418),
+        "hint": en("Correct the job, then enqueue it again."),
+    }
+    store.hset(redis_keys.job(job_id), "error", json.dumps(with_parts(error)))
+    english = crm("GET", f"/v1/jobs/{job_id}").json["error"]
+    assert english == {"class": "permanent", "code": "unreadable"} | {
+        name: error[name] for name in ("message", "hint")
+    }
+    ask = partial(crm, Accept_Language="zh")
+    chinese = ask("GET", f"/v1/jobs/{job_id}").json["error"]
+    assert chinese["message"] == translated(error["message"], CHINESE) != error["message"]
+    assert chinese["hint"] == translated(error["hint"], CHINESE) != error["hint"]
+    listed = {job["id"]: job for job in ask("GET", "/v1/jobs?limit=50").json["jobs"]}
+    assert listed[job_id]["error"] == chinese
+    assert ask("POST", f"/v1/jobs/{job_id}/cancel").json["error"] == chinese
 
 
 @pytest.mark.parametrize(

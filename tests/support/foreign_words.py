@@ -36,10 +36,10 @@ PHRASES = {
 """Terms of two words."""
 
 _CODE = re.compile(
-    r"(?m)^ *[\w.]+：|`[^`]*`|\[/?[a-z ]+\]|https?://\S+|\{.*\}|'[^']*'|\"[^\"]*\"|…"
+    r"(?m)(?:^ *|; )[\w.]+：|`[^`]*`|\[/?[a-z ]+\]|https?://\S+|\{.*\}|'[^']*'|\"[^\"]*\"|…"
     r"|\b(?:dingrelay|openssl|pip install|kill) [^一-鿿，。；：（）]*"
 )
-"""The field that a line begins with, what is quoted or a placeholder, marks of rich, and command lines."""
+"""The field that a line or a part of one begins with, what is quoted or a placeholder, marks of rich, and command lines."""
 _WORD = r"[\w./:=@*~<>$+#-]*[A-Za-z]{2}[\w./:=@*~<>$+#-]*"
 _RUN = re.compile(rf"{_WORD}(?: {_WORD})*", re.ASCII)
 _SPELLED = re.compile(

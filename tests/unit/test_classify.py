@@ -626,3 +626,26 @@ def test_webhook_refusals_by_text(error: type[DingTalkError], code: int, message
     with pytest.raises(DingTalkError) as found:
         Classifier().read(WEBHOOK, 200, json.dumps({"errcode": code, "errmsg": message}).encode())
     assert type(found.value) is error
+
+
+@pytest.mark.parametrize("message", ["发起人不存在", "发起人不在该部门", "审批人或抄送人不存在"])
+def test_the_remedy_for_an_originator_that_does_not_exist_is_no_template(message: str) -> None:
+    code = "processInstanceInvalidParameter"
+    error = meaning(NEW_CREATE, 400, new(code) | {"message": message})
+    assert type(error) is Permanent
+    assert "originator" in error.hint
+    assert "template" in meaning(NEW_CREATE, 400, new(code)).hint
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        (OLD_READ, {"errcode": 22, "sub_msg": "不合法ApiName", "errmsg": "Invalid method"}),
+        (OLD_READ, {"errcode": 404, "errmsg": "请求的URI地址不存在"}),
+        (NEW_READ, new("InvalidAction.NotFound")),
+    ],
+)
+def test_the_remedy_for_an_unknown_path_names_the_path(api: Api, body: dict[str, Any]) -> None:
+    error = meaning(api, 404, body)
+    assert type(error) is Permanent
+    assert error.hint.startswith("Check path")

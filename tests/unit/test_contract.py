@@ -66,7 +66,8 @@ def outcome(contract: type[Contract], job: object) -> ContractError | None:
         return None
     assert error.field
     assert error.problem
-    assert str(error) == f"{error.field}: {error.problem}"
+    problems = (error, *error.others)
+    assert str(error) == "; ".join(f"{each.field}: {each.problem}" for each in problems)
     return error
 
 
@@ -97,7 +98,7 @@ def test_a_stranger_among_the_fields_is_refused(contract: type[Contract], name: 
     if name not in contract.model_fields:
         error = outcome(contract, GOOD[contract] | {name: 1})
         assert error
-        assert error.problem == "there is no such field"
+        assert error.problem.startswith("there is no such field")
 
 
 @pytest.mark.parametrize("job", [None, 3, "job", [], [("app", "x")], b"{}"])
@@ -161,7 +162,13 @@ REFUSED: dict[type[Contract], list[tuple[dict[str, Any], str]]] = {
         ({"message": "hi"}, "message"),
         ({"message": {"msgtype": "oa"}}, "message.oa: is required"),
         ({"message": LONG}, "message.text.content: may have 5,000 characters at most"),
-        ({"messsage": None}, "messsage: there is no such field"),
+        ({"messsage": None}, "messsage: there is no such field; did you mean `message`?"),
+        ({"zzz": 1}, "zzz: there is no such field"),
+        ({"to": {**TO, "user": None}}, "to.user: there is no such field; did you mean `users`?"),
+        (
+            {"message": {"msgtype": "text", "text": {"content": "x", "contnet": "y"}}},
+            "message.text.contnet: there is no such field; did you mean `content`?",
+        ),
     ],
     UserSync: [({"department": None}, "department: needed for scope department")],
     ApprovalCreate: [({"cc": ["u"] * 51}, "cc: may have 50 entries at most")],
@@ -181,6 +188,39 @@ def test_errors_are_named(kind: type[Contract], fields: dict[str, Any], error: s
 
 def test_a_missing_field_is_named() -> None:
     assert str(outcome(MessageSend, {"message": TEXT})) == "to: is required"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_all_mistakes_are_named_a_misspelled_field_first(strict: bool) -> None:
+    job = {
+        "too": {"users": ["u1"]},
+        "message": {"msgtype": "text", "text": {"content": ""}},
+        "lane": "fast",
+        "confirm": "perhaps",
+    }
+    with pytest.raises(ContractError) as refused:
+        MessageSend.parse(job, strict=strict)
+    error = refused.value
+    assert (error.field, error.problem) == ("too", "there is no such field; did you mean `to`?")
+    assert [each.field for each in error.others] == [
+        "lane",
+        "to",
+        "message.text.content",
+        "confirm",
+    ]
+
+
+def test_of_very_many_mistakes_twenty_are_named() -> None:
+    job = GOOD[MessageSend] | {"to": {"users": ["a,b"] * 1_000}}
+    error = outcome(MessageSend, job)
+    assert error
+    assert [each.field for each in error.others] == [f"to.users.{at}" for at in range(1, 20)]
+
+
+def test_what_follows_from_a_mistake_is_no_other_one() -> None:
+    error = outcome(ApiCall, GOOD[ApiCall] | {"path": "https://evil.example/"})
+    assert error
+    assert (error.field, error.others) == ("path", ())
 
 
 def test_an_error_never_repeats_what_was_given() -> None:

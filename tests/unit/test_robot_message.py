@@ -43,8 +43,13 @@ def card(**fields: Any) -> dict[str, Any]:
         ({"robot": "r"}, card(singleTitle="x", btns=[BUTTON]), "message.actionCard.btns"),
         (
             {"robot": "r"},
-            {"msgtype": "feedCard", "feedCard": {"links": []}, "at": {}},
+            {"msgtype": "feedCard", "feedCard": {"links": []}},
             "message.feedCard.links",
+        ),
+        (
+            {"robot": "r"},
+            {"msgtype": "feedCard", "feedCard": {"links": []}, "at": {}},
+            "message.at",
         ),
         (
             {"robot": "r"},

@@ -50,6 +50,16 @@ def test_a_client_finds_the_system(folder: Path, caplog: pytest.LogCaptureFixtur
     assert not SYSTEM.keys() & os.environ.keys(), "the application's environment is its own"
 
 
+def test_a_client_says_in_the_users_language_which_system_it_found(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.write(folder, SYSTEM)
+    monkeypatch.setenv("DINGRELAY_LANGUAGE", "zh")
+    Client()
+    (record,) = caplog.records
+    assert "没有配置 Redis" in record.getMessage()
+
+
 def test_production_has_no_sandbox_client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     running.write(folder, SYSTEM)
     monkeypatch.setenv("DINGRELAY_ENV", "production")

@@ -78,10 +78,11 @@ async def _play(screen: Screen, folder: Path, *, keep: bool, started: Callable[[
         for act in scenarios.ALL:
             await act(context)
         verdict = await verify(context)
-        screen.verdict(verdict, system, time.monotonic() - began)
+        screen.verdict(verdict, time.monotonic() - began)
         if keep:
             screen.kept(system)
             await asyncio.Event().wait()
+        screen.ended()
     except StartFailed as error:
         screen.say(translated(str(error)))
         return DISAGREED

@@ -113,7 +113,7 @@ class Screen:
         if not self._console.is_terminal:
             self._console.print()  # there, rich leaves the last frame without its line end
 
-    def verdict(self, verdict: "Verdict", system: "System", seconds: float) -> None:
+    def verdict(self, verdict: "Verdict", seconds: float) -> None:
         """The table of the end, and whether DingTalk's own audit agrees with it."""
         self._console.print()
         self._console.print(verdict.table())
@@ -126,7 +126,15 @@ class Screen:
                     seconds=seconds,
                 )
             )
-        self._console.print(tr("[dim]Flower was at[/] {flower}", flower=system.flower))
+
+    def ended(self) -> None:
+        """How to look around, which is over now."""
+        self._console.print(
+            tr(
+                "[dim]to look around in Flower afterwards:[/] {command}",
+                command="make demo ARGS=--keep",
+            )
+        )
 
     def kept(self, system: "System") -> None:
         """Everything runs on."""

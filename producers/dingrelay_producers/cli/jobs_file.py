@@ -52,10 +52,11 @@ class LineError(ContractError):
         number: the line's, from 1 on.
     """
 
-    def __init__(self, number: int, field: str, problem: str) -> None:
-        super().__init__(
-            en("line {}: {}", number, field) if field else en("line {}", number), problem
-        )
+    def __init__(
+        self, number: int, field: str, problem: str, others: Sequence[ContractError] = ()
+    ) -> None:
+        place = en("line {}: {}", number, field) if field else en("line {}", number)
+        super().__init__(place, problem, others=others)
         self.number = number
 
 
@@ -185,7 +186,7 @@ def _of_line(number: int) -> Generator[None]:
     try:
         yield
     except ContractError as error:
-        raise LineError(number, error.field, error.problem) from None
+        raise LineError(number, error.field, error.problem, error.others) from None
     except (InvalidArgument, UploadFailed) as error:
         raise LineError(number, "message", str(error)) from None
 

@@ -304,13 +304,21 @@ def errors_of_options(
     try:
         yield
     except ContractError as error:
-        field, _, index = error.field.partition(".")
-        if field not in options:
+        if error.field.partition(".")[0] not in options:
             raise
-        values = values_by_field.get(field)
-        place = f"{values[int(index)]}: " if index.isdecimal() and isinstance(values, list) else ""
-        problem = f"{place}{translated(error.problem)}"
-        raise typer.BadParameter(problem, param_hint=options[field]) from None
+
+        def name_and_problem(error: ContractError) -> tuple[str, str]:
+            field, _, index = error.field.partition(".")
+            values = values_by_field.get(field)
+            if index.isdecimal() and isinstance(values, list):
+                problem = f"{values[int(index)]}: {translated(error.problem)}"
+            else:
+                problem = translated(error.problem)
+            return options.get(field, error.field), problem
+
+        option, problem = name_and_problem(error)
+        others = (": ".join(name_and_problem(other)) for other in error.others)
+        raise typer.BadParameter("; ".join((problem, *others)), param_hint=option) from None
 
 
 def split(values: list[str] | None) -> list[str]:

@@ -181,9 +181,9 @@ class JobStatus(BaseModel, frozen=True):
             due_at=max(created, moment_of(draft.due)),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The job as JSON values, the same on the command line and over HTTP."""
-        return self.model_dump(mode="json", by_alias=True)
+    def to_json(self, context: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The job as JSON values, the same on the command line and over HTTP. `context`: pydantic's."""
+        return self.model_dump(mode="json", by_alias=True, context=context)
 
 
 class _Fields:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
-from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NamedTuple, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -38,9 +38,12 @@ from dingrelay_tasks.contract import (
     contract_error,
 )
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, payload
-from dingrelay_tasks.message_send import USERS_PER_CALL
+from dingrelay_tasks.message_send import USERS_PER_CALL, MessageSend
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.pace import QuietHours
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 ROOT = "message"
 
@@ -113,9 +116,8 @@ class Template:
         try:
             message = json.dumps(payload(_adapter.validate_python(filled)))
         except ValidationError as error:
-            found = error.errors(include_url=False, include_input=False)[0]
-            found["loc"] = (ROOT, *found["loc"])
-            raise contract_error(found, {ROOT: filled}) from None
+            details = error.errors(include_url=False, include_input=False)
+            raise _contract_error(details, filled) from None
         return FilledTemplate(message, blake2b(message.encode(), digest_size=16).digest())
 
 
@@ -124,11 +126,20 @@ def _check_shape(message: dict[str, Any]) -> None:
     try:
         _adapter.validate_python(message)
     except ValidationError as error:
-        for detail in error.errors(include_url=False, include_input=False):
+        details = [
+            detail
+            for detail in error.errors(include_url=False, include_input=False)
             # The first step is the type of the message, which is no field.
-            if not (_about_a_text(detail["type"]) and _may_vary(message, detail["loc"][1:])):
-                detail["loc"] = (ROOT, *detail["loc"])
-                raise contract_error(detail, {ROOT: message}) from None
+            if not (_about_a_text(detail["type"]) and _may_vary(message, detail["loc"][1:]))
+        ]
+        if details:
+            raise _contract_error(details, message) from None
+
+
+def _contract_error(details: Sequence["ErrorDetails"], message: Any) -> ContractError:
+    for detail in details:
+        detail["loc"] = (ROOT, *detail["loc"])
+    return contract_error(details, {ROOT: message}, MessageSend)
 
 
 def _about_a_text(problem: str) -> bool:

@@ -43,14 +43,16 @@ def problem_of(message: dict[str, Any]) -> str:
 
 
 def words_of(error: ContractError) -> str:
-    """The error, with the field as its form calls it."""
+    """The error, with the fields as their form calls them."""
     if isinstance(error, NoPeopleColumn):
         return tr(
             "The file has no column userid, 工号, 手机号, 邮箱 or 姓名; it has {columns}. If another one names the people, enter it as “Column with the people”.",
             columns=", ".join(name for name in error.header if name)[:300] or "–",
         )
-    label = LABELS.get(error.field.partition(".")[0]) or label_of(error.field)
-    return f"{translated(label)}: {translated(error.problem)}"
+    return "; ".join(
+        f"{translated(LABELS.get(part.field.partition('.')[0]) or label_of(part.field))}: {translated(part.problem)}"
+        for part in (error, *error.others)
+    )
 
 
 def differences(theirs: DraftContent, mine: DraftContent) -> list[tuple[str, str, str]]:

@@ -263,7 +263,7 @@ async def carry_out(call: HttpCall, noun: type, verb: Verb, arguments: tuple[Any
     with refusing(call):
         async with asking_campaigns(call.context, within=_SECONDS.get(verb.name)):
             document = await body(*arguments)
-    return job_response(document, code=202) if isinstance(document, JobStatus) else document
+    return job_response(call, document, code=202) if isinstance(document, JobStatus) else document
 
 
 @contextmanager

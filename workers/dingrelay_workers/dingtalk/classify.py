@@ -136,6 +136,14 @@ HINTS: dict[type[DingTalkError], str] = {
 _CONFIGURATION = en("Check the app's agent id and app key in the settings.")
 _BUG = en("The request itself is malformed: report this with the code.")
 _TEMPLATE = en("Compare process_code, form names and form values with the approval's template.")
+_APPROVAL_PEOPLE = en(
+    "Check the people and the department in the job: each must exist,"
+    " and the originator must belong to the department."
+)
+_PATH = en(
+    "Check path, method and ids in the job, and DINGTALK_OAPI_URL and DINGTALK_API_URL in the settings:"
+    " DingTalk does not know this path."
+)
 _SCOPE = en("Add the person or department to the app's visible scope in DingTalk's console.")
 
 _SIGN = en("Check the robot's secret in the settings, and the worker's clock.")
@@ -328,10 +336,11 @@ ROWS: tuple[Row, ...] = (
     # Wrong requests
     Row(
         Permanent,
-        "43001 43002 43003 43005 43008 43009 44002 47001 22 404",
+        "43001 43002 43003 43005 43008 43009 44002 47001",
         "API §5.2, §5.3",
         _BUG,
     ),
+    Row(Permanent, "22 404 InvalidAction.NotFound", "API §5.2, §5.3: no such path", _PATH),
     Row(Permanent, "40000 400002 40035 40038 40031 40032 40066 40068 40069", "API §5.3"),
     Row(
         Permanent,
@@ -341,6 +350,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(Permanent, "41029 41052", "API §2.1, §2.3", en("Name fewer recipients in one job.")),
     Row(Permanent, "40056 70003 70004 invalidAgentId 90017", "API §5.3", _CONFIGURATION),
+    Row(
+        Permanent,
+        "processInstanceInvalidParameter",
+        "API §4.2: the code has several meanings",
+        _APPROVAL_PEOPLE,
+        words="不存在 不在",
+    ),
     Row(
         Permanent,
         "810003 810008 820001 830001 820005 850012 processCodeError formConverterError"
@@ -359,7 +375,7 @@ REFUSED = Row(Permanent, "", "API §5.3: a code that is not in the table")
 BY_STATUS: dict[int, Row] = {
     401: Row(TokenInvalid, "", "API §5.3: HTTP 401 with code -"),
     403: Row(Permission, "", "API §5.3: HTTP 403 with code -"),
-    404: Row(Permanent, "", "API §5.3: wrong path", _BUG),
+    404: Row(Permanent, "", "API §5.3: wrong path", _PATH),
     408: SERVER_SIDE,
     429: Row(Throttled, "", "API §5.3: HTTP 429"),
 }

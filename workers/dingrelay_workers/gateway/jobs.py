@@ -301,7 +301,7 @@ async def _page(
     query: JobPaging = call.query
     listing = _listing(call, index, history=history)
     jobs, after = await listing.page(job_filter, query.limit, query.cursor)
-    shown = [job.to_json() for job in jobs]
+    shown = [job.to_json(call.serialization) for job in jobs]
     return json_response({"jobs": shown, "next": paging.encode(*after) if after else None})
 
 

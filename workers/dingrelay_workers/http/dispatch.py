@@ -67,7 +67,7 @@ def _response(
     status = call.status or next(iter(route.answers))
     if result is None:
         return web.Response(status=status, headers=call.headers)
-    document = result.model_dump(mode="json")
+    document = result.model_dump(mode="json", context=call.serialization)
     return problems.json_response(document, status=status, headers=call.headers)
 
 

@@ -27,14 +27,16 @@ class WaitQuery(Query):
     """Seconds to wait for the job's end."""
 
 
-def job_response(status: JobStatus, *, code: int, located: bool = True) -> web.Response:
+def job_response(
+    call: HttpCall, status: JobStatus, *, code: int, located: bool = True
+) -> web.Response:
     """A job as an answer."""
     headers = {"Content-Type": "application/json"}
     if located:
         headers["Location"] = location(status.id)
     # A record may hold what UTF-8 can't spell, from a client without our package.
-    body = status.model_dump_json(by_alias=True).encode("utf-8", "backslashreplace")
-    return web.Response(status=code, body=body, headers=headers)
+    body = status.model_dump_json(by_alias=True, context=call.serialization)
+    return web.Response(status=code, body=body.encode("utf-8", "backslashreplace"), headers=headers)
 
 
 def location(job_id: str) -> str:
@@ -49,7 +51,7 @@ async def waited(call: HttpCall, status: JobStatus, *, pending: int) -> web.Resp
     if waits and await call.context.ends.wait(status.id, seconds, until_stop=True):
         status = await call.context.records.status(status.id)
     code = 200 if seconds and status.state.ended else pending
-    response = job_response(status, code=code)
+    response = job_response(call, status, code=code)
     response.headers.update(call.headers)
     return response
 

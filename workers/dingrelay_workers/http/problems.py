@@ -160,9 +160,12 @@ def queue_full(detail: str) -> Problem:
 
 def invalid(error: ContractError, body: Any) -> Problem:
     """A contract's refusal of a body."""
-    where = pointer(error.field, body)
-    errors = [FieldError(pointer=where, detail=error.problem)]
-    return Problem(INVALID, str(error) if where else error.problem, errors=errors)
+    errors = [
+        FieldError(pointer=pointer(each.field, body), detail=each.problem)
+        for each in (error, *error.others)
+    ]
+    detail = str(error) if errors[0].pointer else error.problem
+    return Problem(INVALID, detail, errors=errors)
 
 
 def pointer(field: str, body: Any) -> str:

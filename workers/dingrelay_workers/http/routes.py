@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import cleandoc
 from time import monotonic
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -15,7 +16,9 @@ from aiohttp import web
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
+from dingrelay_producers.language import accepted, translated
 from dingrelay_producers.settings import Settings
+from dingrelay_tasks.sentence import TRANSLATE
 from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.metrics import GatewayMetrics
 from dingrelay_workers.http.records import EndWatch, GatewayRecords
@@ -85,6 +88,16 @@ class HttpCall:
         """The key of the caller, on a route that needs one."""
         assert self.caller is not None, "the route needs no key"
         return self.caller
+
+    @property
+    def language(self) -> str:
+        """The language of its texts for people that the caller prefers."""
+        return accepted(self.request.headers.get("Accept-Language", ""))
+
+    @property
+    def serialization(self) -> dict[str, Any]:
+        """The context in which documents of the answer are serialised: their sentences are in the caller's language."""
+        return {TRANSLATE: partial(translated, language=self.language)}
 
     def path(self, name: str) -> str:
         """A parameter of the path."""

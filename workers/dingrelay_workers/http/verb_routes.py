@@ -45,7 +45,7 @@ class VerbRoutes:
         default_factory=dict[type[BaseModel], RouteAnswer | Mapping[int, RouteAnswer]]
     )
     carry_out: Callable[[HttpCall, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
-    show: Callable[[Any], web.StreamResponse] | None = None
+    show: Callable[[HttpCall, Any], web.StreamResponse] | None = None
     links: Mapping[int, Any] = field(default_factory=dict[int, Any])
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -63,7 +63,7 @@ class VerbRoutes:
             document = await self.carry_out(call, self.noun, verb, arguments)
             if verb.creates:
                 call.headers["Location"] = f"/v1/{verb.noun}s/{document.id}"
-            return self.show(document) if self.show and document is not None else document
+            return self.show(call, document) if self.show and document is not None else document
 
         answers = self._answers(verb)
         takes_body = verb.request or verb.method != "DELETE"
