@@ -11,12 +11,15 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from dingrelay_producers.enqueuing.connections import asking, unavailable
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.events.receiver import EventMetrics
 from dingrelay_producers.publisher import BATCH, Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued, Wakeup
 from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.transitions import WrittenJob
+from dingrelay_tasks.event import Event
 
 MOST_UNPUBLISHED = 5_000
 """Wake-ups in memory at most; further enqueueing waits until the broker has taken some."""
@@ -50,19 +53,6 @@ class Enqueuer:
         self._room = asyncio.Event()
         self._room.set()
 
-    async def keep_session(self, name: str, session: Mapping[str, Any]) -> None:
-        """Keep where a message to a robot can be replied to, which no record holds.
-
-        Raises:
-            ServiceUnavailable: Redis is away.
-        """
-        async with asking():
-            await self._redis.set(
-                keys.robot_session(name),
-                record.canonical_json(session),
-                px=keys.ROBOT_SESSION_TTL_MS,
-            )
-
     @property
     def unpublished(self) -> int:
         """How many wake-ups wait for the broker."""
@@ -93,6 +83,43 @@ class Enqueuer:
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
         return await request.answer
+
+    async def take_event(
+        self,
+        event: Event,
+        metrics: EventMetrics,
+        *,
+        session: tuple[str, Mapping[str, Any]] | None = None,
+        within: float,
+    ) -> None:
+        """Make an event a job, and count it; one that is known already is one.
+
+        Args:
+            event: that DingTalk pushed.
+            metrics: of the door by which it came.
+            session: name and description of where a message to a robot can be replied to, which no record holds.
+            within: seconds until it must be in Redis.
+
+        Raises:
+            ContractError: with its names spelt out it is larger than a job may be.
+            ServiceUnavailable: Redis is away, or slow: DingTalk is to push it again.
+        """
+        draft = record.draft(event)
+        try:
+            async with asyncio.timeout(within):
+                await self.room()
+                if session is not None:
+                    await self._keep_session(*session)
+                (enqueued,) = await self.enqueue([draft])
+        except (ServiceUnavailable, TimeoutError):
+            metrics.not_taken(event.app)
+            raise ServiceUnavailable("the event was not taken; push it again") from None
+        metrics.taken(event, known=not enqueued.created)
+
+    async def _keep_session(self, name: str, session: Mapping[str, Any]) -> None:
+        content = record.canonical_json(session)
+        async with asking():
+            await self._redis.set(keys.robot_session(name), content, px=keys.ROBOT_SESSION_TTL_MS)
 
     def written(self, draft: Draft) -> WrittenJob:
         """A job as arguments of the script that accepts it.

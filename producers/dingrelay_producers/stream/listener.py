@@ -25,7 +25,6 @@ from dingrelay_producers.readiness import Check
 from dingrelay_producers.running import notify_ready
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.addresses import proxy_for
-from dingrelay_producers.store import record
 from dingrelay_producers.stream.connection import (
     CredentialsRefused,
     Ended,
@@ -222,20 +221,13 @@ class Listener:
             session = event_payload.session_of(app, data) if robot else None
             read_event = event_payload.of_robot if robot else event_payload.of_frame
             event = read_event(app, frame.headers, data)
-            draft = record.draft(event)
-            async with asyncio.timeout(WITHIN_SECONDS):
-                await self._enqueuer.room()
-                if session is not None:
-                    await self._enqueuer.keep_session(*session)
-                (enqueued,) = await self._enqueuer.enqueue([draft])
+            await self._enqueuer.take_event(event, events, session=session, within=WITHIN_SECONDS)
         except ContractError as error:
             log.error("event_unreadable", app=app, field=error.field, problem=error.problem)  # noqa: TRY400
             events.unreadable(app)
             return "SUCCESS"
-        except (ServiceUnavailable, TimeoutError):
-            events.not_taken(app)
+        except ServiceUnavailable:
             return "LATER"
-        events.taken(event, known=not enqueued.created)
         return "SUCCESS"
 
     def _failed(self, reason: str) -> None:

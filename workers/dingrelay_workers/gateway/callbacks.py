@@ -213,19 +213,15 @@ async def _accept(
         Problem: Redis is away, and DingTalk is to push it again.
     """
     context = call.context
+    events, enqueuer = context.metrics.events, context.records.enqueuer
     try:
-        async with asyncio.timeout(WITHIN_SECONDS):
-            if session is not None:
-                await context.records.enqueuer.keep_session(*session)
-            (enqueued,) = await context.records.enqueue([record.draft(event)])
+        await enqueuer.take_event(event, events, session=session, within=WITHIN_SECONDS)
     except ContractError:
-        context.metrics.events.unreadable(event.app)
+        events.unreadable(event.app)
         raise _refusal() from None  # with its names spelt out it is larger than a job may be
-    except (ServiceUnavailable, TimeoutError):
+    except ServiceUnavailable as error:
         context.service(MissedReader).note(event.app)
-        context.metrics.events.not_taken(event.app)
-        raise problems.unavailable("the event was not taken; push it again") from None
-    context.metrics.events.taken(event, known=not enqueued.created)
+        raise problems.unavailable(str(error)) from None
 
 
 def _refusal() -> Problem:
