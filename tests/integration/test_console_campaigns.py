@@ -11,13 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiohttp import FormData
 from redis.asyncio import Redis
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from dingrelay_producers.client.filters import AuditFilter, CampaignFilter
 from dingrelay_producers.client.media import LocalFile
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.organisation import Member
+from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.campaigns import estimate
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
@@ -171,6 +172,28 @@ async def test_a_double_click_makes_and_starts_one_broadcast(
     form = (await writer.forms(start))[start]
     starts = [writer.post(start, form) for _ in range(3)]
     assert set(await asyncio.gather(*starts)) == {303}
+
+
+async def test_a_stale_form_is_a_wish_of_its_own(writer: Browser) -> None:
+    """Another tab, or “Back”, shows the page that was made before: it is no repetition once its result is undone."""
+    campaign = await campaigns.put(writer.database)
+    page = f"/campaigns/{campaign}"
+    stale = (await writer.forms(page))[f"{page}/pause"]
+    for _ in range(2):
+        assert await writer.post(f"{page}/pause", stale) == 303
+        assert "It is paused." in await writer.text(writer.location)
+    assert await writer.submit(page, f"{page}/resume") == 303
+    for _ in range(2):
+        assert await writer.post(f"{page}/pause", stale) == 303
+        assert (await campaigns.read(writer.database, campaign)).state == "paused"
+    await writer.submit(page, f"{page}/resume")
+    cancel = f"{page}/cancel"
+    assert await writer.submit(cancel) == 303
+    status, text = await writer.send(f"{page}/pause", stale)
+    assert (status, "has changed since you looked at it" in text) == (409, True)
+    acts = select(AuditRow.action).where(AuditRow.object == campaign).order_by(AuditRow.number)
+    actions = [action for (action,) in await writer.rows(acts)]
+    assert actions == ["pause", "resume", "pause", "resume", "cancel"]
 
 
 async def test_a_change_after_the_approval_makes_it_a_draft_again(

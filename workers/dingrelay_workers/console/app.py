@@ -1,6 +1,8 @@
 """The console as an aiohttp application: who may see a page, and what a form does."""
 
+import hashlib
 import hmac
+import json
 import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode, urlsplit
@@ -10,7 +12,7 @@ from pydantic import SecretBytes
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.actor import ACTOR, Actor, current_actor
-from dingrelay_producers.errors import DingrelayError, ObjectNotFound, ServiceUnavailable
+from dingrelay_producers.errors import Conflict, DingrelayError, ObjectNotFound, ServiceUnavailable
 from dingrelay_producers.language import (
     CHINESE,
     ENGLISH,
@@ -53,6 +55,7 @@ from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.roles.scopes import ROLES, RolesReach, permitted
+from dingrelay_workers.sessions.forms import Sent
 from dingrelay_workers.sessions.sessions import Session
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -196,8 +199,13 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
         raise forged()
     digest = digest_of_form(session, request.path, sent)
     _act_as(session, request=digest[:32], reason=text_of(sent, "reason"))
-    if first := await forms.begin(session, digest):
-        return _redirect(first)
+    while sent_before := await forms.begin(session, digest):
+        # What it has done is told again only while that holds: else it is another wish, from a page of its own.
+        if sent_before.state == await _state_left(route, visit):
+            return _redirect(sent_before.location)
+        if changed_page := await _changed_page(route, visit, token):
+            return changed_page
+        digest = hashlib.sha256(f"{digest} again".encode()).hexdigest()
     visit.once = hmac.digest(session.form_key, digest.encode(), "sha256")
     seed, name = SecretBytes(visit.once), visit.once[:16].hex()
     ACTOR.set(current_actor()._replace(seed=seed, once=name))
@@ -213,8 +221,27 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
         mark = urlencode({DONE: digest})
         location += ("&" if "?" in location else "?") + mark
         response.headers[hdrs.LOCATION] = location
-    await forms.end(digest, location, visit.said)
+    await forms.end(digest, Sent(location, await _state_left(route, visit)), visit.said)
     return response
+
+
+async def _state_left(route: ConsoleRoute, visit: Visit) -> str:
+    """Digest of the state of what a form changes; "" of a form that is good for any."""
+    if route.state is None:
+        return ""
+    try:
+        state = {name: str(value) for name, value in (await route.state(visit)).items()}
+    except (NotHere, ObjectNotFound, Conflict) as error:
+        state = {"refusal": type(error).__name__}
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+async def _changed_page(route: ConsoleRoute, visit: Visit, token: FormToken) -> web.Response | None:
+    """What has changed since the page was made on which a form stood; None for nothing."""
+    changes = token.changed(await route.state(visit)) if route.state else []
+    if not changes:
+        return None
+    return visit.page("changed.html", status=409, changes=changes, back=token.page)
 
 
 def _act_as(session: Session, *, request: str = "", reason: str = "") -> None:
@@ -233,10 +260,8 @@ async def _first(
         reason = tr("To confirm, type the number {count:,}.", count=int(token.count))
         title = tr("Nothing was done: another number was typed")
         return visit.page("problem.html", status=400, title=title, reason=reason, back=token.page)
-    if route.state:
-        changes = token.changed(await route.state(visit))
-        if changes:
-            return visit.page("changed.html", status=409, changes=changes, back=token.page)
+    if changed_page := await _changed_page(route, visit, token):
+        return changed_page
     try:
         response: web.Response = await route.handler(visit, sent)
     except (BadFilter, ContractError) as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import delete, insert, select, update
 
@@ -19,6 +20,18 @@ ASK_EVERY, ASK_FOR = 0.1, 10.0
 """Seconds between two looks for the result of the same form that is being carried out, and for how long."""
 
 
+class Sent(NamedTuple):
+    """A form that was carried out.
+
+    Attributes:
+        location: where it led.
+        state: a digest of the state in which it left what it changed; "" of a form that is good for any.
+    """
+
+    location: str
+    state: str
+
+
 class Forms:
     """The forms that were sent, for as long as their sessions. Methods raise `ServiceUnavailable` as `Sessions`.
 
@@ -29,11 +42,11 @@ class Forms:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, session: Session, digest: str) -> str | None:
+    async def begin(self, session: Session, digest: str) -> Sent | None:
         """Take a form to be carried out.
 
         Returns:
-            Where it led the first time; None if this is the first time.
+            The first time that it was; None if this is the first time.
 
         Raises:
             ServiceUnavailable: it is being carried out, or was when the console ended.
@@ -50,12 +63,12 @@ class Forms:
                 )
         return None if is_first else await self._first(digest)
 
-    async def end(self, digest: str, location: str, said: str) -> None:
-        """Keep where it led, and what is said there."""
+    async def end(self, digest: str, sent: Sent, said: str) -> None:
+        """Keep where it led and what it left, and what is said there."""
         is_form = ConsoleFormRow.digest == digest
         async with answering(TIMEOUT), self._database.write(WRITER) as connection:
             await connection.execute(
-                update(ConsoleFormRow).where(is_form).values(location=location, said=said)
+                update(ConsoleFormRow).where(is_form).values(**sent._asdict(), said=said)
             )
 
     async def release(self, digest: str) -> None:
@@ -73,13 +86,15 @@ class Forms:
         async with answering(TIMEOUT), self._database.read() as connection:
             return (await connection.scalar(query)) or ""
 
-    async def _first(self, digest: str) -> str:
-        query = select(ConsoleFormRow.location).where(ConsoleFormRow.digest == digest)
+    async def _first(self, digest: str) -> Sent:
+        query = select(ConsoleFormRow.location, ConsoleFormRow.state).where(
+            ConsoleFormRow.digest == digest
+        )
         for _ in range(round(ASK_FOR / ASK_EVERY)):
             async with answering(TIMEOUT), self._database.read() as connection:
-                location = await connection.scalar(query)
-            if location is not None:
-                return location
+                row = (await connection.execute(query)).one_or_none()
+            if row is not None and row.location is not None:
+                return Sent(row.location, row.state)
             await asyncio.sleep(ASK_EVERY)
         raise ServiceUnavailable(
             en(

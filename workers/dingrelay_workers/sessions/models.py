@@ -61,10 +61,11 @@ class ConsoleFormRow(Base):
     Attributes:
         location: where it led; none while it is carried out, "" where it was answered by a page of its own.
         said: what it has done, for the page to which it led.
+        state: a digest of the state in which it left what it changed; "" of a form that is good for any.
     """
 
     __tablename__ = "console_forms"
-    __people__ = PersonColumns(others="digest session location said")
+    __people__ = PersonColumns(others="digest session location said state")
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     session: Mapped[str] = mapped_column(
@@ -73,3 +74,4 @@ class ConsoleFormRow(Base):
     at: Mapped[datetime] = mapped_column(Utc)
     location: Mapped[str | None] = mapped_column(Text)
     said: Mapped[str] = mapped_column(Said, server_default=text("''"))
+    state: Mapped[str] = mapped_column(String(64), server_default=text("''"))

@@ -436,6 +436,7 @@ def _console() -> None:
         sa.Column("at", MOMENT, nullable=False),
         sa.Column("location", sa.Text),
         sa.Column("said", sa.Text, nullable=False, server_default=sa.text("''")),
+        sa.Column("state", **_text(64)),
         sa.ForeignKeyConstraint(
             ["session"],
             ["console_sessions.digest"],
