@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --upgrade --quiet
 ARQ := $(VENV)/arq/.installed
-SDKS := $(VENV)/sdks/.installed $(VENV)/dingding/.installed
+SDKS := $(VENV)/sdks/.installed $(VENV)/dingding/.installed $(VENV)/samples/.installed
 # Where npm is not there, the tests of what is for Node say so and are skipped.
 SDKS += $(if $(shell command -v npm),$(VENV)/node/.installed)
 
@@ -218,6 +218,7 @@ lock: ## choose all versions again (needs uv)
 		--output-file requirements-dev.lock
 	$(LOCK) --group arq --output-file ops/bench/peers/arq.lock
 	$(LOCK) --group sbom --output-file ops/sbom.lock
+	$(LOCK) --group samples --output-file tests/sdks/samples.lock
 	$(LOCK) --group sdks --output-file tests/sdks/sdks.lock
 	$(LOCK) --group sdk-dingding --output-file tests/sdks/dingding.lock
 	for lock in ops/bench/peers/arq.lock tests/sdks/*.lock; do \

@@ -242,6 +242,9 @@ class _Schemas:
         self._references, schema = models_json_schema(models, ref_template=REF)
         self.definitions: Schema = schema.get("$defs", {})
         self.definitions["Problem"] = self.definitions.pop("ProblemDocument")
+        for name, definition in self.definitions.items():
+            # Generators of clients name a class for its title: two of one title are one class.
+            definition["title"] = name.replace("-", "")
 
     def of(self, model: type[BaseModel] | Mapping[str, Any], mode: Mode) -> Schema:
         """The schema of a model, or the one given."""

@@ -1,0 +1,108 @@
+<?php
+
+// 订单服务：发消息、发起审批、接收 Webhook。需要 PHP 8.1 以上和 curl 扩展，不用其他包。
+declare(strict_types=1);
+
+const NOTICES = __DIR__ . '/notices.jsonl'; // 收到的通知；生产环境应存入数据库，webhook-id 保留一周
+
+/** 幂等键相同的请求只生效一次，所以超时、断网之后可以放心重试。 */
+function post(string $path, string $idempotencyKey, array $body): array
+{
+    $curl = curl_init((getenv('GATEWAY') ?: 'http://127.0.0.1:8610') . $path);
+    curl_setopt_array($curl, [
+        CURLOPT_RETURNTRANSFER => true,
+        CURLOPT_TIMEOUT => 60,
+        CURLOPT_HTTPHEADER => [
+            'Authorization: Bearer ' . getenv('KEY'),
+            'Content-Type: application/json',
+            'Idempotency-Key: ' . $idempotencyKey,
+        ],
+        CURLOPT_POSTFIELDS => json_encode($body, JSON_THROW_ON_ERROR),
+    ]);
+    $answer = curl_exec($curl);
+    if ($answer === false) {
+        throw new RuntimeException(curl_error($curl));
+    }
+    $document = json_decode($answer, true, flags: JSON_THROW_ON_ERROR);
+    if (curl_getinfo($curl, CURLINFO_RESPONSE_CODE) >= 300) {
+        throw new RuntimeException($document['detail'] ?? $document['title']);
+    }
+    return $document;
+}
+
+function notifyPaid(string $order, string $user): array
+{
+    $message = ['msgtype' => 'text', 'text' => ['content' => "订单 {$order} 已付款（PHP）"]];
+    // wait=30：最多等 30 秒，任务结束就返回；没有结束也已提交，结果由 Webhook 通知
+    return post('/v1/messages?wait=30', "order-{$order}-paid", ['to' => ['users' => [$user]], 'message' => $message]);
+}
+
+function requestLeave(string $number, string $user, string $days): array
+{
+    return post('/v1/approvals?wait=30', "leave-{$number}", [
+        'process_code' => 'PROC-LEAVE',
+        'originator' => $user,
+        'form' => ['事由' => '出差', '天数' => $days],
+    ]);
+}
+
+function verified(string $id, string $timestamp, string $signatures, string $body): bool
+{
+    if (!ctype_digit($timestamp) || abs(time() - (int) $timestamp) > 300) {
+        return false;
+    }
+    $secret = base64_decode(preg_replace('/^whsec_/', '', getenv('SECRET')));
+    $expected = 'v1,' . base64_encode(hash_hmac('sha256', "{$id}.{$timestamp}.{$body}", $secret, true));
+    foreach (explode(' ', $signatures) as $signature) { // 轮换密钥期间有两个，符合其一即可
+        if (hash_equals($expected, $signature)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/** @return array{int, mixed} HTTP 状态和应答 */
+function receive(): array
+{
+    $id = $_SERVER['HTTP_WEBHOOK_ID'] ?? '';
+    $timestamp = $_SERVER['HTTP_WEBHOOK_TIMESTAMP'] ?? '';
+    $body = file_get_contents('php://input'); // 签名针对原始字节，先验签再解析
+    if (!verified($id, $timestamp, $_SERVER['HTTP_WEBHOOK_SIGNATURE'] ?? '', $body)) {
+        return [401, null];
+    }
+    file_put_contents(NOTICES, json_encode([$id, json_decode($body)], JSON_THROW_ON_ERROR) . "\n", FILE_APPEND | LOCK_EX);
+    return [204, null];
+}
+
+function notices(): array
+{
+    $seen = []; // 同一通知可能到达多次
+    foreach (is_file(NOTICES) ? file(NOTICES) : [] as $line) {
+        [$id, $notice] = json_decode($line);
+        $seen[$id] = $notice;
+    }
+    return array_values($seen);
+}
+
+function route(string $method, string $path): array
+{
+    [, $collection, $number, $action] = [...explode('/', $path), '', '', ''];
+    return match ("{$method} {$collection} {$action}") {
+        'POST orders paid' => [200, notifyPaid($number, $_GET['user'])],
+        'POST leaves ' => [200, requestLeave($number, $_GET['user'], $_GET['days'])],
+        'GET notices ' => [200, notices()],
+        'POST dingrelay ' => receive(),
+        default => [404, null],
+    };
+}
+
+try {
+    [$status, $document] = route($_SERVER['REQUEST_METHOD'], parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH));
+} catch (RuntimeException $error) {
+    [$status, $document] = [502, ['detail' => $error->getMessage()]];
+}
+http_response_code($status);
+header('Content-Type: application/json; charset=utf-8');
+if ($document !== null) {
+    echo json_encode($document, JSON_UNESCAPED_UNICODE | JSON_THROW_ON_ERROR);
+}
