@@ -149,7 +149,7 @@ async def test_a_missing_object_has_a_page(browser: Browser) -> None:
     for path in (*missing, *wrong):
         status, text = await browser.get(path)
         expected = 404 if path in missing else 400
-        assert (status, text.count("<h1>"), text.count("<nav")) == (expected, 1, 1), path
+        assert (status, text.count("<h1>"), text.count("<nav")) == (expected, 1, 2), path
 
 
 @PREFIXES

@@ -1,6 +1,7 @@
 """Permissions in the console, and validity of its forms."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,8 @@ async def test_a_page_opens_to_the_roles_that_have_its_scope(browser: Browser, r
         if route.method == "GET":
             status, _ = await browser.get(path_of(route))
             expected = {200, 404} if grant else {403 if role else 303}
+            if route.path == "/" and role in {"write", "approve"}:
+                expected = {303}  # to the first page of their navigation
         else:
             if route.path == "/sign-out":
                 continue
@@ -152,7 +155,7 @@ async def test_a_form_made_for_another_state_says_what_has_changed(
     assert await counting.submit("/counter", value="a") == 303
     status, text = await counting.send("/counter", form | {"value": "b"})
     assert (status, 'href="/counter"' in text) == (409, True)
-    assert "<td>0</td><td>1</td>" in text
+    assert re.findall(r"<td[^>]*>(\d)</td>", text) == ["0", "1"]
     assert counter.values == ["a"]
 
 

@@ -93,6 +93,32 @@ async def test_a_session_ends_when_its_roles_change_or_the_person_leaves(
     assert await browser.rows(select(ConsoleSessionRow.digest)) == []
 
 
+@on_sqlite
+async def test_the_navigation_of_people_who_write_names_nothing_of_the_machine(
+    browser: Browser, redis: Redis, settings: Settings
+) -> None:
+    await fill(browser.database, redis, settings)
+    people, operation = ["/campaigns", "/people", "/approvals"], ["/", "/jobs", "/dead", "/limits"]
+    for role, shown in (
+        ("write", people),
+        ("approve", people),
+        ("view", [*people, *operation, "/webhooks", "/workers"]),
+        ("operate", [*people, *operation, "/webhooks", "/workers", "/settings/audit"]),
+    ):
+        await browser.sign_in("clerk", role)
+        page = await browser.text("/campaigns")
+        menu = page.partition('<nav class="side"')[2].partition("</nav>")[0]
+        assert re.findall(r'href="([^"]+)"', menu) == shown, role
+        assert ("Operation" in menu) == (shown != people), role
+        # A job of another system has failed a moment ago.
+        assert await browser.status("/") == (303 if shown == people else 200)
+        if shown == people:
+            assert "failed" not in page
+            job = await browser.text("/people/u1")
+            for word in ("message-send", "normal", ">default<"):
+                assert word not in job, (role, word)
+
+
 async def test_a_role_is_given_and_taken_on_its_page_and_audited(browser: Browser) -> None:
     await browser.sign_in("root")
     page = "/settings/people?q=clerk"

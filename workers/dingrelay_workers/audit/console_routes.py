@@ -80,7 +80,7 @@ STATES_OF: Mapping[str, Mapping[str, Meaning]] = {
 _MOST_BYTES = 64_000
 
 
-@at("/settings/audit", scope="audit:read", menu=(110, en("Audit")))
+@at("/settings/audit", scope="audit:read", menu=("settings", 30, en("Audit")))
 async def audit(visit: Visit) -> web.Response:
     """List changes with their actors, the latest first."""
     audit_filter, values = _filter(visit), {name: visit.query(name) for name in _FIELDS}

@@ -31,6 +31,7 @@ from dingrelay_workers.console.verb_forms import VerbForms
 from dingrelay_workers.console.visit import PAGE, Visit, decoded
 from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.http import paging
+from dingrelay_workers.nouns import NOUNS
 
 MANY = 500
 """People above which a number is typed before something is sent or taken back."""
@@ -61,7 +62,7 @@ OF_REVIEW: Mapping[str, Meaning] = {
 }
 
 
-@at("/campaigns", scope=READ, menu=(20, en("Broadcasts")))
+@at("/campaigns", scope=READ, menu=("people", 10, en("Broadcasts")))
 async def campaigns(visit: Visit) -> web.Response:
     """The latest broadcasts, from drafts to those that have ended."""
     after = visit.query("after")
@@ -85,7 +86,10 @@ async def campaigns(visit: Visit) -> web.Response:
             state = Meaning("doubt", en("{}, taking back was asked for", state.words))
         shown.append((row, state))
     await visit.know(*(row.updated_by for row in listed[:PAGE] if row.stage == "draft"))
-    return visit.page("campaigns.html", campaigns=shown, cursor=cursor)
+    waiting = [await noun.load(part)(visit) for noun in NOUNS for part in noun.first_page]
+    return visit.page(
+        "campaigns.html", campaigns=shown, cursor=cursor, waiting=filter(None, waiting)
+    )
 
 
 @at(_ONE, scope=READ)

@@ -54,7 +54,7 @@ from dingrelay_workers.console.sign_in import (
 from dingrelay_workers.console.visit import BadFilter, NotHere, Visit, text_of
 from dingrelay_workers.http.dispatch import problem_of
 from dingrelay_workers.http.problems import Problem
-from dingrelay_workers.roles.scopes import ROLES, RolesReach, permitted
+from dingrelay_workers.roles.scopes import RolesReach, permitted, roles_held
 from dingrelay_workers.sessions.forms import Sent
 from dingrelay_workers.sessions.sessions import Session
 
@@ -246,8 +246,7 @@ async def _changed_page(route: ConsoleRoute, visit: Visit, token: FormToken) -> 
 
 def _act_as(session: Session, *, request: str = "", reason: str = "") -> None:
     """Set the actor of the changes that follow."""
-    held = {grant.scopes for grant in session.grants}
-    role = " ".join(name for name, scopes in ROLES.items() if scopes in held)
+    role = " ".join(roles_held(session.grants))
     user = session.user
     actor = Actor("console", user, session.name, role, request, reason, person=user)
     ACTOR.set(actor._replace(issuers=session.issuers, reach=RolesReach(session.grants)))

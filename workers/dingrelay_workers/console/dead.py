@@ -23,7 +23,7 @@ EXAMPLES = 10
 _Change = Literal["requeue", "discard"]
 
 
-@at("/dead", scope="jobs:read", menu=(40, en("Failed")))
+@at("/dead", scope="jobs:read", menu=("operation", 30, en("Failed")))
 async def dead(visit: Visit) -> web.Response:
     """Jobs that have failed for good, or may have happened, by the code of their error."""
     dead_codes = await listing(visit, failed=True).codes(JobFilter())

@@ -7,7 +7,9 @@ from aiohttp import web
 from aiohttp.web_request import FileField
 from multidict import MultiDictProxy
 
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.http.api_keys import ANY, SCOPES
+from dingrelay_workers.roles.scopes import operates
 from dingrelay_workers.sessions.sessions import Session
 
 if TYPE_CHECKING:
@@ -23,6 +25,30 @@ Act = Callable[["Visit", FormValues], Awaitable[web.Response]]
 State = Callable[["Visit"], Awaitable[Mapping[str, object]]]
 
 
+Group = Literal["people", "operation", "settings"]
+"""Group of the navigation."""
+GROUPS: Mapping[Group, str] = {
+    "people": en("Messages"),
+    "operation": en("Operation"),
+    "settings": en("Settings"),
+}
+"""Group → its heading, in order."""
+
+
+class MenuEntry(NamedTuple):
+    """A page's entry in the navigation.
+
+    Attributes:
+        group: `operation` is seen only by people whose role operates (`roles.scopes.operates`).
+        place: within the group.
+        words: for people.
+    """
+
+    group: Group
+    place: int
+    words: str
+
+
 class ConsoleRoute(NamedTuple):
     """A page or a form.
 
@@ -30,7 +56,7 @@ class ConsoleRoute(NamedTuple):
         scope: that one of the person's roles must have; "" for any role, ``*`` for administrators.
         state: of what a form changes, as it is now. A form that was made for another one is refused.
         limit: bytes of a form.
-        menu: place and words of its entry at the top of every page; None for a page without one.
+        menu: its entry in the navigation; None for a page without one.
     """
 
     method: Literal["GET", "POST"]
@@ -39,18 +65,21 @@ class ConsoleRoute(NamedTuple):
     handler: Any
     state: State | None = None
     limit: int = LONGEST_FORM
-    menu: tuple[int, str] | None = None
+    menu: MenuEntry | None = None
 
 
 DECLARED: list[ConsoleRoute] = []
 """Every page and form of the modules that are imported."""
 
 
-def at(path: str, *, scope: str, menu: tuple[int, str] | None = None) -> Callable[[Screen], Screen]:
+def at(
+    path: str, *, scope: str, menu: tuple[Group, int, str] | None = None
+) -> Callable[[Screen], Screen]:
     """Declare a page at its function."""
 
     def declare(screen: Screen) -> Screen:
-        _declare(ConsoleRoute("GET", path, scope, screen, menu=menu))
+        entry = MenuEntry(*menu) if menu else None
+        _declare(ConsoleRoute("GET", path, scope, screen, menu=entry))
         return screen
 
     return declare
@@ -81,9 +110,17 @@ def _declare(route: ConsoleRoute) -> None:
     DECLARED.append(route)
 
 
-def menu_of(session: Session) -> list[tuple[str, str]]:
-    """Path and words of each page at the top that the person may see."""
-    entries = [
-        (*route.menu, route.path) for route in DECLARED if route.menu and session.may(route.scope)
-    ]
-    return [(path, words) for _, words, path in sorted(entries)]
+def menu_of(session: Session) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Heading of each group of the navigation, with path and words of its pages that are for the person."""
+    menu: list[tuple[str, list[tuple[str, str]]]] = []
+    for group, heading in GROUPS.items():
+        if group == "operation" and not operates(session.grants):
+            continue
+        pages = [
+            (route.menu.place, route.path, route.menu.words)
+            for route in DECLARED
+            if route.menu and route.menu.group == group and session.may(route.scope)
+        ]
+        if pages:
+            menu.append((heading, [(path, words) for _, path, words in sorted(pages)]))
+    return menu

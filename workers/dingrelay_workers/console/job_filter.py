@@ -11,6 +11,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import KINDS, reported_kinds
+from dingrelay_workers.console.moments import RANGES
 from dingrelay_workers.console.sentences import STATES
 from dingrelay_workers.console.visit import BadFilter
 
@@ -76,11 +77,13 @@ def job_filter(texts: dict[str, str], now: datetime) -> JobFilter:
 
 
 def moment(name: str, text: str, now: datetime) -> datetime:
-    """The moment that a text such as ``6h``, ``2d`` or ``2026-11-28`` names.
+    """The moment that a text such as ``today``, ``6h``, ``2d`` or ``2026-11-28`` names.
 
     Raises:
         BadFilter: it names none.
     """
+    if text == "today":
+        return now.astimezone(zone()).replace(hour=0, minute=0, second=0, microsecond=0)
     if age := _AGE.fullmatch(text):
         return now - int(age[1]) * _UNITS[age[2]]
     try:
@@ -98,7 +101,10 @@ def offers(texts: dict[str, str], apps: Iterable[str]) -> Sequence[tuple[str, Se
         "state": {
             name: translated(meaning_of_state.words) for name, meaning_of_state in STATES.items()
         },
-        "since": {"1h": tr("the last hour"), "1d": tr("the last day"), "7d": tr("the last 7 days")},
+        "since": {
+            "1h": tr("the last hour"),
+            **{value: translated(words) for value, words in RANGES.items()},
+        },
         "app": {name: name for name in apps},
         "kind": {name: name for name in reported_kinds()},
         "lane": {name: name for name in LANES},

@@ -56,7 +56,7 @@ NAMESAKES = 10
 """People of one name who are listed."""
 
 
-@at("/jobs", scope="jobs:read", menu=(30, en("Jobs")))
+@at("/jobs", scope="jobs:read", menu=("operation", 20, en("Jobs")))
 async def jobs(visit: Visit) -> web.Response:
     """The latest jobs that fit a filter in the URL."""
     text = visit.query("q")[:LONGEST]

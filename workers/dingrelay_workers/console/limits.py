@@ -15,7 +15,7 @@ from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.limiter.rules import in_words
 
 
-@at("/limits", scope="limits:read", menu=(60, en("Limits")))
+@at("/limits", scope="limits:read", menu=("operation", 40, en("Limits")))
 async def limits(visit: Visit) -> web.Response:
     """How full DingTalk's limits are."""
     async with asking():
@@ -51,7 +51,7 @@ def seen_limits(fleet_limits: FleetLimits, visit: Visit) -> FleetLimits:
     )
 
 
-@at("/workers", scope="limits:read", menu=(80, en("Workers")))
+@at("/workers", scope="limits:read", menu=("operation", 60, en("Workers")))
 async def workers(visit: Visit) -> web.Response:
     """List the workers."""
     async with asking():

@@ -19,7 +19,7 @@ from dingrelay_workers.backlog.documents import counted
 from dingrelay_workers.backlog.estimate import BacklogGroup, Tally
 from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.context import ConsoleContext
-from dingrelay_workers.console.declared import at
+from dingrelay_workers.console.declared import at, menu_of
 from dingrelay_workers.console.jobs import listing
 from dingrelay_workers.console.limits import seen_limits
 from dingrelay_workers.console.sentences import START, outage
@@ -30,6 +30,7 @@ from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.limiter.quota import SHARES
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.nouns import NOUNS
+from dingrelay_workers.roles.scopes import operates
 
 LATELY = 900.0
 """Seconds for which a failure says that delivery is not normal."""
@@ -39,9 +40,11 @@ MOST = 5
 """Outages, lanes and senders that are named."""
 
 
-@at("/", scope="limits:read", menu=(0, en("Now")))
+@at("/", scope="limits:read", menu=("operation", 10, en("Now")))
 async def now(visit: Visit) -> web.Response:
     """How things stand."""
+    if not operates(visit.session.grants):
+        return visit.redirect(menu_of(visit.session)[0][1][0][0])
     standing = await visit.context.shared.get("standing", lambda: _standing(visit.context))
     standing = await _seen(standing, visit)
     waiting = [await noun.load(part)(visit) for noun in NOUNS for part in noun.first_page]

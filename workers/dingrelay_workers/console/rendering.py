@@ -15,6 +15,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from dingrelay_producers.language import CHINESE, current_language, tr, translated
+from dingrelay_producers.store import clock
 from dingrelay_producers.time_spans import length
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
@@ -22,8 +23,11 @@ from dingrelay_workers.backlog.documents import counted
 from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, name_of
 from dingrelay_workers.console.declared import menu_of
 from dingrelay_workers.console.forms import FormToken
+from dingrelay_workers.console.moments import RANGES, spoken
 from dingrelay_workers.console.phone import ShownMessage, markdown, plain
+from dingrelay_workers.console.sentences import KINDS
 from dingrelay_workers.nouns import NOUNS
+from dingrelay_workers.roles.scopes import operates
 
 MESSAGE_TYPES = {
     "text": en("a text"),
@@ -85,7 +89,10 @@ def render(
             menu=[] if session is None else menu_of(session),
             token=token,
             status=status,
+            operates=session is not None and operates(session.grants),
             zone=zone(),
+            clock=clock.now(),
+            many_apps=len(context.settings.apps) > 1,
             name_of=partial(name_of, request),
             environment=context.settings.env,
             language="zh-CN" if current_language() == CHINESE else "en",
@@ -126,12 +133,50 @@ def _local(context: Context, moment: datetime) -> str:
     return local(moment, context["zone"])
 
 
+@pass_context
+def _spoken(context: Context, moment: datetime, *, seconds: bool = False) -> str:
+    """A moment as people say it."""
+    return spoken(moment, context["clock"], context["zone"], seconds=seconds)
+
+
+class Columns:
+    """The columns of a table: its head, and what each cell says where the table is a list of cards, on a phone.
+
+    Args:
+        numbers: columns of figures.
+        main: the column that names a row.
+        acts: whether a last column has what can be done.
+        headings: name → heading of each column.
+    """
+
+    def __init__(
+        self, numbers: str = "", main: str = "", *, acts: bool = False, **headings: str
+    ) -> None:
+        figures = numbers.split()
+        heads = Markup()
+        self._cells: dict[str, Markup] = {}
+        for name, heading in headings.items():
+            kind = "n" if name in figures else "main" if name == main else ""
+            in_class = Markup(' class="{}"').format(kind) if kind else Markup()
+            heads += Markup("<th{}>{}</th>").format(in_class, heading)
+            self._cells[name] = Markup('{} data-label="{}"').format(in_class, heading)
+        if acts:
+            words = tr("what can be done")
+            heads += Markup('<th><span class="unseen">{}</span></th>').format(words)
+        self.head = Markup("<thead><tr>{}</tr></thead>").format(heads)
+
+    def __getitem__(self, name: str) -> Markup:
+        """Attributes of a cell in this column."""
+        return self._cells[name]
+
+
 def _title(summary: str) -> str:
     """A message's title for people: its summary without app and lane, in words."""
     short = re.sub(r"^(\S+) app=\S+ lane=\S+( sender=\S+)?", r"\1", summary)
     message = _MESSAGE.fullmatch(short)
     if message is None:
-        return short
+        kind, _, details = short.partition(" ")
+        return f"{translated(KINDS.get(kind, kind))} {details.removeprefix('to=')}".rstrip()
     type_ = translated(MESSAGE_TYPES.get(message[1], message[1]))
     if message[2] == "everyone":
         return tr("{type} to everyone", type=type_)
@@ -162,9 +207,11 @@ def _templates() -> Environment:
     )
     names: dict[str, Any] = cast("dict[str, Any]", environment.globals)
     filters: dict[str, Any] = environment.filters
-    names["_"] = tr
+    names |= {"_": tr, "columns": Columns, "time_ranges": RANGES}
     filters |= {
         "local": _local,
+        "spoken": _spoken,
+        "kind_words": lambda kind: translated(KINDS.get(kind, kind)),
         "length_of": length,
         "title_of": _title,
         "counted": counted,

@@ -30,6 +30,19 @@ STATES: Mapping[str, Meaning] = {
     "expired": Meaning("bad", en("too late"), en("Its time was over before its turn.")),
 }
 
+KINDS: Mapping[str, str] = {
+    "message-send": en("work notification"),
+    "message-recall": en("taking a work notification back"),
+    "robot-message": en("message of a robot"),
+    "robot-recall": en("taking a robot's message back"),
+    "approval-create": en("new approval"),
+    "approval-decide": en("decision on an approval"),
+    "approval-look": en("reading an approval"),
+    "api-call": en("call of an API"),
+    "user-sync": en("sync of the directory"),
+}
+"""Kind of job → words. One that is not here stands for itself."""
+
 START = en("Start one: dingrelay worker.")
 
 

@@ -16,7 +16,7 @@ from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
 
 
-@at("/people", scope="directory:read", menu=(10, en("Who got it")))
+@at("/people", scope="directory:read", menu=("people", 20, en("Who got it")))
 async def people(visit: Visit) -> web.Response:
     """Find a person by name, userid or address."""
     text = visit.query("q")[:100]

@@ -22,7 +22,7 @@ OF_KEY: Mapping[str, Meaning] = {
 }
 
 
-@at("/settings/keys", scope="keys:write", menu=(100, en("API keys")))
+@at("/settings/keys", scope="keys:write", menu=("settings", 20, en("API keys")))
 async def keys(visit: Visit) -> web.Response:
     """The keys of programs, those that may do no more than the person."""
     listed = await visit.service(KeyService).list()

@@ -14,7 +14,7 @@ MOST = 20
 """People, and departments, that a search shows."""
 
 
-@at("/settings/people", scope=ANY, menu=(90, en("Roles")))
+@at("/settings/people", scope=ANY, menu=("settings", 10, en("Roles")))
 async def roles(visit: Visit) -> web.Response:
     """List people and departments with their roles."""
     text = visit.query("q")[:100]

@@ -47,6 +47,21 @@ NAMES: Mapping[str, tuple[str, str]] = {
 """Role → its name for people, and what it is for."""
 
 
+OPERATING = frozenset({"view", "operate", "admin"})
+"""Roles whose people look at jobs, limits and workers; the others write to people and approve."""
+
+
+def roles_held(grants: Sequence[Grant]) -> list[str]:
+    """The roles of a person's grants."""
+    held = {grant.scopes for grant in grants}
+    return [role for role, scopes in ROLES.items() if scopes in held]
+
+
+def operates(grants: Sequence[Grant]) -> bool:
+    """Whether a person sees how the system runs, and not only broadcasts and people."""
+    return not OPERATING.isdisjoint(roles_held(grants))
+
+
 def permitting(grants: Sequence[Grant], scope: str) -> list[Grant]:
     """The grants that permit a scope: a person who may write for one app and look at all must not write for all.
 

@@ -47,7 +47,7 @@ OF_DELIVERY: Mapping[str, Meaning] = {
 }
 
 
-@at("/webhooks", scope="webhooks:read", menu=(70, en("Webhooks")))
+@at("/webhooks", scope="webhooks:read", menu=("operation", 50, en("Webhooks")))
 async def webhooks(visit: Visit) -> web.Response:
     """List the endpoints."""
     listed_endpoints = await visit.service(WebhookService).list()

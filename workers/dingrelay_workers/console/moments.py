@@ -1,0 +1,45 @@
+"""Moments and ranges of time in the words of people."""
+
+from collections.abc import Mapping
+from datetime import datetime, tzinfo
+
+from dingrelay_producers.language import tr, translated
+from dingrelay_tasks.sentence import en
+
+MONTHS = (
+    en("Jan"),
+    en("Feb"),
+    en("Mar"),
+    en("Apr"),
+    en("May"),
+    en("Jun"),
+    en("Jul"),
+    en("Aug"),
+    en("Sep"),
+    en("Oct"),
+    en("Nov"),
+    en("Dec"),
+)
+RANGES: Mapping[str, str] = {
+    "today": en("today"),
+    "7d": en("7 days"),
+    "30d": en("30 days"),
+}
+"""Beginning of a range, as it stands in the URL → words."""
+
+
+def spoken(moment: datetime, now: datetime, zone: tzinfo, *, seconds: bool = False) -> str:
+    """A moment as people say it: ``today 14:06``, ``Nov 28, 14:06``, with the year where it is another one."""
+    at, today = moment.astimezone(zone), now.astimezone(zone).date()
+    time = at.strftime("%H:%M:%S" if seconds else "%H:%M")
+    match (at.date() - today).days:
+        case 0:
+            return tr("today {time}", time=time)
+        case -1:
+            return tr("yesterday {time}", time=time)
+        case 1:
+            return tr("tomorrow {time}", time=time)
+    month = translated(MONTHS[at.month - 1])
+    if at.year == today.year:
+        return tr("{month} {day}, {time}", month=month, day=at.day, time=time)
+    return tr("{month} {day}, {year}, {time}", month=month, day=at.day, year=at.year, time=time)
