@@ -42,6 +42,7 @@ MESSAGES: Mapping[str, Mapping[str, int]] = {
     "docs/guide/jobs.md": {"u3": 1, "u4": 1, "u5": 1, "u6": 1, "u8": 1},
     "docs/guide/keys.md": {},
     "docs/guide/limits.md": {},
+    "docs/guide/outbox.md": {"u19": 1},
     "docs/guide/python-api.md": {"u9": 2, "u10": 1},
     "docs/guide/settings.md": {"u7": 1},
     "docs/guide/webhooks.md": {},

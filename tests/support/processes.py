@@ -80,10 +80,11 @@ LEFT_OUT = (
     "dingrelay_workers.app",
     "dingrelay_workers.migrations",
     "dingrelay_workers.flower",
+    "dingrelay_producers.outbox.django",
     "dingrelay_producers.tracing.provider",
 )
-"""The first reads settings, the next two run in programs of their own, and no process has the last that
-exports no traces."""
+"""The first reads settings, the next two run in programs of their own, Django's needs settings of Django, and no
+process has the last that exports no traces."""
 READ_BY_PYTHON = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_", "OPENSSL_", "COVERAGE_")
 """Beginnings of variables that the interpreter, a library in C or the loader reads for itself."""
 HEEDED = {"PYTHONPATH", "PYTHONFAULTHANDLER", "PYTHONWARNINGS", "LANGUAGE"}

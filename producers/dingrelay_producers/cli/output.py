@@ -453,7 +453,8 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> tuple[int, str] 
     bringing = {
         requirement[2] for requirement in requirements if requirement[1].replace("-", "_") == module
     }
-    extra = next((extra_name for extra_name in _EXTRAS if extra_name in bringing), None)
+    # A command that has an extra of its own needs no other one's packages.
+    extra = next((name for name in (command, *_EXTRAS) if name in bringing), None)
     if extra is None:
         return None
     from dingrelay_producers.installation import how_to_add

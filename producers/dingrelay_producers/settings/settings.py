@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     """File with its private key."""
     database_url: SecretStr = SecretStr(DEFAULT_DATABASE)
     """The SQL directory: sqlite:///FILE or postgresql://…"""
+    outbox_url: SecretStr = SecretStr("")
+    """Database of the application whose outbox `dingrelay outbox` relays, as a URL of SQLAlchemy."""
     oapi_url: str = Field("https://oapi.dingtalk.com", validation_alias="DINGTALK_OAPI_URL")
     """Host of the old dialect (API §0)."""
     api_url: str = Field("https://api.dingtalk.com", validation_alias="DINGTALK_API_URL")
