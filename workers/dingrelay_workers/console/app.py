@@ -199,7 +199,8 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
         raise forged()
     digest = digest_of_form(session, request.path, sent)
     _act_as(session, request=digest[:32], reason=text_of(sent, "reason"))
-    while sent_before := await forms.begin(session, digest):
+    # One that was answered with a page leads nowhere: it is carried out again, and does not act twice.
+    while (sent_before := await forms.begin(session, digest)) and sent_before.location:
         # What it has done is told again only while that holds: else it is another wish, from a page of its own.
         if sent_before.state == await _state_left(route, visit):
             return _redirect(sent_before.location)
