@@ -62,6 +62,7 @@ DOORS = {
     "person": Doors("", "person"),
     "audit": Doors("", "audit", commands={"export": "list"}),
     "login-link": Doors(),
+    "session": Doors("/settings/sessions"),
 }
 SERVICES = dict.fromkeys(noun.load(service.part) for noun in NOUNS for service in noun.services)
 VERBS = [

@@ -190,7 +190,10 @@ def share_options(command: Any, shared: Sequence[Any]) -> None:
     """Let a command, or those of a group, take options of the whole command line, too."""
     vars(command)["shared"] = shared  # for what a group makes later
     for subcommand in getattr(command, "commands", {"": command}).values():
-        vars(subcommand)["get_params"] = _params_of(subcommand, shared)
+        if hasattr(subcommand, "commands"):  # a group of its own
+            share_options(subcommand, shared)
+        else:
+            vars(subcommand)["get_params"] = _params_of(subcommand, shared)
 
 
 def _note(sentence: str, *, style: str) -> None:

@@ -71,6 +71,8 @@ ACTIONS: Mapping[str, str] = {
     "agree": en("agree in DingTalk"),
     "refuse": en("refuse in DingTalk"),
     "comment": en("comment in DingTalk"),
+    "end": en("end"),
+    "end_all": en("end all"),
 }
 """Action of the audit → words. One that is not here stands for itself."""
 STATES_OF: Mapping[str, Mapping[str, Meaning]] = {

@@ -201,7 +201,7 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
     _act_as(session, request=digest[:32], reason=text_of(sent, "reason"))
     # One that was answered with a page leads nowhere: it is carried out again, and does not act twice.
     while (sent_before := await forms.begin(session, digest)) and sent_before.location:
-        # What it has done is told again only while that holds: else it is another wish, from a page of its own.
+        # Its first result is repeated only while that holds: else it is another wish, from a page of its own.
         if sent_before.state == await _state_left(route, visit):
             return _redirect(sent_before.location)
         if changed_page := await _changed_page(route, visit, token):
@@ -238,7 +238,7 @@ async def _state_left(route: ConsoleRoute, visit: Visit) -> str:
 
 
 async def _changed_page(route: ConsoleRoute, visit: Visit, token: FormToken) -> web.Response | None:
-    """What has changed since the page was made on which a form stood; None for nothing."""
+    """A page of what has changed since that was made on which a form stood; None for nothing."""
     changes = token.changed(await route.state(visit)) if route.state else []
     if not changes:
         return None
@@ -247,8 +247,7 @@ async def _changed_page(route: ConsoleRoute, visit: Visit, token: FormToken) -> 
 
 def _act_as(session: Session, *, request: str = "", reason: str = "") -> None:
     """Set the actor of the changes that follow."""
-    role = " ".join(roles_held(session.grants))
-    user = session.user
+    user, role = session.user, " ".join(roles_held(session.grants))
     actor = Actor("console", user, session.name, role, request, reason, person=user)
     ACTOR.set(actor._replace(issuers=session.issuers, reach=RolesReach(session.grants)))
 

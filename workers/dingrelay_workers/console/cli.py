@@ -9,6 +9,7 @@ from dingrelay_producers.cli.options import errors_of_options
 from dingrelay_producers.cli.output import print_result
 from dingrelay_producers.language import tr
 from dingrelay_workers.roles import cli as roles
+from dingrelay_workers.sessions import cli as sessions
 
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 
 app.command()(roles.role)
+app.add_typer(sessions.app, name="sessions")
 
 URL = "http://127.0.0.1:8620"
 
@@ -49,7 +51,10 @@ def console(
 @app.command("login-link")
 def login_link(
     user: Annotated[
-        str, typer.Argument(help="Person who signs in with it: a userid or a name, for the log.")
+        str,
+        typer.Argument(
+            help="Person who signs in with it: a userid, or the name of one person in the directory or of none."
+        ),
     ],
     role: Annotated[
         str, typer.Option(help="Role: view, write, approve, operate or admin.")

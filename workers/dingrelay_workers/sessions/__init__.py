@@ -1,11 +1,16 @@
 """Sessions of the console, and links that begin one."""
 
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.noun import Audited, Noun
+from dingrelay_workers.noun import Audited, Noun, Service
 
 NOUN = Noun(
     name="sessions",
     tables=("models",),
+    services=(Service("service:SessionService", ("database",)),),
+    pages=("console_routes",),
     personal_data=("personal_data:PERSONAL_DATA",),
-    audited=(Audited("login-link", en("login link"), is_person=True),),
+    audited=(
+        Audited("login-link", en("login link"), is_person=True),
+        Audited("session", en("session"), is_person=True),
+    ),
 )

@@ -13,16 +13,18 @@ class ConsoleLinkRow(Base):
     """A link with which a person signs in once.
 
     Attributes:
+        directory: the app in whose directory the person is; "" of one that no directory has.
         issuers: who made it, as `Actor.hands`; as well of a session that began with it.
     """
 
     __tablename__ = "console_links"
     __people__ = PersonColumns(
-        user="user", users="issuers", others="digest role", kept="10 minutes"
+        user="user", users="issuers", others="digest directory role", kept="10 minutes"
     )
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     user: Mapped[str] = mapped_column(Text)
+    directory: Mapped[str] = mapped_column(String(64))
     role: Mapped[str] = mapped_column(String(16))
     issuers: Mapped[list[str]] = mapped_column(JSON)
     ends_at: Mapped[datetime] = mapped_column(Utc)
@@ -32,7 +34,7 @@ class ConsoleSessionRow(Base):
     """A person who has signed in.
 
     Attributes:
-        directory: the app in whose directory the person is; "" of one who came by a link.
+        directory: the app in whose directory the person is; "" of one who came by a link and is in none.
         role: that the link gave; "" of one who has those of the directory.
         roles: digest of what these allow, as long as the session lives.
         forms: that it has sent.

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, case, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import current_actor, current_reach
@@ -21,7 +21,7 @@ from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import NotPermitted
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import clock
-from dingrelay_tasks.contract import Document
+from dingrelay_tasks.contract import ContractError, Document
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
@@ -40,13 +40,16 @@ NOTED_EVERY = timedelta(minutes=1)
 TIMEOUT = 2.0
 """Seconds that a page waits for the database."""
 
+MOST_NAMED = 50
+"""People of one name that are looked at."""
+
 WRITER = "console"
 """Name of the writer lock."""
-_NAME = (
+NAME = (
     select(UserRow.name)
     .where(
         UserRow.userid == ConsoleSessionRow.user,
-        # A person who came by a link is looked up where most people are.
+        # A person of no directory is looked up where most people are.
         UserRow.app == func.coalesce(func.nullif(ConsoleSessionRow.directory, ""), DEFAULT_APP),
     )
     .scalar_subquery()
@@ -60,7 +63,7 @@ _FOUND = select(
     ConsoleSessionRow.issuers,
     ConsoleSessionRow.forms,
     ConsoleSessionRow.used_at,
-    _NAME,
+    NAME,
 ).where(
     ConsoleSessionRow.digest == bindparam("digest"),
     ConsoleSessionRow.begun_at > bindparam("begun"),
@@ -84,7 +87,7 @@ class Session:
         name: as the directory has it; "" where it does not.
         token: of the cookie.
         grants: one for each role that the person holds.
-        directory: the app in whose directory the person is; "" of one who came by a link.
+        directory: the app in whose directory the person is; "" of one who came by a link and is in none.
         forms: that were sent.
         issuers: who made the link, as `Actor.hands`.
     """
@@ -116,7 +119,7 @@ class LoginLinkRequest(Document):
     """A link for a person, who has a role then.
 
     Attributes:
-        user: a userid or a name, for the log.
+        user: a userid; or a name, which is that of one person of the directories or of none.
         role: such as ``operate``.
     """
 
@@ -138,21 +141,23 @@ class LoginLinks:
 
     @verb(scope=ANY)
     async def create(self, request: LoginLinkRequest) -> str:
-        """Make a link; its token.
+        """Make a link; its token. It is good for its person only, where a directory has one, and as long as they stay.
 
         Raises:
             NotPermitted: the actor does not have all of the role.
+            ContractError: the person has left, or several have this name.
         """
         grant = Grant(name=request.user, scopes=ROLES[request.role])
         if lacking := current_reach().lacks(ANY, grant):
             raise NotPermitted(*lacking)
         token, ends = secrets.token_urlsafe(32), clock.now() + LINK_LIVES
         row = {"digest": _digest(token), "ends_at": ends, "issuers": current_actor().hands}
-        row |= request.model_dump()
         async with answering(TIMEOUT), self._database.write(WRITER) as connection:
+            directory, user = await _person(connection, request.user)
+            row |= {"user": user, "directory": directory, "role": request.role}
             await connection.execute(insert(ConsoleLinkRow).values(**row))
             after = {"role": request.role}
-            await audit.record_verb(connection, self.create, request.user, after=after)
+            await audit.record_verb(connection, self.create, user, app=directory, after=after)
         return token
 
 
@@ -172,15 +177,13 @@ class Sessions:
         async with self._writing() as connection:
             await connection.execute(delete(ConsoleLinkRow).where(ConsoleLinkRow.ends_at <= now))
             used = ConsoleLinkRow.digest == _digest(link)
-            columns = ConsoleLinkRow.user, ConsoleLinkRow.role, ConsoleLinkRow.issuers
-            query = select(*columns).where(used)
-            link_row = (await connection.execute(query)).one_or_none()
+            columns = ConsoleLinkRow.user, ConsoleLinkRow.directory, ConsoleLinkRow.role
+            query = select(*columns, ConsoleLinkRow.issuers).where(used)
+            link_row = (await connection.execute(query)).mappings().one_or_none()
             if link_row is None:
                 return None
             await connection.execute(delete(ConsoleLinkRow).where(used))
-            return await _begin(
-                connection, link_row.user, role=link_row.role, issuers=link_row.issuers
-            )
+            return await _begin(connection, **link_row)
 
     async def begin(self, directory: str, user: str) -> Session | None:
         """A new session of a person, after DingTalk has signed them in; None if the person has no role."""
@@ -194,7 +197,9 @@ class Sessions:
         values = {"digest": _digest(token), "begun": now - SESSION_LIVES, "used": now - IDLE}
         async with answering(TIMEOUT), self._database.read() as connection:
             row = (await connection.execute(_FOUND, values)).one_or_none()
-            grants = await _grants(connection, row.user, row.directory, row.role) if row else []
+            grants: Sequence[Grant] = []
+            if row:
+                grants = await grants_of_session(connection, row.user, row.directory, row.role)
         if row is None:
             return None
         if _digest_of(grants) != row.roles:
@@ -230,7 +235,7 @@ async def _begin(
     issuers: Sequence[str] = (),
 ) -> Session | None:
     now, token = clock.now(), secrets.token_urlsafe(32)
-    grants = await _grants(connection, user, directory, role)
+    grants = await grants_of_session(connection, user, directory, role)
     if not grants:
         return None
     row = {
@@ -243,17 +248,41 @@ async def _begin(
         "begun_at": now,
         "used_at": now,
     }
-    await connection.execute(delete(ConsoleSessionRow).where(_ended(now)))
+    await connection.execute(delete(ConsoleSessionRow).where(ended(now)))
     await connection.execute(insert(ConsoleSessionRow).values(**row))
     return Session(user, token, grants, directory, issuers=issuers)
 
 
-async def _grants(
+async def grants_of_session(
     connection: AsyncConnection, user: str, directory: str, role: str
 ) -> Sequence[Grant]:
-    if not directory:
-        return [Grant(name=user, scopes=ROLES[role])]
-    return await grants_of(connection, directory, user)
+    """Permissions of a session, by its columns: those of a link, or of its person's roles; none once its person has left."""
+    if not role:
+        return await grants_of(connection, directory, user)
+    present = UserRow.app == directory, UserRow.userid == user, UserRow.left_at.is_(None)
+    if directory and not await connection.scalar(select(UserRow.userid).where(*present)):
+        return []
+    return [Grant(name=user, scopes=ROLES[role])]
+
+
+async def _person(connection: AsyncConnection, user: str) -> tuple[str, str]:
+    """Directory and userid of the person with this userid or name; "" and the same where no directory has one.
+
+    Raises:
+        ContractError: the person has left, or several have this name.
+    """
+    by_app = case((UserRow.app == DEFAULT_APP, 0), else_=1), UserRow.app
+    query = select(UserRow.app, UserRow.userid, UserRow.left_at).order_by(*by_app)
+    rows = (await connection.execute(query.where(UserRow.userid == user))).all()
+    if not rows:
+        rows = (await connection.execute(query.where(UserRow.name == user).limit(MOST_NAMED))).all()
+    present = [row for row in rows if row.left_at is None]
+    if rows and not present:
+        raise ContractError("user", en("{} has left the organisation", user))
+    if len({row.userid for row in present}) > 1:
+        problem = en("several people are called {}: give the userid", user)
+        raise ContractError("user", problem)
+    return (present[0].app, present[0].userid) if present else ("", user)
 
 
 def _digest_of(grants: Sequence[Grant]) -> str:
@@ -261,7 +290,8 @@ def _digest_of(grants: Sequence[Grant]) -> str:
     return _digest(repr(sorted(parts)))
 
 
-def _ended(now: datetime) -> ColumnElement[bool]:
+def ended(now: datetime) -> ColumnElement[bool]:
+    """Condition: a session is over at this moment."""
     return or_(
         ConsoleSessionRow.begun_at <= now - SESSION_LIVES, ConsoleSessionRow.used_at <= now - IDLE
     )

@@ -411,6 +411,7 @@ def _console() -> None:
         "console_links",
         sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("user", sa.Text, nullable=False),
+        sa.Column("directory", sa.String(64), nullable=False),
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("issuers", sa.JSON, nullable=False),
         sa.Column("ends_at", MOMENT, nullable=False),

@@ -1,0 +1,106 @@
+"""Sessions of the console are seen and ended, and a link is as good as its person's place in the organisation."""
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import select
+
+from dingrelay_producers.actor import ACTOR
+from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.audit.models import AuditRow
+from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
+from dingrelay_workers.sessions.service import PersonRequest, SessionRequest, SessionService
+from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks, Sessions
+from integration.test_role_verbs import PERSON
+from support import rows
+from support.command_line import Cli
+from support.consoles import HTML, Browser
+
+PAGE = "/settings/sessions"
+
+
+async def link(browser: Browser, user: str, role: str = "view") -> str:
+    return await LoginLinks(browser.database).create(LoginLinkRequest(user=user, role=role))
+
+
+async def users(browser: Browser) -> list[str]:
+    query = select(ConsoleSessionRow.user).order_by(ConsoleSessionRow.begun_at)
+    return [user for (user,) in await browser.rows(query)]
+
+
+async def test_sessions_are_listed_and_ended(browser: Browser) -> None:
+    await rows.put(browser.database, UserRow, {"userid": "u1", "name": HTML})
+    await browser.sign_in("boss")
+    async with browser.another("u1", "view") as phone, browser.another("u1", "write") as desk:
+        page = await browser.text(PAGE)
+        assert (page.count("this session"), HTML in page) == (1, False)
+        assert page.count(">u1<") + page.count(">u1 ") == 2
+        sessions = await SessionService(browser.database).list()
+        (one, _) = [session for session in sessions if session.user == "u1"]
+        assert await browser.submit(PAGE, f"{PAGE}/end", id=one.id) == 303
+        assert "The session has ended." in await browser.text(browser.location)
+        await link(browser, "u1")
+        assert await browser.submit(PAGE, f"{PAGE}/end_all", user="u1") == 303
+        assert await users(browser) == ["boss"]
+        assert await browser.rows(select(ConsoleLinkRow.user)) == []
+        for gone in (phone, desk):
+            await gone.is_out()
+        assert await browser.submit(PAGE, f"{PAGE}/end_all", user="u1") == 400
+    query = select(AuditRow.actor, AuditRow.action, AuditRow.object).where(
+        AuditRow.kind == "session"
+    )
+    assert await browser.rows(query) == [("boss", "end", "u1"), ("boss", "end_all", "u1")]
+    async with browser.another("eve", "operate") as eve:
+        assert await eve.status(PAGE) == 403
+
+
+async def test_who_has_left_is_out_though_a_link_let_them_in(browser: Browser) -> None:
+    await rows.put(browser.database, UserRow, {"userid": "u1", "name": "王芳"})
+    assert await browser.post("/sign-in", {"link": await link(browser, "u1")}) == 303
+    late = await link(browser, "王芳")
+    assert await browser.status("/jobs") == 200
+    now = datetime.now(UTC)
+    await rows.change(browser.database, UserRow, UserRow.userid == "u1", left_at=now)
+    await browser.is_out()
+    assert await users(browser) == []
+    assert await browser.post("/sign-in", {"link": late}) == 403
+    for name in ("u1", "王芳"):
+        with pytest.raises(ContractError, match=f"user: {name} has left"):
+            await link(browser, name)
+
+
+async def test_a_link_names_one_person(browser: Browser) -> None:
+    people = [{"userid": f"u{number}", "name": "王芳"} for number in (1, 2)]
+    await rows.put(browser.database, UserRow, *people)
+    with pytest.raises(ContractError, match="several people are called 王芳"):
+        await link(browser, "王芳")
+    await rows.change(browser.database, UserRow, UserRow.userid == "u2", left_at=datetime.now(UTC))
+    session = await Sessions(browser.database).sign_in(await link(browser, "王芳"))
+    assert session
+    assert (session.user, session.directory) == ("u1", "default")
+    session = await Sessions(browser.database).sign_in(await link(browser, "somebody else"))
+    assert session
+    assert (session.user, session.directory) == ("somebody else", "")
+
+
+async def test_sessions_that_may_do_more_are_not_there(browser: Browser) -> None:
+    await browser.sign_in("boss")
+    (boss,) = await (service := SessionService(browser.database)).list()
+    ACTOR.set(PERSON)
+    assert await service.list() == []
+    with pytest.raises(ContractError, match="no such session"):
+        await service.end(SessionRequest(id=boss.id))
+    with pytest.raises(ContractError, match="boss is not signed in"):
+        await service.end_all(PersonRequest(user="boss"))
+    assert await users(browser) == ["boss"]
+
+
+def test_commands_list_and_end_sessions(cli: Cli) -> None:
+    assert cli.json("console", "sessions", "list") == []
+    assert cli("console", "login-link", "u1").exit_code == 0
+    ended = cli("console", "sessions", "end-all", "u1")
+    assert (ended.exit_code, "have ended" in ended.stdout + ended.stderr) == (0, True)
+    unknown = cli("console", "sessions", "end", "0123456789ab")
+    assert (unknown.exit_code, "no such session" in unknown.stderr) == (2, True)
+    assert cli("console", "sessions", "end-all", "u1").exit_code == 2
