@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import ClientSession, web
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 from sqlalchemy import delete, func, select
 
 from dingrelay_workers.campaigns.models import CampaignRow
@@ -135,6 +135,77 @@ async def test_a_text_outlives_the_session_in_which_it_was_written(console: "Con
     await expect(page.locator("#saved")).to_contain_text("Saved", timeout=20_000)
     await page.reload()
     await expect(page.locator("#name")).to_have_value("written too late")
+
+
+MANY = "\n".join(f"1380000{number:04}" for number in range(5_000))
+"""Pasted numbers: more bytes than a request may have that outlives its page."""
+PASTE = """(box, text) => {
+    box.value = text;
+    box.dispatchEvent(new Event("input", {bubbles: true}));
+}"""
+
+
+async def _new_draft(console: "Console", step: str) -> Page:
+    page = await console.open("/campaigns/new")
+    await page.fill("#name", "party")
+    await page.get_by_role("main").get_by_role("button").first.click()
+    await page.wait_for_url("**/write")
+    await page.goto(page.url.replace("/write", f"/{step}"))
+    return page
+
+
+async def test_thousands_of_pasted_numbers_are_saved_by_themselves(console: "Console") -> None:
+    page = await _new_draft(console, "choose")
+    async with page.expect_response(lambda answer: answer.request.method == "POST"):
+        await page.eval_on_selector("#pasted", PASTE, MANY)
+    await expect(page.locator("#pasted-people")).to_contain_text("Its first 500 entries")
+    await expect(page.locator("#saved")).to_contain_text("Saved")
+    await page.reload()
+    assert await page.input_value("#pasted") == MANY
+    # A form that was not saved yet is sent as a whole.
+    await page.fill("#pasted", "u1")
+    await page.get_by_role("button", name="Next: check").click()
+    await page.wait_for_url("**/check")
+    await page.go_back()
+    await expect(page.locator("#pasted")).to_have_value("u1")
+
+
+async def test_another_form_waits_once_for_a_save_that_fails(console: "Console") -> None:
+    page = await _new_draft(console, "review")
+    sent: list[str] = []
+
+    async def refuse(route: Route) -> None:
+        sent.append(route.request.url)
+        if route.request.url.endswith("/review"):
+            await route.abort()
+        else:
+            await route.continue_()
+
+    await page.route(lambda url: True, refuse)
+    await page.fill("#rate", "7")
+    button = page.get_by_role("button", name="Next: send")
+    await button.click()
+    await expect(page.locator("#saved")).to_contain_text("Press again")
+    assert not [url for url in sent if url.endswith("/freeze")]
+    await button.click()
+    await expect(page.locator("[role=alert]")).to_be_visible()
+    assert len([url for url in sent if url.endswith("/freeze")]) == 1
+    assert all("ERR_FAILED" in each or "422" in each for each in console.troubles)
+    console.troubles.clear()
+
+
+async def test_a_text_stays_when_another_type_is_chosen(console: "Console") -> None:
+    page = await _new_draft(console, "write")
+    await page.fill("[name='text.content']", "in words")
+    await page.get_by_label("Card with buttons").check()
+    await page.fill("[name='action_card.markdown']", "on a card")
+    await page.get_by_role("button", name="Next: choose people").click()
+    await page.wait_for_url("**/choose")
+    await page.go_back()
+    await page.reload()
+    await expect(page.locator("[name='action_card.markdown']")).to_have_value("on a card")
+    await page.get_by_label("Plain text").check()
+    await expect(page.locator("[name='text.content']")).to_have_value("in words")
 
 
 async def test_a_form_of_another_port_of_the_host_changes_nothing(console: "Console") -> None:

@@ -20,7 +20,7 @@ from dingrelay_producers.store import keys
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.audit.service import AuditService
-from dingrelay_workers.campaigns import estimate
+from dingrelay_workers.campaigns import draft_console_routes, estimate
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
@@ -76,13 +76,13 @@ async def written(writer: Browser, **people: Any) -> str:
 
 
 async def upload(
-    writer: Browser, draft: str, content: bytes, name: str, to: str = "file", **fields: str
+    writer: Browser, draft: str, content: bytes, file: str, to: str = "file", **fields: str
 ) -> tuple[int, str]:
     """Send a file from the page of a draft that takes it."""
     page = f"{draft}/choose" if to == "file" else f"{draft}/write"
-    form = FormData((await writer.forms(page))[f"{draft}/{to}"] | fields, quote_fields=False)
-    form.add_field("file", content, filename=name)
-    return await writer.send(f"{draft}/{to}", form)
+    form = FormData((await writer.forms(page))[page] | fields, quote_fields=False)
+    form.add_field(to, content, filename=file)
+    return await writer.send(page, form)
 
 
 async def stored(settings: Settings, draft: str) -> CampaignDraft:
@@ -271,10 +271,11 @@ async def test_a_scheduled_broadcast_is_shown_as_that(writer: Browser) -> None:
 async def test_the_second_person_sees_which_people_were_chosen(
     writer: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draft = await written(
-        writer, everyone="1", without_departments="3", pasted="不存在", without_pasted="u20"
-    )
-    assert (await upload(writer, draft, b"userid\nu30\nu31\n", "list.csv"))[0] == 303
+    draft = await written(writer)
+    people = {"everyone": "1", "without_departments": "3"}
+    people |= {"pasted": "不存在", "without_pasted": "u20"}
+    rows = b"userid\nu30\nu31\n"
+    assert (await upload(writer, draft, rows, "list.csv", **people))[0] == 303
     campaign = await made(writer, draft, then="ask")
     # The page is renewed every few seconds: it shows what the one check found.
     for check in ("of_ready", "of_plan"):
@@ -337,7 +338,8 @@ async def test_people_come_from_the_tree_pasted_text_and_a_file(
         assert words in page
     header = "工号,姓名\n".encode("gb18030")
     how = {"column": "工号", "kind": "job_number"}
-    assert (await upload(writer, draft, header, "名单.csv", **how))[0] == 303
+    people = {"departments": "2", "pasted": "u31\nu32，不存在"}
+    assert (await upload(writer, draft, header, "名单.csv", **people, **how))[0] == 303
     page = await writer.text(writer.location)
     assert "“名单.csv” has 0 rows, which name 0 people; its columns: 工号, 姓名." in page
     assert '<option value="job_number" selected>' in page
@@ -473,13 +475,82 @@ async def test_a_picture_becomes_the_message(
     known = LocalFile("plan.png", "image", b"picture").digest
     await redis.set(keys.media("default", known), "@medium", ex=60)
     draft = await begun(writer)
+    fields = {"name": "party", "app": "default", "msgtype": "image", "text.content": "come!"}
     for name, status, image in (
         ("talk.mp3", 422, None),
         ("<b>.exe", 422, None),
         ("plan.png", 303, {"media_id": "@medium"}),
     ):
-        assert (await upload(writer, draft, b"picture", name, "media"))[0] == status
+        said, page = await upload(writer, draft, b"picture", name, "file.image.media_id", **fields)
+        assert (said, "come!" in page) == (status, status == 422)
         assert (await stored(settings, draft)).content.message.get("image") == image
+
+
+async def test_a_text_keeps_what_was_written_when_its_picture_is_uploaded(
+    writer: Browser, settings: Settings, redis: Redis
+) -> None:
+    known = LocalFile("[p](x).png", "image", b"picture").digest
+    await redis.set(keys.media("default", known), "@medium", ex=60)
+    draft = await begun(writer)
+    fields = {"name": "party", "app": "default"}
+    card = {"msgtype": "action_card", "action_card.markdown": "# come", "action_card.title": "x"}
+    to = "file.action_card.markdown"
+    assert (await upload(writer, draft, b"picture", "[p](x).png", to, **fields, **card))[0] == 303
+    message = (await stored(settings, draft)).content.message["action_card"]
+    assert message == {"title": "x", "markdown": "# come\n\n![px.png](@medium)"}
+
+
+async def test_texts_of_other_types_are_kept(writer: Browser, settings: Settings) -> None:
+    draft = await begun(writer)
+    fields = {"name": "party", "app": "default", "oa.head.bgcolor": "FF2F6BFF"}
+    texts = {"text.content": "in words", "link.title": "a link", "action_card.1.title": "Yes"}
+    for kind in ("text", "link", "action_card", "text"):
+        sent = {**fields, **texts, "msgtype": kind}
+        assert await writer.submit(f"{draft}/write", **sent) == 303
+        found = (await stored(settings, draft)).content
+        assert found.message["msgtype"] == kind
+        assert set(found.other_messages) == {"text", "link", "action_card"} - {kind}
+        page = await writer.text(f"{draft}/write")
+        for text in texts.values():
+            assert text in page
+    assert await writer.submit(f"{draft}/choose", departments="2") == 303
+    assert await made(writer, draft)
+
+
+async def test_what_was_chosen_stays_though_the_page_does_not_show_it(
+    writer: Browser, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page shows some of the departments, and the latest broadcasts."""
+    sent = [
+        await campaigns.put(writer.database, state="done", started_at=datetime.now(UTC))
+        for _ in range(2)
+    ]
+    monkeypatch.setattr(draft_console_routes, "EARLIER", 2)  # one is the draft
+    draft = await begun(writer)
+    page = f"{draft}/choose"
+    form = (await writer.forms(page))[page]
+    shown = {name: value for name, value in form.items() if name.endswith("_shown")}
+    assert set(shown) == {
+        "departments_shown",
+        "without_departments_shown",
+        "without_campaigns_shown",
+    }
+    both = [("without_campaigns", each) for each in sent]
+    assert await writer.post(page, [*form.items(), ("departments", "9"), *both]) == 303
+    chosen = (await stored(settings, draft)).content
+    assert (chosen.departments, set(chosen.without_campaigns)) == ([9], set(sent))
+    # It is shown, and can be ticked off; what is not on the page stays.
+    text = await writer.text(page)
+    assert "9, which is in the directory no more" in text
+    for campaign in sent:
+        assert f'value="{campaign}" checked' in text
+    unseen = {"departments_shown": "2,3", "without_campaigns_shown": ""}
+    assert await writer.submit(page, **unseen, departments="2") == 303
+    assert (await stored(settings, draft)).content.departments == [9, 2]
+    assert set((await stored(settings, draft)).content.without_campaigns) == set(sent)
+    assert await writer.submit(page, departments="2") == 303
+    content = (await stored(settings, draft)).content
+    assert (content.departments, content.without_campaigns) == ([2], [])
 
 
 async def test_people_of_a_broadcast_are_handed_out_for_a_spreadsheet(
@@ -557,8 +628,8 @@ async def test_a_broadcast_that_has_ended_is_deleted_after_a_question(writer: Br
     ("path", "referer", "following"),
     [
         ("write", "", "{draft}/write"),
-        ("file", "{url}{draft}/choose", "{draft}/choose"),
-        ("file", "http://elsewhere{draft}/choose", ""),
+        ("freeze", "{url}{draft}/review", "{draft}/review"),
+        ("freeze", "http://elsewhere{draft}/review", ""),
     ],
 )
 async def test_a_form_after_the_end_of_its_session_leads_back_to_its_page(

@@ -1,6 +1,7 @@
 """``/v1/directory`` over the directory that user-sync writes."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from dingrelay_producers.errors import NotPermitted, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory import service
 from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.directory.store import AppDirectory
 from dingrelay_workers.http import paging
@@ -92,14 +94,29 @@ async def test_departments_come_in_pages(filled: DirectoryService) -> None:
 
 
 async def test_a_tree_of_departments_counts_each_person_once(filled: DirectoryService) -> None:
-    found = await filled.nodes("default")
+    found, more = await filled.nodes("default")
     assert [(each.id, each.name, each.people, each.leaf) for each in found] == [
         (1, "team 1", 6, False),
         (2, "team 2", 5, True),
         (3, "team 3", 3, True),
     ]
-    assert await filled.nodes("default", parents=[2], ids=[3], named="m 3") == found
-    assert await filled.nodes("other", parents=[1]) == []
+    assert more == 0
+    assert await filled.nodes("default", parents=[2], ids=[3], named="m 3") == (found, 0)
+    assert await filled.nodes("other", parents=[1]) == ([], 0)
+
+
+async def test_departments_that_were_chosen_or_are_called_so_are_always_there(
+    filled: DirectoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MOST_NODES", 2)
+    choices: tuple[tuple[dict[str, Any], list[int]], ...] = (
+        ({}, [1, 2]),
+        ({"ids": [3]}, [1, 2, 3]),
+        ({"named": "team 3"}, [1, 3]),
+    )
+    for choice, ids in choices:
+        nodes, more = await filled.nodes("default", **choice)
+        assert ([node.id for node in nodes], more) == (ids, 3 - len(ids))
 
 
 async def test_a_directory_that_is_away_is_reported() -> None:

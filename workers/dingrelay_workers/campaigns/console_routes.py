@@ -164,7 +164,7 @@ async def _choices(visit: Visit, draft: CampaignDraft, *, rows: int) -> list[Mea
     """Sentences about the people that a draft names."""
     content = draft.content
     ids = [*content.departments, *content.without_departments]
-    nodes = await visit.service(DirectoryService).nodes(content.app, ids=ids)
+    nodes, _ = await visit.service(DirectoryService).nodes(content.app, ids=ids)
     campaigns: list[str] = []
     for left_out in content.without_campaigns:
         with suppress(CampaignNotFound):

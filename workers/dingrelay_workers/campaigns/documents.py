@@ -300,8 +300,8 @@ class CampaignSpec(CampaignFields):
         return users_per_call(self.message)
 
 
-class DraftContent(CampaignFields):
-    """Content of a draft. It may be half-filled; what is there has the form that a campaign needs.
+class PeopleFields(CampaignFields):
+    """Fields of a campaign, and which people get it. It may be half-filled; what is there has the form that a campaign needs.
 
     Attributes:
         departments: these and all below them, as the directory has them.
@@ -323,6 +323,18 @@ class DraftContent(CampaignFields):
     without_campaigns: CampaignIds
     column: Annotated[str, Field(max_length=256)] = ""
     encoding: Annotated[str, Field(max_length=32)] = ""
+
+
+class DraftContent(PeopleFields):
+    """Content of a draft.
+
+    Attributes:
+        other_messages: those of other types, as they were written before the type was changed; they are not sent.
+    """
+
+    other_messages: Annotated[
+        dict[str, dict[str, Any]], Field(max_length=10, default_factory=dict[str, dict[str, Any]])
+    ]
 
 
 Version = Annotated[int, Field(ge=1)]
@@ -356,7 +368,7 @@ class DraftVersion(Document):
     version: Version
 
 
-class CampaignRequest(CampaignSpec, DraftContent):
+class CampaignRequest(CampaignSpec, PeopleFields):
     """The request for a campaign. At least one of the fields that name people is needed.
 
     Attributes:

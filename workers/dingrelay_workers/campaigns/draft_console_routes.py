@@ -1,7 +1,7 @@
 """The pages on which a broadcast is written, chosen for and checked: steps that are left and taken up again at will."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -16,14 +16,19 @@ from dingrelay_producers.client.job_details import details_of
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.errors import CampaignConflict, DingrelayError, DraftConflict
-from dingrelay_producers.language import translated
+from dingrelay_producers.errors import (
+    CampaignConflict,
+    CampaignNotFound,
+    DingrelayError,
+    DraftConflict,
+)
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import CampaignStage
-from dingrelay_producers.zone import zone
-from dingrelay_tasks.contract import TYPE_FIELD, ContractError
+from dingrelay_producers.zone import local, zone
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.media_files import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.calls import marked
@@ -46,6 +51,7 @@ from dingrelay_workers.console.message_form import (
     TYPES,
     form_of,
     message_of,
+    others_of,
 )
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
 from dingrelay_workers.console.visit import BadFilter, Visit, text_of, texts_of
@@ -63,8 +69,6 @@ STEPS: Mapping[str, str] = {
 }
 LARGEST_FORM = 4_000_000
 """Bytes of a form: half a million pasted characters of Chinese, twice."""
-UPLOAD = LARGEST_FILE + 100_000
-"""Bytes of a form with a file."""
 UPLOADING = 25.0
 """Seconds in which a worker hands a file to DingTalk."""
 MOST_OPEN = 40
@@ -110,30 +114,32 @@ async def write_step(visit: Visit) -> web.Response:
     return await _write_page(visit, draft, problem_of(draft.content.message))
 
 
-@act(f"{_DRAFT}/write", scope=WRITE, limit=LARGEST_FORM)
+@act(f"{_DRAFT}/write", scope=WRITE, limit=LARGEST + LARGEST_FORM)
 async def save_message(visit: Visit, form: FormValues) -> web.Response:
-    """Save the message."""
-    message = message_of({name: text_of(form, name) for name in form})
-    changes = {"name": text_of(form, "name"), "app": text_of(form, "app"), "message": message}
-    return await _save(visit, form, "write", changes)
-
-
-@act(f"{_DRAFT}/media", scope=WRITE, limit=LARGEST)
-async def upload_medium(visit: Visit, form: FormValues) -> web.Response:
-    """Hand a picture or a file to DingTalk, and make the message of it."""
-    draft, file = await _found(visit), form.get("file")
-    if not isinstance(file, web.FileField):
-        return visit.redirect(_way(draft, "write"))
-    name, content, app = file.filename.rpartition("/")[2], file.file.read(), draft.content.app
-    try:
-        medium = await asyncio.to_thread(_upload, visit.context.settings, name, content, app)
-        message = message_of({TYPE_FIELD: medium.type, f"{medium.type}.media_id": medium.id})
-        change = DraftChange.parse({"version": _version(form), "message": message})
-        await visit.service(Drafts).save(draft.id, change)
-    except (DingrelayError, ContractError) as error:
-        words = words_of(error) if isinstance(error, ContractError) else translated(str(error))
-        return await _write_page(visit, draft, words, status=422)
-    return visit.redirect(_way(draft, "write"), en("DingTalk has the file “{}”.", name))
+    """Save the message, and hand the files that were chosen for its fields to DingTalk."""
+    draft = await _found(visit)
+    values = {name: text_of(form, name) for name in form}
+    changes = {name: values.get(name, "") for name in ("name", "app")}
+    said = problem = ""
+    for field in (field for fields in FIELDS.values() for field in fields if field.takes):
+        name, content = _file_of(form, f"file.{field.name}")
+        if content is None:
+            continue
+        try:
+            medium = await asyncio.to_thread(
+                _upload, visit.context.settings, field.takes, name, content, draft.content.app
+            )
+        except (DingrelayError, ContractError) as error:
+            problem = words_of(error) if isinstance(error, ContractError) else str(error)
+        else:
+            said = en("DingTalk has the file “{}”.", name)
+            values[field.name] = field.with_medium(values.get(field.name, ""), medium.id, name)
+    messages = {"message": message_of(values), "other_messages": others_of(values)}
+    if problem:
+        typed = draft.content.model_copy(update=changes | messages)
+        draft = draft.model_copy(update={"content": typed})
+        return await _write_page(visit, draft, translated(problem), status=422)
+    return await _save(visit, form, "write", draft, changes | messages, said)
 
 
 @at(f"{_DRAFT}/choose", scope=WRITE)
@@ -143,55 +149,41 @@ async def choose_step(visit: Visit) -> web.Response:
     return await _choose_page(visit, draft)
 
 
-@act(f"{_DRAFT}/choose", scope=WRITE, limit=LARGEST_FORM)
+@act(f"{_DRAFT}/choose", scope=WRITE, limit=LARGEST_FILE + LARGEST_FORM)
 async def save_people(visit: Visit, form: FormValues) -> web.Response:
-    """Save who gets it."""
+    """Save which people get it; a file of them is taken, or taken away."""
+    draft = await _found(visit)
+    content = draft.content
+    column, kind = text_of(form, "column"), text_of(form, "kind")
     changes = {
         "everyone": bool(text_of(form, "everyone")),
-        "departments": _numbers(form, "departments"),
-        "without_departments": _numbers(form, "without_departments"),
-        "without_campaigns": texts_of(form, "without_campaigns"),
+        "departments": _chosen(form, "departments", content.departments),
+        "without_departments": _chosen(form, "without_departments", content.without_departments),
+        "without_campaigns": _chosen(form, "without_campaigns", content.without_campaigns),
         "pasted": _pasted(form, "pasted"),
         "without_pasted": _pasted(form, "without_pasted"),
+        "column": f"{kind}={column}" if column and kind else column,
     }
-    return await _save(visit, form, "choose", changes)
+    return await _save(visit, form, "choose", draft, changes)
 
 
-@act(f"{_DRAFT}/file", scope=WRITE, limit=UPLOAD)
-async def put_file(visit: Visit, form: FormValues) -> web.Response:
-    """Take a list of people, or take it away."""
-    draft = await _found(visit)
-    drafts = visit.service(Drafts)
-    file = form.get("file")
-    content = file.file.read() if isinstance(file, web.FileField) else None
-    name = file.filename if isinstance(file, web.FileField) else ""
+async def _attach(
+    visit: Visit, form: FormValues, draft: CampaignDraft
+) -> tuple[CampaignDraft, str]:
+    """Give a draft the file with people that came with a form, or take its file away; and the words about it."""
+    name, content = _file_of(form, "file")
     if content is None and not text_of(form, "remove"):
-        return visit.redirect(_way(draft, "choose"))
-    try:
-        version = _version(form)
-        column, kind = text_of(form, "column"), text_of(form, "kind")
-        if column and kind:
-            column = f"{kind}={column}"
-        if column != draft.content.column:
-            change = DraftChange.parse({"version": version, "column": column})
-            draft = await drafts.save(draft.id, change)
-            version = draft.version
-        draft, counted = await drafts.attach(draft.id, version, name, content)
-    except DraftConflict:
-        problem = en(
-            "Another person has changed this draft: look at it, and choose the file again."
-        )
-        return await _choose_page(visit, await _found(visit), translated(problem), status=409)
-    except ContractError as error:
-        return await _choose_page(visit, draft, words_of(error), status=422)
-    words = en(
+        return draft, ""
+    draft, counted = await visit.service(Drafts).attach(draft.id, draft.version, name, content)
+    if content is None:
+        return draft, ""
+    return draft, en(
         "“{}” has {:,} rows, which name {:,} people; its columns: {}.",
         draft.file_name,
         counted.rows,
         counted.people,
         ", ".join(filter(None, counted.columns))[:300] or "–",
     )
-    return visit.redirect(_way(draft, "choose"), "" if content is None else words)
 
 
 @at(f"{_DRAFT}/check", scope=WRITE)
@@ -257,7 +249,7 @@ async def save_time(visit: Visit, form: FormValues) -> web.Response:
         }
     except ValueError:
         raise BadFilter(en("a time or a number can't be read")) from None
-    return await _save(visit, form, "review", changes)
+    return await _save(visit, form, "review", await _found(visit), changes)
 
 
 @act(f"{_DRAFT}/freeze", scope=WRITE)
@@ -353,23 +345,36 @@ async def _review_page(
     )
 
 
-def _upload(settings: Settings, name: str, content: bytes, app: str) -> Medium:
-    if ENDINGS.get(name.rpartition(".")[2].lower()) not in FIELDS:
-        raise ContractError("file", en("must be a picture, a document or an archive"))
+def _upload(settings: Settings, kind: str, name: str, content: bytes, app: str) -> Medium:
+    if ENDINGS.get(name.rpartition(".")[2].lower()) != kind:
+        kinds = {"image": en("must be a picture")}
+        raise ContractError("file", kinds.get(kind, en("must be a document or an archive")))
     with Client(settings) as client:
         return client.upload(content, name=name, app=app, lane="urgent", timeout=UPLOADING)
 
 
-async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, Any]) -> web.Response:
+async def _save(
+    visit: Visit,
+    form: FormValues,
+    step: str,
+    draft: CampaignDraft,
+    changes: dict[str, Any],
+    said: str = "",
+) -> web.Response:
     """Save what a step has changed, and go on; where another person was faster, show both."""
-    draft = await _found(visit)
     try:
         change = DraftChange.parse({"version": _version(form), **changes})
-        saved = await visit.service(Drafts).save(draft.id, change)
+        draft = await visit.service(Drafts).save(draft.id, change)
+        if step == "choose":
+            draft, said = await _attach(visit, form, draft)
     except DraftConflict:
         draft = await _found(visit)
         mine = DraftContent.parse({**draft.content.model_dump(), **changes})
-        sent = [(name, text) for name, text in form.items() if name not in {"form", "version"}]
+        sent = [
+            (name, form_of(mine.message).get(name, text))
+            for name, text in form.items()
+            if name not in {"form", "version"} and isinstance(text, str)
+        ]
         return visit.page(
             "draft_conflict.html",
             status=409,
@@ -380,14 +385,14 @@ async def _save(visit: Visit, form: FormValues, step: str, changes: dict[str, An
         )
     except ContractError as error:
         if step == "write":
-            content = draft.content.model_copy(update={"message": changes["message"]})
+            content = draft.content.model_copy(update=changes)
             draft = draft.model_copy(update={"content": content})
         page = {"write": _write_page, "choose": _choose_page, "review": _review_page}[step]
         return await page(visit, draft, words_of(error), status=422)
     then = text_of(form, "then")
     if then in STEPS:
-        return visit.redirect(_way(saved, then))
-    return visit.redirect(_way(saved, step) + _opened(form))
+        return visit.redirect(_way(draft, then), said)
+    return visit.redirect(_way(draft, step) + _opened(form), said)
 
 
 async def _write_page(
@@ -395,7 +400,9 @@ async def _write_page(
 ) -> web.Response:
     content = draft.content
     values = {field.name: "" for fields in FIELDS.values() for field in fields}
-    values |= {"name": content.name, "app": content.app, **form_of(content.message)}
+    for message in (*content.other_messages.values(), content.message):
+        values |= form_of(message)
+    values |= {"name": content.name, "app": content.app}
     return visit.page(
         "draft_write.html",
         status=status,
@@ -418,7 +425,8 @@ async def _choose_page(
     parents = [int(each) for each in opened[-MOST_OPEN:] if each.lstrip("-").isdecimal()]
     named = visit.query("named")[:50]
     chosen = [*content.departments, *content.without_departments]
-    nodes = await directory.nodes(content.app, parents=parents, ids=chosen, named=named)
+    nodes, more = await directory.nodes(content.app, parents=parents, ids=chosen, named=named)
+    nodes = [*nodes, *_gone(chosen, nodes)]
     tree: dict[int | None, list[DepartmentNode]] = {None: []}
     shown = {*parents, *(node.id for node in nodes if node.parent is None)}
     for node in nodes:
@@ -431,9 +439,6 @@ async def _choose_page(
         if node.id not in visible
         and (node.id in content.departments or (named and named in node.name))
     ]
-    found = await visit.service(CampaignService).list(
-        CampaignFilter(app=content.app), limit=EARLIER
-    )
     return visit.page(
         "draft_choose.html",
         status=status,
@@ -442,7 +447,8 @@ async def _choose_page(
         open=parents,
         elsewhere=elsewhere,
         minus=[node for node in nodes if node.parent is not None],
-        campaigns=[each for each in found if each.started_at],
+        more=more,
+        campaigns=await _earlier(visit, content),
         kinds={**ADDRESS_WORDS, USERID: USERID},
         column=FileColumn.of(content.column) if content.column else None,
         parsed={
@@ -456,6 +462,34 @@ async def _choose_page(
         most_parsed=MOST_PARSED,
         **await _common(visit, draft, "choose", problem),
     )
+
+
+def _gone(chosen: Sequence[int], nodes: Sequence[DepartmentNode]) -> Iterator[DepartmentNode]:
+    """Departments that were chosen and are no more: they can be ticked off."""
+    for department in dict.fromkeys(chosen):
+        if all(node.id != department for node in nodes):
+            name = tr("{id}, which is in the directory no more", id=department)
+            yield DepartmentNode(id=department, name=name, parent=0, people=0, leaf=True)
+
+
+async def _earlier(visit: Visit, content: DraftContent) -> list[tuple[str, str, int, str]]:
+    """Broadcasts whose people can be left out, and those that are: id, name, people, day."""
+    service = visit.service(CampaignService)
+    found = [
+        each
+        for each in await service.list(CampaignFilter(app=content.app), limit=EARLIER)
+        if each.started_at or each.id in content.without_campaigns
+    ]
+    rows = {each.id: (each.name, each.recipients, local(each.created_at)[:10]) for each in found}
+    for id_ in content.without_campaigns:
+        if id_ not in rows:
+            try:
+                each = await service.status(id_)
+            except CampaignNotFound:
+                rows[id_] = (id_, 0, "")
+            else:
+                rows[id_] = (each.name, each.recipients, local(each.created_at)[:10])
+    return [(id_, *row) for id_, row in rows.items()]
 
 
 def _opened(form: FormValues) -> str:
@@ -515,8 +549,19 @@ def _pasted(form: FormValues, name: str) -> str:
     return value.replace("\0", "").strip("\r\n") if isinstance(value, str) and value.strip() else ""
 
 
-def _numbers(form: FormValues, name: str) -> list[int]:
-    return list(dict.fromkeys(int(each) for each in texts_of(form, name) if each.isdecimal()))
+def _chosen(form: FormValues, name: str, stored: Sequence[int | str]) -> list[int | str]:
+    """Values that are ticked on the page, and those that were chosen before and are not on it."""
+    shown = text_of(form, f"{name}_shown").split(",")
+    ticked = [int(each) if each.isdecimal() else each for each in texts_of(form, name)]
+    return list(dict.fromkeys([*(each for each in stored if str(each) not in shown), *ticked]))
+
+
+def _file_of(form: FormValues, name: str) -> tuple[str, bytes | None]:
+    """Name and content of a file that was chosen; None for none."""
+    file = form.get(name)
+    if not isinstance(file, web.FileField) or not file.filename:
+        return "", None
+    return file.filename.rpartition("/")[2], file.file.read()
 
 
 def _version(form: FormValues) -> int:

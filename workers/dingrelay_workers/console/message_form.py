@@ -16,12 +16,20 @@ class MessageField(NamedTuple):
         label: for people.
         most: characters.
         widget: how it is filled in: ``line``, ``text``, ``url`` or ``colour``.
+        takes: the type of a file that is uploaded beside it, and becomes its value or a picture in its text; "" for none.
     """
 
     name: str
     label: str
     most: int = 5_000
     widget: str = "line"
+    takes: str = ""
+
+    def with_medium(self, value: str, media_id: str, name: str) -> str:
+        """The value with an uploaded file."""
+        if self.widget != "text":
+            return media_id
+        return f"{value}\n\n![{re.sub(r'[][()]', '', name)}]({media_id})".strip()
 
 
 TYPES: Mapping[str, str] = {
@@ -46,23 +54,28 @@ ROWS = "oa.body.form"
 """Rows of a notice's table: ``name: value`` a line."""
 
 _CARD = "action_card"
-_MEDIUM = en("DingTalk's id of it: upload the file below")
+_MEDIUM = en("DingTalk's id of it: upload the file")
 FIELDS: Mapping[str, tuple[MessageField, ...]] = {
     "text": (MessageField("text.content", en("Text"), widget="text"),),
     "markdown": (
         MessageField("markdown.title", en("Title, as the list of chats shows it"), 200),
-        MessageField("markdown.text", en("Text: # heading, **bold**, - list"), widget="text"),
+        MessageField(
+            "markdown.text", en("Text: # heading, **bold**, - list"), widget="text", takes="image"
+        ),
     ),
     "link": (
         MessageField("link.title", en("Title"), 200),
         MessageField("link.text", en("Text"), 500, "text"),
         MessageField("link.messageUrl", en("Address that it opens"), 2_048, "url"),
-        MessageField("link.picUrl", en("Address or id of its picture"), 1_000),
+        MessageField("link.picUrl", en("Address or id of its picture"), 1_000, takes="image"),
     ),
     _CARD: (
         MessageField("action_card.title", en("Title, as the list of chats shows it"), 64),
         MessageField(
-            "action_card.markdown", en("Text: # heading, **bold**, - list"), widget="text"
+            "action_card.markdown",
+            en("Text: # heading, **bold**, - list"),
+            widget="text",
+            takes="image",
         ),
         *(
             MessageField(f"action_card.{at}.{part}", label, most, widget)
@@ -81,11 +94,12 @@ FIELDS: Mapping[str, tuple[MessageField, ...]] = {
         MessageField("oa.body.rich.num", en("A large number"), 20),
         MessageField("oa.body.rich.unit", en("Its unit"), 10),
         MessageField("oa.body.content", en("Text"), 2_000, "text"),
+        MessageField("oa.body.image", en("Id of its picture"), 1_000, takes="image"),
         MessageField("oa.body.author", en("Author"), 50),
         MessageField("oa.message_url", en("Address that it opens"), 2_048, "url"),
     ),
-    "image": (MessageField("image.media_id", _MEDIUM, 1_000),),
-    "file": (MessageField("file.media_id", _MEDIUM, 1_000),),
+    "image": (MessageField("image.media_id", _MEDIUM, 1_000, takes="image"),),
+    "file": (MessageField("file.media_id", _MEDIUM, 1_000, takes="file"),),
 }
 _ROW = re.compile(r"[:：]")
 
@@ -124,6 +138,16 @@ def message_of(form: Mapping[str, str]) -> dict[str, Any]:
             listed = [{"title": title, "action_url": url} for title, url in several]
             message[_CARD] |= {"btn_orientation": "0", "btn_json_list": listed}
     return message
+
+
+def others_of(form: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The ``msg`` objects of the types that are not chosen, as far as they are written, by type."""
+    return {
+        kind: message_of({**form, TYPE_FIELD: kind})
+        for kind, fields in FIELDS.items()
+        if kind != message_of(form)[TYPE_FIELD]
+        and any(form.get(field.name, "").strip() for field in fields if field.widget != "colour")
+    }
 
 
 def form_of(message: Mapping[str, Any]) -> dict[str, str]:

@@ -134,8 +134,11 @@ class DirectoryService:
 
     async def nodes(
         self, app: str, *, parents: Collection[int] = (), ids: Collection[int] = (), named: str = ""
-    ) -> Sequence[DepartmentNode]:
-        """Departments that exist, by id: the top and what is directly below it, what is below `parents`, `ids`, and those called so."""
+    ) -> tuple[Sequence[DepartmentNode], int]:
+        """Departments that exist, by id: `ids`, the top, those called so, what is directly below the top, and what is below `parents`.
+
+        Of the others than `ids` as many as are shown at once; and how many more there are.
+        """
         query = select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent)
         query = query.where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
         async with answering(TIMEOUT), self._database.read() as connection:
@@ -146,18 +149,20 @@ class DirectoryService:
                 None,
                 *(department for department, above in parents_of.items() if above is None),
             }
-            rows = [
-                row
-                for row in existing
-                if row.parent in opened or row.id in ids or (named and named in (row.name or ""))
-            ][:MOST_NODES]
+            tops = [row for row in existing if row.parent is None]
+            by_name = [row for row in existing if named and named in (row.name or "")]
+            in_open = [row for row in existing if row.parent in opened]
+            others = dict.fromkeys([*tops, *by_name, *in_open])
+            offered = [row for row in others if row.id not in ids]
+            shown = {*ids, *(row.id for row in offered[:MOST_NODES])}
+            rows = [row for row in existing if row.id in shown]
             below = await _below(connection, app, parents_of, [row.id for row in rows])
         return [
             DepartmentNode(
                 id=row.id, name=row.name or str(row.id), parent=row.parent, **below[row.id]
             )
             for row in rows
-        ]
+        ], max(0, len(offered) - MOST_NODES)
 
 
 async def _parents(connection: AsyncConnection, app: str) -> dict[int, int | None]:

@@ -3,9 +3,16 @@
 const form = document.querySelector("form[data-autosave]");
 if (form) {
   const PAUSE = 1500, AGAIN = 5000;
+  // Bytes of a request that outlives its page (64 KiB), with room for others.
+  const OUTLIVES = 60000;
   const say = (text) => { document.getElementById("saved").textContent = text; };
-  let timer, changed = false, saving = null, over = false, expired = false;
+  let timer, changed = false, saving = null, over = false, expired = false, passes = false;
   const later = (pause) => { clearTimeout(timer); timer = setTimeout(save, pause); };
+  const fields = () => {
+    const texts = new URLSearchParams([...new FormData(form)].filter(([, value]) => typeof value === "string"));
+    texts.set("then", "");
+    return texts;
+  };
   const parsed = async (answer) => {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     return [page, page.querySelector("form[data-autosave]")];
@@ -18,9 +25,8 @@ if (form) {
         const [, fresh] = await parsed(await fetch(form.action));
         if (fresh) { form.elements.form.value = fresh.elements.form.value; expired = false; }
       }
-      const body = new URLSearchParams(new FormData(form));
-      body.set("then", "");
-      const answer = await fetch(form.action, { method: "POST", body, keepalive: true });
+      const body = fields();
+      const answer = await fetch(form.action, { method: "POST", body, keepalive: String(body).length < OUTLIVES });
       if (answer.status === 409) { over = true; say(form.dataset.conflict); return; }
       expired = new URL(answer.url).pathname.endsWith("/sign-in");
       const [page, fresh] = await parsed(answer);
@@ -45,13 +51,23 @@ if (form) {
     saving = null;
   };
   form.addEventListener("input", () => { changed = true; later(PAUSE); });
+  form.addEventListener("change", ({ target }) => {
+    if (target.closest(".upload")) form.requestSubmit(target.parentElement.querySelector("button"));
+  });
   document.addEventListener("visibilitychange", () => { if (document.visibilityState === "hidden") save(); });
+  addEventListener("beforeunload", (event) => {
+    if ((changed || saving) && !over && String(fields()).length >= OUTLIVES) event.preventDefault();
+  });
   document.addEventListener("submit", async (event) => {
     const { target, submitter } = event;
-    if (saving || (changed && target !== form && !over)) {
+    if (target === form && !saving) {
+      over = true;  // this form has all that was typed
+    } else if (saving || (changed && !over && !passes)) {
       event.preventDefault();
       await save();
-      target.requestSubmit(submitter);
-    } else if (target === form) over = true;
+      if (target === form || !changed) { target.requestSubmit(submitter); return; }
+      passes = true;
+      say(form.dataset.unsaved);
+    }
   });
 }
