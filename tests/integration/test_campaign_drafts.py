@@ -334,7 +334,7 @@ async def test_a_copy_keeps_the_text_as_written_and_the_people(
 ) -> None:
     words = {"msgtype": "text", "text": {"content": "写 {{姓名}} 的地方"}}
     content = {"name": "party", "message": words, "departments": [3], "pasted": "a1"}
-    made = await drafts.create({**content, "start_at": "2026-12-24T09:00:00+08:00"}, "ann")
+    made = await drafts.create({**content, "start_at": "2099-12-24T09:00:00+08:00"}, "ann")
     put, _ = await drafts.put_file(made.id, 1, "x.csv", b"userid\nb1\n", "ann")
     await drafts.freeze(made.id, put.version, "ann")
     await campaigns.cancel(made.id)

@@ -17,6 +17,7 @@ from dingrelay_producers.client.filters import AuditFilter, CampaignFilter
 from dingrelay_producers.client.media import LocalFile
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.audit.service import AuditService
@@ -265,7 +266,42 @@ async def test_a_scheduled_broadcast_is_shown_as_that(writer: Browser) -> None:
     for page in (draft, "/campaigns"):
         text = await writer.text(page)
         assert ("scheduled" in text, "is being sent" in text) == (True, False)
+    text = await writer.text("/campaigns")
+    assert ("scheduled for 2099-01-01 09:00" in text, "is scheduled for 2099" in text) == (
+        True,
+        True,
+    )
     assert await writer.status(f"{draft}/write") == 409
+    await writer.sign_in("ops", "operate")
+    assert f'href="{draft}">“party” is scheduled for 2099-01-01' in await writer.text("/")
+
+
+async def test_a_time_that_is_over_is_refused(writer: Browser, settings: Settings) -> None:
+    """Over where it is chosen, or by the time that the draft is made ready."""
+    draft, over = await written(writer), "2020-01-01T09:00"
+    status, page = await writer.send(
+        f"{draft}/review",
+        (await writer.forms(f"{draft}/review"))[f"{draft}/review"] | {"start_at": over},
+    )
+    assert (status, "2020-01-01 09:00" in page, "is over: choose a time to come" in page) == (
+        422,
+        True,
+        True,
+    )
+    assert (await stored(settings, draft)).content.start_at is None
+    content = {
+        **(await stored(settings, draft)).content.model_dump(mode="json"),
+        "start_at": f"{over}:00Z",
+    }
+    await writer.write(
+        update(CampaignRow)
+        .where(CampaignRow.id == draft.rpartition("/")[2])
+        .values(content=content)
+    )
+    assert await writer.submit(f"{draft}/review", f"{draft}/freeze", then="send") == 422
+    plan = {"name": "n", "message": {"msgtype": "text", "text": {"content": "x"}}, "users": ["u1"]}
+    with pytest.raises(ContractError, match=r"start_at: .* is over"):
+        await CampaignService(settings).create({**plan, "start_at": f"{over}:00Z"})
 
 
 async def test_the_second_person_sees_which_people_were_chosen(
@@ -590,6 +626,8 @@ async def test_asking_and_taking_back_show_what_they_reach(writer: Browser, step
     assert await writer.submit(path) == 303
     assert ("taking back was asked for" in await writer.text("/campaigns")) == (step == "recall")
     await writer.write(update(ChunkRow).values(recalled_at=now))
+    listed = await writer.text("/campaigns")
+    assert ("done, taken back" in listed) == (step == "recall")
     page = await writer.text(writer.location)
     assert ("done, taken back" in page, "4 of 4" in page, "data-live" in page) == (True,) * 3
     if step == "recall":

@@ -15,6 +15,7 @@ from dingrelay_producers.client.verbs import verbs_of
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store import clock
+from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
 from dingrelay_workers.campaigns.calls import FollowUpPlan
@@ -77,13 +78,17 @@ async def campaigns(visit: Visit) -> web.Response:
     reviews = await services.reviews(ready) if ready else {}
     sent = [row.id for row in listed[:PAGE] if row.calls]
     follow_ups = await services.follow_ups(sent) if sent else {}
+    recalls = [row.id for row in listed[:PAGE] if (row.id, "recall") in follow_ups]
+    recalled = await services.recalled(recalls) if recalls else {}
     shown: list[tuple[CampaignStatus, Meaning]] = []
     for row in listed[:PAGE]:
         state = meaning(OF_CAMPAIGN, row.stage)
+        if row.stage == "scheduled" and row.start_at:
+            state = Meaning("wait", en("scheduled for {}", local(row.start_at)))
         if row.id in reviews:
             state = meaning(OF_REVIEW, reviews[row.id])
-        elif (row.id, "recall") in follow_ups:
-            state = Meaning("doubt", en("{}, taking back was asked for", state.words))
+        elif row.id in recalls:
+            state = _taken_back(state, *recalled.get(row.id, (0, 0)))
         shown.append((row, state))
     await visit.know(*(row.updated_by for row in listed[:PAGE] if row.stage == "draft"))
     waiting = [await noun.load(part)(visit) for noun in NOUNS for part in noun.first_page]
@@ -153,9 +158,15 @@ async def campaign(visit: Visit) -> web.Response:
 def _standing(status: CampaignStatus, report: CampaignReport) -> Meaning:
     """The campaign's state, and how much of it was taken back."""
     state = meaning(OF_CAMPAIGN, status.stage)
-    if not report.recalled.calls:
-        return state
-    if report.recalled.calls < report.calls:
+    calls = report.recalled.calls
+    return _taken_back(state, report.calls, calls) if calls else state
+
+
+def _taken_back(state: Meaning, calls: int, recalled: int) -> Meaning:
+    """The state of a campaign of whose calls so many are taken back; of 0, that was asked for."""
+    if not recalled:
+        return Meaning("doubt", en("{}, taking back was asked for", state.words))
+    if recalled < calls:
         return Meaning("doubt", en("{}, partly taken back", state.words))
     return Meaning("doubt", en("{}, taken back", state.words))
 
@@ -389,6 +400,25 @@ VerbForms(
 async def writers_of(visit: Visit, campaigns: Collection[str]) -> Mapping[str, Sequence[str]]:
     """Writers of those of these broadcasts that exist."""
     return await visit.service(CampaignService).writers(campaigns)
+
+
+async def scheduled(visit: Visit) -> tuple[str, str] | None:
+    """The next broadcast that is sent at a time to come, for the first page."""
+    if not visit.may(READ):
+        return None
+    coming = await visit.context.shared.get(
+        ("scheduled", visit.session.digest), visit.service(CampaignService).scheduled
+    )
+    if not coming:
+        return None
+    campaign, name, start_at = coming[0]
+    moment = local(start_at)
+    if len(coming) == 1:
+        return f"/campaigns/{campaign}", en("“{}” is scheduled for {}.", name, moment)
+    words = en(
+        "Broadcasts that are scheduled: {:,}; the next is “{}”, {}.", len(coming), name, moment
+    )
+    return "/campaigns", words
 
 
 async def waiting_reviews(visit: Visit) -> tuple[str, str] | None:

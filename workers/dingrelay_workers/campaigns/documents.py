@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NamedTuple, Self, cast
@@ -26,6 +27,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from dingrelay_producers.client.campaign_documents import Plan
+from dingrelay_producers.store import clock
+from dingrelay_producers.zone import local
 from dingrelay_tasks.contract import (
     TYPE_FIELD,
     AppName,
@@ -236,6 +239,10 @@ class _AsMessage:
         return handler(TypeAdapter[Any](Message).core_schema)
 
 
+TYPED_WITHIN = timedelta(minutes=1)
+"""Age of a time that counts as the present one: forms name minutes."""
+
+
 class CampaignFields(Document):
     """Stored fields of a campaign beside its people; a draft may lack some.
 
@@ -266,6 +273,16 @@ class CampaignFields(Document):
         except ValueError as error:
             raise ContractError("quiet", str(error)) from None
         return self
+
+
+def check_start_at(start_at: datetime | None) -> None:
+    """Refuse a time of a campaign that was over before it was chosen, but for the minute in which it is typed.
+
+    Raises:
+        ContractError: names the field.
+    """
+    if start_at is not None and start_at < clock.now() - TYPED_WITHIN:
+        raise ContractError("start_at", en("{} is over: choose a time to come", local(start_at)))
 
 
 class CampaignSpec(CampaignFields):

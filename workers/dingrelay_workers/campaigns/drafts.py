@@ -27,7 +27,12 @@ from dingrelay_tasks.sentence import en, writable
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import estimate, pasted, removal, review, sources, workbook
 from dingrelay_workers.campaigns.audience import batches
-from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
+from dingrelay_workers.campaigns.documents import (
+    DraftChange,
+    DraftContent,
+    DraftVersion,
+    check_start_at,
+)
 from dingrelay_workers.campaigns.matching import resolved
 from dingrelay_workers.campaigns.models import LANE, CampaignRow, State
 from dingrelay_workers.campaigns.opening import FileReaders, opened_store
@@ -137,6 +142,7 @@ class Drafts:
     @verb("POST /v1/campaigns/drafts", scope=WRITE, operation="createDraft")
     async def write(self, content: DraftContent) -> CampaignDraft:
         """Begin a campaign as a draft, which may be half-filled."""
+        check_start_at(content.start_at)
         sender = permitted_sender(self._settings, content.app, content.sender)
         written = Written(content.model_copy(update={"sender": sender}))
         return await self._insert(self.write, written, content.without_campaigns)
@@ -173,6 +179,8 @@ class Drafts:
         async with self._opened() as store:
             row, written = await self._read(store, campaign)
             content = DraftContent.parse({**written.content.model_dump(), **changes})
+            if content.start_at != written.content.start_at:
+                check_start_at(content.start_at)
             if changes.keys() & {"app", "sender"}:
                 sender = permitted_sender(self._settings, content.app, content.sender)
                 content = content.model_copy(update={"sender": sender})
@@ -217,6 +225,7 @@ class Drafts:
             _check_version(row, request.version)
             if row.stage == CampaignStage.READY:
                 return CampaignStatus.model_validate(row)
+            check_start_at(written.content.start_at)
             check = estimate.check(self._settings, store.database)
             by, body = author(self._settings), self.freeze
             return await store.freeze(row, written.plan, by, check=check, body=body)

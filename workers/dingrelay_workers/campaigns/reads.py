@@ -25,7 +25,7 @@ from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.estimate import Month
-from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow
+from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, ChunkRow, State
 from dingrelay_workers.campaigns.opening import FileReaders, opened_store
 from dingrelay_workers.campaigns.reach import (
     APPROVE,
@@ -190,6 +190,29 @@ class CampaignReads:
                 (row.object, row.action): row.at.replace(tzinfo=row.at.tzinfo or UTC)
                 for row in await connection.execute(query)
             }
+
+    async def recalled(self, campaigns: Collection[str]) -> Mapping[str, tuple[int, int]]:
+        """How many calls of these campaigns DingTalk took, and how many of those are taken back."""
+        counts = func.count(ChunkRow.task_id), func.count(ChunkRow.recalled_at)
+        query = select(ChunkRow.campaign, *counts).where(ChunkRow.campaign.in_(campaigns))
+        async with self._opened() as store, store.database.read() as connection:
+            rows = await connection.execute(query.group_by(ChunkRow.campaign))
+            return {campaign: (calls, recalled) for campaign, calls, recalled in rows}
+
+    async def scheduled(self) -> Sequence[tuple[str, str, datetime]]:
+        """Id, name and time of the actor's campaigns that are sent at a time to come, the next one first."""
+        columns = (
+            getattr(CampaignRow, name) for name in ("id", "name", "start_at", "app", "sender")
+        )
+        waits = CampaignRow.state == State.RUNNING, CampaignRow.start_at > clock.now()
+        query = select(*columns).where(*waits).order_by(CampaignRow.start_at, CampaignRow.id)
+        reach = current_reach()
+        async with self._opened() as store, store.database.read() as connection:
+            return [
+                (row.id, row.name, row.start_at)
+                for row in await connection.execute(query)
+                if reach.reaches(READ, app=row.app, sender=row.sender)
+            ]
 
     async def writers(self, campaigns: Collection[str]) -> Mapping[str, Sequence[str]]:
         """Writers of those of these campaigns that exist."""

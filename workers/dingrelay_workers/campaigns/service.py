@@ -38,7 +38,7 @@ from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import estimate, notices, removal, review, testers
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan, test_of
-from dingrelay_workers.campaigns.documents import JobsDocument
+from dingrelay_workers.campaigns.documents import CampaignSpec, JobsDocument, check_start_at
 from dingrelay_workers.campaigns.models import LANE, NOT_READY, CampaignRow, State
 from dingrelay_workers.campaigns.people import author
 from dingrelay_workers.campaigns.reach import (
@@ -89,6 +89,7 @@ class CampaignService(CampaignReads):
                 with suppress(CampaignNotFound):
                     return CampaignStatus.model_validate(await store.get(campaign))
             permitted = await self._permitted(store, plan)
+            check_start_at(CampaignSpec.of(permitted).start_at)
             check = estimate.check(self._settings, store.database)
             by = author(self._settings)
             return await store.create(
