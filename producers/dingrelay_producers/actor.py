@@ -128,7 +128,6 @@ class Actor(NamedTuple):
         reason: that the person gives; "" for none.
         person: userid of the person who signed in, or who owns the key; "" of a shell, whose users the settings map to people.
         issuers: who made the key, or the link by which the person signed in, and so may act with it as well; as `hands`.
-        reads_directory: whether people's data may be shown to the actor: a key needs a scope for it.
         reach: what the actor may see and change.
         seed: of the secrets that the request makes, so that a repetition makes the same; None for random ones.
         once: 32 hexadecimal digits from which follow the ids of what the request makes; "" for random ones.
@@ -143,7 +142,6 @@ class Actor(NamedTuple):
     reason: str = ""
     person: str = ""
     issuers: "Sequence[str]" = ()
-    reads_directory: bool = True
     reach: Reach = EVERYTHING
     seed: "SecretBytes | None" = None
     once: str = ""
@@ -155,6 +153,11 @@ class Actor(NamedTuple):
         shell = f"{SHELL}{self.id}" if self.door in {"cli", "python"} else ""
         human = self.person or shell
         return [*filter(None, dict.fromkeys([human, *self.issuers]))]
+
+    @property
+    def reads_directory(self) -> bool:
+        """Whether people's data may be shown to the actor: a key needs a scope for it."""
+        return self.reach.permits("directory:read")
 
     @property
     def signature(self) -> str:

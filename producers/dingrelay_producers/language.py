@@ -14,7 +14,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import Enum
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,6 +57,7 @@ def language_of(tag: str) -> str | None:
     return {"zh": CHINESE, "en": ENGLISH}.get(primary)
 
 
+@lru_cache(maxsize=100)
 def accepted(header: str) -> str:
     """The language that an ``Accept-Language`` header likes best of ours; English if it likes none."""
     best, liking = ENGLISH, 0.0

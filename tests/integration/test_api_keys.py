@@ -259,7 +259,7 @@ async def test_a_database_that_is_away_is_logged_and_costs_no_last_use() -> None
     for ask in (keys.verify(f"drk_{'a' * 12}.x"), keys.issue(CRM), keys.list()):
         with pytest.raises(ServiceUnavailable, match="DINGRELAY_DATABASE_URL"):
             await ask
-    keys._uses.note("drk_aaaaaaaaaaaa")
+    keys._uses.note("drk_aaaaaaaaaaaa", clock.now())
     await keys._uses._flush()
     assert list(keys._uses._used) == ["drk_aaaaaaaaaaaa"]
     await keys.close()

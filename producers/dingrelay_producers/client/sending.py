@@ -1,6 +1,6 @@
 """The verb that makes jobs: through whichever door one comes, this body accepts it. See `verbs`."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,11 +69,12 @@ class Sending:
             NotPermitted: the actor may not ask for it.
             ContractError, IdempotencyConflict, QueueFull, ServiceUnavailable: as `accept`.
         """
-        yield from self.permit(job)
-        return (yield from self.make(job))
+        return self.make(job, permitted=False)
 
-    def make(self, job: Contract) -> Steps[JobStatus]:
-        """The same for a verb whose body has seen that the actor may."""
+    def make(self, job: Contract, *, permitted: bool = True) -> Steps[JobStatus]:
+        """The same for a verb whose body has seen that the actor may, unless not `permitted`."""
+        if not permitted:
+            yield from self.permit(job)
         draft, enqueued = yield from self.accept(job)
         status = yield from read_accepted(draft, enqueued)
         if not (enqueued.created or current_reach().permits_sender(status.sender)):
@@ -91,7 +92,11 @@ class Sending:
         """
         reach = current_reach()
         self._settings.check_target(job)
-        yield from _admit(names_of(job), (job.queue,), reach)
+        names = names_of(job)
+        served, full = yield Admit(names, (job.queue,))
+        served.check(names, reach.sees_name)
+        for refusal in full.values():
+            raise refusal
         draft = self._draft(job, key or current_once(), reach)
         (enqueued,) = yield Accept((draft,))
         if enqueued.conflict:
@@ -107,9 +112,11 @@ class Sending:
             ContractError, IdempotencyConflict, QueueFull, ServiceUnavailable: as `accept`.
         """
         reach = current_reach()
-        yield from _admit(
-            {name for job in jobs for name in names_of(job)}, {job.queue for job in jobs}, reach
-        )
+        names = {name for job in jobs for name in names_of(job)}
+        served, full = yield Admit(names, {job.queue for job in jobs})
+        served.check(names, reach.sees_name)
+        for refusal in full.values():
+            raise refusal
         drafts = [self._draft(_in_lane_of(reach, job), None, reach) for job in jobs]
         answers: Sequence[Enqueued] = yield Accept(drafts)
         statuses: list[JobStatus] = []
@@ -128,7 +135,8 @@ class Sending:
         """
         reach = current_reach()
         self._check_permitted(job, reach)
-        yield from _check_approvals(job, reach)
+        if reach.approvals_of(job):
+            yield from _check_approvals(job, reach)
 
     def check(self, job: Contract) -> Steps[None]:
         """See that a job can be accepted.
@@ -249,16 +257,6 @@ class Sending:
     def _check_permitted(self, job: Contract, reach: Reach) -> None:
         if refusal := reach.job_refusal(job, reach.default_sender or self._settings.sender):
             raise NotPermitted(*refusal)
-
-
-def _admit(
-    names: Collection[tuple[str, str]], queues: Collection[str], reach: Reach
-) -> Steps[None]:
-    """See that workers serve these names, and that these queues have room."""
-    served, full = yield Admit(names, queues)
-    served.check(names, reach.sees_name)
-    for refusal in full.values():
-        raise refusal
 
 
 def _in_lane_of(reach: Reach, job: Contract) -> Contract:

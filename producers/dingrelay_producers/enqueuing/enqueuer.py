@@ -58,14 +58,10 @@ class Enqueuer:
         """How many wake-ups wait for the broker."""
         return len(self._wakeups)
 
-    async def room(self) -> None:
-        """Wait until the broker has taken enough of the wake-ups that wait."""
-        await self._room.wait()
-
     async def enqueue(
         self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob] | None = None
     ) -> list[Enqueued]:
-        """Accept these jobs; what became of each, in order.
+        """Accept these jobs, once the broker has taken enough of the wake-ups that wait; what became of each, in order.
 
         `jobs` are the same as `written` gives them, of a caller that has them already. A caller that is
         cancelled before its round trip has asked for nothing.
@@ -75,14 +71,22 @@ class Enqueuer:
             ServiceUnavailable: Redis can't be reached, or takes nothing. Unless only its answer
                 was lost, nothing is accepted, or nothing from some job on.
         """
-        if jobs is None:
-            with sending(drafts):
-                return await self.enqueue(drafts, list(map(self.written, drafts)))
+        if not self._room.is_set():
+            await self._room.wait()
+        if jobs is not None:
+            return await self._request(drafts, jobs)
+        with sending(drafts):
+            return await self._request(drafts, list(map(self.written, drafts)))
+
+    def _request(
+        self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob]
+    ) -> asyncio.Future[list[Enqueued]]:
+        """Have jobs written with the next round trip."""
         request = _PendingDrafts(drafts, jobs, asyncio.get_running_loop().create_future())
         self._requests.append(request)
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
-        return await request.answer
+        return request.answer
 
     async def take_event(
         self,
@@ -107,7 +111,6 @@ class Enqueuer:
         draft = record.draft(event)
         try:
             async with asyncio.timeout(within):
-                await self.room()
                 if session is not None:
                     await self._keep_session(*session)
                 (enqueued,) = await self.enqueue([draft])

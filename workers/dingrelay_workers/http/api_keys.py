@@ -191,7 +191,7 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
 
     def approvals_of(self, job: Contract) -> Collection[str]:
         """Approvals that a call names, if the key has a sender of its own."""
-        return approvals_of(self, job)
+        return () if self.sender == ANY else approvals_of(self, job)
 
     def sees_name(self, name: str) -> bool:
         """Whether it may be shown a name that workers serve, such as ``app:hr`` or ``group:oncall``."""

@@ -11,7 +11,7 @@ from pydantic import SecretBytes
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.api_keys import PERSONAL, ApiKey
+from dingrelay_workers.http.api_keys import ApiKey
 from dingrelay_workers.http.middleware import REQUEST_ID
 from dingrelay_workers.http.problems import Problem
 from dingrelay_workers.http.routes import CALLER, GatewayContext, HttpCall
@@ -53,9 +53,16 @@ async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
 def act_as(key: ApiKey, request: web.Request) -> None:
     """Set the actor of what the request does from now on."""
     request[CALLER] = f"{key.id} {key.name}"
-    actor = Actor("http", key.id, key.name, person=key.owner, issuers=key.issuers, reach=key)
-    shown = key.permits(PERSONAL)
-    ACTOR.set(actor._replace(request=request.get(REQUEST_ID, ""), reads_directory=shown))
+    actor = Actor(
+        "http",
+        key.id,
+        key.name,
+        request=request.get(REQUEST_ID, ""),
+        person=key.owner,
+        issuers=key.issuers,
+        reach=key,
+    )
+    ACTOR.set(actor)
 
 
 def seed_of(call: HttpCall) -> SecretBytes | None:

@@ -127,7 +127,8 @@ def missing_scope(key: "Grant", job: Contract) -> str | None:
     """The scope for which a key may not ask for a job; None if it has all."""
     if isinstance(job, ApiCall):
         return missing_of(key, permission_of(job.method, job.path))
-    return missing_of(key, Requirement((KINDS[job.kind].scope,)))
+    scope = KINDS[job.kind].scope
+    return None if key.permits(scope) else scope
 
 
 def missing_of(key: "Grant", permission: Requirement) -> str | None:
@@ -152,7 +153,7 @@ def approvals_of(key: "Grant", job: Contract) -> Collection[str]:
 
     Where it names none but must, an empty name: no approval has it.
     """
-    if key.sender == _ANY or not isinstance(job, ApiCall):
+    if not isinstance(job, ApiCall):
         return ()
     if "approval" not in permission_of(job.method, job.path).visibility:
         return ()

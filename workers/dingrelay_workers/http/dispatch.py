@@ -1,7 +1,6 @@
 """The walk of a request: key → scope → rate → query → body → once → handler → answer."""
 
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any
 
@@ -21,10 +20,11 @@ from dingrelay_workers.http.routes import CONTEXT, Body, HttpCall, Route
 
 def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """The route as aiohttp wants it."""
+    names_app = _names_app(route)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         call = HttpCall(request, request.app[CONTEXT])
-        with _as_problems(call):
+        try:
             await _admit(route, call)
             if route.query:
                 call.query = _query(route.query, request)
@@ -33,27 +33,31 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
             within = routes.BODY_SECONDS
             if route.body.reader is None:
                 call.body = await _body(route.body, request, within)
+                if names_app:
+                    await _check_app(route, call)
                 return await _carry_out(route, call)
             async with route.body.reader(request, within) as call.upload:
                 call.body = call.upload.fields
                 # The key may have been revoked, or have expired, while the files came.
                 await authentication.caller(request, call.context)
+                if names_app:
+                    await _check_app(route, call)
                 return await _carry_out(route, call)
+        except REFUSALS as error:
+            raise _problem(error, call) from error
 
     return handle
 
 
 async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
-    app = _app_of_body(route, call)
-    if app and call.key.permits_app(app):
-        names = [("app", app_name(app))]
-        (await call.context.records.read_served(names)).check(names, call.key.sees_name)
     if not route.idempotent:
         return _response(route, call, await route.handler(call))
 
     async def handle() -> web.StreamResponse:
-        with _as_problems(call):
+        try:
             return _response(route, call, await route.handler(call))
+        except REFUSALS as error:
+            raise _problem(error, call) from error
 
     return await idempotency.once(route, call, handle)
 
@@ -71,31 +75,44 @@ def _response(
     return problems.json_response(document, status=status, headers=call.headers)
 
 
-def _app_of_body(route: Route, call: HttpCall) -> str | None:
-    """The app that a body names, or its model's default; None for bodies that name none, and for jobs: acceptance checks theirs."""
+def _names_app(route: Route) -> bool:
+    """Whether the body of a route may name an app; not those of jobs: acceptance checks theirs."""
     model = route.body.model if route.body else None
-    if isinstance(model, type) and issubclass(model, Contract):
-        return None
-    fields = call.body if isinstance(call.body, dict) else {}
+    return (
+        isinstance(model, type) and "app" in model.model_fields and not issubclass(model, Contract)
+    )
+
+
+async def _check_app(route: Route, call: HttpCall) -> None:
+    """Refuse an app that no worker serves, which a body names, or its model by default.
+
+    Raises:
+        ContractError: names the field.
+    """
     # A change of what is there names no app, unless it gets another one.
-    changes = route.method == "PATCH" and "app" not in fields
-    if changes or not (isinstance(model, type) and "app" in model.model_fields):
-        return None
-    app = fields.get("app") or model.model_fields["app"].default
-    return app if isinstance(app, str) else DEFAULT_APP
+    if route.method == "PATCH" and "app" not in call.body:
+        return
+    model = route.body.model if route.body else None
+    assert isinstance(model, type)
+    app = call.body.get("app") or model.model_fields["app"].default
+    app = app if isinstance(app, str) else DEFAULT_APP
+    if call.key.permits_app(app):
+        names = [("app", app_name(app))]
+        (await call.context.records.read_served(names)).check(names, call.key.sees_name)
 
 
-@contextmanager
-def _as_problems(call: HttpCall) -> Generator[None]:
-    """Around what may raise the client's errors."""
-    try:
-        yield
-    except ContractError as error:
-        raise problems.invalid(error, call.body) from None
-    except SettingsError as error:  # a key of theirs is missing, such as that of secrets
-        raise problems.unavailable(str(error)) from None
-    except errors.DingrelayError as error:
-        raise problem_of(error, at="/" if call.query is None or call.body else "?") from error
+REFUSALS = ContractError, SettingsError, errors.DingrelayError
+"""What a handler may raise besides a `Problem`."""
+
+
+def _problem(error: Exception, call: HttpCall) -> Problem:
+    match error:
+        case ContractError():
+            return problems.invalid(error, call.body)
+        case errors.DingrelayError():
+            return problem_of(error, at="/" if call.query is None or call.body else "?")
+        case _:  # a key of theirs is missing in the settings, such as that of secrets
+            return problems.unavailable(str(error))
 
 
 async def _admit(route: Route, call: HttpCall) -> None:

@@ -52,7 +52,8 @@ async def waited(call: HttpCall, status: JobStatus, *, pending: int) -> web.Resp
         status = await call.context.records.status(status.id)
     code = 200 if seconds and status.state.ended else pending
     response = job_response(call, status, code=code)
-    response.headers.update(call.headers)
+    if call.headers:
+        response.headers.update(call.headers)
     return response
 
 

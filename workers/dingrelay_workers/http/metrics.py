@@ -1,6 +1,5 @@
 """Prometheus metrics of a gateway process."""
 
-from collections import Counter as Counts
 from collections.abc import Iterable
 from functools import cache
 
@@ -83,8 +82,9 @@ class GatewayMetrics:
 
     def accepted(self, drafts: Iterable[Draft]) -> None:
         """These jobs were accepted."""
-        for labels, jobs in Counts((draft.kind, draft.lane) for draft in drafts).items():
-            self._jobs(*labels).inc(jobs)
+        labels = [(draft.kind, draft.lane) for draft in drafts]
+        for kind, lane in set(labels):
+            self._jobs(kind, lane).inc(labels.count((kind, lane)))
 
     def ended(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered."""

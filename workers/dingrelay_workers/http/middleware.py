@@ -214,10 +214,11 @@ async def sign(request: web.Request, response: web.StreamResponse) -> None:
 
     While the gateway stops, each answer is the last one on its connection.
     """
+    headers = response.headers
     if request.app[CONTEXT].stopping.is_set():
         response.force_close()
-        response.headers["Connection"] = "close"
-    response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID, "")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Cache-Control", "no-store")
-    response.headers["Server"] = "dingrelay"
+        headers["Connection"] = "close"
+    headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID, "")
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("Cache-Control", "no-store")
+    headers["Server"] = "dingrelay"

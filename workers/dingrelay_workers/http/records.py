@@ -1,7 +1,7 @@
 """Job records over asyncio, for callers that wait."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -36,12 +36,11 @@ class GatewayRecords:
         self.served = ServedNames()
         """The names of the last reading; `read_served` renews them."""
 
-    async def enqueue(
+    def enqueue(
         self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob] | None = None
-    ) -> list[Enqueued]:
+    ) -> Awaitable[list[Enqueued]]:
         """Accept jobs; see `Enqueuer.enqueue`."""
-        await self.enqueuer.room()
-        return await self.enqueuer.enqueue(drafts, jobs)
+        return self.enqueuer.enqueue(drafts, jobs)
 
     async def read_served(self, names: Collection[tuple[str, str]]) -> ServedNames:
         """The names that workers serve, new enough to check these; one round trip a minute."""

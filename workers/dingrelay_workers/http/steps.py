@@ -1,5 +1,6 @@
 """Makes the steps of verbs of jobs on an event loop: for the gateway and the console."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -43,30 +44,30 @@ class StepMaker:
     depths: QueueDepths | None = None
     metrics: GatewayMetrics | None = None
 
-    async def carry_out(self, steps: Steps[_R]) -> _R:
+    def carry_out(self, steps: Steps[_R]) -> Awaitable[_R]:
         """Run the body of a verb; its document.
 
         Raises:
             ServiceUnavailable: Redis or the database is away, besides what the verb raises.
         """
-        return await run_flow_async(steps, self._make)
+        return run_flow_async(steps, self._make)
 
-    async def _make(self, step: Step) -> Any:
+    def _make(self, step: Step) -> Any:
         match step:
             case Call():
-                return await self.records.run(step)
+                return self.records.run(step)
             case Audit():
-                return await self.audit.note(**step._asdict())
+                return self.audit.note(**step._asdict())
             case Admit():
-                return await self._admit(step)
+                return self._admit(step)
             case Accept():
-                return await self._accept(step)
+                return self._accept(step)
             case Remember(job):
-                return await self.history.details(job)
+                return self.history.details(job)
             case FindApproval(app, instance):
-                return await self.approvals.get(app, instance)
+                return self.approvals.get(app, instance)
             case calls:
-                return await self.records.run_all(calls)
+                return self.records.run_all(calls)
 
     async def _admit(self, step: Admit) -> Admission:
         served = await self.records.read_served(step.names)
@@ -83,5 +84,5 @@ class StepMaker:
         answers = await self.records.enqueue(*step)
         if self.metrics:
             accepted = zip(step.drafts, answers, strict=True)
-            self.metrics.accepted(draft for draft, answer in accepted if answer.created)
+            self.metrics.accepted([draft for draft, answer in accepted if answer.created])
         return answers

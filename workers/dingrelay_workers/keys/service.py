@@ -145,9 +145,9 @@ class LastUse:
         self._used: dict[str, datetime] = {}
         self._writer: asyncio.Task[None] | None = None
 
-    def note(self, key_id: str) -> None:
+    def note(self, key_id: str, now: datetime) -> None:
         """It was used just now."""
-        self._used[key_id] = clock.now()
+        self._used[key_id] = now
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_later())
 
@@ -241,7 +241,7 @@ class KeyService:
         now = clock.CLOCK.shared_now() if stored.has_end else clock.now()
         if stored.end(now) or not stored.takes(digest, now):
             return None
-        self._uses.note(key_id)
+        self._uses.note(key_id, now)
         return stored.key
 
     @verb("POST /v1/keys", scope=_SCOPE)

@@ -192,16 +192,17 @@ def drop_in_beside(route_segments: Collection[str]) -> Middleware:
 
     @web.middleware
     async def drop_in(request: web.Request, handler: Handler) -> web.StreamResponse:
-        missing = isinstance(request.match_info.http_exception, web.HTTPNotFound)
+        if not isinstance(request.match_info.http_exception, web.HTTPNotFound):
+            check_head(request)
+            return await handler(request)
         family, *further_segments = [
             step for step in request.path.split("/") if step not in _NO_STEPS
         ] or [""]
         is_dingtalk = family in (_FAMILIES if further_segments else _ALONE) or is_rest(
             f"/{family}/"
         )
-        if not is_dingtalk and TOKEN_PARAMETER not in request.query:
-            missing = False
-        if not missing or family in served_segments or request.method not in METHODS:
+        is_call = is_dingtalk or TOKEN_PARAMETER in request.query
+        if not is_call or family in served_segments or request.method not in METHODS:
             check_head(request)
             return await handler(request)
         request[ROUTE] = DROP_IN
