@@ -2,11 +2,14 @@
 seen."""
 
 import asyncio
+import csv
+import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from redis.asyncio import Redis
@@ -21,7 +24,7 @@ from dingrelay_producers.zone import zone
 from dingrelay_workers.approvals.console_routes import OF_APPROVAL
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.audit.models import AuditRow
-from dingrelay_workers.console import dead
+from dingrelay_workers.console import many_jobs
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.visit import PAGE
 from dingrelay_workers.directory.models import UserRow
@@ -57,6 +60,11 @@ async def ended(
     error = {"class": "not_found", "code": code, "message": HTML, "hint": HTML}
     await records.settle(await claimed(records, draft), to, usage=Usage(), error=error)
     return draft
+
+
+def all_jobs(change: str, job_filter: str) -> str:
+    """Path of the page that asks before all jobs of a filter are changed."""
+    return f"/jobs/all/{change}?{urlencode({'q': job_filter}, safe=':')}"
 
 
 async def audited(browser: Browser) -> list[tuple[str, str, str]]:
@@ -161,10 +169,10 @@ async def test_failed_jobs_of_a_code_are_changed_after_their_number_is_typed(
     other = await ended(redis, records, code="33012", text="other")
     groups = await browser.text("/dead")
     assert escape(HTML) in groups
-    page = f"/dead/{change}?state=dead&code=60121"
-    assert escape(page) in groups
+    page = all_jobs(change, "state:dead code:60121")
+    assert f'"/jobs/all/{change}?q=state%3Adead%20code%3A60121"' in groups
     shown = (await browser.text(page)).partition("<main")[2]
-    assert shown.count("<li>") == dead.EXAMPLES
+    assert shown.count("<li>") == many_jobs.EXAMPLES
     assert await browser.submit(page, count="11") == 400
     assert await browser.submit(page, count="12") == 303
     assert {await state(redis, each) for each in chosen} == {after}
@@ -173,15 +181,50 @@ async def test_failed_jobs_of_a_code_are_changed_after_their_number_is_typed(
     assert f"12 jobs are {change}" in await browser.text(browser.location)
 
 
+async def test_all_waiting_jobs_of_a_filter_are_cancelled_and_no_others(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    waiting = [await queued(redis, text=f"text {number}", sender="crm") for number in range(3)]
+    other = await queued(redis, text="other", sender="hr")
+    failed = await ended(redis, records, text="failed", sender="crm")
+    page = all_jobs("cancel", "sender:crm")
+    assert escape(page.partition("?")[0]) in await browser.text("/jobs?q=sender:crm")
+    assert "/jobs/all/" not in await browser.text("/jobs"), "all there are is no filter"
+    assert await browser.submit(page, count="3") == 303
+    assert "3 jobs are cancelled." in await browser.text(browser.location)
+    assert {await state(redis, job) for job in waiting} == {"cancelled"}
+    assert [await state(redis, job) for job in (other, failed)] == ["queued", "dead"]
+    assert sorted(await audited(browser)) == sorted(("ops", "cancel", job.id) for job in waiting)
+    assert await browser.status(all_jobs("cancel", "stat:dead")) == 400
+    assert await browser.status(all_jobs("cancel", "sender:none")) == 303
+
+
+async def test_jobs_of_a_filter_are_a_file_for_a_spreadsheet(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    chosen = [
+        await ended(redis, records, text=f"text {number}", sender="crm") for number in range(60)
+    ]
+    await queued(redis, text="other")
+    assert "/jobs.csv?q=sender%3Acrm" in await browser.text("/jobs?q=sender:crm")
+    text = await browser.text("/jobs.csv?q=sender:crm")
+    table = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
+    assert {row["job"] for row in table} == {job.id for job in chosen}
+    assert {(row["state"], row["sender"], row["error"]) for row in table} == {
+        ("failed for good", "crm", "60121")
+    }
+    assert await browser.status("/jobs.csv?q=nonsense") == 400
+
+
 async def test_ticked_jobs_are_requeued_and_no_others(
     browser: Browser, redis: Redis, records: Records
 ) -> None:
     ticked, other = [await ended(redis, records, text=f"text {each}") for each in range(2)]
     assert f'name="job" value="{ticked.id}"' in await browser.text("/jobs?q=state:dead")
-    page = f"/dead/requeue?job={ticked.id}"
+    page = f"/jobs/all/requeue?job={ticked.id}"
     form = (await browser.forms(page))[page]
     # The URL of the form names the jobs: the token was made for these.
-    assert await browser.post(f"/dead/requeue?job={other.id}", form | {"count": "1"}) == 409
+    assert await browser.post(f"/jobs/all/requeue?job={other.id}", form | {"count": "1"}) == 409
     assert await browser.post(page, form | {"count": "1"}) == 303
     assert await state(redis, ticked) == "queued"
     assert await state(redis, other) == "dead"
@@ -191,7 +234,7 @@ async def test_more_failed_jobs_than_were_asked_about_are_not_changed(
     browser: Browser, redis: Redis, records: Records
 ) -> None:
     job = await ended(redis, records)
-    page = "/dead/discard?state=dead&code=60121"
+    page = all_jobs("discard", "state:dead code:60121")
     form = (await browser.forms(page))[page]
     later = await ended(redis, records, text="later")
     assert await browser.post(page, form | {"count": "1"}) == 409
@@ -204,13 +247,14 @@ async def test_viewers_are_offered_no_changes(
     job = await ended(redis, records)
     async with browser.another("reader", "view") as reader:
         assert set(await reader.forms(f"/jobs/{job.id}")) == {"/language", "/sign-out"}
-        assert "/dead/requeue" not in await reader.text("/dead")
+        assert "/jobs/all/" not in await reader.text("/dead")
+        assert "/jobs/all/" not in await reader.text("/jobs?q=state:dead")
 
 
 async def test_impossible_changes_are_refused(
     browser: Browser, redis: Redis, records: Records
 ) -> None:
-    for path in ("/jobs/none/discard", "/dead/forget?state=dead&code=1", "/dead/requeue"):
+    for path in ("/jobs/none/discard", all_jobs("forget", "state:dead"), "/jobs/all/requeue"):
         assert await browser.status(path) == 404
     job, failed = await queued(redis), await ended(redis, records, text="failed")
     form = (await browser.forms(f"/jobs/{failed.id}"))[f"/jobs/{failed.id}/requeue"]
@@ -405,7 +449,7 @@ async def test_objects_outside_a_role_are_neither_shown_nor_changed(
     await rows.put(browser.database, UserRow, *named)
     await browser.give("clerk", "operate", apps=["hr"], lanes=["bulk"])
     assert await browser.come_in("clerk")
-    for path in ("/jobs", "/jobs?q=state:dead", "/dead/requeue?state=dead&code=60121"):
+    for path in ("/jobs", "/jobs?q=state:dead", all_jobs("requeue", "state:dead code:60121")):
         text = await browser.text(path)
         assert [each.id in text for each in (own, other, lane)] == [True, False, False], path
     for path in (f"/jobs/{other.id}", f"/jobs/{lane.id}/discard", approval, "/webhooks/drw_test"):
@@ -414,7 +458,7 @@ async def test_objects_outside_a_role_are_neither_shown_nor_changed(
         assert escape(HTML) not in await browser.text(path), path
     assert await browser.status("/jobs?q=to:李四") == 200
     assert "may have happened: 1, of these 1" in await browser.text("/")
-    page = "/dead/requeue?state=dead&code=60121"
+    page = all_jobs("requeue", "state:dead code:60121")
     assert await browser.submit(page, count="1") == 303
     assert [await state(redis, each) for each in (other, lane, own)] == ["dead", "dead", "queued"]
 
@@ -428,7 +472,7 @@ async def test_the_lanes_of_one_role_are_not_those_of_another(
     await browser.give("clerk", "operate", apps=["hr"], lanes=["bulk"])
     await browser.give("clerk", "view", apps=["it"])
     assert await browser.come_in("clerk")
-    for path in ("/jobs", "/jobs?q=state:dead", "/dead/requeue?state=dead&code=60121"):
+    for path in ("/jobs", "/jobs?q=state:dead", all_jobs("requeue", "state:dead code:60121")):
         text = await browser.text(path)
         assert [each.id in text for each in (own, cross)] == [True, False], path
     assert [await browser.status(f"/jobs/{each.id}") for each in (own, cross)] == [200, 404]
@@ -444,6 +488,20 @@ async def got(
     await rows.put(
         browser.database, RecipientRow, *({**got, "job": id_, "at": at} for id_, at in jobs)
     )
+
+
+async def test_the_messages_to_a_person_are_a_file_for_a_spreadsheet(browser: Browser) -> None:
+    now = datetime.now(UTC)
+    id_ = "00000000-1111-4111-8111-1111111111{:02}"
+    jobs = [(id_.format(number), now - timedelta(hours=number)) for number in range(60)]
+    await got(browser, "u1", "accepted", *jobs, sender="=crm")
+    assert "/people/u1/messages.csv?since=2d" in await browser.text("/people/u1?since=2d")
+    for query, rows_in_file in (("", 60), ("?since=9h", 9)):
+        text = await browser.text(f"/people/u1/messages.csv{query}")
+        table = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
+        assert len(table) == rows_in_file
+        assert {row["sender"] for row in table} == {"'=crm"}, "no formula"
+        assert {row["what became of it"] for row in table} == {"sent"}
 
 
 async def test_a_message_to_a_person_is_in_words_with_what_to_do(browser: Browser) -> None:

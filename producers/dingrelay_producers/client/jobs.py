@@ -31,7 +31,8 @@ from dingrelay_tasks.robot_names import ROBOT_MESSAGE
 from dingrelay_tasks.sentence import en
 
 Change = Literal["cancel", "postpone", "requeue", "discard", "resolve"]
-
+ChangeOfMany = Literal["cancel", "requeue", "discard"]
+"""Change that can be made to many jobs at once."""
 CHANGEABLE: Mapping[Change, frozenset[State]] = {
     "cancel": frozenset(
         state for state in State if not state.ended or state in {State.CANCELLED, State.UNKNOWN}
@@ -252,10 +253,8 @@ class Jobs:
         yield Accept([draft])
         return (yield from self.status(draft.id, scope=_SCOPE))
 
-    def change_all(
-        self, change: Literal["requeue", "discard"], job_ids: Sequence[str]
-    ) -> Steps[list[str]]:
-        """Requeue or discard jobs, some at a time; the ids of those for which it was done.
+    def change_all(self, change: ChangeOfMany, job_ids: Sequence[str]) -> Steps[list[str]]:
+        """Cancel, requeue or discard jobs, some at a time; the ids of those for which it was done.
 
         Those in another state are left out, and so are those that the actor may not change, or this release not read.
         """
@@ -269,8 +268,7 @@ class Jobs:
                     job.id for job in jobs if (job.app, job.lane, job.state) == (app, lane, state)
                 ]
                 yield Audit(change, self.NOUN, same, app, lane, before={"state": state})
-            transition = record.requeue if change == "requeue" else record.discard
-            outcomes = yield [transition(job.id) for job in jobs]
+            outcomes = yield [self._transition_of(change, job.id) for job in jobs]
             changed += [
                 job.id
                 for job, outcome in zip(jobs, outcomes, strict=True)
@@ -278,11 +276,20 @@ class Jobs:
             ]
         return changed
 
-    def _may_change(self, change: Literal["requeue", "discard"], job: JobStatus) -> bool:
+    def _transition_of(self, change: ChangeOfMany, job_id: str) -> Call:
+        match change:
+            case "cancel":
+                return record.cancel(job_id, **record.lives_of_ended(self._settings))
+            case "requeue":
+                return record.requeue(job_id)
+            case "discard":
+                return record.discard(job_id)
+
+    def _may_change(self, change: ChangeOfMany, job: JobStatus) -> bool:
         return (
             job.state in CHANGEABLE[change]
             and _covers(job, _SCOPE)
-            and (change == "discard" or current_reach().permits_lane(job.lane))
+            and (change != "requeue" or current_reach().permits_lane(job.lane))
         )
 
     def _begin(
@@ -363,4 +370,4 @@ def _check_answer(change: Change, job_id: str, state: bytes | None) -> None:
 def _is_changed(change: Change, job_id: str, outcome: Any) -> bool:
     if change == "discard":
         return bool(outcome)
-    return outcome not in {None, NEWER} and state_of(job_id, outcome) in CHANGEABLE["requeue"]
+    return outcome not in {None, NEWER} and state_of(job_id, outcome) in CHANGEABLE[change]

@@ -1,6 +1,6 @@
 """The page of the audit: who changed what."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from functools import partial
 from urllib.parse import urlencode
@@ -79,7 +79,6 @@ STATES_OF: Mapping[str, Mapping[str, Meaning]] = {
     "job": STATES,
     **{kind.kind: noun.load(kind.states) for noun in NOUNS for kind in noun.audited if kind.states},
 }
-_MOST_BYTES = 64_000
 
 
 @at("/settings/audit", scope="audit:read", menu=("settings", 30, en("Audit")))
@@ -144,22 +143,14 @@ def _spelled(kind: str, field: str, value: str) -> str:
 @at("/settings/audit.csv", scope="audit:read")
 async def audit_csv(visit: Visit) -> web.StreamResponse:
     """The same as a file, without an end."""
-    audit_filter = _filter(visit)
-    response = web.StreamResponse(
-        headers={
-            **visit.attachment(tr("Audit")),
-            "Cache-Control": "no-store",
-        }
-    )
-    await response.prepare(visit.request)
-    lines = bytearray("".join(csv_lines(())).encode(SPREADSHEET))
-    async for entry in visit.service(AuditService).export(audit_filter):
-        lines += csv_line_of(_in_words(entry), partial(_spelled, entry.kind)).encode()
-        if len(lines) > _MOST_BYTES:
-            await response.write(bytes(lines))
-            lines.clear()
-    await response.write_eof(bytes(lines))
-    return response
+    entries = visit.service(AuditService).export(_filter(visit))
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield "".join(csv_lines(())).encode(SPREADSHEET)
+        async for entry in entries:
+            yield csv_line_of(_in_words(entry), partial(_spelled, entry.kind)).encode()
+
+    return await visit.send_csv(lines(), tr("Audit"))
 
 
 _FIELDS = ("actor", "kind", "action", "object", "since")

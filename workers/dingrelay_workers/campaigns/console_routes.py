@@ -341,22 +341,9 @@ async def people_by_outcome(visit: Visit) -> web.Response:
 async def people_csv(visit: Visit) -> web.StreamResponse:
     """All its people with what became of them, or those of one outcome, for a spreadsheet."""
     status, outcome = await _status(visit), _outcome(visit)
-    response = web.StreamResponse(
-        headers={
-            **visit.attachment(
-                status.name, translated(_words_of(outcome).words) if outcome else ""
-            ),
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-        }
-    )
-    await response.prepare(visit.request)
-    async for lines in result_table.people_csv(
-        visit.service(CampaignService).export(status.id, outcome)
-    ):
-        await response.write(lines)
-    await response.write_eof()
-    return response
+    pages = visit.service(CampaignService).export(status.id, outcome)
+    words = translated(_words_of(outcome).words) if outcome else ""
+    return await visit.send_csv(result_table.people_csv(pages), status.name, words)
 
 
 def _words_of(outcome: CampaignSought | None) -> Meaning:

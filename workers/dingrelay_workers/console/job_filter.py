@@ -46,7 +46,7 @@ def parse(text: str) -> dict[str, str]:
                 tr("there is no field “{name}”; there are {known}", name=name, known=names)
             )
         fields[name] = value.strip('"')
-        if not fields[name]:
+        if not value:  # an error may have no code: `code:""`
             raise BadFilter(tr("{name}: a value is missing", name=name))
     return fields
 
@@ -119,7 +119,7 @@ def offers(texts: dict[str, str], apps: Iterable[str]) -> Sequence[tuple[str, Se
 def spelled(texts: dict[str, str]) -> str:
     """A filter as it stands in the URL."""
     return " ".join(
-        f'{name}:"{value}"' if re.search(r"\s", value) else f"{name}:{value}"
+        f'{name}:"{value}"' if re.search(r"\s|^$", value) else f"{name}:{value}"
         for name, value in texts.items()
     )
 

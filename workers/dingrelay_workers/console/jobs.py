@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from dingrelay_producers.client.job_list import JobList, Position
 from dingrelay_producers.client.jobs import (
     CHANGEABLE,
     Change,
+    ChangeOfMany,
     JobResolution,
     Jobs,
     check_change,
@@ -65,8 +66,7 @@ async def jobs(visit: Visit) -> web.Response:
     texts: dict[str, str] = {}
     try:
         texts = parse(text)
-        fields = texts | {"to": await _userid(visit, texts["to"])} if "to" in texts else texts
-        selection = job_filter(fields, clock.now())
+        selection = await selected(visit)
     except BadFilter as error:
         return _list(visit, text, texts, problem=str(error), status=400)
     after = _position(visit.query("after"))
@@ -74,6 +74,28 @@ async def jobs(visit: Visit) -> web.Response:
         ("jobs", visit.reach, selection, after), lambda: _page(visit, selection, after)
     )
     return _list(visit, text, texts, page, more)
+
+
+def _changes_of_all(texts: Mapping[str, str]) -> Sequence[ChangeOfMany]:
+    """What can be done to all jobs of a filter; nothing without one, which would be all there are."""
+    state = texts.get("state")
+    if not texts:
+        return ()
+    if state is None or not State(state).ended:
+        return ("cancel",)
+    return [change for change in ("requeue", "discard") if state in CHANGEABLE[change]]
+
+
+async def selected(visit: Visit) -> JobFilter:
+    """The filter in the URL.
+
+    Raises:
+        BadFilter: it can't be read, or nobody has the name in it.
+    """
+    texts = parse(visit.query("q")[:LONGEST])
+    if "to" in texts:
+        texts["to"] = await _userid(visit, texts["to"])
+    return job_filter(texts, clock.now())
 
 
 async def _page(
@@ -108,6 +130,7 @@ def _list(
         looked_back_to=moment_of(more.at) if more and len(page) < PAGE else None,
         offers=offers(texts, sorted(apps)),
         ticks=texts.get("state") in FAILED and visit.may("jobs:write"),
+        changes=_changes_of_all(texts) if page and visit.may("jobs:write") else (),
         problem=problem,
         status=status,
     )
@@ -275,8 +298,8 @@ async def _why_it_waits(
     return Meaning("wait", en("Other jobs go first."))
 
 
-def listing(visit: Visit, *, failed: bool) -> JobList:
-    """The jobs that an application asked for, as far as the visitor may see them.
+def listing(visit: Visit, *, failed: bool, states: Collection[State] | None = None) -> JobList:
+    """The jobs, or those in these states, that an application asked for, as far as the visitor may see them.
 
     Those that failed have an index of their own, which goes further back than the newest jobs.
     """
@@ -293,7 +316,7 @@ def listing(visit: Visit, *, failed: bool) -> JobList:
         timeout=TIMEOUT,
         # Parts of a sync or of a broadcast are shown as a whole elsewhere.
         scope=visit.scope,
-        seen={"kind": reported_kinds()},
+        seen={"kind": reported_kinds()} | ({} if states is None else {"state": states}),
     )
 
 

@@ -170,7 +170,7 @@ class Columns:
         return self._cells[name]
 
 
-def _title(summary: str) -> str:
+def title_of(summary: str) -> str:
     """A message's title for people: its summary without app and lane, in words."""
     short = re.sub(r"^(\S+) app=\S+ lane=\S+( sender=\S+)?", r"\1", summary)
     message = _MESSAGE.fullmatch(short)
@@ -213,7 +213,7 @@ def _templates() -> Environment:
         "spoken": _spoken,
         "kind_words": lambda kind: translated(KINDS.get(kind, kind)),
         "length_of": length,
-        "title_of": _title,
+        "title_of": title_of,
         "counted": counted,
         "translated": translated,
         "advice": _advice,

@@ -15,7 +15,7 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers import logs, preflight
-from dingrelay_workers.console import dead, jobs, limits, now
+from dingrelay_workers.console import dead, job_file, jobs, limits, many_jobs, now
 from dingrelay_workers.console.app import create_app
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.sign_in import sign_in_ways
@@ -31,6 +31,8 @@ from dingrelay_workers.store.connections import end_tasks
 
 PAGES = (
     dead,
+    job_file,
+    many_jobs,
     jobs,
     limits,
     now,

@@ -1,7 +1,7 @@
 """A request of a person who has signed in."""
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -58,6 +58,23 @@ class BadFilter(Exception):
     """A filter in the URL, or a field of a form, can't be read; the reason is for people."""
 
 
+_PART_BYTES = 64_000
+"""Bytes of a file that are sent at a time."""
+
+
+def _csv_headers(*name_parts: str) -> Mapping[str, str]:
+    day = local(clock.now())[:10]
+    name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]+', " ", " ".join([*filter(None, name_parts), day]))
+    encoded = quote(name.strip(), safe="")
+    return {
+        # A browser that can't read the second form takes the first.
+        "Content-Disposition": f"attachment; filename=\"{day}.csv\"; filename*=UTF-8''{encoded}.csv",
+        "Content-Type": "text/csv; charset=utf-8",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
 @dataclass(slots=True)
 class Visit:
     """A request of a person who has signed in, and who may use the page.
@@ -109,14 +126,18 @@ class Visit:
         """A part of the path, such as ``id`` of ``/jobs/{id}``."""
         return self.request.match_info[name]
 
-    def attachment(self, *parts: str) -> Mapping[str, str]:
-        """The header of a CSV file that is named so, with the day."""
-        day = local(clock.now())[:10]
-        name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]+', " ", " ".join([*filter(None, parts), day]))
-        encoded = quote(name.strip(), safe="")
-        # A browser that can't read the second form takes the first.
-        value = f"attachment; filename=\"{day}.csv\"; filename*=UTF-8''{encoded}.csv"
-        return {"Content-Disposition": value, "Content-Type": "text/csv; charset=utf-8"}
+    async def send_csv(self, lines: AsyncIterable[bytes], *name_parts: str) -> web.StreamResponse:
+        """Send lines for a spreadsheet as they come, in a file that is named so, with the day."""
+        response = web.StreamResponse(headers=_csv_headers(*name_parts))
+        await response.prepare(self.request)
+        part = bytearray()
+        async for line in lines:
+            part += line
+            if len(part) > _PART_BYTES:
+                await response.write(bytes(part))
+                part.clear()
+        await response.write_eof(bytes(part))
+        return response
 
     async def know(self, *users: str) -> None:
         """Look up the names of people on the page."""

@@ -1,14 +1,20 @@
 """The pages of people: who got what."""
 
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from urllib.parse import quote
 
 from aiohttp import web
 
+from dingrelay_producers.client.history_documents import Message
+from dingrelay_producers.language import tr, translated
+from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
 from dingrelay_producers.store import clock
+from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
+from dingrelay_workers.console.rendering import title_of
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
 from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
 from dingrelay_workers.dingtalk.classify import hint_of
@@ -32,20 +38,13 @@ async def people(visit: Visit) -> web.Response:
 @at("/people/{user}", scope="jobs:read")
 async def person(visit: Visit) -> web.Response:
     """Every message to a person."""
-    user, after, now = visit.part("user"), visit.query("after"), clock.now()
-    since, until = visit.query("since"), visit.query("until")
-    before = None
+    user, after = visit.part("user"), visit.query("after")
+    since, before = _range(visit)
     if after:
         at, id_ = decoded(after, datetime, str)
         before = at, id_
-    elif until:
-        before = moment("until", until, now), ""
     person_history, behind = await visit.service(HistoryService).person(
-        user,
-        app=None,
-        limit=PAGE,
-        since=moment("since", since, now) if since else None,
-        before=before,
+        user, app=None, limit=PAGE, since=since, before=before
     )
     # A broadcast from the console names no system as its sender.
     by_people = {
@@ -67,7 +66,53 @@ async def person(visit: Visit) -> web.Response:
             campaign: ", ".join(visit.name_of(userid) for userid in userids)
             for campaign, userids in writers.items()
         },
-        since=since,
-        until=until,
+        since=visit.query("since"),
+        until=visit.query("until"),
         cursor=paging.encode(*behind) if behind else "",
+    )
+
+
+@at("/people/{user}/messages.csv", scope="jobs:read")
+async def messages_csv(visit: Visit) -> web.StreamResponse:
+    """Every message to a person, in a time, as a file."""
+    user = visit.part("user")
+    since, before = _range(visit)
+    history = visit.service(HistoryService)
+
+    async def lines() -> AsyncIterator[bytes]:
+        titles = (
+            tr("at"),
+            tr("what became of it"),
+            tr("reason"),
+            tr("message"),
+            tr("sender"),
+            tr("app"),
+        )
+        yield csv_line(titles).encode(SPREADSHEET)
+        behind = before
+        while True:
+            person_history, behind = await history.person(
+                user, app=None, limit=PAGE, since=since, before=behind
+            )
+            yield "".join(csv_line(_row(message)) for message in person_history.messages).encode()
+            if behind is None:
+                break
+
+    return await visit.send_csv(lines(), tr("Messages to {user}", user=user))
+
+
+def _row(message: Message) -> Sequence[object]:
+    return (
+        *(local(message.at)[:19], translated(meaning(OUTCOMES, message.outcome).words)),
+        *(translated(message.reason), title_of(message.name) or message.job or message.campaign),
+        *(message.sender, message.app),
+    )
+
+
+def _range(visit: Visit) -> tuple[datetime | None, tuple[datetime, str] | None]:
+    """The time of the URL: since when, and before which place."""
+    since, until, now = visit.query("since"), visit.query("until"), clock.now()
+    return (
+        moment("since", since, now) if since else None,
+        (moment("until", until, now), "") if until else None,
     )
