@@ -64,7 +64,7 @@ BY_NAME: Mapping[str, Sample] = {
 
 @dataclass(frozen=True)
 class System:
-    """What the samples run against.
+    """Environment that the samples run against.
 
     Attributes:
         variables: of a program that finds it, with the gateway and its key.
@@ -99,7 +99,7 @@ def system(tmp_path: Path) -> Iterator[System]:
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_what_a_sample_needs_is_here(name: str) -> None:
-    """Where it is missing, the test below leaves the sample out."""
+    """The test below leaves a sample out whose toolchain is missing."""
     program(BY_NAME[name].program)
 
 

@@ -77,7 +77,7 @@ async def jobs(visit: Visit) -> web.Response:
 
 
 def _changes_of_all(texts: Mapping[str, str]) -> Sequence[ChangeOfMany]:
-    """What can be done to all jobs of a filter; nothing without one, which would be all there are."""
+    """Changes that can be made to all jobs of a filter; none without one, which would be all there are."""
     state = texts.get("state")
     if not texts:
         return ()
@@ -90,7 +90,7 @@ async def selected(visit: Visit) -> JobFilter:
     """The filter in the URL.
 
     Raises:
-        BadFilter: it can't be read, or nobody has the name in it.
+        BadFilter: it can't be read, or names a person who is unknown.
     """
     texts = parse(visit.query("q")[:LONGEST])
     if "to" in texts:
