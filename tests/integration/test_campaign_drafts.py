@@ -27,6 +27,7 @@ from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.findings import findings_of
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, IndexRow, State
 from dingrelay_workers.campaigns.pasted import count as count_pasted
+from dingrelay_workers.campaigns.pasted import entry_of, meaning
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.sources import LARGEST_FILE
 from dingrelay_workers.campaigns.store import Check
@@ -224,6 +225,38 @@ async def test_a_person_who_is_pasted_twice_counts_once(drafts: Writers) -> None
     parsed = await drafts.parse_pasted("default", "安娜\n13800000001\n安娜，b1")
     assert [(person.line, person.userid) for person in parsed.people] == [(1, "a1"), (3, "b1")]
     assert count_pasted("安娜\nb1\n安娜") == 2
+
+
+@on_sqlite
+async def test_an_entry_that_names_no_one_finds_candidates_by_any_part_of_a_name(
+    drafts: Writers, database: Database
+) -> None:
+    names = ("王小明", "王芳", "李王军", "赵雷", "王芳")
+    people = [Member(f"u{at}", {"name": name}) for at, name in enumerate(names)]
+    directory = await organise(database, {1: people})
+    await directory.close_run("walk", confirm_removals=False)
+    for entry, candidates in (
+        ("小王", ["王小明", "王芳", "王芳"]),
+        ("小明", ["王小明"]),
+        ("赵总", ["赵雷"]),
+        ("王军", ["李王军"]),
+        ("王芳", ["王芳", "王芳"]),
+        ("赵雷 王小明", ["王小明", "赵雷"]),
+        ("%", []),
+    ):
+        parsed = await drafts.parse_pasted("default", f"赵雷\n{entry}，u0")
+        (problem,) = parsed.problems
+        assert (problem.line, problem.text) == (2, entry)
+        assert [person.name for person in problem.candidates] == candidates
+        for person in problem.candidates:
+            chosen = meaning(f"赵雷\n{entry}，u0", 2, entry, entry_of(person))
+            assert chosen == f"赵雷\n{person.name} {person.userid}，u0"
+            again = await drafts.parse_pasted("default", chosen)
+            assert again.problems == []
+            assert person.userid in {found.userid for found in again.people}
+    (problem,) = (await drafts.parse_pasted("default", "姓名\t部门\n小王\tx")).problems
+    assert problem.candidates == []
+    assert meaning("姓名\t部门\n小王\tx", 2, "小王", "u0") == "姓名\t部门\n小王\tx"
 
 
 @on_sqlite

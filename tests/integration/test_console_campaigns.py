@@ -372,6 +372,13 @@ async def test_people_come_from_the_tree_pasted_text_and_a_file(
     assert HOSTILE not in page
     for words in ("line 2: 不存在 is no person", "It names 2 people.", "It names 1 people."):
         assert words in page
+    choose = f"{draft}/choose"
+    texts = {"departments": "2", "pasted": f"{HOSTILE}\nu31"}
+    assert await writer.submit(choose, **texts) == 303
+    meant = re.findall(r'name="meant" value="([^"]*)"', await writer.text(choose))
+    assert len(meant) == 5
+    assert await writer.submit(choose, **texts, meant=unescape(meant[0])) == 303
+    assert (await stored(settings, draft)).content.pasted == "u20\nu31"
     header = "工号,姓名\n".encode("gb18030")
     how = {"column": "工号", "kind": "job_number"}
     people = {"departments": "2", "pasted": "u31\nu32，不存在"}

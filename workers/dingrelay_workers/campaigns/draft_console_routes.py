@@ -31,6 +31,7 @@ from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.media_files import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.calls import marked
 from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
 from dingrelay_workers.campaigns.draft_words import differences, problem_of, words_of
@@ -459,6 +460,7 @@ async def _choose_page(
             )
         },
         problems_shown=PROBLEMS,
+        entry_of=pasted.entry_of,
         most_parsed=MOST_PARSED,
         **await _common(visit, draft, "choose", problem),
     )
@@ -546,7 +548,13 @@ def _apps(visit: Visit) -> list[str]:
 def _pasted(form: FormValues, name: str) -> str:
     """A pasted text; blanks and tabs around it may be cells of a table."""
     value = form.get(name)
-    return value.replace("\0", "").strip("\r\n") if isinstance(value, str) and value.strip() else ""
+    if not isinstance(value, str) or not value.strip():
+        return ""
+    text = value.replace("\0", "").strip("\r\n")
+    at, line, person, entry = (text_of(form, "meant").split("|", 3) + [""] * 4)[:4]
+    if at == name and line.isdecimal():
+        return pasted.meaning(text, int(line), entry, person)
+    return text
 
 
 def _chosen(form: FormValues, name: str, stored: Sequence[int | str]) -> list[int | str]:

@@ -14,9 +14,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
+from sqlalchemy import and_
 
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import CampaignStatus, Malformed, SkippedRow
+from dingrelay_producers.client.history_documents import KnownPerson
 from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, DraftConflict
 from dingrelay_producers.settings import Settings
@@ -56,10 +58,14 @@ from dingrelay_workers.campaigns.store import (
 )
 from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.directory import audience as directory
+from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.directory.service import alike, find_people
 from dingrelay_workers.maintenance.clean_up import CleanUp
 
 KEPT = timedelta(days=180)
 """After which a draft without a change is deleted, and what an ended campaign was made of: both name people."""
+MOST_HELPED, MOST_CANDIDATES = 5, 5
+"""Entries with a problem for which people are looked for, and people of each."""
 MOST_PARSED = 500
 """Pasted names that are looked up at once; the check of a draft looks up all."""
 
@@ -106,12 +112,21 @@ class PastedPerson(BaseModel):
     """Name in the directory; empty if it has none."""
 
 
+class PastedProblem(SkippedRow, frozen=True):
+    """An entry that names no person, or several."""
+
+    text: str
+    """The entry, or what stands where a row should name a person."""
+    candidates: list[KnownPerson]
+    """People that the entry may mean, of the first entries with a problem in a list: five at most."""
+
+
 class PastedPeople(BaseModel):
     """The people that a pasted text names, and what names none or several."""
 
     people: list[PastedPerson]
     """Ordered as in the text, each once."""
-    problems: list[SkippedRow]
+    problems: list[PastedProblem]
     complete: bool
     """Whether all was looked up, and not the first 500 entries only."""
 
@@ -247,6 +262,9 @@ class Drafts:
                 if isinstance(row, Recipient):
                     users.setdefault(row.userid, row)
             fields = await directory.fields(store.database, app, users)
+            problems = [row for row in rows if isinstance(row, Malformed)]
+            helped = [] if named and not isinstance(named[0], pasted.Entry) else problems
+            candidates = await _candidates(store.database, app, helped[:MOST_HELPED])
         return PastedPeople(
             people=[
                 PastedPerson(
@@ -256,7 +274,14 @@ class Drafts:
                 )
                 for user in users.values()
             ],
-            problems=[SkippedRow.of(row) for row in rows if isinstance(row, Malformed)],
+            problems=[
+                PastedProblem(
+                    **SkippedRow.of(row).model_dump(),
+                    text=writable(row.text),
+                    candidates=candidates.get(row, []),
+                )
+                for row in problems
+            ],
             complete=len(named) <= MOST_PARSED,
         )
 
@@ -359,6 +384,26 @@ async def delete_before(database: Database, moment: datetime) -> None:
     async with database.write("campaign drafts") as connection:
         await change_rows(connection, CampaignRow, old, *drafts, state=State.DELETING)
         await change_rows(connection, CampaignRow, old, *ended, **removal.FORGOTTEN)
+
+
+async def _candidates(
+    database: Database, app: str, problems: Sequence[Malformed]
+) -> dict[Malformed, list[KnownPerson]]:
+    """People that entries may mean, by entry."""
+    async with database.read() as connection:
+        return {
+            row: await find_people(
+                connection,
+                and_(
+                    UserRow.left_at.is_(None),
+                    UserRow.userid.in_(row.users) if row.users else alike(row.text),
+                ),
+                app=app,
+                limit=MOST_CANDIDATES,
+            )
+            for row in problems
+            if row.text
+        }
 
 
 async def _count(store: CampaignStore, content: DraftContent, name: str, file: bytes) -> FileCount:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dingrelay_producers.client.campaign_documents import Malformed
+from dingrelay_producers.client.history_documents import KnownPerson
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.matching import different, resolved
@@ -89,6 +90,25 @@ async def resolve(
     async with database.read() as connection:
         places = await audience.places(connection, app, several)
     return [_person(entry, users, places) for entry in listed]
+
+
+def entry_of(person: KnownPerson) -> str:
+    """The entry that means this person: with their name where that is one word."""
+    return f"{person.name} {person.userid}" if re.fullmatch(r"\w+", person.name) else person.userid
+
+
+def meaning(pasted: str, line: int, entry: str, person: str) -> str:
+    """The list with another entry in the place of one on a line; the rows of a table stay."""
+    lines = pasted.splitlines()
+    if not 0 < line <= len(lines) or isinstance(rows(pasted), Rows):
+        return pasted
+    parts = re.split(f"({_SEPARATOR.pattern})", lines[line - 1])
+    if "\t" in entry:
+        parts = [lines[line - 1]]
+    lines[line - 1] = "".join(
+        person if [named.text for named in entries(part)] == [entry] else part for part in parts
+    )
+    return "\n".join(lines)
 
 
 async def without(database: Database, app: str, text: str, user: str) -> str:

@@ -1,12 +1,13 @@
 """The directory as it is read: a page at a time, and by names and addresses."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Row, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import current_reach
@@ -24,6 +25,8 @@ MOST_NODES = 500
 """Departments that are shown to choose from at once."""
 
 
+_ADDRESSED = re.compile(r"[小老阿大](\w)|(\w)(?:总|哥|姐|工|经理|老师|主任)")
+"""How colleagues call each other by their family names."""
 InDepartment = Row[str, str, int, str | None]
 """App and userid of a person, id and name of a department that they are directly in."""
 
@@ -240,6 +243,16 @@ def named(text: str) -> ColumnElement[bool]:
     )
     same = [getattr(UserRow, name) == value for name, value in addressed.items() if value]
     return or_(UserRow.name.contains(text, autoescape=True), UserRow.userid == text, *same)
+
+
+def alike(text: str) -> ColumnElement[bool]:
+    """Condition: `named`, or the name has all characters of the text, or the family name in a form of address such as 小王."""
+    names = [UserRow.name.contains(character, autoescape=True) for character in text[:8]]
+    family_names = _ADDRESSED.fullmatch(text)
+    if family_names:
+        name = family_names[1] or family_names[2]
+        return or_(named(text), and_(*names), UserRow.name.startswith(name, autoescape=True))
+    return or_(named(text), and_(*names))
 
 
 async def find_people(
