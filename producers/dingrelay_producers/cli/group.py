@@ -19,14 +19,15 @@ from dingrelay_producers.cli.reader_language import (
 from dingrelay_producers.language import spoken, tr, translated
 
 OURS = {
-    "send": "send",
-    "sync": "send",
-    "call": "send",
-    "job": "job",
-    "approval": "approval",
-    "media": "media",
+    "send": "cli.send",
+    "sync": "cli.send",
+    "call": "cli.send",
+    "job": "cli.job",
+    "approval": "cli.approval",
+    "media": "cli.media",
+    "outbox": "outbox.command",
 }
-"""Commands that need the base install only → their modules, in the order of the help page."""
+"""Commands of the producers → their modules, in the order of the help page."""
 JOBS_PANEL = "Jobs"
 ENTRY_POINTS = "dingrelay.commands"
 """Group of entry points, each a ``register(app: typer.Typer) -> None``."""
@@ -164,7 +165,7 @@ def _part_of(only: str) -> typer.Typer:
     part = typer.Typer()
     for name, module in OURS.items():
         if only in {"", name}:
-            noun = import_module(f"dingrelay_producers.cli.{module}")
+            noun = import_module(f"dingrelay_producers.{module}")
             if hasattr(noun, "app"):
                 part.add_typer(noun.app, name=name, rich_help_panel=JOBS_PANEL)
             else:

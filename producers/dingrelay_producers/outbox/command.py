@@ -2,11 +2,11 @@
 
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dingrelay_producers.cli.output import print_result, say
+from dingrelay_producers.cli.output import print_result
 from dingrelay_producers.language import tr, translated
 from dingrelay_tasks.sentence import en
 
@@ -21,11 +21,6 @@ app = typer.Typer(help=HELP, no_args_is_help=True)
 Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Of rows that are refused.")]
 
 
-def register(commands: typer.Typer) -> None:
-    """Add the commands ``outbox``."""
-    commands.add_typer(app, name="outbox", rich_help_panel="Operation")
-
-
 @app.command()
 def relay() -> None:
     """Enqueue the jobs of the outbox until it is stopped; the database is DINGRELAY_OUTBOX_URL."""
@@ -36,7 +31,7 @@ def relay() -> None:
 
     outbox = Relay(_engine())
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: outbox.end())
+        signal.signal(number, outbox.end)
     notify_ready()
     outbox.run()
 
@@ -66,16 +61,12 @@ def list_() -> None:
 
     with _connection() as connection:
         columns = select(OutboxRow.id, OutboxRow.kind, OutboxRow.refused)
-        rows = connection.execute(columns.order_by(OutboxRow.number)).all()
-    refused = [row._asdict() for row in rows if row.refused is not None]
+        rows = connection.execute(columns.order_by(OutboxRow.number)).mappings().all()
+    refused = [dict(row) for row in rows if row["refused"] is not None]
     waiting = len(rows) - len(refused)
-    print_result({"waiting": waiting, "refused": refused}, lambda: _print(waiting, refused))
-
-
-def _print(waiting: int, refused: "Sequence[dict[str, Any]]") -> None:
-    say(tr("{count} rows wait", count=waiting))
-    for row in refused:
-        say(f"{row['id']} {row['kind']}: {translated(row['refused'])}")
+    lines = [f"{row['id']} {row['kind']}: {translated(row['refused'])}" for row in refused]
+    page = "\n".join([tr("{count} rows wait", count=waiting), *lines])
+    print_result({"waiting": waiting, "refused": refused}, lambda: page)
 
 
 @app.command()

@@ -117,8 +117,8 @@ class Relay:
         self._thread.start()
         return self
 
-    def end(self) -> None:
-        """Have `run` return after the present round; a handler of a signal may call it."""
+    def end(self, *_: object) -> None:
+        """Have `run` return after the present round; it may be the handler of a signal."""
         self._stopping.set()
 
     def stop(self) -> None:

@@ -15,8 +15,6 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en
 
 TABLE = "dingrelay_outbox"
-LONGEST_KIND = 64
-"""Characters of a kind's name at most."""
 
 
 def new_row(job: Contract) -> tuple[str, dict[str, Any]]:

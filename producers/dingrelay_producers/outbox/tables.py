@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Integer, MetaData, String, Text
 from sqlalchemy.dialects.mysql import LONGTEXT
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from dingrelay_producers.outbox.rows import LONGEST_KIND, TABLE, new_row
+from dingrelay_producers.outbox.rows import TABLE, new_row
 from dingrelay_tasks.contract import Contract
 
 metadata = MetaData()
@@ -38,7 +38,7 @@ class OutboxRow(_Base):
 
     number: Mapped[int] = mapped_column(_NUMBER, primary_key=True)
     id: Mapped[str] = mapped_column(String(36))
-    kind: Mapped[str] = mapped_column(String(LONGEST_KIND))
+    kind: Mapped[str] = mapped_column(String(64))
     job: Mapped[str] = mapped_column(_TEXT)
     written_at: Mapped[int] = mapped_column(BigInteger)
     tried_at: Mapped[int | None] = mapped_column(BigInteger)

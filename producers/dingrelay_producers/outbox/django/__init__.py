@@ -23,5 +23,5 @@ def send(job: Contract, using: str | None = None) -> str:
     from dingrelay_producers.outbox.django.models import OutboxRow
 
     job_id, row = new_row(job)
-    OutboxRow.objects.using(using).create(**row)
+    OutboxRow(**row).save(using=using, force_insert=True)
     return job_id

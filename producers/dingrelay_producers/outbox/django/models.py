@@ -2,7 +2,7 @@
 
 from django.db import models
 
-from dingrelay_producers.outbox.rows import LONGEST_KIND, TABLE
+from dingrelay_producers.outbox.rows import TABLE
 
 
 class OutboxRow(models.Model):
@@ -10,7 +10,7 @@ class OutboxRow(models.Model):
 
     number = models.BigAutoField(primary_key=True)
     id = models.CharField(max_length=36)
-    kind = models.CharField(max_length=LONGEST_KIND)
+    kind = models.CharField(max_length=64)
     job = models.TextField()
     written_at = models.BigIntegerField()
     tried_at = models.BigIntegerField(null=True)
