@@ -40,7 +40,7 @@ CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
 .PHONY: help setup demo test test-failed test-fast releases image-test schema-test coverage simulate simulate-mutations chaos chaos-mutations soak check wheel clean \
 	image sbom \
-	bench bench-docs up lock translations dashboards alerts
+	bench bench-docs site up lock translations dashboards alerts
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -200,6 +200,27 @@ $(VENV)/node/.installed: tests/sdks/node/package-lock.json | $(INSTALLED)
 	@npm ci --prefix $(VENV)/node --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
 
+SITE := $(VENV)/site/.installed
+$(SITE): ops/site/site.lock | $(INSTALLED)
+	$(BESIDE_OURS)
+
+# What draws the diagrams; without npm the browser fetches it from elsewhere.
+MERMAID := mermaid-11.17.2.tgz
+MERMAID_SHA256 := 6ad2f42c3fc26bbf9e45cbb6d11898972573ea52b33a5f4ff51952899f950ffd
+DIAGRAMS := $(VENV)/site/mermaid.min.js
+$(DIAGRAMS): $(SITE)
+	@cd $(@D) && npm pack --silent $(subst mermaid-,mermaid@,$(basename $(MERMAID))) >/dev/null
+	@cd $(@D) && echo "$(MERMAID_SHA256)  $(MERMAID)" | $(if $(shell command -v sha256sum),sha256sum,shasum -a 256) --check --status
+	@cd $(@D) && tar -xzOf $(MERMAID) package/dist/mermaid.min.js > mermaid.min.js && rm $(MERMAID)
+
+# Of `make site`: its output, and the address at which it will stand, for links in it that need one.
+SITE_DIR ?= site
+SITE_URL ?=
+site: setup $(SITE) $(if $(shell command -v npm),$(DIAGRAMS)) ## build the documents as a site into site/ (SITE_URL=... where it will stand)
+	@$(BIN)/python ops/site/assemble.py $(VENV)/site/pages
+	@NO_MKDOCS_2_WARNING=1 JIEBA_WORDS=ops/site/words.txt SITE_URL=$(SITE_URL) PYTHONPATH=ops/site $(VENV)/site/bin/python -m mkdocs --quiet build --strict \
+		--config-file $(VENV)/site/mkdocs.yml --site-dir $(abspath $(SITE_DIR))
+
 bench-docs: setup ## write what docs/bench.json says into the READMEs and the charts
 	@$(BIN)/python ops/bench/document.py
 
@@ -219,9 +240,10 @@ lock: ## choose all versions again (needs uv)
 	$(LOCK) --group arq --output-file ops/bench/peers/arq.lock
 	$(LOCK) --group sbom --output-file ops/sbom.lock
 	$(LOCK) --group samples --output-file tests/sdks/samples.lock
+	$(LOCK) --group site --output-file ops/site/site.lock
 	$(LOCK) --group sdks --output-file tests/sdks/sdks.lock
 	$(LOCK) --group sdk-dingding --output-file tests/sdks/dingding.lock
-	for lock in ops/bench/peers/arq.lock tests/sdks/*.lock; do \
+	for lock in ops/bench/peers/arq.lock ops/site/site.lock tests/sdks/*.lock; do \
 		awk 'FNR == 1 { files++ } /^[^ ]/ { ours = $$0 in named; named[$$0] } files == 3 && !ours' \
 			requirements.lock requirements-dev.lock $$lock > $$lock.new && mv $$lock.new $$lock; done
 	npm install --prefix tests/sdks/node --package-lock-only --omit-lockfile-registry-resolved

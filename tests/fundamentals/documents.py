@@ -24,6 +24,7 @@ CLOSE = (
 """Translated sentence by sentence: both name the same commands, settings, codes and files."""
 TRANSLATED = (
     ("README.md", "README.zh-CN.md"),
+    ("CONTRIBUTING.md", "CONTRIBUTING.zh-CN.md"),
     ("docs/benchmarks.md", "docs/benchmarks.zh-CN.md"),
     *GUIDE.values(),
     *CLOSE,

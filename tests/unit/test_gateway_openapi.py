@@ -57,3 +57,11 @@ def test_a_route_names_its_scope_and_its_statuses(route: object) -> None:
     known = {kind.status for kind in problems.KINDS}
     assert openapi.statuses(route) <= known
     assert not openapi.statuses(route) & route.answers.keys()
+
+
+def test_names_of_commands_are_code_on_the_page_of_the_api() -> None:
+    page = openapi.PAGE.get_template("docs.html").render(
+        document=openapi.document(ROUTES), language="en"
+    )
+    assert "<code>dingrelay key create</code>" in page
+    assert "&lt;code&gt;" not in page

@@ -81,10 +81,14 @@ def workflow(request: pytest.FixtureRequest) -> dict[str, Any]:
     return found
 
 
-def test_a_workflow_may_only_read_unless_it_releases(workflow: dict[str, Any]) -> None:
+PUBLISHERS = {"Release": {"wheel"}, "Site": {"publish"}}
+"""Workflow → its jobs that publish something."""
+
+
+def test_a_workflow_may_only_read_unless_it_publishes(workflow: dict[str, Any]) -> None:
     assert workflow["permissions"] == {"contents": "read"}
     may_write = {name for name, job in workflow["jobs"].items() if "permissions" in job}
-    assert may_write <= ({"wheel"} if workflow["name"] == "Release" else set())
+    assert may_write <= PUBLISHERS.get(workflow["name"], set())
 
 
 def test_every_job_has_a_time_limit(workflow: dict[str, Any]) -> None:

@@ -314,7 +314,8 @@ PAGE = Environment(
 
 def _coded(text: str) -> Markup:
     """A text whose backquotes mark code."""
-    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", escape(text)))  # noqa: S704 - it is escaped
+    # `re.sub` of a `Markup` would escape the tags as well.
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
 
 
 def _said(text: str) -> Markup:
