@@ -6,21 +6,23 @@ What blocks a thread takes no virtual time here. It fails as the network would h
 import asyncio
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import aiosqlite.core
 import redis._parsers.hiredis as parser
-import redis.asyncio.connection
 import redis.connection
-import redis.utils
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
+from sqlalchemy.engine import Engine
+from sqlalchemy.util import LRUCache
 
 from dingrelay_producers.client import connection as client_connection
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.loop import PROCESS
 from dingrelay_simulation.network import Network
+from dingrelay_workers import resources
 from dingrelay_workers.database import database
 
 STATEMENT = 0.0004
@@ -29,13 +31,6 @@ INSTANT = frozenset({"cursor", "fetchone", "fetchmany", "fetchall", "close"})
 """Functions of SQLite's that take no time: they execute nothing."""
 AWAY = "unable to open database file"
 """SQLite's words for a disk that is away."""
-COUNTED = (
-    "connection_count",
-    "connection_create_time",
-    "connection_wait_time",
-    "connection_closed",
-)
-"""Counters that redis-py keeps of its connections."""
 LOCKED_PAUSE = 0.1
 """Seconds after which SQLite looks again whether a lock is free."""
 
@@ -202,93 +197,15 @@ def _is_closed(sock: Any) -> bool:
     return False
 
 
-class Stream(asyncio.Protocol):
-    """The bytes of redis-py's connection, for the one task that reads them: both streams of asyncio, and their protocol."""
-
-    def __init__(self) -> None:
-        self.transport: Any = None
-        self._loop = asyncio.get_running_loop()
-        self._buffer = b""
-        self._at_end = False
-        self._error: Exception | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._closed = self._loop.create_future()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        self._wake()
-
-    def eof_received(self) -> None:
-        self._at_end = True
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._at_end, self._error = self._at_end or exc is None, exc
-        self._wake()
-        if not self._closed.done():
-            self._closed.set_result(None)
-
-    def _wake(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None and not reader.done():
-            reader.set_result(None)
-
-    async def read(self, most: int) -> bytes:
-        """Bytes received so far; empty at the end."""
-        if not self._buffer and not self._at_end and self._error is None:
-            self._reader = self._loop.create_future()
-            await self._reader
-        if self._error is not None:
-            raise self._error
-        data, self._buffer = self._buffer[:most], self._buffer[most:]
-        return data
-
-    def at_eof(self) -> bool:
-        return self._at_end and not self._buffer
-
-    def writelines(self, data: Iterable[bytes]) -> None:
-        self.transport.write(b"".join(data))
-
-    async def drain(self) -> None:
-        if self._error is not None:
-            raise self._error
-        if self.transport.closing:
-            await asyncio.sleep(0)
-        if self._closed.done():
-            raise ConnectionResetError("Connection lost")
-
-    def close(self) -> None:
-        self.transport.close()
-
-    async def wait_closed(self) -> None:
-        await self._closed
-
-
-async def _unread(**_: Any) -> None:
-    """In place of what redis-py counts for OpenTelemetry: no reader is there."""
-
-
-def _no_name(_: Any) -> str:
-    return ""
-
-
-class InMemory:
-    """asyncio for redis-py, whose bytes are in memory: writing takes no time, and needs no time-out."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(asyncio, name)
-
-    @staticmethod
-    async def wait_for(work: Awaitable[Any], timeout: float | None) -> Any:
-        return await work
-
-    @staticmethod
-    async def open_connection(host: str, port: int) -> tuple[Stream, Stream]:
-        _, stream = await asyncio.get_running_loop().create_connection(Stream, host, port)
-        return stream, stream
+def _share_compiled() -> None:
+    """Let all processes have one cache of SQL's compiled statements; each would compile them anew."""
+    dialect: Any = SQLiteDialect_aiosqlite
+    # They are configured alike.
+    dialect.__hash__ = lambda _: 1
+    dialect.__eq__ = lambda one, other: type(one) is type(other)
+    compiled: Any = LRUCache(1_000)
+    engine: Any = Engine
+    engine._compiled_cache = property(lambda _: compiled, lambda *_: None)
 
 
 def _beside(work: Coroutine[Any, Any, Any]) -> None:
@@ -305,14 +222,9 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
         return BlockingSocket(network(), self.port)
 
     redis.connection.Connection._connect = connect  # type: ignore[method-assign]
-    on_loop: Any = redis.asyncio.connection
-    on_loop.asyncio = InMemory()
-    for name in COUNTED:
-        setattr(on_loop, f"record_{name}", _unread)
-    on_loop.get_pool_name = _no_name
-    # Each new connection would read redis-py's metadata again.
-    utils: Any = redis.utils
-    utils.get_lib_version = cache(utils.get_lib_version)
+    _share_compiled()
+    about: Any = resources
+    about.version = cache(about.version)
     in_client: Any = client_connection
     in_client.run = _beside
     polled: Any = parser

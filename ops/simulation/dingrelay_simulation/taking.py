@@ -13,11 +13,11 @@ from redis.exceptions import RedisError
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
-from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.scripts import round_trip, run_async
 from dingrelay_simulation.broker import Message
 from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_tasks.contract import QUEUES
-from dingrelay_workers.celery_worker.taking import WAIT, Taken, Taking
+from dingrelay_workers.celery_worker.taking import Taken, Taking
 from dingrelay_workers.celery_worker.transport import OLD_PAUSE, RENEW
 from dingrelay_workers.store.wakeup import is_wakeup
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RECONNECT = 1.0
 """Seconds before a worker that has lost the broker tries again."""
+WAIT = 5.0
+"""Seconds that Redis waits for a message: longer than for real workers, whose idle waits were most of a quiet run."""
 SILENCE = WAIT + 5.0
 """Seconds without an answer after which the broker is lost."""
 
@@ -72,13 +74,17 @@ class Consumer:
         await self._news.wait()
 
     async def _wait_for(self, source: str) -> None:
+        *command, _ = self.taking.wait(source)
+        text: Any = None
         try:
-            text: Any = await self._redis.execute_command(*self.taking.wait(source))  # type: ignore[no-untyped-call]
+            while text is None:
+                (text,) = await round_trip(self._redis, [(*command, WAIT)])
+                if isinstance(text, RedisError):
+                    raise text
         except (RedisError, OSError):
             self._broken = True
         else:
-            if text is not None:
-                self._landed.append(self.taking.landed(source, text))
+            self._landed.append(self.taking.landed(source, text))
         self._news.set()
 
     async def _renew(self) -> None:

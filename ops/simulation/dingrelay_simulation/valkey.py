@@ -101,7 +101,7 @@ class Wire:
         """The answers to commands, the last of which is `LAST`."""
         self._socket.sendall(data)
         answer = self._socket.recv(1 << 16)
-        while not answer.startswith(_LAST_BEGIN, max(0, len(answer) - _LAST_LENGTH)):
+        while not answer[-_LAST_LENGTH:].startswith(_LAST_BEGIN):
             answer += self._socket.recv(1 << 20)
         return answer
 
@@ -220,8 +220,9 @@ class VirtualValkey:
     def _execute(self, commands: list[list[bytes]], version: int) -> tuple[bytes, bool]:
         """The answers, and whether messages wait in queues."""
         passed = self._pass()
-        data = [*passed, *(_packed(self._rewritten(command)) for command in commands), self._last]
-        answer = self._wires[version].exchange(b"".join(data))
+        pack = hiredis.pack_command
+        data = [pack(tuple(self._rewritten(command))) for command in commands]
+        answer = self._wires[version].exchange(b"".join([*passed, *data, self._last]))
         last = answer[-_LAST_LENGTH:]
         self._next_end = int(last[-18:-2])
         return answer[len(passed) * _INTEGER_LENGTH : -_LAST_LENGTH], last[9:10] != b"0"
