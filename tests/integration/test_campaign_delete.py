@@ -13,10 +13,11 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.outcomes import CampaignDeleted
+from dingrelay_workers.campaigns import dispatcher as dispatching
 from dingrelay_workers.campaigns import personal_data as erasures
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.calls import CampaignCalls
-from dingrelay_workers.campaigns.dispatcher import Dispatcher
+from dingrelay_workers.campaigns.dispatcher import CampaignTick, Dispatcher
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -157,6 +158,34 @@ async def test_a_deletion_that_was_broken_off_is_finished(
             pass
     assert await counts(database) == [1, 2, 0, 0], "what is being made is left alone"
     assert (await campaigns.read(database, other)).state == State.CREATING
+
+
+async def test_a_deletion_is_looked_for_now_and_then_beside_a_running_campaign(
+    database: Database, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted, carried_on = await ended(database), await campaigns.put(database, state=State.PAUSED)
+    leads = dispatcher(redis, database)
+    tick = CampaignTick(await campaigns.read(database, carried_on), {}, goes=False)
+    looks, leftovers = list[None](), removal.leftovers
+
+    async def read() -> list[CampaignTick]:
+        return [tick]
+
+    async def count_looks(*arguments: Any) -> list[str]:
+        looks.append(None)
+        return await leftovers(*arguments)
+
+    monkeypatch.setattr(leads, "_read", read)
+    monkeypatch.setattr(removal, "leftovers", count_looks)
+    monkeypatch.setattr(dispatching, "REMOVE_EVERY", 3600.0)
+    await leads.tick()
+    await leads.tick()
+    assert len(looks) == 1
+    await campaigns.hide(database, deleted)
+    monkeypatch.setattr(dispatching, "REMOVE_EVERY", 0.0)
+    leads.begin("")
+    while (await counts(database))[0] > 1:
+        await leads.tick()
 
 
 async def test_a_slow_dispatcher_does_not_mind(

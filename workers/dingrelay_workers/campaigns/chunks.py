@@ -130,6 +130,11 @@ _ACTIVE = _where(
         and_(CampaignRow.state == State.CANCELLED, _has(ChunkState.QUEUED, ChunkState.PENDING)),
     )
 )
+_QUEUED = (
+    select(ChunkRow.number, ChunkRow.generation, ChunkRow.called_at)
+    .where(ChunkRow.campaign == bindparam("campaign"), ChunkRow.state == ChunkState.QUEUED)
+    .order_by(ChunkRow.number)
+)
 _PENDING = CampaignRow.recipients - CampaignRow.accepted - CampaignRow.left_out - CampaignRow.failed
 _STANDING = (
     select(CampaignRow.app, CampaignRow.state, func.count(), func.sum(_PENDING))
@@ -170,11 +175,7 @@ async def _campaigns(connection: AsyncConnection, query: Select[CampaignRow]) ->
 
 async def queued(connection: AsyncConnection, campaign: str) -> dict[Release, datetime]:
     """The campaign's chunks that have a job → when they were released."""
-    rows = await connection.execute(
-        select(ChunkRow.number, ChunkRow.generation, ChunkRow.called_at)
-        .where(ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED)
-        .order_by(ChunkRow.number)
-    )
+    rows = await connection.execute(_QUEUED, {"campaign": campaign})
     return {Release(number, generation): _known(at) for number, generation, at in rows}
 
 

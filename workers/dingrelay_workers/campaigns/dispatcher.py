@@ -142,6 +142,8 @@ CANCELLING = 0.1
 """Seconds for which one transaction ends chunks of a cancelled campaign, about: the other campaigns wait for it."""
 SHOWN_EVERY = 5.0
 """Seconds between two looks at all campaigns for the metrics: one cheap query."""
+REMOVE_EVERY = 1.0
+"""Seconds between two looks for campaigns that are being deleted, while others run and nothing is left of any."""
 EXPIRE_EVERY = 3600.0
 """Seconds between two looks for campaigns that have been kept for long enough."""
 LOOK_BACK = timedelta(hours=1)
@@ -187,7 +189,7 @@ class Dispatcher(Work):
         self._looked_back = False
         self._unsent: set[tuple[str, Release]] = set()
         self._running: set[str] = set()
-        self._show_at = self._expire_at = -1.0
+        self._show_at = self._expire_at = self._remove_at = -1.0
         # Campaigns of another worker are in its metrics.
         CAMPAIGNS.series = {}
         CAMPAIGN_CHUNKS.set(0)
@@ -211,7 +213,7 @@ class Dispatcher(Work):
         if not self._looked_back:
             await self._look_back()
         await self._expire()
-        removing = await self._remove_some()
+        removing = (not ticks or time.monotonic() >= self._remove_at) and await self._remove_some()
         if not ticks:
             CAMPAIGN_CHUNKS.set(0)
             return BUSY if removing else None
@@ -289,6 +291,8 @@ class Dispatcher(Work):
         if leftovers:
             await removal.remove_some(self._database, leftovers[0], seconds=0.0)
             self._step()
+        else:
+            self._remove_at = time.monotonic() + REMOVE_EVERY
         return bool(leftovers)
 
     async def _sort_jobs(self, tick: CampaignTick) -> None:
