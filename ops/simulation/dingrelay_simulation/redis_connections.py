@@ -241,8 +241,8 @@ def _pack(_: Any, *parts: Any) -> list[bytes]:
     return packed
 
 
-async def _unread(**_: Any) -> None:
-    """In place of what redis-py counts for OpenTelemetry: no reader is there."""
+async def _unread(*_: Any, **__: Any) -> None:
+    """In place of what redis-py counts for OpenTelemetry, and of news that only a cloud's server has: no reader is there."""
 
 
 def _no_name(_: Any) -> str:
@@ -273,8 +273,12 @@ def install() -> None:
     for name in COUNTED:
         setattr(module, f"record_{name}", _unread)
     module.get_pool_name = _no_name
-    module.AbstractConnection.pack_command = _pack
-    _in_fewer_steps(module.AbstractConnection)
+    connection: Any = module.AbstractConnection
+    connection.pack_command = _pack
+    _in_fewer_steps(connection)
+    # Both are a round trip of each new connection, and the server does nothing for it.
+    connection.driver_info = property(lambda _: None, lambda *_: None)
+    connection.activate_maint_notifications_handling_if_enabled = _unread
     for pool_class in (ConnectionPool, BlockingConnectionPool):
         _without_locks(pool_class)
     _without_looks()
