@@ -198,7 +198,7 @@ def _is_closed(sock: Any) -> bool:
 
 
 def _share_compiled() -> None:
-    """Let all processes have one cache of SQL's compiled statements; each would compile them anew."""
+    """Let all processes have one cache of SQL's compiled statements; each would compile them again."""
     dialect: Any = SQLiteDialect_aiosqlite
     # They are configured alike.
     dialect.__hash__ = lambda _: 1

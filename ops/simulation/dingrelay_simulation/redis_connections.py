@@ -113,7 +113,7 @@ class Stream(asyncio.Protocol):
 def _without_locks(pool_class: type[ConnectionPool]) -> None:
     """Let a pool give and take back an idle connection in one step.
 
-    Nothing else runs meanwhile. What has to wait, to connect or to disconnect is left to redis-py.
+    Nothing else runs within that step. What has to wait, to connect or to disconnect is left to redis-py.
     """
     kind: Any = pool_class
     get, give_back = kind.get_connection, kind.release
