@@ -12,18 +12,18 @@ from dingrelay_workers.limiter.overview import FleetLimits, PublishedRules
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("seconds", "tone"), [(60, "doubt"), (-1, "good"), (None, "good")])
-def test_delivery_is_not_normal_while_dingtalk_throttles(seconds: int | None, tone: str) -> None:
+def throttled(api: str, paused_until: datetime | None) -> Standing:
+    """How things stand while one limit is paused."""
     bucket = BucketState(
         scope="app:default",
-        api="message.send",
+        api=api,
         unit="calls",
         limit=20,
         window=1,
         rate=1,
         ceiling=None,
         balance=0,
-        paused_until=None if seconds is None else NOW + timedelta(seconds=seconds),
+        paused_until=paused_until,
         reason="90018",
         level=1,
         throttles=1,
@@ -32,7 +32,20 @@ def test_delivery_is_not_normal_while_dingtalk_throttles(seconds: int | None, to
     )
     rules = PublishedRules(workers=1, differences=[])
     limits = FleetLimits(rules=rules, buckets=[bucket], outages=[], quota=[])
-    standing = Standing(limits, Tally(groups=[], exact=True, now=NOW), lanes=[], dead=0, lately=0)
-    delivery = standing.sentences()[0]
+    return Standing(limits, Tally(groups=[], exact=True, now=NOW), lanes=[], dead=0, lately=0)
+
+
+def test_a_robot_that_is_throttled_is_called_by_its_name() -> None:
+    standing = throttled("robot.webhook@1b4b6ae7665c", NOW + timedelta(seconds=60))
+    words = standing.sentences({"robot.webhook@1b4b6ae7665c": "alerts1"})[0].words
+    assert ("alerts1" in words, "1b4b" in words) == (True, False)
+
+
+@pytest.mark.parametrize(("seconds", "tone"), [(60, "doubt"), (-1, "good"), (None, "good")])
+def test_delivery_is_not_normal_while_dingtalk_throttles(seconds: int | None, tone: str) -> None:
+    standing = throttled(
+        "message.send", None if seconds is None else NOW + timedelta(seconds=seconds)
+    )
+    delivery = standing.sentences({})[0]
     assert delivery.tone == tone
     assert ("throttles default" in delivery.words) == (tone == "doubt")

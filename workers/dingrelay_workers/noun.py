@@ -85,6 +85,7 @@ class Audited(NamedTuple):
         is_person: whether an object's id is a userid.
         states: state → its meaning.
         writers: the function of a visit and of ids → userids of those who wrote it, of each that exists.
+        names: the function of a visit and of ids → name, of each that exists.
     """
 
     kind: str
@@ -93,6 +94,7 @@ class Audited(NamedTuple):
     is_person: bool = False
     states: Part = ""
     writers: Part = ""
+    names: Part = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The page of the audit: who changed what."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime
 from functools import partial
 from urllib.parse import urlencode
@@ -79,6 +79,7 @@ STATES_OF: Mapping[str, Mapping[str, Meaning]] = {
     "job": STATES,
     **{kind.kind: noun.load(kind.states) for noun in NOUNS for kind in noun.audited if kind.states},
 }
+_NAMED = {kind.kind: (noun, kind.names) for noun in NOUNS for kind in noun.audited if kind.names}
 
 
 @at("/settings/audit", scope="audit:read", menu=("settings", 30, en("Audit")))
@@ -95,11 +96,19 @@ async def audit(visit: Visit) -> web.Response:
     people |= {entry.object for entry in entries if entry.kind in OF_PEOPLE}
     apps = {DEFAULT_APP, *visit.context.settings.apps}
     names = await visit.service(HistoryService).names(people, apps=apps)
-    kinds = {kind: {entry.object for entry in entries if entry.kind == kind} for kind in WRITERS}
+    objects = {
+        kind: {entry.object for entry in entries if entry.kind == kind}
+        for kind in {entry.kind for entry in entries}
+    }
     return visit.page(
         "audit.html",
         names=names,
-        there={kind: await WRITERS[kind](visit, ids) for kind, ids in kinds.items() if ids},
+        there={
+            kind: await WRITERS[kind](visit, ids)
+            for kind, ids in objects.items()
+            if kind in WRITERS
+        },
+        called=partial(_called, await _names_of(visit, objects), names),
         changes=entries[:PAGE],
         cursor=paging.encode(last.at, last.number) if last else "",
         given=values,
@@ -112,6 +121,28 @@ async def audit(visit: Visit) -> web.Response:
         change_of=_change,
         roles=NAMES,
     )
+
+
+async def _names_of(
+    visit: Visit, objects: Mapping[str, Collection[str]]
+) -> dict[str, Mapping[str, str]]:
+    """Kind of object → names of those that exist and have one."""
+    names: dict[str, Mapping[str, str]] = {}
+    for kind in objects.keys() & _NAMED.keys():
+        noun, part = _NAMED[kind]
+        names[kind] = await noun.load(part)(visit, objects[kind])
+    return names
+
+
+def _called(
+    named: Mapping[str, Mapping[str, str]], people: Mapping[str, str], entry: AuditEntry
+) -> str:
+    """The name of what was changed, as it is now, or as the change has it; empty where it has none."""
+    if entry.kind in OF_PEOPLE:
+        return people.get(entry.object, "")
+    told = {**(entry.before or {}), **(entry.after or {})}.get("name")
+    name = named.get(entry.kind, {}).get(entry.object)
+    return name or (told if isinstance(told, str) else "")
 
 
 def _change(entry: AuditEntry) -> str:

@@ -40,6 +40,7 @@ NOUN = Noun(
             "/campaigns/",
             states="console_routes:OF_CAMPAIGN",
             writers="console_routes:writers_of",
+            names="console_routes:names_of",
         ),
     ),
 )

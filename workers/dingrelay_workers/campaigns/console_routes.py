@@ -408,6 +408,11 @@ async def scheduled(visit: Visit) -> tuple[str, str] | None:
     return "/campaigns", words
 
 
+async def names_of(visit: Visit, campaigns: Collection[str]) -> Mapping[str, str]:
+    """Names of those of these broadcasts that exist."""
+    return await visit.service(CampaignService).names(campaigns)
+
+
 async def waiting_reviews(visit: Visit) -> tuple[str, str] | None:
     """The broadcasts that the person may approve now, for the first page."""
     if not visit.may(APPROVE):

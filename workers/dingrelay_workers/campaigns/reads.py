@@ -222,6 +222,14 @@ class CampaignReads:
         async with self._opened() as store, store.database.read() as connection:
             return {row.id: row.writers or () for row in await connection.execute(query)}
 
+    async def names(self, campaigns: Collection[str]) -> Mapping[str, str]:
+        """Names of those of these campaigns that exist."""
+        query = select(CampaignRow.id, CampaignRow.name).where(
+            CampaignRow.id.in_(campaigns), CampaignRow.state.not_in(HIDDEN)
+        )
+        async with self._opened() as store, store.database.read() as connection:
+            return {row.id: row.name for row in await connection.execute(query)}
+
     async def month_of(self, plan: FollowUpPlan) -> Month:
         """The month with the jobs' calls added."""
         return await estimate.month_of(self._settings, plan.app, plan.calls)

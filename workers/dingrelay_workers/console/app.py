@@ -65,8 +65,13 @@ DONE = "done"
 """The parameter of a URL with the form that led to it."""
 _SEPARATORS = re.compile(r"[\s,，]")
 """Within a number that people type as they read it."""
-UNKNOWN = {404: en("There is nothing here."), 405: en("This page can't be used so.")}
-"""Texts for unknown paths and wrong methods."""
+REFUSALS = {
+    404: en("There is nothing here."),
+    405: en("This page can't be used so."),
+    413: en("This is too large for one form: send less at a time, or a smaller file."),
+    417: en("This page can't be used so."),
+}
+"""Status of a refusal by aiohttp itself → its text."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -118,7 +123,7 @@ async def _edge(
             log.warning("console_unavailable", path=request.path, reason=str(error))
             response = _problem(request, 503, translated(str(error)))
         except web.HTTPException as error:
-            reason = UNKNOWN.get(error.status)
+            reason = REFUSALS.get(error.status)
             if reason and SESSION not in request and (session := await _session(request)):
                 request[SESSION] = session
             response = _problem(request, error.status, translated(reason or error.reason))

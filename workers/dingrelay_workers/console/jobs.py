@@ -37,6 +37,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
 from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, meaning, outage
+from dingrelay_workers.console.titles import robots_in, titles_of
 from dingrelay_workers.console.verb_forms import VerbForms
 from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
 from dingrelay_workers.dingtalk.classify import hint_of
@@ -73,7 +74,8 @@ async def jobs(visit: Visit) -> web.Response:
     page, more = await visit.context.shared.get(
         ("jobs", visit.reach, selection, after), lambda: _page(visit, selection, after)
     )
-    return _list(visit, text, texts, page, more)
+    titles = await titles_of(visit.context.redis, {job.id: job.kind for job in page})
+    return _list(visit, text, texts, page, more, titles=titles)
 
 
 def _changes_of_all(texts: Mapping[str, str]) -> Sequence[ChangeOfMany]:
@@ -117,6 +119,7 @@ def _list(
     page: Sequence[JobStatus] = (),
     more: Position | None = None,
     *,
+    titles: Mapping[str, str] | None = None,
     problem: str = "",
     status: int = 200,
 ) -> web.Response:
@@ -126,6 +129,8 @@ def _list(
         "jobs.html",
         text=text,
         jobs=shown,
+        titles=titles or {},
+        robots_in=robots_in,
         cursor=paging.encode(*more) if more else "",
         looked_back_to=moment_of(more.at) if more and len(page) < PAGE else None,
         offers=offers(texts, sorted(apps)),
@@ -156,6 +161,8 @@ async def job(visit: Visit) -> web.Response:
     return visit.page(
         "job.html",
         job=status,
+        title=(await titles_of(visit.context.redis, {status.id: status.kind})).get(status.id, ""),
+        robots=robots_in(status.result),
         state=meaning(STATES, status.state),
         now=_state_of(status),
         changes=[

@@ -25,10 +25,17 @@ async def limits(visit: Visit) -> web.Response:
         "limits.html",
         limits=fleet_limits,
         in_words=in_words,
+        robots=robots_of(visit),
         outages=[outage(entry) for entry in fleet_limits.outages],
         months=fleet_limits.quota,
         now=clock.now(),
     )
+
+
+def robots_of(visit: Visit) -> dict[str, str]:
+    """API of a robot's own limit → its name, of those whose webhooks this process has."""
+    robots = visit.context.settings.robots
+    return {robot.rule: name for name, robot in robots.items() if robot.token}
 
 
 def seen_limits(fleet_limits: FleetLimits, visit: Visit) -> FleetLimits:

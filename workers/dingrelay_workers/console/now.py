@@ -1,7 +1,7 @@
 """How things stand, in a few sentences: is delivery normal, what waits, who is affected, what to do."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at, menu_of
 from dingrelay_workers.console.jobs import listing
-from dingrelay_workers.console.limits import seen_limits
+from dingrelay_workers.console.limits import robots_of, seen_limits
 from dingrelay_workers.console.sentences import START, outage
 from dingrelay_workers.console.visit import Visit
 from dingrelay_workers.http.api_keys import ANY
@@ -50,7 +50,7 @@ async def now(visit: Visit) -> web.Response:
     waiting = [await noun.load(part)(visit) for noun in NOUNS for part in noun.first_page]
     return visit.page(
         "now.html",
-        sentences=standing.sentences(),
+        sentences=standing.sentences(robots_of(visit)),
         lanes=standing.lanes,
         now=standing.tally.now,
         months=standing.limits.quota,
@@ -74,10 +74,14 @@ class Standing:
     dead: int
     lately: int
 
-    def sentences(self) -> list[Meaning]:
-        """The answers, the worst first."""
+    def sentences(self, robots: Mapping[str, str]) -> list[Meaning]:
+        """The answers, the worst first.
+
+        Args:
+            robots: API of a robot's own limit → its name.
+        """
         meanings = [
-            *self._delivery(),
+            *self._delivery(robots),
             self._waiting(),
             *self._affected(),
             *self._months(),
@@ -85,19 +89,19 @@ class Standing:
         ]
         return sorted(meanings, key=lambda meaning: TONES.index(meaning.tone))
 
-    def _delivery(self) -> list[Meaning]:
+    def _delivery(self, robots: Mapping[str, str]) -> list[Meaning]:
         if not self.limits.rules.workers:
             words = en("No worker runs: nothing is sent.")
             return [Meaning("bad", words, START)]
         if self.limits.outages:
             return [outage(entry) for entry in self.limits.outages[:MOST]]
-        if throttled := self._throttled():
+        if throttled := self._throttled(robots):
             return throttled
         if self.lately:
             return []  # `_failed` says so
         return [Meaning("good", en("Delivery is normal."))]
 
-    def _throttled(self) -> list[Meaning]:
+    def _throttled(self, robots: Mapping[str, str]) -> list[Meaning]:
         now = self.tally.now
         pauses = [
             (bucket, (bucket.paused_until - now).total_seconds())
@@ -111,7 +115,7 @@ class Standing:
                 en("No job is lost."),
             )
             for bucket, seconds in pauses[:MOST]
-            for api in [(bucket.scope.partition(":")[2], bucket.api)]
+            for api in [(bucket.scope.partition(":")[2], robots.get(bucket.api, bucket.api))]
         ]
 
     def _waiting(self) -> Meaning:

@@ -26,6 +26,7 @@ from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.moments import RANGES, spoken
 from dingrelay_workers.console.phone import ShownMessage, markdown, plain
 from dingrelay_workers.console.sentences import KINDS
+from dingrelay_workers.console.titles import target_words
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import operates
 
@@ -176,7 +177,7 @@ def title_of(summary: str) -> str:
     message = _MESSAGE.fullmatch(short)
     if message is None:
         kind, _, details = short.partition(" ")
-        return f"{translated(KINDS.get(kind, kind))} {details.removeprefix('to=')}".rstrip()
+        return f"{translated(KINDS.get(kind, kind))} {target_words(details.removeprefix('to='))}".rstrip()
     type_ = translated(MESSAGE_TYPES.get(message[1], message[1]))
     if message[2] == "everyone":
         return tr("{type} to everyone", type=type_)
@@ -211,6 +212,7 @@ def _templates() -> Environment:
     filters |= {
         "local": _local,
         "spoken": _spoken,
+        "target_words": target_words,
         "kind_words": lambda kind: translated(KINDS.get(kind, kind)),
         "length_of": length,
         "title_of": title_of,

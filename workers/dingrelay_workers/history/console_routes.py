@@ -1,7 +1,8 @@
 """The pages of people: who got what."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from aiohttp import web
@@ -16,10 +17,13 @@ from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.rendering import title_of
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
+from dingrelay_workers.console.titles import titles_of
 from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 @at("/people", scope="directory:read", menu=("people", 20, en("Who got it")))
@@ -54,6 +58,7 @@ async def person(visit: Visit) -> web.Response:
     }
     writers = await WRITERS["campaign"](visit, by_people) if by_people else {}
     await visit.know(*(userid for userids in writers.values() for userid in userids))
+    jobs = {message.job: message.name.partition(" ")[0] for message in person_history.messages}
     return visit.page(
         "person.html",
         user=user,
@@ -66,6 +71,7 @@ async def person(visit: Visit) -> web.Response:
             campaign: ", ".join(visit.name_of(userid) for userid in userids)
             for campaign, userids in writers.items()
         },
+        titles=await titles_of(visit.context.redis, jobs),
         since=visit.query("since"),
         until=visit.query("until"),
         cursor=paging.encode(*behind) if behind else "",
@@ -112,7 +118,9 @@ def _row(message: Message) -> Sequence[object]:
 def _range(visit: Visit) -> tuple[datetime | None, tuple[datetime, str] | None]:
     """The time of the URL: since when, and before which place."""
     since, until, now = visit.query("since"), visit.query("until"), clock.now()
+    # A day that is chosen belongs to the range.
+    day = timedelta(days=1 if _DAY.fullmatch(until) else 0)
     return (
         moment("since", since, now) if since else None,
-        (moment("until", until, now), "") if until else None,
+        (moment("until", until, now) + day, "") if until else None,
     )

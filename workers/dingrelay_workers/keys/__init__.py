@@ -16,5 +16,5 @@ NOUN = Noun(
     pages=("console_routes",),
     commands=(Command("key", "cli:app"),),
     personal_data=("personal_data:ANSWERS", "personal_data:KEYS"),
-    audited=(Audited("key", en("API key")),),
+    audited=(Audited("key", en("API key"), names="console_routes:names_of"),),
 )

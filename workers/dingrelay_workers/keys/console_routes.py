@@ -1,6 +1,6 @@
 """The page of the API keys: made, given a new secret and revoked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from aiohttp import web
 
@@ -85,3 +85,9 @@ def _issued(visit: Visit, issued_key: IssuedKey) -> web.Response:
     response.headers["Cache-Control"] = "no-store"
     del response.headers["ETag"]
     return response
+
+
+async def names_of(visit: Visit, keys: Collection[str]) -> Mapping[str, str]:
+    """Names of those of these that the person sees."""
+    listed = await visit.service(KeyService).list()
+    return {key.id: key.name for key in listed if key.id in keys and key.name}

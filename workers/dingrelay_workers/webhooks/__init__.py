@@ -26,5 +26,5 @@ NOUN = Noun(
     commands=(Command("webhook", "cli:app"),),
     duties=(NounDuty("webhooks", "dispatcher:of_leader", lease="notices"),),
     personal_data=("personal_data:PERSONAL_DATA",),
-    audited=(Audited("webhook", "Webhook", "/webhooks/"),),
+    audited=(Audited("webhook", "Webhook", "/webhooks/", names="console_routes:names_of"),),
 )

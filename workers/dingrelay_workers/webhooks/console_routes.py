@@ -1,6 +1,6 @@
 """The pages of webhook endpoints: their health, their deliveries one by one, and what can be done."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import cast, get_args
 
 from aiohttp import web
@@ -137,3 +137,13 @@ async def replay(visit: Visit, form: FormValues) -> web.Response:
     endpoint = await visit.service(WebhookService).resume(visit.part("id"), request)
     sentence = en("{:,} notices are delivered again.", endpoint.notices)
     return visit.redirect(f"/webhooks/{endpoint.id}", sentence)
+
+
+async def names_of(visit: Visit, webhooks: Collection[str]) -> Mapping[str, str]:
+    """Names of those of these that the person sees."""
+    listed = await visit.service(WebhookService).list()
+    return {
+        endpoint.id: endpoint.name
+        for endpoint in listed
+        if endpoint.id in webhooks and endpoint.name
+    }
