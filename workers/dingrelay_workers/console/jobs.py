@@ -162,7 +162,8 @@ async def job(visit: Visit) -> web.Response:
         "job.html",
         job=status,
         title=(await titles_of(visit.context.redis, {status.id: status.kind})).get(status.id, ""),
-        robots=robots_in(status.result),
+        # The history, which has who read it, does not say who posted it.
+        robots=robots_in(JobStatus.from_record(status.id, fields).result if fields else None),
         state=meaning(STATES, status.state),
         now=_state_of(status),
         changes=[
