@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 SPREADSHEET = "utf-8-sig"
 """The encoding of a CSV for people: Excel takes a file without a mark for that of the system."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Characters at the start of a value that spreadsheets execute."""
+FORMULA = tuple("=+-@＝＋－＠\t\r")
+"""Characters at the start of a value that spreadsheets execute; a Chinese or Japanese one takes those of full width for the others."""
 
 
 def csv_line(values: Iterable[object]) -> str:

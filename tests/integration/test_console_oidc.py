@@ -60,6 +60,7 @@ class Provider:
             "exp": int(time.time()) + 60,
             "nonce": self.asked["nonce"],
             "email": "Zhang@example.com",
+            "email_verified": True,
             **self.claims,
         }
         header = {"alg": self.algorithm, "kid": "ours"}
@@ -113,7 +114,10 @@ async def test_a_person_is_found_by_the_address_that_the_provider_vouches_for(
 ) -> None:
     text = await browser.text("/sign-in")
     assert ("/sign-in/oidc" in text, "/sign-in/dingtalk" in text) == (True, True)
-    assert (await come_back(browser, provider))[0] == 303
+    for claims in ({"aud": ["relay", "another"], "azp": "relay"}, {"aud": ["relay"]}, {}):
+        browser.session.cookie_jar.clear()
+        provider.claims = claims
+        assert (await come_back(browser, provider))[0] == 303
     assert provider.asked["redirect_uri"] == f"{CONSOLE}/sign-in/oidc/done"
     assert await browser.status("/jobs") == 200
 
@@ -127,7 +131,10 @@ SPOILT: list[dict[str, Any]] = [
     {"claims": {"email": "other@example.com"}},
     {"claims": {"email": "zhang@example.com' or '1'='1"}},
     {"claims": {"email": None}},
-    {"claims": {"email_verified": False}},
+    *({"claims": {"email_verified": value}} for value in (False, None, "true", "false", 1)),
+    *({"claims": {"azp": value}} for value in ("another", "", ["relay"])),
+    {"claims": {"aud": ["relay", "another"]}},
+    {"claims": {"aud": ["relay", "another"], "azp": "another"}},
     {"signer": 1},
     {"algorithm": "HS256"},
     {"broken": "discovery"},

@@ -569,6 +569,18 @@ async def test_every_door_shows_of_a_person_what_the_actor_sees(
         assert (await reader.search("An", app="it", limit=9)).matches == 0
 
 
+async def test_a_role_for_a_lane_shows_messages_of_that_lane(archive: Archive) -> None:
+    lanes = ("urgent", "bulk", "normal")
+    jobs = [await archive.end(lane=lane, to={"users": ["u1"]}) for lane in lanes]
+    await archive.write()
+    reader = HistoryService(archive.settings, archive.database)
+    grant = Grant(name="it", scopes=frozenset({"jobs:read"}), lanes=frozenset({"urgent"}))
+    for reach, theirs in ((RolesReach([grant]), jobs[:1]), (grant, jobs[::-1])):
+        ACTOR.set(Actor("console", "someone", reach=reach))
+        shown, _ = await reader.person("u1", app=None, limit=9)
+        assert [message.job for message in shown.messages] == theirs
+
+
 async def test_a_cursor_names_no_job_that_is_not_shown(
     archive: Archive, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,9 +79,9 @@ async def test_a_link_names_one_person(browser: Browser) -> None:
     session = await Sessions(browser.database).sign_in(await link(browser, "王芳"))
     assert session
     assert (session.user, session.directory) == ("u1", "default")
-    session = await Sessions(browser.database).sign_in(await link(browser, "somebody else"))
+    session = await Sessions(browser.database).sign_in(await link(browser, "another name"))
     assert session
-    assert (session.user, session.directory) == ("somebody else", "")
+    assert (session.user, session.directory) == ("another name", "")
 
 
 async def test_sessions_that_may_do_more_are_not_there(browser: Browser) -> None:

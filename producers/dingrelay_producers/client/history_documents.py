@@ -22,6 +22,8 @@ class Message(BaseModel, frozen=True):
     campaign: str = ""
     """The campaign's id, also of a job that is a test of it; empty for another job."""
     sender: str
+    lane: str = ""
+    """The job's lane; empty for a campaign, which goes in `bulk`."""
     name: str
     """The campaign's name, or the job's summary."""
     outcome: str

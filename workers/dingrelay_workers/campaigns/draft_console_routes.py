@@ -1,6 +1,7 @@
 """The pages on which a broadcast is written, chosen for and checked: steps that are left and taken up again at will."""
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from math import inf
@@ -84,6 +85,8 @@ _LACKS: Mapping[str, Meaning] = {
 }
 _DRAFT = "/campaigns/{id}"
 _ENDS = ("from", "to")
+_NUMBER = re.compile("-?[0-9]{1,18}")
+"""A number that every database takes."""
 _LOCAL = "%Y-%m-%dT%H:%M"
 
 
@@ -423,7 +426,7 @@ async def _choose_page(
     content, directory = draft.content, visit.service(DirectoryService)
     closed = visit.query("close")
     opened = [each for each in visit.query("open").split(",") if each and each != closed]
-    parents = [int(each) for each in opened[-MOST_OPEN:] if each.lstrip("-").isdecimal()]
+    parents = [int(each) for each in opened[-MOST_OPEN:] if _NUMBER.fullmatch(each)]
     named = visit.query("named")[:50]
     chosen = [*content.departments, *content.without_departments]
     nodes, more = await directory.nodes(content.app, parents=parents, ids=chosen, named=named)
@@ -560,7 +563,7 @@ def _pasted(form: FormValues, name: str) -> str:
 def _chosen(form: FormValues, name: str, stored: Sequence[int | str]) -> list[int | str]:
     """Values that are ticked on the page, and those that were chosen before and are not on it."""
     shown = text_of(form, f"{name}_shown").split(",")
-    ticked = [int(each) if each.isdecimal() else each for each in texts_of(form, name)]
+    ticked = [int(each) if _NUMBER.fullmatch(each) else each for each in texts_of(form, name)]
     return list(dict.fromkeys([*(each for each in stored if str(each) not in shown), *ticked]))
 
 
@@ -574,7 +577,7 @@ def _file_of(form: FormValues, name: str) -> tuple[str, bytes | None]:
 
 def _version(form: FormValues) -> int:
     given = text_of(form, "version")
-    return int(given) if given.isdecimal() else 0
+    return int(given) if _NUMBER.fullmatch(given) else 0
 
 
 def _way(draft: CampaignDraft, step: str) -> str:

@@ -45,6 +45,8 @@ from dingrelay_workers.console.rendering import STATIC, render, static_file
 from dingrelay_workers.console.sign_in import (
     SESSION_COOKIE,
     come_back,
+    cookie_of,
+    end_cookie,
     leave,
     own_path,
     set_cookie,
@@ -88,6 +90,7 @@ def create_app(context: ConsoleContext) -> web.Application:
     """The application around a context, which the caller opens and closes."""
     app = web.Application(middlewares=[_edge], client_max_size=LONGEST_FORM)
     app[CONTEXT] = context
+    app.on_response_prepare.append(_sign)
     prefix = context.prefix
     app.router.add_get(f"{prefix}/static/{{digest}}/{{name}}", _static)
     app.router.add_get(f"{prefix}/healthz", _healthz)
@@ -98,7 +101,9 @@ def create_app(context: ConsoleContext) -> web.Application:
     app.router.add_get(f"{prefix}/sign-in/{{way}}/done", come_back)
     app.router.add_post(f"{prefix}/language", _language)
     for route in DECLARED:
-        app.router.add_route(route.method, prefix + route.path, _handler(route))
+        methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+        for method in methods:
+            app.router.add_route(method, prefix + route.path, _handler(route))
     if prefix:
         app.router.add_get(prefix, _home)
     return app
@@ -140,9 +145,13 @@ async def _edge(
                 response = _problem(
                     request, 500, tr("Something went wrong here; the log has more.")
                 )
+    return response
+
+
+async def _sign(_: web.Request, response: web.StreamResponse) -> None:
+    """Give each response the headers of the console, one that is written in parts, too."""
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
-    return response
 
 
 def _check_target(request: web.Request) -> None:
@@ -284,7 +293,7 @@ def _page_of(request: web.Request, route: ConsoleRoute) -> str:
 
 async def _session(request: web.Request) -> Session | None:
     """The visitor's session. Tabs that are left open share what was found a moment ago; a form does not."""
-    token, context = request.cookies.get(SESSION_COOKIE, ""), request.app[CONTEXT]
+    token, context = cookie_of(request, SESSION_COOKIE), request.app[CONTEXT]
     if not token:
         return None
     if request.method == "POST":
@@ -313,7 +322,7 @@ async def sign_out(visit: Visit, _: FormValues) -> web.Response:
     """End the session."""
     await visit.context.sessions.sign_out(visit.session)
     response = visit.redirect("/sign-in")
-    response.del_cookie(SESSION_COOKIE, path=_path(visit.request, "/"))
+    end_cookie(visit.request, response, SESSION_COOKIE)
     return response
 
 
@@ -327,7 +336,7 @@ async def _language(request: web.Request) -> web.Response:
 
 
 def _wanted_language(request: web.Request) -> str:
-    language = LANGUAGES.get(request.cookies.get(LANGUAGE_COOKIE, ""))
+    language = LANGUAGES.get(cookie_of(request, LANGUAGE_COOKIE))
     return language or accepted(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
 
 

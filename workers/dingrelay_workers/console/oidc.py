@@ -3,13 +3,14 @@
 import hashlib
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 import aiohttp
 from aiohttp import ClientSession, ClientTimeout, encode_basic_auth, hdrs
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import InvalidClaimError, JoseError
 from joserfc.jwk import KeySet
 from sqlalchemy import ColumnElement, false, or_
 
@@ -96,7 +97,7 @@ class OidcWay(SignInWay):
             keys = await _ask(session, "GET", provider["jwks_uri"])
         claims = self._checked(str(bought.get("id_token", "")), keys, state)
         value = str(claims.get(self._settings.claim) or "")
-        if self._settings.claim == EMAIL and claims.get("email_verified") is False:
+        if self._settings.claim == EMAIL and claims.get("email_verified") is not True:
             value = ""
         user = await self.directory.userid_of(self.app, self._who(value)) if value else None
         return user, str(claims.get("name") or value)
@@ -125,11 +126,19 @@ class OidcWay(SignInWay):
         try:
             token = jwt.decode(id_token, KeySet.import_key_set(keys), algorithms=ALGORITHMS)
             expected.validate(token.claims)
+            self._check_party(token.claims)
         except (JoseError, ValueError, KeyError, TypeError) as error:
             problem = tr("The sign-in service does not say who you are. Try again.")
             raise NotSignedIn(problem) from error
         claims: dict[str, Any] = token.claims
         return claims
+
+    def _check_party(self, claims: Mapping[str, Any]) -> None:
+        """Refuse a token that was made for another client, though it is good for this one as well."""
+        party, audience = claims.get("azp"), claims["aud"]
+        is_shared = isinstance(audience, list) and audience != [self._settings.client_id]
+        if party != self._settings.client_id and (party is not None or is_shared):
+            raise InvalidClaimError("azp")
 
     def _who(self, value: str) -> ColumnElement[bool]:
         """The person with this value of the claim: of an e-mail address, or a userid."""

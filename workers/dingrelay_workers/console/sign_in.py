@@ -106,7 +106,7 @@ async def come_back(request: web.Request) -> web.Response:
     """Let a person in who comes back, is in the directory and has a role."""
     way, query = _way(request), request.query
     state = query.get("state", "")
-    following = way.following(state, request.cookies.get(STATE_COOKIE, ""))
+    following = way.following(state, cookie_of(request, STATE_COOKIE))
     code = query.get("authCode") or query.get("code", "")
     if following is None or not code:
         problem = tr("You did not come back in time, or came back in another browser.")
@@ -141,11 +141,30 @@ def set_cookie(
     request: web.Request, response: web.Response, name: str, value: str, max_age: int | None = None
 ) -> None:
     """Set a cookie of the console's paths, which no script reads and no other site sends."""
-    secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
-    path = request.app[CONTEXT].prefix + "/"
+    name, path, secure = _scope_of(request, name)
     response.set_cookie(
         name, value, path=path, httponly=True, samesite="Lax", secure=secure, max_age=max_age
     )
+
+
+def cookie_of(request: web.Request, name: str) -> str:
+    """The value of a cookie that `set_cookie` has set; "" for none."""
+    return request.cookies.get(_scope_of(request, name)[0], "")
+
+
+def end_cookie(request: web.Request, response: web.Response, name: str) -> None:
+    """Take back a cookie that `set_cookie` has set."""
+    name, path, secure = _scope_of(request, name)
+    response.del_cookie(name, path=path, secure=secure)
+
+
+def _scope_of(request: web.Request, name: str) -> tuple[str, str, bool]:
+    """Full name and path of a cookie, and whether only HTTPS carries it: by such a name no other host of the domain can set it."""
+    path = request.app[CONTEXT].prefix + "/"
+    secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
+    if not secure:
+        return name, path, False
+    return f"__Host-{name}" if path == "/" else f"__Secure-{name}", path, True
 
 
 def _way(request: web.Request) -> SignInWay:
@@ -166,7 +185,7 @@ def _come_in(request: web.Request, session: Session, following: str) -> web.Resp
     response = web.Response(status=303, headers={hdrs.LOCATION: to})
     set_cookie(request, response, SESSION_COOKIE, session.token)
     for name in (STATE_COOKIE, NEXT_COOKIE):
-        response.del_cookie(name, path=request.app[CONTEXT].prefix + "/")
+        end_cookie(request, response, name)
     return response
 
 
@@ -179,7 +198,7 @@ def _page(
         "sign_in.html",
         link=link,
         problem=problem,
-        following=following or (unquote(request.cookies.get(NEXT_COOKIE, "")) if link else ""),
+        following=following or (unquote(cookie_of(request, NEXT_COOKIE)) if link else ""),
         ways=request.app[CONTEXT].ways,
         status=status,
     )

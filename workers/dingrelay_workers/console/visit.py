@@ -127,10 +127,12 @@ class Visit:
         return self.request.match_info[name]
 
     async def send_csv(self, lines: AsyncIterable[bytes], *name_parts: str) -> web.StreamResponse:
-        """Send lines for a spreadsheet as they come, in a file that is named so, with the day."""
+        """Send lines for a spreadsheet as they come, in a file that is named so, with the day; of HEAD none is read."""
         response = web.StreamResponse(headers=_csv_headers(*name_parts))
         await response.prepare(self.request)
         part = bytearray()
+        if self.request.method == "HEAD":
+            return response
         async for line in lines:
             part += line
             if len(part) > _PART_BYTES:

@@ -237,8 +237,10 @@ class HistoryService:
 
 
 def _reaches(reach: Reach, message: Message) -> bool:
-    scope = "campaigns:read" if message.campaign else "jobs:read"
-    return reach.reaches(scope, app=message.app, sender=message.sender, target=message.target)
+    # A campaign has one lane, and is seen by its app.
+    scope, lane = ("campaigns:read", "") if message.campaign else ("jobs:read", message.lane)
+    where = {"app": message.app, "sender": message.sender, "lane": lane, "target": message.target}
+    return reach.reaches(scope, **where)
 
 
 def _fits_uuid(text: str) -> bool:
@@ -333,7 +335,7 @@ async def _jobs_for(
     query = (
         select(JobRow.job, JobRow.app, JobRow.sender, JobRow.error_code.label("reason"))
         .add_columns(JobRow.summary.label("name"), RecipientRow.outcome, RecipientRow.at)
-        .add_columns(JobRow.key)
+        .add_columns(JobRow.key, JobRow.lane)
         .join(RecipientRow, JobRow.job == RecipientRow.job)
         .where(RecipientRow.user == user, RecipientRow.outcome != UNRESOLVED)
     )
