@@ -64,8 +64,7 @@ class Reach:
 
     def reaches_app(self, scope: str, app: str) -> bool:
         """Whether what an app has and no sender, such as its directory, is the actor's by this scope."""
-        apps = self.apps_of(scope)
-        return self.permits(scope) and (apps is None or app in apps)
+        return self.permits(scope) and app in self.sees(scope).get("app", (app,))
 
     def sees(self, scope: str) -> "Mapping[str, Collection[str]]":
         """Field → the values that it may have of jobs that `reaches` may allow; one that is missing may have any."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 from aiohttp import web
 from redis.asyncio import Redis
 
+from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_list import JobList, Position
@@ -157,7 +158,9 @@ async def job(visit: Visit) -> web.Response:
     if status.resolved and status.resolved.by:
         await visit.know(status.resolved.by)
     result = {name: value for name, value in (status.result or {}).items() if value != []}
-    may_change = visit.covers_job(status, scope="jobs:write")
+    may_change = current_reach().reaches(
+        "jobs:write", app=status.app, lane=status.lane, target=status.target
+    )
     return visit.page(
         "job.html",
         job=status,

@@ -21,7 +21,7 @@ from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at, menu_of
 from dingrelay_workers.console.jobs import listing
-from dingrelay_workers.console.limits import robots_of, seen_limits
+from dingrelay_workers.console.limits import robots_of
 from dingrelay_workers.console.sentences import START, outage
 from dingrelay_workers.console.visit import Visit
 from dingrelay_workers.http.api_keys import ANY
@@ -227,7 +227,7 @@ async def _seen(standing: Standing, visit: Visit) -> Standing:
     since = milliseconds(standing.tally.now - timedelta(seconds=LATELY)) or 0
     groups = [group for group in standing.tally.groups if grant.permits_app(group.app)]
     return Standing(
-        limits=seen_limits(standing.limits, visit),
+        limits=standing.limits.of_actor(visit.context.settings),
         tally=replace(standing.tally, groups=groups),
         lanes=[lane for lane in standing.lanes if visit.covers(lane.app, lane.lane)],
         dead=len(failed),

@@ -9,11 +9,9 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from dingrelay_producers.client.job_list import Brief
 from dingrelay_producers.language import tr
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import clock
-from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
 from dingrelay_workers.console.context import NAMES, ConsoleContext, name_of
 from dingrelay_workers.console.declared import FormValues
@@ -23,7 +21,7 @@ from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.noun import Noun, Part
 from dingrelay_workers.nouns import NOUNS
-from dingrelay_workers.roles.scopes import RolesReach, permitting
+from dingrelay_workers.roles.scopes import permitting
 from dingrelay_workers.sessions.sessions import Session
 
 PAGE = 50
@@ -101,11 +99,6 @@ class Visit:
     def may(self, scope: str) -> bool:
         """Whether the person may use pages of this scope."""
         return self.session.may(scope)
-
-    def covers_job(self, job: JobStatus | Brief, *, scope: str = "") -> bool:
-        """The same of a job, whose target one of the roles must have, too."""
-        reach = RolesReach(self.session.grants)
-        return reach.reaches(scope or self.scope, app=job.app, lane=job.lane, target=job.target)
 
     def covers(self, app: str, lane: str, *, scope: str = "") -> bool:
         """Whether one of the person's roles has this app and this lane, by the scope of the page or by another one."""

@@ -16,7 +16,6 @@ from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import problems
-from dingrelay_workers.http.api_keys import ANY, ApiKey
 from dingrelay_workers.http.problems import FieldError, Problem
 from dingrelay_workers.http.routes import GatewayContext, HttpCall, RouteAnswer, Routes
 from dingrelay_workers.keys.service import KeyService
@@ -144,21 +143,4 @@ async def get_limits(call: HttpCall) -> FleetLimits:
     context = call.context
     async with asking():
         limits = await overview.read(context.redis, context.settings)
-    apps = context.settings.apps
-    organisations = {app.organisation for name, app in apps.items() if call.key.permits_app(name)}
-    return FleetLimits(
-        rules=limits.rules,
-        buckets=[bucket for bucket in limits.buckets if _visible(call.key, bucket.scope)],
-        outages=[outage for outage in limits.outages if _visible(call.key, outage.scope)],
-        quota=[
-            month
-            for month in limits.quota
-            if ANY in call.key.apps or month.organisation in organisations
-        ],
-    )
-
-
-def _visible(key: ApiKey, scope: str) -> bool:
-    """Whether a key sees what has this scope: ``app:NAME``, ``hold:NAME:…``, or what all apps share."""
-    kind, _, name = scope.partition(":")
-    return kind not in {"app", "hold"} or key.permits_app(name.partition(":")[0])
+    return limits.of_actor(context.settings)

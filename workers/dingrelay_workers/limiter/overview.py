@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
+from dingrelay_producers.actor import current_reach
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_workers import minutes
@@ -15,7 +16,9 @@ from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.fleet_rules import Difference, FleetRules
 from dingrelay_workers.limiter.quota import MonthCount, Quota
-from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.rules import EGRESS, Rules
+
+SCOPE = "limits:read"
 
 
 class PublishedRules(BaseModel):
@@ -34,6 +37,29 @@ class FleetLimits(BaseModel):
     outages: list[BreakerState]
     """APIs and hosts that are out, and apps that are held."""
     quota: list[MonthCount]
+
+    def of_actor(self, settings: Settings) -> Self:
+        """Those of the apps that the actor of the present task sees, and what all apps share."""
+        reach = current_reach()
+        if reach.apps_of(SCOPE) is None:
+            return self
+
+        def sees(scope: str) -> bool:
+            kind, _, app = scope.partition(":")
+            return kind == EGRESS or reach.reaches_app(SCOPE, app)
+
+        organisations = {
+            app.organisation
+            for name, app in settings.apps.items()
+            if reach.reaches_app(SCOPE, name)
+        }
+        return self.model_copy(
+            update={
+                "buckets": [bucket for bucket in self.buckets if sees(bucket.scope)],
+                "outages": [entry for entry in self.outages if sees(entry.scope)],
+                "quota": [month for month in self.quota if month.organisation in organisations],
+            }
+        )
 
 
 class FleetPace(NamedTuple):
