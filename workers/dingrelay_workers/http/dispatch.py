@@ -102,7 +102,7 @@ async def _check_app(route: Route, call: HttpCall) -> None:
 
 
 REFUSALS = ContractError, SettingsError, errors.DingrelayError
-"""What a handler may raise besides a `Problem`."""
+"""Errors that a handler may raise besides a `Problem`."""
 
 
 def _problem(error: Exception, call: HttpCall) -> Problem:

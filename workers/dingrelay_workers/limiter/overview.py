@@ -39,7 +39,7 @@ class FleetLimits(BaseModel):
     quota: list[MonthCount]
 
     def of_actor(self, settings: Settings) -> Self:
-        """Those of the apps that the actor of the present task sees, and what all apps share."""
+        """The limits of the apps that the actor of the present task sees, and those that all apps share."""
         reach = current_reach()
         if reach.apps_of(SCOPE) is None:
             return self
