@@ -183,7 +183,7 @@ def show(
         if value_of("wait"):
             _follow(ref, seconds_to_wait(A_DAY))
         status = ref.status()
-    print_result(status.model_dump(mode="json"), lambda: _page(status))
+    print_result(status, lambda: _page(status))
 
 
 def _follow(ref: "ApprovalRef", timeout: float) -> None:
@@ -199,7 +199,7 @@ def _follow(ref: "ApprovalRef", timeout: float) -> None:
         status = ref.known()
         if status and status != printed:
             printed = status
-            print_result(status.model_dump(mode="json"), partial(_line, status))
+            print_result(status, partial(_line, status))
         if status and status.ended:
             raise typer.Exit(DONE if status.state == "approved" else OTHERWISE)
         deadline.check(status)
@@ -215,7 +215,7 @@ def list_(list_filter: ApprovalFilter, limit: options.Limit = 50) -> None:
 
     with Client() as client:
         statuses = client.approvals(limit=limit, **list_filter.conditions)
-    print_result([status.model_dump(mode="json") for status in statuses], lambda: _print(statuses))
+    print_result(statuses, lambda: _print(statuses))
 
 
 def _print(statuses: "Sequence[ApprovalStatus]") -> None:

@@ -117,7 +117,7 @@ def list_(
     with Client() as client:
         if by_code:
             counted = client.dead_codes(**list_filter.conditions)
-            print_result(counted.model_dump(mode="json"), lambda: _print_codes(counted))
+            print_result(counted, lambda: _print_codes(counted))
             return
         try:
             jobs = client.jobs(limit=limit, on_unreadable=err.print, **list_filter.conditions)
@@ -127,7 +127,7 @@ def list_(
             err.print(
                 tr("only what Redis knows: {error}", error=translated(str(error))), style="yellow"
             )
-        print_result([job.to_json() for job in jobs], lambda: _print(jobs))
+        print_result(jobs, lambda: _print(jobs))
 
 
 def _print(jobs: "Iterable[JobStatus]") -> None:

@@ -26,6 +26,7 @@ from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
@@ -95,7 +96,7 @@ def print_result(document: Any, page: "Callable[[], RenderableType | None]") -> 
     """Print a command's result: JSON for programs, a page for people.
 
     Args:
-        document: any value that JSON has.
+        document: any value that JSON has, and documents in it.
         page: makes what a person sees; None if it has printed that itself.
     """
     if as_json.get():
@@ -117,8 +118,12 @@ def print_secret(document: Any, secret: str, advice: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON value on one line; characters that the terminal has not are spelled as JSON spells them."""
-    text = json.dumps(value, ensure_ascii=False)
-    typer.echo(text if can_print(text) else json.dumps(value))
+    text = json.dumps(value, ensure_ascii=False, default=_values_of)
+    typer.echo(text if can_print(text) else json.dumps(value, default=_values_of))
+
+
+def _values_of(document: "BaseModel") -> dict[str, Any]:
+    return document.model_dump(mode="json", by_alias=True)
 
 
 @contextmanager
@@ -189,7 +194,7 @@ def can_print(text: str) -> bool:
 
 def print_job(status: "JobStatus") -> None:
     """One job, with what to do if it failed."""
-    print_result(status.to_json(), lambda: _job(status))
+    print_result(status, lambda: _job(status))
 
 
 NAMED_PEOPLE = 20

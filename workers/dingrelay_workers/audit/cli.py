@@ -39,7 +39,7 @@ def list_(
         for line in csv_lines(entries):
             sys.stdout.write(line)
         return
-    print_result([entry.model_dump(mode="json") for entry in entries], lambda: _print(entries))
+    print_result(entries, lambda: _print(entries))
 
 
 async def _read_entries(audit_filter: AuditFilter, limit: int) -> "list[AuditEntry]":

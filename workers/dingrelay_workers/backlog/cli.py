@@ -64,7 +64,7 @@ def queue(
     settings = Settings.load()
     if by is By.WORKER:
         workers = asyncio.run(_read_workers(settings))
-        print_result(workers.model_dump(mode="json"), lambda: _print_workers(workers))
+        print_result(workers, lambda: _print_workers(workers))
         return
     _show(*asyncio.run(_read(settings)), value_of("app"), by)
 
@@ -213,7 +213,7 @@ async def _show_limits(settings: "Settings", *, watch: bool) -> None:
 
 
 def _print_limits(limits: "FleetLimits") -> None:
-    print_result(limits.model_dump(mode="json"), lambda: _limits_page(limits))
+    print_result(limits, lambda: _limits_page(limits))
 
 
 async def _read_limits(settings: "Settings") -> "FleetLimits":

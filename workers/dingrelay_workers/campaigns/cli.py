@@ -143,9 +143,7 @@ def _campaigns() -> "CampaignService":
 def list_(list_filter: CampaignFilter, limit: common.Limit = 50) -> None:
     """List campaigns, latest first, from drafts to those that have ended."""
     found = asyncio.run(_campaigns().list(list_filter, limit=limit))
-    print_result(
-        [each.model_dump(mode="json") for each in found], lambda: pages.campaigns_table(found)
-    )
+    print_result(found, lambda: pages.campaigns_table(found))
 
 
 @app.command()
@@ -165,7 +163,7 @@ def show(
         asyncio.run(watch(campaign))
         return
     found = asyncio.run(_campaigns().show(campaign))
-    print_result(found.model_dump(mode="json"), lambda: pages.campaign_page(found))
+    print_result(found, lambda: pages.campaign_page(found))
 
 
 @app.command()
@@ -200,7 +198,7 @@ def freeze(campaign: Id) -> None:
         return await drafts.freeze(campaign, DraftVersion(version=version))
 
     made = asyncio.run(freeze())
-    print_result(made.model_dump(mode="json"), partial(pages.print_created, made))
+    print_result(made, partial(pages.print_created, made))
 
 
 @app.command()
@@ -211,7 +209,7 @@ def copy(campaign: Id) -> None:
 
     made = asyncio.run(Drafts(Settings.load()).copy(campaign))
     print_result(
-        made.model_dump(mode="json"),
+        made,
         lambda: tr("draft {id} of {campaign}", id=made.id, campaign=campaign),
     )
 
@@ -351,7 +349,7 @@ def report(
         )
     if outcome is not None and not (csv_file or json_file):
         people = asyncio.run(_people(campaign, outcome))
-        print_result(people.model_dump(mode="json"), lambda: pages.people_table(people.people))
+        print_result(people, lambda: pages.people_table(people.people))
         return
     with ExitStack() as files:
         source = given.open_input(files, named_in, "--input")

@@ -42,7 +42,7 @@ def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
         _show_once(key)
         return
     state = tr("{id} ({name}) is {state}", id=key.id, name=key.name, state=tr(key.state))
-    print_result(key.model_dump(mode="json"), lambda: state)
+    print_result(key, lambda: state)
 
 
 app = noun_app(
@@ -55,7 +55,7 @@ app = noun_app(
 def list_() -> None:
     """List the keys, the newest first, with their last use."""
     keys = asyncio.run(_ask(lambda keys: keys.list()))
-    print_result([key.model_dump(mode="json") for key in keys], lambda: _print_table(keys))
+    print_result(keys, lambda: _print_table(keys))
 
 
 async def _ask(question: "Callable[[KeyService], Awaitable[Found]]") -> Found:
@@ -88,7 +88,7 @@ def _show_once(issued_key: "IssuedKey") -> None:
     advice = tr("Keep it: it is shown this once only and can't be found out again.")
     if until := issued_key.old_secret_until:
         advice += tr(" The one before is taken until {moment}.", moment=local(until))
-    print_secret(issued_key.model_dump(mode="json"), issued_key.key, advice)
+    print_secret(issued_key, issued_key.key, advice)
 
 
 def _print_table(keys: "Sequence[KeyDocument]") -> None:

@@ -65,7 +65,7 @@ def find(
     app: str | None = value_of("app")
     history = HistoryService(Settings.load())
     result = asyncio.run(history.search(text, app=app, limit=limit))
-    print_result(result.model_dump(mode="json"), lambda: _print(result.people))
+    print_result(result, lambda: _print(result.people))
     if result.matches > len(result.people):
         note(tr("{count} more fit", count=result.matches - len(result.people)), style="dim")
     if not result.people and not asyncio.run(history.search("", app=app, limit=1)).people:
@@ -102,7 +102,7 @@ def show(
     user = options.userid(user, "USER", app)
     with Client() as client:
         history = client.person(user, app=app, limit=limit)
-    print_result(history.model_dump(mode="json"), lambda: _print_history(history))
+    print_result(history, lambda: _print_history(history))
 
 
 def _meaning(sent: "Message") -> str:

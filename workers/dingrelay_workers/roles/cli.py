@@ -57,7 +57,7 @@ def role(
     if subject is None:
         given_roles = asyncio.run(_with_roles(lambda roles: roles.list()))
         print_result(
-            [given_role.model_dump(mode="json") for given_role in given_roles],
+            given_roles,
             lambda: _print(given_roles),
         )
         return

@@ -38,9 +38,7 @@ app = noun_app(
 def list_() -> None:
     """List the sessions that go on, the one that was used last first."""
     sessions = asyncio.run(_ask(lambda sessions: sessions.list()))
-    print_result(
-        [session.model_dump(mode="json") for session in sessions], lambda: _print(sessions)
-    )
+    print_result(sessions, lambda: _print(sessions))
 
 
 def _print(sessions: "Sequence[SessionDocument]") -> None:

@@ -56,7 +56,7 @@ def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
         sentence = tr("{id} is {state}", id=endpoint.id, state=endpoint.state)
         if any(isinstance(argument, ResumeRequest) and argument.repeats for argument in arguments):
             sentence = tr("{count} notices are delivered again", count=endpoint.notices)
-        print_result(endpoint.model_dump(mode="json"), lambda: sentence)
+        print_result(endpoint, lambda: sentence)
 
 
 app = noun_app(
@@ -84,7 +84,7 @@ def list_(
     if endpoint is None:
         listed_endpoints = asyncio.run(_ask(lambda webhooks: webhooks.list()))
         print_result(
-            [listed_endpoint.model_dump(mode="json") for listed_endpoint in listed_endpoints],
+            listed_endpoints,
             lambda: _print_table(listed_endpoints),
         )
         return
@@ -111,7 +111,7 @@ def probe(endpoint: EndpointArgument) -> None:
         if sent
         else en("no worker has sent it yet; is there one that serves webhooks?")
     )
-    print_result(answer.model_dump(mode="json"), lambda: translated(page))
+    print_result(answer, lambda: translated(page))
     raise typer.Exit((DONE if answer.accepted else OTHERWISE) if sent else UNREACHABLE)
 
 
@@ -131,7 +131,7 @@ def _show_once(issued_endpoint: "IssuedEndpoint") -> None:
     if until := issued_endpoint.old_secret_until:
         advice += tr(" The old secret signs as well until {moment}.", moment=local(until))
     print_secret(
-        issued_endpoint.model_dump(mode="json"),
+        issued_endpoint,
         f"{issued_endpoint.id} {issued_endpoint.secret}",
         advice,
     )
