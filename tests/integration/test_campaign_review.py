@@ -24,6 +24,7 @@ from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.personal_data import erase
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.keys.service import KeyService
@@ -171,7 +172,64 @@ async def test_reviewers_get_a_link(database: Database, service: Service, redis:
     assert asked["to"] == {"users": ["bob"]}
     card = asked["message"]["action_card"]
     assert card["single_url"] == f"https://relay.test/campaigns/{campaign}"
-    assert card["markdown"].endswith("news\n\n共 4 人，提交人：ann")
+    assert card["markdown"] == (
+        f"### 有一条群发等待你审批\n\n**news**\n\nnews {campaign}\n\n提交人：ann\n\n共 4 人\n\n确认发送后立即发送"
+    )
+
+
+async def organise(database: Database) -> None:
+    """Put the writer into the directory, with a name and a department."""
+    await put_rows(database, UserRow, {"userid": "ann", "name": "张三"})
+    await put_rows(database, DepartmentRow, {"id": 7, "name": "人事部"})
+    await put_rows(database, MembershipRow, {"userid": "ann", "department": 7})
+
+
+async def test_a_reviewer_reads_what_there_is_to_decide(
+    database: Database, service: Service, redis: Redis
+) -> None:
+    await organise(database)
+    text = "## 年会\n\n[点我](https://evil.example)" + "长" * 200
+    message = {"msgtype": "markdown", "markdown": {"title": "年会", "text": text}}
+    checked = {"calls": 12, "minutes": 2.0, "quota_share": 0.005}
+    start_at = datetime(2099, 12, 24, 1, tzinfo=UTC)
+    campaign = await draft(database, message=message, checked=checked, start_at=start_at)
+    await by("ann", service(reviewers=("bob",), language="en")).submit(campaign)
+    [job] = await sent(redis)
+    text = job["message"]["markdown"]["text"]
+    for words in (
+        "Submitted by 张三 (人事部)",
+        "年会 点我 (https://evil.example)" + "长" * 90,
+        "To 4 people",
+        "Not before 2099-12-24",
+        "12 calls, about 2 min of sending; 0.5% of the month's calls",
+    ):
+        assert words in text
+    assert ("…" in text, "长" * 100 in text, "](" in text) == (True, False, False)
+
+
+@pytest.mark.parametrize("decision", ["approved", "rejected"])
+async def test_the_writers_learn_how_it_was_decided(
+    database: Database, service: Service, redis: Redis, decision: str
+) -> None:
+    await organise(database)
+    campaigns = service(language="en", console_url="https://relay.test")
+    campaign = await draft(database)
+    await by("cho", campaigns).submit(campaign)
+    assert await by("ann", campaigns).decided_reviews() == []
+    if decision == "approved":
+        await by("bob", campaigns).approve(campaign)
+        words = "bob approved it."
+    else:
+        await by("bob", campaigns).reject(campaign, RejectRequest(reason="wrong date"))
+        words = "bob rejected it: wrong date"
+    [job] = await sent(redis)
+    assert job["to"] == {"users": ["ann"]}  # no directory has cho
+    card = job["message"]["action_card"]
+    assert words in card["markdown"]
+    assert card["single_url"] == f"https://relay.test/campaigns/{campaign}"
+    for person, is_told in (("ann", True), ("cho", True), ("bob", False)):
+        reviews = await by(person, campaigns).decided_reviews()
+        assert [row[:3] for row in reviews] == [(campaign, "news", decision)] * is_told
 
 
 async def test_without_reviewers_people_with_the_role_get_it(

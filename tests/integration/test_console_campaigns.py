@@ -355,6 +355,8 @@ async def test_a_rejection_has_a_reason(writer: Browser, settings: Settings) -> 
         fields = {"reason": f"too long {HOSTILE}"}
         assert await reviewer.submit(f"{campaign}/reject", **fields) == 303
         assert "wait for your approval" not in await reviewer.text("/campaigns")
+    listed = (await writer.get("/"))[1] or await writer.text("/campaigns")
+    assert ("was rejected: too long" in listed, HOSTILE in listed) == (True, False)
     for path in (campaign, f"{draft}/check", f"{draft}/review"):
         page = await writer.text(path)
         assert ("too long" in page, HOSTILE in page) == (True, False)

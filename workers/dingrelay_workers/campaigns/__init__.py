@@ -25,7 +25,11 @@ NOUN = Noun(
     ),
     routes=("routes:ROUTES", "draft_routes:ROUTES"),
     pages=("console_routes", "draft_console_routes"),
-    first_page=("console_routes:waiting_reviews", "console_routes:scheduled"),
+    first_page=(
+        "console_routes:waiting_reviews",
+        "console_routes:decided_reviews",
+        "console_routes:scheduled",
+    ),
     commands=(Command("campaign", "cli:app", "Campaigns"),),
     duties=(NounDuty("campaigns", "dispatcher:of_leader"),),
     clean_up=("drafts:clean_up", "removal:clean_up"),

@@ -413,6 +413,24 @@ async def names_of(visit: Visit, campaigns: Collection[str]) -> Mapping[str, str
     return await visit.service(CampaignService).names(campaigns)
 
 
+async def decided_reviews(visit: Visit) -> tuple[str, str] | None:
+    """Decisions on the broadcasts of the person that wait for what they do, for the first page."""
+    if not visit.may(WRITE):
+        return None
+    reviews = await visit.context.shared.get(
+        ("decided", visit.session.digest), visit.service(CampaignService).decided_reviews
+    )
+    if not reviews:
+        return None
+    campaign, name, decision, reason = reviews[0]
+    if len(reviews) > 1:
+        return "/campaigns", en("Broadcasts of yours that were decided on: {:,}", len(reviews))
+    words = en("“{}” is approved: you can send it now.", name)
+    if decision == "rejected":
+        words = en("“{}” was rejected: {}", name, reason)
+    return f"/campaigns/{campaign}", words
+
+
 async def waiting_reviews(visit: Visit) -> tuple[str, str] | None:
     """The broadcasts that the person may approve now, for the first page."""
     if not visit.may(APPROVE):

@@ -141,6 +141,12 @@ class CampaignReads:
         async with self._opened() as store:
             return await review.waiting(self._settings, store, apps)
 
+    async def decided_reviews(self) -> Sequence[tuple[str, str, str, str]]:
+        """Id, name, decision and reason of the campaigns of the person who acts that were decided and wait for them."""
+        async with self._opened() as store:
+            rows = await review.decided(self._settings, store)
+        return [(row.id, row.name, row.decision, row.reason) for row in rows]
+
     async def check_deletable(self, campaign: str) -> CampaignStatus:
         """Raise as `delete` would; the campaign that it would delete."""
         async with self._opened() as store, store.database.read() as connection:

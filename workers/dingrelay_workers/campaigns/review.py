@@ -16,7 +16,6 @@ from sqlalchemy import Row, delete, false, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict
-from dingrelay_producers.language import CHINESE, language_of, spoken, tr
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_producers.store import clock
@@ -25,8 +24,9 @@ from dingrelay_tasks.contract import UserIdText
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
-from dingrelay_workers.campaigns.people import deciders, person_of, with_issuers
+from dingrelay_workers.campaigns.people import acting_person, deciders, person_of, with_issuers
 from dingrelay_workers.campaigns.removal import COUNTED_TOGETHER
+from dingrelay_workers.campaigns.review_cards import to_reviewers, to_writers
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import change_rows, upsert
 from dingrelay_workers.roles.service import approvers
@@ -121,6 +121,24 @@ async def waiting(
     return [row.id for row in rows if is_second_person(settings, row, row.asked_by)]
 
 
+async def decided(settings: Settings, store: CampaignStore) -> Sequence[Row[Any, Any, Any, Any]]:
+    """Campaigns that the person who acts wrote or submitted, whose approval was decided and which wait for them: latest first.
+
+    Id, name, decision and reason.
+    """
+    query = (
+        select(CampaignRow.id, CampaignRow.name, ReviewRow.decision, ReviewRow.reason)
+        .add_columns(CampaignRow.writers, ReviewRow.asked_by)
+        .join(ReviewRow, ReviewRow.campaign == CampaignRow.id)
+        .where(CampaignRow.state == State.DRAFT, CampaignRow.chunks > 0, ReviewRow.decision != "")
+        .order_by(ReviewRow.decided_at.desc())
+    )
+    person = acting_person(settings)
+    async with store.database.read() as connection:
+        rows = (await connection.execute(query)).all()
+    return [row for row in rows if person and person in {row.asked_by, *(row.writers or ())}]
+
+
 async def submit(
     settings: Settings, connection: AsyncConnection, row: CampaignRow, by: str
 ) -> MessageSend | None:
@@ -150,7 +168,9 @@ async def submit(
     await change_rows(connection, CampaignRow, CampaignRow.id == row.id, **issuers)
     people = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
     reviewers = [user for user in people if user not in {*(row.writers or ()), by}]
-    return _notification(settings, row, reviewers, by, now) if reviewers else None
+    if not reviewers:
+        return None
+    return await to_reviewers(settings, connection, row, reviewers, by, now)
 
 
 async def decide(
@@ -160,7 +180,7 @@ async def decide(
     decision: Decision,
     reason: str = "",
     version: int | None = None,
-) -> None:
+) -> MessageSend | None:
     """Approve a campaign that is ready, or reject it.
 
     Args:
@@ -170,6 +190,9 @@ async def decide(
         decision: on it.
         reason: for a rejection.
         version: that this person has read; None for the present one.
+
+    Returns:
+        The job that says so to its writers; None where no directory has them.
 
     Raises:
         CampaignConflict: its approval was not asked for, this person may not decide it, or it is of another version.
@@ -186,13 +209,11 @@ async def decide(
         )
     if decision == "approved":
         _check_second(settings, row, review.asked_by, people)
-    values = {
-        "decision": decision,
-        "decided_by": people[0],
-        "decided_at": clock.now(),
-        "reason": reason,
-    }
+    by, now = people[0], clock.now()
+    values = {"decision": decision, "decided_by": by, "decided_at": now, "reason": reason}
     await connection.execute(update(ReviewRow).where(ReviewRow.campaign == row.id).values(values))
+    told = review.asked_by, decision, by, reason, now
+    return await to_writers(settings, connection, row, *told)
 
 
 def is_second_person(
@@ -342,30 +363,3 @@ def _check_ready(row: CampaignRow) -> None:
 async def _find(connection: AsyncConnection, campaign: str) -> ReviewRow | None:
     async with AsyncSession(connection) as session:
         return await session.get(ReviewRow, campaign)
-
-
-def _notification(
-    settings: Settings, row: CampaignRow, reviewers: Sequence[str], by: str, at: datetime
-) -> MessageSend:
-    """The work notification with a link to the campaign."""
-    # Reviewers read the language of the settings; without one, DingTalk's own.
-    with spoken(language_of(settings.language) or CHINESE):
-        title = tr("A campaign waits for your approval")
-        people = tr("{recipients:,} people, submitted by {by}", recipients=row.recipients, by=by)
-        text = f"### {title}\n\n{row.name}\n\n{people}"
-        message: dict[str, object] = {"msgtype": "markdown"}
-        message["markdown"] = {"title": title, "text": text}
-        if url := settings.console_url.rstrip("/"):
-            card = {"title": title, "markdown": text, "single_title": tr("Look at it")}
-            card["single_url"] = f"{url}/campaigns/{row.id}"
-            message = {"msgtype": "action_card", "action_card": card}
-    return MessageSend.parse(
-        {
-            "app": row.app,
-            "sender": "dingrelay",
-            "lane": "urgent",
-            "to": {"users": reviewers},
-            "message": message,
-            "idempotency_key": f"review {row.id} {at.isoformat()}",
-        }
-    )

@@ -28,11 +28,12 @@ from dingrelay_producers.client.campaign_documents import (
 )
 from dingrelay_producers.client.filters import CampaignSought
 from dingrelay_producers.client.verbs import verb
-from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, DingrelayError
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import estimate, notices, removal, review, testers
@@ -289,9 +290,14 @@ class CampaignService(CampaignReads):
         reason: str = "",
     ) -> CampaignReview:
         async with self._changing(campaign, APPROVE) as (connection, row):
-            await review.decide(self._settings, connection, row, decision, reason, version)
+            job = await review.decide(self._settings, connection, row, decision, reason, version)
             await self._record(connection, body, row, after={"reason": reason} if reason else None)
-            return await review.review_of(self._settings, connection, row)
+            decided = await review.review_of(self._settings, connection, row)
+        if job is not None:
+            # The decision stands; the console's first page says so as well.
+            with suppress(DingrelayError, ContractError):
+                await self._acceptor.accept([job])
+        return decided
 
     async def _follow_up(
         self,
