@@ -89,12 +89,13 @@ async def _check_app(route: Route, call: HttpCall) -> None:
     Raises:
         ContractError: names the field.
     """
+    fields = call.body if isinstance(call.body, dict) else {}  # a part of a form may be any JSON
     # A change of what is there names no app, unless it gets another one.
-    if route.method == "PATCH" and "app" not in call.body:
+    if route.method == "PATCH" and "app" not in fields:
         return
     model = route.body.model if route.body else None
     assert isinstance(model, type)
-    app = call.body.get("app") or model.model_fields["app"].default
+    app = fields.get("app") or model.model_fields["app"].default
     app = app if isinstance(app, str) else DEFAULT_APP
     if call.key.permits_app(app):
         names = [("app", app_name(app))]
