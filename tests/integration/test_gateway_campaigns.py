@@ -117,7 +117,7 @@ def test_fields_of_the_directory_need_its_scope(
 
     async def fill(database: Database) -> None:
         data = {"name": "王芳", "mobile": "13800000001"}
-        await put(database, UserRow, {"userid": "u1", "fields": data})
+        await put(database, UserRow, {"userid": "u1", "name": "王芳", "fields": data})
 
     in_database(settings.database, fill)
     reader, crm = callers["all"], callers["crm"]
@@ -130,6 +130,10 @@ def test_fields_of_the_directory_need_its_scope(
         assert reader("POST", path, plan).status < 300
     [made] = crm("GET", "/v1/campaigns").json["campaigns"]
     place = f"/v1/campaigns/{made['id']}"
+    for ask, name in ((crm, ""), (reader, "王芳")):
+        assert [person["name"] for person in ask("GET", f"{place}/people").json["people"]] == [name]
+        table = ask("GET", f"{place}/people.csv").content.decode("utf-8-sig")
+        assert table.splitlines()[1].startswith(f"u1,{name},")
     [first] = crm("GET", f"{place}/preview").json["first"]
     assert (first["name"], first["message"]) == ("", text)
     [shown] = reader("GET", f"{place}/preview").json["first"]

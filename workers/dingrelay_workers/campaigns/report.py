@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_producers.client.filters import CampaignOutcome, CampaignSought
 from dingrelay_producers.client.history_documents import Message
@@ -435,7 +436,9 @@ async def _special(
 async def _named(
     connection: AsyncConnection, campaign: str, results: Sequence[Result]
 ) -> list[Result]:
-    """The results with what the directory has of the people, those who left among them."""
+    """The results with what the directory has of the people, those who left among them, if the actor may read it."""
+    if not current_actor().reads_directory:
+        return [*results]
     app = await connection.scalar(select(CampaignRow.app).where(CampaignRow.id == campaign))
     query = select(UserRow.userid, UserRow.name, UserRow.job_number, UserRow.mobile)
     query, users = query.where(UserRow.app == app), [result.userid for result in results]

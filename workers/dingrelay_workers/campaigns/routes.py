@@ -37,7 +37,6 @@ from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.upload import FORM, arrived
 from dingrelay_workers.http import paging, problems
-from dingrelay_workers.http.api_keys import PERSONAL
 from dingrelay_workers.http.job_routes import job_response
 from dingrelay_workers.http.problems import FieldError, Problem, wanted_language
 from dingrelay_workers.http.routes import (
@@ -57,7 +56,6 @@ COUNTING = 20.0
 """Seconds for what counts over all of a campaign's people."""
 FREEZING = 3_600.0
 """Seconds for what writes all of them: a million takes minutes."""
-UNNAMED: dict[str, Any] = dict.fromkeys(("name", "job_number", "mobile", "departments"), "")
 
 CampaignPage = paging.page_of(
     "CampaignPage", "Some campaigns, latest first.", campaigns=CampaignStatus
@@ -181,12 +179,7 @@ async def list_people_of_campaign(call: HttpCall) -> CampaignPeople:
         page, last = await campaigns.people(
             call.path("id"), query.outcome, behind=query.cursor, limit=query.limit
         )
-    people = list(page)
-    if not call.key.permits(PERSONAL):
-        people = [
-            person.model_copy(update=UNNAMED) if person.userid else person for person in people
-        ]
-    return CampaignPeople(people=people, next=paging.encode(*last) if last else None)
+    return CampaignPeople(people=list(page), next=paging.encode(*last) if last else None)
 
 
 @_read(
@@ -208,11 +201,6 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
         pages = campaigns.export(campaign.id, call.query.outcome)
     response = web.StreamResponse(headers={"Content-Type": "text/csv; charset=utf-8"})
     await response.prepare(call.request)
-    if not call.key.permits(PERSONAL):
-        pages = (
-            [person._replace(**UNNAMED) if person.userid else person for person in page]
-            async for page in pages
-        )
     with spoken(wanted_language(call.request)):
         async for lines in people_csv(pages):
             await response.write(lines)
