@@ -15,7 +15,7 @@ from dingrelay_producers.client.verbs import verbs_of
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store import clock
-from dingrelay_producers.zone import local
+from dingrelay_producers.zone import zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
 from dingrelay_workers.campaigns.calls import FollowUpPlan
@@ -27,6 +27,7 @@ from dingrelay_workers.campaigns.reach import APPROVE, READ, WRITE
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
 from dingrelay_workers.console.verb_forms import VerbForms
 from dingrelay_workers.console.visit import PAGE, Visit, decoded
@@ -84,7 +85,9 @@ async def campaigns(visit: Visit) -> web.Response:
     for row in listed[:PAGE]:
         state = meaning(OF_CAMPAIGN, row.stage)
         if row.stage == "scheduled" and row.start_at:
-            state = Meaning("wait", en("scheduled for {}", local(row.start_at)))
+            state = Meaning(
+                "wait", en("scheduled for {}", spoken(row.start_at, clock.now(), zone()))
+            )
         if row.id in reviews:
             state = meaning(OF_REVIEW, reviews[row.id])
         elif row.id in recalls:
@@ -399,7 +402,7 @@ async def scheduled(visit: Visit) -> tuple[str, str] | None:
     if not coming:
         return None
     campaign, name, start_at = coming[0]
-    moment = local(start_at)
+    moment = spoken(start_at, clock.now(), zone())
     if len(coming) == 1:
         return f"/campaigns/{campaign}", en("“{}” is scheduled for {}.", name, moment)
     words = en(

@@ -212,8 +212,8 @@ async def decide(
     by, now = people[0], clock.now()
     values = {"decision": decision, "decided_by": by, "decided_at": now, "reason": reason}
     await connection.execute(update(ReviewRow).where(ReviewRow.campaign == row.id).values(values))
-    told = review.asked_by, decision, by, reason, now
-    return await to_writers(settings, connection, row, *told)
+    decided = review.asked_by, decision, by, reason, now
+    return await to_writers(settings, connection, row, *decided)
 
 
 def is_second_person(
