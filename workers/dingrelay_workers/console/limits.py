@@ -1,14 +1,20 @@
 """The pages of DingTalk's limits, and of the workers that keep them."""
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 from aiohttp import web
 
 from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import workers as fleet
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.sentences import outage
 from dingrelay_workers.console.visit import Visit
+from dingrelay_workers.history.quarters import Quarter, QuarterService
+from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.rules import in_words
 
@@ -24,10 +30,21 @@ async def limits(visit: Visit) -> web.Response:
         limits=fleet_limits,
         in_words=in_words,
         robots=robots_of(visit),
+        quarters=await last_day(visit),
         outages=[outage(entry) for entry in fleet_limits.outages],
         months=fleet_limits.quota,
         now=clock.now(),
     )
+
+
+async def last_day(visit: Visit) -> Sequence[Quarter]:
+    """The fleet's last day, for people who see all apps; none where the database is away."""
+    if ANY not in visit.grant.apps:
+        return []
+    service = visit.service(QuarterService)
+    with suppress(ServiceUnavailable):
+        return await visit.context.shared.get("quarters", service.last_day)
+    return []
 
 
 def robots_of(visit: Visit) -> dict[str, str]:

@@ -21,7 +21,7 @@ from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at, menu_of
 from dingrelay_workers.console.jobs import listing
-from dingrelay_workers.console.limits import robots_of
+from dingrelay_workers.console.limits import last_day, robots_of
 from dingrelay_workers.console.sentences import START, outage
 from dingrelay_workers.console.visit import Visit
 from dingrelay_workers.http.api_keys import ANY
@@ -51,6 +51,7 @@ async def now(visit: Visit) -> web.Response:
     return visit.page(
         "now.html",
         sentences=standing.sentences(robots_of(visit)),
+        quarters=await last_day(visit),
         lanes=standing.lanes,
         now=standing.tally.now,
         months=standing.limits.quota,

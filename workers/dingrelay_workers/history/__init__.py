@@ -7,11 +7,17 @@ from dingrelay_workers.noun import Noun, NounDuty, Service
 NOUN = Noun(
     name="history",
     tables=("models",),
-    services=(Service("service:HistoryService", ("settings", "database")),),
+    services=(
+        Service("service:HistoryService", ("settings", "database")),
+        Service("quarters:QuarterService", ("database",)),
+    ),
     routes=("routes:ROUTES",),
     pages=("console_routes",),
-    duties=(NounDuty("history", "writer:of_leader", wanted=attrgetter("history.days")),),
-    clean_up=("writer:clean_up",),
+    duties=(
+        NounDuty("history", "writer:of_leader", wanted=attrgetter("history.days")),
+        NounDuty("quarters", "quarters:of_leader", wanted=attrgetter("history.days")),
+    ),
+    clean_up=("writer:clean_up", "quarters:clean_up"),
     for_jobs=("writer:for_jobs",),
     personal_data=("job_records:PERSONAL_DATA", "personal_data:PERSONAL_DATA"),
     backups=("backups:compare",),

@@ -84,3 +84,24 @@ class RecipientRow(Base):
     user: Mapped[str] = mapped_column(String(128), primary_key=True)
     outcome: Mapped[str] = mapped_column(String(16))
     at: Mapped[datetime] = mapped_column(Utc)
+
+
+class QuarterRow(Base):
+    """A quarter of an hour of the whole fleet; the present one grows until it is over.
+
+    Attributes:
+        at: when it begins.
+        calls: that left to DingTalk.
+        waiting: jobs that waited, the most of all looks.
+        done: jobs that ended well.
+        failed: jobs that ended otherwise, or of which DingTalk's answer was lost.
+    """
+
+    __tablename__ = "quarters"
+    __people__ = PersonColumns(kept="8 days")
+
+    at: Mapped[datetime] = mapped_column(Utc, primary_key=True)
+    calls: Mapped[int] = mapped_column(Integer)
+    waiting: Mapped[int] = mapped_column(Integer)
+    done: Mapped[int] = mapped_column(Integer)
+    failed: Mapped[int] = mapped_column(Integer)

@@ -26,7 +26,7 @@ from dingrelay_tasks.sentence import from_text
 from dingrelay_workers.limiter import transitions
 from dingrelay_workers.limiter.breakers import Pace
 from dingrelay_workers.limiter.fleet_rules import FleetRules
-from dingrelay_workers.limiter.rules import Rule, Rules
+from dingrelay_workers.limiter.rules import EGRESS, Rule, Rules
 from dingrelay_workers.limiter.slot import ParkedTotal, Turns, parked
 from dingrelay_workers.limiter.transitions import CallLimit, SlotWaiter, limits_of
 from dingrelay_workers.minutes import MINUTES
@@ -339,6 +339,14 @@ async def read_buckets(redis: Redis, rules: Rules | FleetRules) -> list[BucketSt
             recipients = by_name.get((f"app:{app}", api, "recipients"))
             by_name[calls.scope, api, "calls"] = _waited_for(calls, recipients, jobs, now)
     return list(by_name.values())
+
+
+async def calls_of_all(redis: Redis) -> list[str]:
+    """Keys of the buckets that each call takes from, whatever its app and API: one for each address."""
+    members: list[Any] = await redis.zrange(BUCKETS, 0, -1)
+    return [
+        name for name in map(bytes.decode, members) if name.startswith(f"{PREFIX}bucket:{EGRESS}:")
+    ]
 
 
 async def read_waits(redis: Redis, rules: Sequence[Rule]) -> list[float]:

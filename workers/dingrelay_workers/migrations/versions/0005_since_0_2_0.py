@@ -47,6 +47,7 @@ def upgrade() -> None:
     _history()
     _console()
     _audit()
+    _quarters()
     _readers()
 
 
@@ -486,6 +487,18 @@ def _audit() -> None:
     op.create_index("ix_audit_at", "audit", ["at", "number"])
     for name in ("actor", "action", "object"):
         op.create_index(f"ix_audit_{name}", "audit", [name, "at", "number"])
+
+
+def _quarters() -> None:
+    op.create_table(
+        "quarters",
+        sa.Column("at", MOMENT, nullable=False),
+        *(
+            sa.Column(name, sa.Integer, nullable=False)
+            for name in ("calls", "waiting", "done", "failed")
+        ),
+        sa.PrimaryKeyConstraint("at", name="pk_quarters"),
+    )
 
 
 def _readers() -> None:
