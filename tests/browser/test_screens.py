@@ -58,6 +58,8 @@ async def test_every_screen_is_accessible_and_does_only_what_it_may(console: "Co
         if answer is None or answer.status != PROBLEMS.get(path, 200):
             console.troubles.append(f"{path}: {answer and answer.status}")
             continue
+        if not answer.headers["content-type"].startswith("text/html"):
+            continue
         assert await page.get_attribute("html", "lang") == language.removesuffix("-US")
         wrong = await _wrong(page, colours=not console.prefix)
         console.troubles += [f"{path}: {each}" for each in wrong]

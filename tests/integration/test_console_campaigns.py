@@ -25,6 +25,7 @@ from dingrelay_workers.campaigns import draft_console_routes, estimate
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
+from dingrelay_workers.campaigns.pictures import Pictures, delete_before
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.directory.models import DepartmentRow, UserRow
 from dingrelay_workers.sessions.models import ConsoleFormRow
@@ -543,6 +544,39 @@ async def test_a_text_keeps_what_was_written_when_its_picture_is_uploaded(
     assert (await upload(writer, draft, b"picture", "[p](x).png", to, **fields, **card))[0] == 303
     message = (await stored(settings, draft)).content.message["action_card"]
     assert message == {"title": "x", "markdown": "# come\n\n![px.png](@medium)"}
+
+
+async def test_an_uploaded_picture_is_seen_and_taken_again(
+    writer: Browser, settings: Settings, redis: Redis
+) -> None:
+    content = b"\x89PNG\r\n\x1a\n picture"
+    known = LocalFile("plan.png", "image", content).digest
+    await redis.set(keys.media("default", known), "@me/d|um", ex=60)
+    draft = await begun(writer)
+    fields = {"name": "party", "app": "default", "msgtype": "image"}
+    to = "file.image.media_id"
+    assert (await upload(writer, draft, content, "plan.png", to, **fields))[0] == 303
+    page = await writer.text(f"{draft}/write")
+    (path,) = set(re.findall(r'<img src="([^"]+)" alt="Picture"', page))
+    async with writer.session.get(writer.url + path) as answer:
+        assert (answer.content_type, await answer.read()) == ("image/png", content)
+    card = {"msgtype": "action_card", "action_card.markdown": "# come"}
+    assert await writer.submit(f"{draft}/write", **fields | card, picture="@me/d|um") == 303
+    message = (await stored(settings, draft)).content.message["action_card"]
+    assert message["markdown"] == "# come\n\n![](@me/d|um)"
+    assert f'<img src="{path}"' in await writer.text(f"{draft}/write")
+    # Those of another app are not shown, and nothing but pictures is kept.
+    await rows.put(writer.database, UserRow, {"userid": "clerk", "name": "clerk"})
+    await writer.give("clerk", "write", apps=["hr"])
+    await writer.come_in("clerk")
+    async with writer.session.get(writer.url + path) as answer:
+        assert (answer.status, answer.content_type) == (200, "image/svg+xml")
+    pictures = Pictures(writer.database)
+    await pictures.keep("default", "x.png", "@html", b"<script>alert(1)</script>")
+    assert await pictures.find("@html") is None
+    assert len(await pictures.latest("default", 9)) == 1
+    await delete_before(writer.database, datetime.now(UTC))
+    assert await pictures.latest("default", 9) == []
 
 
 async def test_texts_of_other_types_are_kept(writer: Browser, settings: Settings) -> None:

@@ -197,7 +197,8 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     done = await campaigns.put(database, people=2, name=HTML, state="done", calls=1)
     taken = ChunkEnding(Release(0, 1), task_id=1, called_at=NOW, accepted=2)
     await campaigns.end(database, done, taken)
-    content = {"name": HTML, "app": "default", "message": TEXT, "pasted": "u1"}
+    message = {"msgtype": "markdown", "markdown": {"title": HTML, "text": f"{HTML} ![x](@medium)"}}
+    content = {"name": HTML, "app": "default", "message": message, "pasted": "u1"}
     await campaigns.Writers(settings, database).create(content, "admin")
     await subscribe(database, name=HTML)
     await subscribe(database, id="drw_paused", name=HTML, state="paused", reason=HTML)

@@ -22,6 +22,7 @@ NOUN = Noun(
     services=(
         Service("service:CampaignService", ("settings", "database", "acceptor")),
         Service("drafts:Drafts", ("settings", "database")),
+        Service("pictures:Pictures", ("database",)),
     ),
     routes=("routes:ROUTES", "draft_routes:ROUTES"),
     pages=("console_routes", "draft_console_routes"),
@@ -32,7 +33,7 @@ NOUN = Noun(
     ),
     commands=(Command("campaign", "cli:app", "Campaigns"),),
     duties=(NounDuty("campaigns", "dispatcher:of_leader"),),
-    clean_up=("drafts:clean_up", "removal:clean_up"),
+    clean_up=("drafts:clean_up", "pictures:clean_up", "removal:clean_up"),
     messages=("messages:add_campaigns",),
     for_jobs=("calls:for_jobs",),
     personal_data=("personal_data:PERSONAL_DATA", "drafts_personal_data:PERSONAL_DATA"),

@@ -29,7 +29,7 @@ from dingrelay_producers.store import record
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.zone import local, zone
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import TYPE_FIELD, ContractError
 from dingrelay_tasks.media_files import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted
@@ -38,7 +38,8 @@ from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, Dra
 from dingrelay_workers.campaigns.draft_words import differences, problem_of, words_of
 from dingrelay_workers.campaigns.drafts import MOST_PARSED, CampaignDraft, Drafts
 from dingrelay_workers.campaigns.findings import findings_of
-from dingrelay_workers.campaigns.reach import WRITE
+from dingrelay_workers.campaigns.pictures import Pictures
+from dingrelay_workers.campaigns.reach import READ, WRITE
 from dingrelay_workers.campaigns.recipients import (
     ADDRESS_WORDS,
     USERID,
@@ -77,6 +78,8 @@ MOST_OPEN = 40
 """Departments that are open in the tree."""
 PROBLEMS = 20
 """Pasted words of which it is said why they name no person."""
+ON_SHELF = 12
+"""Pictures that are offered to be taken again."""
 EARLIER = 20
 """Broadcasts of which people can be left out by a tick."""
 _LACKS: Mapping[str, Meaning] = {
@@ -84,6 +87,10 @@ _LACKS: Mapping[str, Meaning] = {
     "choose": Meaning("bad", en("No recipient is chosen yet."), en("Go back to “Choose people”.")),
 }
 _DRAFT = "/campaigns/{id}"
+_UNKNOWN_PICTURE = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 48 32"><path fill="#c9d0d9"'
+    b' d="M0 0h48v32H0zM4 28h40L30 10 20 22l-5-5zM12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8"/></svg>'
+)
 _ENDS = ("from", "to")
 _NUMBER = re.compile("-?[0-9]{1,18}")
 """A number that every database takes."""
@@ -137,13 +144,30 @@ async def save_message(visit: Visit, form: FormValues) -> web.Response:
             problem = words_of(error) if isinstance(error, ContractError) else str(error)
         else:
             said = en("DingTalk has the file “{}”.", name)
+            await visit.service(Pictures).keep(draft.content.app, name, medium.id, content)
             values[field.name] = field.with_medium(values.get(field.name, ""), medium.id, name)
+    if media_id := text_of(form, "picture"):
+        kind = message_of(values)[TYPE_FIELD]
+        for field in (field for field in FIELDS[kind] if field.takes == "image"):
+            values[field.name] = field.with_medium(values.get(field.name, ""), media_id, "")
     messages = {"message": message_of(values), "other_messages": others_of(values)}
     if problem:
         typed = draft.content.model_copy(update=changes | messages)
         draft = draft.model_copy(update={"content": typed})
         return await _write_page(visit, draft, translated(problem), status=422)
     return await _save(visit, form, "write", draft, changes | messages, said)
+
+
+@at("/campaigns/pictures/{media}", scope=READ)
+async def show_picture(visit: Visit) -> web.Response:
+    """A picture that was uploaded; a drawing of one where it is not kept."""
+    kind, content = await visit.service(Pictures).find(visit.part("media")) or (
+        "image/svg+xml",
+        _UNKNOWN_PICTURE,
+    )
+    return web.Response(
+        body=content, content_type=kind, headers={"Cache-Control": "private, max-age=3600"}
+    )
 
 
 @at(f"{_DRAFT}/choose", scope=WRITE)
@@ -416,6 +440,7 @@ async def _write_page(
         fields=FIELDS,
         colours=COLOURS,
         message=content.message,
+        pictures=await visit.service(Pictures).latest(content.app, ON_SHELF),
         **await _common(visit, draft, "write", problem),
     )
 

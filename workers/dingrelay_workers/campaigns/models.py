@@ -345,6 +345,24 @@ class IndexRow(Base):
     entries: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class PictureRow(Base):
+    """A picture that was uploaded for a campaign.
+
+    Attributes:
+        media_id: DingTalk's id of it.
+    """
+
+    __tablename__ = "campaign_pictures"
+    __people__ = PersonColumns(others="media_id app name content")
+    __table_args__ = (Index(None, "app", "at"),)
+
+    media_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    app: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(Text)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    at: Mapped[datetime] = mapped_column(Utc)
+
+
 class ReviewRow(Base):
     """The approval of a campaign by a second person, asked for or decided.
 

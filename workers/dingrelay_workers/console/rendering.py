@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 from aiohttp import hdrs, web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
@@ -24,7 +25,7 @@ from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, name_of
 from dingrelay_workers.console.declared import menu_of
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.moments import RANGES, spoken
-from dingrelay_workers.console.phone import ShownMessage, markdown, plain
+from dingrelay_workers.console.phone import ShownMessage, markdown, picture, plain
 from dingrelay_workers.console.sentences import KINDS
 from dingrelay_workers.console.titles import target_words
 from dingrelay_workers.nouns import NOUNS
@@ -188,6 +189,23 @@ def title_of(summary: str) -> str:
     return tr("{type} to departments", type=type_)
 
 
+def _url_of(context: Context, source: str) -> str:
+    """Path of a picture of a message that was uploaded; "" of another one, and for people who see no campaigns."""
+    if not source.startswith("@") or not context["may"]("campaigns:read"):
+        return ""
+    return str(context["path"](f"/campaigns/pictures/{quote(source, safe='')}"))
+
+
+@pass_context
+def _picture(context: Context, source: str) -> Markup:
+    return picture(source, tr("Picture"), _url_of(context, source))
+
+
+@pass_context
+def _markdown(context: Context, text: str, *, fields: bool = True) -> Markup:
+    return markdown(text, fields=fields, url_of=partial(_url_of, context))
+
+
 def _advice(text: str) -> Markup:
     """A text in the reader's language, in which backticks stand around commands."""
     parts = translated(text).split("`")
@@ -220,7 +238,8 @@ def _templates() -> Environment:
         "translated": translated,
         "advice": _advice,
         "as_plain": plain,
-        "as_markdown": markdown,
+        "as_markdown": _markdown,
+        "as_picture": _picture,
         "as_message": ShownMessage.of,
     }
     return environment

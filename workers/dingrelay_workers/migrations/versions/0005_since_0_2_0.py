@@ -112,6 +112,16 @@ def _campaigns() -> None:
         sa.PrimaryKeyConstraint("campaign", "number", name="pk_campaign_malformed"),
     )
     op.create_table(
+        "campaign_pictures",
+        sa.Column("media_id", sa.Text, nullable=False),
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("media_id", name="pk_campaign_pictures"),
+    )
+    op.create_index("ix_campaign_pictures_app_at", "campaign_pictures", ["app", "at"])
+    op.create_table(
         "campaign_reviews",
         sa.Column("campaign", sa.String(36), nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
