@@ -116,6 +116,15 @@ def test_each_api_and_each_app_has_its_own_rate(caller: Caller) -> None:
     assert other.post(LIST, {"dept_id": 1}).code == "0"
 
 
+def test_reading_an_approval_and_creating_one_are_two_apis_of_one_path(caller: Caller) -> None:
+    caller.limit(calls="1/1s")
+    caller.get(INSTANCES, processInstanceId="x")
+    created = caller.post(INSTANCES, {"processCode": "none"})
+    assert "QpsLimit" not in created.code
+    assert "QpsLimit" in caller.post(INSTANCES, {"processCode": "none"}).code
+    assert caller.state.audit.most_calls()[INSTANCES] == 2
+
+
 def test_an_api_can_have_a_rate_of_its_own(caller: Caller) -> None:
     caller.limit(calls="", apis={LIST: "1/1s"})
     assert caller.post(LIST, {"dept_id": 1}).code == "0"

@@ -18,12 +18,12 @@ class Audit:
     def __init__(self, kept: int) -> None:
         self._calls: deque[dict[str, Any]] = deque(maxlen=kept)
         self._verdicts: dict[str, Counter[str]] = {}
-        self._peaks: dict[tuple[str, str], Peak] = {}
+        self._peaks: dict[tuple[str, str, str], Peak] = {}
         self.faults: Counter[str] = Counter()
 
-    def arrive(self, app_key: str, api: str, at: float, rate: Rate | None) -> None:
+    def arrive(self, app_key: str, method: str, api: str, at: float, rate: Rate | None) -> None:
         """Note that an app's call came, whatever becomes of it."""
-        peak = self._peaks.setdefault((app_key, api), Peak(rate.seconds if rate else 1))
+        peak = self._peaks.setdefault((app_key, method, api), Peak(rate.seconds if rate else 1))
         peak.add(at)
 
     def record(self, call: dict[str, Any]) -> None:
@@ -47,9 +47,9 @@ class Audit:
         return sum(counter[verdict] for counter in self._verdicts.values())
 
     def most_calls(self) -> dict[str, int]:
-        """API path → the most calls of one app in any window."""
+        """API path → the most calls of one app, by one method, in any window."""
         most: dict[str, int] = {}
-        for (_, api), peak in self._peaks.items():
+        for (_, _, api), peak in self._peaks.items():
             most[api] = max(most.get(api, 0), peak.most)
         return most
 

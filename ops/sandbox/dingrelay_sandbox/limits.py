@@ -196,12 +196,12 @@ class Limiter:
         self.messages: Counter[str] = Counter()
         """Webhook & Stream messages likewise, and those of robots by ``token month``."""
 
-    def call(self, app_key: str, path: str, at: float) -> Breach | None:
-        """Count a call of an app on an API path, or say why not."""
+    def call(self, app_key: str, method: str, path: str, at: float) -> Breach | None:
+        """Count a call of an app on an API, or say why not: one path has an API for each of its methods."""
         rate, kind = self.limits.calls_of(path), self.limits.window
         if rate is None:
             return None
-        window = self._window(app_key, path, rate, kind)
+        window = self._window(app_key, f"{method} {path}", rate, kind)
         moment = at if kind == "calendar" else self.clock.steady(at)
         if window.room(moment) >= 1:
             window.take(moment)

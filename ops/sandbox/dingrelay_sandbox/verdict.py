@@ -43,7 +43,7 @@ def respond(state: SandboxState, call: Call) -> Outcome:
     know_caller(state, call)
     if call.app is not None:
         rate = state.limits.calls_of(call.path)
-        state.audit.arrive(call.app.app_key, call.path, call.monotonic, rate)
+        state.audit.arrive(call.app.app_key, call.method, call.path, call.monotonic, rate)
     fault, code = None, ""
     verdict: Verdict = "ok"
     try:

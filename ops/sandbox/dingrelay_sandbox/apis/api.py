@@ -47,7 +47,7 @@ def api(method: str, path: str, **more: Any) -> Callable[[Run], Run]:
 
 def check_rate(state: SandboxState, call: Call) -> None:
     """Count a call of an app that is known, and refuse it over the rate."""
-    breach = state.limiter.call(call.caller.app_key, call.path, call.at)
+    breach = state.limiter.call(call.caller.app_key, call.method, call.path, call.at)
     if breach is not None:
         code = state.limits.throttle_code
         raise too_many(call.dialect, call.path, breach, at=call.at, code=code)

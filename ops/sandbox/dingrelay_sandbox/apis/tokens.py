@@ -69,7 +69,7 @@ def check_secret(state: SandboxState, call: Call, key: str, secret: str) -> App:
         raise answers.credentials_refused(call.dialect)
     call.app = app
     rate = state.limits.calls_of(call.path)
-    state.audit.arrive(key, call.path, call.monotonic, rate)
+    state.audit.arrive(key, call.method, call.path, call.monotonic, rate)
     check_rate(state, call)
     return app
 
