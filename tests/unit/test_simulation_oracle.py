@@ -116,6 +116,15 @@ def test_a_duplicate_needs_another_message() -> None:
     assert kinds([request(), request(job="j2")], unknown) == []
 
 
+def test_nobody_knows_of_a_copy_that_dingtalk_dropped_beyond_the_recipients_of_a_window() -> None:
+    both = {"j1": status(State.DONE, duplicate=["u1"]), "j2": status(State.DONE)}
+    held_up = effect(2.0, answered=2.1, spoilt=True, dropped={"u1": "143103"})
+    assert kinds([request(), request(job="j2")], both, [held_up]) == []
+    for reason in ("invalid", "daily_cap"):
+        named = {"j1": status(State.DONE, **{reason: ["u1"]})}
+        assert ("untrue" in kinds([request()], named, [held_up])) == (reason == "daily_cap")
+
+
 AGAIN = [effect(2.0, answered=2.1), effect(5.0, answered=5.1, worker="w1")]
 
 
@@ -235,17 +244,26 @@ def test_a_job_that_was_put_off_makes_no_call_before_its_time() -> None:
 
 def test_no_second_holds_more_calls_as_they_left_than_the_limit() -> None:
     even = [effect(4.0, left=2.0 + number / 2) for number in range(4)]
-    close = [effect(4.0, left=2.0 + number / 3) for number in range(4)]
+    close = [effect(4.0, left=2.0 + number / 5) for number in range(4)]
     assert "limit" not in kinds([request()], DONE, even, limit=2)
     assert "limit" in kinds([request()], DONE, close, limit=2)
     assert "limit" not in kinds([request()], DONE, close, limit=3)
+    two_apis = [effect(4.0, left=one.left, method="GET") for one in close[::2]] + close[1::2]
+    assert "limit" not in kinds([request()], DONE, two_apis, limit=2)
     tokens = [effect(4.0, path="/gettoken") for _ in range(4)]
     assert "limit" not in kinds([request()], DONE, tokens, limit=2)
 
 
+def test_only_a_call_that_waits_for_others_to_join_it_is_late() -> None:
+    late = [effect(4.0, left=left) for left in (2.4, 2.5, 3.0)]
+    assert "limit" not in kinds([request()], DONE, late, limit=2)
+    alone = [effect(4.0, left=call.left, path="/topapi/v2/user/list") for call in late]
+    assert "limit" in kinds([request()], DONE, alone, limit=2)
+
+
 def test_a_call_that_is_repeated_with_a_new_token_needs_no_other_slot() -> None:
     refused = effect(4.0, left=1.5, verdict="token")
-    repeated = [effect(4.0, left=2.0 + number / 4, answered=4.1) for number in range(3)]
+    repeated = [effect(4.0, left=2.0 + number / 5, answered=4.1) for number in range(3)]
     assert "limit" in kinds([request()], DONE, repeated, limit=2)
     assert "limit" not in kinds([request()], DONE, [refused, *repeated], limit=2)
 
@@ -267,7 +285,7 @@ def test_a_call_is_made_again_whose_worker_was_killed_while_it_read_the_report()
     ],
 )
 def test_calls_leave_close_together_whose_slots_came_late(trouble: Trouble, forgiven: bool) -> None:
-    close = [effect(12.0, left=10.0 + number / 3) for number in range(4)]
+    close = [effect(12.0, left=10.0 + number / 5) for number in range(4)]
     late = Trouble(trouble.name, trouble.subject, trouble.since + 8, trouble.until + 8)
     assert ("limit" in kinds([request()], DONE, close, limit=2, troubles=[late])) != forgiven
 

@@ -310,6 +310,7 @@ def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
                 day=int((call.at + BEIJING_SECONDS) // 86_400),
                 verdict=row["verdict"],
                 spoilt=bool(row["fault"]),
+                method=call.method,
             )
         )
     return sorted(effects, key=lambda effect: effect.at)

@@ -68,6 +68,7 @@ class Effect:
         verdict: of DingTalk: ``ok`` if it was carried out.
         spoilt: whether a fault met it there.
         left: when it left its worker.
+        method: of HTTP: a path has an API for each of them.
     """
 
     id: int
@@ -83,6 +84,7 @@ class Effect:
     verdict: str = "ok"
     spoilt: bool = False
     left: float = 0.0
+    method: str = "POST"
 
     @property
     def over_limit(self) -> list[str]:

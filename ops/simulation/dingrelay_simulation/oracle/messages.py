@@ -49,8 +49,9 @@ def _check_people(
         reason = reasons.get(user, "")
         if user in received:
             continue
-        if reason == "" and user in evidence.over_limit(tag):
-            continue  # the fleet cannot know of it; `limits.py` judges whether it may be
+        # The fleet cannot know of it, nor that an equal message was lost so; `limits.py` judges whether it may be.
+        if reason in {"", "duplicate"} and user in evidence.over_limit(tag):
+            continue
         if reason == "":
             yield Violation("lost", f"{job} is {status.state}, and {user} never got {tag!r}", job)
         elif reason in CALLED:
