@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dingrelay_simulation.mutations import MUTATIONS, PACKAGES, ROOT, SEEDS, Mutation, copy_tree
+from dingrelay_simulation.reached import MARKS, mark
 
 
 def test_every_behaviour_that_a_mutation_takes_out_is_in_the_source() -> None:
@@ -30,6 +31,21 @@ def test_only_a_copy_is_changed(tmp_path: Path) -> None:
     mutation.apply(tmp_path)
     assert mutation.applies
     assert mutation.old not in (tmp_path / mutation.file).read_text("utf-8")
+
+
+def test_a_mark_notes_its_mutation_where_the_behaviour_matters(tmp_path: Path) -> None:
+    copy_tree(tmp_path, PACKAGES)
+    marked = [mutation for mutation in MUTATIONS if mutation.reached]
+    for mutation in marked:
+        mutation.mark(tmp_path)
+    for mutation in marked:
+        text = (tmp_path / mutation.file).read_text("utf-8")
+        assert text.count(f"'{mutation.name}'") == 1
+        if mutation.file.endswith(".py"):
+            compile(text, mutation.file, "exec")
+    assert mark("one")
+    assert "one" in MARKS
+    MARKS.discard("one")
 
 
 def test_one_that_does_not_follow_the_source_is_refused(tmp_path: Path) -> None:

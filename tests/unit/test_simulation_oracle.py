@@ -133,13 +133,19 @@ def test_a_call_that_was_answered_is_not_made_again() -> None:
 
 
 def test_a_call_without_an_answer_is_made_again() -> None:
-    assert kinds([request()], DONE, [effect(2.0), effect(5.0, answered=5.1)]) == []
+    again = effect(5.0, answered=5.1, worker="w1")
+    assert kinds([request()], DONE, [effect(2.0, spoilt=True), again]) == []
+    assert kinds([request()], DONE, [effect(2.0), again]) == ["again"]
+    for subject, forgiven in (("w0", True), ("dingtalk", True), ("redis", True), ("w1", False)):
+        trouble = Trouble("freeze", subject, 1.0, 4.0)
+        violated = kinds([request()], DONE, [effect(2.0), again], troubles=[trouble])
+        assert violated == ([] if forgiven else ["again"])
 
 
 def test_a_call_that_was_held_up_on_its_way_was_the_first_one() -> None:
     again = effect(5.0, answered=5.1, worker="w1")
-    assert kinds([request()], DONE, [again, effect(9.0, left=2.0)]) == []
-    assert kinds([request()], DONE, [again, effect(9.0, left=6.0)]) == ["again"]
+    assert kinds([request()], DONE, [again, effect(9.0, left=2.0, spoilt=True)]) == []
+    assert kinds([request()], DONE, [again, effect(9.0, left=6.0, spoilt=True)]) == ["again"]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +208,9 @@ def test_a_cancelled_job_makes_no_call_that_it_had_not_noted() -> None:
         (Trouble("redis slow", "redis", 2.5, 2.9), False),
         (Trouble("kill", "w1", 1.5, 2.9), True),
         (Trouble("kill", "w1", 2.5, 2.9), False),
+        (Trouble("database", "w0", 1.5, 2.9), False),
+        (Trouble("throttle", "dingtalk", 1.5, 2.9), False),
+        (Trouble("dingtalk away", "dingtalk", 1.5, 2.9), True),
     ],
 )
 def test_a_fault_after_a_cancellation_forgives_no_call(trouble: Trouble, forgiven: bool) -> None:
@@ -316,7 +325,7 @@ def test_a_call_that_must_be_single_is_forgiven_only_where_redis_forgot_it() -> 
 
 
 def test_a_message_that_was_to_stop_does_not_go_on() -> None:
-    twice = [effect(2.0), effect(5.0, answered=5.1)]
+    twice = [effect(2.0, spoilt=True), effect(5.0, answered=5.1)]
     assert kinds([request("stop_on_unknown")], DONE, twice) == ["twice"]
 
 

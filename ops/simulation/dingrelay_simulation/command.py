@@ -86,6 +86,8 @@ def _run_all(runs: Runner, seeds: Iterable[int], options: argparse.Namespace) ->
                 f"{result.seconds:.0f} virtual seconds, {result.steps} steps",
                 flush=True,
             )
+        if result.reached:
+            print(f"seed {seed} reached {' '.join(sorted(result.reached))}", flush=True)
         if options.twice and runs.run(drawn).trace.hash != result.trace.hash:
             print(f"seed {seed}: its trace is another one the second time", flush=True)
             violated = True

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dingrelay_simulation.scenes import BEFORE_MIDNIGHT, SCENES, pass_midnight_in_doubt
+
 SECONDS = 18.0
 """Virtual seconds in which operations and faults begin."""
 BURST = 1.0
@@ -138,6 +140,7 @@ def draw(seed: int) -> Plan:
             draft.number += 1
     if "organisation" in features:
         operations += _changes(draft, [step.at for step in operations if step.name == "sync"])
+    staged = _scenes(draft, world)
     kinds = [name for name in FAULTS if rng.random() < STRIKES.get(name, (0.35, 1))[0]]
     faults: list[Step] = []
     for _ in range(rng.randint(1, 9) if kinds and operations else 0):
@@ -146,7 +149,56 @@ def draw(seed: int) -> Plan:
         if rng.random() < NEAR:
             at = rng.choice(operations).at + rng.uniform(-0.5, 6)
         faults.append(Step(round(max(0.0, at), 3), name, FAULTS[name](rng)))
+    operations += staged.operations
+    faults += staged.faults
     return Plan(seed, world, tuple(sorted(operations, key=_at)), tuple(sorted(faults, key=_at)))
+
+
+@dataclass
+class _Scenes:
+    """Scenes of a run: a scene's `Stage`."""
+
+    draft: _Draft
+    at: float = 0.0
+    operations: list[Step] = field(default_factory=list[Step])
+    faults: list[Step] = field(default_factory=list[Step])
+
+    @property
+    def rng(self) -> random.Random:
+        return self.draft.rng
+
+    def operation(self, after: float, name: str, **values: Any) -> int:
+        """Add an operation; what is not given is drawn."""
+        draft = self.draft
+        # What a scene commands is about its own.
+        drawn = {"verb": name} if "target" in values else OPERATIONS[name][1](draft) or {}
+        if name == "approval":
+            form = values.pop("form", draft.number)
+            drawn |= {"tag": f"a{form}", "rows": form % 3}
+        number = draft.number
+        draft.number += 1
+        at = round(self.at + after, 3)
+        self.operations.append(Step(at, name, {"number": number, **drawn, **values}))
+        return number
+
+    def fault(self, after: float, name: str, **values: Any) -> None:
+        """Add a fault; what is not given is drawn, and what is None left out."""
+        drawn = FAULTS[name](self.rng) | values
+        kept = {name: value for name, value in drawn.items() if value is not None}
+        self.faults.append(Step(round(self.at + after, 3), name, kept))
+
+
+def _scenes(draft: _Draft, world: World) -> _Scenes:
+    """Up to two scenes, and one at midnight if that comes."""
+    rng, staged = draft.rng, _Scenes(draft)
+    for scene in rng.sample(SCENES, rng.choice((0, 1, 1, 2))):
+        staged.at = rng.uniform(0, SECONDS)
+        scene(staged)
+    midnight = MIDNIGHT - world.epoch - world.dingtalk_skew
+    if midnight < SECONDS + BEFORE_MIDNIGHT and rng.random() < 0.6:
+        staged.at = max(0.0, midnight - BEFORE_MIDNIGHT)
+        pass_midnight_in_doubt(staged)
+    return staged
 
 
 def _changes(draft: _Draft, syncs: list[float]) -> list[Step]:

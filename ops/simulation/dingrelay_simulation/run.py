@@ -26,7 +26,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_sandbox.limits import Limits
 from dingrelay_sandbox.robots import Robot
 from dingrelay_sandbox.windows import Rate
-from dingrelay_simulation import clock, upgrade
+from dingrelay_simulation import clock, reached, upgrade
 from dingrelay_simulation.broker import Manners
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.faults import Faults
@@ -87,7 +87,11 @@ class Trace:
 
 @dataclass
 class Result:
-    """The end of a run."""
+    """The end of a run.
+
+    Attributes:
+        reached: mutations that would have made a difference, in a source with marks for them.
+    """
 
     plan: Plan
     trace: Trace
@@ -96,6 +100,7 @@ class Result:
     seconds: float
     steps: int
     calls: int
+    reached: frozenset[str] = frozenset()
 
 
 CURRENT: list[Fleet] = []
@@ -198,7 +203,14 @@ class Runner:
                 CLOCK.now,
                 loop.steps,
                 len(fleet.dingtalk.calls),
+                self._reached(),
             )
+
+    def _reached(self) -> frozenset[str]:
+        noted = self._valkey.call("SMEMBERS", reached.KEY)
+        names = reached.MARKS | {name.decode() for name in noted}
+        reached.MARKS.clear()
+        return frozenset(names)
 
     def _fleet(self, loop: VirtualLoop, plan: Plan) -> Fleet:
         """The processes and servers of a plan's world."""
@@ -294,7 +306,7 @@ def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
         tag, users = read_tag(call.path, call.payload)
         send = by_call.get(call.id)
         entries = send.entries if send else ()
-        sane = outcome.ending == "answer" and not row["fault"]
+        sane = outcome.ending == "answer" and row["fault"] in {"", "latency"}
         effects.append(
             Effect(
                 id=call.id,

@@ -3,10 +3,20 @@
 from collections.abc import Iterator
 
 from dingrelay_simulation.operations import Command, Request
-from dingrelay_simulation.oracle.evidence import BEFORE, WORKERS, Effect, Evidence, Violation
+from dingrelay_simulation.oracle.evidence import (
+    BEFORE,
+    DELAYS,
+    ENDS,
+    WORKERS,
+    Effect,
+    Evidence,
+    Violation,
+)
 
 CANCELLED, MARKED = "True", "False"
 """Answers to a command that was carried out, and to one that was noted for a job that runs."""
+STOPPED = ENDS | DELAYS | {"dingtalk away", "cut from dingtalk"}
+"""Faults by which a call that was noted never comes to DingTalk."""
 READ = "burst"
 """Name of the operation whose jobs only read. Their calls write no intent, which is where a job that runs meets the mark."""
 
@@ -41,4 +51,5 @@ def _leaves_later(evidence: Evidence, command: Command, request: Request, attemp
     if any(other.answered is None or evidence.struck(other, other.left) for other in earlier):
         return False
     # A call may have been noted that never reached DingTalk.
-    return not faults.around(request.at, at, "redis", "dingtalk", *WORKERS)
+    troubles = faults.around(request.at, at, "redis", "dingtalk", *WORKERS)
+    return not any(one.subject == "redis" or one.name in STOPPED for one in troubles)

@@ -45,6 +45,8 @@ REPORTED = 12.0
 """The same where DingTalk's report on the message is read before."""
 UNDER_WAY = 70.0
 """Seconds for which a call may be on its way to DingTalk."""
+UNHEARD = 10.0
+"""Seconds before a call leaves in which its worker may have been unheard of, and have lost its job."""
 WORKERS = tuple(f"w{number}" for number in range(plan.WORKERS))
 BEFORE = 0.05
 """Seconds before a call leaves in which its worker notes it."""
@@ -280,10 +282,17 @@ class Evidence:
         if second.left < first.left:
             first, second = second, first  # it was overtaken on its way
         if first.answered is None:
-            return True
+            return self.explains_silence(first, second.left)
         recorded = REPORTED if first.tag in self.confirmed else RECORDED
         since, until = first.left - BEFORE, min(second.left, first.answered + recorded)
         return self.forgotten_call(first) or bool(self.kept_from_redis(first.worker, since, until))
+
+    def explains_silence(self, call: Effect, until: float) -> bool:
+        """Whether a fault explains that a call has no answer: of DingTalk, of its worker, or of Redis, by which that lost its job."""
+        since = call.left - UNHEARD
+        return call.spoilt or bool(
+            self.faults.around(since, until, "dingtalk", "redis", call.worker)
+        )
 
 
 def _by_tag(effects: Iterable[Effect]) -> dict[str, list[Effect]]:

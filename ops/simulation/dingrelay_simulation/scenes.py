@@ -1,0 +1,161 @@
+"""Scenes: operations and faults that matter only where they meet, which chance alone lets them do too seldom."""
+
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+ASYNCSEND = "/topapi/message/corpconversation/asyncsend_v2"
+INSTANCES = "/v1.0/workflow/processInstances"
+DONE_UNSEEN = ("lost_answer", "reset_after", "truncated")
+"""Faults after which a call was carried out, and its worker can't know."""
+
+
+class Stage(Protocol):
+    """Where a scene puts its operations and faults; their times are seconds after its beginning.
+
+    Attributes:
+        rng: draws what the seed decides.
+    """
+
+    rng: random.Random
+
+    def operation(self, after: float, name: str, **values: Any) -> int:
+        """Add an operation with some of its values; its number."""
+        ...
+
+    def fault(self, after: float, name: str, **values: Any) -> None:
+        """Add a fault with some of its values."""
+        ...
+
+
+def _lose_answers(stage: Stage, api: str, seconds: float) -> None:
+    kind = stage.rng.choice(DONE_UNSEEN)
+    stage.fault(0.0, "lost_answer", kind=kind, api=api, seconds=seconds, share=1.0, count=None)
+
+
+def cancel_in_doubt(stage: Stage) -> None:
+    """Jobs are cancelled whose calls were carried out, and have no answer."""
+    rng = stage.rng
+    seconds = round(rng.uniform(4, 12), 1)
+    _lose_answers(stage, ASYNCSEND, seconds)
+    for name in ("send", "call", rng.choice(("send", "stop_on_unknown", "confirm"))):
+        target = stage.operation(rng.uniform(0, 0.5), name)
+        stage.operation(rng.uniform(0.6, seconds), "cancel", target=target)
+
+
+def expire_in_doubt(stage: Stage) -> None:
+    """The time of messages ends that were sent, and have no answer."""
+    rng = stage.rng
+    _lose_answers(stage, ASYNCSEND, round(rng.uniform(8, 14), 1))
+    for _ in range(3):
+        expires_in = round(rng.uniform(1.5, 8), 2)
+        stage.operation(rng.uniform(0, 1), "times", send_in=None, expires_in=expires_in)
+
+
+def equal_approvals_in_doubt(stage: Stage) -> None:
+    """Equal approvals are created at once, and it is not known of any."""
+    rng = stage.rng
+    kind, count = rng.choice((*DONE_UNSEEN, "error", "html")), rng.choice((1, 2, 2, 3))
+    name = "lost_answer" if kind in DONE_UNSEEN else "sick"
+    values = {} if kind in DONE_UNSEEN else {"effect": True}
+    stage.fault(
+        0.0, name, kind=kind, api=INSTANCES, count=count, seconds=None, share=None, **values
+    )
+    first = stage.operation(0.1, "approval")
+    for _ in range(rng.choice((1, 1, 2))):
+        stage.operation(rng.uniform(0.1, 1.0), "approval", form=first)
+
+
+def share_and_recall(stage: Stage) -> None:
+    """Equal messages wait for a call that they share, and some of them are taken back."""
+    rng = stage.rng
+    for _ in range(4):
+        stage.operation(rng.uniform(0, 0.05), "send", lane="normal")
+    tag = f"equal{rng.randint(1, 2)}"
+    equal = [stage.operation(rng.uniform(0, 0.3), "equal", tag=tag) for _ in range(5)]
+    for target in rng.sample(equal, 2):
+        stage.operation(rng.uniform(3, 15), "recall", target=target)
+
+
+def end_at_calls(stage: Stage) -> None:
+    """Each worker ends as it makes a call, or as it is answered."""
+    rng = stage.rng
+    for worker in range(3):
+        when, count = rng.choice(("after", "after", "answer")), rng.choice((1, 2, 3))
+        values = {"worker": worker, "to": "dingtalk", "when": when, "count": count}
+        stage.fault(0.0, "kill_at", **values, seconds=round(rng.uniform(0.5, 6), 1))
+    for name in ("call", "call", "stop_on_unknown", "approval", "bare"):
+        stage.operation(rng.uniform(0, 2), name)
+
+
+def outlast_leases(stage: Stage) -> None:
+    """DingTalk takes longer for calls than the shortest lease lasts, and answers."""
+    rng = stage.rng
+    values = {"kind": "latency", "min_ms": 9_000, "max_ms": 13_000, "effect": rng.random() < 0.7}
+    api = rng.choice((ASYNCSEND, ASYNCSEND, INSTANCES))
+    stage.fault(0.0, "slow", **values, api=api, seconds=6.0, share=1.0, count=None)
+    for name in ("send", "stop_on_unknown", "approval", "call"):
+        stage.operation(rng.uniform(0, 3), name)
+
+
+def requeue_before_its_time(stage: Stage) -> None:
+    """A message is called off, and wanted again, both before its time."""
+    rng = stage.rng
+    send_in = round(rng.uniform(10, 20), 2)
+    target = stage.operation(0.0, "times", send_in=send_in, expires_in=None)
+    stage.operation(rng.uniform(1, 3), "cancel", target=target)
+    stage.operation(rng.uniform(3.2, 7), "requeue", target=target)
+
+
+def wake_campaign_twice(stage: Stage) -> None:
+    """A campaign is stopped and goes on, while what it has released is still on its way."""
+    rng = stage.rng
+    target = stage.operation(0.0, "campaign", rate=None)
+    for _ in range(rng.choice((1, 2, 3))):
+        paused = rng.uniform(0.1, 4)
+        stage.operation(paused, "campaign_command", target=target, verb="pause")
+        stage.operation(
+            paused + rng.uniform(0.05, 1), "campaign_command", target=target, verb="resume"
+        )
+    if rng.random() < 0.4:
+        stage.operation(rng.uniform(0.2, 5), "campaign_command", target=target, verb="cancel")
+
+
+def end_of_who_tells(stage: Stage) -> None:
+    """Workers end while the application takes its time for the notices that they bring."""
+    rng = stage.rng
+    stage.operation(0.0, "webhook", types=("*",))
+    stage.fault(0.5, "application", manner="slow", seconds=8.0)
+    for _ in range(3):
+        stage.operation(rng.uniform(0.5, 4), "send")
+    for worker in range(3):
+        stage.fault(rng.uniform(2, 8), "kill", worker=worker, back=round(rng.uniform(0.5, 4), 1))
+
+
+def pass_midnight_in_doubt(stage: Stage) -> None:
+    """Messages are sent around midnight, equal ones on either side, and some have no answer."""
+    rng = stage.rng
+    if rng.random() < 0.7:
+        _lose_answers(stage, ASYNCSEND, 6.0)
+    for _ in range(3):
+        stage.operation(rng.uniform(0, 3), "send")
+    users = ["u1", "u2"]
+    for _ in range(5):
+        stage.operation(rng.uniform(0, 12), "equal", tag="equal1", users=users)
+
+
+SCENES: tuple[Callable[[Stage], None], ...] = (
+    cancel_in_doubt,
+    expire_in_doubt,
+    equal_approvals_in_doubt,
+    equal_approvals_in_doubt,
+    share_and_recall,
+    end_at_calls,
+    outlast_leases,
+    requeue_before_its_time,
+    wake_campaign_twice,
+    end_of_who_tells,
+)
+"""Scenes of any time; `pass_midnight_in_doubt` has one of its own."""
+BEFORE_MIDNIGHT = 6.0
+"""Seconds before midnight at which that one begins."""
