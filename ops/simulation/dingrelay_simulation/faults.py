@@ -7,9 +7,10 @@ from typing import Any
 
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_simulation.clock import CLOCK
+from dingrelay_simulation.draws import PORTS
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.network import DINGTALK, VALKEY, End, Line
-from dingrelay_simulation.plan import PORTS, Step
+from dingrelay_simulation.plan import Step
 
 APPLICATION = PORTS["application"]
 

@@ -21,9 +21,9 @@ from dingrelay_simulation.blocking import Databases
 from dingrelay_simulation.broker import Broker, Manners
 from dingrelay_simulation.clock import CLOCK, Process
 from dingrelay_simulation.dingtalk import SimulatedDingTalk
+from dingrelay_simulation.draws import PORTS
 from dingrelay_simulation.loop import VirtualLoop
 from dingrelay_simulation.network import DINGTALK, VALKEY, Line, Network
-from dingrelay_simulation.plan import PORTS
 from dingrelay_simulation.taking import TakingBroker
 from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_simulation.worker import SimulatedWorker, read_request

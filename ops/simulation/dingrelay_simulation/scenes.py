@@ -11,13 +11,12 @@ DONE_UNSEEN = ("lost_answer", "reset_after", "truncated")
 
 
 class Stage(Protocol):
-    """Where a scene puts its operations and faults; their times are seconds after its beginning.
+    """Where a scene puts its operations and faults; their times are seconds after its beginning."""
 
-    Attributes:
-        rng: draws what the seed decides.
-    """
-
-    rng: random.Random
+    @property
+    def rng(self) -> random.Random:
+        """Draws what the seed decides."""
+        ...
 
     def operation(self, after: float, name: str, **values: Any) -> int:
         """Add an operation with some of its values; its number."""

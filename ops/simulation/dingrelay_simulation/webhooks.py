@@ -22,8 +22,9 @@ from dingrelay_producers.store.connections import open_async
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_simulation.application import Delivery
 from dingrelay_simulation.clock import CLOCK
+from dingrelay_simulation.draws import PORTS
 from dingrelay_simulation.fleet import Fleet
-from dingrelay_simulation.plan import PORTS, Step
+from dingrelay_simulation.plan import Step
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.outbox import notice_types

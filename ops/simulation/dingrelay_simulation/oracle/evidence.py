@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_simulation import plan
+from dingrelay_simulation import draws
 from dingrelay_simulation.application import Delivery
 from dingrelay_simulation.approvals import FORM_FIELD, Followed
 from dingrelay_simulation.campaigns import Broadcast
@@ -47,7 +47,7 @@ UNDER_WAY = 70.0
 """Seconds for which a call may be on its way to DingTalk."""
 UNHEARD = 10.0
 """Seconds before a call leaves in which its worker may have been unheard of, and have lost its job."""
-WORKERS = tuple(f"w{number}" for number in range(plan.WORKERS))
+WORKERS = tuple(f"w{number}" for number in range(draws.WORKERS))
 BEFORE = 0.05
 """Seconds before a call leaves in which its worker notes it."""
 
