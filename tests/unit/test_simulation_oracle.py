@@ -17,7 +17,7 @@ from dingrelay_simulation.approvals import Followed
 from dingrelay_simulation.campaigns import Broadcast
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.faults import Faults, Trouble
-from dingrelay_simulation.operations import ASYNCSEND, READ, Command, Request, Requests
+from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Command, Request, Requests
 from dingrelay_simulation.oracle import verify
 from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, read_tag
 from dingrelay_simulation.organisation import Directories, Leaving
@@ -564,4 +564,6 @@ def test_the_text_of_a_call_is_read_from_its_body() -> None:
     assert read_tag(ASYNCSEND, body) == ("m1", ("u1", "u2"))
     form = {"formComponentValues": [{"name": "事由", "value": "a1"}]}
     assert read_tag("/v1.0/workflow/processInstances", form) == ("a1", ())
+    call = {"userIds": ["u1"], "msgParam": '{"content": "c1"}'}
+    assert read_tag(BATCH_SEND, call) == ("c1", ("u1",))
     assert read_tag("/gettoken", None) == ("", ())

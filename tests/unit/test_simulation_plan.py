@@ -3,7 +3,8 @@
 from typing import Any
 
 from dingrelay_simulation import plan
-from dingrelay_simulation.oracle.evidence import Violation
+from dingrelay_simulation.operations import JOBS, make_job
+from dingrelay_simulation.oracle.evidence import SENDS, Violation
 from dingrelay_simulation.plan import Plan
 from dingrelay_simulation.run import Result, Trace
 from dingrelay_simulation.shrink import shrink
@@ -31,6 +32,16 @@ def plan_with_faults() -> Plan:
 def test_a_seed_stands_for_one_plan() -> None:
     assert plan.draw(17) == plan.draw(17)
     assert plan.draw(17) != plan.draw(18)
+
+
+def test_each_job_of_a_plan_is_one_that_a_client_would_send() -> None:
+    sent = set[str]()
+    for seed in range(1, 40):
+        for step in plan.draw(seed).operations:
+            if step.name in SENDS | JOBS.keys():
+                make_job(step.name, step.values)
+                sent.add(step.name)
+    assert sent >= {"send", "times", "call", "approval", "robot", "sync"}
 
 
 def test_what_a_failure_does_not_need_is_dropped() -> None:

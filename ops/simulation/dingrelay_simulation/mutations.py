@@ -104,9 +104,7 @@ with (ROOT / "ops/simulation/mutations.toml").open("rb") as _file:
 def copy_tree(tree: Path, packages: Sequence[str]) -> list[Path]:
     """Copy packages of the source; the folders by which they are imported."""
     for package in packages:
-        shutil.copytree(
-            ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(ROOT / package, tree / package)  # with what Python has compiled
     return [tree / Path(package).parent for package in packages]
 
 

@@ -23,8 +23,11 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import Database
 
+APP = "sandbox-key"
 TEMPLATE = "PROC-EXPENSE"
 ASYNCSEND = "/topapi/message/corpconversation/asyncsend_v2"
+BATCH_SEND = "/v1.0/robot/oToMessages/batchSend"
+"""A call of a user's own: a copy of what it brings is dropped by no one."""
 READ = "/topapi/v2/user/get"
 """A call of a crowd's: it changes nothing."""
 
@@ -114,6 +117,7 @@ class Operations:
             "call_off": self._call_off,
         }
         self._tasks: list[asyncio.Task[None]] = []
+        self._failed: list[Exception] = []
         self._fleet = fleet
         self._note = note
 
@@ -124,16 +128,28 @@ class Operations:
     def perform(self, step: Step) -> None:
         """Carry one out."""
         self._note("operation", step.name, step.values)
+        try:
+            self._perform(step)
+        except Exception as error:  # noqa: BLE001 - the loop keeps it for itself
+            self._failed.append(error)
+
+    def _perform(self, step: Step) -> None:
         if feature := self._by_name.get(step.name):
             if work := feature.perform(step):
                 self._tasks.append(asyncio.get_running_loop().create_task(work))
         elif act := self._by_hand.get(step.name):
             act(step)
         else:
-            self._send(step, JOBS.get(step.name, _message)(step.values))
+            self._send(step, make_job(step.name, step.values))
 
     async def mend(self) -> None:
-        """Wait for what takes time, and do what an operator does after a bad hour."""
+        """Wait for what takes time, and do what an operator does after a bad hour.
+
+        Raises:
+            ExceptionGroup: operations that are none, such as a job that no client would send.
+        """
+        if self._failed:
+            raise ExceptionGroup("operations could not be carried out", self._failed)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for feature in self._features:
             await feature.mend()
@@ -315,10 +331,10 @@ def _message(values: dict[str, Any]) -> Any:
 
 
 def _call(values: dict[str, Any]) -> Any:
-    message = {"msgtype": "text", "text": {"content": values["tag"]}}
-    body = {"agent_id": 1000001, "userid_list": values["user"], "msg": message}
+    text = json.dumps({"content": values["tag"]})
+    body = {"robotCode": APP, "userIds": [values["user"]], "msgKey": "sampleText", "msgParam": text}
     return ApiCall.parse(
-        {"method": "POST", "path": ASYNCSEND, "body": body, "effect": values["effect"]}
+        {"method": "POST", "path": BATCH_SEND, "body": body, "effect": values["effect"]}
     )
 
 
@@ -374,3 +390,12 @@ JOBS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "robot": _robot,
 }
 """Operation → how its job is made; of others a message."""
+
+
+def make_job(name: str, values: dict[str, Any]) -> Any:
+    """The job of an operation.
+
+    Raises:
+        ContractError: no client would send it.
+    """
+    return JOBS.get(name, _message)(values)

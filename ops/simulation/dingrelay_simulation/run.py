@@ -33,7 +33,7 @@ from dingrelay_simulation.faults import Faults
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.loop import VirtualLoop, in_process
 from dingrelay_simulation.network import DINGTALK, End
-from dingrelay_simulation.operations import Operations
+from dingrelay_simulation.operations import APP, Operations
 from dingrelay_simulation.oracle import verify
 from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, Violation, read_tag
 from dingrelay_simulation.plan import SECONDS, Plan
@@ -217,7 +217,7 @@ class Runner:
         world = plan.world
         window: Any = world.window
         recipients, seconds = world.recipients
-        app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
+        app = {"app_key": APP, "app_secret": "sandbox-secret", "agent_id": "1000001"}
         robot = {"webhook": "https://oapi.dingtalk.com/robot/send?access_token=alerts"}
         fleet = Fleet(
             loop,

@@ -13,7 +13,7 @@ from dingrelay_simulation.application import Delivery
 from dingrelay_simulation.approvals import FORM_FIELD, Followed
 from dingrelay_simulation.campaigns import Broadcast
 from dingrelay_simulation.faults import Faults, Trouble
-from dingrelay_simulation.operations import ASYNCSEND, READ, Request, Requests
+from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Request, Requests
 from dingrelay_simulation.organisation import Directories
 from dingrelay_simulation.webhooks import Endpoint
 
@@ -313,6 +313,9 @@ def read_tag(path: str, payload: Any) -> tuple[str, tuple[str, ...]]:
         users = str(content.get("userid_list") or "")
         text = str(message.get("text", {}).get("content", ""))
         return text, tuple(filter(None, users.split(",")))
+    if path == BATCH_SEND:
+        text = str(json.loads(str(content.get("msgParam") or "{}")).get("content"))
+        return text, tuple(map(str, content.get("userIds") or ()))
     if path == READ and "sender" in content:
         return f"{content['sender']}/{content['number']}", (str(content["sender"]),)
     for name in ("formComponentValues", "form_component_values"):
