@@ -1,4 +1,4 @@
-"""What a plan is drawn from: each operation and each fault, how often it comes and how its values are drawn."""
+"""Draws of a plan: how often each operation and each fault comes, and how its values are drawn."""
 
 import random
 from collections.abc import Callable

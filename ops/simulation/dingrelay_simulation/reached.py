@@ -6,7 +6,7 @@ KEY = "{simulation}reached"
 """Key of a set in Redis of those that scripts noted."""
 PYTHON = "__import__('dingrelay_simulation.reached', fromlist=['mark']).mark('NAME')"
 LUA = f"redis.pcall('SADD', '{KEY}', 'NAME')"
-"""What stands in a source for the word `REACHED`: an expression that is true."""
+"""Expression that stands in a source for the word `REACHED`, and is true."""
 
 
 def mark(name: str) -> bool:

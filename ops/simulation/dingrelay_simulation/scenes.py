@@ -11,7 +11,7 @@ DONE_UNSEEN = ("lost_answer", "reset_after", "truncated")
 
 
 class Stage(Protocol):
-    """Where a scene puts its operations and faults; their times are seconds after its beginning."""
+    """Place of a scene's operations and faults; their times are seconds after its beginning."""
 
     @property
     def rng(self) -> random.Random:
