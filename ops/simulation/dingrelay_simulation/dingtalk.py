@@ -16,7 +16,7 @@ from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.network import End
 
 USERS, DEPARTMENTS = 24, 4
-SECRET = "sandbox-secret"
+APP, SECRET = "sandbox-key", "sandbox-secret"
 
 
 class SimulatedDingTalk:

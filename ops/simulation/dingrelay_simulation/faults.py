@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_simulation.clock import CLOCK
+from dingrelay_simulation.dingtalk import APP
 from dingrelay_simulation.draws import PORTS
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.network import DINGTALK, VALKEY, End, Line
@@ -175,7 +176,13 @@ class Faults:
         self._trouble(spec.kind, "dingtalk", step.values.get("seconds"))
         self._fleet.dingtalk.state.faults.add(spec)
 
-    _throttle = _lost_answer = _sick = _slow = _token = _credentials = _spec
+    _throttle = _lost_answer = _sick = _slow = _token = _spec
+
+    def _credentials(self, step: Step) -> None:
+        """The secret is refused, and what was fetched with it is of no use: a token is fetched seldom."""
+        state = self._fleet.dingtalk.state
+        state.tokens.expire(state.clock(), APP)
+        self._spec(replace(step, values={**step.values, "api": "*"}))
 
     def _database(self, step: Step) -> None:
         """Statements of a worker fail, before their effect or after it."""

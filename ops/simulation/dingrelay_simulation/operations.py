@@ -14,6 +14,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_simulation.approvals import FORM_FIELD, Decisions
 from dingrelay_simulation.campaigns import Campaigns
 from dingrelay_simulation.clock import CLOCK
+from dingrelay_simulation.dingtalk import APP
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.organisation import Changes
 from dingrelay_simulation.plan import Step
@@ -23,7 +24,6 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import Database
 
-APP = "sandbox-key"
 TEMPLATE = "PROC-EXPENSE"
 ASYNCSEND = "/topapi/message/corpconversation/asyncsend_v2"
 BATCH_SEND = "/v1.0/robot/oToMessages/batchSend"

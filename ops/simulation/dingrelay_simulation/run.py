@@ -29,11 +29,12 @@ from dingrelay_sandbox.windows import Rate
 from dingrelay_simulation import clock, reached, upgrade
 from dingrelay_simulation.broker import Manners
 from dingrelay_simulation.clock import CLOCK
+from dingrelay_simulation.dingtalk import APP
 from dingrelay_simulation.faults import Faults
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.loop import VirtualLoop, in_process
 from dingrelay_simulation.network import DINGTALK, End
-from dingrelay_simulation.operations import APP, Operations
+from dingrelay_simulation.operations import Operations
 from dingrelay_simulation.oracle import verify
 from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, Violation, read_tag
 from dingrelay_simulation.plan import SECONDS, Plan
