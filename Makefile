@@ -38,7 +38,7 @@ SECONDS ?= 60
 SIMULATION := PYTHONPATH=ops/simulation $(BIN)/python -m dingrelay_simulation
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test test-failed test-fast releases image-test schema-test coverage simulate simulate-mutations chaos chaos-mutations soak check wheel clean \
+.PHONY: help setup demo test test-failed test-fast test-docs releases image-test schema-test coverage simulate simulate-mutations chaos chaos-mutations soak check wheel clean \
 	image sbom \
 	bench bench-docs site up lock translations dashboards alerts
 
@@ -90,6 +90,10 @@ test-failed: setup ## run again, one by one, the few tests that failed in the la
 test-fast: setup ## run the tests that start no worker, in less than a minute
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not acceptance" \
 		tests/unit tests/fundamentals $(ARGS)
+
+test-docs: setup ## run every block of code of every page, in both languages
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/fundamentals tests/integration/test_gateway_guide.py \
+		tests/integration/test_webhook_guide.py tests/acceptance/test_own_kind.py tests/acceptance/test_recurring.py $(ARGS)
 
 releases: setup ## mix the release before with this one under load, two minutes (needs the history of git)
 	RELEASES=1 $(BIN)/python -m pytest tests/acceptance/test_previous_release.py $(ARGS)

@@ -62,6 +62,7 @@ CHINESE_TEXTS = {
     "Start": "开始",
     "Guide": "使用指南",
     "By task": "按任务查找",
+    "Samples": "示例程序",
     "Reference": "参考",
     "Runbooks": "运维手册",
     "Project": "项目",
@@ -89,6 +90,17 @@ CHINESE_TEXTS = {
 def say(text: str) -> str:
     """A text of the site's own in the language that is spoken."""
     return CHINESE_TEXTS[text] if current_language() == CHINESE else text
+
+
+def sample_pages() -> list[Page]:
+    """The samples, each in Chinese only, behind their index."""
+    samples = [
+        path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/samples/*/README.md"))
+    ]
+    return [
+        Page("samples/index.md", "docs/samples/README.md", "docs/samples/README.zh-CN.md"),
+        *(Page(f"samples/{sample.split('/')[2]}.md", sample, sample) for sample in samples),
+    ]
 
 
 INDEX = Page("index.md", "README.md", "README.zh-CN.md")
@@ -121,8 +133,16 @@ class Assembly:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._places: dict[str, str] = {}
-        self._guide, self._runbooks = guide_pages(), runbook_pages()
-        self._pages = (INDEX, GUIDE_INDEX, *self._guide, SANDBOX, *self._runbooks, *PROJECT)
+        self._guide, self._samples, self._runbooks = guide_pages(), sample_pages(), runbook_pages()
+        self._pages = (
+            INDEX,
+            GUIDE_INDEX,
+            *self._guide,
+            SANDBOX,
+            *self._samples,
+            *self._runbooks,
+            *PROJECT,
+        )
         for page in self._pages:
             self._places |= {page.english: page.place, page.chinese: page.place}
 
@@ -177,7 +197,7 @@ class Assembly:
         return f"{title}\n\n{''.join(_by_kind(body, prose))}{drawing}"
 
     def _target(self, target: str, source: str, language: str, place: str) -> str | None:
-        """Where a link of a page leads on the site; None for a file that is not there."""
+        """Target on the site of a link of a page; None for a file that is not there."""
         path, _, anchor = target.partition("#")
         if not path or "://" in target:
             return target
@@ -227,6 +247,7 @@ class Assembly:
                         *titled([SANDBOX]),
                     ]
                 },
+                {say("Samples"): titled(self._samples)},
                 {say("Reference"): [{name: place} for name, place in reference.items()]},
                 {say("Runbooks"): titled(self._runbooks)},
                 {say("Project"): titled(PROJECT)},

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from dingrelay_producers.cli import app, group
 from fundamentals.documents import DOCUMENTS, text
 
-_BLOCK = re.compile(r"^ *```(?:console|bash)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^ *```(?:console|bash|sh)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`dingrelay ([a-z][^`\n]+)`")
 _OURS = re.compile(r"(?:^|[\s;&|(])(?:[\w./]+/)?dingrelay ([a-z].*)$")
 _END = ("|", "&&", ";", "--", "&", ">", ">>", "<")
@@ -32,7 +32,7 @@ def lines(document: str) -> list[str]:
     found: list[str] = _INLINE.findall(content)
     for block in _BLOCK.findall(content):
         for line in block.replace("\\\n", " ").splitlines():
-            found += _OURS.findall(line.removeprefix("$ "))
+            found += _OURS.findall(re.sub(r"\s# .*", "", line.removeprefix("$ ")))
     return found
 
 

@@ -45,6 +45,7 @@ MESSAGES: Mapping[str, Mapping[str, int]] = {
     "docs/guide/outbox.md": {"u19": 1},
     "docs/guide/python-api.md": {"u9": 2, "u10": 1},
     "docs/guide/recurring.md": {},
+    "docs/guide/robots.md": {},
     "docs/guide/settings.md": {"u7": 1},
     "docs/guide/webhooks.md": {},
 }
