@@ -1,5 +1,7 @@
 """The guide's recurring job: due on Friday at 17:00 in Beijing, and one message though two beats run."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,9 +108,11 @@ def test_two_beats_make_one_message(
                     env={**fleet.env, "PYTHONPATH": str(tmp_path)},
                     stdout=output,
                     stderr=subprocess.STDOUT,
+                    start_new_session=True,
                 )
             )
-            stack.callback(process.kill)
+            # Beat is a process of its own below it.
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)
         texts = lambda: [log.read_text("utf-8") for log in logs]  # noqa: E731
         wait_until(lambda: all(text.count(FIRED) >= TIMES for text in texts()), what="both fired")
         wait_until(

