@@ -63,7 +63,8 @@ async def find(
     userids_by_value: dict[str, set[str]] = {value: set() for value in values}
     values_by_spelling: dict[str, set[str]] = {value: {value} for value in values}
     if kind == "name":
-        for value in values:  # blanks pad Chinese names of two characters
+        # Blanks pad Chinese names of two characters.
+        for value in (value for value in values if " " in value):
             values_by_spelling.setdefault(value.replace(" ", ""), set()).add(value)
     async with database.read() as connection:
         for column in _COLUMNS[kind]:
