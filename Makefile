@@ -43,7 +43,10 @@ CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 	bench bench-docs site up lock translations dashboards alerts
 
 help: ## show the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@awk 'FILENAME != "$(firstword $(MAKEFILE_LIST))" { name = $$1; sub(/^[^ ]* /, ""); chinese[name] = $$0; next } \
+		match($$0, /^[a-z-]+:.*## /) { said = substr($$0, RLENGTH + 1); name = substr($$0, 1, index($$0, ":") - 1); \
+		printf "  make %-20s%s\n", name, (name in chinese) ? chinese[name] : said }' \
+		$(if $(CHINESE),ops/words/make.zh-CN.txt) $(firstword $(MAKEFILE_LIST))
 
 setup: $(INSTALLED) ## create .venv with everything that the tests and checks need
 
@@ -228,8 +231,9 @@ site: setup $(SITE) $(if $(shell command -v npm),$(DIAGRAMS)) ## build the docum
 bench-docs: setup ## write what docs/bench.json says into the READMEs and the charts
 	@$(BIN)/python ops/bench/document.py
 
-pictures: setup ## take the pictures of the console that the documents show (needs Chromium)
+pictures: setup ## take the pictures of the console and the demo that the documents show (needs Chromium)
 	@$(BIN)/python ops/pictures/console.py
+	@$(BIN)/python ops/pictures/demo.py
 
 up: $(RUNNABLE) ## run the whole system here, with a local DingTalk
 	$(BIN)/dingrelay up --sandbox $(ARGS)

@@ -1,7 +1,9 @@
 """Each command line of ours that a document shows is one that there is, with these options."""
 
+import os
 import re
 import shlex
+import subprocess
 from functools import cache
 from typing import Any
 
@@ -10,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from dingrelay_producers.cli import app, group
-from fundamentals.documents import DOCUMENTS, text
+from fundamentals.documents import DOCUMENTS, ROOT, text
 
 _BLOCK = re.compile(r"^ *```(?:console|bash|sh)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`dingrelay ([a-z][^`\n]+)`")
@@ -84,3 +86,18 @@ def test_commands_that_do_not_exist_are_found() -> None:
     assert wrong("campaign observe ID").endswith("no such command")
     assert wrong("job requeue --each") == "job requeue has no --each"
     assert sum(len(lines(document)) for document in DOCUMENTS) > 100
+
+
+def test_the_help_of_make_is_in_the_readers_language() -> None:
+    def shown(language: str) -> dict[str, str]:
+        command = ["make", "--no-print-directory", "help"]
+        environment = os.environ | {"DINGRELAY_LANGUAGE": language}
+        output = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        return dict(re.findall(r"^  make ([\w-]+) +(.+)$", output, re.MULTILINE))
+
+    english, chinese = shown("en"), shown("zh")
+    assert len(english) > 25
+    assert chinese.keys() == english.keys()
+    assert [name for name, said in chinese.items() if not re.search("[一-鿿]", said)] == []
