@@ -110,7 +110,7 @@ PROJECT = (
     Page("architecture.md", "ARCHITECTURE.md", "ARCHITECTURE.zh-CN.md"),
     Page("benchmarks.md", "docs/benchmarks.md", "docs/benchmarks.zh-CN.md"),
     Page("contributing.md", "CONTRIBUTING.md", "CONTRIBUTING.zh-CN.md"),
-    Page("changelog.md", "CHANGELOG.md", "CHANGELOG.md"),
+    Page("changelog.md", "CHANGELOG.md", "CHANGELOG.zh-CN.md"),
 )
 DIAGRAMS = "mermaid.min.js"
 """The script that draws diagrams, where `make site` has fetched it."""

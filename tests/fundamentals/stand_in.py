@@ -144,7 +144,7 @@ def main() -> int:
     if arguments[0] in SERVERS and all(word.startswith("-") for word in arguments[1:2]):
         return serve([*command, *SERVERS[arguments[0]]])
     code = processes.run(command).returncode
-    # It tells what it finds in the system, which is no fault of the command's.
+    # It reports the state of the system, which is no fault of the command.
     return 0 if arguments[0] == "doctor" and code == 1 else code
 
 

@@ -273,7 +273,7 @@ PLACEHOLDERS: tuple[tuple[str, Callable[[Reader], Mapping[str, str]]], ...] = (
     (r"campaign report ID", lambda reader: {"ID": reader.campaign(ended=True)}),
     (r"campaigns/\$id/", lambda reader: {"$id": reader.campaign()}),
 )
-"""What a line holds → the values of its placeholders."""
+"""Pattern of a line → the values of its placeholders."""
 
 
 def filled(script: str, reader: Reader) -> str:
