@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
 from dingrelay_producers import Client
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_producers.publisher import Publisher
@@ -29,6 +31,22 @@ from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_simulation.worker import SimulatedWorker, read_request
 
 WORKERS = 3
+
+
+class FleetSettings(Settings):
+    """Settings of a run, from neither the environment nor the files of the machine that it runs on."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What it is given."""
+        return (init_settings,)
 
 
 class Fleet:
@@ -60,7 +78,7 @@ class Fleet:
             )
         )
         shutil.copy(template, self.folder / "dingrelay.db")
-        self.settings = Settings.load(
+        self.settings = FleetSettings.load(
             env="sandbox",
             redis_url=f"redis://127.0.0.1:{VALKEY}/0",
             DINGTALK_OAPI_URL=f"http://127.0.0.1:{DINGTALK}",

@@ -49,6 +49,8 @@ ENDED = frozenset(str(state) for state in State if state.ended)
 """Events that the product logs once a job has ended."""
 LOOK = 1.0
 """Seconds between two looks at the states of jobs."""
+WARM = 3
+"""Runs after which caches are filled."""
 LONGEST = 20.0
 """Seconds for which a run waits for its longest fault to pass; longer ones are ended."""
 _REQUEST_ID = re.compile(rb'"request_?id":\s?"16l([0-9a-f]{10})"|-0000-7000-8000-([0-9A-F]{12})')
@@ -113,6 +115,7 @@ class Runner:
     def __init__(self, valkey: VirtualValkey, template: Path) -> None:
         self._valkey = valkey
         self._template = template
+        self._runs = 0
         for module in pkgutil.walk_packages(dingrelay_workers.__path__, "dingrelay_workers."):
             if not any(
                 part in module.name for part in ("migrations", ".app", "flower", "celery_worker")
@@ -149,6 +152,9 @@ class Runner:
             pending: Any = scripts
             pending._PENDING.clear()
             gc.collect()
+            self._runs += 1
+            if self._runs == WARM:
+                gc.freeze()
 
     async def _run(self, loop: VirtualLoop, plan: Plan, trace: Trace) -> Result:
         fleet = self._fleet(loop, plan)
