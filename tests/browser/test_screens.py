@@ -73,7 +73,8 @@ def _screen(path: str) -> str:
     """The route of a path; a search is a screen of its own."""
     bare, _, query = path.partition("?")
     fit = [each for each in SCREENS if re.fullmatch(re.sub(r"{\w+}", "[^/]+", each), bare)]
-    found = min(fit, key=lambda each: each.count("{"), default=path)
+    # As the router has it: what is written out goes before what fits anything.
+    found = min(fit, key=lambda each: (each.count("{"), -each.find("{")), default=path)
     return f"{found}?" if query else found
 
 
