@@ -42,7 +42,7 @@ color: #dee2e6; }} i {{ display: inline-block; width: 2ch; font-style: normal; }
 
 
 def output_of_demo(language: str) -> str:
-    """What the demo prints on a terminal on which nothing moves, with its colours.
+    """Output of the demo on a terminal on which nothing moves, with its colours.
 
     Raises:
         SystemExit: the demo failed; its output goes to standard error.

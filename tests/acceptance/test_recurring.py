@@ -42,7 +42,7 @@ def recurring() -> str:
 
 @pytest.fixture
 def module(recurring: str) -> dict[str, Any]:
-    """What the code defines."""
+    """Names that the code defines."""
     names: dict[str, Any] = {}
     exec(compile(recurring, "recurring.py", "exec"), names)
     return names

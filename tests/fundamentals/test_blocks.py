@@ -190,7 +190,7 @@ class Reader:
         )
 
     def output(self, script: str) -> str:
-        """What commands print that succeed."""
+        """Output of commands that succeed."""
         done = self.run(script)
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return done.stdout

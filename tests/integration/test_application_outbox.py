@@ -442,7 +442,7 @@ def test_a_wrong_url_is_named_without_its_password(cli: Cli) -> None:
 
 def test_the_base_install_imports_neither_sqlalchemy_nor_django() -> None:
     code = (
-        "import sys, dingrelay_producers.outbox, dingrelay_producers.outbox.command as command\n"
+        "import sys, dingrelay_producers.outbox, dingrelay_producers.outbox.cli as command\n"
         "import dingrelay_producers.outbox.django\n"
         "assert {'sqlalchemy', 'django'}.isdisjoint(sys.modules), sorted(sys.modules)"
     )

@@ -1,4 +1,4 @@
-"""What a browser gets beside a page: headers, cookies, and an answer without a body."""
+"""Parts of an answer beside its page: headers, cookies, and an answer without a body."""
 
 from support import campaigns
 from support.consoles import Browser

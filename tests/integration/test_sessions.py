@@ -10,7 +10,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
-from dingrelay_workers.sessions.service import PersonRequest, SessionRequest, SessionService
+from dingrelay_workers.sessions.service import SessionRequest, SessionService, SessionsRequest
 from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks, Sessions
 from integration.test_role_verbs import PERSON
 from support import rows
@@ -92,7 +92,7 @@ async def test_sessions_that_may_do_more_are_not_there(browser: Browser) -> None
     with pytest.raises(ContractError, match="no such session"):
         await service.end(SessionRequest(id=boss.id))
     with pytest.raises(ContractError, match="boss is not signed in"):
-        await service.end_all(PersonRequest(user="boss"))
+        await service.end_all(SessionsRequest(user="boss"))
     assert await users(browser) == ["boss"]
 
 

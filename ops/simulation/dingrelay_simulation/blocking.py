@@ -200,12 +200,24 @@ def _is_closed(sock: Any) -> bool:
 def _share_compiled() -> None:
     """Let all processes have one cache of SQL's compiled statements; each would compile them again."""
     dialect: Any = SQLiteDialect_aiosqlite
-    # They are configured alike.
-    dialect.__hash__ = lambda _: 1
-    dialect.__eq__ = lambda one, other: type(one) is type(other)
     compiled: Any = LRUCache(1_000)
     engine: Any = Engine
-    engine._compiled_cache = property(lambda _: compiled, lambda *_: None)
+
+    def one_hash(_: Any) -> int:
+        return 1
+
+    def is_alike(dialect: Any, other: Any) -> bool:
+        return type(dialect) is type(other)
+
+    def one_cache(_: Any) -> Any:
+        return compiled
+
+    def keep(*_: Any) -> None:
+        """Leave the one cache where an engine sets its own."""
+
+    # They are configured alike.
+    dialect.__hash__, dialect.__eq__ = one_hash, is_alike
+    engine._compiled_cache = property(one_cache, keep)
 
 
 def _beside(work: Coroutine[Any, Any, Any]) -> None:

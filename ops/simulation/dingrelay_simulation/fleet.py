@@ -45,7 +45,7 @@ class FleetSettings(Settings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What it is given."""
+        """Kept by it."""
         return (init_settings,)
 
 

@@ -245,6 +245,10 @@ async def _unread(*_: Any, **__: Any) -> None:
     """In place of what redis-py counts for OpenTelemetry, and of news that only a cloud's server has: no reader is there."""
 
 
+def _nothing(*_: Any) -> None:
+    """Neither give nor keep anything."""
+
+
 def _no_name(_: Any) -> str:
     return ""
 
@@ -277,7 +281,7 @@ def install() -> None:
     connection.pack_command = _pack
     _in_fewer_steps(connection)
     # Both are a round trip of each new connection, and the server does nothing for it.
-    connection.driver_info = property(lambda _: None, lambda *_: None)
+    connection.driver_info = property(_nothing, _nothing)
     connection.activate_maint_notifications_handling_if_enabled = _unread
     for pool_class in (ConnectionPool, BlockingConnectionPool):
         _without_locks(pool_class)

@@ -25,7 +25,7 @@ OURS = {
     "job": "cli.job",
     "approval": "cli.approval",
     "media": "cli.media",
-    "outbox": "outbox.command",
+    "outbox": "outbox.cli",
 }
 """Commands of the producers → their modules, in the order of the help page."""
 JOBS_PANEL = "Jobs"

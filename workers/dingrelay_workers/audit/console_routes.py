@@ -140,9 +140,9 @@ def _called(
     """The name of what was changed, as it is now, or as the change has it; empty where it has none."""
     if entry.kind in OF_PEOPLE:
         return people.get(entry.object, "")
-    told = {**(entry.before or {}), **(entry.after or {})}.get("name")
+    stored = {**(entry.before or {}), **(entry.after or {})}.get("name")
     name = named.get(entry.kind, {}).get(entry.object)
-    return name or (told if isinstance(told, str) else "")
+    return name or (stored if isinstance(stored, str) else "")
 
 
 def _change(entry: AuditEntry) -> str:

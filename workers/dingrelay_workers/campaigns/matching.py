@@ -26,7 +26,7 @@ async def resolved(
                 values.setdefault(kind, set()).add(value)
     if not values:
         return rows
-    users = {
+    users: dict[_Cell, Sequence[str]] = {
         (kind, value): userids
         for kind, of_kind in values.items()
         for value, userids in (await addresses.find(database, app, kind, of_kind)).items()
@@ -65,11 +65,13 @@ def _person(
             )
         return row.malformed(problem)
     for cell in row.others:
-        if users[cell] and not (both := set(userids).intersection(users[cell])):
+        if not users[cell]:
+            continue
+        both = set(userids).intersection(users[cell])
+        if not both:
             value = row.address[1] if row.address else row.userid
             return row.malformed(different(value, cell[1]), (*userids, *users[cell]))
-        if users[cell]:
-            userids = sorted(both)
+        userids = sorted(both)
     if len(userids) > 1:
         assert row.address, "a userid is one person's"
         kind, value = row.address

@@ -399,7 +399,7 @@ class _Table(NamedTuple):
         columns = {name: at for name, at in names_places if at is not None}
         fields = {name: columns[name] for name in field_names if name in columns}
         # Numbers beside a column that was chosen may be those of another system.
-        others = {
+        others: dict[Identifier, int] = {
             other: at
             for other, at in places.items()
             if at != place and (column is None or other == "name")

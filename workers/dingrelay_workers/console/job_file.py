@@ -10,7 +10,8 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.jobs import FAILED, listing, selected
-from dingrelay_workers.console.sentences import KINDS, STATES, meaning
+from dingrelay_workers.console.rendering import kind_words
+from dingrelay_workers.console.sentences import STATES, meaning
 from dingrelay_workers.console.visit import PAGE, Visit
 
 MOST_ROWS = 10_000
@@ -49,7 +50,7 @@ def _row(job: JobStatus) -> Sequence[object]:
     return (
         *(
             local(job.created_at)[:19],
-            translated(KINDS.get(job.kind, job.kind)),
+            kind_words(job.kind),
             translated(meaning(STATES, job.state).words),
         ),
         *(job.target or job.app, job.sender, job.lane, ended),

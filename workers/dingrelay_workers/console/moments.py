@@ -39,6 +39,8 @@ def spoken(moment: datetime, now: datetime, zone: tzinfo, *, seconds: bool = Fal
             return tr("yesterday {time}", time=time)
         case 1:
             return tr("tomorrow {time}", time=time)
+        case _:
+            pass
     month = translated(MONTHS[at.month - 1])
     if at.year == today.year:
         return tr("{month} {day}, {time}", month=month, day=at.day, time=time)

@@ -172,6 +172,11 @@ class Columns:
         return self._cells[name]
 
 
+def kind_words(kind: str) -> str:
+    """A kind of job for people."""
+    return translated(KINDS.get(kind, kind))
+
+
 def title_of(summary: str) -> str:
     """A message's title for people: its summary without app and lane, in words."""
     short = re.sub(r"^(\S+) app=\S+ lane=\S+( sender=\S+)?", r"\1", summary)
@@ -231,7 +236,7 @@ def _templates() -> Environment:
         "local": _local,
         "spoken": _spoken,
         "target_words": target_words,
-        "kind_words": lambda kind: translated(KINDS.get(kind, kind)),
+        "kind_words": kind_words,
         "length_of": length,
         "title_of": title_of,
         "counted": counted,

@@ -9,9 +9,9 @@ from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.roles.scopes import NAMES
 from dingrelay_workers.sessions.service import (
     ID_LENGTH,
-    PersonRequest,
     SessionRequest,
     SessionService,
+    SessionsRequest,
 )
 
 _PAGE = "/settings/sessions"
@@ -38,7 +38,7 @@ async def end(visit: Visit, form: FormValues) -> web.Response:
 @act(f"{_PAGE}/end_all", scope=ANY)
 async def end_all(visit: Visit, form: FormValues) -> web.Response:
     """End all sessions of a person."""
-    request = PersonRequest.parse({"user": text_of(form, "user")})
+    request = SessionsRequest.parse({"user": text_of(form, "user")})
     await visit.service(SessionService).end_all(request)
     said = en("All sessions of {} have ended, and their links.", request.user)
     return visit.redirect(_PAGE, said)

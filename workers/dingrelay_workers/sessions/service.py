@@ -43,7 +43,7 @@ class SessionRequest(Document):
     ]
 
 
-class PersonRequest(Document):
+class SessionsRequest(Document):
     """A person with sessions."""
 
     user: Annotated[
@@ -106,7 +106,7 @@ class SessionService:
             await audit.record_verb(connection, self.end, session.user, **values)
 
     @verb(scope=ANY, done=en("All sessions of this person have ended, and their links."))
-    async def end_all(self, request: PersonRequest) -> None:
+    async def end_all(self, request: SessionsRequest) -> None:
         """End all sessions of a person, and the links that they have not used."""
         async with answering(TIMEOUT), self._database.write(WRITER) as connection:
             sessions = [row for row in await _visible(connection) if row.user == request.user]
