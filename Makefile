@@ -225,7 +225,7 @@ SITE_DIR ?= site
 SITE_URL ?=
 site: setup $(SITE) $(if $(shell command -v npm),$(DIAGRAMS)) ## build the documents as a site into site/ (SITE_URL=... where it will stand)
 	@$(BIN)/python ops/site/assemble.py $(VENV)/site/pages
-	@NO_MKDOCS_2_WARNING=1 JIEBA_WORDS=ops/site/words.txt SITE_URL=$(SITE_URL) PYTHONPATH=ops/site $(VENV)/site/bin/python -m mkdocs --quiet build --strict \
+	@NO_MKDOCS_2_WARNING=1 JIEBA_WORDS=ops/site/words.txt SITE_URL=$(SITE_URL) PYTHONPATH=ops/site $(VENV)/site/bin/python -m mkdocs build --strict \
 		--config-file $(VENV)/site/mkdocs.yml --site-dir $(abspath $(SITE_DIR))
 
 bench-docs: setup ## write what docs/bench.json says into the READMEs and the charts
