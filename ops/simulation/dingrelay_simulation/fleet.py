@@ -45,7 +45,7 @@ class FleetSettings(Settings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Kept by it."""
+        """Its own arguments alone, whatever the environment of this process has."""
         return (init_settings,)
 
 
