@@ -187,6 +187,13 @@ def test_a_lost_call_is_not_repeated_on_another_day() -> None:
     assert kinds([request()], DONE, days) == []
 
 
+def test_a_repeat_that_left_on_the_day_of_the_first_call_may_be_long_on_its_way() -> None:
+    first = effect(2.0, spoilt=True)
+    for left, left_on, violated in ((3.0, 0, []), (4.5, 0, ["again"]), (3.0, 1, ["again"])):
+        second = effect(5.0, left=left, left_on=left_on, day=1, answered=5.1)
+        assert kinds([request()], DONE, [first, second]) == violated
+
+
 def test_a_cancelled_job_makes_no_call_that_it_had_not_noted() -> None:
     cancel = Command(2.0, "cancel", "j1", "False")
     under_way = effect(3.0, left=2.0, answered=3.1)

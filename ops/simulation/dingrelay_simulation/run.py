@@ -330,6 +330,9 @@ def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
                 verdict=row["verdict"],
                 spoilt=bool(row["fault"]),
                 method=call.method,
+                left_on=int(
+                    (call.at - at + fleet.dingtalk.left[call.id] + BEIJING_SECONDS) // 86_400
+                ),
             )
         )
     return sorted(effects, key=lambda effect: effect.at)

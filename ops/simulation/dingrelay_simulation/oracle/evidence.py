@@ -71,6 +71,7 @@ class Effect:
         spoilt: whether a fault met it there.
         left: when it left its worker.
         method: of HTTP: a path has an API for each of them.
+        left_on: the day on which it left, likewise.
     """
 
     id: int
@@ -87,6 +88,7 @@ class Effect:
     spoilt: bool = False
     left: float = 0.0
     method: str = "POST"
+    left_on: int = 0
 
     @property
     def over_limit(self) -> list[str]:
