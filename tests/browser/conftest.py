@@ -61,7 +61,7 @@ class Console:
         """A tab of a person who has signed in, in a browser of their own."""
         page = await (await self.browser.new_context(**context)).new_page()
         self._watch(page)
-        # Whoever makes the link is a human, too: else nobody but they would be a second person.
+        # The link's issuer is a human as well: else the person of the session is no second person.
         with campaigns.acting("chief"):
             link = await LoginLinks(self.database).create(LoginLinkRequest(user="admin"))
         await page.goto(f"{at or self.url}/sign-in?link={link}")
