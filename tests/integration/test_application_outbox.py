@@ -296,7 +296,9 @@ def test_the_command_relays_until_it_is_stopped(
     plain = outbox_url.replace("postgresql+psycopg:", "postgresql:")
     command = [sys.executable, "-m", "dingrelay_producers.cli", "outbox", "relay"]
     environment = {**os.environ, "DINGRELAY_OUTBOX_URL": plain}
-    with processes.Popen(command, env=environment) as process:
+    with processes.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("relaying the outbox of ")
         ids = write(engine, message("one"), message("two"))
         wait_until(lambda: enqueued(redis) == ids, what="both are relayed")
         wait_until(lambda: not stored(engine), what="their rows are deleted")

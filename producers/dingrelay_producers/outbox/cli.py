@@ -25,13 +25,18 @@ Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Of rows that are r
 def relay() -> None:
     """Enqueue the jobs of the outbox until it is stopped; the database is DINGRELAY_OUTBOX_URL."""
     import signal
+    import sys
 
     from dingrelay_producers.outbox.relay import Relay
     from dingrelay_producers.running import notify_ready
 
-    outbox = Relay(_engine())
+    engine = _engine()
+    outbox = Relay(engine)
+    database = engine.url.render_as_string(hide_password=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, outbox.end)
+    say(tr("relaying the outbox of {database}", database=database))
+    sys.stdout.flush()
     notify_ready()
     outbox.run()
 
