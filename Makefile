@@ -208,7 +208,7 @@ $(VENV)/node/.installed: tests/sdks/node/package-lock.json | $(INSTALLED)
 	@touch $@
 
 SITE := $(VENV)/site/.installed
-$(SITE): ops/site/site.lock | $(INSTALLED)
+$(SITE): ops/site/mkdocs.lock | $(INSTALLED)
 	$(BESIDE_OURS)
 
 # What draws the diagrams; without npm the browser fetches it from elsewhere.
@@ -248,10 +248,10 @@ lock: ## choose all versions again (needs uv)
 	$(LOCK) --group arq --output-file ops/bench/peers/arq.lock
 	$(LOCK) --group sbom --output-file ops/sbom.lock
 	$(LOCK) --group samples --output-file tests/sdks/samples.lock
-	$(LOCK) --group site --output-file ops/site/site.lock
+	$(LOCK) --group site --output-file ops/site/mkdocs.lock
 	$(LOCK) --group sdks --output-file tests/sdks/sdks.lock
 	$(LOCK) --group sdk-dingding --output-file tests/sdks/dingding.lock
-	for lock in ops/bench/peers/arq.lock ops/site/site.lock tests/sdks/*.lock; do \
+	for lock in ops/bench/peers/arq.lock ops/site/mkdocs.lock tests/sdks/*.lock; do \
 		awk 'FNR == 1 { files++ } /^[^ ]/ { ours = $$0 in named; named[$$0] } files == 3 && !ours' \
 			requirements.lock requirements-dev.lock $$lock > $$lock.new && mv $$lock.new $$lock; done
 	npm install --prefix tests/sdks/node --package-lock-only --omit-lockfile-registry-resolved

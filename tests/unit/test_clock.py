@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 OWN_CLOCK = {
     "producers/dingrelay_producers/store/clock.py": "until Redis has answered",
     "producers/dingrelay_producers/envelopes.py": "Celery's field `time`, as Celery itself writes it",
+    "producers/dingrelay_producers/outbox/rows.py": "when a row was written, for people: its writer calls no Redis",
     "producers/dingrelay_producers/testing/recording.py": "a client without any Redis",
     "workers/dingrelay_workers/celery_worker/task_events.py": "Celery's field `timestamp`, as above",
     "workers/dingrelay_workers/dingtalk/classify.py": "the end of a ban, which DingTalk writes as a text",

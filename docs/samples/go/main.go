@@ -46,6 +46,7 @@ func post(path, idempotencyKey string, body object) (object, error) {
 	}
 	request.Header.Set("Authorization", "Bearer "+key)
 	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept-Language", "zh")
 	request.Header.Set("Idempotency-Key", idempotencyKey)
 	answer, err := client.Do(request)
 	if err != nil {

@@ -13,6 +13,7 @@ async function post(path, idempotencyKey, body) {
     headers: {
       Authorization: `Bearer ${KEY}`,
       "Content-Type": "application/json",
+      "Accept-Language": "zh",
       "Idempotency-Key": idempotencyKey,
     },
     body: JSON.stringify(body),

@@ -15,6 +15,7 @@ function post(string $path, string $idempotencyKey, array $body): array
         CURLOPT_HTTPHEADER => [
             'Authorization: Bearer ' . getenv('KEY'),
             'Content-Type: application/json',
+            'Accept-Language: zh',
             'Idempotency-Key: ' . $idempotencyKey,
         ],
         CURLOPT_POSTFIELDS => json_encode($body, JSON_THROW_ON_ERROR),

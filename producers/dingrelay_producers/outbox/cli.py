@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dingrelay_producers.cli.output import print_result
+from dingrelay_producers.cli.output import print_result, say
 from dingrelay_producers.language import tr, translated
 from dingrelay_tasks.sentence import en
 

@@ -171,13 +171,13 @@ class Grant(BaseModel, Reach, frozen=True, json_schema_serialization_defaults_re
     ) -> tuple[str, str] | None:
         """The field of a job that the key may not ask for, and why; None if it may."""
         if not self.permits_app(app):
-            return "app", "the key is not for this app"
+            return "app", en("the key is not for this app")
         if target and not self.permits_target(target):
-            return "to", "the key is not for this robot or group"
+            return "to", en("the key is not for this robot or group")
         if lane and not self.permits_lane(lane):
             return "lane", en("the key is not for the lane {}", lane)
         if sender and not self.permits_sender(sender):
-            return "sender", "the key has a sender of its own"
+            return "sender", en("the key has a sender of its own")
         return None
 
     def job_refusal(self, job: Contract, sender: str) -> tuple[str, str] | None:

@@ -48,6 +48,7 @@ public class Orders {
             .timeout(Duration.ofMinutes(1))
             .header("Authorization", "Bearer " + env("KEY", ""))
             .header("Content-Type", "application/json")
+            .header("Accept-Language", "zh")
             .header("Idempotency-Key", idempotencyKey)
             .POST(HttpRequest.BodyPublishers.ofByteArray(JSON.writeValueAsBytes(body)))
             .build();
@@ -102,7 +103,8 @@ public class Orders {
             try {
                 answer = route.answer(exchange);
             } catch (Exception error) {
-                answer = new Answer(502, Map.of("detail", String.valueOf(error.getMessage())));
+                String detail = error.getMessage() == null ? "连不上网关 " + GATEWAY : error.getMessage();
+                answer = new Answer(502, Map.of("detail", detail));
             }
             byte[] body = answer.document() == null ? new byte[0] : JSON.writeValueAsBytes(answer.document());
             exchange.getResponseHeaders().set("Content-Type", "application/json; charset=utf-8");
@@ -118,7 +120,9 @@ public class Orders {
     }
 
     private static Map<String, String> query(HttpExchange exchange) {
-        return Arrays.stream(exchange.getRequestURI().getRawQuery().split("&"))
+        String query = exchange.getRequestURI().getRawQuery();
+        if (query == null) throw new IllegalArgumentException("网址中缺少参数，例如 ?user=u1");
+        return Arrays.stream(query.split("&"))
             .map(pair -> pair.split("=", 2))
             .collect(Collectors.toMap(
                 pair -> pair[0], pair -> URLDecoder.decode(pair[1], StandardCharsets.UTF_8)));
