@@ -134,7 +134,7 @@ class System:
     def run_block(self, first: str) -> None:
         """Run the commands of the guide's block that begins so."""
         (block,) = re.findall(
-            rf"^```\n({first}.*?)^```$", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL
+            rf"^```\w*\n({first}.*?)^```$", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL
         )
         self.run_script(block.replace("/data/", f"{self._data}/"))
 
