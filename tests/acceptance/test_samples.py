@@ -107,6 +107,7 @@ def test_every_sample_is_run() -> None:
     assert {path.name for path in SAMPLES.iterdir() if path.is_dir()} == set(BY_NAME)
 
 
+@pytest.mark.timeout(300)  # Go compiles its library, and Java its program
 def test_the_samples_work(system: System, tmp_path: Path) -> None:
     with ExitStack() as stack:
         ports = {
