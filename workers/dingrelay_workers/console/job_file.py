@@ -9,13 +9,10 @@ from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
 from dingrelay_workers.console.declared import at
-from dingrelay_workers.console.jobs import FAILED, listing, selected
+from dingrelay_workers.console.jobs import FAILED, MOST_IN_FILE, listing, selected
 from dingrelay_workers.console.rendering import kind_words
 from dingrelay_workers.console.sentences import STATES, meaning
 from dingrelay_workers.console.visit import PAGE, Visit
-
-MOST_ROWS = 10_000
-"""Jobs in a file: a few seconds of one connection. More is asked for by a narrower time."""
 
 
 @at("/jobs.csv", scope="jobs:read")
@@ -27,7 +24,7 @@ async def jobs_csv(visit: Visit) -> web.StreamResponse:
     async def lines() -> AsyncIterator[bytes]:
         yield csv_line(_titles()).encode(SPREADSHEET)
         written, after = 0, None
-        while written < MOST_ROWS:
+        while written < MOST_IN_FILE:
             page, after = await jobs.page(selection, PAGE, after)
             yield "".join(csv_line(_row(job)) for job in page).encode()
             written += len(page)

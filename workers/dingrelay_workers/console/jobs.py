@@ -55,6 +55,8 @@ SHOWN = 50
 """People of each outcome who are named."""
 LOOKS_ON = 0.02
 """Seconds for which a page looks for its first job that fits before it shows how far back it has looked."""
+MOST_IN_FILE = 10_000
+"""Jobs in a file: a few seconds of one connection. More is asked for by a narrower time."""
 NAMESAKES = 10
 """People of one name who are listed."""
 
@@ -68,7 +70,7 @@ async def jobs(visit: Visit) -> web.Response:
     texts: dict[str, str] = {}
     try:
         texts = parse(text)
-        selection = await selected(visit)
+        selection = await _selection_of(visit, texts)
     except BadFilter as error:
         return _list(visit, text, texts, problem=str(error), status=400)
     after = _position(visit.query("after"))
@@ -95,10 +97,12 @@ async def selected(visit: Visit) -> JobFilter:
     Raises:
         BadFilter: it can't be read, or names a person who is unknown.
     """
-    texts = parse(visit.query("q")[:LONGEST])
-    if "to" in texts:
-        texts["to"] = await _userid(visit, texts["to"])
-    return job_filter(texts, clock.now())
+    return await _selection_of(visit, parse(visit.query("q")[:LONGEST]))
+
+
+async def _selection_of(visit: Visit, texts: Mapping[str, str]) -> JobFilter:
+    people = {"to": await _userid(visit, texts["to"])} if "to" in texts else {}
+    return job_filter({**texts, **people}, clock.now())
 
 
 async def _page(
@@ -131,6 +135,7 @@ def _list(
         text=text,
         jobs=shown,
         titles=titles or {},
+        most_in_file=MOST_IN_FILE,
         robots_in=robots_in,
         cursor=paging.encode(*more) if more else "",
         looked_back_to=moment_of(more.at) if more and len(page) < PAGE else None,
