@@ -59,12 +59,9 @@ def _problems_of_fields(kind: "Kind") -> Iterator[str]:
         yield en("summary: {}", error)
         names = []
     for name in names:
-        job, *fields = re.split(r"[.\[]", name)
-        known = (
-            field in kind.contract.model_fields or hasattr(kind.contract, field)
-            for field in fields[:1]
-        )
-        if job != "0" or not any(known):
+        job, field, *_ = [*re.split(r"[.\[]", name), ""]
+        has_field = field in kind.contract.model_fields or hasattr(kind.contract, field)
+        if job != "0" or not has_field:
             yield en("summary: {} is no field of the job, such as 0.lane", name)
     person_fields = {*paths_of(kind.contract)}
     for path in kind.users:

@@ -17,10 +17,9 @@ from sqlalchemy.orm import Session
 from conftest import wait_until
 from dingrelay_producers import Settings, outbox
 from dingrelay_producers.outbox import OutboxRow, Relay, relay
-from dingrelay_tasks import MessageSend
 from support import processes
 from support.examples import either
-from support.outboxes import enqueued, mariadb_server, ordered, outbox_url
+from support.outboxes import enqueued, mariadb_server, message, ordered, outbox_url
 
 __all__ = ["mariadb_server", "outbox_url"]
 
@@ -179,11 +178,6 @@ def engine(outbox_url: str) -> Iterator[Engine]:
 def redis(valkey_url: str) -> Iterator[Redis]:
     with Redis.from_url(valkey_url) as redis:
         yield redis
-
-
-def message(text: str) -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content})
 
 
 def relay_all(engine: Engine, settings: Settings) -> None:

@@ -25,16 +25,11 @@ from dingrelay_tasks import ContractError, MessageSend
 from dingrelay_tasks.robot_message import RobotMessage
 from support import processes
 from support.command_line import Cli
-from support.outboxes import enqueued, mariadb_server, outbox_url
+from support.outboxes import enqueued, mariadb_server, message, outbox_url
 
 __all__ = ["mariadb_server", "outbox_url"]
 
 on_sqlite = pytest.mark.parametrize("outbox_url", ["sqlite"], indirect=True)
-
-
-def message(text: str, **fields: object) -> MessageSend:
-    content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content, **fields})
 
 
 @pytest.fixture

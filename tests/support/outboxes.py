@@ -15,6 +15,7 @@ from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from dingrelay_producers.outbox import metadata
+from dingrelay_tasks import MessageSend
 from support import servers
 
 KINDS = ("sqlite", "postgresql", "mysql")
@@ -93,3 +94,9 @@ def ordered(url: str, sender: str | None = None) -> Sequence[str]:
         rows = connection.execute(text("select job, sender from orders order by number")).all()
     engine.dispose()
     return [row.job for row in rows if sender in {None, row.sender}]
+
+
+def message(text: str, **fields: object) -> MessageSend:
+    """A message to one person."""
+    content = {"msgtype": "text", "text": {"content": text}}
+    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content, **fields})

@@ -9,7 +9,7 @@ from typing import Any
 from dingrelay_producers import running
 from dingrelay_producers.client.arguments import checked_job
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store.record import canonical_json, keyed_id
+from dingrelay_producers.store import record
 from dingrelay_tasks.contract import Contract, ContractError, check_size
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en
@@ -30,18 +30,17 @@ def new_row(job: Contract) -> tuple[str, dict[str, Any]]:
     checked_job(job)
     settings = _settings()
     settings.check_target(job)
-    if settings.sender and not job.sender:
-        job = job.model_copy(update={"sender": settings.sender})
-    fields, id_ = job.wire(), str(uuid.uuid4())
-    check_size(fields, canonical_json(fields))
+    id_ = str(uuid.uuid4())
+    draft = record.draft(job, key=job.identity or id_, sender=settings.sender)
+    check_size(draft.job, record.canonical_json(draft.job))
     # ASCII, which a table of any character set holds.
     row = {
         "id": id_,
-        "kind": job.kind,
-        "job": json.dumps(fields),
+        "kind": draft.kind,
+        "job": json.dumps(draft.job),
         "written_at": int(time.time() * 1000),
     }
-    return keyed_id(job.app, job.kind, job.identity or id_), row
+    return draft.id, row
 
 
 def read_job(kind_name: str, text: str) -> Contract:
@@ -58,7 +57,7 @@ def read_job(kind_name: str, text: str) -> Contract:
     except ValueError:
         raise ContractError("job", en("is not JSON")) from None
     job = kind.contract.parse(fields)
-    check_size(fields, canonical_json(fields))
+    check_size(fields, record.canonical_json(fields))
     return job
 
 

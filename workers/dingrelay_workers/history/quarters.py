@@ -71,8 +71,10 @@ class QuarterWriter(Work):
         counted = await estimate.tally(self._redis, most=LOOKED_AT)
         waiting = sum(group.waiting for group in counted.groups)
         present = beginning_of(self._now())
+        counters = await calls_of_all(self._redis)
         for at in (present - QUARTER, present):
-            calls = await self._calls(at)
+            first = int(at.timestamp() // 60)
+            calls = await minutes.total(self._redis, counters, range(first, first + 15))
             async with self._database.write("quarters") as connection:
                 before = await _of(connection, at)
                 done, failed = await _outcomes(connection, at)
@@ -86,12 +88,6 @@ class QuarterWriter(Work):
                 await upsert(connection, QuarterRow, [row])
             self._step()
         return EVERY
-
-    async def _calls(self, at: datetime) -> int:
-        """Calls of a quarter that Redis still knows of."""
-        first = int(at.timestamp() // 60)
-        names = await calls_of_all(self._redis)
-        return await minutes.total(self._redis, names, range(first, first + 15))
 
 
 def of_leader(parts: LeaderParts, now: Now) -> QuarterWriter:

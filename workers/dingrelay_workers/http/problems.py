@@ -161,8 +161,8 @@ def queue_full(detail: str) -> Problem:
 def invalid(error: ContractError, body: Any) -> Problem:
     """A contract's refusal of a body."""
     errors = [
-        FieldError(pointer=pointer(each.field, body), detail=each.problem)
-        for each in (error, *error.others)
+        FieldError(pointer=pointer(mistake.field, body), detail=mistake.problem)
+        for mistake in (error, *error.others)
     ]
     detail = str(error) if errors[0].pointer else error.problem
     return Problem(INVALID, detail, errors=errors)
