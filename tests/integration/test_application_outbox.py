@@ -205,24 +205,27 @@ def test_what_is_refused_blocks_nothing_and_is_shown(
     with Session(engine) as session:
         session.add(OutboxRow(id="newer", kind="newer-kind", job="{}", written_at=1))
         session.add(OutboxRow(id="broken", kind="message-send", job="{", written_at=1))
+        deep = "[" * 100_000
+        session.add(OutboxRow(id="deep", kind="message-send", job=deep, written_at=1))
         session.commit()
     (last,) = write(engine, message("three"))
-    assert relaying.relay() == 5
+    assert relaying.relay() == 6
     assert enqueued(redis) == [last]
-    unserved, taken, newer, broken = (str(row.refused) for row in stored(engine))
+    unserved, taken, newer, broken, too_deep = (str(row.refused) for row in stored(engine))
     assert unserved.startswith("app: no worker serves gone")
     assert taken.startswith("idempotency_key: already used by job ")
     assert newer == "kind: this release has no kind newer-kind"
-    assert broken == "job: is not JSON"
+    assert broken.startswith("job: is not JSON: Expecting property name")
+    assert too_deep == "job: is not JSON: a number or a depth out of bounds"
     listed = cli.json("outbox", "list")
-    assert (listed["waiting"], len(listed["refused"])) == (0, 4)
+    assert (listed["waiting"], len(listed["refused"])) == (0, 5)
     assert listed["refused"][2] == {"id": "newer", "kind": "newer-kind", "refused": newer}
     assert f"newer newer-kind: {newer}" in cli.shown("outbox", "list")
     assert relaying.relay() == 0
     # Workers of that app are there now.
     redis.hset(keys.SERVED, "app:gone", 1)
     assert cli.json("outbox", "retry", listed["refused"][0]["id"]) == {"changed": 1}
-    assert cli.json("outbox", "discard", "newer", "broken") == {"changed": 2}
+    assert cli.json("outbox", "discard", "newer", "broken", "deep") == {"changed": 3}
     assert cli.json("outbox", "discard", "newer") == {"changed": 0}
     assert len(stored(engine)) == 2
     again = Relay(engine, settings)

@@ -12,7 +12,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
 from dingrelay_tasks.contract import Contract, ContractError, check_size
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, not_json
 
 TABLE = "dingrelay_outbox"
 
@@ -54,8 +54,8 @@ def read_job(kind_name: str, text: str) -> Contract:
         raise ContractError("kind", en("this release has no kind {}", kind_name))
     try:
         fields: Any = json.loads(text)
-    except ValueError:
-        raise ContractError("job", en("is not JSON")) from None
+    except (ValueError, RecursionError) as error:
+        raise ContractError("job", not_json(error)) from None
     job = kind.contract.parse(fields)
     check_size(fields, record.canonical_json(fields))
     return job
