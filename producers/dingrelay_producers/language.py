@@ -57,9 +57,16 @@ def language_of(tag: str) -> str | None:
     return {"zh": CHINESE, "en": ENGLISH}.get(primary)
 
 
+def accepted(header: str | None) -> str:
+    """The language that an ``Accept-Language`` header likes best of ours; English if it likes none.
+
+    A caller without the header, as curl is, gets the language of the environment.
+    """
+    return _liked(header) if header else chosen()
+
+
 @lru_cache(maxsize=100)
-def accepted(header: str) -> str:
-    """The language that an ``Accept-Language`` header likes best of ours; English if it likes none."""
+def _liked(header: str) -> str:
     best, liking = ENGLISH, 0.0
     for choice in header[:4_000].split(","):
         tag, _, weight = choice.partition(";")

@@ -160,6 +160,10 @@ class Reader:
                 "utf-8",
             )
             program.chmod(0o700)
+        curl = programs / "curl"
+        # A page shows the body of a refusal; here a refusal is a failure as well.
+        curl.write_text(f'#!/bin/sh\nexec {shutil.which("curl")} --fail-with-body "$@"\n', "utf-8")
+        curl.chmod(0o700)
         self.key = self.output("dingrelay key create reader --scope '*' --sender '*'").strip()
 
     def run(self, script: str) -> subprocess.CompletedProcess[str]:

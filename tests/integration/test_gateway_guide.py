@@ -63,6 +63,7 @@ def test_it_runs(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"error":{' not in done.stdout
+    assert "urn:dingrelay:problem" not in done.stdout
     jobs = served.ask("GET", "/v1/jobs", key=key).json["jobs"]
     assert bool(jobs) == ("/v1/jobs?" not in code)
 

@@ -137,3 +137,17 @@ def test_every_refusal_is_said_in_chinese(gateway: GatewayClient, keys: dict[str
         *("malformed-request", "unauthorized", "forbidden", "not-found", "method-not-allowed"),
         *("unsupported-media-type", "invalid", "idempotency-key-reused"),
     }
+
+
+@pytest.mark.parametrize(("header", "language"), [(None, "zh-CN"), ("en", None), ("fr", None)])
+def test_a_caller_that_names_no_language_gets_the_gateways(
+    gateway: GatewayClient,
+    monkeypatch: pytest.MonkeyPatch,
+    header: str | None,
+    language: str | None,
+) -> None:
+    monkeypatch.setenv("DINGRELAY_LANGUAGE", "zh")
+    headers = {"Accept_Language": header} if header else {}
+    refusal = gateway.ask("GET", "/v1/jobs", key="drk_wrong", **headers)
+    assert refusal.headers.get("Content-Language") == language
+    assert bool(foreign_words(refusal.json["detail"])) == (language is None)

@@ -337,7 +337,7 @@ async def _language(request: web.Request) -> web.Response:
 
 def _wanted_language(request: web.Request) -> str:
     language = LANGUAGES.get(cookie_of(request, LANGUAGE_COOKIE))
-    return language or accepted(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+    return language or accepted(request.headers.get(hdrs.ACCEPT_LANGUAGE))
 
 
 async def _static(request: web.Request) -> web.Response:

@@ -359,7 +359,7 @@ async def get_open_api(call: HttpCall) -> web.StreamResponse:
 )
 async def show_docs(call: HttpCall) -> web.StreamResponse:
     """The document as a page."""
-    preferred = accepted(call.request.headers.get("Accept-Language", ""))
+    preferred = accepted(call.request.headers.get("Accept-Language"))
     query: Language = call.query
     language = {"en": ENGLISH, "zh": CHINESE, None: preferred}[query.lang]
     described = await _document(call)

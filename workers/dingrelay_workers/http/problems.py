@@ -136,7 +136,7 @@ class Problem(Exception):
 
 def wanted_language(request: web.Request) -> str:
     """The language of problems for this caller."""
-    return accepted(request.headers.get("Accept-Language", ""))
+    return accepted(request.headers.get("Accept-Language"))
 
 
 def unavailable(detail: str) -> Problem:

@@ -92,7 +92,7 @@ class HttpCall:
     @property
     def language(self) -> str:
         """The language of its texts for people that the caller prefers."""
-        return accepted(self.request.headers.get("Accept-Language", ""))
+        return accepted(self.request.headers.get("Accept-Language"))
 
     @property
     def serialization(self) -> dict[str, Any]:
