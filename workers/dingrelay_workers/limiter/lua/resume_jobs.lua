@@ -16,8 +16,7 @@ local function wake(id)
   redis.call('ZREM', waiting_jobs, id)
   local fields = redis.call('HMGET', JOB .. id, 'state', 'queue')
   if fields[1] ~= 'snoozed' then return false end
-  wake_at(id, fields[2], now)
-  return true
+  return wake_at(id, fields[2], now) <= now
 end
 
 local api_breaker = read_breaker(of_api, us, longest, probe_timeout)
