@@ -27,6 +27,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.keys.personal_data import erase_keys
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.subjects import Erasing, Stores
@@ -83,6 +84,41 @@ async def test_a_draft_starts_once_another_person_approved_it(
     assert (await campaigns.status(campaign)).state == State.RUNNING
     with pytest.raises(CampaignConflict, match="only one that is ready"):
         await by("ann", campaigns).submit(campaign)
+
+
+async def test_who_has_left_approves_nothing(
+    database: Database, service: Service, redis: Redis
+) -> None:
+    """A key outlives its owner's time in the organisation, and a setting names who was there once."""
+    campaigns, campaign = service(), await draft(database)
+    await by("ann", campaigns).submit(campaign)
+    left = {"left_at": datetime.now(UTC)}
+    for app in ("default", "hr"):
+        await put_rows(database, UserRow, {"app": app, "userid": "bob", **left})
+    key = Actor("http", "drk_1", "reviewer", person="bob")
+    for actor in (key, Actor("console", "bob", person="bob")):
+        ACTOR.set(actor)
+        assert not (await campaigns.review(campaign)).decidable
+        assert await campaigns.waiting_reviews(None) == []
+        with pytest.raises(CampaignConflict, match="bob has left"):
+            await campaigns.approve(campaign)
+        with pytest.raises(CampaignConflict, match="bob has left"):
+            await campaigns.reject(campaign, RejectRequest(reason="no"))
+    await change(database, UserRow, UserRow.app == "hr", left_at=None)
+    ACTOR.set(key)
+    assert (await campaigns.approve(campaign)).state == "approved"
+
+
+async def test_the_key_of_an_erased_person_has_no_owner(database: Database, redis: Redis) -> None:
+    keys_of_all = KeyService(database)
+    ACTOR.set(Actor("console", "bob", person="bob"))
+    issued = await keys_of_all.issue(Grant(name="k", scopes=frozenset({"*"}), owner="bob"))
+    now = datetime.now(UTC)
+    erasing = Erasing("bob", since=now, tombstone="erased-1", now=now)
+    await erase_keys(Stores(database, redis), erasing)
+    found = await keys_of_all.verify(issued.key)
+    assert found is not None
+    assert (found.owner, found.issuers) == ("", ["erased-1"])
 
 
 async def test_only_the_version_that_was_read_is_approved_and_started(

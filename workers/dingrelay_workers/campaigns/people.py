@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from dingrelay_producers.actor import SHELL, current_actor
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.directory.audience import has_left
 
 
 def acting_person(settings: Settings) -> str:
@@ -33,15 +36,19 @@ def person_of(settings: Settings, human: str) -> str:
     return human
 
 
-def deciders(settings: Settings, campaign: str) -> Sequence[str]:
+async def deciders(settings: Settings, connection: AsyncConnection, campaign: str) -> Sequence[str]:
     """The person who decides on a campaign, and those who may act in that person's name: who issued the key or the link.
 
     Raises:
-        CampaignConflict: it is not known of one who that is: of a key without an owner, or a user of the shell.
+        CampaignConflict: it is not known of one who that is: of a key without an owner, or a user of the shell; or the
+            person has left.
     """
     actor = current_actor()
     people = [acting_person(settings), *(person_of(settings, human) for human in actor.issuers)]
     if all(people):
+        if await has_left(connection, people[0]):
+            problem = en("must be approved by a person who is there: {} has left", people[0])
+            raise CampaignConflict(campaign, problem)
         return people
     if actor.door == "http" and not actor.person:
         raise CampaignConflict(

@@ -79,7 +79,7 @@ async def review_of(
     state = review.decision or "asked"
     if row.state == State.DRAFT and review.digest != digest_of(row):
         state = "outdated"
-    decidable = state == "asked" and is_second_person(settings, row, review.asked_by)
+    decidable = state == "asked" and await _may_decide(settings, connection, row, review.asked_by)
     names = ("asked_by", "asked_at", "decided_by", "decided_at", "reason")
     fields = {name: getattr(review, name) for name in names}
     return CampaignReview.model_validate(
@@ -118,7 +118,9 @@ async def waiting(
         query = query.where(CampaignRow.app.in_(apps))
     async with store.database.read() as connection:
         rows = (await connection.execute(query)).all()
-    return [row.id for row in rows if is_second_person(settings, row, row.asked_by)]
+        return [
+            row.id for row in rows if await _may_decide(settings, connection, row, row.asked_by)
+        ]
 
 
 async def decided(settings: Settings, store: CampaignStore) -> Sequence[Row[Any, Any, Any, Any]]:
@@ -197,7 +199,7 @@ async def decide(
     Raises:
         CampaignConflict: its approval was not asked for, this person may not decide it, or it is of another version.
     """
-    people = deciders(settings, row.id)
+    people = await deciders(settings, connection, row.id)
     _check_ready(row)
     review = await _find(connection, row.id)
     if review is None or review.digest != digest_of(row):
@@ -216,12 +218,16 @@ async def decide(
     return await to_writers(settings, connection, row, *decided)
 
 
-def is_second_person(
-    settings: Settings, row: Row[Any, Any, Any, Any] | CampaignRow, asked_by: str
+async def _may_decide(
+    settings: Settings,
+    connection: AsyncConnection,
+    row: Row[Any, Any, Any, Any] | CampaignRow,
+    asked_by: str,
 ) -> bool:
-    """Whether the person who acts is another human than those who wrote and submitted a campaign."""
+    """Whether the person who acts is there, and another human than those who wrote and submitted a campaign."""
     try:
-        _check_second(settings, row, asked_by, deciders(settings, row.id))
+        people = await deciders(settings, connection, row.id)
+        _check_second(settings, row, asked_by, people)
     except CampaignConflict:
         return False
     return True

@@ -63,6 +63,13 @@ async def left_users(database: Database, app: str, userids: Collection[str]) -> 
         return {user for (user,) in await rows_among(connection, query, UserRow.userid, userids)}
 
 
+async def has_left(connection: AsyncConnection, userid: str) -> bool:
+    """Whether a directory had this person and none has them now."""
+    query = select(UserRow.left_at).where(UserRow.userid == userid)
+    moments = (await connection.scalars(query)).all()
+    return bool(moments) and None not in moments
+
+
 async def places(connection: AsyncConnection, app: str, userids: Collection[str]) -> dict[str, str]:
     """The names of the departments of people, by userid."""
     names: dict[str, str] = {}

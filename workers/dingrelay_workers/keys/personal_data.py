@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.database.database import change_rows
 from dingrelay_workers.http.idempotency import LIFE, PEOPLE
 from dingrelay_workers.keys.models import ApiKeyRow
 from dingrelay_workers.keys.service import WRITER
@@ -59,12 +60,15 @@ async def export_keys(stores: Stores, subject: DataSubject) -> Rows:
 
 
 async def erase_keys(stores: Stores, erasing: Erasing) -> None:
-    """Let the tombstone own their keys, which go on working."""
+    """Their keys have no owner any more, and go on working; the tombstone has issued those that they issued."""
     before = ApiKeyRow.created_at <= erasing.since
     async with stores.database.write(WRITER) as connection:
         rows = await rows_of(connection, ApiKeyRow, erasing, before)
         theirs = [row for row in rows if _covers(erasing, row)]
         erasing.changed["keys"] += await rename_in_rows(connection, ApiKeyRow, theirs, erasing)
+        # A tombstone is no person, in whose name a key could approve.
+        owned = ApiKeyRow.owner == erasing.tombstone
+        await change_rows(connection, ApiKeyRow, owned, owner="")
 
 
 def _covers(subject: DataSubject, key: Mapping[str, Any]) -> bool:
