@@ -1,14 +1,19 @@
 """Sessions of the console are seen and ended, and a link is as good as its person's place in the organisation."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from dingrelay_producers.actor import ACTOR
+from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.maintenance.clean_up import CleanUp
+from dingrelay_workers.sessions import NOUN
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.sessions.service import SessionRequest, SessionService, SessionsRequest
 from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks, Sessions
@@ -94,6 +99,25 @@ async def test_sessions_that_may_do_more_are_not_there(browser: Browser) -> None
     with pytest.raises(ContractError, match="boss is not signed in"):
         await service.end_all(SessionsRequest(user="boss"))
     assert await users(browser) == ["boss"]
+
+
+async def test_what_is_over_is_deleted_though_nobody_signs_in(
+    browser: Browser, settings: Settings
+) -> None:
+    await link(browser, "u1")
+    await browser.sign_in("ops", "operate")
+    assert await cleaned(browser, settings, timedelta()) == (1, 1)
+    assert await cleaned(browser, settings, timedelta(minutes=11)) == (0, 1)
+    assert await cleaned(browser, settings, timedelta(minutes=121)) == (0, 0)
+
+
+async def cleaned(browser: Browser, settings: Settings, ahead: timedelta) -> tuple[int, int]:
+    """Links and sessions that a clean-up leaves so much later."""
+    parts: Any = SimpleNamespace(database=lambda: browser.database, settings=settings)
+    for part in NOUN.clean_up:
+        await NOUN.load(part)(CleanUp(parts, lambda: datetime.now(UTC) + ahead))
+    links = await browser.rows(select(ConsoleLinkRow.user))
+    return len(links), len(await users(browser))
 
 
 def test_commands_list_and_end_sessions(cli: Cli) -> None:

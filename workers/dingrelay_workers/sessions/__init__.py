@@ -8,6 +8,7 @@ NOUN = Noun(
     tables=("models",),
     services=(Service("service:SessionService", ("database",)),),
     pages=("console_routes",),
+    clean_up=("sessions:clean_up",),
     personal_data=("personal_data:PERSONAL_DATA",),
     audited=(
         Audited("login-link", en("login link"), is_person=True),

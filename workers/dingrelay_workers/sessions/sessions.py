@@ -28,6 +28,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import ANY, Grant
+from dingrelay_workers.maintenance.clean_up import CleanUp
 from dingrelay_workers.roles.scopes import ROLES, permitted
 from dingrelay_workers.roles.service import grants_of
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
@@ -173,16 +174,14 @@ class Sessions:
 
     async def sign_in(self, link: str) -> Session | None:
         """The new session of who has this link; None if it was used, is too old or none of ours."""
-        now = clock.now()
         async with self._writing() as connection:
-            await connection.execute(delete(ConsoleLinkRow).where(ConsoleLinkRow.ends_at <= now))
-            used = ConsoleLinkRow.digest == _digest(link)
+            used = ConsoleLinkRow.digest == _digest(link), ConsoleLinkRow.ends_at > clock.now()
             columns = ConsoleLinkRow.user, ConsoleLinkRow.directory, ConsoleLinkRow.role
-            query = select(*columns, ConsoleLinkRow.issuers).where(used)
+            query = select(*columns, ConsoleLinkRow.issuers).where(*used)
             link_row = (await connection.execute(query)).mappings().one_or_none()
             if link_row is None:
                 return None
-            await connection.execute(delete(ConsoleLinkRow).where(used))
+            await connection.execute(delete(ConsoleLinkRow).where(*used))
             return await _begin(connection, **link_row)
 
     async def begin(self, directory: str, user: str) -> Session | None:
@@ -248,7 +247,6 @@ async def _begin(
         "begun_at": now,
         "used_at": now,
     }
-    await connection.execute(delete(ConsoleSessionRow).where(ended(now)))
     await connection.execute(insert(ConsoleSessionRow).values(**row))
     return Session(user, token, grants, directory, issuers=issuers)
 
@@ -295,6 +293,14 @@ def ended(now: datetime) -> ColumnElement[bool]:
     return or_(
         ConsoleSessionRow.begun_at <= now - SESSION_LIVES, ConsoleSessionRow.used_at <= now - IDLE
     )
+
+
+async def clean_up(work: CleanUp) -> None:
+    """Delete the sessions and links that are over: whoever they name may never sign in again."""
+    now = work.now()
+    async with work.database.write(WRITER) as connection:
+        await connection.execute(delete(ConsoleSessionRow).where(ended(now)))
+        await connection.execute(delete(ConsoleLinkRow).where(ConsoleLinkRow.ends_at <= now))
 
 
 def _digest(token: str) -> str:
