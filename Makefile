@@ -3,6 +3,7 @@
 
 # In English or Chinese, as the commands: ours comes before the system's variables.
 CHINESE := $(filter zh%,$(firstword $(DINGRELAY_LANGUAGE) $(LC_ALL) $(LC_MESSAGES) $(LANG)))
+COMMA := ,
 SAY = $(if $(CHINESE),$(strip $(2)),$(1))
 
 VENV := .venv
@@ -50,11 +51,14 @@ help: ## show the targets
 
 setup: $(INSTALLED) ## create .venv with everything that the tests and checks need
 
-# Prints how far pip is. A pipe has the exit code of its last command, so the failure is a line of its own.
+# Prints how far pip is: on a terminal a line that counts, elsewhere one for each twenty packages. A pipe has the
+# exit code of its last command, so the failure is a line of its own.
+PROGRESS = $(call SAY,%d of %d packages,第 %d 个包，共 %d 个)
 INSTALL = { $(BIN)/python -m pip --disable-pip-version-check install --require-hashes \
-	$(addprefix -r ,$(1)) || echo failed; } | { number=0; while read -r word rest; do case $$word in \
+	$(addprefix -r ,$(1)) || echo failed; } | { number=0; total=$$(cat $(1) | grep -c ==); while read -r word rest; do case $$word in \
 	Collecting|Ignoring|Requirement) number=$$((number + 1)); \
-		test ! -t 1 || printf '\r$(call SAY,%d of %d packages,已下载 %d 个，共 %d 个)' $$number $$(cat $(1) | grep -c ==);; \
+		if test -t 1; then printf '\r$(PROGRESS)' $$number $$total; \
+		elif test $$((number % 20)) = 0; then printf '$(PROGRESS)\n' $$number $$total; fi;; \
 	Installing) test ! -t 1 || echo; echo "$(call SAY,putting them into,正在装入) $(VENV)";; \
 	failed) exit 1;; esac; done; }
 
@@ -65,13 +69,13 @@ CATALOGUE := producers/dingrelay_producers/locale/zh_CN/LC_MESSAGES/dingrelay.po
 $(RUNNABLE): requirements.lock pyproject.toml $(CATALOGUE)
 	@test -x $(BIN)/python || { python=$$($(FIND_PYTHON)) && $$python -m venv $(VENV); }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
-	@echo "$(call SAY,fetching what it runs with,下载运行所需的依赖)"
+	@echo "$(call SAY,fetching what it runs with: a minute or a few$(COMMA) once,下载运行所需的依赖，需要一到几分钟，只有第一次)"
 	@$(call INSTALL,requirements.lock)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(INSTALLED): requirements-dev.lock $(RUNNABLE)
-	@echo "$(call SAY,fetching what it is tested with,下载测试所需的依赖)"
+	@echo "$(call SAY,fetching what it is tested with: a minute or a few$(COMMA) once,下载测试所需的依赖，需要一到几分钟，只有第一次)"
 	@$(call INSTALL,requirements.lock requirements-dev.lock)
 	@touch $@
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console
 from conftest import wait_until
 from dingrelay_workers.embedded.child import Program, StartFailed
 from dingrelay_workers.embedded.supervisor import Screen, Supervisor
+from dingrelay_workers.embedded.system import System
 from support import processes
 
 NOTIFY = """
@@ -119,6 +121,40 @@ async def test_a_program_that_cannot_start_fails_the_start(stage: Stage) -> None
     broken = Program("broken", (sys.executable, "-c", "raise SystemExit(3)"), port=1)
     with pytest.raises(StartFailed, match="broken ended with 3"):
         await stage.supervise([stage.sleeper("one")], [broken]).start()
+
+
+async def test_a_failed_start_shows_the_programs_last_lines_again(stage: Stage) -> None:
+    code = "print('quiet: beside the point'); print('port 8610 is taken', flush=True); raise SystemExit(2)"
+    broken = Program("broken", (sys.executable, "-c", code), hidden="quiet")
+    with pytest.raises(StartFailed) as failed:
+        await stage.supervise([broken]).start()
+    assert str(failed.value) == "broken ended with 2. Its last lines:\n  port 8610 is taken"
+    assert "beside the point" not in stage.output.getvalue()
+
+
+async def test_a_start_names_the_programs_that_take_long(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dingrelay_workers.embedded.supervisor.SILENT_SECONDS", 0.05)
+    gate = stage.folder / "gate"
+    code = (
+        f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n"
+    )
+    late = Program("late", (sys.executable, "-c", f"{code}{NOTIFY}\ntime.sleep(60)"))
+    start = asyncio.create_task(stage.supervise([stage.sleeper("one"), late]).start())
+    await until(lambda: "still waiting for late\n" in stage.output.getvalue())
+    gate.touch()
+    await start
+
+
+def test_a_port_of_another_program_is_named_with_the_one_instead() -> None:
+    system = System()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        usual = other.getsockname()[1]
+        port = system.pick_port("gateway", usual)
+    assert port != usual
+    (note,) = system.notes
+    assert f"port {usual}: gateway is at {port}" in note
 
 
 async def test_a_program_that_does_not_exist_fails_the_start(stage: Stage) -> None:

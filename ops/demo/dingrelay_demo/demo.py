@@ -70,7 +70,9 @@ async def _play(screen: Screen, folder: Path, *, keep: bool, started: Callable[[
     _stop_on_signals(system)
     try:
         screen.title()
-        with screen.waiting(tr("starting Valkey, a DingTalk, two workers and Flower")):
+        with screen.waiting(
+            tr("starting Valkey, a DingTalk, two workers and Flower: about ten seconds")
+        ):
             await system.start()
         started()
         screen.ready(system, time.monotonic() - began)

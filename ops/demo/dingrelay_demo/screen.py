@@ -63,8 +63,11 @@ class Screen:
         )
 
     def waiting(self, what: str) -> AbstractContextManager[object]:
-        """A line that moves while something goes on, on a terminal only."""
-        return self._console.status(what) if self._console.is_terminal else nullcontext()
+        """A line while something goes on, which moves on a terminal."""
+        if self._console.is_terminal:
+            return self._console.status(what)
+        self.say(what)
+        return nullcontext()
 
     def act(self, title: str, **values: object) -> None:
         """The next act begins."""

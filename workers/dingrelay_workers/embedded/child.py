@@ -8,18 +8,21 @@ import socket
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, joined
 
 if TYPE_CHECKING:
     from dingrelay_workers.embedded.supervisor import Screen
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
+LAST_LINES = 10
+"""Lines of a program's output that are shown again where it fails."""
 LOOK_SECONDS = 0.05
 CHUNK = 65_536
 _PR_SET_PDEATHSIG = 1
@@ -39,6 +42,7 @@ class Program:
         port: it is ready once something listens there; without one, once it says so (`running.notify_ready`).
         stop_timeout: seconds it may take to end after SIGTERM.
         orphaned: the signal it gets if this process is killed.
+        hidden: lines with this text are not shown.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Program:
     port: int | None = None
     stop_timeout: float = 5.0
     orphaned: signal.Signals = signal.SIGKILL
+    hidden: str | None = None
 
 
 class Child:
@@ -57,6 +62,7 @@ class Child:
         self._screen = screen
         self._process: Process | None = None
         self._output: asyncio.Task[None] | None = None
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     async def start(self) -> None:
         """Start it, and return once it is ready.
@@ -77,14 +83,19 @@ class Child:
                 async with asyncio.timeout(START_SECONDS):
                     while not await self._is_ready(notices):
                         if self._process.returncode is not None:
-                            raise StartFailed(
-                                en("{} ended with {}", self.program.name, self._process.returncode)
-                            )
+                            await asyncio.wait([self._output], timeout=1)
+                            code = self._process.returncode
+                            ended = en("{} ended with {}", self.program.name, code)
+                            raise StartFailed(self.with_output(ended))
                         await asyncio.sleep(LOOK_SECONDS)
             except TimeoutError:
-                raise StartFailed(
-                    en("{} was not ready within {:g} s", self.program.name, START_SECONDS)
-                ) from None
+                late = en("{} was not ready within {:g} s", self.program.name, START_SECONDS)
+                raise StartFailed(self.with_output(late)) from None
+
+    def with_output(self, problem: str) -> str:
+        """A problem of the program, followed by its last lines, which name the cause more often than not."""
+        lines = [f"  {line}" for line in self._last_lines if line]
+        return joined("\n", [en("{}. Its last lines:", problem), *lines]) if lines else problem
 
     async def _spawn(self, environment: Mapping[str, str]) -> Process:
         try:
@@ -164,7 +175,11 @@ class Child:
             self._show(unfinished)
 
     def _show(self, line: bytes) -> None:
-        self._screen.line(self.program.name, line.decode("utf-8", "replace").rstrip("\r"))
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        if self.program.hidden and self.program.hidden in text:
+            return
+        self._last_lines.append(text)
+        self._screen.line(self.program.name, text)
 
 
 def _end_with_parent(number: signal.Signals) -> Callable[[], None] | None:

@@ -39,16 +39,19 @@ class Screen:
         self._console.print(prefix + Text.from_ansi(text), soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """One line of ours."""
-        self.line(OURS, text)
+        """Lines of ours."""
+        for line in text.splitlines():
+            self.line(OURS, line)
 
-    def banner(self, title: str, facts: dict[str, str], command: str) -> None:
+    def banner(self, title: str, facts: dict[str, str], notes: Sequence[str], command: str) -> None:
         """The programs that run, their addresses, and commands to try first."""
         self._console.print()
         self._console.print(Text(title, style="bold green"))
         for name, fact in facts.items():
             title = set_cell_size(tr(name), FACT_COLUMNS)
             self._console.print(f"  {title} {fact}", markup=False, soft_wrap=True)
+        for note in notes:
+            self._console.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
         self._console.print(f"  {tr('In another terminal, in this folder:')}")
         self._console.print(Text(f"    {command}", style="bold"), soft_wrap=True)
         self._console.print(f"  {tr('Ctrl-C ends everything.')}")
@@ -59,6 +62,8 @@ MOST_ENDS = 3
 ENDS_WITHIN = 30.0
 """A program that ends `MOST_ENDS` times within so many seconds takes the system down."""
 RESTART_PAUSE = 0.5
+SILENT_SECONDS = 15.0
+"""Seconds of a start after which the programs that it waits for are named."""
 
 
 class Supervisor:
@@ -87,14 +92,31 @@ class Supervisor:
             StartFailed: a program did not become ready.
         """
         for stage in self._stages:
-            starts = [asyncio.create_task(child.start()) for child in stage]
+            starts = {asyncio.create_task(child.start()): child for child in stage}
             try:
-                await asyncio.gather(*starts)
+                await self._ready(starts)
             finally:
                 for start in starts:
                     start.cancel()
                 await asyncio.gather(*starts, return_exceptions=True)
             self._keepers += [asyncio.create_task(self._keep(child)) for child in stage]
+
+    async def _ready(self, starts: Mapping[asyncio.Task[None], Child]) -> None:
+        """Wait until all programs of a stage are ready, and name those that take long.
+
+        Raises:
+            StartFailed: one did not become ready.
+        """
+        pending = set(starts)
+        while pending:
+            done, pending = await asyncio.wait(
+                pending, timeout=SILENT_SECONDS, return_when=asyncio.FIRST_EXCEPTION
+            )
+            for start in done:
+                start.result()
+            if pending:
+                names = ", ".join(starts[start].program.name for start in pending)
+                self._screen.say(tr("still waiting for {names}", names=names))
 
     async def failure(self, *, unless: "asyncio.Future[None]") -> str | None:
         """Why the system cannot go on, once it cannot; None once `unless` is done first."""
@@ -124,7 +146,8 @@ class Supervisor:
             code = await child.wait()
             ends.append(time.monotonic())
             if len(ends) == MOST_ENDS and ends[-1] - ends[0] < ENDS_WITHIN:
-                self._fail(en("{} ended {} times, at last with {}", name, MOST_ENDS, code))
+                ended = en("{} ended {} times, at last with {}", name, MOST_ENDS, code)
+                self._fail(child.with_output(ended))
                 return
             self._screen.say(
                 tr("{name} ended with {code}; starting it again", name=name, code=code)

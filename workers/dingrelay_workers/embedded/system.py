@@ -60,17 +60,36 @@ class System:
         variables: settings of every program, on top of the environment; other commands have them, too.
         private_variables: the same, for these programs only.
         facts: what people are shown, by name.
+        notes: sentences that they are shown below.
     """
 
     stages: list[list[Program]] = field(default_factory=list[list[Program]])
     variables: dict[str, str] = field(default_factory=dict[str, str])
     private_variables: dict[str, str] = field(default_factory=dict[str, str])
     facts: dict[str, str] = field(default_factory=dict[str, str])
+    notes: list[str] = field(default_factory=list[str])
 
     @property
     def names(self) -> list[str]:
         """The names of all programs."""
         return [program.name for stage in self.stages for program in stage]
+
+    def pick_port(self, name: str, usual: int) -> int:
+        """The usual port of a program if it is free, else a free one, with a note."""
+        if _is_free(usual):
+            return usual
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port: int = probe.getsockname()[1]
+        self.notes.append(
+            tr(
+                "another program has port {usual}: {name} is at {port}, also where a page says {usual}",
+                usual=usual,
+                name=tr(name),
+                port=port,
+            )
+        )
+        return port
 
 
 def plan(
@@ -87,7 +106,7 @@ def plan(
     if settings.redis_url.get_secret_value():
         system.facts["Redis"] = _public(settings.redis)
     else:
-        port = pick_port(REDIS_PORT)
+        port = system.pick_port("Redis", REDIS_PORT)
         neighbours.append(valkey_program(port, folder / "valkey"))
         system.variables["DINGRELAY_REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
         system.facts["Redis"] = system.variables["DINGRELAY_REDIS_URL"]
@@ -112,7 +131,7 @@ def plan(
 
 
 def _sandbox(system: System, settings: Settings) -> Program:
-    port = pick_port(SANDBOX_PORT)
+    port = system.pick_port("sandbox", SANDBOX_PORT)
     url = f"http://127.0.0.1:{port}"
     hosts = dict.fromkeys(("DINGTALK_OAPI_URL", "DINGTALK_API_URL"), url)
     system.variables |= {**hosts, **SANDBOX_APP}
@@ -179,7 +198,7 @@ def _worker(lanes: str, concurrency: int, stop_timeout: float) -> Program:
 
 
 def _gateway(settings: Settings, system: System) -> Program:
-    port = pick_port(PORT)
+    port = system.pick_port("gateway", PORT)
     system.facts["gateway"] = f"http://127.0.0.1:{port}/docs"
     return Program(
         "gateway",
@@ -189,7 +208,7 @@ def _gateway(settings: Settings, system: System) -> Program:
 
 
 def _console(settings: Settings, system: System) -> Program:
-    port = pick_port(CONSOLE_PORT)
+    port = system.pick_port("console", CONSOLE_PORT)
     system.facts["console"] = url = f"http://127.0.0.1:{port}"
     if not settings.console_url:
         system.variables["DINGRELAY_CONSOLE_URL"] = url
@@ -220,7 +239,7 @@ def _flower(settings: Settings, system: System) -> Program | None:
     except SettingsError as error:
         system.facts["Flower"] = tr("off: {error}", error=translated(str(error)))
         return None
-    port = pick_port(FLOWER_PORT)
+    port = system.pick_port("Flower", FLOWER_PORT)
     system.facts["Flower"] = f"http://127.0.0.1:{port}"
     return Program("flower", _dingrelay("flower", "--port", str(port)), port=port)
 
@@ -256,6 +275,8 @@ def valkey_program(port: int, data: Path) -> Program:
         port=port,
         # It writes what it holds and ends at once, so an orphan may do that too.
         orphaned=signal.SIGTERM,
+        # The warning is for servers whose memory is nearly used up.
+        hidden="vm.overcommit_memory",
     )
 
 
@@ -320,16 +341,6 @@ def choosing_ports() -> Generator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def pick_port(preferred: int) -> int:
-    """The wanted port if it is free, else a free one."""
-    if _is_free(preferred):
-        return preferred
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _is_free(port: int) -> bool:

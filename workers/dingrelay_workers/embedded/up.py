@@ -29,6 +29,9 @@ from dingrelay_workers.embedded.system import (
 )
 
 FIRST_COMMAND = 'dingrelay send --to u1,u2 --text "你好" --wait'
+REMEDY = en(
+    "the lines above name the cause; the guide's page on installing has the usual ones, with remedies"
+)
 ROOT_WARNING = "You're running the worker with superuser privileges"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -68,6 +71,7 @@ async def _run_programs(
     screen = Screen(Console(highlight=False), system.names)
     supervisor = Supervisor(system.stages, _environment(system), screen)
     stopping = _on_signals(supervisor, screen)
+    screen.say(tr("starting {count} programs, about ten seconds", count=len(system.names)))
     starting = asyncio.create_task(supervisor.start())
     first_steps: set[asyncio.Future[None]] = {starting, stopping}
     file: Path | None = None
@@ -85,14 +89,17 @@ async def _run_programs(
         screen.banner(
             tr("dingrelay is ready in {seconds:.1f} s", seconds=seconds),
             system.facts,
+            system.notes,
             FIRST_COMMAND,
         )
         why = await supervisor.failure(unless=stopping)
         if why is None:
             return DONE
         screen.say(translated(why))
+        screen.say(translated(REMEDY))
     except StartFailed as error:
         screen.say(translated(str(error)))
+        screen.say(translated(REMEDY))
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
