@@ -33,6 +33,7 @@ from dingrelay_workers.campaigns.sources import LARGEST_FILE
 from dingrelay_workers.campaigns.store import Check
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine, upgrade
+from dingrelay_workers.dingtalk.clock import Offset
 from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage
 from support.campaigns import Writers, chunks, hide, put, read
@@ -607,7 +608,7 @@ async def send(redis: Redis, user: str, message: dict[str, Any]) -> None:
     records = Records(redis, Settings.load(env="test"))
     claim = await claimed(records, await queued(redis))
     call = MessageCall("call", [user])
-    await DailyLimits(redis).reserve("default", claim.ownership, call, message, ahead=0)
+    await DailyLimits(redis).reserve("default", claim.ownership, call, message, offset=Offset(0, 0))
     assert await records.settle(
         claim, JobState.DONE, usage=Usage(answered=True, steps={"call": {}})
     )

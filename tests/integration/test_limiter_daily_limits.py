@@ -18,6 +18,7 @@ from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict, MessageCall
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_workers.dingtalk.clock import Offset
 from dingrelay_workers.limiter.daily_limits import DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage
 from support import days
@@ -26,6 +27,8 @@ from support.jobs import cancel, running
 EVENING = datetime(2026, 11, 24, 15, 59, tzinfo=UTC)
 """One minute before midnight in Beijing."""
 TODAY = "2026-11-24"
+EQUAL = Offset(0, 0)
+"""Clocks that show the same."""
 ONE_USER = MessageCall("call:1", users=["u1"])
 ONE_DEPARTMENT = MessageCall("call:1", departments=[1])
 EVERYONE = MessageCall("call:1", everyone=True)
@@ -73,7 +76,7 @@ class Office:
     ) -> tuple[DailyVerdict, int]:
         """The answer to a run of the job, and until when the call may leave."""
         run = await self.job(job)
-        options = {"ahead": 0, **options}
+        options = {"offset": EQUAL, **options}
         return await self.daily_limits.reserve(app, run, call, text(content), **options)
 
     async def reserve(
@@ -113,7 +116,7 @@ async def test_the_same_content_goes_to_a_user_once_a_day(office: Office, day: D
 
 async def test_admitted_messages_may_leave_until_shortly_before_midnight(office: Office) -> None:
     for call in (ONE_USER, ONE_DEPARTMENT, EVERYONE):
-        assert (await office.call("job", call))[1] == after_evening(58)
+        assert (await office.call("job", call))[1] == after_evening(56)
 
 
 async def test_the_same_job_is_admitted_again_and_counted_once(office: Office) -> None:
@@ -181,7 +184,7 @@ async def test_every_end_without_a_call_gives_back_the_message_of_the_day(
 ) -> None:
     records = Records(redis, Settings.load(env="test"))
     draft, claim = await running(redis, records)
-    await office.daily_limits.reserve("a", claim.ownership, ONE_USER, text("hi"), ahead=0)
+    await office.daily_limits.reserve("a", claim.ownership, ONE_USER, text("hi"), offset=EQUAL)
     if end == State.CANCELLED:  # while it runs
         assert await cancel(redis, draft.id) == b"running"
         parked = await records.park(claim, State.SNOOZED, delay=9, usage=Usage())
@@ -257,7 +260,7 @@ async def test_a_run_that_lost_its_job_reserves_nothing(
     before = await redis.hgetall(keys.job("job"))
     for call in (ONE_USER, ONE_DEPARTMENT, EVERYONE):
         with pytest.raises(OwnershipLost):
-            await office.daily_limits.reserve("a", run, call, text("hi"), ahead=0)
+            await office.daily_limits.reserve("a", run, call, text("hi"), offset=EQUAL)
     assert await redis.hgetall(keys.job("job")) == before
     assert await redis.keys("dingrelay:*") == ([keys.job("job").encode()] if before else [])
 
@@ -345,43 +348,54 @@ async def test_the_day_is_that_of_redis(
     now = datetime.fromtimestamp(seconds, UTC)
     monkeypatch.setattr(clock, "now", lambda: now - timedelta(days=1))
     run = await office.job("job")
-    verdict, _ = await DailyLimits(redis).reserve("a", run, ONE_USER, text("hi"), ahead=0)
+    verdict, _ = await DailyLimits(redis).reserve("a", run, ONE_USER, text("hi"), offset=EQUAL)
     assert verdict.users == ["u1"]
     assert await days.received(redis, "a", beijing.day(now)) == {"u1": 1}
 
 
 @pytest.mark.parametrize(
-    ("at", "ahead", "name", "last"),
+    ("at", "least", "most", "name", "last"),
     [
-        (57, 0, "2026-11-24", 58),
-        (30, 20, "2026-11-24", 38),
-        (43, 20, "2026-11-25", 86_438),
-        (70, -20, "2026-11-24", 78),
-        (83, -20, "2026-11-25", 86_478),
+        (55, 0, 0, "2026-11-24", 56),
+        (30, 20, 20, "2026-11-24", 36),
+        (30, 14, 20, "2026-11-24", 36),
+        (43, 20, 20, "2026-11-25", 86_436),
+        (70, -20, -20, "2026-11-24", 76),
+        (83, -20, -15, "2026-11-25", 86_471),
     ],
 )
 async def test_the_day_is_that_of_dingtalk_where_its_clock_was_measured(
-    office: Office, redis: Redis, day: Day, at: int, ahead: int, name: str, last: int
+    office: Office, redis: Redis, day: Day, at: int, least: int, most: int, name: str, last: int
 ) -> None:
     """Days and moments are in seconds from 23:59 by Redis's clock on."""
-    day.moment = EVENING + timedelta(seconds=at)
+    day.moment, offset = EVENING + timedelta(seconds=at), Offset(least * 1000, most * 1000)
     for call, content in ((ONE_USER, "hi"), (ONE_DEPARTMENT, "hi"), (EVERYONE, "all")):
-        _, until = await office.call(f"job {call}", call, content, ahead=ahead * 1000)
+        _, until = await office.call(f"job {call}", call, content, offset=offset)
         assert until == after_evening(last)
     assert await days.received(redis, "a", name) == {"u1": 1}
 
 
 @pytest.mark.parametrize(
-    ("at", "ahead", "delay"),
-    [(58.5, 0, 3.5), (61, 0, 1), (41, 20, 1), (80, -20, 2), (39, 20, 3)],
+    ("at", "least", "most", "delay"),
+    [
+        (56, 0, 0, 5),
+        (60.5, 0, 0, 0.5),
+        (40.5, 20, 20, 0.5),
+        (80, -20, -20, 1),
+        (37, 20, 20, 4),
+        (31, 18, 25, 12),
+    ],
 )
 async def test_nothing_is_admitted_around_the_midnight_of_dingtalk(
-    office: Office, day: Day, at: float, ahead: int, delay: float
+    office: Office, day: Day, at: float, least: int, most: int, delay: float
 ) -> None:
-    day.moment = EVENING + timedelta(seconds=at)
+    """From when a call might arrive on the next day, until that has certainly begun."""
+    day.moment, offset = EVENING + timedelta(seconds=at), Offset(least * 1000, most * 1000)
     with pytest.raises(Wait) as waits:
-        await office.call("job", ONE_USER, ahead=ahead * 1000)
+        await office.call("job", ONE_USER, offset=offset)
     assert waits.value.delay == timedelta(seconds=delay)
+    day.moment += waits.value.delay
+    assert (await office.call("job", ONE_USER, offset=offset))[0].users == ["u1"]
 
 
 async def test_keys_live_a_day_and_some_hours(office: Office, redis: Redis) -> None:
@@ -410,7 +424,9 @@ async def call_for(office: Office, *users: str) -> None:
     records = Records(office.redis, Settings.load(env="test"))
     _, claim = await running(office.redis, records)
     call = MessageCall("call", users)
-    verdict, _ = await office.daily_limits.reserve("a", claim.ownership, call, text("hi"), ahead=0)
+    verdict, _ = await office.daily_limits.reserve(
+        "a", claim.ownership, call, text("hi"), offset=EQUAL
+    )
     assert verdict == DailyVerdict(list(users))
     usage = Usage(answered=True, steps={"call": {}})
     assert await records.settle(claim, State.DONE, usage=usage)

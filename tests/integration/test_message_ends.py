@@ -2,8 +2,10 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
+import aiohttp
 import pytest
 from redis.asyncio import Redis
 
@@ -111,10 +113,54 @@ async def test_a_slot_that_comes_after_midnight_is_not_used_for_the_day_before(
         job = await worker.send(message(text="late", to=to))
         with monkeypatch.context() as patched:
             # The day for which it is admitted is over by the time at which its call would leave.
-            patched.setattr(daily_limits, "STILL_MS", daily_limits.DAY_MS)
+            patched.setattr(daily_limits, "ARRIVES_MS", daily_limits.DAY_MS)
             assert await worker.run(job) == State.SNOOZED
         assert sandbox.calls(api=SEND) == []
         assert await worker.finish(job) == State.DONE
+
+
+async def ms_of(redis: Redis) -> int:
+    seconds, micros = await redis.time()
+    return seconds * 1000 + micros // 1000
+
+
+@pytest.mark.parametrize("ends", ["its day", "its time"])
+async def test_a_connection_that_stands_too_late_carries_no_call(
+    open_worker: OpenWorker,
+    redis: Redis,
+    sandbox: SandboxAdmin,
+    monkeypatch: pytest.MonkeyPatch,
+    ends: str,
+) -> None:
+    """Nothing left by it, so the job is not unknown."""
+    until = 0
+    connect = aiohttp.TCPConnector.connect
+
+    async def is_over() -> bool:
+        return await ms_of(redis) > until
+
+    async def stand_late(*arguments: Any, **options: Any) -> Any:
+        await wait_until_async(is_over, what="the end of its day, or of its time")
+        return await connect(*arguments, **options)
+
+    async with open_worker() as worker:
+        assert await worker.finish(await worker.send(message("u2", text="first"))) == State.DONE
+        job = await worker.send(message(text="late"))
+        with monkeypatch.context() as patched:
+            patched.setattr(aiohttp.TCPConnector, "connect", stand_late)
+            until = await ms_of(redis) + 1_000
+            if ends == "its day":
+                began = datetime.fromtimestamp(until / 1000, UTC) - timedelta(days=1)
+                today = partial(daily_limits._Day, "2026-11-24", int(began.timestamp() * 1000))
+                patched.setattr(daily_limits._Day, "of", lambda *_: today(until))
+                assert await worker.run(job) == State.SNOOZED
+            else:
+                await redis.hset(keys.job(job), "expires", str(until))
+                assert await worker.run(job) == State.EXPIRED
+        assert len(sandbox.calls(api=SEND)) == 1
+        assert await redis.hget(keys.job(job), "intent") is None
+        if ends == "its day":
+            assert await worker.finish(job) == State.DONE
 
 
 async def test_the_day_of_a_message_is_that_of_dingtalks_clock(

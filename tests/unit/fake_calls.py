@@ -49,6 +49,12 @@ def limiter(**given: Any) -> Any:
     return SimpleNamespace(**plain | {"stale": lambda _: False} | given)
 
 
+def intents(write: Any = None) -> Any:
+    """The log of a job none of whose calls is open."""
+    written = write or AsyncMock()
+    return SimpleNamespace(open=False, write=written, take_back=Mock(), call=nullcontext)
+
+
 def job_calls(*, turn: str = "", **parts: Any) -> JobCalls:
     """Calls of a job that goes alone, with the given parts only."""
     claim: Any = SimpleNamespace(
@@ -69,6 +75,6 @@ def job_calls(*, turn: str = "", **parts: Any) -> JobCalls:
         "transport": AsyncMock(),
         "clock": SimpleNamespace(ahead=AsyncMock(return_value=0)),
         "batches": SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None),
-        "intents": SimpleNamespace(open=False, write=AsyncMock(), call=nullcontext),
+        "intents": intents(),
     }
     return JobCalls(claim, **nothing | parts)

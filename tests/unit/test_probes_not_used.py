@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +22,7 @@ from dingrelay_workers.limiter.buckets import Ask, acquire, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Draining, Outage, Slot, SlotRequest, Turns
-from unit.fake_calls import job_calls
+from unit.fake_calls import intents, job_calls
 
 APP, API, HOST = "default", "message.send", "oapi"
 
@@ -153,9 +152,10 @@ async def probe_with(
     fleet: Fleet, *, write: Any = None, transport: Any = None, token: Any = None
 ) -> Any:
     """A job's call, which is the probe."""
-    intents = SimpleNamespace(open=False, write=write or AsyncMock(), call=nullcontext)
     tokens = SimpleNamespace(token=token or AsyncMock())
-    calls = job_calls(limiter=fleet.limiter, tokens=tokens, transport=transport, intents=intents)
+    calls = job_calls(
+        limiter=fleet.limiter, tokens=tokens, transport=transport, intents=intents(write)
+    )
     return await calls.send(Request(replace(apis.MESSAGE_SEND, counted=False)))
 
 

@@ -33,6 +33,7 @@ def effect(at: float, *, answered: float | None = None, worker: str = "w0", **mo
     delivered = () if more.get("dropped") else ("u1",)
     values: dict[str, Any] = {"tag": "m1", "users": ("u1",), "delivered": delivered, **more}
     values = {"path": ASYNCSEND, "left": at, **values}
+    values = {"departed": values["left"], "left_on": values.get("day", 0), **values}
     return Effect(int(at * 1_000), at, worker, answered=answered, **values)
 
 
@@ -189,9 +190,20 @@ def test_a_lost_call_is_not_repeated_on_another_day() -> None:
 
 def test_a_repeat_that_left_on_the_day_of_the_first_call_may_be_long_on_its_way() -> None:
     first = effect(2.0, spoilt=True)
-    for left, left_on, violated in ((3.0, 0, []), (4.5, 0, ["again"]), (3.0, 1, ["again"])):
+    late = ["again", "midnight"]
+    for left, left_on, violated in ((1.5, 0, []), (4.5, 0, late), (1.5, 1, ["again"])):
         second = effect(5.0, left=left, left_on=left_on, day=1, answered=5.1)
         assert kinds([request()], DONE, [first, second]) == violated
+
+
+def test_a_message_arrives_on_the_day_on_which_it_left() -> None:
+    call = effect(5.0, left=1.0, departed=4.0, left_on=0, day=1, answered=5.1)
+    assert kinds([request()], DONE, [call]) == ["midnight"]
+    call.departed = 1.5
+    assert kinds([request()], DONE, [call]) == []
+    call.departed = 4.0
+    assert kinds([request("call")], DONE, [call]) == []
+    assert kinds([request()], DONE, [call], troubles=[Trouble("redis slow", "redis", 0.5, 2)]) == []
 
 
 def test_a_cancelled_job_makes_no_call_that_it_had_not_noted() -> None:

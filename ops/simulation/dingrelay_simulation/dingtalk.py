@@ -25,8 +25,8 @@ class SimulatedDingTalk:
     Attributes:
         state: its truth.
         calls: each call, when it was made, and its outcome.
-        came: when calls left their workers, and when they were made, of those that are on their way.
-        left: number of a call → when it left its worker.
+        came: when calls began to leave their workers, had left, and were made, of those that are on their way.
+        left: number of a call → when it began to leave its worker, and had left.
         ends: of the connections, by their protocols: of one that is closed by then, aiohttp no longer knows it.
     """
 
@@ -37,8 +37,8 @@ class SimulatedDingTalk:
         # The network refuses connections.
         self.state.door = SimpleNamespace(shut=False)  # type: ignore[assignment]
         self.calls: list[tuple[float, Any, Outcome]] = []
-        self.came: dict[int, tuple[float, float]] = {}
-        self.left: dict[int, float] = {}
+        self.came: dict[int, tuple[float, float, float]] = {}
+        self.left: dict[int, tuple[float, float]] = {}
         self.ends: dict[Any, End] = {}
         self._runner: web.AppRunner | None = None
 
@@ -88,15 +88,18 @@ def install() -> None:
         call = read(request, content)
         if CURRENT:
             end = CURRENT[-1].ends.get(request.protocol)
-            left = end.peer.left if end else None
-            CURRENT[-1].came[id(call)] = CLOCK.now if left is None else left, CLOCK.now
+            near = end.peer if end else None
+            left, departed = CLOCK.now, CLOCK.now
+            if near and near.left is not None:
+                left, departed = near.left, near.departed
+            CURRENT[-1].came[id(call)] = left, departed, CLOCK.now
         return call
 
     def noted(state: SandboxState, call: Any) -> Outcome:
         outcome: Outcome = respond(state, call)
         if CURRENT and CURRENT[-1].state is state:
-            left, at = CURRENT[-1].came.get(id(call), (CLOCK.now, CLOCK.now))
-            CURRENT[-1].left[call.id] = left
+            left, departed, at = CURRENT[-1].came.get(id(call), (CLOCK.now,) * 3)
+            CURRENT[-1].left[call.id] = left, departed
             CURRENT[-1].calls.append((at, call, outcome))
         return outcome
 

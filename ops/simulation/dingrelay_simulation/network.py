@@ -48,6 +48,7 @@ class End(asyncio.Transport):
         port: of the server.
         peer: the other end.
         left: when the message began to leave that has no answer yet; with a connection that was opened for it.
+        departed: when the last part of it left.
     """
 
     peer: "End"
@@ -63,6 +64,7 @@ class End(asyncio.Transport):
         self.closing = False
         self.arrived = 0.0
         self.left: float | None = None
+        self.departed = 0.0
         self.remote = ""
         self._network = network
 
@@ -190,6 +192,7 @@ class Network:
         if end.process:
             if end.left is None:
                 end.left = CLOCK.now
+            end.departed = CLOCK.now
             if not self.on_send(end, data):
                 return
         if process and process.dead:

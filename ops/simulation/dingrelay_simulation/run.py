@@ -314,11 +314,13 @@ def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
         send = by_call.get(call.id)
         entries = send.entries if send else ()
         sane = outcome.ending == "answer" and row["fault"] in {"", "latency"}
+        left, departed = fleet.dingtalk.left[call.id]
         effects.append(
             Effect(
                 id=call.id,
                 at=at,
-                left=fleet.dingtalk.left[call.id],
+                left=left,
+                departed=departed,
                 worker=call.remote,
                 path=call.path,
                 tag=tag,
@@ -330,9 +332,7 @@ def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
                 verdict=row["verdict"],
                 spoilt=bool(row["fault"]),
                 method=call.method,
-                left_on=int(
-                    (call.at - at + fleet.dingtalk.left[call.id] + BEIJING_SECONDS) // 86_400
-                ),
+                left_on=int((call.at - at + departed + BEIJING_SECONDS) // 86_400),
             )
         )
     return sorted(effects, key=lambda effect: effect.at)

@@ -108,7 +108,7 @@ class Exchange:
     async def _request(
         self, request: Request, token: Token | None, intents: IntentLog, shared: SharedCall
     ) -> Json:
-        """One request, which leaves soon after its intent: others rely on the intent's time."""
+        """One request, which leaves soon after its intent, and in the job's time: others rely on the intent's."""
         value = token.value if token else ""
         for _ in range(MOST_INTENTS):
             leave_by = await intents.write() if request.api.changes else None
@@ -116,6 +116,7 @@ class Exchange:
                 return await self._transport.request(
                     request, value, leave_by=leave_by, shared=shared
                 )
+            intents.take_back()
         late = Transient("late", "the worker was too busy to send the request after its intent")
         late.unsent = True
         raise late

@@ -68,6 +68,7 @@ class IntentLog:
         self._offset: int | None = intent.get("offset")
         self._offset_now: int | None = None
         self._ruled_out = False
+        self._before = self._open_call
 
     @property
     def intent(self) -> Intent | None:
@@ -160,8 +161,7 @@ class IntentLog:
             Wait: the day is over for which the call was admitted.
         """
         # Taken before: Redis writes its own time into the intent, which is a little later.
-        leave_by = time.monotonic() + self._settle_delay * LEAVES_WITHIN
-        at = self._claim.time.now()
+        began, at = time.monotonic(), self._claim.time.now()
         written: Json = {"step": self._step, "attempt": self._claim.attempts + 1}
         await self.read_clock()
         if (offset := self._offset_now) is not None:
@@ -182,10 +182,25 @@ class IntentLog:
         if verdict == "cancelled":
             raise Cancelled
         self.finished.clear()
+        self._before = self._open_call
         self.answered = self._ruled_out = False
         self._open_step, self._open_at = self._step, at
         self._open_since, self._offset = written.get("since", at), offset
-        return leave_by
+        leaves_within = self._settle_delay * LEAVES_WITHIN
+        if until:
+            leaves_within = min(leaves_within, (until - at) / 1000)
+        return began + leaves_within
+
+    def take_back(self) -> None:
+        """The call that was just written down has not left: what was open before is still open."""
+        self._open_step, self._open_at, self._open_since, self._offset, self._ruled_out = (
+            self._before
+        )
+        self.answered = not self._open_since
+
+    @property
+    def _open_call(self) -> tuple[str, int, int, int | None, bool]:
+        return self._open_step, self._open_at, self._open_since, self._offset, self._ruled_out
 
     def _earliest_departure(self) -> int:
         """Since when a call may have left, at the earliest, in ms; 0 if none has."""

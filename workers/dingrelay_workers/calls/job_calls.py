@@ -12,7 +12,7 @@ from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.registry import BatchRegistry
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.dingtalk.apis import Api
-from dingrelay_workers.dingtalk.clock import DingTalkClock
+from dingrelay_workers.dingtalk.clock import DingTalkClock, Offset
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.limiter.limiter import Limiter
@@ -124,7 +124,12 @@ class JobCalls:
         return answer
 
     async def ahead(self, *, with_token: bool = True) -> int | None:
-        """DingTalk's clock less Redis's, in ms. Where no worker has a reading one is taken first.
+        """DingTalk's clock less Redis's in ms, at least; see `clock_offset`."""
+        offset = await self.clock_offset(with_token=with_token)
+        return offset.least if offset else None
+
+    async def clock_offset(self, *, with_token: bool = True) -> Offset | None:
+        """How far DingTalk's clock is from Redis's. Where no worker has a reading one is taken first.
 
         Args:
             with_token: the call that asks for it needs the app's token, whose fetch is a reading.
@@ -137,15 +142,15 @@ class JobCalls:
             limiter.Outage: it is known to be out, or the app held.
             limiter.Parked: its API of tokens is paused.
         """
-        clock, ahead = self._clock, await self._clock.ahead()
-        if ahead is not None or clock.undated:
-            return ahead
+        clock, offset = self._clock, await self._clock.offset()
+        if offset or clock.undated:
+            return offset
         async with clock.measuring:
             if with_token:
                 await self._tokens.token(self.app)
-            if await clock.ahead() is None:
+            if await clock.offset() is None:
                 await self._tokens.read_clock(self.app)
-            return await clock.ahead()
+            return await clock.offset()
 
     async def _check_quota(self, api: Api) -> None:
         """Whether it may be called at all; a token is fetched before a slot is taken for it.

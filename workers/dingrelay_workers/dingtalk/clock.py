@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -29,6 +29,13 @@ RESOLUTION = 1.0
 """Seconds of ``Date``: the answer was made within this time after it."""
 DRIFT = 1e-3
 """Seconds a second by which two clocks may move apart; a poor quartz has a tenth of it."""
+
+
+class Offset(NamedTuple):
+    """How far DingTalk's clock is ahead of Redis's: at least and at most, in ms."""
+
+    least: int
+    most: int
 
 
 @script("dingrelay_workers.dingtalk", PLACES)
@@ -86,13 +93,13 @@ class _Shared:
         now: its time, in ms since the epoch.
         sent: when it was asked, by the monotonic clock.
         came: when the answer came.
-        ahead: how far DingTalk's clock is ahead of its own at least, in ms; None: no worker has a reading.
+        offset: of DingTalk's clock; None: no worker has a reading.
     """
 
     now: int
     sent: float
     came: float
-    ahead: int | None
+    offset: Offset | None
 
 
 class DingTalkClock:
@@ -134,12 +141,21 @@ class DingTalkClock:
         """DingTalk's clock less Redis's in ms, at least, by the fleet's readings of the last ten minutes.
 
         Returns:
-            None where there is none (`JobCalls.ahead` takes one).
+            None where there is none (`JobCalls.clock_offset` takes one).
 
         Raises:
             RedisError: Redis cannot be reached.
         """
-        return (await self._current()).ahead
+        offset = await self.offset()
+        return offset.least if offset else None
+
+    async def offset(self) -> Offset | None:
+        """The same with what the readings leave open.
+
+        Raises:
+            RedisError: Redis cannot be reached.
+        """
+        return (await self._current()).offset
 
     async def now(self) -> datetime:
         """DingTalk's time; that of Redis where there is no reading.
@@ -149,11 +165,12 @@ class DingTalkClock:
         """
         shared = await self._current()
         elapsed_ms = int((time.monotonic() - shared.came) * 1000)
-        return moment_of(shared.now + elapsed_ms + (shared.ahead or 0))
+        least = shared.offset.least if shared.offset else 0
+        return moment_of(shared.now + elapsed_ms + least)
 
     async def _current(self) -> _Shared:
         shared = self._shared
-        if shared is None or shared.ahead is None or time.monotonic() - shared.came > EVERY:
+        if shared is None or shared.offset is None or time.monotonic() - shared.came > EVERY:
             shared = self._shared = await self._exchanged()
         return shared
 
@@ -182,5 +199,5 @@ class DingTalkClock:
             own_age=age,
         )
         answer: list[Any] = await run_async(self._redis, call)
-        now, *ahead = map(int, answer)
-        return _Shared(now, sent, time.monotonic(), ahead[0] if ahead else None)
+        now, *offset = map(int, answer)
+        return _Shared(now, sent, time.monotonic(), Offset(*offset) if offset else None)

@@ -39,6 +39,7 @@ from dingrelay_workers.dingtalk.errors import Ambiguous, NotFound, Throttled, Tr
 from dingrelay_workers.dingtalk.messages import WorkNotifications
 from dingrelay_workers.dingtalk.request import FileForm, Request
 from dingrelay_workers.jobs.robots import JobRobots
+from dingrelay_workers.limiter.daily_limits import UNMEASURED
 from dingrelay_workers.limiter.quota import PUSHES
 from dingrelay_workers.limiter.slot import Outage, Parked
 from dingrelay_workers.metrics import EVENTS_MISSED
@@ -296,9 +297,9 @@ class JobMessages(WorkNotifications):
     ) -> DailyVerdict:
         """Reserve today's limits for a call."""
         app, run = self._claim.app, self._claim.ownership
-        ahead = await self._job_calls.ahead() or 0
+        offset = await self._job_calls.clock_offset() or UNMEASURED
         verdict, self._intents.leaves_until = await self._resources.daily_limits.reserve(
-            app, run, call, message, anyway=anyway, ahead=ahead
+            app, run, call, message, anyway=anyway, offset=offset
         )
         self._intents.reserved = len(call.users)
         return verdict

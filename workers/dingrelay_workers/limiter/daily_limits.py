@@ -30,7 +30,7 @@ from dingrelay_tasks.contract import batched
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.dingtalk.clock import DingTalkClock
+from dingrelay_workers.dingtalk.clock import DingTalkClock, Offset
 from dingrelay_workers.limiter import transitions
 from dingrelay_workers.limiter.transitions import AddressedContent
 
@@ -47,8 +47,13 @@ SHARDS = 16_384
 """Parts of what is kept of a day (`reservations.lua`)."""
 LOOKED_UP = 200
 """Users that one call looks up: a few ms of Redis."""
-STILL_MS = 2000
-"""Milliseconds before midnight from which nothing leaves (`reserve_daily.lua`)."""
+ARRIVES_MS = 3000
+"""Milliseconds that a request may need to arrive once it is on its way over a connection that stands: a packet that is
+lost is sent again after 0.2 s, 0.4 s and so on, four times in this time."""
+SERVERS_APART_MS = 1000
+"""Milliseconds by which the server of DingTalk's that counts may be from the one whose clock was read."""
+UNMEASURED = Offset(-1000, 1000)
+"""The offset that is assumed where DingTalk's answers show no time."""
 DAY_MS = 86_400_000
 
 ADMITTED, DUPLICATE, DAILY_CAP = 0, 1, 2
@@ -63,29 +68,32 @@ def place(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """A Beijing day by DingTalk's clock; it began at this moment of Redis's clock, in ms."""
+    """A Beijing day by DingTalk's clock.
+
+    Attributes:
+        began: when it had certainly begun, in ms of Redis's clock.
+        until: when the last call may leave that certainly arrives on it, likewise.
+    """
 
     name: str
     began: int
+    until: int
 
     @classmethod
-    def of(cls, moment: datetime, ahead: int) -> "_Day":
-        """The day of a moment of Redis's clock, which DingTalk's is so many ms ahead of."""
-        beijing_time = moment.astimezone(beijing.BEIJING) + timedelta(milliseconds=ahead)
+    def of(cls, moment: datetime, offset: Offset) -> "_Day":
+        """The day that has certainly begun at a moment of Redis's clock, from which DingTalk's is so far."""
+        least, most = offset.least - SERVERS_APART_MS, offset.most + SERVERS_APART_MS
+        beijing_time = moment.astimezone(beijing.BEIJING) + timedelta(milliseconds=least)
         start = beijing_time.replace(hour=0, minute=0, second=0, microsecond=0)
-        return cls(beijing.day(beijing_time), int(start.timestamp() * 1000) - ahead)
-
-    @property
-    def until(self) -> int:
-        """When the last call of the day may leave, in ms of Redis's clock."""
-        return self.began + DAY_MS - STILL_MS
+        start_ms = int(start.timestamp() * 1000)
+        until = start_ms + DAY_MS - most - ARRIVES_MS
+        return cls(beijing.day(beijing_time), start_ms - least, until)
 
 
 class DailyLimits:
     """Counts what each user has had today, shared by the fleet.
 
-    The days are DingTalk's: `ahead` is by how many ms its clock is ahead of Redis's, as far as that was
-    measured.
+    The days are DingTalk's: `offset` is how far its clock is from Redis's, as far as that was measured.
     """
 
     def __init__(self, redis: Redis, *, now: Callable[[], datetime] | None = None) -> None:
@@ -106,7 +114,7 @@ class DailyLimits:
         message: Mapping[str, Any],
         *,
         anyway: bool = False,
-        ahead: int,
+        offset: Offset,
     ) -> tuple[DailyVerdict, int]:
         """Reserve today's limits for those recipients of a call who would get the message.
 
@@ -118,7 +126,7 @@ class DailyLimits:
             call: to be made.
             message: DingTalk's ``msg`` object.
             anyway: admit all of them, and reserve for those who would get it.
-            ahead: of Redis's clock, in ms: DingTalk's.
+            offset: of DingTalk's clock.
 
         Returns:
             Until when (ms of Redis's clock) the call may leave as well: after that it counts for another day
@@ -129,7 +137,7 @@ class DailyLimits:
             OwnershipLost: the job is another worker's by now.
             Refused: the day's sends to everyone are used up.
         """
-        day, (by_department, *codes) = await self._reserve(app, run, call, message, anyway, ahead)
+        day, (by_department, *codes) = await self._reserve(app, run, call, message, anyway, offset)
         if call.users:
             having = defaultdict[int, list[str]](list)
             for user, code in zip(call.users, codes, strict=True):
@@ -160,7 +168,7 @@ class DailyLimits:
         call: MessageCall,
         message: Mapping[str, Any],
         anyway: bool,
-        ahead: int,
+        offset: Offset,
     ) -> tuple[_Day, list[Any]]:
         """The script's verdicts, for the day that it is when Redis runs it."""
         to: Literal["users", "departments", "everyone"] = "users" if call.users else "departments"
@@ -169,7 +177,7 @@ class DailyLimits:
             to, most = "everyone", DAILY_TO_EVERYONE
         names = call.users or call.departments
         content = digest(message)
-        day = _Day.of(self._now() if self._now else clock.now(), ahead)  # most likely
+        day = _Day.of(self._now() if self._now else clock.now(), offset)  # most likely
         looks = iter(LOOKS)
         while True:
             reserve = transitions.reserve_daily(
@@ -186,6 +194,7 @@ class DailyLimits:
                 most=most,
                 ttl=keys.DAY_TTL_MS,
                 began=day.began,
+                leaves_until=day.until,
                 time_ms=int(self._now().timestamp() * 1000) if self._now else None,
                 anyway=anyway,
                 received=keys.received(app, day.name),
@@ -196,7 +205,7 @@ class DailyLimits:
                 case b"lost":
                     raise OwnershipLost
                 case b"another day":
-                    day = _Day.of(moment_of(answer[0]), ahead)
+                    day = _Day.of(moment_of(answer[0]), offset)
                 case b"wait":
                     raise Wait(timedelta(milliseconds=answer[0]), "the day changes in Beijing")
                 case b"busy":

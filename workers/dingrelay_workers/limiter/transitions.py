@@ -248,6 +248,7 @@ def reserve_daily(
     most: int,
     ttl: int,
     began: int,
+    leaves_until: int,
     time_ms: int | None,
     anyway: bool,
     received: str,
@@ -257,8 +258,8 @@ def reserve_daily(
 
     `users_today` has who is called with this content now, `departments_today` which get it today (both → job), and
     `everyone_today` the jobs that send to everyone (→ content). At `most` so many a day: notifications of a user, or
-    sends to everyone. The day `began` then (ms), by the server's clock and with what DingTalk's is ahead of it; its keys
-    begin with `received`. `anyway`: whatever they have had.
+    sends to everyone. The day had `began` for certain then, and its calls leave before `leaves_until` (ms, by the server's clock);
+    its keys begin with `received`. `anyway`: whatever they have had.
     """
 
 

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from dingrelay_producers.store.states import State
-from dingrelay_simulation.operations import Request
-from dingrelay_simulation.oracle.evidence import SENDS, Effect, Evidence, Violation
+from dingrelay_simulation.operations import ASYNCSEND, Request
+from dingrelay_simulation.oracle.evidence import SENDS, UNDER_WAY, Effect, Evidence, Violation
+from dingrelay_workers.limiter.daily_limits import ARRIVES_MS
 
 CALLS = SENDS | {"call"}
-ARRIVES = 1.0
-"""Seconds in which a call arrives that leaves just before the standstill at midnight: two, of which the clock may be one off."""
+ARRIVES = ARRIVES_MS / 1000
+"""Seconds in which a call arrives, for which nothing leaves before midnight."""
 NOT_DONE = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
 """States in which a job says that it reached no one, unless its result has calls."""
 
@@ -40,7 +41,7 @@ def check_repeats(evidence: Evidence) -> Iterator[Violation]:
 def _arrived_twice(evidence: Evidence, first: Effect, second: Effect, user: str) -> bool:
     """Whether a person has the text twice, Redis knew of the call before, and the second one was not just long on its way."""
     both = user in first.delivered and user in second.delivered
-    held_up = second.left_on == first.day and second.at - second.left > ARRIVES
+    held_up = second.left_on == first.day and second.at - second.departed > ARRIVES
     return both and not held_up and not evidence.forgotten_call(first)
 
 
@@ -63,6 +64,19 @@ def _permitted(requests: Sequence[Request], user: str) -> int:
         for request in requests
         if request.accepted != "no"
     )
+
+
+def check_days(evidence: Evidence) -> Iterator[Violation]:
+    """A message arrives on the day on which it left, by DingTalk's clock: for that one it was admitted."""
+    unlimited = {request.tag for request in evidence.requests.jobs if request.name == "call"}
+    for effect in evidence.effects:
+        if effect.path != ASYNCSEND or effect.tag in unlimited or effect.day == effect.left_on:
+            continue
+        # Its worker knows Redis' time by an answer that was long on its way.
+        misled = evidence.kept_from_redis(effect.worker, effect.left - UNDER_WAY, effect.departed)
+        if effect.at - effect.departed <= ARRIVES and not misled:
+            text = f"{effect.tag!r} left at {effect.departed:.2f}, and arrived on the next day"
+            yield Violation("midnight", text, effect.tag)
 
 
 def check_single_calls(evidence: Evidence) -> Iterator[Violation]:

@@ -69,9 +69,10 @@ class Effect:
         day: of Beijing, by DingTalk's clock.
         verdict: of DingTalk: ``ok`` if it was carried out.
         spoilt: whether a fault met it there.
-        left: when it left its worker.
+        left: when it began to leave its worker, or a connection was opened for it.
+        departed: when its last byte left.
         method: of HTTP: a path has an API for each of them.
-        left_on: the day on which it left, likewise.
+        left_on: the day on which that was, likewise.
     """
 
     id: int
@@ -87,6 +88,7 @@ class Effect:
     verdict: str = "ok"
     spoilt: bool = False
     left: float = 0.0
+    departed: float = 0.0
     method: str = "POST"
     left_on: int = 0
 

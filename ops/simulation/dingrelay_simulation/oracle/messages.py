@@ -101,5 +101,5 @@ def check_times(evidence: Evidence) -> Iterator[Violation]:
             end = begins + expires_in
             # Its worker heard that there was time, and stood still, or Redis's answer was under way.
             held_up = evidence.kept_from_redis(first.worker, end - LATE, end + LATE)
-            if first.left > end + (LATE_IF_HELD_UP if held_up else LATE):
+            if first.departed > end + (LATE_IF_HELD_UP if held_up else LATE):
                 yield Violation("late", f"{request.job} left after its expires_at", request.job)

@@ -1,5 +1,5 @@
 -- Share a reading of how far DingTalk's clock is ahead of this server's, where there is one, and read the fleet's.
--- Answers the time here (ms), and how far DingTalk's clock is ahead of it at least (ms) if there is a reading.
+-- Answers the time here (ms), and how far DingTalk's clock is ahead of it at least and at most (ms) if there is a reading.
 --
 -- The key holds both bounds, `at`, when the latest answer came that they follow from, and the history of the
 -- data: after a failover another server's clock shows the time.
@@ -30,4 +30,5 @@ if own_low then
 end
 
 if not at then return {now} end
-return {now, math.floor(low - (now - at) * drift)}
+local apart = (now - at) * drift
+return {now, math.floor(low - apart), math.ceil(high + apart)}

@@ -7,15 +7,12 @@
 -- that does not run go to this one: that one reserves again before it calls.
 
 local DAY = 86400000   -- ms
-local STILL = 2000     -- ms before and after midnight in which nothing leaves: what DingTalk's clock
-                       -- shows is known to the second, and a call needs time to arrive
 
 local state, before = owned(record, owner, fence, 'reserved')
 if state ~= 'running' then return {'lost'} end
-local since = (time_ms or now) - began
-if since < 0 or since >= DAY then return {'another day', time_ms or now} end
-if since < STILL then return {'wait', STILL - since} end
-if since >= DAY - STILL then return {'wait', DAY - since + STILL} end
+local at = time_ms or now
+if at < began or at >= began + DAY then return {'another day', at} end
+if at >= leaves_until then return {'wait', began + DAY - at} end
 
 local keys_of_day = {users = users_today, departments = departments_today, everyone = everyone_today}
 local names = table.concat(recipients, ',')
