@@ -237,8 +237,9 @@ async def test_an_entry_that_names_no_one_finds_candidates_by_any_part_of_a_name
     directory = await organise(database, {1: people})
     await directory.close_run("walk", confirm_removals=False)
     for entry, candidates in (
-        ("小王", ["王小明", "王芳", "王芳"]),
+        ("小王", ["李王军", "王小明", "王芳", "王芳"]),
         ("小明", ["王小明"]),
+        ("小军", ["李王军"]),
         ("赵总", ["赵雷"]),
         ("王军", ["李王军"]),
         ("王芳", ["王芳", "王芳"]),

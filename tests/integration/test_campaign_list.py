@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_producers.client.filters import CampaignFilter
+from dingrelay_producers.store.states import CampaignStage
 from dingrelay_workers.campaigns import people_index
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
@@ -58,6 +59,41 @@ async def test_filters_and_pages_hold_each_once(database: Database, store: Campa
         seen.append(page[0].id)
         after = (page[0].created_at, page[0].id)
     assert seen == everything
+
+
+async def test_a_campaign_is_found_by_name_writer_stage_and_time(
+    database: Database, store: CampaignStore
+) -> None:
+    later = datetime.now(UTC) + timedelta(days=1)
+    draft, ready, scheduled, running, done = [
+        await campaigns.put(database, created_at=NOON + timedelta(days=number), **fields)
+        for number, fields in enumerate(
+            (
+                {"name": "Spring 100% party", "state": State.DRAFT, "chunks": 0},
+                {"name": "春节年会", "state": State.DRAFT, "writers": ["u1", '"u%\\']},
+                {"name": "spring", "start_at": later},
+                {"name": "news", "start_at": NOON, "writers": ["u11"]},
+                {"name": "news_2", "state": State.DONE},
+            )
+        )
+    ]
+
+    async def listed(**chosen: Any) -> list[str]:
+        return [row.id for row in await store.list(CampaignFilter(**chosen), limit=100)]
+
+    assert await listed(name="SPRING") == [scheduled, draft]
+    assert await listed(name="年会") == [ready]
+    assert await listed(name="0%") == [draft]
+    assert await listed(name="s_2") == [done]
+    assert await listed(writer="u1") == [ready]
+    assert await listed(writer='"u%\\') == [ready]
+    assert await listed(writer="u") == []
+    stages = dict(zip(CampaignStage, (draft, ready, scheduled, running, None, done), strict=False))
+    for stage, campaign in stages.items():
+        assert await listed(stage=stage) == ([campaign] if campaign else [])
+    day = timedelta(days=1)
+    assert await listed(since=NOON + day, until=NOON + 3 * day) == [scheduled, ready]
+    assert await listed(since=NOON, name="news", stage="done") == [done]
 
 
 NOW = datetime.now(UTC)

@@ -127,7 +127,9 @@ async def test_a_waiting_job_is_postponed_to_a_moment_of_the_reader(
     job = await queued(redis)
     page = f"/jobs/{job.id}/postpone"
     assert page in await browser.text(f"/jobs/{job.id}")
-    assert await browser.submit(page, until="tomorrow") == 400
+    form = (await browser.forms(page))[page]
+    status, text = await browser.send(page, form | {"until": "tomorrow"})
+    assert (status, 'id="until-wrong"' in text, 'value="tomorrow"' in text) == (422, True, True)
     assert await browser.submit(page, until="2099-01-02T10:00") == 303
     assert "The job is postponed." in await browser.text(browser.location)
     due = datetime(2099, 1, 2, 10, tzinfo=zone()).timestamp()

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from html import escape, unescape
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
 from aiohttp import FormData
@@ -23,6 +23,7 @@ from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.campaigns import draft_console_routes, estimate
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
+from dingrelay_workers.campaigns.documents import DraftContent
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.pictures import Pictures, delete_before
@@ -130,15 +131,82 @@ async def test_a_broadcast_goes_out_through_a_second_person(
     assert ">wang</td>" in await writer.text("/people/u20")
     status = await CampaignService(settings).status(campaign.rpartition("/")[2])
     assert (status.state, status.recipients) == ("running", 6)
-    assert "a draft" not in await writer.text("/campaigns")
+    assert "a draft</span>" not in await writer.text("/campaigns")
     assert f"What {escape(HOSTILE)}20 gets" in await writer.text(campaign)
     for verb, state in (("pause", "paused"), ("resume", "running")):
         assert await writer.submit(campaign, f"{campaign}/{verb}") == 303
         assert (await CampaignService(settings).status(status.id)).state == state
     assert await writer.submit(f"{campaign}/cancel") == 303
-    assert await writer.submit(campaign, f"{campaign}/copy") == 303
-    copy = await stored(settings, writer.location.removesuffix("/write"))
-    assert copy.content.message["text"]["content"] == "{name}, come!"
+    for people in ("1", ""):
+        assert await writer.submit(campaign, f"{campaign}/copy", people=people) == 303
+        copy = (await stored(settings, writer.location.removesuffix("/write"))).content
+        assert copy.message["text"]["content"] == "{name}, come!"
+        assert copy.everyone == bool(people)
+
+
+async def test_a_copy_takes_the_people_or_the_message_alone(
+    writer: Browser, settings: Settings
+) -> None:
+    draft = await written(writer, departments="2", without_pasted="u21")
+    assert (await upload(writer, draft, b"userid,place\nu30,Hall\n", "guests.csv"))[0] == 303
+    campaign = await made(writer, draft)
+    before = await stored(settings, draft)
+    for people in ("1", ""):
+        assert await writer.submit(campaign, f"{campaign}/copy", people=people) == 303
+        copy = await stored(settings, writer.location.removesuffix("/write"))
+        same = (
+            before
+            if people
+            else CampaignDraft.model_construct(content=DraftContent(), file_name="")
+        )
+        assert copy.file_name == same.file_name
+        for name in ("departments", "pasted", "without_pasted", "without_campaigns"):
+            assert getattr(copy.content, name) == getattr(same.content, name)
+
+
+async def test_broadcasts_are_found_by_name_writer_state_and_time(writer: Browser) -> None:
+    person = f"{HOSTILE}20"  # the name of u20
+    spring = await campaigns.put(writer.database, name="Spring party", writers=["u20"])
+    old = datetime.now(UTC) - timedelta(days=20)
+    autumn = await campaigns.put(
+        writer.database, name="Autumn", writers=["u21"], state="done", created_at=old
+    )
+
+    async def listed(**query: str) -> set[str]:
+        page = await writer.text(f"/campaigns?{urlencode(query)}")
+        assert HOSTILE not in page
+        return {each for each in (spring, autumn) if f"/campaigns/{each}" in page}
+
+    assert await listed() == {spring, autumn}
+    for query, fit in (
+        ({"q": "part"}, {spring}),
+        ({"writer": person}, {spring}),
+        ({"writer": "u21"}, {autumn}),
+        ({"state": "done"}, {autumn}),
+        ({"since": "7d"}, {spring}),
+        ({"since": "30d", "state": "running"}, {spring}),
+        ({"until": f"{datetime.now(UTC) - timedelta(days=3):%Y-%m-%d}"}, {autumn}),
+        ({"q": "nothing"}, set[str]()),
+    ):
+        assert await listed(**query) == fit, query
+    page = await writer.text("/campaigns?q=part&state=running&since=7d")
+    for words in (
+        'value="part"',
+        'value="running" selected',
+        "since=30d&amp;q=part&amp;state=running",
+    ):
+        assert words in page
+    assert "No broadcast fits" in await writer.text("/campaigns?q=nothing")
+    for query, status in (("writer=x%00", 404), ("state=none", 400), ("since=never", 400)):
+        assert await writer.status(f"/campaigns?{query}") == status, query
+    namesakes = [{"userid": user, "name": "王芳"} for user in ("w1", "w2")]
+    await rows.put(writer.database, UserRow, *namesakes)
+    status, page = await writer.get(f"/campaigns?writer={quote('王芳')}")
+    assert (status, 'id="writer-wrong"' in page, "w1, w2" in page) == (400, True, True)
+    # What was asked for stays on the next page.
+    for number in range(51):
+        await campaigns.put(writer.database, name=f"party {number}", people=2)
+    assert len(await writer.pages("/campaigns?q=party")) == 2
 
 
 async def test_two_editors_see_both_versions(writer: Browser, settings: Settings) -> None:
@@ -266,7 +334,7 @@ async def test_a_scheduled_broadcast_is_shown_as_that(writer: Browser) -> None:
     assert await writer.submit(f"{draft}/start") == 303
     for page in (draft, "/campaigns"):
         text = await writer.text(page)
-        assert ("scheduled" in text, "is being sent" in text) == (True, False)
+        assert ("scheduled" in text, "is being sent</span>" in text) == (True, False)
     text = await writer.text("/campaigns")
     assert ("scheduled for Jan 1, 2099, 09:00" in text, "is scheduled for Jan 1, 2099" in text) == (
         True,
@@ -419,21 +487,58 @@ async def test_it_is_said_which_people_a_file_names(writer: Browser) -> None:
 
 
 async def test_errors_use_the_labels_of_the_form(writer: Browser) -> None:
-    steps: tuple[tuple[str, dict[str, str], str], ...] = (
-        ("write", {"name": "n", "app": "default", "msgtype": "link"}, "Address"),
-        ("review", {"quiet_from": "22:00", "quiet_to": "22:00"}, "Quiet hours"),
-        ("test", {"users": "u20,u21"}, "Message"),
-        ("test", {"users": "u20 u21"}, "u20, u21 are different people"),
-        ("test", {"users": "u20,不存在"}, "不存在 is no person in the directory"),
-        ("test", {"users": "u20,wang"}, "wang is no person in the directory"),
+    """Each beside its field, which the summary above leads to, and nothing that was typed is lost."""
+    link = {"name": "n", "app": "default", "msgtype": "link", "link.messageUrl": "intranet"}
+    no_number = {"rate": "x", "start_at": "2099-01-01T09:00"}
+    steps: tuple[tuple[str, dict[str, str], str, str], ...] = (
+        ("write", link, "link.title", "Title</a>: is required"),
+        ("write", link, "link.messageUrl", "must be an address such as https://"),
+        ("write", {**link, "name": "\x01"}, "name", "Name"),
+        ("choose", {"departments": "9", "column": "x" * 300}, "column", "256 characters"),
+        ("review", {"quiet_from": "22:00", "quiet_to": "22:00"}, "quiet_from", "Quiet hours"),
+        ("review", no_number, "rate", "can&#39;t be read"),
+        ("test", {"users": "u20,u21"}, "/write#msgtype", "Message"),
+        ("test", {"users": "u20 u21"}, "users", "u20, u21 are different people"),
+        ("test", {"users": "u20,不存在"}, "users", "不存在 is no person in the directory"),
+        ("test", {"users": "u20,wang"}, "users", "wang is no person in the directory"),
     )
-    for step, fields, words in steps:
+    for step, fields, place, words in steps:
         page = f"{await begun(writer)}/{step}"
-        await writer.submit(page, **fields)
-        _, said = await writer.send(page, (await writer.forms(page))[page] | fields)
-        if step == "write":
+        status, said = await writer.send(page, (await writer.forms(page))[page] | fields)
+        if status == 303:  # an incomplete message is saved
             said = await writer.text(page)
-        assert words in said, re.findall(r"<h1>.*?</h1>|role=.alert.*?</p>", said)
+        if place.startswith("/"):
+            assert f'href="{page.removesuffix(f"/{step}")}{place}"' in said
+            continue
+        assert words in said, re.findall(r"<h1>.*?</h1>|role=.alert.*?</div>", said)
+        for mark in (f'<a href="#{place}">', f'id="{place}"', f'id="{place}-wrong"'):
+            assert mark in said, (page, mark)
+        (field,) = re.findall(rf'<[^>]* id="{place}"[^>]*>', said)
+        assert f'aria-invalid="true" aria-describedby="{place}-wrong"' in field
+        for name, value in fields.items():
+            if name not in {"app", "msgtype", "departments"}:
+                assert value.strip("\x01") in said, (name, value)
+
+
+async def test_a_tester_is_offered_by_a_part_of_the_name(writer: Browser) -> None:
+    draft = await written(writer)
+    person = {"userid": "wangfang", "name": "王小芳"}
+    await rows.put(writer.database, UserRow, person)
+    page = f"{draft}/test"
+    form = (await writer.forms(page))[page]
+    status, text = await writer.send(page, form | {"users": "小芳"})
+    assert (status, "王小芳" in text) == (422, True)
+    (meant,) = re.findall(r'name="meant" value="([^"]+)"', text)
+    status, text = await writer.send(page, form | {"users": "小芳", "meant": unescape(meant)})
+    (users,) = re.findall(r'name="users" value="([^"]+)"', text)
+    assert await writer.submit(page, users=users) in {303, 422}
+    assert "is no person" not in text
+
+
+async def test_a_name_that_can_not_be_is_refused_beside_its_field(writer: Browser) -> None:
+    form = (await writer.forms("/campaigns/new"))["/campaigns/new"]
+    status, page = await writer.send("/campaigns/new", form | {"name": "n" * 201, "app": "default"})
+    assert (status, 'id="name-wrong"' in page, "n" * 201 in page) == (422, True, True)
 
 
 async def test_a_draft_of_an_app_of_others_is_not_there(
@@ -470,7 +575,10 @@ async def test_people_of_a_broadcast_of_others_are_not_left_out(
 async def test_the_check_says_what_it_takes_and_which_people_it_will_not_reach(
     writer: Browser,
 ) -> None:
-    assert "not complete" in await writer.text(f"{await begun(writer)}/check")
+    draft = await begun(writer)
+    page = await writer.text(f"{draft}/check")
+    for place in ("write#msgtype", "choose#pasted"):
+        assert f'<a href="{draft}/{place}">' in page
     draft = await written(writer, pasted=f"{HOSTILE}20,u31,不存在")
     page = await writer.text(f"{draft}/check")
     for words in (

@@ -81,6 +81,9 @@ def test_a_draft_becomes_a_campaign(crm: Ask) -> None:
     copied = crm("POST", f"{place}/copy")
     assert copied.headers["Location"] == f"{CAMPAIGNS}/{copied.json['id']}"
     assert copied.json["content"] == crm("GET", f"{place}/draft").json["content"]
+    alone = crm("POST", f"{place}/copy", {"people": False}).json["content"]
+    assert (alone["message"], alone["pasted"]) == (TEXT, "")
+    assert crm("POST", f"{place}/copy", {"people": "x"}).status == 422
     copy = copied.headers["Location"]
     assert crm("DELETE", copy).status == 204
     assert crm("GET", copy).status == 404

@@ -291,6 +291,16 @@ class RejectRequest(ApproveRequest):
     reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
 
+class CopyRequest(Document):
+    """The parts of a campaign that a copy takes with it."""
+
+    people: bool = True
+    """Whether it has the same people, as they were chosen, or the text and the rules alone."""
+
+
+WITH_PEOPLE = CopyRequest()
+
+
 class ConfirmRequest(Document):
     """Calls whose delivery is queried; null for all of the last 24 hours."""
 

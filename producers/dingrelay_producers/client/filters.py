@@ -20,7 +20,7 @@ from typing import (
 
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.errors import InvalidArgument
-from dingrelay_producers.store.states import CampaignState, State
+from dingrelay_producers.store.states import CampaignStage, CampaignState, State
 from dingrelay_tasks.asked import PERSON, Asked
 from dingrelay_tasks.sentence import en
 
@@ -186,7 +186,20 @@ class CampaignFilter(SeenFilter):
     SAME = ("app", "state", "sender")
 
     state: Annotated[CampaignState | None, Asked("Only campaigns in this state.")] = None
+    stage: Annotated[
+        CampaignStage | None, Asked("Only campaigns in this stage, which is finer than the state.")
+    ] = None
     app: Annotated[str | None, Asked("Only campaigns of this application.")] = None
+    name: Annotated[str | None, Asked("Only campaigns with this text in their names.")] = None
+    writer: Annotated[
+        str | None, Asked("Only campaigns that this person wrote or changed.", PERSON)
+    ] = None
+    since: Annotated[
+        datetime | None, Asked("Only campaigns created from then on.", "7d|2026-01-31T09:00")
+    ] = None
+    until: Annotated[
+        datetime | None, Asked("Only campaigns created before then.", "7d|2026-01-31T09:00")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,12 +202,19 @@ def freeze(campaign: Id) -> None:
 
 
 @app.command()
-def copy(campaign: Id) -> None:
+def copy(
+    campaign: Id,
+    without_people: Annotated[
+        bool, typer.Option("--without-people", help="Leave out which people get it.")
+    ] = False,
+) -> None:
     """Make a draft with the text, the rules and the people of a campaign, which the console shows; without its time."""
+    from dingrelay_producers.client.campaign_documents import CopyRequest
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.drafts import Drafts
 
-    made = asyncio.run(Drafts(Settings.load()).copy(campaign))
+    request = CopyRequest(people=not without_people)
+    made = asyncio.run(Drafts(Settings.load()).copy(campaign, request))
     print_result(
         made,
         lambda: tr("draft {id} of {campaign}", id=made.id, campaign=campaign),

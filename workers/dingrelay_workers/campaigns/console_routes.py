@@ -8,13 +8,14 @@ from typing import Any, cast, get_args
 from aiohttp import web
 
 from dingrelay_producers.actor import current_reach
-from dingrelay_producers.client.campaign_documents import CampaignStatus
+from dingrelay_producers.client.campaign_documents import CampaignStatus, CopyRequest
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.client.verbs import verbs_of
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store import clock
+from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
@@ -27,10 +28,12 @@ from dingrelay_workers.campaigns.reach import APPROVE, READ, WRITE
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.job_filter import LONGEST, time_range
+from dingrelay_workers.console.jobs import userid_of
 from dingrelay_workers.console.moments import spoken
-from dingrelay_workers.console.sentences import OUTCOMES, meaning
+from dingrelay_workers.console.sentences import OUTCOMES, FieldProblem, meaning
 from dingrelay_workers.console.verb_forms import VerbForms
-from dingrelay_workers.console.visit import PAGE, Visit, decoded
+from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
 from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.http import paging
 from dingrelay_workers.nouns import NOUNS
@@ -66,12 +69,13 @@ OF_REVIEW: Mapping[str, Meaning] = {
 
 @at("/campaigns", scope=READ, menu=("people", 10, en("Broadcasts")))
 async def campaigns(visit: Visit) -> web.Response:
-    """The latest broadcasts, from drafts to those that have ended."""
+    """The latest broadcasts that fit a filter in the URL, from drafts to those that have ended."""
     after = visit.query("after")
     place = decoded(after, datetime, str) if after else None
     services = visit.service(CampaignService)
+    chosen, problems = await _filter(visit)
     listed = await services.list(
-        CampaignFilter(), limit=PAGE + 1, after=(place[0], place[1]) if place else None
+        chosen, limit=PAGE + 1, after=(place[0], place[1]) if place else None
     )
     last = listed[PAGE - 1] if len(listed) > PAGE else None
     cursor = paging.encode(last.created_at, last.id) if last else ""
@@ -93,11 +97,47 @@ async def campaigns(visit: Visit) -> web.Response:
         elif row.id in recalls:
             state = _taken_back(state, *recalled.get(row.id, (0, 0)))
         shown.append((row, state))
-    await visit.know(*(row.updated_by for row in listed[:PAGE] if row.stage == "draft"))
+    await visit.know(*(row.updated_by for row in listed[:PAGE]))
     waiting = [await noun.load(part)(visit) for noun in NOUNS for part in noun.first_page]
     return visit.page(
-        "campaigns.html", campaigns=shown, cursor=cursor, waiting=filter(None, waiting)
+        "campaigns.html",
+        status=400 if problems else 200,
+        campaigns=shown,
+        cursor=cursor,
+        waiting=filter(None, waiting),
+        states=OF_CAMPAIGN,
+        asked={name: visit.query(name)[:LONGEST] for name in ("q", "writer", "state")},
+        since=visit.query("since"),
+        until=visit.query("until"),
+        problems=problems,
     )
+
+
+async def _filter(visit: Visit) -> tuple[CampaignFilter, Mapping[str, FieldProblem]]:
+    """The filter in the URL, without a writer whose name several people have; and what is wrong with it."""
+    (since, until), state = time_range(visit), visit.query("state")
+    if state and state not in OF_CAMPAIGN:
+        raise BadFilter(
+            tr(
+                "{name}: there is no “{value}”; there are {known}",
+                name="state",
+                value=state,
+                known=", ".join(OF_CAMPAIGN),
+            )
+        )
+    writer, problems = visit.query("writer")[:LONGEST], dict[str, FieldProblem]()
+    try:
+        writer = await userid_of(visit, writer, "writer") if writer else ""
+    except BadFilter as error:
+        writer, problems["writer"] = "", FieldProblem("", str(error))
+    chosen = CampaignFilter(
+        name=visit.query("q")[:LONGEST] or None,
+        writer=writer or None,
+        stage=CampaignStage(state) if state else None,
+        since=since,
+        until=until,
+    )
+    return chosen, problems
 
 
 @at(_ONE, scope=READ)
@@ -297,9 +337,10 @@ async def _recall_state(visit: Visit) -> Mapping[str, object]:
 
 
 @act(f"{_ONE}/copy", scope=WRITE)
-async def copy_campaign(visit: Visit, _: FormValues) -> web.Response:
-    """A new draft with the text and the people of this one."""
-    draft = await visit.service(Drafts).copy(visit.part("id"))
+async def copy_campaign(visit: Visit, form: FormValues) -> web.Response:
+    """A new draft with the text of this one, and with its people where they are wanted."""
+    request = CopyRequest(people=bool(text_of(form, "people")))
+    draft = await visit.service(Drafts).copy(visit.part("id"), request)
     return visit.redirect(f"/campaigns/{draft.id}/write")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -23,7 +23,7 @@ from dingrelay_producers.errors import (
     DingrelayError,
     DraftConflict,
 )
-from dingrelay_producers.language import tr, translated
+from dingrelay_producers.language import tr
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.store.scripts import run_async
@@ -35,7 +35,12 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.calls import marked
 from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
-from dingrelay_workers.campaigns.draft_words import differences, problem_of, words_of
+from dingrelay_workers.campaigns.draft_words import (
+    LABELS,
+    differences,
+    problem_of,
+    problems_of,
+)
 from dingrelay_workers.campaigns.drafts import MOST_PARSED, CampaignDraft, Drafts
 from dingrelay_workers.campaigns.findings import findings_of
 from dingrelay_workers.campaigns.pictures import Pictures
@@ -56,12 +61,14 @@ from dingrelay_workers.console.message_form import (
     message_of,
     others_of,
 )
-from dingrelay_workers.console.sentences import OUTCOMES, meaning
-from dingrelay_workers.console.visit import BadFilter, Visit, text_of, texts_of
+from dingrelay_workers.console.sentences import OUTCOMES, FieldProblem, meaning
+from dingrelay_workers.console.visit import Visit, text_of, texts_of
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.directory.service import DepartmentNode, DirectoryService
 from dingrelay_workers.history.service import HistoryService
 
+Problems = ContractError | Mapping[str, FieldProblem] | None
+"""Reasons for which a step was refused."""
 STEPS: Mapping[str, str] = {
     "write": en("Write"),
     "choose": en("Choose people"),
@@ -82,32 +89,41 @@ ON_SHELF = 12
 """Pictures that are offered to be taken again."""
 EARLIER = 20
 """Broadcasts of which people can be left out by a tick."""
-_LACKS: Mapping[str, Meaning] = {
-    "write": Meaning("bad", en("The message is not complete."), en("Go back to “Write”.")),
-    "choose": Meaning("bad", en("No recipient is chosen yet."), en("Go back to “Choose people”.")),
-}
 _DRAFT = "/campaigns/{id}"
 _UNKNOWN_PICTURE = (
     b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 48 32"><path fill="#c9d0d9"'
     b' d="M0 0h48v32H0zM4 28h40L30 10 20 22l-5-5zM12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8"/></svg>'
 )
-_ENDS = ("from", "to")
+_TIMES = ("start_at", "rate", "quiet_from", "quiet_to", "error_share")
+"""Inputs of the step with the time."""
 _NUMBER = re.compile("-?[0-9]{1,18}")
 """A number that every database takes."""
 _LOCAL = "%Y-%m-%dT%H:%M"
+_READ: Mapping[str, Callable[[str], Any]] = {
+    "start_at": lambda text: datetime.fromisoformat(text).replace(tzinfo=zone()).isoformat(),
+    "rate": int,
+    "error_share": lambda text: int(text) / 100,
+}
+"""Field of a draft → how the text of its input is read."""
+_DEFAULTS = {"start_at": None, "rate": None, "error_share": 0.1}
 
 
 @at("/campaigns/new", scope=WRITE)
 async def new_draft(visit: Visit) -> web.Response:
     """First page of a broadcast."""
-    return visit.page("draft_new.html", apps=_apps(visit))
+    return visit.page("draft_new.html", apps=_apps(visit), name="")
 
 
 @act("/campaigns/new", scope=WRITE)
 async def create_draft(visit: Visit, form: FormValues) -> web.Response:
     """Make a draft with a name."""
-    content = {"name": text_of(form, "name"), "app": text_of(form, "app")}
-    draft = await visit.service(Drafts).write(DraftContent.parse(content))
+    name, app = text_of(form, "name"), text_of(form, "app")
+    try:
+        draft = await visit.service(Drafts).write(DraftContent.parse({"name": name, "app": app}))
+    except ContractError as error:
+        problems = problems_of(error)
+        page = {"apps": _apps(visit), "name": name, "problems": problems}
+        return visit.page("draft_new.html", status=422, **page)
     return visit.redirect(_way(draft, "write"))
 
 
@@ -131,7 +147,7 @@ async def save_message(visit: Visit, form: FormValues) -> web.Response:
     draft = await _found(visit)
     values = {name: text_of(form, name) for name in form}
     changes = {name: values.get(name, "") for name in ("name", "app")}
-    said = problem = ""
+    said, refused = "", None
     for field in (field for fields in FIELDS.values() for field in fields if field.takes):
         name, content = _file_of(form, f"file.{field.name}")
         if content is None:
@@ -141,7 +157,8 @@ async def save_message(visit: Visit, form: FormValues) -> web.Response:
                 _upload, visit.context.settings, field.takes, name, content, draft.content.app
             )
         except (DingrelayError, ContractError) as error:
-            problem = words_of(error) if isinstance(error, ContractError) else str(error)
+            words = error.problem if isinstance(error, ContractError) else str(error)
+            refused = {f"file.{field.name}": FieldProblem(field.label, words)}
         else:
             said = en("DingTalk has the file “{}”.", name)
             await visit.service(Pictures).keep(draft.content.app, name, medium.id, content)
@@ -151,10 +168,8 @@ async def save_message(visit: Visit, form: FormValues) -> web.Response:
         for field in (field for field in FIELDS[kind] if field.takes == "image"):
             values[field.name] = field.with_medium(values.get(field.name, ""), media_id, "")
     messages = {"message": message_of(values), "other_messages": others_of(values)}
-    if problem:
-        typed = draft.content.model_copy(update=changes | messages)
-        draft = draft.model_copy(update={"content": typed})
-        return await _write_page(visit, draft, translated(problem), status=422)
+    if refused:
+        return await _write_page(visit, _with(draft, changes | messages), refused, status=422)
     return await _save(visit, form, "write", draft, changes | messages, said)
 
 
@@ -218,7 +233,7 @@ async def _attach(
 async def check_step(visit: Visit) -> web.Response:
     """Step: check cost and reach; only reads."""
     draft = await _found(visit)
-    problems = [each for step, each in _LACKS.items() if step not in _done(draft)]
+    problems = _lacks(draft)
     check, key = None, ("draft", draft.id, draft.version)
     if not problems:
         try:
@@ -226,13 +241,13 @@ async def check_step(visit: Visit) -> web.Response:
                 key, lambda: visit.service(CampaignService).preview(draft.id)
             )
         except ContractError as error:
-            problems = [Meaning("bad", words_of(error))]
+            problems = problems_of(error, draft.id)
     return visit.page(
         "draft_check.html",
         check=check,
         checking=not (check or problems),
-        findings=findings_of(check) if check else problems,
-        **await _common(visit, draft, "check", ""),
+        findings=findings_of(check) if check else [],
+        **await _common(visit, draft, "check", problems),
     )
 
 
@@ -246,14 +261,16 @@ async def test_step(visit: Visit) -> web.Response:
 @act(f"{_DRAFT}/test", scope=WRITE)
 async def send_test(visit: Visit, form: FormValues) -> web.Response:
     """Send the message to oneself, marked as a test."""
-    draft, users = await _found(visit), text_of(form, "users")
+    draft, users = await _found(visit), _pasted(form, "users")
+    if text_of(form, "meant"):
+        return await _test_page(visit, draft, users)
     try:
         people = await visit.service(Drafts).testers(draft, users)
         request = TestRequest.parse({"users": people})
         await _freeze(visit, draft, form)
         job = await visit.service(CampaignService).test(draft.id, request)
     except ContractError as error:
-        return await _test_page(visit, draft, users, words_of(error), status=422)
+        return await _test_page(visit, draft, users, error, status=422)
     return visit.redirect(_way(draft, "test") + f"?job={job.id}")
 
 
@@ -266,18 +283,16 @@ async def review_step(visit: Visit) -> web.Response:
 @act(f"{_DRAFT}/review", scope=WRITE)
 async def save_time(visit: Visit, form: FormValues) -> web.Response:
     """Save when it is sent."""
-    start_at, quiet = text_of(form, "start_at"), [text_of(form, f"quiet_{end}") for end in _ENDS]
-    try:
-        moment = datetime.fromisoformat(start_at).replace(tzinfo=zone()) if start_at else None
-        changes = {
-            "start_at": moment and moment.isoformat(),
-            "quiet": "-".join(quiet) if any(quiet) else "",
-            "rate": int(text_of(form, "rate") or 0) or None,
-            "error_share": int(text_of(form, "error_share") or 10) / 100,
-        }
-    except ValueError:
-        raise BadFilter(en("a time or a number can't be read")) from None
-    return await _save(visit, form, "review", await _found(visit), changes)
+    draft, texts = await _found(visit), {name: text_of(form, name) for name in _TIMES}
+    quiet = [texts["quiet_from"], texts["quiet_to"]]
+    changes: dict[str, Any] = {"quiet": "-".join(quiet) if any(quiet) else ""}
+    for name, read in _READ.items():
+        try:
+            changes[name] = read(texts[name]) if texts[name] else _DEFAULTS[name]
+        except ValueError:
+            error = ContractError(name, en("can't be read"))
+            return await _review_page(visit, draft, error, texts, status=422)
+    return await _save(visit, form, "review", draft, changes)
 
 
 @act(f"{_DRAFT}/freeze", scope=WRITE)
@@ -287,7 +302,7 @@ async def freeze_draft(visit: Visit, form: FormValues) -> web.Response:
     try:
         await _freeze(visit, draft, form)
     except ContractError as error:
-        return await _review_page(visit, draft, words_of(error), status=422)
+        return await _review_page(visit, draft, error, status=422)
     if text_of(form, "then") != "ask":
         return visit.redirect(f"/campaigns/{draft.id}")
     await visit.service(CampaignService).submit(draft.id)
@@ -310,7 +325,7 @@ async def _freeze(visit: Visit, draft: CampaignDraft, form: FormValues) -> None:
 
 
 async def _test_page(
-    visit: Visit, draft: CampaignDraft, users: str, problem: str = "", *, status: int = 200
+    visit: Visit, draft: CampaignDraft, users: str, problems: Problems = None, *, status: int = 200
 ) -> web.Response:
     found, over = await _test_of(visit, draft)
     return visit.page(
@@ -321,7 +336,8 @@ async def _test_page(
         became=found,
         over=over,
         message=marked(draft.content.message),
-        **await _common(visit, draft, "test", problem),
+        **await _parsed(visit, draft, users=users),
+        **await _common(visit, draft, "test", problems),
     )
 
 
@@ -353,9 +369,15 @@ async def _test_of(visit: Visit, draft: CampaignDraft) -> tuple[list[Meaning], b
 
 
 async def _review_page(
-    visit: Visit, draft: CampaignDraft, problem: str = "", *, status: int = 200
+    visit: Visit,
+    draft: CampaignDraft,
+    problems: Problems = None,
+    texts: Mapping[str, str] | None = None,
+    *,
+    status: int = 200,
 ) -> web.Response:
-    content, above = draft.content, visit.context.settings.campaigns.approved_above
+    """The page with the time as it is stored, or as the inputs have it that were refused."""
+    above = visit.context.settings.campaigns.approved_above
     rule = en("The settings ask for none. You can ask for one all the same.")
     if above < 0:
         rule = en("The settings ask for it for every broadcast.")
@@ -364,12 +386,23 @@ async def _review_page(
     return visit.page(
         "draft_review.html",
         status=status,
-        content=content,
-        start_at=content.start_at.astimezone(zone()).strftime(_LOCAL) if content.start_at else "",
-        quiet=(content.quiet or "-").split("-"),
+        values=texts or _texts_of(draft.content),
         rule=rule,
         may_need=above < inf,
-        **await _common(visit, draft, "review", problem),
+        **await _common(visit, draft, "review", problems),
+    )
+
+
+def _texts_of(content: DraftContent) -> Mapping[str, str]:
+    """The inputs of the step with the time, filled in."""
+    start_at = content.start_at.astimezone(zone()).strftime(_LOCAL) if content.start_at else ""
+    share = str(round(content.error_share * 100))
+    return dict(
+        zip(
+            _TIMES,
+            (start_at, str(content.rate or ""), *(content.quiet or "-").split("-"), share),
+            strict=True,
+        )
     )
 
 
@@ -412,19 +445,24 @@ async def _save(
             differences=differences(draft.content, mine),
         )
     except ContractError as error:
-        if step == "write":
-            content = draft.content.model_copy(update=changes)
-            draft = draft.model_copy(update={"content": content})
-        page = {"write": _write_page, "choose": _choose_page, "review": _review_page}[step]
-        return await page(visit, draft, words_of(error), status=422)
+        if step == "review":
+            texts = {name: text_of(form, name) for name in _TIMES}
+            return await _review_page(visit, draft, error, texts, status=422)
+        page = {"write": _write_page, "choose": _choose_page}[step]
+        return await page(visit, _with(draft, changes), error, status=422)
     then = text_of(form, "then")
     if then in STEPS:
         return visit.redirect(_way(draft, then), said)
     return visit.redirect(_way(draft, step) + _opened(form), said)
 
 
+def _with(draft: CampaignDraft, changes: Mapping[str, Any]) -> CampaignDraft:
+    """A draft as a form has it that was not saved."""
+    return draft.model_copy(update={"content": draft.content.model_copy(update=dict(changes))})
+
+
 async def _write_page(
-    visit: Visit, draft: CampaignDraft, problem: str, *, status: int = 200
+    visit: Visit, draft: CampaignDraft, problems: Problems = None, *, status: int = 200
 ) -> web.Response:
     content = draft.content
     values = {field.name: "" for fields in FIELDS.values() for field in fields}
@@ -441,12 +479,12 @@ async def _write_page(
         colours=COLOURS,
         message=content.message,
         pictures=await visit.service(Pictures).latest(content.app, ON_SHELF),
-        **await _common(visit, draft, "write", problem),
+        **await _common(visit, draft, "write", problems),
     )
 
 
 async def _choose_page(
-    visit: Visit, draft: CampaignDraft, problem: str = "", *, status: int = 200
+    visit: Visit, draft: CampaignDraft, problems: Problems = None, *, status: int = 200
 ) -> web.Response:
     content, directory = draft.content, visit.service(DirectoryService)
     closed = visit.query("close")
@@ -480,18 +518,20 @@ async def _choose_page(
         campaigns=await _earlier(visit, content),
         kinds={**ADDRESS_WORDS, USERID: USERID},
         column=FileColumn.of(content.column) if content.column else None,
-        parsed={
-            name: await visit.service(Drafts).parse_pasted(content.app, text)
-            for name, text in (
-                ("pasted", content.pasted),
-                ("without_pasted", content.without_pasted),
-            )
-        },
-        problems_shown=PROBLEMS,
-        entry_of=pasted.entry_of,
-        most_parsed=MOST_PARSED,
-        **await _common(visit, draft, "choose", problem),
+        **await _parsed(visit, draft, pasted=content.pasted, without_pasted=content.without_pasted),
+        **await _common(visit, draft, "choose", problems),
     )
+
+
+async def _parsed(visit: Visit, draft: CampaignDraft, **texts: str) -> dict[str, Any]:
+    """The people that pasted texts name, by input, and what their macro needs beside."""
+    drafts, app = visit.service(Drafts), draft.content.app
+    return {
+        "parsed": {name: await drafts.parse_pasted(app, text) for name, text in texts.items()},
+        "problems_shown": PROBLEMS,
+        "entry_of": pasted.entry_of,
+        "most_parsed": MOST_PARSED,
+    }
 
 
 def _gone(chosen: Sequence[int], nodes: Sequence[DepartmentNode]) -> Iterator[DepartmentNode]:
@@ -530,15 +570,35 @@ def _opened(form: FormValues) -> str:
     return "?" + urlencode({name: value for name, value in query.items() if value})
 
 
-async def _common(visit: Visit, draft: CampaignDraft, step: str, problem: str) -> dict[str, Any]:
+async def _common(
+    visit: Visit, draft: CampaignDraft, step: str, problems: Problems
+) -> dict[str, Any]:
     """Variables that all steps share."""
+    if isinstance(problems, ContractError):
+        problems = problems_of(problems, draft.id)
     done = _done(draft)
     review = await visit.service(CampaignService).review(draft.id)
     await visit.know(review.asked_by, review.decided_by)
     if review.state in {"asked", "approved"} and "test" in done:
         done.add("review")
-    common = {"draft": draft, "step": step, "steps": STEPS, "problem": problem}
+    common = {"draft": draft, "step": step, "steps": STEPS, "problems": problems or {}}
     return common | {"done": done, "review": review}
+
+
+def _lacks(draft: CampaignDraft) -> dict[str, FieldProblem]:
+    """The lacks of a draft that can not be checked yet, by the fields where they are filled in."""
+    lacks, done = dict[str, FieldProblem](), _done(draft)
+    if "write" not in done:
+        error = problem_of(draft.content.message)
+        lacks = problems_of(error, draft.id) if error else {}
+        if not draft.content.message:
+            lacks[TYPE_FIELD] = FieldProblem(en("Message"), en("is required"), _way(draft, "write"))
+        if not draft.content.name:
+            lacks["name"] = FieldProblem(LABELS["name"], en("is required"), _way(draft, "write"))
+    if "choose" not in done:
+        words = en("No recipient is chosen yet.")
+        lacks["pasted"] = FieldProblem(LABELS["pasted"], words, _way(draft, "choose"))
+    return lacks
 
 
 def _done(draft: CampaignDraft) -> set[str]:

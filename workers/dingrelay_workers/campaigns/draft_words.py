@@ -3,56 +3,74 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dingrelay_producers.language import tr, translated
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import TYPE_FIELD, ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.documents import DraftContent, Template
 from dingrelay_workers.campaigns.recipients import NoPeopleColumn
-from dingrelay_workers.console.message_form import form_of, label_of
+from dingrelay_workers.console.message_form import field_of, form_of, label_of
+from dingrelay_workers.console.sentences import FieldProblem
 
-LABELS: Mapping[str, str] = {
-    "name": en("Name"),
-    "app": en("Sent by the app"),
-    "departments": en("Departments"),
-    "everyone": en("Everyone in the organisation"),
-    "pasted": en("People"),
-    "without_departments": en("Departments that are left out"),
-    "without_pasted": en("People who are left out"),
-    "without_campaigns": en("Those who got an earlier broadcast"),
-    "column": en("Column of the file"),
-    "recipients": en("People"),
-    "users": en("Recipients of the test"),
-    "file": en("File"),
-    "start_at": en("Not before"),
-    "quiet": en("Quiet hours"),
-    "rate": en("People a minute at most"),
-    "error_share": en("Share of failures at which it pauses"),
+STEP_LABELS: Mapping[str, Mapping[str, str]] = {
+    "write": {"name": en("Name"), "app": en("Sent by the app")},
+    "choose": {
+        "departments": en("Departments"),
+        "everyone": en("Everyone in the organisation"),
+        "pasted": en("People"),
+        "without_departments": en("Departments that are left out"),
+        "without_pasted": en("People who are left out"),
+        "without_campaigns": en("Those who got an earlier broadcast"),
+        "column": en("Column of the file"),
+        "recipients": en("People"),
+        "file": en("File"),
+    },
+    "test": {"users": en("Recipients of the test")},
+    "review": {
+        "start_at": en("Not before"),
+        "quiet": en("Quiet hours"),
+        "rate": en("People a minute at most"),
+        "error_share": en("Share of failures at which it pauses"),
+    },
 }
-"""Fields of a draft that are no part of its message, as people call them."""
+"""Step → its fields that are no part of the message, as people call them."""
+LABELS = {name: label for labels in STEP_LABELS.values() for name, label in labels.items()}
+_STANDS_AT = {"recipients": "pasted", "quiet": "quiet_from"}
+"""Fields without an input of their name → the input that a fault of them stands beside."""
 
 
-def problem_of(message: dict[str, Any]) -> str:
-    """The fault of the message; "" for none, and before anything is written."""
-    if not message:
-        return ""
-    try:
-        Template(message)
-    except ContractError as error:
-        return words_of(error)
-    return ""
+def problem_of(message: Mapping[str, Any]) -> ContractError | None:
+    """The faults of the message; None before anything is written."""
+    if message:
+        try:
+            Template(message)
+        except ContractError as error:
+            return error
+    return None
 
 
-def words_of(error: ContractError) -> str:
-    """The error, with the fields as their form calls them."""
+def problems_of(error: ContractError, draft: str = "") -> dict[str, FieldProblem]:
+    """Input of a draft's forms → what is wrong with its value."""
+    return dict(_problem(part, draft) for part in (error, *error.others))
+
+
+def _problem(error: ContractError, draft: str) -> tuple[str, FieldProblem]:
+    name, words = error.field.partition(".")[0], error.problem
     if isinstance(error, NoPeopleColumn):
-        return tr(
-            "The file has no column userid, 工号, 手机号, 邮箱 or 姓名; it has {columns}. If another one names the people, enter it as “Column with the people”.",
-            columns=", ".join(name for name in error.header if name)[:300] or "–",
+        name, words = (
+            "column",
+            en(
+                "the file has no column userid, 工号, 手机号, 邮箱 or 姓名; it has {}. If another one names the people, enter it here.",
+                ", ".join(heading for heading in error.header if heading)[:300] or "–",
+            ),
         )
-    return "; ".join(
-        f"{translated(LABELS.get(part.field.partition('.')[0]) or label_of(part.field))}: {translated(part.problem)}"
-        for part in (error, *error.others)
-    )
+    step = next((step for step, labels in STEP_LABELS.items() if name in labels), "")
+    page = f"/campaigns/{draft}/{step or 'write'}" if draft else ""
+    if step:
+        return _STANDS_AT.get(name, name), FieldProblem(LABELS[name], words, page)
+    field = field_of(error.field)
+    if field and field.widget == "url" and "^" in words:
+        words = en("must be an address such as https://example.com")
+    place = field.name if field else TYPE_FIELD
+    return place, FieldProblem(label_of(error.field), words, page)
 
 
 def differences(theirs: DraftContent, mine: DraftContent) -> list[tuple[str, str, str]]:

@@ -17,7 +17,13 @@ from pydantic import BaseModel
 from sqlalchemy import and_
 
 from dingrelay_producers.actor import current_reach
-from dingrelay_producers.client.campaign_documents import CampaignStatus, Malformed, SkippedRow
+from dingrelay_producers.client.campaign_documents import (
+    WITH_PEOPLE,
+    CampaignStatus,
+    CopyRequest,
+    Malformed,
+    SkippedRow,
+)
 from dingrelay_producers.client.history_documents import KnownPerson
 from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, DraftConflict
@@ -163,14 +169,17 @@ class Drafts:
         return await self._insert(self.write, written, content.without_campaigns)
 
     @verb("POST /v1/campaigns/{id}/copy", scope=WRITE, creates=True)
-    async def copy(self, campaign: str) -> CampaignDraft:
+    async def copy(self, campaign: str, request: CopyRequest = WITH_PEOPLE) -> CampaignDraft:
         """Make a draft with the text, the rules and the people of a campaign, whatever became of that.
 
-        Its time is left out.
+        Its time is left out; without `people` also which people get it.
         """
         async with self._opened() as store:
-            row, written = await self._read(store, campaign)
-            written = await sources.with_people(store.database, row, written)
+            row, written = await self._read(store, campaign, file=request.people)
+            if request.people:
+                written = await sources.with_people(store.database, row, written)
+            else:
+                written = written.without_people
         content = written.content.model_copy(update={"start_at": None})
         return await self._insert(self.copy, written._replace(content=content))
 

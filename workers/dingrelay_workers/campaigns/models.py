@@ -19,6 +19,8 @@ from sqlalchemy import (
     String,
     Text,
     and_,
+    false,
+    func,
     select,
     text,
 )
@@ -130,7 +132,7 @@ class CampaignRow(Base):
         about="content file file_name",
         others="id app name state reason message quiet sender people_digest checked trace lease",
     )
-    __table_args__ = (Index(None, "state"),)
+    __table_args__ = (Index(None, "state"), Index(None, "created_at", "id"))
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     app: Mapped[str] = mapped_column(String(64))
@@ -188,6 +190,22 @@ class CampaignRow(Base):
         if self.state == State.RUNNING and self.start_at and self.start_at > clock.now():
             return CampaignStage.SCHEDULED
         return CampaignStage(self.state)
+
+    @classmethod
+    def in_stage(cls, stage: CampaignStage) -> ColumnElement[bool]:
+        """The condition of a `stage`, at the present time."""
+        is_coming = func.coalesce(cls.start_at > clock.now(), false())
+        match stage:
+            case CampaignStage.DRAFT | CampaignStage.READY:
+                frozen = cls.chunks > 0
+                is_ready = stage == CampaignStage.READY
+                return and_(cls.state == State.DRAFT, frozen if is_ready else ~frozen)
+            case CampaignStage.SCHEDULED:
+                return and_(cls.state == State.RUNNING, is_coming)
+            case CampaignStage.RUNNING:
+                return and_(cls.state == State.RUNNING, ~is_coming)
+            case _:
+                return cls.state == State(stage.value)
 
     @property
     def preview(self) -> dict[str, Any] | None:

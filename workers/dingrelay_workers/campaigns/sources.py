@@ -54,6 +54,12 @@ class Written(NamedTuple):
         return bool(self.file_name) or any(getattr(self.content, name) for name in _PEOPLE)
 
     @property
+    def without_people(self) -> "Written":
+        """The text and the rules alone."""
+        rules = self.content.model_dump(include={*_ALONE, "other_messages"})
+        return Written(DraftContent.model_validate(rules))
+
+    @property
     def plan(self) -> Plan:
         """The plan of its campaign."""
         content = self.content

@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, exists, insert, or_, select
+from sqlalchemy import ColumnElement, Select, Text, cast, exists, insert, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -199,6 +199,7 @@ class CampaignStore:
         if submitted:
             chosen = replace(chosen, sender=None)
         query = narrowed(select(row).where(row.state.not_in(HIDDEN)), row, chosen)
+        query = query.where(*_fit(chosen))
         if submitted and sender is not None:
             reviewed = exists().where(ReviewRow.campaign == row.id)
             query = query.where(or_(row.sender == sender, reviewed))
@@ -399,13 +400,23 @@ def row_of(
     campaign: str, *, stage: Literal[CampaignStage.DRAFT, CampaignStage.READY], version: int
 ) -> tuple[ColumnElement[bool], ...]:
     """The condition of a campaign that was not started and is in this stage, in this version."""
-    frozen = CampaignRow.chunks > 0
-    return (
-        CampaignRow.id == campaign,
-        CampaignRow.state == State.DRAFT,
-        frozen if stage == CampaignStage.READY else ~frozen,
-        CampaignRow.version == version,
-    )
+    of_stage = CampaignRow.in_stage(stage)
+    return CampaignRow.id == campaign, of_stage, CampaignRow.version == version
+
+
+def _fit(chosen: CampaignFilter) -> Iterator[ColumnElement[bool]]:
+    """The conditions of a filter beside those that `narrowed` makes."""
+    row = CampaignRow
+    if chosen.name is not None:
+        yield row.name.icontains(chosen.name, autoescape=True)
+    if chosen.writer is not None:
+        yield cast(row.writers, Text).contains(json.dumps(chosen.writer), autoescape=True)
+    if chosen.stage is not None:
+        yield row.in_stage(CampaignStage(chosen.stage))
+    if chosen.since is not None:
+        yield row.created_at >= chosen.since
+    if chosen.until is not None:
+        yield row.created_at < chosen.until
 
 
 def _pages(

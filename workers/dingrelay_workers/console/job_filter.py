@@ -7,19 +7,21 @@ from typing import Any
 
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import KINDS, reported_kinds
 from dingrelay_workers.console.moments import RANGES
 from dingrelay_workers.console.sentences import STATES
-from dingrelay_workers.console.visit import BadFilter
+from dingrelay_workers.console.visit import BadFilter, Visit
 
 FIELDS = ("state", "app", "to", "code", "since", "until", "sender", "kind", "lane")
 LONGEST = 300
 """Characters of a filter."""
 
 _FIELD = re.compile(r'(\w+):("[^"]*"|\S*)')
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _AGE = re.compile(r"(\d{1,4})([mhd])")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -93,6 +95,17 @@ def moment(name: str, text: str, now: datetime) -> datetime:
         raise BadFilter(
             tr("{name}: must be such as 30m, 6h, 2d or 2026-11-28", name=name)
         ) from None
+
+
+def time_range(visit: Visit) -> tuple[datetime | None, datetime | None]:
+    """The time of a list that the URL names: from when, and before when."""
+    since, until, now = visit.query("since"), visit.query("until"), clock.now()
+    # A day that is chosen belongs to the range.
+    day = timedelta(days=1 if _DAY.fullmatch(until) else 0)
+    return (
+        moment("since", since, now) if since else None,
+        moment("until", until, now) + day if until else None,
+    )
 
 
 def offers(texts: dict[str, str], apps: Iterable[str]) -> Sequence[tuple[str, Sequence[Offer]]]:

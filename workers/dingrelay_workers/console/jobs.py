@@ -101,7 +101,7 @@ async def selected(visit: Visit) -> JobFilter:
 
 
 async def _selection_of(visit: Visit, texts: Mapping[str, str]) -> JobFilter:
-    people = {"to": await _userid(visit, texts["to"])} if "to" in texts else {}
+    people = {"to": await userid_of(visit, texts["to"], "to")} if "to" in texts else {}
     return job_filter({**texts, **people}, clock.now())
 
 
@@ -336,7 +336,7 @@ def listing(visit: Visit, *, failed: bool, states: Collection[State] | None = No
     )
 
 
-async def _userid(visit: Visit, text: str) -> str:
+async def userid_of(visit: Visit, text: str, field: str) -> str:
     """The userid of a person who is named by it, or by the name that the directory has.
 
     Raises:
@@ -348,7 +348,12 @@ async def _userid(visit: Visit, text: str) -> str:
         return text
     if len(same) > 1:
         raise BadFilter(
-            tr("to: several people are called {name}: {users}", name=text, users=", ".join(same))
+            tr(
+                "{field}: several people are called {name}: {users}",
+                field=field,
+                name=text,
+                users=", ".join(sorted(same)),
+            )
         )
     return same.pop()
 

@@ -102,6 +102,7 @@ FIELDS: Mapping[str, tuple[MessageField, ...]] = {
     "file": (MessageField("file.media_id", _MEDIUM, 1_000, takes="file"),),
 }
 _ROW = re.compile(r"[:：]")
+_BUTTON = re.compile(rf"{_CARD}\.(?:btn_json_list\.(\d+)\.|single_)(title|url|action_url)")
 
 
 def message_of(form: Mapping[str, str]) -> dict[str, Any]:
@@ -171,12 +172,25 @@ def form_of(message: Mapping[str, Any]) -> dict[str, str]:
     return form
 
 
-def label_of(path: str) -> str:
-    """The label of the field that a refusal names, such as ``message.link.title``."""
+def field_of(path: str) -> MessageField | None:
+    """The field that a refusal names, such as ``message.link.title``; None where it names none."""
     name = path.removeprefix("message.")
-    fields = [field for kind in FIELDS.values() for field in kind]
+    if button := _BUTTON.fullmatch(name):
+        part = "title" if button[2] == "title" else "url"
+        name = f"{_CARD}.{int(button[1] or 0) + 1}.{part}"
+    fields = (field for kind in FIELDS.values() for field in kind)
+    return next((field for field in fields if _within(field.name, name)), None)
+
+
+def label_of(path: str) -> str:
+    """The label of the field that a refusal names."""
     other = en("Message") if path.startswith("message") else path
-    return next((field.label for field in fields if name.startswith(field.name)), other)
+    return field.label if (field := field_of(path)) else other
+
+
+def _within(name: str, other: str) -> bool:
+    """Whether one of two names is that of the other, or of what it stands in."""
+    return name == other or name.startswith(f"{other}.") or other.startswith(f"{name}.")
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from aiohttp import hdrs, web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
@@ -220,6 +220,11 @@ def _advice(text: str) -> Markup:
     )
 
 
+def _query(**values: str) -> str:
+    """The query of a link, without values that are empty."""
+    return f"?{urlencode({name: value for name, value in values.items() if value})}"
+
+
 @cache
 def _templates() -> Environment:
     environment = Environment(
@@ -231,7 +236,13 @@ def _templates() -> Environment:
     )
     names: dict[str, Any] = cast("dict[str, Any]", environment.globals)
     filters: dict[str, Any] = environment.filters
-    names |= {"_": tr, "columns": Columns, "time_ranges": RANGES}
+    names |= {
+        "_": tr,
+        "columns": Columns,
+        "time_ranges": RANGES,
+        "query_of": _query,
+        "problems": {},
+    }
     filters |= {
         "local": _local,
         "spoken": _spoken,

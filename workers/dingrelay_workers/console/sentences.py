@@ -1,6 +1,7 @@
 """Outcomes and states in sentences for people, with their remedies."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from dingrelay_producers.client import outcomes
 from dingrelay_producers.client.outcomes import Meaning
@@ -42,6 +43,21 @@ KINDS: Mapping[str, str] = {
     "user-sync": en("sync of the directory"),
 }
 """Kind of job → words. One that is not here stands for itself."""
+
+
+class FieldProblem(NamedTuple):
+    """The fault of a value that a form was refused for.
+
+    Attributes:
+        label: of its field.
+        words: what is wrong.
+        page: path of the page with the field, such as another step; "" for the present page.
+    """
+
+    label: str
+    words: str
+    page: str = ""
+
 
 START = en("Start one: dingrelay worker.")
 

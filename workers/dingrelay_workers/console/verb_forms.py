@@ -10,11 +10,12 @@ from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
 from dingrelay_producers.client.verbs import Verb, verbs_of
-from dingrelay_producers.language import tr
 from dingrelay_producers.zone import zone
-from dingrelay_tasks.contract import Document
+from dingrelay_tasks.contract import ContractError, Document
+from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, State, act, at
-from dingrelay_workers.console.visit import BadFilter, Visit, text_of
+from dingrelay_workers.console.sentences import FieldProblem
+from dingrelay_workers.console.visit import Visit, text_of
 
 
 class VerbField(NamedTuple):
@@ -57,8 +58,7 @@ def read_request(model: type[BaseModel], form: FormValues) -> BaseModel:
     """Read the request of a verb from a form.
 
     Raises:
-        BadFilter: a value can't be read; names the field.
-        ContractError: the model refuses it.
+        ContractError: a value can't be read, or the model refuses it; names the field.
     """
     values: dict[str, Any] = {}
     for name, about in model.model_fields.items():
@@ -68,7 +68,7 @@ def read_request(model: type[BaseModel], form: FormValues) -> BaseModel:
         try:
             values[name] = _input(about)[1](text)
         except ValueError:
-            raise BadFilter(tr("{field}: can't be read", field=name)) from None
+            raise ContractError(name, en("can't be read")) from None
     assert issubclass(model, Document)
     return model.parse(values)
 
@@ -116,27 +116,48 @@ class VerbForms:
     def _declare(self, verb: Verb) -> None:
         path = f"{self.page}/{verb.name}"
 
-        async def ask(visit: Visit) -> web.Response:
-            state = await self.state(visit)
-            if self.check:
-                await self.check(visit, verb)
+        fields = [] if verb.request is None else fields_of(verb.request)
+        labels = {field.name: field.label for field in fields}
+
+        async def page(
+            visit: Visit, form: FormValues | None = None, error: ContractError | None = None
+        ) -> web.Response:
+            parts = (error, *error.others) if error else ()
+            problems = {
+                part.field: FieldProblem(labels.get(part.field, part.field), part.problem)
+                for part in parts
+            }
+            texts = {name: text_of(form, name) if form else "" for name in labels}
             return visit.page(
                 "verb.html",
+                status=422 if error else 200,
+                problems=problems,
                 action=self._path(visit, path),
                 question=verb.question,
-                fields=[] if verb.request is None else fields_of(verb.request),
-                state=state,
+                fields=fields,
+                values=texts | {field.name: "1" for field in fields if field.kind == "checkbox"},
+                state=await self.state(visit),
                 back=self._path(visit, self.page),
             )
 
+        async def ask(visit: Visit) -> web.Response:
+            if self.check:
+                await self.check(visit, verb)
+            return await page(visit)
+
         async def carry_out(visit: Visit, form: FormValues) -> web.Response:
-            request = () if verb.request is None else (read_request(verb.request, form),)
-            arguments = (visit.part("id"), *request)
-            document = await self.carry_out(visit, self.noun, verb, arguments)
+            try:
+                request = () if verb.request is None else (read_request(verb.request, form),)
+                arguments = (visit.part("id"), *request)
+                document = await self.carry_out(visit, self.noun, verb, arguments)
+            except ContractError as error:
+                if verb.question is None:
+                    raise
+                return await page(visit, form, error)
             if self.following:
                 return visit.redirect(*self.following(verb, document))
-            page = self.page if verb.answer else self.page.rpartition("/")[0]
-            return visit.redirect(self._path(visit, page), verb.done)
+            following = self.page if verb.answer else self.page.rpartition("/")[0]
+            return visit.redirect(self._path(visit, following), verb.done)
 
         if verb.question:
             at(path, scope=verb.scope)(ask)

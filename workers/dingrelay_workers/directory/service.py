@@ -246,12 +246,11 @@ def named(text: str) -> ColumnElement[bool]:
 
 
 def alike(text: str) -> ColumnElement[bool]:
-    """Condition: `named`, or the name has all characters of the text, or the family name in a form of address such as 小王."""
+    """Condition: `named`, or the name has all characters of the text, or the part in a form of address such as 小王."""
     names = [UserRow.name.contains(character, autoescape=True) for character in text[:8]]
-    family_names = _ADDRESSED.fullmatch(text)
-    if family_names:
-        name = family_names[1] or family_names[2]
-        return or_(named(text), and_(*names), UserRow.name.startswith(name, autoescape=True))
+    if address := _ADDRESSED.fullmatch(text):
+        name = address[1] or address[2]
+        return or_(named(text), and_(*names), UserRow.name.contains(name, autoescape=True))
     return or_(named(text), and_(*names))
 
 

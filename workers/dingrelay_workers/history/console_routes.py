@@ -1,8 +1,7 @@
 """The pages of people: who got what."""
 
-import re
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from urllib.parse import quote
 
 from aiohttp import web
@@ -10,11 +9,10 @@ from aiohttp import web
 from dingrelay_producers.client.history_documents import Message
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.spreadsheet import SPREADSHEET, csv_line
-from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import at
-from dingrelay_workers.console.job_filter import moment
+from dingrelay_workers.console.job_filter import time_range
 from dingrelay_workers.console.rendering import title_of
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
 from dingrelay_workers.console.titles import titles_of
@@ -22,8 +20,6 @@ from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
-
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 @at("/people", scope="directory:read", menu=("people", 20, en("Who got it")))
@@ -117,10 +113,5 @@ def _row(message: Message) -> Sequence[object]:
 
 def _range(visit: Visit) -> tuple[datetime | None, tuple[datetime, str] | None]:
     """The time of the URL: since when, and before which place."""
-    since, until, now = visit.query("since"), visit.query("until"), clock.now()
-    # A day that is chosen belongs to the range.
-    day = timedelta(days=1 if _DAY.fullmatch(until) else 0)
-    return (
-        moment("since", since, now) if since else None,
-        (moment("until", until, now) + day, "") if until else None,
-    )
+    since, until = time_range(visit)
+    return since, (until, "") if until else None

@@ -85,6 +85,7 @@ def _campaigns() -> None:
     op.add_column("campaigns", sa.Column("testers", sa.JSON))
     op.add_column("campaigns", sa.Column("issuers", sa.JSON))
     op.execute(sa.text("update campaigns set admitted_at = started_at"))
+    op.create_index("ix_campaigns_created_at_id", "campaigns", ["created_at", "id"])
     op.add_column("campaign_chunks", sa.Column("unread_users", sa.Text))
     condition = sa.text("unread_users is not null")
     op.create_index(
