@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = (
     *(
         "make",
+        "sudoedit",
         "docker",
         "kubectl",
         "sudo",
@@ -49,10 +50,17 @@ def _docker(arguments: list[str]) -> None:
     import yaml
 
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
-    _expect(arguments[0] == "compose" and arguments[1] in {"run", "up"}, "unknown")
-    if arguments[1] == "run":
-        service = next(word for word in arguments[2:] if not word.startswith("-"))
-        _expect(service in services, f"no service {service}")
+    if arguments[:2] == ["volume", "rm"]:
+        volumes = {word.removeprefix("dingrelay_") for word in arguments[2:]}
+        _expect(volumes <= services.keys(), f"no volumes {volumes}")
+        return
+    _expect(arguments[0] == "compose", "unknown")
+    _expect(arguments[1] in {"run", "exec", "up", "down", "cp"}, "unknown")
+    words = (word for word in arguments[2:] if not word.startswith("-"))
+    # A path in a container is behind the name of its service.
+    named = [word.partition(":")[0] for word in words if not re.match(r"cp$|\.?/|backup/", word)]
+    if arguments[1] != "down":
+        _expect({*named[:1]} <= services.keys(), f"no service {named}")
 
 
 def _kubectl(arguments: list[str]) -> None:

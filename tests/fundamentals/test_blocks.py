@@ -187,6 +187,8 @@ class Reader:
                 "KEY": getattr(self, "key", ""),
                 "SYSTEM_REDIS": self.system.redis_url,
                 "NEW": "new-secret",
+                "DINGTALK_APP_KEY": "",
+                "DINGTALK_APP_SECRET": "",
             },
             input="y\n",  # to a command that asks
             capture_output=True,
@@ -390,7 +392,7 @@ def new_scripts(page: str) -> list[str]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", [page for page in PAGES if new_scripts(page)])
 def test_the_commands_of_a_page_run(page: str, reader: Reader) -> None:
-    for made in ("u1.json", "backup", "audit.csv"):
+    for made in ("u1.json", "backup", "secrets", "audit.csv"):
         path = reader.system.folder / made
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for script in new_scripts(page):

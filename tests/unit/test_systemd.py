@@ -17,7 +17,8 @@ from support.servers import program
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "ops/systemd"
-UNITS = sorted(path.name for path in FOLDER.iterdir())
+UNITS = sorted(path.name for path in FOLDER.glob("*.service"))
+EXAMPLE = FOLDER / "env.example"
 WORKER = "dingrelay-worker@.service"
 GUIDE = ("docs/guide/operating.md", "docs/guide/zh-CN/operating.md")
 
@@ -105,5 +106,29 @@ def test_they_differ_in_their_program_only() -> None:
 def test_the_guide_has_the_worker_s_unit(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     assert (FOLDER / WORKER).read_text("utf-8") in re.findall(r"```ini\n(.*?)```", text, re.DOTALL)
+    assert f"```ini\n{EXAMPLE.read_text('utf-8')}```" in text
     for unit in UNITS:
         assert f"`{unit.removesuffix('.service').replace('@', '@PORT')}`" in text
+
+
+def test_the_example_of_their_settings_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = EXAMPLE.read_text("utf-8")
+    optional = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    config = tmp_path / "dingrelay.toml"
+    shutil.copy(ROOT / "ops/dingrelay.toml", config)
+    variables = optional | dict(re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    assert len(variables) > 8
+    for name, value in (variables | {"DINGRELAY_CONFIG": str(config)}).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    assert settings.env == "production"
+    assert settings.apps["default"].agent_id == variables["DINGTALK_AGENT_ID"]
+    # None of them is misspelt: each of ours is a field of the settings.
+    fields = {
+        str(field.validation_alias or f"DINGRELAY_{name.upper()}")
+        for name, field in Settings.model_fields.items()
+    }
+    ours = {name for name in variables if name.startswith("DINGRELAY_")} - {"DINGRELAY_CONFIG"}
+    assert ours <= fields
