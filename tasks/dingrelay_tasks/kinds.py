@@ -108,13 +108,21 @@ class Kind:
         """Register the kind with its body.
 
         Raises:
-            KindError: the declaration is wrong, or another kind has its name.
+            KindError: the declaration is wrong, or another kind has its name or its contract.
         """
         if self.name in _DECLARED:
             modules = _DECLARED[self.name].run.__module__, run.__module__
             raise KindError(en("the kind {} is declared twice: by {} and {}", self.name, *modules))
         for problem in problems_of(self, run):
             raise KindError(en("the kind {} of {}: {}", self.name, run.__module__, problem))
+        for other in _DECLARED.values():
+            if other.contract is self.contract:
+                problem = en(
+                    "{} is the contract of the kind {}: derive one from it",
+                    self.contract.__name__,
+                    other.name,
+                )
+                raise KindError(en("the kind {} of {}: {}", self.name, run.__module__, problem))
         self.contract.kind, self.contract.own_queue = self.name, self.queue
         self.contract.summary_format = self.summary
         outcomes = self.outcomes or (partial(_outcomes, self.users) if self.users else None)

@@ -28,6 +28,10 @@ class Ping(Contract):
     owner: UserId = "u1"
 
 
+class Pong(Ping):
+    """Ping back."""
+
+
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Kind]:
     """The registry of a test, which leaves that of others as it is."""
@@ -37,8 +41,8 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Kind]:
     return registry
 
 
-def declare(name: str = "ping", **declared: Any) -> None:
-    @kind(name, Ping, **declared)
+def declare(name: str = "ping", contract: type[Contract] = Ping, **declared: Any) -> None:
+    @kind(name, contract, **declared)
     async def run(job: Ping, ctx: Context) -> Json:
         return {}
 
@@ -67,15 +71,25 @@ def test_a_name_is_declared_once() -> None:
         declare()
 
 
+def test_a_contract_is_that_of_one_kind(registry: dict[str, Kind]) -> None:
+    """It says which kind its jobs are of: those of the other kind would be of the new one from then on."""
+    theirs = registry["message-send"].contract
+    with pytest.raises(KindError, match="MessageSend is the contract of the kind message-send"):
+        declare("acme-note", theirs)
+    assert theirs.kind == "message-send"
+    declare("acme-note", type("Note", (theirs,), {}))
+    assert theirs.kind == "message-send"
+
+
 def test_kinds_agree_on_the_limits_of_an_api() -> None:
-    for name in ("ping", "pong"):
-        declare(name, rules={PATH: {"calls": "2/1s"}})
+    for name, contract in (("ping", Ping), ("pong", Pong)):
+        declare(name, contract, rules={PATH: {"calls": "2/1s"}})
     assert declared_rules()[PATH] == {"calls": "2/1s"}
 
 
 def test_kinds_that_disagree_are_refused() -> None:
     declare(rules={PATH: {"calls": "2/1s"}})
-    declare("pong", rules={PATH: {"calls": "1/1s"}})
+    declare("pong", Pong, rules={PATH: {"calls": "1/1s"}})
     with pytest.raises(ValueError, match=PATH):
         declared_rules()
 
