@@ -21,7 +21,10 @@ from conftest import wait_until
 from dingrelay_producers import Client, InvalidArgument, Settings, State, outbox
 from dingrelay_producers.outbox import OutboxRow, Relay, metadata, relay, rows
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks import ContractError, MessageSend
+from dingrelay_tasks.api_call import ApiCall
+from dingrelay_tasks.contract import LARGEST_JOB
 from dingrelay_tasks.robot_message import RobotMessage
 from support import processes
 from support.command_line import Cli
@@ -235,6 +238,25 @@ def test_what_is_refused_blocks_nothing_and_is_shown(
 
 
 @on_sqlite
+def test_a_job_that_is_too_large_with_the_relays_sender_blocks_nothing(
+    engine: Engine, redis: Redis, settings: Settings
+) -> None:
+    """The application's settings named no sender, and so its check found just enough room."""
+    job = {"method": "POST", "path": "/topapi/x/add", "body": {"text": ""}}
+    room = LARGEST_JOB - len(canonical_json(ApiCall.parse(job).wire()))
+    large = ApiCall.parse({**job, "body": {"text": "x" * room}})
+    with Session(engine) as session:
+        outbox.send(session, large)
+        session.commit()
+    (last,) = write(engine, message("one"))
+    relaying = Relay(engine, settings.model_copy(update={"sender": "crm"}))
+    assert relaying.relay() == 2
+    assert enqueued(redis) == [last]
+    assert [str(row.refused).partition(":")[0] for row in stored(engine)] == ["body"]
+    relaying.stop()
+
+
+@on_sqlite
 def test_a_row_that_outlived_the_memory_of_its_job_is_not_sent_twice(
     engine: Engine, relaying: Relay, redis: Redis, settings: Settings, cli: Cli
 ) -> None:
@@ -386,7 +408,10 @@ call_command("migrate", verbosity=0)
 call_command("makemigrations", check=True, verbosity=0)
 from django.db import transaction
 from dingrelay_producers.outbox.django import send
+from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks import ContractError, MessageSend
+from dingrelay_tasks.api_call import ApiCall
+from dingrelay_tasks.contract import LARGEST_JOB
 
 def message(text):
     return MessageSend(to={"users": ["u1"]}, message={"msgtype": "text", "text": {"content": text}})

@@ -10,7 +10,7 @@ from dingrelay_producers import running
 from dingrelay_producers.client.arguments import checked_job
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
-from dingrelay_tasks.contract import Contract, ContractError, check_size
+from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en, not_json
 
@@ -32,7 +32,6 @@ def new_row(job: Contract) -> tuple[str, dict[str, Any]]:
     settings.check_target(job)
     id_ = str(uuid.uuid4())
     draft = record.draft(job, key=job.identity or id_, sender=settings.sender)
-    check_size(draft.job, record.canonical_json(draft.job))
     # ASCII, which a table of any character set holds.
     row = {
         "id": id_,
@@ -56,9 +55,7 @@ def read_job(kind_name: str, text: str) -> Contract:
         fields: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ContractError("job", not_json(error)) from None
-    job = kind.contract.parse(fields)
-    check_size(fields, record.canonical_json(fields))
-    return job
+    return kind.contract.parse(fields)
 
 
 @cache

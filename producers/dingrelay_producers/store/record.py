@@ -68,11 +68,13 @@ class Draft(NamedTuple):
     """The trace that it belongs to (`tracing.spans`), where that is not its enqueuer's."""
     has_key: bool = True
     """Whether the id follows from a key, so that the job may be enqueued again after it was discarded."""
+    text: str = ""
+    """`payload`, where it was made to see that the job is not too large."""
 
     @property
     def payload(self) -> str:
         """The contract as canonical JSON."""
-        return canonical_json(self.job)
+        return self.text or canonical_json(self.job)
 
 
 class Wakeup(NamedTuple):
@@ -136,6 +138,9 @@ def draft(
 
     `key` stands in for the contract's own identity, `sender` for a sender that it doesn't
     name.
+
+    Raises:
+        ContractError: the job is too large.
     """
     if sender and not contract.sender:
         contract = contract.model_copy(update={"sender": sender})
@@ -143,13 +148,16 @@ def draft(
     due = expires = None
     if isinstance(contract, Deliverable):
         due, expires = milliseconds(contract.send_at), milliseconds(contract.expires_at)
+    job = contract.wire()
+    text = canonical_json(job)
+    check_size(job, text)
     return Draft(
         id=keyed_id(contract.app, contract.kind, key) if key else str(uuid.uuid4()),
         kind=contract.kind,
         app=contract.app,
         lane=contract.lane,
         queue=contract.queue,
-        job=contract.wire(),
+        job=job,
         summary=contract.summary(),
         due=due or 0,
         expires=expires,
@@ -158,6 +166,7 @@ def draft(
         recipients=contract.recipients,
         sender=contract.sender,
         has_key=bool(key),
+        text=text,
     )
 
 

@@ -24,7 +24,7 @@ from dingrelay_producers.store.served_names import ServedNames
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_producers.store.transitions import WrittenJob
-from dingrelay_tasks.contract import Contract, check_size
+from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.media_upload import MediaUpload
 from dingrelay_tasks.message_result import LEFT_OUT
@@ -197,7 +197,6 @@ class RecordingClient(Client):
         return [job for job in self.recent(len(self.sent)) if job.state == State.DEAD][:limit]
 
     def _record(self, draft: Draft) -> Enqueued:
-        check_size(draft.job, draft.payload)
         digest = record.asked_digest(draft.job)
         recorded_digest = self._asked.setdefault(draft.id, digest)
         if draft.id in self._statuses:
