@@ -20,6 +20,7 @@ from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.store.records import Records
 from support.command_line import Cli, end
 from support.databases import rows
+from support.drop_in import RECALL, asking, token_of
 from support.gateways import GatewayClient
 from support.jobs import a_wakeup, claimed, enqueue, message, queued, running, state
 
@@ -65,6 +66,29 @@ def test_a_change_is_in_the_audit_by_app_and_lane_from_every_door(
     for name, seen in (("hr", 4), ("other", 0)):
         page = gateway.ask("GET", "/v1/audit?kind=job", key=keys[name]).json
         assert len(page["changes"]) == seen
+
+
+def test_the_door_of_dingtalks_own_urls_audits_as_the_gateway_does(
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings, client: Client, store: Redis
+) -> None:
+    """A recall there of what has not left is a cancellation."""
+    key_id, secret = keys["all"].split(".")
+    asks = asking(gateway.url)
+    token = token_of(asks, key_id, secret)
+    first, second = (client.send(message(text=text, sender="crm")).id for text in "ab")
+    store.set(redis_keys.door_task(key_id, "7"), first, px=60_000)
+    recall = {"agent_id": "1", "msg_task_id": 7}
+    status, answer = asks("POST", RECALL, token=token, body=recall)
+    assert (status, answer["errcode"]) == (200, 0)
+    assert gateway.ask("POST", f"/v1/jobs/{second}/cancel", key=keys["all"]).status == 200
+    found = rows(
+        settings.database,
+        "select actor, name, request <> '' as request, object from audit where kind = 'job' order by number",
+    )
+    expected = [(key_id, "all", True, job_id) for job_id in (first, second)]
+    assert [(row["actor"], row["name"], bool(row["request"]), row["object"]) for row in found] == (
+        expected
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)

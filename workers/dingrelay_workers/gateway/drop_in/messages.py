@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
-from dingrelay_producers.actor import ACTOR, Actor
+from dingrelay_producers.actor import ACTOR, EVERYTHING, current_actor
 from dingrelay_producers.client.jobs import Jobs
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import JobConflict
@@ -273,12 +273,10 @@ async def _recall(task: Task) -> DoorAnswer:
 
 
 async def _cancel(task: Task) -> JobStatus:
-    """Cancel the job of a task, which is its caller's own: `read_task` has seen to that."""
-    caller = task.caller
-    ACTOR.set(Actor("http", caller.id, caller.sender))
-    return await caller.context.steps.carry_out(
-        Jobs(caller.context.settings).cancel(task.status.id)
-    )
+    """Cancel the job of a task, which is its caller's own as `_find` has seen, whatever the scopes of its key."""
+    ACTOR.set(current_actor()._replace(reach=EVERYTHING))
+    context = task.caller.context
+    return await context.steps.carry_out(Jobs(context.settings).cancel(task.status.id))
 
 
 async def _keepers_of(task: Task) -> list[str]:
