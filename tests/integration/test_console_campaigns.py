@@ -13,10 +13,12 @@ from aiohttp import FormData
 from redis.asyncio import Redis
 from sqlalchemy import select, update
 
+from dingrelay_producers import Client
 from dingrelay_producers.client.filters import AuditFilter, CampaignFilter
 from dingrelay_producers.client.media import LocalFile
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
+from dingrelay_tasks import MessageSend
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.audit.models import AuditRow
@@ -96,6 +98,27 @@ async def made(writer: Browser, draft: str, then: str = "send") -> str:
     """The path of the broadcast once its draft is ready."""
     assert await writer.submit(f"{draft}/review", f"{draft}/freeze", then=then) == 303
     return writer.location.partition("?")[0]
+
+
+async def test_the_page_of_a_test_shows_no_other_job(
+    writer: Browser, settings: Settings, redis: Redis
+) -> None:
+    """A writer sees broadcasts; the id of another job follows from its key, which may be an order's number."""
+    draft = await written(writer, everyone="1")
+    job = MessageSend.parse(
+        {
+            "lane": "urgent",
+            "to": {"users": ["u9"]},
+            "message": {"msgtype": "text", "text": {"content": "notice"}},
+            "idempotency_key": "order-17",
+        }
+    )
+    with Client(settings) as client:
+        other = await asyncio.to_thread(lambda: client.send(job).id)
+    error = {"class": "permanent", "code": "x", "message": "of others", "hint": ""}
+    await redis.hset(keys.job(other), mapping={"state": "dead", "error": json.dumps(error)})
+    page = await writer.text(f"{draft}/test?job={other}")
+    assert ("of others" in page, "u9" in page) == (False, False)
 
 
 async def test_a_broadcast_goes_out_through_a_second_person(

@@ -50,6 +50,7 @@ from dingrelay_workers.campaigns.recipients import (
     USERID,
     FileColumn,
 )
+from dingrelay_workers.campaigns.report import campaign_of_test
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.sources import LARGEST_FILE
 from dingrelay_workers.console.declared import FormValues, act, at
@@ -347,7 +348,7 @@ async def _test_of(visit: Visit, draft: CampaignDraft) -> tuple[list[Meaning], b
     async with asking():
         answer = await run_async(visit.context.redis, record.read(id_, payload=True))
     found = details_of(id_, record.fields(answer))
-    if found is None or found.status.app != app:
+    if found is None or found.status.app != app or campaign_of_test(found.key) != draft.id:
         return [], True
     status = found.status
     if not status.state.ended:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.history_documents import Message
 from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.campaigns.report import TEST_KEY, campaigns_of
+from dingrelay_workers.campaigns.report import campaign_of_test, campaigns_of
 
 
 async def add_campaigns(
@@ -30,7 +30,7 @@ async def add_campaigns(
         most: campaigns at most.
         before: only campaigns that were made before.
     """
-    campaigns = {_tested(key) for _, key in jobs} - {""}
+    campaigns = {campaign_of_test(key) for _, key in jobs} - {""}
     names: dict[tuple[str, str], str] = {}
     if campaigns:
         query = select(CampaignRow.id, CampaignRow.app, CampaignRow.name)
@@ -38,13 +38,8 @@ async def add_campaigns(
         names = {(row.id, row.app): row.name for row in rows}
     messages: list[Message] = []
     for message, key in jobs:
-        campaign = _tested(key)
+        campaign = campaign_of_test(key)
         name = names.get((campaign, message.app))
         update = {} if name is None else {"campaign": campaign, "name": name}
         messages.append(message.model_copy(update=update))
     return messages + await campaigns_of(connection, user, app=app, most=most, before=before)
-
-
-def _tested(key: str) -> str:
-    """The campaign of a test with this idempotency key; "" for any other job."""
-    return key.removeprefix(TEST_KEY).partition(" ")[0] if key.startswith(TEST_KEY) else ""

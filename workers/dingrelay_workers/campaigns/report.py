@@ -363,6 +363,11 @@ UNDELIVERED = (OutcomeKind.FAILED, en("DingTalk could not deliver it"))
 """Outcome and reason of a person that a call, though taken, could not be delivered to."""
 
 
+def campaign_of_test(key: str) -> str:
+    """The campaign of a test with this idempotency key; "" for any other job."""
+    return key.removeprefix(TEST_KEY).partition(" ")[0] if key.startswith(TEST_KEY) else ""
+
+
 def outcome_of(error: Mapping[str, Any]) -> OutcomeKind:
     """The outcomes of the people of a chunk that ended with this error."""
     match error.get("class"):
