@@ -75,14 +75,14 @@ def not_json(error: ValueError | RecursionError) -> Sentence:
     return en("is not JSON: {} at line {}, column {}", what, error.lineno, error.colno)
 
 
-def writable(text: str) -> str:
-    """A text as UTF-8 can carry it: it may quote half of a character."""
+def writable(text: str, encoding: str = "utf-8") -> str:
+    """A text as the encoding can carry it: what it quotes may be half of a character."""
     if isinstance(text, Sentence) and text.values:
-        return Sentence(
-            text.template,
-            *(writable(value) if isinstance(value, str) else value for value in text.values),
+        values = (
+            writable(each, encoding) if isinstance(each, str) else each for each in text.values
         )
-    return text.encode("utf-8", "backslashreplace").decode()
+        return Sentence(text.template, *values)
+    return text.encode(encoding, "backslashreplace").decode()
 
 
 class _KeptValidator:

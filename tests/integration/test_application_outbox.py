@@ -22,10 +22,12 @@ from dingrelay_producers import Client, InvalidArgument, Settings, State, outbox
 from dingrelay_producers.outbox import OutboxRow, Relay, metadata, relay, rows
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
+from dingrelay_producers.tracing import spans
 from dingrelay_tasks import ContractError, MessageSend
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import LARGEST_JOB
 from dingrelay_tasks.robot_message import RobotMessage
+from dingrelay_tasks.sentence import from_text
 from support import processes
 from support.command_line import Cli
 from support.outboxes import enqueued, mariadb_server, message, outbox_url
@@ -196,8 +198,13 @@ def test_a_target_is_checked_and_the_sender_is_the_applications(
         outbox.send(session, job)
 
 
-def test_what_is_refused_blocks_nothing_and_is_shown(
-    engine: Engine, relaying: Relay, redis: Redis, cli: Cli, settings: Settings
+def test_what_is_refused_blocks_nothing_and_is_shown_in_the_readers_language(
+    engine: Engine,
+    relaying: Relay,
+    redis: Redis,
+    cli: Cli,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     redis.hset(keys.SERVED, "app:default", 1)
     redis.pexpire(keys.SERVED, 60_000)
@@ -214,7 +221,8 @@ def test_what_is_refused_blocks_nothing_and_is_shown(
     (last,) = write(engine, message("three"))
     assert relaying.relay() == 6
     assert enqueued(redis) == [last]
-    unserved, taken, newer, broken, too_deep = (str(row.refused) for row in stored(engine))
+    refusals = [from_text(str(row.refused)) for row in stored(engine)]
+    unserved, taken, newer, broken, too_deep = refusals
     assert unserved.startswith("app: no worker serves gone")
     assert taken.startswith("idempotency_key: already used by job ")
     assert newer == "kind: this release has no kind newer-kind"
@@ -223,7 +231,11 @@ def test_what_is_refused_blocks_nothing_and_is_shown(
     listed = cli.json("outbox", "list")
     assert (listed["waiting"], len(listed["refused"])) == (0, 5)
     assert listed["refused"][2] == {"id": "newer", "kind": "newer-kind", "refused": newer}
+    assert [row["refused"] for row in listed["refused"]] == refusals
     assert f"newer newer-kind: {newer}" in cli.shown("outbox", "list")
+    monkeypatch.setenv("DINGRELAY_LANGUAGE", "zh")
+    assert "newer newer-kind: kind：此版本没有任务类型 newer-kind" in cli.shown("outbox", "list")
+    monkeypatch.setenv("DINGRELAY_LANGUAGE", "en")
     assert relaying.relay() == 0
     # Workers of that app are there now.
     redis.hset(keys.SERVED, "app:gone", 1)
@@ -254,6 +266,19 @@ def test_a_job_that_is_too_large_with_the_relays_sender_blocks_nothing(
     assert enqueued(redis) == [last]
     assert [str(row.refused).partition(":")[0] for row in stored(engine)] == ["body"]
     relaying.stop()
+
+
+@on_sqlite
+def test_a_job_belongs_to_the_trace_in_which_its_row_was_written(
+    engine: Engine, relaying: Relay, redis: Redis
+) -> None:
+    parent = f"00-{'a' * 32}-{'b' * 16}-01 vendor=1"
+    with spans.carried(parent):
+        (traced,) = write(engine, message("traced"))
+    (untraced,) = write(engine, message("untraced"))
+    relaying.relay()
+    traces = [redis.hget(keys.job(id_), "trace") for id_ in (traced, untraced)]
+    assert traces == [parent.encode(), None]
 
 
 @on_sqlite

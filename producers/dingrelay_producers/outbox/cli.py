@@ -8,7 +8,7 @@ import typer
 
 from dingrelay_producers.cli.output import print_result, say
 from dingrelay_producers.language import tr, translated
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, from_text
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -67,7 +67,9 @@ def list_() -> None:
     with _connection() as connection:
         columns = select(OutboxRow.id, OutboxRow.kind, OutboxRow.refused)
         rows = connection.execute(columns.order_by(OutboxRow.number)).mappings().all()
-    refused = [dict(row) for row in rows if row["refused"] is not None]
+    refused = [
+        {**row, "refused": from_text(row["refused"])} for row in rows if row["refused"] is not None
+    ]
     waiting = len(rows) - len(refused)
     lines = [f"{row['id']} {row['kind']}: {translated(row['refused'])}" for row in refused]
     page = "\n".join([tr("{count} rows wait", count=waiting), *lines])

@@ -27,7 +27,7 @@ from dingrelay_producers.outbox.tables import OutboxRow
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.record import Draft
 from dingrelay_tasks.contract import Contract, ContractError
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import en, to_text, writable
 
 BATCH = 100
 """Rows of a round: some milliseconds of Redis's time."""
@@ -91,8 +91,8 @@ class Relay:
         for row in rows:
             if refusal := refusals.get(row.id):
                 log.error("outbox: %s %s is refused: %s", row.kind, row.id, refusal)
-                # A table of any character set holds it.
-                refused = refusal.encode("ascii", "backslashreplace").decode()
+                # A table of any character set holds ASCII.
+                refused = to_text(writable(refusal, "ascii"))
                 self._execute(update(OutboxRow).where(_are([row])).values(refused=refused))
         return len(rows)
 
@@ -146,6 +146,12 @@ class Relay:
             except ContractError as error:
                 refusals[row.id] = str(error)
         batch = self._sending.gather(jobs.values(), keys=list(jobs))
+        traces = {row.id: row.trace or "" for row in rows}
+        for id_, place in zip(jobs, batch.places, strict=True):
+            if isinstance(place, int):
+                gathered = batch.jobs[place]
+                draft = gathered.draft._replace(trace=traces[id_])
+                batch.jobs[place] = gathered._replace(draft=draft)
         outcomes = self._connection.carry_out(self._sending.accept_all(batch))
         for id_, outcome in zip(jobs, outcomes, strict=True):
             if not isinstance(outcome, Draft):

@@ -10,6 +10,7 @@ from dingrelay_producers import running
 from dingrelay_producers.client.arguments import checked_job
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
+from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en, not_json
@@ -38,6 +39,7 @@ def new_row(job: Contract) -> tuple[str, dict[str, Any]]:
         "kind": draft.kind,
         "job": json.dumps(draft.job),
         "written_at": int(time.time() * 1000),
+        "trace": spans.current(),
     }
     return draft.id, row
 

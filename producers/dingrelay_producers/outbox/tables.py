@@ -28,9 +28,11 @@ class OutboxRow(_Base):
         kind: of the job.
         job: its fields as JSON.
         written_at: ms since the epoch, by the application's clock.
+        trace: the one in which it was written (`tracing.spans`), which its job belongs to; NULL or empty for none.
         tried_at: when a relay first gave it to Redis, ms by Redis's clock; NULL: Redis never had it.
         leased_until: until when other relays leave it to the one that has it, ms by Redis's clock.
-        refused: why it is not tried any more; NULL while it is.
+        refused: why it is not tried any more, in English, and what a reader's language needs (`sentence.to_text`);
+            NULL while it is.
     """
 
     __tablename__ = TABLE
@@ -41,6 +43,7 @@ class OutboxRow(_Base):
     kind: Mapped[str] = mapped_column(String(64))
     job: Mapped[str] = mapped_column(_TEXT)
     written_at: Mapped[int] = mapped_column(BigInteger)
+    trace: Mapped[str | None] = mapped_column(_TEXT)
     tried_at: Mapped[int | None] = mapped_column(BigInteger)
     leased_until: Mapped[int | None] = mapped_column(BigInteger)
     refused: Mapped[str | None] = mapped_column(_TEXT)

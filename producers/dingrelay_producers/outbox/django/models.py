@@ -13,6 +13,7 @@ class OutboxRow(models.Model):
     kind = models.CharField(max_length=64)
     job = models.TextField()
     written_at = models.BigIntegerField()
+    trace = models.TextField(null=True)  # noqa: DJ001 - as that of SQLAlchemy
     tried_at = models.BigIntegerField(null=True)
     leased_until = models.BigIntegerField(null=True)
     refused = models.TextField(null=True)  # noqa: DJ001 - NULL is a row that waits

@@ -14,6 +14,7 @@ class Migration(migrations.Migration):
                 ("kind", models.CharField(max_length=64)),
                 ("job", models.TextField()),
                 ("written_at", models.BigIntegerField()),
+                ("trace", models.TextField(null=True)),
                 ("tried_at", models.BigIntegerField(null=True)),
                 ("leased_until", models.BigIntegerField(null=True)),
                 ("refused", models.TextField(null=True)),
