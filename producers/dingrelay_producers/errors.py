@@ -290,6 +290,19 @@ class EndpointConflict(Conflict):
         self.endpoint = endpoint
 
 
+class LaneConflict(Conflict):
+    """The lane is not in a state for what was asked of it.
+
+    Args:
+        lane: its name, such as ``hr:bulk``.
+        problem: what stands against it, such as "is not paused".
+    """
+
+    def __init__(self, lane: str, problem: str) -> None:
+        super().__init__(en("lane {} {}", lane, problem))
+        self.lane = lane
+
+
 class NotInstalled(DingrelayError):
     """A part of dingrelay that is needed for this is not installed."""
 

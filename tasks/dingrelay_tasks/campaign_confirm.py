@@ -35,7 +35,7 @@ class CampaignConfirm(Contract):
         return f"{super().summary()} {self.campaign} {len(self.numbers)} calls"
 
 
-@kind("campaign-confirm", CampaignConfirm, api="message.result")
+@kind("campaign-confirm", CampaignConfirm, api="message.result", goes_on=True)
 async def run(job: CampaignConfirm, ctx: Context) -> Json:
     """Ask for one call after the other.
 

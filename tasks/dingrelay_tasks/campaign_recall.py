@@ -54,7 +54,13 @@ class CampaignRecallResult(Part):
     kept: list[UserIdText] = Field(default_factory=list[str])
 
 
-@kind("campaign-recall", CampaignRecall, result=CampaignRecallResult, api="message.recall")
+@kind(
+    "campaign-recall",
+    CampaignRecall,
+    result=CampaignRecallResult,
+    api="message.recall",
+    goes_on=True,
+)
 async def run(job: CampaignRecall, ctx: Context) -> Json:
     """Recall one call after the other.
 

@@ -73,6 +73,7 @@ class Kind:
         resolved_by: what a person states to resolve an `unknown` job.
         changing_step: the step whose call must not be repeated, and can be looked for, where a
             failover of Redis may have lost the intent.
+        goes_on: a pause of its lane or sender does not hold it, since it takes back or looks after what was sent.
         awaited: much waits for one answer that it asks for, so an attempt that fails is repeated soon.
         reported: an internal kind that applications ask for by a method or a route of its own, so
             that the history and subscribers get its end.
@@ -99,6 +100,7 @@ class Kind:
     steps: Sequence[Path] = ()
     resolved_by: ResolvedBy = "nothing"
     changing_step: str = ""
+    goes_on: bool = False
     awaited: bool = False
     reported: bool = False
     ephemeral: bool = False

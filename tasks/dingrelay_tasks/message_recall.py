@@ -91,6 +91,7 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
     result=MessageRecallResult,
     api="message.recall",
     so_far=so_far,
+    goes_on=True,
     reported=True,
 )
 async def run(job: MessageRecall, ctx: Context) -> Json:

@@ -48,6 +48,7 @@ class RobotRecall(Contract):
     RobotRecall,
     summary="to={0.target} {0.message}",
     api="robot.recall",
+    goes_on=True,
     reported=True,
 )
 async def run(job: RobotRecall, ctx: Context) -> Json:

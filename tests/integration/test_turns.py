@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from conftest import wait_until_async
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys, record
+from dingrelay_producers.store import keys, record, transitions
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import Lane
@@ -434,3 +434,32 @@ async def test_a_wake_up_of_a_job_that_was_claimed_late_finds_it_running(lanes: 
     assert await state(lanes.redis, draft) == "running"
     await lanes.leave(claim)
     assert not (await lanes.records.claim(a_wakeup(draft))).claim, "it waits for its turn again"
+
+
+async def test_parked_jobs_of_a_paused_sender_use_no_slot(lanes: Lanes) -> None:
+    await lanes.fill(30, "paused", "free")
+    call = transitions.pause(
+        name="default:all:paused", ends=None, usual=60_000, longest=60_000, person="u1"
+    )
+    await run_async(lanes.redis, call)
+    woken = await lanes.wake()
+    assert {claim.sender for claim in woken} == {"free"}
+    assert len(woken) == AT_ONCE
+    held = await lanes.redis.zcard(keys.held_jobs("default:all:paused"))
+    assert held >= AT_ONCE
+    # Nothing of it stands in the way of the others, who have all the turns.
+    turns = dict(await lanes.redis.zrange(lanes.turns().key, 0, -1, withscores=True))
+    assert turns[b"free"] > 0
+
+
+async def test_a_job_that_was_woken_for_its_turn_is_held_with_its_lane(lanes: Lanes) -> None:
+    await lanes.fill(3, "a")
+    assert await lanes.wake_only() == 3
+    call = transitions.pause(
+        name="default:bulk", ends=None, usual=60_000, longest=60_000, person="u1"
+    )
+    await run_async(lanes.redis, call)
+    late = {"nonce": "n", "most": 10, "late": -60.0}
+    assert await lanes.records.claim_late(lanes.turns(), "dingrelay.bulk", **late) == []
+    assert await lanes.redis.zcard(keys.held_jobs("default:bulk")) == 3
+    assert await lanes.in_turn() == []

@@ -325,6 +325,8 @@ def _awaited(awaited: "WaitsFor") -> str:
             return tr("DingTalk ({name}), which is out", name=awaited.name)
         case "app":
             return tr("app {name}, which is held", name=awaited.name)
+        case "pause":
+            return tr("the end of the pause of {name}", name=awaited.name)
 
 
 def _error(error: "JobError") -> "Text":

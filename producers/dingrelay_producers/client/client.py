@@ -31,12 +31,14 @@ from dingrelay_producers.client.in_threads import run
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.client.jobs import JobResolution, Jobs, Postponement
+from dingrelay_producers.client.lanes import Lanes, Pause, Pausing
 from dingrelay_producers.client.media import LocalFile, Medium
 from dingrelay_producers.client.sending import Refusal, Sending
 from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.errors import (
     JobConflict,
     JobNotFound,
+    LaneConflict,
     UnreadableRecord,
 )
 from dingrelay_producers.installed import service
@@ -381,6 +383,29 @@ class Client:
             return self._changed(self._jobs.discard(checked_id(job_id)))
         return False
 
+    def pause_lane(self, lane: str, *, until: datetime | None = None) -> Pause:
+        """Have no job of a lane, or of a sender in it, begin; the pause.
+
+        Jobs are accepted as before and wait. What a worker has begun is finished, and messages can be taken back.
+
+        Args:
+            lane: such as ``hr:bulk`` (app and lane), ``hr:bulk:payroll`` for the jobs of one sender, ``hr:all`` for
+                all lanes.
+            until: when they go on by themselves, in a week at most; a day from now if not given.
+
+        Raises:
+            ContractError: there is no such lane, or the end is in the past or too far.
+        """
+        return self._carry_out(Lanes().pause(lane, Pausing(until=until)))
+
+    def resume_lane(self, lane: str) -> bool:
+        """Let the jobs of a lane go on, or those of a sender in it; whether it was paused."""
+        return self._changed(Lanes().resume(lane))
+
+    def paused_lanes(self) -> list[Pause]:
+        """The lanes, and senders in them, that are paused, the latest first."""
+        return self._carry_out(Lanes().paused())
+
     def requeue_all(self, job_ids: Iterable[str]) -> list[str]:
         """Requeue jobs, some hundreds in a step; the ids of those that were dead, unknown, cancelled or expired.
 
@@ -434,7 +459,7 @@ class Client:
         """Carry a change out; whether the job was in a state for it."""
         try:
             self._carry_out(steps)
-        except JobConflict:
+        except (JobConflict, LaneConflict):
             return False
         return True
 

@@ -38,6 +38,8 @@ SICK_TTL_MS = 600_000
 """Sick answers that are further apart are not in a row."""
 OUTAGE_TTL_MS = 8 * 86_400_000
 """Jobs that have waited longer are woken all the same, by the schedule."""
+PAUSE_TTL_MS = 8 * 86_400_000
+"""Longer than a pause of a lane may last, a week."""
 WAITING_TTL_MS = 86_400_000
 """Jobs that have waited longer run all the same, by their own wake-ups."""
 QUOTA_TTL_MS = 40 * 86_400_000
@@ -123,6 +125,10 @@ BREAKERS = PREFIX + "breakers"
 """Sorted set: keys of open breakers → since when (µs). TTL: BREAKER_TTL_MS."""
 OUTAGES = PREFIX + "outages"
 """Hash: where jobs wait for the end of an outage → when the last one came (ms). TTL: OUTAGE_TTL_MS."""
+PAUSES = PREFIX + "pauses"
+"""Hash: a lane that is paused, or a sender in it → its end, since when (ms) and the person. TTL: PAUSE_TTL_MS."""
+HELD = PREFIX + "held"
+"""Set: pauses for whose end jobs are held. TTL: PAUSE_TTL_MS."""
 BUCKETS = PREFIX + "buckets"
 """Sorted set: keys of buckets in use → when that was last noted (ms). TTL: 2 x BUCKET_TTL_MS."""
 LANES = PREFIX + "lanes"
@@ -257,6 +263,11 @@ def outage(name: str) -> str:
     `name` is the app, the API and its host.
     """
     return f"{PREFIX}outage:{name}"
+
+
+def held_jobs(pause: str) -> str:
+    """Sorted set: jobs that are held for the end of a pause → when they were accepted. TTL: PAUSE_TTL_MS."""
+    return f"{PREFIX}held:{pause}"
 
 
 def turns(lane: str) -> str:
@@ -563,6 +574,7 @@ PEOPLE: Mapping[str, PersonKey] = {
     "visible_range": PersonKey("`range.users`", "1 day"),
     "robot_session": PersonKey("`senderStaffId`", "30 days"),
     "upload": PersonKey("the file itself, which nothing searches", "15 minutes"),
+    "PAUSES": PersonKey("who paused it, behind the moments", "7 days"),
     "REFUSED": PersonKey("texts that no worker can read, and nothing searches", "7 days"),
 }
 """Name of a key here → where people stand in it."""
@@ -580,6 +592,7 @@ IMPERSONAL = frozenset(
         "DOCTOR",
         "ENDINGS",
         "ENDINGS_READ",
+        "HELD",
         "HISTORY_WRITTEN",
         "KEY_BUCKETS",
         "LANES",
@@ -614,6 +627,7 @@ IMPERSONAL = frozenset(
         "everyone",
         "form_schema",
         "form_schema_reader",
+        "held_jobs",
         "hold",
         "in_turn",
         "job_approval",

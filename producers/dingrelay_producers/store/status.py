@@ -84,10 +84,10 @@ class Resolved(BaseModel, frozen=True):
 
 
 class WaitsFor(BaseModel, frozen=True):
-    """Outage or hold whose end a job waits for; it is probed now and then."""
+    """Outage, hold or pause whose end a job waits for; all but a pause are probed now and then."""
 
-    what: Literal["api", "host", "app"]
-    """An API or a host of DingTalk's that does not answer as it should, or the app, which DingTalk refuses."""
+    what: Literal["api", "host", "app", "pause"]
+    """An API or a host of DingTalk's that does not answer as it should, the app, which DingTalk refuses, or the pause of a lane."""
     name: str
 
 
@@ -111,9 +111,9 @@ class JobStatus(BaseModel, frozen=True):
     started_at: datetime | None = None
     settled_at: datetime | None = None
     due_at: datetime | None = None
-    """When a job that waits runs next; of one that `waits_for` an outage, when that is probed next."""
+    """When a job that waits runs next; of one that `waits_for` an outage, when that is probed next; of one that is paused, when that ends by itself."""
     waits_for: WaitsFor | None = Field(default=None, exclude_if=lambda awaited: awaited is None)
-    """Outage or hold whose end it waits for, if it does."""
+    """Outage, hold or pause whose end it waits for, if it does."""
     result: dict[str, Any] | None = None
     error: JobError | None = None
     resolved: Resolved | None = Field(

@@ -51,9 +51,24 @@ def _endings() -> dict[str, str | int]:
     }
 
 
+def _pauses() -> dict[str, str | int]:
+    """Keys of pauses, and the kinds of jobs that one holds: those of a lane, but for what cleans up behind others."""
+    held = (name for name, kind in KINDS.items() if not kind.queue and not kind.goes_on)
+    return {
+        "PAUSES": keys.PAUSES,
+        "HELD": keys.HELD,
+        "HELD_JOBS": keys.held_jobs(""),
+        "HELD_TTL": keys.PAUSE_TTL_MS,
+        "WAITING_TTL": keys.WAITING_TTL_MS,
+        "HELD_KINDS": f" {' '.join(held)} ",
+    }
+
+
 TIME = Prelude(_PACKAGE, "time")
 PLACES = Prelude(_PACKAGE, "places", (TIME,), lambda: _PLACES)
 """Shared by all transitions of a job."""
+PAUSES = Prelude(_PACKAGE, "pauses", (PLACES,), _pauses)
+"""Shared by what hands jobs to workers, and what wakes those that are held."""
 RESERVATIONS = Prelude(_PACKAGE, "reservations", (PLACES,))
 ENDINGS = Prelude(_PACKAGE, "endings", (RESERVATIONS,), _endings)
 """Shared by transitions that may end a job."""
@@ -137,6 +152,21 @@ class Untaken(NamedTuple):
 @script(_PACKAGE, PLACES)
 def wake(*, jobs: Sequence[Untaken]) -> None:
     """Have the scheduler wake jobs now."""
+
+
+@script(_PACKAGE, PAUSES)
+def pause(*, name: str, ends: int | None, usual: int, longest: int, person: str) -> None:
+    """Pause a lane, or a sender in it, until a moment, for the `usual` time if none is given, or the `longest` (ms)."""
+
+
+@script(_PACKAGE, PAUSES)
+def resume(*, name: str) -> None:
+    """End a pause."""
+
+
+@script(_PACKAGE, PLACES)
+def read_pauses(*, paused: Key) -> None:
+    """The pauses of now."""
 
 
 @script(_PACKAGE, RESERVATIONS)

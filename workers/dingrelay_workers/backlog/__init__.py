@@ -1,10 +1,18 @@
 """Waiting jobs and the time they take: counted by application, lane, kind and sender."""
 
-from dingrelay_workers.noun import Command, Noun
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.noun import Audited, Command, Noun
 
 NOUN = Noun(
     name="backlog",
-    scopes={"limits:read": "view"},
+    scopes={"limits:read": "view", "limits:write": "operate"},
     routes=("routes:ROUTES",),
-    commands=(Command("queue", "cli:queue"), Command("limits", "cli:limits")),
+    pages=("console_routes",),
+    personal_data=("personal_data:PERSONAL_DATA",),
+    audited=(Audited("lane", en("lane")),),
+    commands=(
+        Command("queue", "cli:queue"),
+        Command("lane", "cli_lanes:app"),
+        Command("limits", "cli:limits"),
+    ),
 )

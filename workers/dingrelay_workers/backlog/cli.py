@@ -20,6 +20,7 @@ from dingrelay_producers.time_spans import length
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
+    from dingrelay_producers.client.lanes import Pause
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.backlog.documents import WorkerList
     from dingrelay_workers.backlog.estimate import BacklogGroup, Tally
@@ -34,6 +35,7 @@ LOOK_SECONDS = 1.0
 _COUNTS: "list[Column[BacklogGroup]]" = [
     Column("waiting", lambda row: f"{row.waiting:,}", right=True),
     Column("parked", lambda row: f"{row.parked:,}", rank=2, right=True),
+    Column("paused", lambda row: f"{row.paused:,}", rank=2, right=True),
     Column("snoozed", lambda row: f"{row.snoozed:,}", rank=2, right=True),
     Column("retrying", lambda row: f"{row.retrying:,}", rank=3, right=True),
     Column("scheduled", lambda row: f"{row.scheduled:,}", rank=1, right=True),
@@ -69,22 +71,32 @@ def queue(
     _show(*asyncio.run(_read(settings)), value_of("app"), by)
 
 
-def _show(tally: "Tally", lanes: "list[BacklogGroup]", app: str | None, by: By | None) -> None:
+def _show(
+    tally: "Tally",
+    lanes: "list[BacklogGroup]",
+    pauses: "list[Pause]",
+    app: str | None,
+    by: By | None,
+) -> None:
     from dingrelay_workers.backlog.documents import QueueDocument
 
+    pauses = [pause for pause in pauses if app in {None, pause.app}]
     lanes = [lane for lane in lanes if app in {None, lane.app}]
     groups = [group for group in tally.groups if app in {None, group.app}]
     print_result(
-        QueueDocument.of(replace(tally, groups=groups), lanes).model_dump(mode="json"),
+        QueueDocument.of(replace(tally, groups=groups), lanes, pauses).model_dump(mode="json"),
         lambda: (
-            _print_lanes(tally, lanes)
+            _print_lanes(tally, lanes, pauses)
             if by is None
             else _print_groups(tally, _merged(groups, by), by)
         ),
     )
 
 
-async def _read(settings: "Settings") -> "tuple[Tally, list[BacklogGroup]]":
+async def _read(settings: "Settings") -> "tuple[Tally, list[BacklogGroup], list[Pause]]":
+    from dingrelay_producers.client.lanes import pauses_in
+    from dingrelay_producers.store import keys, transitions
+    from dingrelay_producers.store.scripts import run_async
     from dingrelay_workers import preflight
     from dingrelay_workers.backlog import estimate
     from dingrelay_workers.limiter.overview import read_pace
@@ -94,10 +106,11 @@ async def _read(settings: "Settings") -> "tuple[Tally, list[BacklogGroup]]":
     preflight.check(settings)
     rules = Rules.from_settings(settings.limits, settings.egress)
     async with impatient_redis(settings) as redis:
-        return await estimate.read(redis, await read_pace(redis, rules))
+        pauses = pauses_in(await run_async(redis, transitions.read_pauses(paused=keys.PAUSES)))
+        return *await estimate.read(redis, await read_pace(redis, rules)), pauses
 
 
-def _print_lanes(tally: "Tally", lanes: "list[BacklogGroup]") -> None:
+def _print_lanes(tally: "Tally", lanes: "list[BacklogGroup]", pauses: "list[Pause]") -> None:
     print_table(
         lanes,
         Column("app", lambda lane: lane.app),
@@ -107,6 +120,14 @@ def _print_lanes(tally: "Tally", lanes: "list[BacklogGroup]") -> None:
         Column("through in", _drain, right=True),
         empty=tr("no job waits"),
     )
+    for pause in pauses:
+        text = tr(
+            "{name} is paused by {by} until {moment}",
+            name=pause.id,
+            by=pause.by,
+            moment=local(pause.until),
+        )
+        console(stderr=True).print(text, style="yellow")
     _note(tally)
 
 
@@ -147,6 +168,8 @@ def _drain(backlog: "BacklogGroup") -> str:
     match backlog.held_by:
         case "worker":
             return tr("no worker")
+        case "pause":
+            return tr("paused")
         case "outage":
             return tr("an outage")
         case _ if backlog.drain_seconds is None:

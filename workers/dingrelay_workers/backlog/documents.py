@@ -1,11 +1,12 @@
 """Documents of the backlog and of workers, the same at every door."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import BaseModel
 
+from dingrelay_producers.client.lanes import Pause
 from dingrelay_producers.language import tr
 from dingrelay_workers.backlog.estimate import STATES, BacklogGroup, Tally
 
@@ -16,11 +17,13 @@ class QueueJobs(BaseModel):
     app: str
     lane: str
     waiting: int
-    """They would run if they could: those of the next four."""
+    """They would run if they could: those of the next five."""
     ready: int
     """Nothing keeps them but that others go first."""
     parked: int
     """They wait for their turn at a limit."""
+    paused: int
+    """They wait for the end of a pause of their lane or sender."""
     snoozed: int
     """They wait for something else, such as the end of an outage."""
     retrying: int
@@ -36,8 +39,8 @@ class QueueLane(QueueJobs):
 
     drain_seconds: float | None
     """Until those that wait are through, if no others come; null if unknown."""
-    held_by: Literal["", "worker", "outage"]
-    """Why that is unknown: no worker serves the lane, or an outage; empty if no limit is known."""
+    held_by: Literal["", "worker", "pause", "outage"]
+    """Why that is unknown: no worker serves the lane, all that waits is paused, or an outage; empty if no limit is known."""
 
 
 class QueueGroup(QueueJobs):
@@ -54,20 +57,22 @@ class QueueDocument(BaseModel):
     """Whether all were counted; otherwise the counts are projected from a sample."""
     lanes: list[QueueLane]
     groups: list[QueueGroup]
+    pauses: list[Pause]
+    """The lanes, and senders in them, that are paused."""
 
     @classmethod
     def of(
         cls,
         tally: Tally,
         lanes: Sequence[BacklogGroup],
-        shown: Callable[[BacklogGroup], bool] = lambda _: True,
+        pauses: Sequence[Pause],
     ) -> Self:
         """The document of a count.
 
         Args:
             tally: all that is open.
             lanes: what waits in each lane.
-            shown: whether the jobs of an app, or of an app and a sender, are shown.
+            pauses: of lanes.
         """
 
         def fields(group: BacklogGroup, *names: str) -> dict[str, object]:
@@ -80,12 +85,9 @@ class QueueDocument(BaseModel):
         return cls.model_validate(
             {
                 "exact": tally.exact,
-                "lanes": [
-                    fields(lane, "drain_seconds", "held_by") for lane in lanes if shown(lane)
-                ],
-                "groups": [
-                    fields(group, "kind", "sender") for group in tally.groups if shown(group)
-                ],
+                "lanes": [fields(lane, "drain_seconds", "held_by") for lane in lanes],
+                "groups": [fields(group, "kind", "sender") for group in tally.groups],
+                "pauses": pauses,
             }
         )
 

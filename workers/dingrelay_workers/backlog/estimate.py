@@ -7,20 +7,22 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from dingrelay_producers.actor import current_reach
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import run_async
-from dingrelay_producers.store.transitions import PLACES
+from dingrelay_producers.store.transitions import PAUSES
 from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.fleet_rules import FleetRules
-from dingrelay_workers.limiter.overview import FleetPace
+from dingrelay_workers.limiter.overview import SCOPE, FleetPace
 
 
-@script("dingrelay_workers.backlog", PLACES)
+@script("dingrelay_workers.backlog", PAUSES)
 def _tally(*, place: Key, first: int, last: int) -> None:
     """A part of the schedule, of the running jobs or of a queue's woken ones, by rank."""
 
@@ -38,6 +40,7 @@ class BacklogGroup:
     Attributes:
         ready: nothing keeps them but that others go first.
         parked: wait for their turn at a limit.
+        paused: wait for the end of a pause of their lane or sender.
         snoozed: wait for something else, such as the end of an outage or a delivery.
         retrying: failed, and are tried again.
         scheduled: are not to run yet, as requested.
@@ -46,7 +49,7 @@ class BacklogGroup:
         recipients: of these calls, about.
         since: since when the oldest of those which wait does so; None if none waits.
         drain_seconds: of a whole lane, until those which wait are through, if no others come; None if unknown.
-        held_by: why unknown: ``worker`` (none serves the lane), ``outage``, or empty (no limit is known).
+        held_by: why unknown: ``worker`` (none serves the lane), ``pause``, ``outage``, or empty (no limit is known).
     """
 
     app: str
@@ -56,6 +59,7 @@ class BacklogGroup:
     queue: str
     ready: int = 0
     parked: int = 0
+    paused: int = 0
     snoozed: int = 0
     retrying: int = 0
     scheduled: int = 0
@@ -69,7 +73,7 @@ class BacklogGroup:
     @property
     def waiting(self) -> int:
         """Jobs that would run if they could."""
-        return self.ready + self.parked + self.snoozed + self.retrying
+        return self.ready + self.parked + self.paused + self.snoozed + self.retrying
 
     def add(self, other: "BacklogGroup") -> None:
         """Count another group with this one."""
@@ -166,6 +170,19 @@ API_OF = {kind.name: kind.api for kind in KINDS.values() if kind.api}
 """Kind of job → the API that most of its calls are of. Of others no limit is known beforehand."""
 
 
+def is_seen(group: BacklogGroup) -> bool:
+    """Whether the actor of the present task is shown these jobs; those of a whole lane, of all senders.
+
+    All senders of an app wait for the same limit in a lane.
+    """
+    reach = current_reach()
+    sender = group.sender if group.kind else reach.default_sender
+    sees, fields = reach.sees(SCOPE), {"app": group.app, "lane": group.lane, "sender": sender}
+    return all(value in sees.get(name, (value,)) for name, value in fields.items()) and (
+        group.app == ROBOTS or reach.reaches(SCOPE, app=group.app, lane=group.lane, sender=sender)
+    )
+
+
 def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[BacklogGroup]:
     """The jobs of each lane of each application, counted over all kinds and senders.
 
@@ -192,6 +209,8 @@ def backlogs(tally: Tally, pace: FleetPace, served: Collection[str]) -> list[Bac
             apis = {API_OF[group.kind] for group in waiting if group.kind in API_OF}
             if any(group.queue not in served for group in waiting):
                 jobs.held_by = "worker"
+            elif jobs.waiting and jobs.paused == jobs.waiting:
+                jobs.held_by = "pause"
             elif waiting and any(
                 breaker.stops(app, api) for breaker in breakers for api in ("", *apis)
             ):
@@ -254,7 +273,7 @@ class _Rates:
         return None if longest is None and not pause else (longest or 0.0) + pause
 
 
-STATES = ("ready", "parked", "snoozed", "retrying", "scheduled", "running")
+STATES = ("ready", "parked", "paused", "snoozed", "retrying", "scheduled", "running")
 """The states in which open jobs are counted."""
 
 

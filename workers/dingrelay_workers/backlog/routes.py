@@ -1,11 +1,17 @@
-"""``/v1/queue`` and ``/v1/workers``: what waits, and who carries it out."""
+"""``/v1/queue``, ``/v1/lanes`` and ``/v1/workers``: what waits, what is paused, and who carries it out."""
 
+from dataclasses import replace
+from typing import Any
+
+from dingrelay_producers.client.lanes import Lanes
+from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_workers.backlog import estimate, workers
 from dingrelay_workers.backlog.documents import QueueDocument, WorkerList
+from dingrelay_workers.backlog.estimate import is_seen
 from dingrelay_workers.backlog.shown import MOST
-from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.http.routes import HttpCall, Routes
+from dingrelay_workers.http.verb_routes import VerbRoutes
 from dingrelay_workers.limiter.overview import read_pace
 from dingrelay_workers.limiter.rules import Rules
 
@@ -18,20 +24,14 @@ async def get_queue(call: HttpCall) -> QueueDocument:
 
     Of the key's apps; the groups are those of its sender.
     """
-    context, key = call.context, call.key
+    context = call.context
     rules = Rules.from_settings(context.settings.limits, context.settings.egress)
     async with asking():
         pace = await read_pace(context.redis, rules)
         tally, lanes = await estimate.read(context.redis, pace, most=MOST)
-    # All senders of an app wait for the same limit in a lane.
-    return QueueDocument.of(
-        tally,
-        lanes,
-        lambda jobs: (
-            key.permits_app(jobs.app)
-            and (not jobs.kind or key.sender == ANY or key.permits_sender(jobs.sender))
-        ),
-    )
+    pauses = await context.steps.carry_out(Lanes().paused())
+    groups = [*filter(is_seen, tally.groups)]
+    return QueueDocument.of(replace(tally, groups=groups), [*filter(is_seen, lanes)], pauses)
 
 
 @ROUTES("GET /v1/workers", WorkerList)
@@ -39,3 +39,14 @@ async def list_workers(call: HttpCall) -> WorkerList:
     """The workers with their lanes, and which lanes have one."""
     async with asking():
         return await workers.read(call.context.redis)
+
+
+async def _carry_out(call: HttpCall, noun: type[Lanes], verb: Verb, said: tuple[Any, ...]) -> Any:
+    return await call.context.steps.carry_out(verb.body(noun(), *said))
+
+
+VerbRoutes(
+    Lanes,
+    carry_out=_carry_out,
+    fields={"problems": frozenset({409})},
+).declare(ROUTES)

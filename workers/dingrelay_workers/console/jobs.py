@@ -302,6 +302,11 @@ async def _why_it_waits(
         queue = fields.get(b"queue", b"").decode(errors="replace")
         served = await redis.exists(keys.alive(queue))
         breakers = await read_breakers(redis) if job.waits_for else ()
+    if job.waits_for and job.waits_for.what == "pause" and job.due_at:
+        words = en(
+            "It is paused with {}, until {} at the latest.", job.waits_for.name, local(job.due_at)
+        )
+        return Meaning("doubt", words)
     if not served:
         return Meaning("bad", en("No worker serves the queue {}.", queue), START)
     for breaker in breakers:

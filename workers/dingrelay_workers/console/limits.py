@@ -10,6 +10,7 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import workers as fleet
+from dingrelay_workers.backlog.console_routes import paused
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.sentences import outage
 from dingrelay_workers.console.visit import Visit
@@ -30,6 +31,7 @@ async def limits(visit: Visit) -> web.Response:
         limits=fleet_limits,
         in_words=in_words,
         robots=robots_of(visit),
+        pauses=await paused(visit),
         quarters=await last_day(visit),
         outages=[outage(entry) for entry in fleet_limits.outages],
         months=fleet_limits.quota,

@@ -1,6 +1,5 @@
 """How things stand, in a few sentences: is delivery normal, what waits, who is affected, what to do."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,8 +14,9 @@ from dingrelay_producers.store.record import milliseconds
 from dingrelay_producers.time_spans import span
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
+from dingrelay_workers.backlog.console_routes import paused
 from dingrelay_workers.backlog.documents import counted
-from dingrelay_workers.backlog.estimate import BacklogGroup, Tally
+from dingrelay_workers.backlog.estimate import BacklogGroup, Tally, is_seen
 from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
 from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at, menu_of
@@ -53,6 +53,8 @@ async def now(visit: Visit) -> web.Response:
         sentences=standing.sentences(robots_of(visit)),
         quarters=await last_day(visit),
         lanes=standing.lanes,
+        pauses=await paused(visit),
+        senders=standing.senders,
         now=standing.tally.now,
         months=standing.limits.quota,
         dead=standing.dead,
@@ -140,7 +142,7 @@ class Standing:
 
     def _affected(self) -> list[Meaning]:
         late = [lane for lane in self.lanes if lane.waiting and self._age(lane) > OLD]
-        meanings = [
+        return [
             Meaning(
                 "doubt",
                 en(
@@ -153,17 +155,18 @@ class Standing:
             )
             for lane in late[:MOST]
         ]
-        senders: Counter[str] = Counter()
+
+    @property
+    def senders(self) -> Sequence[BacklogGroup]:
+        """The named senders with most jobs that wait."""
+        by_name: dict[tuple[str, str], BacklogGroup] = {}
         for group in self.tally.groups:
-            senders[group.sender] += group.waiting
-        if meanings and (
-            busiest := [(sender, jobs) for sender, jobs in senders.most_common(1) if sender]
-        ):
-            sender, jobs = busiest[0]
-            meanings.append(
-                Meaning("wait", en("Most of what waits is of {}: {:,} jobs.", sender, jobs))
-            )
-        return meanings
+            if group.sender and group.waiting:
+                name = group.app, group.sender
+                by_name.setdefault(name, BacklogGroup(group.app, "", "", group.sender, "")).add(
+                    group
+                )
+        return sorted(by_name.values(), key=lambda sender: -sender.waiting)[:MOST]
 
     def _months(self) -> list[Meaning]:
         """Months of which a lane has no call left, or will have none at the pace so far."""
@@ -219,18 +222,16 @@ async def _standing(context: ConsoleContext) -> Standing:
 
 async def _seen(standing: Standing, visit: Visit) -> Standing:
     """The part that concerns the apps that the person may see."""
-    grant = visit.grant
-    if ANY in grant.apps:
+    if ANY in visit.grant.apps:
         return standing
     failed, _ = await visit.context.shared.get(
         ("failed", visit.reach), lambda: listing(visit, failed=True).briefs(JobFilter())
     )
     since = milliseconds(standing.tally.now - timedelta(seconds=LATELY)) or 0
-    groups = [group for group in standing.tally.groups if grant.permits_app(group.app)]
     return Standing(
         limits=standing.limits.of_actor(visit.context.settings),
-        tally=replace(standing.tally, groups=groups),
-        lanes=[lane for lane in standing.lanes if visit.covers(lane.app, lane.lane)],
+        tally=replace(standing.tally, groups=[*filter(is_seen, standing.tally.groups)]),
+        lanes=[*filter(is_seen, standing.lanes)],
         dead=len(failed),
         lately=sum(job.at >= since for job in failed),
     )
@@ -238,6 +239,8 @@ async def _seen(standing: Standing, visit: Visit) -> Standing:
 
 def _held(lane: BacklogGroup) -> str:
     match lane.held_by:
+        case "pause":
+            return en("It is paused: resume it, or wait for the end of the pause.")
         case "worker":
             return en("No worker serves this lane: start one with it among its --lanes.")
         case "outage":

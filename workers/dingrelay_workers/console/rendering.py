@@ -27,7 +27,7 @@ from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.moments import RANGES, spoken
 from dingrelay_workers.console.phone import ShownMessage, markdown, picture, plain
 from dingrelay_workers.console.sentences import KINDS
-from dingrelay_workers.console.titles import target_words
+from dingrelay_workers.console.titles import lane_words, target_words
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import operates
 
@@ -148,7 +148,7 @@ class Columns:
         numbers: columns of figures.
         main: the column that names a row.
         acts: whether a last column has what can be done.
-        headings: name → heading of each column.
+        headings: name → heading of each column; one that is empty is left out.
     """
 
     def __init__(
@@ -158,6 +158,8 @@ class Columns:
         heads = Markup()
         self._cells: dict[str, Markup] = {}
         for name, heading in headings.items():
+            if not heading:
+                continue
             kind = "n" if name in figures else "main" if name == main else ""
             in_class = Markup(' class="{}"').format(kind) if kind else Markup()
             heads += Markup("<th{}>{}</th>").format(in_class, heading)
@@ -250,6 +252,7 @@ def _templates() -> Environment:
         "kind_words": kind_words,
         "length_of": length,
         "title_of": title_of,
+        "lane_words": lane_words,
         "counted": counted,
         "translated": translated,
         "advice": _advice,

@@ -17,7 +17,7 @@ OUTCOMES: Mapping[str, Meaning] = {
 STATES: Mapping[str, Meaning] = {
     "queued": Meaning("wait", en("waits for its turn")),
     "running": Meaning("wait", en("is being carried out")),
-    "snoozed": Meaning("wait", en("waits"), en("For a limit, or the end of an outage.")),
+    "snoozed": Meaning("wait", en("waits"), en("For a limit, or the end of an outage or a pause.")),
     "retrying": Meaning("wait", en("is tried again")),
     "done": Meaning("good", en("done")),
     "dead": Meaning("bad", en("failed for good")),

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
+from dingrelay_producers.client.lanes import ALL, LaneName
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import keys, record, transitions
@@ -68,6 +69,22 @@ def target_words(target: str) -> str:
             return tr("robot {name}", name=name)
         case _:
             return target
+
+
+def lane_words(name: str) -> str:
+    """A lane such as ``hr:bulk``, or a sender in it, in words."""
+    lane = LaneName.parse(name)
+    match lane:
+        case LaneName(sender=""):
+            return (
+                tr("all lanes of {app}", **lane._asdict())
+                if lane.lane == ALL
+                else tr("lane {lane} of {app}", **lane._asdict())
+            )
+        case LaneName(lane="all"):
+            return tr("sender {sender} of {app}", **lane._asdict())
+        case _:
+            return tr("sender {sender} of {app} in the lane {lane}", **lane._asdict())
 
 
 def robots_in(result: Mapping[str, Any] | None) -> list[str]:

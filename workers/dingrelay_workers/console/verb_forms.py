@@ -96,6 +96,8 @@ class VerbForms:
         check: refuses to ask what the object's state does not allow.
         following: path and sentence to which the document of a verb leads; back to the page, or to the list of a
             verb that leaves no object, with what the verb says, if not given.
+        about: an object in words, from its id, where its page does not show it.
+        back: where "go back" of a question leads; the page if empty.
         states: verb → the state for which its form is good, where that is another one; None for any.
     """
 
@@ -105,6 +107,8 @@ class VerbForms:
     carry_out: Callable[[Visit, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
     check: Callable[[Visit, Verb], Awaitable[None]] | None = None
     following: Callable[[Verb, Any], tuple[str, str]] | None = None
+    about: Callable[[str], str] | None = None
+    back: str = ""
     states: Mapping[str, State | None] = field(default_factory=dict[str, State | None])
 
     def declare(self, *, by_hand: Collection[str] = ()) -> None:
@@ -137,7 +141,8 @@ class VerbForms:
                 fields=fields,
                 values=texts | {field.name: "1" for field in fields if field.kind == "checkbox"},
                 state=await self.state(visit),
-                back=self._path(visit, self.page),
+                about=self.about(visit.part("id")) if self.about else "",
+                back=self.back or self._path(visit, self.page),
             )
 
         async def ask(visit: Visit) -> web.Response:

@@ -158,6 +158,8 @@ class BreakerState:
                 return scope == "egress" and self.name == waits_for.name
             case "api":
                 return scope == "app" and name == app and self.name == waits_for.name
+            case "pause":
+                return False
 
     def stops(self, app: str, api: str) -> bool:
         """Whether calls of this API by this app wait for it; of no API ("") those of any, where the app is held."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from dingrelay_producers.store.script_functions import Key, Keys, Prelude, script
-from dingrelay_producers.store.transitions import PLACES, RESERVATIONS, TIME
+from dingrelay_producers.store.transitions import PAUSES, PLACES, RESERVATIONS, TIME
 from dingrelay_workers.limiter.rules import Rule
 
 _PACKAGE = "dingrelay_workers.limiter"
@@ -211,7 +211,7 @@ def parked(*, turns: Key, prefix: str, most_senders: int, most_jobs: int) -> Non
     """Count the jobs parked in a lane; the key of a sender's begins with `prefix`."""
 
 
-@script(_PACKAGE, PLACES, RULES, _TURNS)
+@script(_PACKAGE, PAUSES, RULES, _TURNS)
 def wake_parked(
     *,
     turns: Key,

@@ -19,14 +19,14 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import round_trip, run_async
-from dingrelay_producers.store.transitions import PLACES
+from dingrelay_producers.store.transitions import PAUSES
 from dingrelay_workers.limiter.slot import ParkedJobs
 from dingrelay_workers.maintenance.pace import in_step
 from dingrelay_workers.metrics import WAKEUPS
 from dingrelay_workers.store.records import progress_slot
 
 
-@script("dingrelay_workers.maintenance", PLACES)
+@script("dingrelay_workers.maintenance", PAUSES)
 def _schedule(
     *,
     scheduler: Key,

@@ -40,7 +40,9 @@ NAMES: Mapping[str, tuple[str, str]] = {
     "approve": (en("Approve"), en("approves broadcasts of others")),
     "operate": (
         en("Operate"),
-        en("cancels and repeats jobs, decides approvals, switches webhooks, reads the audit"),
+        en(
+            "cancels and repeats jobs, pauses lanes, decides approvals, switches webhooks, reads the audit"
+        ),
     ),
     "admin": (en("Administer"), en("everything, also keys and roles")),
 }

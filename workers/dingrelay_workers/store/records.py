@@ -48,8 +48,8 @@ class RedisTime:
         return self.at + int((time.monotonic() - self.read) * 1000)
 
 
-Verdict = Literal["claimed", "ended", "busy", "early", "newer"]
-"""Newer: only a worker of a newer release knows how to run the job; it is woken again for one."""
+Verdict = Literal["claimed", "ended", "busy", "early", "held", "newer"]
+"""Newer: only a worker of a newer release knows how to run the job; it is woken again for one. Held: its lane is paused."""
 
 
 @dataclass(frozen=True, slots=True)

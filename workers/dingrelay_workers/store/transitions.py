@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from dingrelay_producers.store.script_functions import Key, Prelude, script
 from dingrelay_producers.store.states import Ownership
-from dingrelay_producers.store.transitions import ENDINGS, PLACES
+from dingrelay_producers.store.transitions import ENDINGS, PAUSES, PLACES
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.transitions import RULES
 
@@ -18,7 +18,7 @@ def _kinds() -> dict[str, str | int]:
     return {"KINDS": f" {' '.join(KINDS)} ", "CHANGING_STEPS": f",{','.join(steps)},"}
 
 
-_RUNNING = Prelude(_PACKAGE, "running", (PLACES,), _kinds)
+_RUNNING = Prelude(_PACKAGE, "running", (PAUSES,), _kinds)
 _UNWOKEN = Prelude(_PACKAGE, "unwoken", (_RUNNING,))
 
 

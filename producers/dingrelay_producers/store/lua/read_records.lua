@@ -51,8 +51,8 @@ end
 -- When a job that waits for a breaker runs next, at the latest at `due` (ms).
 local function next_run(waits_for, due)
   local is_json, awaited = pcall(cjson.decode, waits_for)
-  if not is_json or type(awaited) ~= 'table' or not tonumber(due) then return due end
-  local probe = math.floor((tonumber(redis.call('HGET', awaited.breaker or '', 'next')) or 0) / 1000)
+  if not is_json or type(awaited) ~= 'table' or not awaited.breaker or not tonumber(due) then return due end
+  local probe = math.floor((tonumber(redis.call('HGET', awaited.breaker, 'next')) or 0) / 1000)
   return string.format('%.0f', math.min(tonumber(due), math.max(milliseconds(), probe)))
 end
 

@@ -93,7 +93,7 @@ while slot < us + LEAD and woken < most and looked < LOOKED_AT do
     redis.call('ZREM', turns, sender)
   else
     local queue, batch_key, recipients = look(id, parked)
-    if queue then
+    if queue and not hold(id) then
       wake(id, queue, now - MOST + woken)  -- they stay in their order
       redis.call('HSET', JOB .. id, 'turn', in_turn)
       redis.call('ZADD', in_turn, now + woken / MOST, id)

@@ -186,6 +186,7 @@ local function find_lost(queue, room)
   return prolong(place, queue, room)
 end
 
+if wake_held(most) then more_wait = true end
 if stepped_back > STEP then come_back(stepped_back) end
 local open = redis.call('HMGET', batch, 'name', 'ids')
 if open[1] and open[1] ~= published then

@@ -1,5 +1,5 @@
 -- queued → running: one worker owns the job until its lease runs out.
--- Returns {claimed, now, {field, value, ...}}, or {verdict, ''}: ended | busy | early | missing | newer. The
+-- Returns {claimed, now, {field, value, ...}}, or {verdict, ''}: ended | busy | early | held | missing | newer. The
 -- same owner may claim again: its first answer was lost. If another owner has run the job or runs
 -- it, the second is where jobs wait with which it could have shared a call, if any do.
 note_started(progress, math.min(woken, now), slot)
@@ -34,6 +34,7 @@ elseif tonumber(known.due) > now and tonumber(known.woken or 0) < tonumber(known
   -- One that was woken once it was due is early only by a clock that has stepped back since.
   return {'early', ''}
 end
+if not again and hold(job) then return {'held', ''} end
 
 -- A failover may have lost the intent of a call that left, with the claim. So what was accepted before
 -- it is looked for before it is made, and an older call counts as having left now.

@@ -21,6 +21,8 @@ for _, id in ipairs(redis.call('ZRANGE', waiting, 0, most - 1)) do
   local is_queued = fields[1] == 'queued' or fields[1] == 'snoozed'
   if not is_queued or fields[2] ~= waiting or tonumber(fields[3] or now + 1) <= now then
     stale[#stale + 1] = id
+  elseif hold(id) then
+    stale[#stale + 1] = id
   elseif known_here(fields[6], fields[7]) then
     local recipients = tonumber(fields[4])
     if recipients_taken + recipients > room then

@@ -1,0 +1,94 @@
+-- Pauses of lanes, and jobs that are held for the end of one.
+--
+-- A pause has the name APP:LANE, or APP:LANE:SENDER for the jobs of one sender; the lane may be `all`. Redis has it
+-- as `end since person`, both in ms. Jobs are held on their way to a worker, so that none runs and no call leaves;
+-- the scheduler wakes them at the end of the pause, or as soon as it is resumed.
+
+-- The pauses of now: name -> when it ends. They are read once a run, and there are few.
+local pauses
+local function paused_until(name)
+  if not pauses then
+    pauses = {}
+    local all = redis.call('HGETALL', PAUSES)
+    for index = 1, #all, 2 do
+      local ends = tonumber(string.match(all[index + 1], '^%d+'))
+      if ends and ends > now then pauses[all[index]] = ends end
+    end
+  end
+  return pauses[name]
+end
+
+-- The name of a pause of these jobs that ends last, and its end; nil for none.
+local function pause_of(app, lane, sender)
+  paused_until('')
+  if not next(pauses) then return nil end
+  local latest, last_end = nil, 0
+  for _, of_lane in ipairs({app .. ':' .. lane, app .. ':all'}) do
+    for _, name in ipairs({of_lane, of_lane .. ':' .. (sender or '')}) do
+      local ends = pauses[name]
+      if ends and ends > last_end then latest, last_end = name, ends end
+    end
+  end
+  return latest, last_end
+end
+
+-- Hold a waiting job, if it is one of a pause: whether it is held. What has begun is finished, what expires ends,
+-- and kinds that clean up behind others go on.
+local HELD_FIELDS = {'app', 'lane', 'sender', 'kind', 'expires', 'intent', 'queue', 'created', 'batch_key', 'turn'}
+local function hold(id)
+  paused_until('')
+  if not next(pauses) then return false end
+  local record = JOB .. id
+  local fields = redis.call('HMGET', record, unpack(HELD_FIELDS))
+  local name, ends = pause_of(fields[1] or '', fields[2] or '', fields[3])
+  local expires = tonumber(fields[5] or nil) or math.huge
+  if not name or fields[6] or expires <= now or not string.find(HELD_KINDS, ' ' .. fields[4] .. ' ', 1, true) then
+    return false
+  end
+  for _, field in ipairs(redis.call('HKEYS', record)) do
+    if string.find(field, 'step:', 1, true) == 1 then return false end
+  end
+  local due = math.min(ends, expires)
+  take_out(id, fields[7])
+  if fields[9] then redis.call('ZREM', fields[9], id) end
+  if fields[10] then redis.call('ZREM', fields[10], id) end
+  -- Its age counts from the end of the pause on.
+  redis.call('HDEL', record, 'parked', 'turn', 'started', 'owner', 'lease')
+  redis.call('HSET', record, 'state', 'snoozed', 'due', due, 'woken', 0,
+    'waits_for', cjson.encode({what = 'pause', name = name}))
+  place_until(id, due)
+  redis.call('ZADD', HELD_JOBS .. name, fields[8] or now, id)
+  redis.call('PEXPIRE', HELD_JOBS .. name, HELD_TTL)
+  redis.call('SADD', HELD, name)
+  redis.call('PEXPIRE', HELD, HELD_TTL)
+  return true
+end
+
+local function waits_for_pause(waits_for)
+  return waits_for and string.find(waits_for, '"what":"pause"', 1, true)
+end
+
+-- Wake the jobs of pauses that are over, so many at a time: whether there are more.
+local function wake_held(most)
+  for _, name in ipairs(redis.call('SMEMBERS', HELD)) do
+    if not paused_until(name) then
+      local ids = redis.call('ZPOPMIN', HELD_JOBS .. name, most)
+      for index = 1, #ids, 2 do
+        local id = ids[index]
+        local fields = redis.call('HMGET', JOB .. id, 'state', 'waits_for', 'queue', 'batch_key', 'created')
+        if fields[1] == 'snoozed' and waits_for_pause(fields[2]) then
+          redis.call('HDEL', JOB .. id, 'waits_for')
+          wake_at(id, fields[3], now)
+          if fields[4] then
+            redis.call('ZADD', fields[4], fields[5], id)
+            redis.call('PEXPIRE', fields[4], WAITING_TTL)
+          end
+        end
+      end
+      redis.call('HDEL', PAUSES, name)
+      if #ids == 2 * most then return true end
+      redis.call('SREM', HELD, name)
+    end
+  end
+  return false
+end

@@ -1,0 +1,43 @@
+"""The forms that pause lanes and senders, and resume them; what is paused stands on the pages of limits and of now."""
+
+from typing import Any
+
+from dingrelay_producers.client.lanes import LaneName, Lanes, Pause
+from dingrelay_producers.client.verbs import Verb
+from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.console.titles import lane_words
+from dingrelay_workers.console.verb_forms import VerbForms
+from dingrelay_workers.console.visit import NotHere, Visit
+
+
+async def paused(visit: Visit) -> list[Pause]:
+    """The lanes and senders that are paused, as far as the visitor may see them; the page knows who paused them."""
+    pauses = await visit.context.carry_out(Lanes().paused())
+    await visit.know(*(pause.by for pause in pauses))
+    return pauses
+
+
+async def _state(visit: Visit) -> dict[str, object]:
+    try:
+        name = str(LaneName.parse(visit.part("id")))
+    except ContractError:
+        raise NotHere from None
+    until = [pause.until for pause in await paused(visit) if pause.id == name]
+    return {"paused until": until[0].isoformat() if until else ""}
+
+
+async def _carry_out(
+    visit: Visit, noun: type[Lanes], verb: Verb, arguments: tuple[Any, ...]
+) -> Any:
+    return await visit.context.carry_out(verb.body(noun(), *arguments))
+
+
+VerbForms(
+    noun=Lanes,
+    page="/lanes/{id}",
+    state=_state,
+    carry_out=_carry_out,
+    following=lambda verb, _: ("/limits", verb.done),
+    about=lane_words,
+    back="/limits",
+).declare()
