@@ -100,6 +100,11 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
                 campaign,
                 en("rows of a deleted or changed campaign, which may have them, are not gone yet"),
             )
+        # The row of a deleted campaign may stay for a day, with its writers and its review.
+        deleted = select(CampaignRow.id).where(
+            CampaignRow.id.in_(worked_on), CampaignRow.state == State.DELETING
+        )
+        hidden = list(await connection.scalars(deleted))
         campaigns = await _campaigns(connection, erasing, until=erasing.since)
         concerned = [
             campaign
@@ -107,6 +112,9 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
             if campaign.id in worked_on
             or await _chunk(connection, campaign.id, erasing.user) is not None
         ]
+    for name in hidden:
+        async with database.write(f"campaign {name}") as connection:
+            await _erase_work(connection, name, erasing)
     for campaign in concerned:
         # The lock of the dispatcher, which releases and settles chunks: neither sees half of the
         # other.
