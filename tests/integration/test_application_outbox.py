@@ -476,6 +476,7 @@ def test_a_wrong_url_is_named_without_its_password(cli: Cli) -> None:
     for url, problem in {
         "": "must be a URL with a driver that blocks",
         "secret:secret": "must be a URL with a driver that blocks",
+        "postgresql://u:secret/d": "must be a URL with a driver that blocks",
         "sqlite+aiosqlite:///x.db": "must be a URL with a driver that blocks",
         "mysql+cymysql://u:secret@h/d": "cymysql is not installed",
     }.items():

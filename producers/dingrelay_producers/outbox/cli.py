@@ -141,6 +141,6 @@ def _engine() -> "Engine":
             return engine
     except ModuleNotFoundError as error:
         problem = en("{} is not installed", error.name)
-    except ArgumentError:  # its text may have the URL, and so a password
+    except (ArgumentError, ValueError):  # their texts may have the URL, and so a password
         pass
     raise SettingsError(en("{}: {}", VARIABLE, problem))
