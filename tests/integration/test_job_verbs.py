@@ -125,6 +125,24 @@ async def test_a_postponed_job_runs_not_before_its_moment(
     assert (await asyncio.to_thread(client.status, job.id)).due_at == status.due_at
 
 
+async def test_a_job_is_postponed_to_no_time_that_is_over(
+    redis: AsyncRedis, client: Client, gateway: GatewayClient, keys: dict[str, str]
+) -> None:
+    """What is due lives for a month behind that: to postpone it to last year would delete it."""
+    job = await queued(redis)
+    path, until = f"/v1/jobs/{job.id}/postpone", "2020-01-01T00:00:00Z"
+    refused = gateway.ask("POST", path, {"until": until}, key=keys["all"])
+    assert (refused.status, "is over" in str(refused.json)) == (422, True)
+    with pytest.raises(ContractError, match="until: is over"):
+        await asyncio.to_thread(client.postpone, job.id, datetime.fromisoformat(until))
+    assert await state(redis, job) == "queued"
+    # A sender may have set one, whose job waits for something else by now.
+    old = int(datetime.fromisoformat(until).timestamp() * 1000)
+    await redis.hset(redis_keys.job(job.id), mapping={"state": "snoozed", "not_before": old})
+    await run_async(redis, record.wake(job.id))
+    assert await state(redis, job) == "snoozed"
+
+
 async def test_what_does_not_wait_is_not_postponed(
     redis: AsyncRedis, records: Records, client: Client
 ) -> None:

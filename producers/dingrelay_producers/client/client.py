@@ -356,7 +356,7 @@ class Client:
             until: with its zone.
 
         Raises:
-            ContractError: the moment has no zone, or the job expires before it.
+            ContractError: the moment has no zone or is over, or the job expires before it.
             JobNotFound: there is no such record.
         """
         request = Postponement(until=until)

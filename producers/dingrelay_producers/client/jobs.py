@@ -148,6 +148,8 @@ class Jobs:
         """
         yield from self._begin("postpone", job_id, after={"until": request.until})
         state = yield record.postpone(job_id, request.until)
+        if state == record.OVER:
+            raise ContractError("until", "is over: choose a time to come")
         if state == record.LATE:
             raise ContractError("until", "must be before the job expires")
         _check_answer("postpone", job_id, state)

@@ -28,8 +28,8 @@ BATCH_KEY_DIGITS = 32
 NEWER = b"newer"
 """Answer of scripts that leave a record alone since a newer release wrote it."""
 
-LATE = b"late"
-"""Answer of `postpone` for a job that need not run any more by then."""
+LATE, OVER = b"late", b"over"
+"""Answers of `postpone` for a job that need not run any more by then, and for a moment that is over."""
 WOKEN_AT_ONCE = 100
 """Jobs of one call of that script: some ten commands each, in which Redis serves no other client."""
 TOGETHER = 50
@@ -375,7 +375,7 @@ def requeue(job_id: str) -> Call:
 
 
 def postpone(job_id: str, until: datetime) -> Call:
-    """Have a job that waits not run before a moment. Answers its state, `NEWER`, `LATE`, or nil if there is no such job."""
+    """Have a job that waits not run before a moment. Answers its state, `NEWER`, `LATE`, `OVER`, or nil if there is no such job."""
     moment = int(until.timestamp() * 1000)
     return transitions.postpone(record=keys.job(job_id), job=job_id, moment=moment)
 

@@ -66,10 +66,10 @@ local function leave_place(place, ...)
   return redis.call('ZREM', place, ...)
 end
 
--- A job waits for a time; its record lives until long after.
+-- A job waits for a time; its record lives until long after that, and after now.
 local function place_until(id, due)
   redis.call('ZADD', SCHEDULE, due, id)
-  redis.call('PEXPIREAT', JOB .. id, due + MARGIN)
+  redis.call('PEXPIREAT', JOB .. id, math.max(due, now) + MARGIN)
   if (renewed[SCHEDULE] or 0) >= due + MARGIN then return end
   renewed[SCHEDULE] = due + MARGIN + SPARE
   redis.call('PEXPIREAT', SCHEDULE, renewed[SCHEDULE], 'NX')
