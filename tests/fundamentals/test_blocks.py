@@ -49,7 +49,6 @@ ELSEWHERE = {
     "go",
     "php",
     "py",
-    "pycon",
     "ini",
     "diff",
     "mermaid",
