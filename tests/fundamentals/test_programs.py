@@ -113,7 +113,7 @@ def test_a_task_of_a_celery_application_takes_a_notice(
 ) -> None:
     (code,) = [code for code in of_language(document, "py") if "@app.task" in code]
     app = Celery("crm")
-    exec(code, {"app": app})
+    exec(code, {"app": app, "__name__": "crm.tasks"})
     # With the arguments as `test_a_celery_application_needs_no_http` finds them in the queue.
     notice = {"type": "approval.finished", "data": {"result": "agree"}}
     app.tasks["crm.tasks.on_notice"].apply(
