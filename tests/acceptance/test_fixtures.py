@@ -1,11 +1,13 @@
 """The fixture for tests of business applications, as they use it."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import wait_until
+from dingrelay_producers.testing import fixtures
 from dingrelay_producers.testing.fixtures import (
     RunningSystem,
     dingrelay,  # noqa: F401 - fixtures
@@ -14,7 +16,7 @@ from dingrelay_producers.testing.fixtures import (
     started,
 )
 from dingrelay_tasks import MessageSend
-from support import processes
+from support import processes, supervised
 
 APPLICATION = """
 from dingrelay_producers import Client
@@ -24,6 +26,14 @@ content = {"msgtype": "text", "text": {"content": "来自子进程"}}
 with Client() as client:
     client.send(MessageSend.parse({"to": {"users": ["u2"]}, "message": content}))
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """The system's programs are forks; in `test_samples` each is an interpreter of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fixtures, "subprocess", supervised)
+        yield
 
 
 def test_people_get_what_the_application_sends(dingrelay: RunningSystem) -> None:  # noqa: F811

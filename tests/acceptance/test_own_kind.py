@@ -19,7 +19,7 @@ from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
-from support import packages
+from support import packages, processes
 from support.databases import rows
 from support.gateways import ask
 from support.servers import free_port
@@ -33,6 +33,14 @@ from acme_todo.todo import Todo
 from dingrelay_producers import Client
 with Client() as client:
     print(client.send(Todo(user="u1", subject="python", url="https://example.com")).id)
+"""
+PAGES_TESTS = """
+import sys
+import pytest
+from dingrelay_producers.testing import fixtures
+from support import supervised
+fixtures.subprocess = supervised  # the programs of its system are forks
+sys.exit(pytest.main(["-p", "no:cacheprovider", "-q", "tests"]))
 """
 LONG_AGO_MS = 40 * 3_600_000
 """After which an ended job's record is not needed any more."""
@@ -55,15 +63,22 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_pages_own_tests_pass(project: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "tests"],
+@pytest.fixture(scope="module")
+def finding(project: Path) -> Iterator[dict[str, str]]:
+    """Variables of programs that find the package."""
+    with processes.with_packages(project / "src") as variables:
+        yield variables
+
+
+def test_the_pages_own_tests_pass(project: Path, finding: dict[str, str]) -> None:
+    path = os.pathsep.join([finding["PYTHONPATH"], *sys.path])
+    run = processes.run(
+        [sys.executable, "-c", PAGES_TESTS],
         cwd=project,
-        env={**os.environ, "PYTHONPATH": str(project / "src"), "PYTEST_ADDOPTS": ""},
+        env={**os.environ, **finding, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         timeout=120,
-        check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "3 passed" in run.stdout
@@ -80,7 +95,7 @@ class Programs:
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         log = self.folder / f"{arguments[0]}.log"
         with log.open("ab") as lines:
-            process = subprocess.Popen(
+            process = processes.Popen[bytes](
                 [*PROGRAM, *arguments],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
@@ -92,24 +107,22 @@ class Programs:
 
     def run(self, *arguments: str, given: str = "") -> Any:
         """A command's answer."""
-        done = subprocess.run(
+        done = processes.run(
             [*PROGRAM, *arguments, "--json"],
             env=self.env,
             input=given,
             capture_output=True,
             text=True,
             timeout=60,
-            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout.splitlines()[0] if "\n{" in done.stdout else done.stdout)
 
 
 @pytest.fixture
-def programs(fleet: Fleet, project: Path, tmp_path: Path) -> Iterator[Programs]:
+def programs(fleet: Fleet, finding: dict[str, str], tmp_path: Path) -> Iterator[Programs]:
     """Programs that find the package and work on the fleet."""
-    path = {"PYTHONPATH": str(project / "src")}
-    programs = Programs(fleet.environment(DINGRELAY_HISTORY='{"days": 30}') | path, tmp_path)
+    programs = Programs(fleet.environment(DINGRELAY_HISTORY='{"days": 30}') | finding, tmp_path)
     yield programs
     for process in reversed(programs.started):
         process.terminate()
@@ -127,7 +140,7 @@ def test_every_door_has_the_kind(
         "key"
     ]
 
-    python = subprocess.run(
+    python = processes.run(
         [sys.executable, "-c", FROM_PYTHON],
         env=programs.env,
         capture_output=True,

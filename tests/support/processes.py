@@ -34,8 +34,8 @@ import threading
 import time
 import types
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -60,6 +60,7 @@ __all__ = [
     "share",
     "show_command",
     "use",
+    "with_packages",
 ]
 
 PACKAGES = ("dingrelay_tasks", "dingrelay_producers", "dingrelay_workers", "dingrelay_sandbox")
@@ -157,7 +158,8 @@ class Popen(subprocess.Popen[AnyStr]):
         """The server that can make a process with these arguments, and what it is; None if there is none."""
         server = None
         if all(named[name] == value for name, value in PLAIN.items()):
-            server = running_server()
+            address = (named["env"] or {}).get(ADDRESS, "")
+            server = _with_packages.get(address) or running_server()
         if not server:
             return None, None
         options = (named["cwd"], named["env"], named["start_new_session"])
@@ -337,20 +339,49 @@ def _only_server() -> Server:
         server = Server(os.environ[ADDRESS])
         atexit.register(server.close)
         return server
+    server, process = _start({})
+    atexit.register(process.wait, 30)
+    atexit.register(server.close)
+    return server
+
+
+def _start(variables: Mapping[str, str]) -> tuple[Server, subprocess.Popen[bytes]]:
+    """A server whose interpreter has these variables."""
+    heeded = {name: value for name, value in os.environ.items() if name not in HEEDED}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(f"{tempfile.mkdtemp(prefix='forks-')}/server")
         listener.listen()
         process = subprocess.Popen(
             [sys.executable, __file__, str(listener.fileno()), " " * LONGEST_COMMAND],
-            env={name: value for name, value in os.environ.items() if name not in HEEDED},
+            env={**heeded, **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
         )
-        server = Server(listener.getsockname())
-    atexit.register(process.wait, 30)
-    atexit.register(server.close)
-    return server
+        return Server(listener.getsockname()), process
+
+
+_with_packages: dict[str, Server] = {}
+"""Servers of `with_packages`, by their address."""
+
+
+@contextmanager
+def with_packages(folder: Path) -> Generator[dict[str, str]]:
+    """Variables of commands that are to know the packages in a folder, also those that are looked for on import.
+
+    Their forks are of a server that has imported them, and end with the block.
+    """
+    path = {"PYTHONPATH": str(folder)}
+    if not forking():
+        yield path
+        return
+    server, process = _start(path)
+    server.wait()
+    _with_packages[server.address] = server
+    yield {**path, ADDRESS: server.address}
+    del _with_packages[server.address]
+    server.close()
+    process.wait(30)
 
 
 def use(address: str) -> Server:

@@ -16,10 +16,14 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dingrelay_workers.embedded.child import Child
 from support import processes
+from support.processes import DEVNULL, STDOUT, TimeoutExpired
+
+__all__ = ["DEVNULL", "STDOUT", "Popen", "TimeoutExpired", "command", "run", "variables"]
 
 PROGRAM = "from support import supervised; supervised.run()"
 SERVER = "the server of forks"
@@ -35,6 +39,14 @@ def command(module: str, *arguments: str, before: str = "") -> list[str]:
 def variables() -> dict[str, str]:
     """Variables that the command needs."""
     return {"PYTHONPATH": os.pathsep.join(sys.path), **processes.address()}
+
+
+class Popen(processes.Popen[bytes]):
+    """`subprocess.Popen` of a program that starts such a command itself."""
+
+    def __init__(self, words: Sequence[str], *, env: Mapping[str, str], **options: Any) -> None:
+        _, _, module, *arguments = words
+        super().__init__(command(module, *arguments), env={**env, **variables()}, **options)
 
 
 class _Fork:
