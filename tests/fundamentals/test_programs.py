@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from celery import Celery
@@ -113,7 +115,9 @@ def test_a_task_of_a_celery_application_takes_a_notice(
 ) -> None:
     (code,) = [code for code in of_language(document, "py") if "@app.task" in code]
     app = Celery("crm")
-    exec(code, {"app": app, "__name__": "crm.tasks"})
+    # Celery would give the task to each later application of this process as well.
+    unshared = SimpleNamespace(task=partial(app.task, shared=False))
+    exec(code, {"app": unshared, "__name__": "crm.tasks"})
     # With the arguments as `test_a_celery_application_needs_no_http` finds them in the queue.
     notice = {"type": "approval.finished", "data": {"result": "agree"}}
     app.tasks["crm.tasks.on_notice"].apply(
