@@ -17,6 +17,7 @@ import pytest
 from conftest import wait_until
 from dingrelay_producers.testing.fixtures import started
 from dingrelay_sandbox.admin import SandboxAdmin
+from support import processes
 from support.gateways import ask
 from support.servers import free_port, program
 
@@ -78,9 +79,7 @@ class System:
         """A command's answer."""
         command = [sys.executable, "-m", "dingrelay_producers.cli", *arguments, "--json"]
         env = {**os.environ, **self.variables}
-        done = subprocess.run(
-            command, env=env, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = processes.run(command, env=env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -132,11 +131,7 @@ def _start(name: str, sample: Sample, system: System, folder: Path, stack: ExitS
     env = {**os.environ, **system.variables, "PORT": str(port), "SECRET": endpoint["secret"]}
     env["PYTHONPATH"] = f"{ROOT / 'tasks'}:{ROOT / 'producers'}"
     # PHP's own server would answer one request at a time.
-    env |= {
-        "GOCACHE": str(folder / "go-cache"),
-        "GOFLAGS": "-mod=mod",
-        "PHP_CLI_SERVER_WORKERS": "4",
-    }
+    env |= {"GOFLAGS": "-mod=mod", "PHP_CLI_SERVER_WORKERS": "4"}
     if sample.build:
         built = subprocess.run(
             sample.build,
