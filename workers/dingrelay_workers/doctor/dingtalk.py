@@ -1,5 +1,7 @@
 """DingTalk: each app's credentials, agent id and permissions."""
 
+from typing import NamedTuple
+
 from redis.exceptions import RedisError
 
 from dingrelay_producers.current_apps import CurrentApps
@@ -7,7 +9,15 @@ from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.time_spans import span
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.calls.tokens import Tokens
-from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA, DEPARTMENT, MESSAGE_PROGRESS
+from dingrelay_workers.dingtalk.apis import (
+    APPROVAL_READ,
+    APPROVAL_SCHEMA,
+    DEPARTMENT,
+    MEMBERS,
+    MESSAGE_PROGRESS,
+    USER,
+    USER_BY_MOBILE,
+)
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
@@ -30,20 +40,67 @@ from dingrelay_workers.store.connections import open_redis
 
 NO_TASK = 1
 """A task id that no app has: the answer only shows whether the agent id is good."""
+NO_ID = "dingrelay-doctor"
+"""An id that neither a person nor an approval has."""
+
+
+class Right(NamedTuple):
+    """A permission of DingTalk's.
+
+    Attributes:
+        name: of the check.
+        permission: its id in DingTalk's developer console.
+        request: a read that needs it and changes nothing.
+        purpose: what does not work without it.
+    """
+
+    name: str
+    permission: str
+    request: Request
+    purpose: str
+
+
 RIGHTS = (
-    (
+    Right(
         "contacts",
+        "qyapi_get_department_list",
         Request(DEPARTMENT, body={"dept_id": 1}),
-        en("user-sync, addressing by mobile number, and events of people need them"),
+        en("user-sync and events of departments need it"),
     ),
-    (
+    Right(
+        "members",
+        "qyapi_get_department_member",
+        Request(MEMBERS, body={"dept_id": 1, "cursor": 0, "size": 1}),
+        en("user-sync needs it"),
+    ),
+    Right(
+        "people",
+        "qyapi_get_member",
+        Request(USER, body={"userid": NO_ID}),
+        en("events of people, and finding out who gets nothing, need it"),
+    ),
+    Right(
+        "mobile numbers",
+        "qyapi_get_member_by_mobile",
+        Request(USER_BY_MOBILE, body={"mobile": "10000000000"}),
+        en("messages to mobile numbers that no sync has read need it"),
+    ),
+    Right(
         "approvals",
+        "Workflow.Form.Read",
         Request(APPROVAL_SCHEMA, query={"processCode": "PROC-DOES-NOT-EXIST"}),
-        en("approval-create and the states of approvals need them"),
+        en("the forms of approval-create need it"),
+    ),
+    Right(
+        "approval states",
+        "Workflow.Instance.Read",
+        Request(APPROVAL_READ, query={"processInstanceId": NO_ID}),
+        en("the states of approvals, and creating none twice, need it"),
     ),
 )
-"""Permission, a read that needs it and changes nothing, and what does not work without it. DingTalk has
-no list of an app's permissions (API §11.11)."""
+"""Permissions that a harmless read shows: DingTalk has no list of an app's permissions (API §11.11)."""
+OUT_OF_SCOPE = {"50002", "50004"}
+"""Codes for what is outside the part of the organisation that the app may see, which it may be asked for (API §5.3)."""
 BAD_AGENT = {"40056", "70003", "70004"}
 """Codes for an agent id that does not exist, or is another app's (API §5.3)."""
 
@@ -72,9 +129,7 @@ async def check_dingtalk(settings: Settings, *, redis_writes: bool) -> list[Chec
                 continue
             try:
                 results.append(await _agent(app, settings, tokens, transport))
-                for name, request, purpose in RIGHTS:
-                    check = f"dingtalk {app} {name}"
-                    results.append(await _right(check, app, request, purpose, tokens, transport))
+                results += [await _right(app, right, tokens, transport) for right in RIGHTS]
             except (RedisError, OSError) as error:
                 finding = en("not asked: Redis has failed ({})", type(error).__name__)
                 check = f"dingtalk {app}"
@@ -117,17 +172,18 @@ async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transp
     return CheckResult(check, "ok", agent)
 
 
-async def _right(
-    check: str, app: str, request: Request, purpose: str, tokens: Tokens, transport: Transport
-) -> CheckResult:
+async def _right(app: str, right: Right, tokens: Tokens, transport: Transport) -> CheckResult:
     """Whether the app may read the data that a feature needs."""
+    check = f"dingtalk {app} {right.name}"
     try:
-        await _send_request(app, request, tokens, transport)
+        await _send_request(app, right.request, tokens, transport)
     except Permission as error:
+        if error.code in OUT_OF_SCOPE:
+            finding = en("permitted, for a part of the organisation")
+            return CheckResult(check, "ok", finding)
         finding = en("not permitted: {} {}", error.code, error.message)
-        return CheckResult(
-            check, "warning", finding, en("allow it in DingTalk's console: {}", purpose)
-        )
+        advice = en("allow {} in DingTalk's console: {}", right.permission, right.purpose)
+        return CheckResult(check, "warning", finding, advice)
     except (Permanent, NotFound):
         pass  # it is allowed to ask, and there is no such thing
     except DingTalkError as error:
