@@ -19,6 +19,7 @@ from dingrelay_producers.client.jobs import Jobs
 from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import zone
 from dingrelay_workers.approvals.console_routes import OF_APPROVAL
@@ -241,6 +242,18 @@ async def test_more_failed_jobs_than_were_asked_about_are_not_changed(
     later = await ended(redis, records, text="later")
     assert await browser.post(page, form | {"count": "1"}) == 409
     assert {await state(redis, each) for each in (job, later)} == {"dead"}
+
+
+async def test_as_many_others_as_were_asked_about_are_not_changed(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    seen, away = [await ended(redis, records, text=f"text {each}") for each in range(2)]
+    page = all_jobs("discard", "state:dead code:60121")
+    form = (await browser.forms(page))[page]
+    await run_async(redis, record.requeue(away.id))
+    later = await ended(redis, records, text="later")
+    assert await browser.post(page, form | {"count": "2"}) == 409
+    assert {await state(redis, each) for each in (seen, later)} == {"dead"}
 
 
 async def test_viewers_are_offered_no_changes(

@@ -1,5 +1,6 @@
 """Changes of all jobs that fit a filter, or that were ticked, after a look at how many they are."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
@@ -17,6 +18,8 @@ from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.jobs import FAILED, listing, selected
 from dingrelay_workers.console.visit import NotHere, Visit
 
+_DIGITS = 16
+"""Digits of the digest of jobs, on the page that says that they are others by now."""
 EXAMPLES = 10
 """Jobs that a confirmation names."""
 
@@ -97,9 +100,10 @@ async def _state(visit: Visit) -> dict[str, object]:
 
 
 def _state_of(visit: Visit, briefs: Sequence[Brief]) -> dict[str, object]:
-    """The jobs that a form was made for: it names them in its URL, which the token does not sign."""
+    """The jobs that a form was made for: their number, and these ones; its URL names them, which the token does not sign."""
     chosen = visit.request.query.getall("job", []) or [visit.query("q")]
-    return {"jobs": len(briefs), "chosen": " ".join(chosen)}
+    digest = hashlib.sha256(" ".join(sorted(job.id for job in briefs)).encode()).hexdigest()
+    return {"jobs": f"{len(briefs)} ({digest[:_DIGITS]})", "chosen": " ".join(chosen)}
 
 
 @act("/jobs/all/{change}", scope="jobs:write", state=_state)
