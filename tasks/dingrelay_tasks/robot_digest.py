@@ -34,7 +34,7 @@ class _Section:
 
 
 def merged(entries: Sequence[Json], limit: int) -> list[Json]:
-    """The messages of a digest as one, or as several where even their titles are too long for one.
+    """The messages of a digest as one, or as several where even their titles are too long for one; none of none.
 
     The messages of a key stand together, in the order of the newest of each title.
 
@@ -42,8 +42,8 @@ def merged(entries: Sequence[Json], limit: int) -> list[Json]:
         entries: with ``key`` and ``message``, as they came.
         limit: bytes of a message.
     """
-    if len(entries) == 1:
-        return [entries[0]["message"]]
+    if len(entries) <= 1:
+        return [entry["message"] for entry in entries]
     room = limit - FRAME
     pages: list[list[_Section]] = [[]]
     size = 0

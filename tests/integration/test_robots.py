@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 from conftest import wait_until_async
 from dingrelay_producers import State, current_apps
 from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ContractError, RobotMessage
 from dingrelay_tasks.event import Event
@@ -183,6 +185,92 @@ async def test_messages_of_a_digest_are_one_post_and_then_gone(
         assert await worker.finish(job) == State.DONE
     [post] = sandbox.robot_posts()
     assert post["message"]["markdown"]["title"] == "[2] disk"
+
+
+async def joined(worker: OneWorker, redis: Redis, *texts: str) -> tuple[list[str], str]:
+    """Messages that wait in one digest, and its job."""
+    jobs: list[str] = []
+    for text in texts:
+        given = {**message(text, robot="a").wire(), "digest": "1s"}
+        jobs.append(await worker.send(RobotMessage.parse(given)))
+        assert await worker.run(jobs[-1]) == State.SNOOZED
+    return jobs, await open_digest(redis)
+
+
+async def open_digest(redis: Redis) -> str:
+    name = await redis.hget(keys.digests("robot:a 1"), "open")
+    return record.keyed_id("robots", "robot-digest", name.decode())
+
+
+async def cancel(redis: Redis, job: str) -> None:
+    await run_async(redis, record.cancel(job, record_ttl_ms=60_000, dead_ttl_ms=60_000))
+
+
+async def test_what_is_not_wanted_any_more_leaves_its_digest(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+) -> None:
+    """Until that is closed: a message that was cancelled, or is to wait, is not posted with the others."""
+    jobs, digest = await joined(worker, redis, "cancelled", "postponed", "wanted", "expired")
+    cancelled, postponed, wanted, expired = jobs
+    await cancel(redis, cancelled)
+    until = datetime.now(UTC) + timedelta(days=4)
+    assert await run_async(redis, record.postpone(postponed, until)) == b"snoozed"
+    await redis.hset(keys.job(expired), "expires", 1)
+    assert await worker.finish(digest) == State.DONE
+    assert await worker.finish(wanted) == State.DONE
+    [post] = sandbox.robot_posts()
+    assert post["message"]["text"] == {"content": "wanted"}
+    assert (await worker.status(cancelled)).state == State.CANCELLED
+    due_at = (await worker.status(postponed)).due_at
+    assert due_at is not None
+    assert abs(due_at - until) < timedelta(seconds=1)
+    # What is wanted again joins another one, though it has begun the first.
+    await run_async(redis, record.requeue(cancelled))
+    assert await worker.run(cancelled) == State.SNOOZED
+    assert await worker.finish(await open_digest(redis)) == State.DONE
+    assert await worker.finish(cancelled) == State.DONE
+    assert [post["message"]["text"]["content"] for post in sandbox.robot_posts()] == [
+        "wanted",
+        "cancelled",
+    ]
+
+
+async def test_a_message_that_is_postponed_while_it_is_posted_is_posted_once(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+) -> None:
+    (job,), digest = await joined(worker, redis, "disk")
+    name = await redis.hget(keys.digests("robot:a 1"), "open")
+    await redis.hset(keys.digests("robot:a 1"), mapping={"busy": name, "since": 1})
+    assert await run_async(redis, record.postpone(job, datetime.now(UTC) + timedelta(days=4)))
+    assert await worker.finish(digest) == State.DONE
+    # By that time the result of the digest would not be known any more.
+    assert await worker.finish(job) == State.DONE
+    assert len(sandbox.robot_posts()) == 1
+
+
+async def test_a_digest_that_nobody_wants_is_not_posted(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+) -> None:
+    (job,), digest = await joined(worker, redis, "disk")
+    await cancel(redis, job)
+    assert await worker.finish(digest) == State.DONE
+    assert sandbox.robot_posts() == []
+
+
+async def test_a_message_that_began_a_failed_digest_is_posted_once_it_is_requeued(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+) -> None:
+    (job,), _ = await joined(worker, redis, "disk")
+    name = await redis.hget(keys.digests("robot:a 1"), "open")
+    failed = json.dumps({"failed": "dead"})
+    await redis.set(keys.digest_result(name.decode()), failed, px=60_000)
+    await redis.hdel(keys.digests("robot:a 1"), "open")
+    assert await worker.finish(job) == State.DEAD
+    await run_async(redis, record.requeue(job))
+    assert await worker.run(job) == State.SNOOZED
+    assert await worker.finish(await open_digest(redis)) == State.DONE
+    assert await worker.finish(job) == State.DONE
+    assert len(sandbox.robot_posts()) == 1
 
 
 async def test_readers_are_in_the_history_of_a_message(

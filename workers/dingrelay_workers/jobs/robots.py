@@ -243,7 +243,7 @@ def _unknown(section: str, name: str) -> Refused:
 _PACKAGE = "dingrelay_workers.jobs"
 
 
-@script(_PACKAGE)
+@script(_PACKAGE, TIME)
 def _join_digest(
     *,
     target: Key,
@@ -255,16 +255,37 @@ def _join_digest(
     most: int,
     ttl: int,
 ) -> None:
-    """The job names a new digest. Keys of messages and results begin so; all live for `ttl` (ms)."""
+    """The job and the time name a new digest. Keys of messages and results begin so; all live for `ttl` (ms)."""
 
 
 @script(_PACKAGE, TIME)
-def _close_digest(*, target: Key, digest: str, every: int, given_up: int) -> None:
-    """Between two digests are `every` ms; one that is being posted is given up after so many."""
+def _close_digest(
+    *,
+    target: Key,
+    messages: Key,
+    digest: str,
+    every: int,
+    given_up: int,
+    records: str,
+    digests_of: str,
+) -> None:
+    """Between two digests are `every` ms; one that is being posted is given up after so many.
+
+    Keys of records, and of which digest a job is in, begin so.
+    """
 
 
 @script(_PACKAGE)
-def _finish_digest(*, target: Key, result_key: Key, digest: str, result: str, ttl: int) -> None: ...
+def _finish_digest(
+    *,
+    target: Key,
+    messages: Key,
+    result_key: Key,
+    digest: str,
+    result: str,
+    ttl: int,
+    records: str,
+) -> None: ...
 
 
 MOST_MESSAGES = 2_000
@@ -308,9 +329,12 @@ class JobDigests:
         """Close a digest; seconds to wait where its time has not come."""
         call = _close_digest(
             target=keys.digests(target),
+            messages=keys.digest(digest),
             digest=digest,
             every=int(every * 1000),
             given_up=GIVEN_UP_MS,
+            records=keys.job(""),
+            digests_of=keys.digest_of(""),
         )
         return float(await run_async(self._redis, call)) / 1000
 
@@ -323,10 +347,12 @@ class JobDigests:
         """Store what became of a digest; the next one may follow."""
         call = _finish_digest(
             target=keys.digests(target),
+            messages=keys.digest(digest),
             result_key=keys.digest_result(digest),
             digest=digest,
             result=canonical_json(result),
             ttl=keys.DIGEST_TTL_MS,
+            records=keys.job(""),
         )
         await run_async(self._redis, call)
 

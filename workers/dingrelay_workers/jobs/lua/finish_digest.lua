@@ -1,4 +1,4 @@
--- A digest is over; the next one may follow.
+-- A digest is over, and so are its messages, to whatever time they were postponed meanwhile; the next one may follow.
 local open, busy, since = unpack(redis.call('HMGET', target, 'open', 'busy', 'since'))
 redis.call('SET', result_key, result, 'PX', ttl)
 if open == digest then redis.call('HDEL', target, 'open') end
@@ -6,4 +6,7 @@ if open == digest then redis.call('HDEL', target, 'open') end
 if busy == digest then
   redis.call('HSET', target, 'last', since or 0)
   redis.call('HDEL', target, 'busy')
+end
+for _, message in ipairs(redis.call('LRANGE', messages, 0, -1)) do
+  redis.call('HDEL', records .. cjson.decode(message).job, 'not_before')
 end
