@@ -182,7 +182,9 @@ class Reader:
             env={
                 **os.environ,
                 **processes.address(),
-                "PATH": os.pathsep.join([str(self._programs), os.environ["PATH"]]),
+                "PATH": os.pathsep.join(
+                    [str(self._programs), str(Path(sys.executable).parent), os.environ["PATH"]]
+                ),
                 "KEY": getattr(self, "key", ""),
                 "SYSTEM_REDIS": self.system.redis_url,
                 "NEW": "new-secret",

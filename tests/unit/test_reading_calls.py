@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dingrelay_tasks.api_call import ApiCall, reads
+from fundamentals.documents import GUIDE, text
 
 OPERATION = re.compile(
     r"action='(\w+)',\s+version='[^']*',\s+protocol='[^']*',\s+pathname=f?'([^']*)',\s+method='POST'"
@@ -145,3 +146,24 @@ def test_only_reading_calls_are_repeated(method: str, path: str, effect: str) ->
 )
 def test_a_get_of_the_old_host_may_change_something(path: str, effect: str) -> None:
     assert ApiCall.parse({"method": "GET", "path": path}).effect == effect
+
+
+ROW = re.compile(r"^\| (?:new|old|新|旧) \| .+\|$", re.MULTILINE)
+EXCEPT = re.compile("but not|and has no|不含|且不含")
+
+
+@pytest.mark.parametrize("page", GUIDE["jobs.md"])
+def test_the_guides_table_is_that_of_the_code(page: str) -> None:
+    rows = [line.strip("| ").split(" | ") for line in ROW.findall(text(page))]
+    assert len(rows) == 7
+    for host, methods, last, example in rows:
+        assert reads(*example.strip("`").split())
+        taken, *excepted = EXCEPT.split(last)
+        root = "/v1.0/x" if host in {"new", "新"} else "/x"
+        for method in re.findall("[A-Z]+", methods):
+            for word in re.findall("`([^`]+)`", taken):
+                assert reads(method, f"{root}/{word.replace('…', 'x')}"), word
+            for word in re.findall("`([^`]+)`", "".join(excepted)):
+                path = f"{root}/{word}" if root == "/v1.0/x" else f"{root}/get{word}"
+                assert not reads(method, path) or method == "GET", word
+    assert not reads("GET", "/user/delete")
