@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from redis import Redis
 
+from conftest import wait_until
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import scripts
@@ -97,6 +99,27 @@ def test_how_long_a_request_waits_is_no_part_of_what_it_asks_for(every: Ask) -> 
         again = every("POST", path, MESSAGE, **once)
         assert (again.status, again.json["id"]) == (202, first.json["id"]), again.content
         assert again.headers["Idempotent-Replayed"] == "true"
+
+
+def test_a_repetition_waits_for_the_job_and_shows_how_it_stands(every: Ask, store: Redis) -> None:
+    once = {"Idempotency_Key": "k-1"}
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(every, "POST", "/v1/messages?wait=60", MESSAGE, **once)
+        wait_until(lambda: store.keys(redis_keys.job("*")))
+        job = store.keys(redis_keys.job("*"))[0]
+        second = every("POST", "/v1/messages?wait=1", MESSAGE, **once)
+        assert (second.status, second.json["state"]) == (202, "queued"), second.content
+        assert not first.done()
+        store.hset(job, "state", "done")
+        assert (first.result().status, first.result().json["state"]) == (200, "done")
+    for path, status in (("/v1/messages?wait=1", 200), ("/v1/messages", 202)):
+        again = every("POST", path, MESSAGE, **once)
+        assert (again.status, again.json["state"]) == (status, "done")
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert again.headers["Location"] == f"/v1/jobs/{second.json['id']}"
+    store.delete(job)
+    forgotten = every("POST", "/v1/messages?wait=1", MESSAGE, **once)
+    assert (forgotten.status, forgotten.json["id"]) == (202, second.json["id"])
 
 
 def count(ask: Ask, name: str) -> int:

@@ -14,7 +14,6 @@ from dingrelay_tasks.media_files import LARGEST
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.gateway.callbacks import MissedReader
-from dingrelay_workers.gateway.health import ServerWatch, servers_of
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http.metrics import GatewayMetrics
@@ -63,11 +62,7 @@ async def opened(settings: Settings, services: Services) -> AsyncGenerator[Gatew
         stopping=stopping,
     )
     metrics.unpublished.set_function(lambda: records.enqueuer.unpublished)
-    work = [
-        missed.run(),
-        clock.CLOCK.follow(redis),
-        ServerWatch(metrics.server_away, servers_of(context)).run(),
-    ]
+    work = [missed.run(), clock.CLOCK.follow(redis)]
     if apps.has_files:
         work.append(apps.watch())
     running = [asyncio.create_task(coroutine) for coroutine in work]

@@ -1,7 +1,8 @@
 """``/healthz`` and ``/readyz``, for load balancers and orchestrators, and ``/v1/limits``."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Literal
 
@@ -21,6 +22,7 @@ from dingrelay_workers.http.routes import GatewayContext, HttpCall, RouteAnswer,
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits
+from dingrelay_workers.store.connections import end_tasks
 
 EVERY = 10.0
 """Seconds between two looks: as often as Prometheus asks."""
@@ -59,6 +61,17 @@ class ServerWatch:
                 log.warning("server_away", server=server, reason=reason)
             elif before and not reason:
                 log.info("server_back", server=server)
+
+
+@asynccontextmanager
+async def watching(context: GatewayContext) -> AsyncGenerator[None]:
+    """Watches the servers of a gateway while the block runs."""
+    watch = ServerWatch(context.metrics.server_away, servers_of(context))
+    task = asyncio.create_task(watch.run())
+    try:
+        yield
+    finally:
+        await end_tasks([task])
 
 
 class Health(BaseModel):

@@ -20,7 +20,7 @@ from dingrelay_workers import preflight
 from dingrelay_workers.gateway import callbacks, health, jobs, openapi
 from dingrelay_workers.gateway.context import opened
 from dingrelay_workers.gateway.drop_in.door import drop_in_beside
-from dingrelay_workers.gateway.health import missing_servers
+from dingrelay_workers.gateway.health import missing_servers, watching
 from dingrelay_workers.gateway.openapi import DOCUMENT
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http import job_routes
@@ -188,8 +188,10 @@ async def listening(
                     partial(missing_servers, context),
                 )
                 await services.settle()
-                yield url_of(runner)
-                await _drain(runner, context)
+                # Tables that a start is still making are no outage.
+                async with watching(context):
+                    yield url_of(runner)
+                    await _drain(runner, context)
             finally:
                 await runner.cleanup()
                 if end_metrics is not None:

@@ -59,7 +59,10 @@ async def _carry_out(route: Route, call: HttpCall) -> web.StreamResponse:
         except REFUSALS as error:
             raise _problem(error, call) from error
 
-    return await idempotency.once(route, call, handle)
+    response = await idempotency.once(route, call, handle)
+    if route.finish is not None and isinstance(response, web.Response):
+        return await route.finish(call, response)
+    return response
 
 
 def _response(

@@ -8,10 +8,12 @@ from pydantic import Field
 
 from dingrelay_producers.client.sending import Sending
 from dingrelay_producers.client.verbs import Steps
+from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS, Kind
+from dingrelay_workers.http.idempotency import REPLAYED
 from dingrelay_workers.http.paging import Query
 from dingrelay_workers.http.routes import Body, Declare, HttpCall, RouteAnswer, Routes, links
 
@@ -51,10 +53,7 @@ async def waited(call: HttpCall, status: JobStatus, *, pending: int) -> web.Resp
     if waits and await call.context.ends.wait(status.id, seconds, until_stop=True):
         status = await call.context.records.status(status.id)
     code = 200 if seconds and status.state.ended else pending
-    response = job_response(call, status, code=code)
-    if call.headers:
-        response.headers.update(call.headers)
-    return response
+    return job_response(call, status, code=code)
 
 
 def job_of(contract: type[Contract], fields: Mapping[str, Any], sender: str) -> Contract:
@@ -69,11 +68,26 @@ def job_of(contract: type[Contract], fields: Mapping[str, Any], sender: str) -> 
 
 
 async def made(call: HttpCall, steps: Steps[JobStatus]) -> web.Response:
-    """The answer to a request whose body makes a job, once it is accepted, or has ended within the query's `wait`."""
-    status = await call.context.steps.carry_out(steps)
+    """The answer to a request whose body makes a job, once it is accepted."""
+    response = job_response(call, await call.context.steps.carry_out(steps), code=202)
     if not call.context.records.served.any_worker:
-        call.headers["Warning"] = NO_WORKER
-    return await waited(call, status, pending=202)
+        response.headers["Warning"] = NO_WORKER
+    return response
+
+
+async def _finish(call: HttpCall, response: web.Response) -> web.Response:
+    """The job of a request that waits for its end, or repeats an earlier one, as it stands now."""
+    if not (call.query.wait or REPLAYED in response.headers):
+        return response
+    job_id = response.headers["Location"].removeprefix(location(""))
+    try:
+        answer = await waited(call, await call.context.records.status(job_id), pending=202)
+    except JobNotFound:  # discarded or erased since: what it was
+        return response
+    for name in (REPLAYED, "Warning"):
+        if name in response.headers:
+            answer.headers[name] = response.headers[name]
+    return answer
 
 
 JOB_LINKS = links("getJob", "cancelJob", "requeueJob", "discardJob")
@@ -92,6 +106,7 @@ def makes_job(routes: Routes, target: str, **fields: Any) -> Declare:
         },
         query=WaitQuery,
         links={202: JOB_LINKS, 200: JOB_LINKS},
+        finish=_finish,
         **fields,
     )
 

@@ -106,6 +106,8 @@ class HttpCall:
 
 Handler = Callable[[HttpCall], Awaitable[web.StreamResponse | BaseModel | None]]
 """Answers a request: by a document of the model that its route declares, by nothing, or by a response of its own."""
+Finish = Callable[[HttpCall, web.Response], Awaitable[web.Response]]
+"""Completes the answer of a request that has been carried out, now or earlier."""
 Declare = Callable[[Handler], Handler]
 """Declares the route that a handler answers."""
 
@@ -196,6 +198,8 @@ class Route:
         path_parameters: name → JSON schema; a text if not named.
         tag: the group in the document.
         links: for the document: status → OpenAPI links.
+        finish: makes the answer of what the handler did, each time that a request is repeated with its
+            ``Idempotency-Key``; None where the repetition gets the first answer.
     """
 
     method: Method
@@ -214,6 +218,7 @@ class Route:
         default_factory=dict[str, Mapping[str, Any]]
     )
     links: Mapping[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
+    finish: Finish | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
