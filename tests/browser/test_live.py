@@ -107,6 +107,31 @@ async def test_the_result_of_a_form_is_shown_once(console: "Console") -> None:
     await expect(page.locator(".said")).to_have_count(0)
 
 
+async def test_keys_lead_to_the_search_and_show_themselves(console: "Console") -> None:
+    page = await console.open("/campaigns")
+    focused = "document.activeElement.id"
+    shown = "document.getElementById('keys').matches(':popover-open')"
+    await page.keyboard.press("/")
+    assert await page.evaluate(focused) == "q"
+    await page.keyboard.type("a/b?")
+    assert await page.input_value("#q") == "a/b?"
+    assert not await page.evaluate(shown)
+    await page.focus("main .primary")
+    await page.keyboard.press("Control+/")
+    assert await page.evaluate(focused) != "q"
+    for press, is_shown in (("?", True), ("Escape", False), ("?", True), ("Enter", False)):
+        await page.keyboard.press(press)
+        assert await page.evaluate(shown) == is_shown, press
+    await page.click("[popovertarget=keys]")
+    assert await page.is_visible("#keys h2")
+    assert await page.get_attribute("#q", "aria-keyshortcuts") == "/"
+    # A page without a search has no use for the key.
+    await page.goto(f"{console.url}/campaigns/new")
+    await page.focus("main button")
+    await page.keyboard.press("/")
+    assert "/campaigns/new" in page.url
+
+
 async def test_a_double_click_sends_a_form_once(console: "Console") -> None:
     async def drafts() -> int:
         async with console.database.read() as connection:

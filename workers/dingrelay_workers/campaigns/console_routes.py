@@ -127,7 +127,7 @@ async def _filter(visit: Visit) -> tuple[CampaignFilter, Mapping[str, FieldProbl
         )
     writer, problems = visit.query("writer")[:LONGEST], dict[str, FieldProblem]()
     try:
-        writer = await userid_of(visit, writer, "writer") if writer else ""
+        writer = await userid_of(visit, writer, tr("Written by")) if writer else ""
     except BadFilter as error:
         writer, problems["writer"] = "", FieldProblem("", str(error))
     chosen = CampaignFilter(

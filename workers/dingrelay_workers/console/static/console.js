@@ -8,6 +8,17 @@ if (shown.searchParams.has("done")) {
   shown.searchParams.delete("done");
   history.replaceState(null, "", shown);
 }
+// Keys: "/" leads to the search, "?" shows them; in a field, or while a character is composed, they are typed.
+document.addEventListener("keydown", (event) => {
+  const { key, target } = event;
+  const typed = "input:not([type=checkbox], [type=radio]), select, textarea";
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || target.matches(typed)) return;
+  const search = "/／".includes(key) && document.querySelector("main [type=search]");
+  const keys = "?？".includes(key) && document.getElementById("keys");
+  if (search) search.select();
+  if (keys) keys.togglePopover();
+  if (search || keys) event.preventDefault();
+});
 const main = document.querySelector("main[data-live]");
 if (main) {
   const stale = document.getElementById("stale");
