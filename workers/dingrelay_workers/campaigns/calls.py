@@ -27,6 +27,7 @@ from dingrelay_tasks.contract import Contract, ContractError, batched
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.outcomes import CampaignDeleted
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns.arrivals import note_read
 from dingrelay_workers.campaigns.chunks import Release, outcome_row
 from dingrelay_workers.campaigns.documents import FollowUpCost, Template
 from dingrelay_workers.campaigns.models import (
@@ -173,16 +174,17 @@ class CampaignCalls:
             *((user, *UNDELIVERED) for user in delivery.failed),
         ]
         rows = [outcome_row(campaign, call.number, *outcome) for outcome in outcomes]
+        now, of_chunk = self._now(), (ChunkRow.campaign == campaign, ChunkRow.number == call.number)
         async with self._database.write(f"campaign {campaign}") as connection:
+            read_before = await connection.scalar(select(ChunkRow.read).where(*of_chunk))
             noted = await connection.execute(
                 update(ChunkRow)
                 .where(
-                    ChunkRow.campaign == campaign,
-                    ChunkRow.number == call.number,
+                    *of_chunk,
                     ChunkRow.confirmed_at.is_not_distinct_from(call.confirmed_at),
                 )
                 .values(
-                    confirmed_at=self._now(),
+                    confirmed_at=now,
                     delivered=len(delivery.read) + len(delivery.unread) + len(had_it),
                     read=len(delivery.read),
                     unread=len(delivery.unread),
@@ -190,13 +192,12 @@ class CampaignCalls:
             )
             if not noted.rowcount:
                 return
+            await note_read(connection, campaign, now, len(delivery.read) - (read_before or 0))
             chunk_users = await _users(connection, campaign, call.number)
             if self._keeps_unread:
                 unread = [user for user in delivery.unread if user in chunk_users]
                 await connection.execute(
-                    update(ChunkRow)
-                    .where(ChunkRow.campaign == campaign, ChunkRow.number == call.number)
-                    .values(unread_users=",".join(unread))
+                    update(ChunkRow).where(*of_chunk).values(unread_users=",".join(unread))
                 )
             # People that the call was not for would be counted beside its own.
             chunk_outcomes = [row for row in rows if row["userid"] in chunk_users]

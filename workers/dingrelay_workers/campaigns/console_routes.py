@@ -19,6 +19,7 @@ from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
+from dingrelay_workers.campaigns.arrivals import Arrivals
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.draft_console_routes import next_step
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
@@ -149,12 +150,15 @@ async def campaign(visit: Visit) -> web.Response:
         return await next_step(visit)
     if status.state != "draft":  # why one that is ready waits is that of its review
         status = await services.show(status.id)
+
+    async def add_up() -> tuple[CampaignReport, Arrivals]:
+        return await services.report(status.id), await services.arrivals(status.id)
+
     if status.state == "running":
         # Many watch it, and to add up the calls of a million people takes long.
-        key = ("report", status.id)
-        report = await visit.context.shared.get(key, lambda: services.report(status.id))
+        report, arrivals = await visit.context.shared.get(("report", status.id), add_up)
     else:
-        report = await services.report(status.id)
+        report, arrivals = await add_up()
     review = await services.review(status.id)
     await visit.know(review.asked_by, review.decided_by)
     outcomes = [
@@ -182,6 +186,7 @@ async def campaign(visit: Visit) -> web.Response:
         ends_at=await services.ends_at(status.id) if status.state == "running" else None,
         settled=report.recipients - report.outcomes[PENDING],
         report=report,
+        arrivals=arrivals,
         outcomes=outcomes,
         reasons=[(meaning(OUTCOMES, reason.outcome), reason) for reason in report.reasons[:PAGE]],
         choices=choices,

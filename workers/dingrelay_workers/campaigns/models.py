@@ -298,6 +298,23 @@ class ChunkRow(Base):
         return and_(cls.campaign == campaign, cls.number < count)
 
 
+class ReadRow(Base):
+    """People whom DingTalk reported in a quarter of an hour to have read a campaign, and had not reported before.
+
+    Attributes:
+        at: when the quarter begins.
+    """
+
+    __tablename__ = "campaign_reads"
+    __people__ = PersonColumns(others="campaign")
+
+    campaign: Mapped[str] = mapped_column(
+        ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True
+    )
+    at: Mapped[datetime] = mapped_column(Utc, primary_key=True)
+    read: Mapped[int]
+
+
 class OutcomeRow(Base):
     """A recipient whose chunk's call was not accepted or not delivered, and why."""
 

@@ -21,6 +21,7 @@ from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.campaigns import estimate, removal, review, sources
+from dingrelay_workers.campaigns.arrivals import Arrivals, arrivals_of
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.documents import CampaignSpec
@@ -158,6 +159,11 @@ class CampaignReads:
         """The outcomes of its people in figures."""
         async with self._reading(campaign) as store:
             return await Report(store.database).summary(campaign)
+
+    async def arrivals(self, campaign: str) -> Arrivals:
+        """When its calls were taken, and its message read."""
+        async with self._reading(campaign) as store, store.database.read() as connection:
+            return await arrivals_of(connection, campaign)
 
     async def first_recipients(self, campaign: str) -> Sequence[FirstRecipient]:
         """First people of a campaign, and their messages."""

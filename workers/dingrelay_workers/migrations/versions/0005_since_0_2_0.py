@@ -123,6 +123,16 @@ def _campaigns() -> None:
     )
     op.create_index("ix_campaign_pictures_app_at", "campaign_pictures", ["app", "at"])
     op.create_table(
+        "campaign_reads",
+        sa.Column("campaign", sa.String(36), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("read", sa.Integer, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["campaign"], ["campaigns.id"], name="fk_campaign_reads_campaign", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("campaign", "at", name="pk_campaign_reads"),
+    )
+    op.create_table(
         "campaign_reviews",
         sa.Column("campaign", sa.String(36), nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
