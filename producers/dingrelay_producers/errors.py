@@ -222,6 +222,13 @@ class CampaignNotFound(ObjectNotFound):
         return self.id
 
 
+class TemplateNotFound(ObjectNotFound):
+    """There is no template of a message with this id."""
+
+    problem = en("no template {}")
+    withheld = en("no such template")
+
+
 class CampaignConflict(Conflict):
     """The campaign's state does not allow what was asked of it.
 

@@ -818,6 +818,22 @@ async def test_asking_and_taking_back_show_what_they_reach(writer: Browser, step
     assert ("/people/u1" in page, "/people/u3" in page) == (True, False)
 
 
+async def test_arrivals_are_shown_over_time(writer: Browser) -> None:
+    campaign = await campaigns.put(writer.database, people=6)
+    at = datetime(2026, 1, 2, 1, 59, tzinfo=UTC)
+    moments = (at, at + timedelta(minutes=1), at + timedelta(minutes=3))
+    calls = [campaigns.taken(number, called_at=moment) for number, moment in enumerate(moments)]
+    await campaigns.end(writer.database, campaign, *calls)
+    page = await writer.text(f"/campaigns/{campaign}")
+    figure = page[page.index("Arrivals over time") :].partition("</figure>")[0]
+    assert figure.count("<rect") == figure.count('<td class="n">2</td>') == 3
+    assert "every 1 min" in figure
+    assert "09:59" in figure.partition("<tbody>")[2]
+    # One that has just begun has no course yet.
+    empty = await campaigns.put(writer.database)
+    assert "Arrivals" not in await writer.text(f"/campaigns/{empty}")
+
+
 async def test_a_draft_is_deleted_after_a_question(writer: Browser) -> None:
     draft = await begun(writer)
     assert await writer.submit(f"{draft}/delete") == 303

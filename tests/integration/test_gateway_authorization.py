@@ -64,6 +64,7 @@ DRAFTING = {"createDraft", "getDraft", "saveDraft", "freezeDraft", "copyCampaign
 """Operations on campaigns that are written."""
 NOUNS = {
     "campaign-previews": "campaigns",
+    "templates": "campaigns",
     "dead": "jobs",
     "people": "directory",
     "queue": "limits",
@@ -295,7 +296,7 @@ def owner(fields: Mapping[bytes, bytes]) -> tuple[str, str]:
     return fields.get(b"sender", b"").decode(), fields[b"app"].decode()
 
 
-def request_of(  # noqa: C901, PLR0912 - a table of operations
+def request_of(  # noqa: C901, PLR0912, PLR0915 - a table of operations
     deployment: Deployment, held: Held, route: Route, pick: Pick, scopes: Iterable[str] = ("*",)
 ) -> Request:
     """A request to a route, of an app, a lane and a sender, about what is there or something new."""
@@ -329,6 +330,18 @@ def request_of(  # noqa: C901, PLR0912 - a table of operations
         path = path.replace("{id}", deployment.add_draft(content))
         seen = held.sees(names["sender"], app) and "bulk" in held.grant.lanes
         return Request(path, BODIES.get(operation), seen)
+    if path.startswith("/v1/templates"):
+        template = {"name": "n", "message": TEXT, "app": app, "sender": sender or SENDERS[0]}
+        if operation == "keepTemplate":
+            names = {"app": app, "sender": template["sender"], "lane": "bulk"}
+            return Request(path, template, held.names(**names))
+        if "{id}" in path:
+            made = deployment.gateway.ask("POST", "/v1/templates", template, key=deployment.admin)
+            path = path.replace("{id}", made.json["id"])
+        seen = held.sees(str(template["sender"]), app) or "{id}" not in route.path
+        return Request(
+            path, None, seen and (operation != "deleteTemplate" or "bulk" in held.grant.lanes)
+        )
     if path.startswith("/v1/campaigns/{id}"):
         campaign = pick(deployment.campaigns)
         takes_lane = needed(route) != "campaigns:write" or "bulk" in held.grant.lanes

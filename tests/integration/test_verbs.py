@@ -51,6 +51,7 @@ DOORS = {
         },
         no_form=("create", "export", "save", "attach"),
     ),
+    "template": Doors("/campaigns/templates", no_form=("keep",)),
     "webhook": Doors(
         "/webhooks",
         "webhook",

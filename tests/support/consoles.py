@@ -16,6 +16,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import State
 from dingrelay_workers.approvals.models import ApprovalRow
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
+from dingrelay_workers.campaigns.message_templates import MessageTemplates, TemplateRequest
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.server import listening
 from dingrelay_workers.console.sign_in import SESSION_COOKIE
@@ -200,6 +201,8 @@ async def fill(database: Database, redis: Redis, settings: Settings) -> str:
     message = {"msgtype": "markdown", "markdown": {"title": HTML, "text": f"{HTML} ![x](@medium)"}}
     content = {"name": HTML, "app": "default", "message": message, "pasted": "u1"}
     await campaigns.Writers(settings, database).create(content, "admin")
+    template = TemplateRequest.parse({"name": HTML, "message": message})
+    await MessageTemplates(settings, database).keep(template)
     await subscribe(database, name=HTML)
     await subscribe(database, id="drw_paused", name=HTML, state="paused", reason=HTML)
     job = {"job": "11111111-1111-4111-8111-111111111111"}

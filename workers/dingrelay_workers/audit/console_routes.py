@@ -54,6 +54,7 @@ ACTIONS: Mapping[str, str] = {
     "reject": en("reject"),
     "write": en("begin a draft"),
     "save": en("make a draft again"),
+    "keep": en("keep as a template"),
     "attach": en("make a draft again"),
     "freeze": en("make ready"),
     "copy": en("copy into a draft"),

@@ -23,9 +23,10 @@ NOUN = Noun(
         Service("service:CampaignService", ("settings", "database", "acceptor")),
         Service("drafts:Drafts", ("settings", "database")),
         Service("pictures:Pictures", ("database",)),
+        Service("message_templates:MessageTemplates", ("settings", "database")),
     ),
-    routes=("routes:ROUTES", "draft_routes:ROUTES"),
-    pages=("console_routes", "draft_console_routes"),
+    routes=("routes:ROUTES", "draft_routes:ROUTES", "template_routes:ROUTES"),
+    pages=("console_routes", "draft_console_routes", "template_console_routes"),
     first_page=(
         "console_routes:waiting_reviews",
         "console_routes:decided_reviews",
@@ -47,5 +48,6 @@ NOUN = Noun(
             writers="console_routes:writers_of",
             names="console_routes:names_of",
         ),
+        Audited("template", en("template")),
     ),
 )

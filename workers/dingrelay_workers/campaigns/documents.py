@@ -213,7 +213,7 @@ MOST_WITHOUT = 50
 Departments = Annotated[
     list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
 ]
-_NAME = r"^[^\x00-\x1f]*$"
+NAME = r"^[^\x00-\x1f]*$"
 LONGEST_NAME = 200
 Pasted = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=MOST_PASTED)]
 CampaignIds = Annotated[
@@ -256,7 +256,7 @@ class CampaignFields(Document):
         error_share: share of failed recipients at which it pauses itself.
     """
 
-    name: Annotated[str, Field(pattern=_NAME, max_length=LONGEST_NAME, default="")]
+    name: Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME, default="")]
     app: AppName = "default"
     message: Annotated[dict[str, Any], Field(default_factory=dict[str, Any])]
     start_at: Moment | None = None
@@ -288,7 +288,7 @@ def check_start_at(start_at: datetime | None) -> None:
 class CampaignSpec(CampaignFields):
     """A campaign without its recipients: the fields of a `Plan` that are stored, checked."""
 
-    name: Annotated[str, Field(pattern=_NAME, min_length=1, max_length=LONGEST_NAME)]
+    name: Annotated[str, Field(pattern=NAME, min_length=1, max_length=LONGEST_NAME)]
     message: Annotated[dict[str, Any], _AsMessage]
 
     @classmethod

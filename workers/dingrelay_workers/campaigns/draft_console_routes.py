@@ -43,6 +43,7 @@ from dingrelay_workers.campaigns.draft_words import (
 )
 from dingrelay_workers.campaigns.drafts import MOST_PARSED, CampaignDraft, Drafts
 from dingrelay_workers.campaigns.findings import findings_of
+from dingrelay_workers.campaigns.message_templates import MessageTemplate, MessageTemplates
 from dingrelay_workers.campaigns.pictures import Pictures
 from dingrelay_workers.campaigns.reach import READ, WRITE
 from dingrelay_workers.campaigns.recipients import (
@@ -111,21 +112,44 @@ _DEFAULTS = {"start_at": None, "rate": None, "error_share": 0.1}
 
 @at("/campaigns/new", scope=WRITE)
 async def new_draft(visit: Visit) -> web.Response:
-    """First page of a broadcast."""
-    return visit.page("draft_new.html", apps=_apps(visit), name="")
+    """First page of a broadcast, which may begin with a template."""
+    return await _new_page(visit, await _template(visit, visit.query("template")))
 
 
 @act("/campaigns/new", scope=WRITE)
 async def create_draft(visit: Visit, form: FormValues) -> web.Response:
     """Make a draft with a name."""
-    name, app = text_of(form, "name"), text_of(form, "app")
+    content: dict[str, Any] = {name: text_of(form, name) for name in ("name", "app")}
+    template = await _template(visit, text_of(form, "template"))
+    if template:
+        content["message"] = template.message
     try:
-        draft = await visit.service(Drafts).write(DraftContent.parse({"name": name, "app": app}))
+        draft = await visit.service(Drafts).write(DraftContent.parse(content))
     except ContractError as error:
-        problems = problems_of(error)
-        page = {"apps": _apps(visit), "name": name, "problems": problems}
-        return visit.page("draft_new.html", status=422, **page)
+        return await _new_page(visit, template, content, problems_of(error))
     return visit.redirect(_way(draft, "write"))
+
+
+async def _template(visit: Visit, id_: str) -> MessageTemplate | None:
+    return await visit.service(MessageTemplates).get(id_) if id_ else None
+
+
+async def _new_page(
+    visit: Visit,
+    template: MessageTemplate | None,
+    content: Mapping[str, str] | None = None,
+    problems: Mapping[str, FieldProblem] | None = None,
+) -> web.Response:
+    begun = {"name": template.name, "app": template.app} if template else {"name": "", "app": ""}
+    return visit.page(
+        "draft_new.html",
+        status=422 if problems else 200,
+        apps=_apps(visit),
+        chosen=template,
+        templates=await visit.service(MessageTemplates).list(),
+        values=content or begun,
+        problems=problems or {},
+    )
 
 
 async def next_step(visit: Visit) -> web.Response:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Text,
+    UniqueConstraint,
     and_,
     false,
     func,
@@ -396,6 +397,24 @@ class PictureRow(Base):
     name: Mapped[str] = mapped_column(Text)
     content: Mapped[bytes] = mapped_column(LargeBinary)
     at: Mapped[datetime] = mapped_column(Utc)
+
+
+class TemplateRow(Base):
+    """A message that is kept under a name.
+
+    Attributes:
+        message: DingTalk's ``msg`` object, complete or not.
+    """
+
+    __tablename__ = "message_templates"
+    __people__ = PersonColumns(others="id app sender name message")
+    __table_args__ = (UniqueConstraint("app", "sender", "name"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    app: Mapped[str] = mapped_column(String(64))
+    sender: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(Text)
+    message: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class ReviewRow(Base):

@@ -133,6 +133,16 @@ def _campaigns() -> None:
         sa.PrimaryKeyConstraint("campaign", "at", name="pk_campaign_reads"),
     )
     op.create_table(
+        "message_templates",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("sender", sa.String(64), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("message", sa.JSON, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_message_templates"),
+        sa.UniqueConstraint("app", "sender", "name", name="uq_message_templates_app_sender_name"),
+    )
+    op.create_table(
         "campaign_reviews",
         sa.Column("campaign", sa.String(36), nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),

@@ -1,0 +1,46 @@
+"""The page of the templates of messages, and the form that keeps a draft's message as one."""
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from dingrelay_tasks.contract import TYPE_FIELD
+from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns.drafts import Drafts
+from dingrelay_workers.campaigns.message_templates import MessageTemplates, TemplateRequest
+from dingrelay_workers.campaigns.reach import READ, WRITE
+from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.message_form import TYPES
+from dingrelay_workers.console.verb_forms import VerbForms
+from dingrelay_workers.console.visit import Visit, text_of
+
+_LIST = "/campaigns/templates"
+
+
+@at(_LIST, scope=READ)
+async def templates(visit: Visit) -> web.Response:
+    """List the templates."""
+    listed = await visit.service(MessageTemplates).list()
+    types = {
+        template.id: TYPES.get(template.message.get(TYPE_FIELD, ""), "") for template in listed
+    }
+    return visit.page("message_templates.html", templates=listed, types=types)
+
+
+@act("/campaigns/{id}/template", scope=WRITE)
+async def save_template(visit: Visit, form: FormValues) -> web.Response:
+    """Keep the message of a draft, as it is saved."""
+    draft = await visit.service(Drafts).get(visit.part("id"))
+    fields = {"app": draft.content.app, "message": draft.content.message}
+    request = TemplateRequest.parse({**fields, "name": text_of(form, "template_name")})
+    await visit.service(MessageTemplates).keep(request)
+    said = en("It is kept as the template “{}”.", request.name)
+    return visit.redirect(f"/campaigns/{draft.id}/write", said)
+
+
+async def _state(visit: Visit) -> Mapping[str, object]:
+    template = await visit.service(MessageTemplates).get(visit.part("id"))
+    return {"name": template.name}
+
+
+VerbForms(noun=MessageTemplates, page=f"{_LIST}/{{id}}", state=_state).declare(by_hand=("keep",))
