@@ -140,7 +140,7 @@ async def test_a_double_click_sends_a_form_once(console: "Console") -> None:
     before = await drafts()
     campaign = next(path for path in console.paths if path.startswith("/campaigns/"))
     page = await console.open(campaign)
-    await page.get_by_role("button", name="Write a new one like it").dblclick()
+    await page.get_by_role("button", name="Copy it with its people").dblclick()
     await page.wait_for_url("**/campaigns/*/write")
     assert await drafts() == before + 1
 

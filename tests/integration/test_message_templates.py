@@ -109,7 +109,9 @@ async def test_a_broadcast_begins_with_a_template(browser: Browser, settings: Se
     # It is not there for those of another app.
     async with browser.another("chen", "view") as viewer:
         page = await viewer.text("/campaigns/templates")
-        assert ("/delete" in page, "alert(1)" in page) == (False, True)
+        assert ("/new" in page, "alert(1)" in page) == (False, True)
+        page = await viewer.text(f"/campaigns/templates/{begin}")
+        assert ("/delete" in page, "come!" in page, HOSTILE in page) == (False, True, False)
     await rows.put(browser.database, UserRow, {"userid": "clerk", "name": "clerk"})
     await browser.give("clerk", "write", apps=["hr"])
     await browser.come_in("clerk")

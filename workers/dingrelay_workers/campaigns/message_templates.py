@@ -60,7 +60,7 @@ class MessageTemplates:
         self._database = database
 
     async def list(self) -> list[MessageTemplate]:
-        """Those that the actor sees, by name."""
+        """The templates that the actor sees, by name."""
         chosen = SeenFilter().of_actor(READ)
         query = narrowed(select(TemplateRow.__table__), TemplateRow, chosen)
         if chosen.sender is not None:

@@ -300,7 +300,7 @@ class ChunkRow(Base):
 
 
 class ReadRow(Base):
-    """People whom DingTalk reported in a quarter of an hour to have read a campaign, and had not reported before.
+    """People who, as DingTalk reported in a quarter of an hour for the first time, have read a campaign.
 
     Attributes:
         at: when the quarter begins.

@@ -27,6 +27,13 @@ async def templates(visit: Visit) -> web.Response:
     return visit.page("message_templates.html", templates=listed, types=types)
 
 
+@at(f"{_LIST}/{{id}}", scope=READ)
+async def template(visit: Visit) -> web.Response:
+    """A template, as a phone shows it."""
+    kept = await visit.service(MessageTemplates).get(visit.part("id"))
+    return visit.page("message_template.html", kept=kept)
+
+
 @act("/campaigns/{id}/template", scope=WRITE)
 async def save_template(visit: Visit, form: FormValues) -> web.Response:
     """Keep the message of a draft, as it is saved."""
