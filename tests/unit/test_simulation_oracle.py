@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from dingrelay_producers.store.states import State
 from dingrelay_simulation.application import Delivery
 from dingrelay_simulation.approvals import Followed
-from dingrelay_simulation.campaigns import Broadcast
+from dingrelay_simulation.campaigns import Broadcast, Order
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.faults import Faults, Trouble
+from dingrelay_simulation.fleet import ChunkRun
 from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Command, Request, Requests
 from dingrelay_simulation.oracle import verify
 from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, read_tag
@@ -202,7 +204,6 @@ def test_a_message_arrives_on_the_day_on_which_it_left() -> None:
     call.departed = 1.5
     assert kinds([request()], DONE, [call]) == []
     call.departed = 4.0
-    assert kinds([request("call")], DONE, [call]) == []
     assert kinds([request()], DONE, [call], troubles=[Trouble("redis slow", "redis", 0.5, 2)]) == []
 
 
@@ -264,6 +265,8 @@ def test_no_job_dies_of_what_passes() -> None:
 def test_a_job_that_was_put_off_makes_no_call_before_its_time() -> None:
     put_off = {"j1": [(2.0, 4.0)]}
     assert kinds([request()], DONE, [effect(7.0, answered=7.1)], pauses=put_off) == []
+    runs = {"pauses": put_off, "ends": {"j1": [4.2]}}
+    assert kinds([request()], DONE, [effect(1.5, answered=1.6)], **runs) == ["early"]
     early = [effect(4.0, answered=4.1)]
     assert kinds([request()], DONE, early, pauses=put_off) == ["early"]
     requeue = Command(3.0, "requeue", "j1", "True")
@@ -460,6 +463,34 @@ def test_a_campaign_names_its_people_and_reaches_each_once() -> None:
     assert "people" in kinds([], {}, [effect(2.0, tag="b1")], broadcasts=[other])
     effects = [effect(2.0, tag="b1"), effect(3.0, tag="b1")]
     assert kinds([], {}, effects, broadcasts=[broadcast("accepted")]) == ["campaign"]
+
+
+PAUSE, RESUME = Order("pause", 1.5, 1.6, done=True), Order("resume", 8.0, 8.1, done=True)
+
+
+@pytest.mark.parametrize(
+    ("run", "orders", "violated"),
+    [
+        (2.0, [PAUSE], ["stopped"]),
+        (1.55, [PAUSE], []),
+        (2.0, [PAUSE, RESUME], ["stopped"]),
+        (2.0, [PAUSE, replace(RESUME, at=2.9)], []),
+        (2.0, [PAUSE, replace(RESUME, at=2.9, done=False)], []),
+        (2.0, [replace(PAUSE, done=False)], []),
+        (2.0, [replace(PAUSE, verb="recall")], []),
+        (2.0, [replace(PAUSE, verb="cancel"), RESUME], ["stopped"]),
+    ],
+)
+def test_a_campaign_that_is_stopped_makes_no_call(
+    run: float, orders: list[Order], violated: list[str]
+) -> None:
+    report, call = broadcast("accepted"), effect(3.0, tag="b1", answered=3.1)
+    report.orders = orders
+    ran = ChunkRun("campaign-1", run, "w0", frozenset({"u1", "u2"}))
+    for others in ({"campaign": "other"}, {"at": 3.1}, {"worker": "w1"}, {"users": frozenset()}):
+        runs = [replace(ran, **others)]
+        assert kinds([], {}, [call], broadcasts=[report], chunk_runs=runs) == []
+    assert kinds([], {}, [call], broadcasts=[report], chunk_runs=[ran]) == violated
 
 
 def test_the_directory_equals_the_organisation_after_the_last_sync() -> None:

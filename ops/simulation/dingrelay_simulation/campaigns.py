@@ -1,5 +1,6 @@
 """Campaigns in the simulation: created, started, paused, cancelled and recalled by a producer, and their reports."""
 
+import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.errors import DingrelayError
+from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.plan import Step
 from dingrelay_workers.campaigns.calls import FollowUp
@@ -20,6 +22,16 @@ from dingrelay_workers.database.database import Database
 ENDS = frozenset({"done", "cancelled"})
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command about a campaign: when it was given and answered, and whether it was carried out."""
+
+    verb: str
+    at: float
+    answered: float
+    done: bool
+
+
 @dataclass
 class Broadcast:
     """A campaign that was requested.
@@ -28,6 +40,7 @@ class Broadcast:
         id: empty if it was not created.
         started: whether that was answered.
         state, totals, people: what it reports at the end.
+        orders: commands about it.
     """
 
     number: int
@@ -38,6 +51,7 @@ class Broadcast:
     state: str = ""
     totals: dict[str, int] = field(default_factory=dict[str, int])
     people: list[Result] = field(default_factory=list[Result])
+    orders: list[Order] = field(default_factory=list[Order])
 
 
 class Campaigns:
@@ -79,7 +93,7 @@ class Campaigns:
 
     async def _command(self, step: Step) -> None:
         """Start, pause, resume, cancel or recall one."""
-        verb, answer = step.values["verb"], "done"
+        verb, answer, at = step.values["verb"], "done", CLOCK.now
         broadcast = next(
             (one for one in self.broadcasts if one.number == step.values["target"] and one.id), None
         )
@@ -93,12 +107,14 @@ class Campaigns:
                 await getattr(self._service, verb)(broadcast.id)
         except (DingrelayError, SQLAlchemyError, RedisError, OSError) as error:
             answer = type(error).__name__
+        broadcast.orders.append(Order(verb, at, CLOCK.now, answer == "done"))
         self._note("campaign command", verb, broadcast.tag, answer)
 
     async def mend(self) -> None:
         """Let paused campaigns run on."""
         for broadcast in self.broadcasts:
             if broadcast.id:
+                broadcast.orders.append(Order("resume", CLOCK.now, math.inf, done=True))
                 with suppress(DingrelayError):
                     await self._service.start(broadcast.id)
                 with suppress(DingrelayError):
@@ -126,4 +142,4 @@ class Campaigns:
             }
             async for page in Report(self._database).results(broadcast.id):
                 broadcast.people += page
-        return {"broadcasts": self.broadcasts}
+        return {"broadcasts": self.broadcasts, "chunk_runs": self._fleet.chunk_runs}

@@ -1,9 +1,11 @@
 """The simulated system: three workers, a producer, Valkey, SQLite and DingTalk on one loop."""
 
+import json
 import random
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +33,18 @@ from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_simulation.worker import SimulatedWorker, read_request
 
 WORKERS = 3
+CHUNK = "campaign-chunk"
+"""Name of the kind of a campaign's calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRun:
+    """A run of a campaign's chunk: when a worker began it, and for which people it is."""
+
+    campaign: str
+    at: float
+    worker: str
+    users: frozenset[str]
 
 
 class FleetSettings(Settings):
@@ -50,7 +64,12 @@ class FleetSettings(Settings):
 
 
 class Fleet:
-    """All processes of one run. Use as an async context."""
+    """All processes of one run. Use as an async context.
+
+    Attributes:
+        seen: job → when a worker first took a message about it.
+        chunk_runs: runs of campaigns' chunks, in order.
+    """
 
     def __init__(
         self,
@@ -101,6 +120,7 @@ class Fleet:
             PORTS["application"]: self.application,
         }
         self.seen: dict[str, float] = {}
+        self.chunk_runs: list[ChunkRun] = []
         self.workers = [self._worker(number, offset) for number, offset in enumerate(offsets)]
         self.producer = Process("producer")
         self.client: Client
@@ -108,7 +128,19 @@ class Fleet:
     def _worker(self, number: int, offset: float) -> SimulatedWorker:
         publisher = Publisher(self.settings)
         process = Process(f"w{number}", offset)
-        return SimulatedWorker(process, self.settings, publisher, self.broker, self.seen)
+        return SimulatedWorker(
+            process, self.settings, publisher, self.broker, self.seen, self._note_run
+        )
+
+    def _note_run(self, kind: str, job: str) -> None:
+        """Note which people a campaign's chunk is for, whose run begins."""
+        payload = self.valkey.call("HGET", keys.job(job), "payload") if kind == CHUNK else None
+        if payload and CLOCK.process:
+            chunk = json.loads(payload)
+            run = ChunkRun(
+                chunk["campaign"], CLOCK.now, CLOCK.process.name, frozenset(chunk["users"])
+            )
+            self.chunk_runs.append(run)
 
     def _look_soon(self) -> None:
         self.loop.call_soon(self.broker.look)

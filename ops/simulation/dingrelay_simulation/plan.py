@@ -5,7 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dingrelay_simulation.draws import FAULTS, OPERATIONS, WORKERS, Draft, draw_change
-from dingrelay_simulation.scenes import BEFORE_MIDNIGHT, SCENES, pass_midnight_in_doubt
+from dingrelay_simulation.scenes import (
+    BEFORE_MIDNIGHT,
+    MORE_SCENES,
+    SCENES,
+    pass_midnight_in_doubt,
+)
 
 SECONDS = 18.0
 """Virtual seconds in which operations and faults begin."""
@@ -124,9 +129,18 @@ def draw(seed: int) -> Plan:
         if rng.random() < NEAR:
             at = rng.choice(operations).at + rng.uniform(-0.5, 6)
         faults.append(Step(round(max(0.0, at), 3), name, FAULTS[name](rng)))
+    if seed > PLAIN and rng.random() < MORE:
+        staged.at = rng.uniform(0, SECONDS)
+        rng.choice(MORE_SCENES)(staged)
     operations += staged.operations
     faults += staged.faults
     return Plan(seed, world, tuple(sorted(operations, key=_at)), tuple(sorted(faults, key=_at)))
+
+
+MORE = 0.4
+"""Share of the runs to which a scene is added that costs more."""
+PLAIN = 100
+"""Last seed to which none is added: it stands for what it stood for before there were any, as the table of mutations says."""
 
 
 @dataclass

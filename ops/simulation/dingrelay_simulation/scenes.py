@@ -4,6 +4,8 @@ import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from dingrelay_simulation.draws import USERS
+
 ASYNCSEND = "/topapi/message/corpconversation/asyncsend_v2"
 INSTANCES = "/v1.0/workflow/processInstances"
 DONE_UNSEEN = ("lost_answer", "reset_after", "truncated")
@@ -143,6 +145,45 @@ def pass_midnight_in_doubt(stage: Stage) -> None:
         stage.operation(rng.uniform(0, 12), "equal", tag="equal1", users=users)
 
 
+def stop_campaign_without_leader(stage: Stage) -> None:
+    """A campaign is stopped while the worker that would withdraw its calls may stand still, and these wait for their slots."""
+    rng = stage.rng
+    people = list(USERS)
+    target = stage.operation(0.0, "campaign", rate=None, fields=True, users=people)
+    stage.operation(0.1, "send_many", lane="urgent", count=4)
+    stopped = rng.uniform(0.5, 3)
+    for worker in rng.sample(range(3), 2):
+        stage.fault(stopped - 0.02, "freeze", worker=worker, seconds=round(rng.uniform(12, 20), 1))
+    verb = rng.choice(("pause", "pause", "cancel"))
+    stage.operation(stopped, "campaign_command", target=target, verb=verb)
+    resumed = stopped + rng.uniform(20, 24)
+    stage.operation(resumed, "campaign_command", target=target, verb="resume")
+
+
+def share_and_end(stage: Stage) -> None:
+    """Workers end as they make a call that equal messages share, which no message of the broker brings back."""
+    rng = stage.rng
+    stage.operation(0.0, "send_many", lane="normal", count=12)
+    tag = f"equal{rng.randint(1, 2)}"
+    equal = [stage.operation(rng.uniform(0, 0.4), "equal", tag=tag) for _ in range(5)]
+    if rng.random() < 0.5:
+        for worker in range(3):
+            values = {"worker": worker, "to": "dingtalk", "when": rng.choice(("after", "answer"))}
+            back = round(rng.uniform(0.5, 6), 1)
+            stage.fault(0.2, "kill_at", **values, count=rng.choice((2, 3, 5)), seconds=back)
+    for target in rng.sample(equal, 2):
+        stage.operation(rng.uniform(3, 15), "recall", target=target)
+
+
+def move_under_a_sync(stage: Stage) -> None:
+    """People move to and fro while a sync reads one department after the other, so that it meets some in none that another one met."""
+    rng, second = stage.rng, stage.rng.uniform(8, 12)
+    for at in (0.0, second):
+        stage.operation(at, "sync", scope="everything")
+    for _ in range(12):
+        stage.operation(second + rng.uniform(0, 1.5), "organisation", verb="move")
+
+
 SCENES: tuple[Callable[[Stage], None], ...] = (
     cancel_in_doubt,
     expire_in_doubt,
@@ -156,5 +197,11 @@ SCENES: tuple[Callable[[Stage], None], ...] = (
     end_of_who_tells,
 )
 """Scenes of any time; `pass_midnight_in_doubt` has one of its own."""
+MORE_SCENES: tuple[Callable[[Stage], None], ...] = (
+    stop_campaign_without_leader,
+    share_and_end,
+    move_under_a_sync,
+)
+"""Scenes of any time that a third of the runs has beside those."""
 BEFORE_MIDNIGHT = 6.0
 """Seconds before midnight at which that one begins."""

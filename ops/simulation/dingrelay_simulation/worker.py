@@ -4,7 +4,7 @@ import asyncio
 import json
 import uuid
 from base64 import b64decode
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -77,9 +77,11 @@ class SimulatedWorker:
         publisher: Publisher,
         broker: Broker | TakingBroker,
         seen: dict[str, float],
+        began: Callable[[str, str], None],
     ) -> None:
         self.process = process
         self.seen = seen
+        self._began = began
         self.resources: Resources | None = None
         self._settings = settings
         self._publisher = publisher
@@ -132,6 +134,7 @@ class SimulatedWorker:
         request = message.request
         name = str(request["task"]).removeprefix(TASK_PREFIX)
         self.seen.setdefault(str(request["id"]), CLOCK.now)
+        self._began(name, str(request["id"]))
         back = False
         try:
             if name in KINDS:

@@ -37,6 +37,7 @@ CHECKS = (
     recalls.check_recalls,
     robots.check_robots,
     campaigns.check_campaigns,
+    campaigns.check_stopped,
     directory.check_directory,
     directory.check_left,
     webhooks.check_completeness,

@@ -68,9 +68,8 @@ def _permitted(requests: Sequence[Request], user: str) -> int:
 
 def check_days(evidence: Evidence) -> Iterator[Violation]:
     """A message arrives on the day on which it left, by DingTalk's clock: for that one it was admitted."""
-    unlimited = {request.tag for request in evidence.requests.jobs if request.name == "call"}
     for effect in evidence.effects:
-        if effect.path != ASYNCSEND or effect.tag in unlimited or effect.day == effect.left_on:
+        if effect.path != ASYNCSEND or effect.day == effect.left_on:
             continue
         # Its worker knows Redis' time by an answer that was long on its way.
         misled = evidence.kept_from_redis(effect.worker, effect.left - UNDER_WAY, effect.departed)

@@ -1,10 +1,12 @@
 """Campaigns: their people get the message once each, or are named with a true reason; the report adds up."""
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dingrelay_simulation.campaigns import ENDS, Broadcast
-from dingrelay_simulation.oracle.evidence import Evidence, Violation
+from dingrelay_simulation.fleet import ChunkRun
+from dingrelay_simulation.oracle.evidence import Effect, Evidence, Violation
 
 NOT_SENT = frozenset({"cancelled", "failed", "pending", "unknown_user", "out_of_scope"})
 """Outcomes that say: no call was made for this person."""
@@ -22,6 +24,46 @@ def check_campaigns(evidence: Evidence) -> Iterator[Violation]:
     for broadcast in evidence.broadcasts:
         if broadcast.id:
             yield from _check_campaign(broadcast, received[broadcast.tag])
+
+
+def check_stopped(evidence: Evidence) -> Iterator[Violation]:
+    """No run makes a call that begins while its campaign is paused or cancelled."""
+    campaigns = {broadcast.tag: broadcast for broadcast in evidence.broadcasts}
+    for call in evidence.attempts:
+        broadcast = campaigns.get(call.tag.split(" ", maxsplit=1)[0])
+        if broadcast is None:
+            continue
+        run = _run_of(evidence.chunk_runs, broadcast.id, call)
+        if run is None:
+            continue
+        for since, until in _stopped(broadcast):
+            if since < run.at and call.left < until:
+                text = f"campaign {broadcast.tag} was stopped at {since:.2f} and called at {call.left:.2f}"
+                yield Violation("stopped", text, broadcast.id)
+
+
+def _run_of(runs: Sequence[ChunkRun], campaign: str, call: Effect) -> ChunkRun | None:
+    """The latest run of the call's worker for its people that began before it."""
+    earlier = (
+        run
+        for run in runs
+        if (run.campaign, run.worker) == (campaign, call.worker)
+        and run.at <= call.left
+        and run.users.issuperset(call.users)
+    )
+    return max(earlier, key=lambda run: run.at, default=None)
+
+
+def _stopped(broadcast: Broadcast) -> Iterator[tuple[float, float]]:
+    """The times in which it was certainly paused or cancelled: from a command's answer to the next one that lets it go on."""
+    for order in broadcast.orders:
+        if order.done and order.verb in {"pause", "cancel"}:
+            going_on = (
+                other.at
+                for other in broadcast.orders
+                if other.verb in {"resume", "start"} and other.answered > order.at
+            )
+            yield order.answered, min(going_on, default=math.inf)
 
 
 def _check_campaign(broadcast: Broadcast, received: dict[str, int]) -> Iterator[Violation]:

@@ -13,6 +13,7 @@ from dingrelay_simulation.application import Delivery
 from dingrelay_simulation.approvals import FORM_FIELD, Followed
 from dingrelay_simulation.campaigns import Broadcast
 from dingrelay_simulation.faults import Faults, Trouble
+from dingrelay_simulation.fleet import ChunkRun
 from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Request, Requests
 from dingrelay_simulation.organisation import Directories
 from dingrelay_simulation.webhooks import Endpoint
@@ -141,6 +142,7 @@ class Evidence:
         keys_without_end: of Redis.
         redis_skew: seconds by which Redis' clock is ahead.
         broadcasts: campaigns, with their reports.
+        chunk_runs: runs of their chunks, in order.
         way: seconds of the longest way to DingTalk.
         ends: job → when a worker ended it, as Redis confirmed.
         directories: the organisation and the directory.
@@ -164,6 +166,7 @@ class Evidence:
     keys_without_end: list[str]
     redis_skew: float
     broadcasts: Sequence[Broadcast] = ()
+    chunk_runs: Sequence[ChunkRun] = ()
     way: float = 0.03
     ends: Mapping[str, Sequence[float]] = field(default_factory=dict[str, Sequence[float]])
     deleted: Collection[str] = ()

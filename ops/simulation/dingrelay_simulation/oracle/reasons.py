@@ -36,7 +36,7 @@ def check_dead(evidence: Evidence) -> Iterator[Violation]:
 
 
 def check_pauses(evidence: Evidence) -> Iterator[Violation]:
-    """A job that was put off after a failure makes no call before its time."""
+    """A job that was put off after a failure is not run, and makes no call, before its time."""
     for request in evidence.single_requests:
         commanded = [
             command.at for command in evidence.requests.commands if command.job == request.job
@@ -50,6 +50,17 @@ def check_pauses(evidence: Evidence) -> Iterator[Violation]:
                 for attempt in evidence.attempts_by_tag.get(request.tag, ())
                 if at + MARGIN < attempt.left < until and not evidence.forgotten(at, attempt.left)
             ]
+            if not request.values.get("expires_in"):
+                early += [
+                    moment
+                    for moment in _runs(evidence, request.job)
+                    if at + MARGIN < moment < until and not evidence.forgotten(at, moment)
+                ]
             if early:
-                text = f"{request.job} was put off at {at:.2f} for {seconds:g} s and called at {early[0]:.2f}"
+                text = f"{request.job} was put off at {at:.2f} for {seconds:g} s and run at {early[0]:.2f}"
                 yield Violation("early", text, request.job)
+
+
+def _runs(evidence: Evidence, job: str) -> list[float]:
+    """When runs of a job led to its end, or to another pause."""
+    return [*evidence.ends.get(job, ()), *(at for at, _ in evidence.pauses.get(job, ()))]
