@@ -86,7 +86,16 @@ def outcome(status: JobStatus) -> tuple[Any, ...]:
 async def test_no_directory_means_no_lookup(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     status = await sent(worker, message("u1", "stranger"))
     assert outcome(status) == (2, [], [])
+    assert status.result["unverified"] == ["u1", "stranger"]
     assert sandbox.calls(api=USER) == sandbox.calls(api=RANGE) == []
+
+
+async def test_the_end_of_the_first_sync_counts_at_once(worker: OneWorker, redis: Redis) -> None:
+    """Also where another worker read the directory."""
+    assert outcome(await sent(worker, message("stranger"))) == (1, [], [])
+    await redis.set(keys.synced("default"), 1, px=keys.SYNCED_TTL_MS)
+    status = await sent(worker, message("u1", "stranger", text="later"))
+    assert "stranger" in status.result["unknown_user"], status.result
 
 
 async def test_unknown_people_are_named(synced: OneWorker, sandbox: SandboxAdmin) -> None:

@@ -3,7 +3,7 @@
 People in the directory, where the app is visible, need no look-up. All others are looked up at DingTalk, since
 they may have joined after the last sync, and are left out if it does not know them. A look-up that waits for a
 limit makes the job wait; one that DingTalk does not answer, as in an outage, leaves the recipient `unverified`:
-they are in the call, and named.
+they are in the call, and named. Before an app's directory was synced all of its recipients are.
 """
 
 import asyncio
@@ -49,8 +49,8 @@ DATABASE_TIMEOUT = 2.0
 """Seconds that a message waits for the directory; then its recipients are unverified."""
 DATABASE_REST = 30.0
 """Seconds for which a directory that did not answer is not asked."""
-LOOK_FOR_SYNC = 10.0
-"""Seconds between two looks at whether an app's directory was synced."""
+SYNCED_FOR = 10.0
+"""Seconds for which an app's directory counts as synced without another look."""
 DEEPEST = 50
 """Departments above one another at most; DingTalk allows fewer."""
 MOST_LOOKED_AT = 50
@@ -100,7 +100,7 @@ class RecipientChecks:
         self._off = not settings.sync.check_recipients
         self._people = people
         self._ranges = VisibleRanges(redis)
-        self._synced = _Kept[bool](LOOK_FOR_SYNC)
+        self._synced = _Kept[bool](SYNCED_FOR)
         self._here = _Kept[frozenset[int]](KNOWN_FOR)
         self._answered = _Kept[Reachability](ANSWERED_FOR)
         self._parents = _Kept[int](ANSWERED_FOR)
@@ -139,8 +139,10 @@ class RecipientChecks:
             Wait: there are more look-ups than one run makes.
             Exception: one of `MINE`, such as that a look-up waits for its limit.
         """
-        if self._off or not await self._is_synced(calls.app):
+        if self._off:
             return RecipientVerdict(list(users))
+        if not await self._is_synced(calls.app):
+            return RecipientVerdict(list(users), unverified=list(users))
         visible = await self._ranges.of(calls, now)
         unconfirmed = await self._unconfirmed(calls.app, users, visible)
         if time.monotonic() < self._rests_until:
@@ -158,10 +160,10 @@ class RecipientChecks:
         return _verdict(calls.app, users, answers)
 
     async def _is_synced(self, app: str) -> bool:
-        is_synced = self._synced.get(app, "")
-        if is_synced is None:
-            is_synced = self._synced.put(app, "", bool(await self._redis.exists(keys.synced(app))))
-        return is_synced
+        if self._synced.get(app, ""):
+            return True
+        # That it was not yet is never kept: the next message may follow the end of the first sync.
+        return bool(await self._redis.exists(keys.synced(app))) and self._synced.put(app, "", True)
 
     async def _unconfirmed(
         self, app: str, users: Sequence[str], visible: VisibleRange | None
