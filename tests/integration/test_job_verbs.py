@@ -1,6 +1,7 @@
 """Verbs of jobs: each has one body, which every door carries out."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -89,6 +90,24 @@ def test_the_door_of_dingtalks_own_urls_audits_as_the_gateway_does(
     assert [(row["actor"], row["name"], bool(row["request"]), row["object"]) for row in found] == (
         expected
     )
+
+
+def test_a_recall_that_no_worker_would_carry_out_is_refused(
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings, client: Client, store: Redis
+) -> None:
+    job_id = client.send(message(**HR)).id
+    sent = {"calls": [{"task_id": 7, "recipients": 1}], "accepted": 1}
+    store.hset(redis_keys.job(job_id), mapping={"state": "done", "result": json.dumps(sent)})
+    store.hset(redis_keys.SERVED, "app:it", 1)
+    store.pexpire(redis_keys.SERVED, 60_000)
+    refused = gateway.ask("POST", f"/v1/jobs/{job_id}/recall", key=keys["hr"])
+    assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/app")
+    with Client(settings) as another, pytest.raises(ContractError, match="no worker serves hr"):
+        another.recall(job_id)
+    assert rows(settings.database, "select action from audit where kind = 'job'") == []
+    store.hset(redis_keys.SERVED, "app:hr", 1)
+    with Client(settings) as another:
+        assert another.status(another.recall(job_id).id).app == "hr"
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)

@@ -9,6 +9,7 @@ from pydantic import Field
 from dingrelay_producers.actor import current_actor, current_reach
 from dingrelay_producers.client.history_documents import JobDetails
 from dingrelay_producers.client.job_details import details_of, recall_of
+from dingrelay_producers.client.sending import Sending
 from dingrelay_producers.client.verbs import Accept, Audit, Question, Remember, Steps, verb
 from dingrelay_producers.errors import (
     CannotResolve,
@@ -251,6 +252,7 @@ class Jobs:
         details = yield from self.details(job_id, scope=_SCOPE)
         job = details.status
         draft = recall_draft(details, self._settings)
+        yield from Sending(self._settings).check(recall_of(details))
         yield Audit("recall", self.NOUN, [job_id], job.app, job.lane, after={"job": draft.id})
         yield Accept([draft])
         return (yield from self.status(draft.id, scope=_SCOPE))
