@@ -71,6 +71,8 @@ async def test_a_page_says_that_it_is_old_and_goes_on_after_a_restart(console: "
 
 async def test_a_session_that_ends_leads_to_the_sign_in_and_back(console: "Console") -> None:
     page, other = await _left_open(console), await console.open("/webhooks/drw_test")
+    await other.clock.install()
+    await other.reload()
     async with console.database.write("tests") as connection:
         await connection.execute(delete(ConsoleSessionRow))
     await page.clock.run_for(EVERY)
