@@ -5,6 +5,7 @@ import pytest
 from dingrelay_producers import Settings, SettingsError
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import sources
+from dingrelay_producers.settings.addresses import proxy_for
 from dingrelay_workers import preflight
 from dingrelay_workers.flower.server import management_api
 
@@ -96,6 +97,16 @@ def test_a_setting_of_0_2_0_that_is_no_more_is_named_once_in_a_warning(
         second
         == "DINGRELAY_WAKE_GRACE: wake_grace is no setting any more: it is DINGRELAY_LEASE, too"
     )
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files of a deployment name variables that may be set: they must not hide the TOML file's."""
+    config = tmp_path / "dingrelay.toml"
+    config.write_text('console_url = "https://relay.example.com"\n')
+    empty = dict.fromkeys(("DINGRELAY_CONSOLE_URL", "DINGTALK_CALLBACK_TOKEN", "HTTPS_PROXY"), "")
+    given(monkeypatch, **PRODUCTION, **empty, DINGRELAY_CONFIG=str(config))
+    assert Settings.load().console_url == "https://relay.example.com"
+    assert proxy_for("https://api.dingtalk.com/") is None
 
 
 def test_secrets_may_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="DINGRELAY_",
+        env_ignore_empty=True,  # files of variables name what is not set, too: the TOML file counts then
         env_file=".env",
         extra="ignore",
         frozen=True,
