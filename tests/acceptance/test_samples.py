@@ -6,9 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +92,44 @@ def system(tmp_path: Path) -> Iterator[System]:
         (url,) = LISTENING.findall((tmp_path / "output.txt").read_text("utf-8"))
         key = (tmp_path / "gateway-key").read_text("utf-8").strip()
         sandbox = SandboxAdmin(variables["DINGTALK_OAPI_URL"])
-        yield System(
-            {**variables, "GATEWAY": url, "KEY": key}, int(url.rpartition(":")[2]), sandbox
-        )
+        gateway = int(url.rpartition(":")[2])
+        with _busy(gateway) as busy:
+            yield System({**variables, "GATEWAY": busy, "KEY": key}, gateway, sandbox)
         sandbox.close()
+
+
+@contextmanager
+def _busy(gateway: int) -> Iterator[str]:
+    """URL in front of the gateway that says of each key first that its request is under way."""
+    keys: set[str] = set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            key = self.headers["Idempotency-Key"]
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if key in keys:
+                names = ("Authorization", "Content-Type", "Accept-Language", "Idempotency-Key")
+                headers = {name.replace("-", "_"): self.headers[name] for name in names}
+                answer = ask(gateway, "POST", self.path, body, timeout=60, **headers)
+                status, content = answer.status, answer.content
+            else:
+                status, content = 409, json.dumps({"detail": f"{key}: under way"}).encode()
+            self.send_response(status)
+            if status == 409:
+                self.send_header("Retry-After", "1")
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+            keys.add(key)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -143,8 +179,15 @@ def _start(name: str, sample: Sample, system: System, folder: Path, stack: ExitS
             check=False,
         )
         assert built.returncode == 0, f"{name}: {built.stdout}{built.stderr}"
-    log = stack.enter_context((copy / "output.txt").open("wb"))
     command = [argument.format(port=port) for argument in sample.run]
+    if name != "php":  # its server starts without the script
+        nameless = {variable: value for variable, value in env.items() if variable != "SECRET"}
+        refused = processes.run(
+            command, cwd=copy, env=nameless, capture_output=True, text=True, timeout=60
+        )
+        assert refused.returncode, name
+        assert "请设置环境变量 SECRET" in refused.stdout + refused.stderr, name
+    log = stack.enter_context((copy / "output.txt").open("wb"))
     process = subprocess.Popen(
         command, cwd=copy, env=env, stdout=log, stderr=log, start_new_session=True
     )
@@ -176,6 +219,12 @@ def _try(name: str, port: int, system: System, number: int) -> None:
 
     leave = ask(port, "POST", f"/leaves/{number}?user={user}&days=2", {}, timeout=60).json
     assert leave["state"] == "done", (name, leave)
+    missing = ask(port, "POST", f"/leaves/{number}?user={user}", {}, timeout=60)
+    assert missing.status == (422 if name == "fastapi" else 400), (name, missing.content)
+    failed = ask(port, "POST", f"/leaves/9{number}?user=nobody&days=2", {}, timeout=60)
+    assert failed.status == 502, (name, failed.content)
+    assert failed.json["detail"].startswith("任务状态为 dead："), name
+    assert not failed.json["detail"].endswith("："), name
     instance = leave["result"]["instance_id"]
     system.sandbox.advance(instance, "agree", to_end=True)
 

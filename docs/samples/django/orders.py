@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.core.management import execute_from_command_line
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -17,13 +18,18 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from dingrelay_producers import Client
-from dingrelay_tasks import ApprovalCreate, MessageSend
+from dingrelay_producers import Client, State, WaitTimeout
+from dingrelay_tasks import ApprovalCreate, Contract, MessageSend
 
 if not settings.configured:
     settings.configure(
         ALLOWED_HOSTS=["127.0.0.1"], ROOT_URLCONF=__name__, SECRET_KEY=os.urandom(32).hex()
     )
+
+if not os.environ.get("SECRET"):
+    sys.exit("请设置环境变量 SECRET：登记接收地址时得到的 whsec_…")
+
+FAILED = {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}
 
 # webhook-id → 通知。同一通知可能到达多次；生产环境应存入数据库，保留一周
 notices: dict[str, Any] = {}
@@ -35,19 +41,39 @@ def client() -> Client:
     return Client()
 
 
+def parameter(request: HttpRequest, name: str) -> str:
+    """网址中的参数，如 ?user=u1 中的 u1；缺少时应答 400。"""
+    if value := request.GET.get(name):
+        return value
+    raise BadRequest(f"网址中缺少参数 {name}")
+
+
+def outcome(job: Contract) -> JsonResponse:
+    """提交任务，最多等 30 秒；没有结束也已提交，结果由 Webhook 通知。"""
+    ref = client().send(job)
+    try:
+        status = ref.wait(timeout=30)
+    except WaitTimeout:
+        return JsonResponse(ref.status().to_json(), status=202)
+    if status.state in FAILED:  # 任务已接收，但没有成功：原因在 error 中
+        reason = status.error.message if status.error else ""
+        return JsonResponse({"detail": f"任务状态为 {status.state}：{reason}"}, status=502)
+    return JsonResponse(status.to_json())
+
+
 @csrf_exempt
 @require_POST
 def paid(request: HttpRequest, number: str) -> JsonResponse:
     """通知下单的人：订单已付款。"""
     job = MessageSend.parse(
         {
-            "to": {"users": [request.GET["user"]]},
+            "to": {"users": [parameter(request, "user")]},
             "message": {"msgtype": "text", "text": {"content": f"订单 {number} 已付款（Django）"}},
             # 幂等键相同的任务只执行一次，所以可以放心重试
             "idempotency_key": f"order-{number}-paid",
         }
     )
-    return JsonResponse(client().send(job).wait(timeout=30).to_json())
+    return outcome(job)
 
 
 @csrf_exempt
@@ -57,12 +83,12 @@ def leave(request: HttpRequest, number: str) -> JsonResponse:
     job = ApprovalCreate.parse(
         {
             "process_code": "PROC-LEAVE",
-            "originator": request.GET["user"],
-            "form": {"事由": "出差", "天数": request.GET["days"]},
+            "originator": parameter(request, "user"),
+            "form": {"事由": "出差", "天数": parameter(request, "days")},
             "idempotency_key": f"leave-{number}",
         }
     )
-    return JsonResponse(client().send(job).wait(timeout=30).to_json())
+    return outcome(job)
 
 
 @csrf_exempt

@@ -1,16 +1,21 @@
 """订单服务：发消息、发起审批、接收 Webhook。运行：uvicorn app:app"""
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from dingrelay_producers import AsyncClient
-from dingrelay_tasks import ApprovalCreate, MessageSend
+from dingrelay_producers import AsyncClient, State, WaitTimeout
+from dingrelay_tasks import ApprovalCreate, Contract, MessageSend
 
+if not os.environ.get("SECRET"):
+    sys.exit("请设置环境变量 SECRET：登记接收地址时得到的 whsec_…")
+
+FAILED = {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}
 client = AsyncClient()
 webhook = Webhook(os.environ["SECRET"])
 # webhook-id → 通知。同一通知可能到达多次；生产环境应存入数据库，保留一周
@@ -27,8 +32,22 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
+async def outcome(job: Contract, response: Response) -> dict[str, Any]:
+    """提交任务，最多等 30 秒；没有结束也已提交，结果由 Webhook 通知。"""
+    ref = await client.send(job)
+    try:
+        status = await ref.wait(timeout=30)
+    except WaitTimeout:
+        response.status_code = 202
+        return (await ref.status()).to_json()
+    if status.state in FAILED:  # 任务已接收，但没有成功：原因在 error 中
+        reason = status.error.message if status.error else ""
+        raise HTTPException(502, f"任务状态为 {status.state}：{reason}")
+    return status.to_json()
+
+
 @app.post("/orders/{number}/paid")
-async def paid(number: str, user: str) -> dict[str, Any]:
+async def paid(number: str, user: str, response: Response) -> dict[str, Any]:
     """通知下单的人：订单已付款。"""
     job = MessageSend.parse(
         {
@@ -38,12 +57,11 @@ async def paid(number: str, user: str) -> dict[str, Any]:
             "idempotency_key": f"order-{number}-paid",
         }
     )
-    ref = await client.send(job)
-    return (await ref.wait(timeout=30)).to_json()
+    return await outcome(job, response)
 
 
 @app.post("/leaves/{number}")
-async def leave(number: str, user: str, days: str) -> dict[str, Any]:
+async def leave(number: str, user: str, days: str, response: Response) -> dict[str, Any]:
     """发起请假审批。"""
     job = ApprovalCreate.parse(
         {
@@ -53,8 +71,7 @@ async def leave(number: str, user: str, days: str) -> dict[str, Any]:
             "idempotency_key": f"leave-{number}",
         }
     )
-    ref = await client.send(job)
-    return (await ref.wait(timeout=30)).to_json()
+    return await outcome(job, response)
 
 
 @app.post("/dingrelay", status_code=204)

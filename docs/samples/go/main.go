@@ -21,10 +21,13 @@ import (
 
 type object = map[string]any
 
+const attempts = 5
+
 var (
 	gateway = env("GATEWAY", "http://127.0.0.1:8610")
 	key     = os.Getenv("KEY")
 	client  = &http.Client{Timeout: time.Minute}
+	failed  = map[any]bool{"dead": true, "unknown": true, "cancelled": true, "expired": true}
 )
 
 func env(name, otherwise string) string {
@@ -34,15 +37,27 @@ func env(name, otherwise string) string {
 	return otherwise
 }
 
-// 幂等键相同的请求只生效一次，所以超时、断网之后可以放心重试。
+// 幂等键相同的请求只生效一次，所以超时、断网之后可以放心重试。带 Retry-After 的应答（同样的请求还在处理、
+// 超出速率、暂时不可用）稍等后重发。
 func post(path, idempotencyKey string, body object) (object, error) {
 	content, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
+	for attempt := 1; ; attempt++ {
+		document, wait, err := try(path, idempotencyKey, content)
+		if wait == 0 || attempt == attempts {
+			return document, err
+		}
+		time.Sleep(wait)
+	}
+}
+
+// 一次请求；要重发时给出等待的时间。
+func try(path, idempotencyKey string, content []byte) (object, time.Duration, error) {
 	request, err := http.NewRequest(http.MethodPost, gateway+path, bytes.NewReader(content))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	request.Header.Set("Authorization", "Bearer "+key)
 	request.Header.Set("Content-Type", "application/json")
@@ -50,17 +65,22 @@ func post(path, idempotencyKey string, body object) (object, error) {
 	request.Header.Set("Idempotency-Key", idempotencyKey)
 	answer, err := client.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer answer.Body.Close()
 	document := object{}
 	if err := json.NewDecoder(answer.Body).Decode(&document); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if answer.StatusCode >= 300 {
-		return nil, fmt.Errorf("%v", document["detail"])
+		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After"))
+		return nil, time.Duration(seconds) * time.Second, fmt.Errorf("%v", document["detail"])
 	}
-	return document, nil
+	if failed[document["state"]] { // 任务已接收，但没有成功：原因在 error 中
+		reason, _ := document["error"].(object)
+		return nil, 0, fmt.Errorf("任务状态为 %v：%v", document["state"], reason["message"])
+	}
+	return document, 0, nil
 }
 
 func notifyPaid(order, user string) (object, error) {
@@ -130,21 +150,36 @@ func answer(writer http.ResponseWriter, document any, err error) {
 	}
 }
 
+// 缺少网址中的参数时应答 400。
+func needs(handler http.HandlerFunc, names ...string) http.HandlerFunc {
+	return func(writer http.ResponseWriter, request *http.Request) {
+		for _, name := range names {
+			if request.FormValue(name) == "" {
+				writer.Header().Set("Content-Type", "application/json; charset=utf-8")
+				writer.WriteHeader(http.StatusBadRequest)
+				fmt.Fprintf(writer, `{"detail": "网址中缺少参数 %s"}`, name)
+				return
+			}
+		}
+		handler(writer, request)
+	}
+}
+
 func main() {
 	secret, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(os.Getenv("SECRET"), "whsec_"))
-	if err != nil {
-		log.Fatal("SECRET: ", err)
+	if err != nil || len(secret) == 0 {
+		log.Fatal("请设置环境变量 SECRET：登记接收地址时得到的 whsec_…")
 	}
 	received := &notices{byID: map[string]json.RawMessage{}}
 	routes := http.NewServeMux()
-	routes.HandleFunc("POST /orders/{number}/paid", func(writer http.ResponseWriter, request *http.Request) {
+	routes.HandleFunc("POST /orders/{number}/paid", needs(func(writer http.ResponseWriter, request *http.Request) {
 		job, err := notifyPaid(request.PathValue("number"), request.FormValue("user"))
 		answer(writer, job, err)
-	})
-	routes.HandleFunc("POST /leaves/{number}", func(writer http.ResponseWriter, request *http.Request) {
+	}, "user"))
+	routes.HandleFunc("POST /leaves/{number}", needs(func(writer http.ResponseWriter, request *http.Request) {
 		job, err := requestLeave(request.PathValue("number"), request.FormValue("user"), request.FormValue("days"))
 		answer(writer, job, err)
-	})
+	}, "user", "days"))
 	routes.HandleFunc("GET /notices", func(writer http.ResponseWriter, _ *http.Request) {
 		answer(writer, received.list(), nil)
 	})

@@ -1,14 +1,22 @@
 // 订单服务：发消息、发起审批、接收 Webhook。只用 Node 自带的模块，需要 Node 18 以上。
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const { GATEWAY = "http://127.0.0.1:8610", KEY, SECRET, PORT = "8000" } = process.env;
+if (!SECRET) {
+  console.error("请设置环境变量 SECRET：登记接收地址时得到的 whsec_…");
+  process.exit(1);
+}
 const secret = Buffer.from(SECRET.replace(/^whsec_/, ""), "base64");
 const seen = new Map(); // webhook-id → 通知。同一通知可能到达多次；生产环境应存入数据库，保留一周
+const FAILED = ["dead", "unknown", "cancelled", "expired"];
+const ATTEMPTS = 5;
 
-// 幂等键相同的请求只生效一次，所以超时、断网之后可以放心重试。
+// 幂等键相同的请求只生效一次，所以超时、断网之后可以放心重试。带 Retry-After 的应答（同样的请求还在处理、
+// 超出速率、暂时不可用）稍等后重发。
 async function post(path, idempotencyKey, body) {
-  const answer = await fetch(GATEWAY + path, {
+  const request = {
     method: "POST",
     headers: {
       Authorization: `Bearer ${KEY}`,
@@ -17,10 +25,23 @@ async function post(path, idempotencyKey, body) {
       "Idempotency-Key": idempotencyKey,
     },
     body: JSON.stringify(body),
-  });
+  };
+  let answer = await send(path, request);
+  for (let attempt = 1; attempt < ATTEMPTS && answer.headers.has("retry-after"); attempt++) {
+    await sleep(Number(answer.headers.get("retry-after")) * 1000);
+    answer = await send(path, request);
+  }
   const document = await answer.json();
   if (!answer.ok) throw new Error(document.detail ?? document.title);
+  // 任务已接收，但没有成功：原因在 error 中
+  if (FAILED.includes(document.state)) throw new Error(`任务状态为 ${document.state}：${document.error?.message}`);
   return document;
+}
+
+function send(path, request) {
+  return fetch(GATEWAY + path, { ...request, signal: AbortSignal.timeout(60_000) }).catch((error) => {
+    throw new Error(`连不上网关 ${GATEWAY}：${error.cause?.code ?? error.message}`);
+  });
 }
 
 function notifyPaid(order, user) {
@@ -50,16 +71,22 @@ function verified(headers, body) {
   });
 }
 
+class BadRequest extends Error {}
+
 async function handle(request) {
   const url = new URL(request.url, "http://localhost");
-  const user = url.searchParams.get("user");
+  const parameter = (name) => {
+    const value = url.searchParams.get(name);
+    if (!value) throw new BadRequest(`网址中缺少参数 ${name}`);
+    return value;
+  };
   const [, collection, number, action] = url.pathname.split("/");
   const route = `${request.method} /${[collection, number && ":number", action].filter(Boolean).join("/")}`;
   switch (route) {
     case "POST /orders/:number/paid":
-      return [200, await notifyPaid(number, user)];
+      return [200, await notifyPaid(number, parameter("user"))];
     case "POST /leaves/:number":
-      return [200, await requestLeave(number, user, url.searchParams.get("days"))];
+      return [200, await requestLeave(number, parameter("user"), parameter("days"))];
     case "GET /notices":
       return [200, [...seen.values()]];
     case "POST /dingrelay": {
@@ -77,7 +104,7 @@ async function handle(request) {
 
 createServer((request, response) => {
   handle(request)
-    .catch((error) => [502, { detail: error.message }])
+    .catch((error) => [error instanceof BadRequest ? 400 : 502, { detail: error.message }])
     .then(([status, document]) => {
       response.writeHead(status, { "Content-Type": "application/json; charset=utf-8" });
       response.end(document && JSON.stringify(document));

@@ -4,14 +4,27 @@
 declare(strict_types=1);
 
 const NOTICES = __DIR__ . '/notices.jsonl'; // 收到的通知；生产环境应存入数据库，webhook-id 保留一周
+const FAILED = ['dead', 'unknown', 'cancelled', 'expired'];
+const ATTEMPTS = 5;
 
-/** 幂等键相同的请求只生效一次，所以超时、断网之后可以放心重试。 */
+/**
+ * 幂等键相同的请求只生效一次，所以超时、断网之后可以放心重试。带 Retry-After 的应答（同样的请求还在处理、
+ * 超出速率、暂时不可用）稍等后重发。
+ */
 function post(string $path, string $idempotencyKey, array $body): array
 {
+    $retryAfter = 0;
     $curl = curl_init((getenv('GATEWAY') ?: 'http://127.0.0.1:8610') . $path);
     curl_setopt_array($curl, [
         CURLOPT_RETURNTRANSFER => true,
+        CURLOPT_CONNECTTIMEOUT => 5,
         CURLOPT_TIMEOUT => 60,
+        CURLOPT_HEADERFUNCTION => function ($curl, string $line) use (&$retryAfter): int {
+            if (stripos($line, 'Retry-After:') === 0) {
+                $retryAfter = (int) trim(substr($line, 12));
+            }
+            return strlen($line);
+        },
         CURLOPT_HTTPHEADER => [
             'Authorization: Bearer ' . getenv('KEY'),
             'Content-Type: application/json',
@@ -21,12 +34,20 @@ function post(string $path, string $idempotencyKey, array $body): array
         CURLOPT_POSTFIELDS => json_encode($body, JSON_THROW_ON_ERROR),
     ]);
     $answer = curl_exec($curl);
+    for ($attempt = 1; $attempt < ATTEMPTS && $retryAfter > 0; $attempt++) {
+        sleep($retryAfter);
+        $retryAfter = 0;
+        $answer = curl_exec($curl);
+    }
     if ($answer === false) {
         throw new RuntimeException(curl_error($curl));
     }
     $document = json_decode($answer, true, flags: JSON_THROW_ON_ERROR);
     if (curl_getinfo($curl, CURLINFO_RESPONSE_CODE) >= 300) {
         throw new RuntimeException($document['detail'] ?? $document['title']);
+    }
+    if (in_array($document['state'], FAILED, true)) { // 任务已接收，但没有成功：原因在 error 中
+        throw new RuntimeException("任务状态为 {$document['state']}：" . ($document['error']['message'] ?? ''));
     }
     return $document;
 }
@@ -85,20 +106,33 @@ function notices(): array
     return array_values($seen);
 }
 
+/** 网址中的参数，如 ?user=u1 中的 u1。 */
+function parameter(string $name): string
+{
+    return ($_GET[$name] ?? '') ?: throw new InvalidArgumentException("网址中缺少参数 {$name}");
+}
+
 function route(string $method, string $path): array
 {
     [, $collection, $number, $action] = [...explode('/', $path), '', '', ''];
     return match ("{$method} {$collection} {$action}") {
-        'POST orders paid' => [200, notifyPaid($number, $_GET['user'])],
-        'POST leaves ' => [200, requestLeave($number, $_GET['user'], $_GET['days'])],
+        'POST orders paid' => [200, notifyPaid($number, parameter('user'))],
+        'POST leaves ' => [200, requestLeave($number, parameter('user'), parameter('days'))],
         'GET notices ' => [200, notices()],
         'POST dingrelay ' => receive(),
         default => [404, null],
     };
 }
 
+if (!getenv('SECRET')) {
+    error_log('请设置环境变量 SECRET：登记接收地址时得到的 whsec_…');
+    http_response_code(500);
+    exit;
+}
 try {
     [$status, $document] = route($_SERVER['REQUEST_METHOD'], parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH));
+} catch (InvalidArgumentException $error) {
+    [$status, $document] = [400, ['detail' => $error->getMessage()]];
 } catch (RuntimeException $error) {
     [$status, $document] = [502, ['detail' => $error->getMessage()]];
 }
