@@ -212,7 +212,7 @@ def by_a_line(gateway: GatewayClient, key: str, token: str, api: Api) -> bool:
 
 
 def test_a_key_permits_what_the_guide_says() -> None:
-    """What the doors ask: each API × key."""
+    """Questions of the doors: each API × key."""
     of_jobs = [api for api in APIS if not api.call.endswith(SEND)]
     for (scopes, sender, apps), api in product(GRANTS, of_jobs):
         key = Grant(name="k", scopes=scopes, sender=sender, apps=apps)

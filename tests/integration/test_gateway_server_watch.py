@@ -1,4 +1,4 @@
-"""What a gateway reports as away: servers, not tables that its own start is still making."""
+"""A gateway reports servers as away, not tables that its own start is still making."""
 
 import asyncio
 

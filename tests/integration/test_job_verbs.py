@@ -147,7 +147,7 @@ async def test_a_postponed_job_runs_not_before_its_moment(
 async def test_a_job_is_postponed_to_no_time_that_is_over(
     redis: AsyncRedis, client: Client, gateway: GatewayClient, keys: dict[str, str]
 ) -> None:
-    """What is due lives for a month behind that: to postpone it to last year would delete it."""
+    """A record lives for a month behind its due time: to postpone its job to last year would delete it."""
     job = await queued(redis)
     path, until = f"/v1/jobs/{job.id}/postpone", "2020-01-01T00:00:00Z"
     refused = gateway.ask("POST", path, {"until": until}, key=keys["all"])

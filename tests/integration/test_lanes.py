@@ -298,7 +298,7 @@ async def test_an_operator_pauses_and_resumes_in_the_console(
     stale = (await browser.forms(question))[question]
     assert await browser.submit(question) == 303
     assert browser.location.startswith("/limits?")
-    # A form from before the pause changes nothing: somebody else was faster.
+    # A form from before the pause changes nothing: another person was faster.
     assert await browser.post(question, stale | {"until": "2100-01-01T00:00"}) == 409
     assert await verdict(records, job) == "held"
     for path in ("/", "/limits"):

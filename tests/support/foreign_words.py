@@ -11,7 +11,7 @@ TERMS = {
         # Terms that have no better word in Chinese
         " boundary id key cursor bytes datetime gzip secret shell socket token userid webhook webhooks worker"
         # States, lanes, types and values, which are the same everywhere
-        " auto bucket bulk calendar cancelled dead default directory done duplicate en events everyone expired false"
+        " all auto bucket bulk calendar cancelled dead default directory done duplicate en events everyone expired false"
         " none normal off once optional professional queued required running sent sliding standard true unknown urgent zh"
         " file image markdown text video voice False Infinity MessageSend NaN True amqps http https"
         # Fields and sections

@@ -20,7 +20,7 @@ from dingrelay_tasks.sentence import en
 ALL = "all"
 """Name of all lanes."""
 _USUAL_MS = 24 * 3_600_000
-"""A pause without an end is over a day later: what somebody forgets does not keep jobs for ever."""
+"""A pause without an end is over a day later: one that is forgotten does not keep jobs for ever."""
 _LONGEST_MS = 7 * 24 * 3_600_000
 """Jobs are kept for longer."""
 _NAME = re.compile(r"([A-Za-z0-9_-]{1,64}):([a-z]+)(?::([A-Za-z0-9_-]{1,64}))?")
@@ -102,7 +102,7 @@ class Pause(BaseModel, frozen=True):
     until: datetime
     """When its jobs go on by themselves."""
     by: UserIdText
-    """Who paused it: a userid, the name of an API key, or a user of a shell."""
+    """The one who paused it: a userid, the name of an API key, or a user of a shell."""
 
     @classmethod
     def of(cls, name: LaneName, until: int, since: int, by: str) -> Self:

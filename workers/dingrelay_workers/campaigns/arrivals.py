@@ -43,10 +43,11 @@ async def arrivals_of(connection: AsyncConnection, campaign: str) -> Arrivals:
     second = cast(extract("epoch", ChunkRow.called_at), BigInteger)
     taken = ChunkRow.of(campaign), ChunkRow.task_id.is_not(None), ChunkRow.called_at.is_not(None)
     ends = select(func.min(second), func.max(second)).where(*taken)
-    first, last = (await connection.execute(ends)).one()
+    bounds = (await connection.execute(ends.having(func.count() > 0))).one_or_none()
     seconds = STEPS[0]
     sent = list[Arrival]()
-    if first is not None:
+    if bounds is not None:
+        first, last = bounds
         fit = (step for step in STEPS if last // step - first // step < MOST_STEPS)
         seconds = next(fit, (last - first) // MOST_STEPS + 1)
         number = second // seconds

@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.time_spans import span
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.dingtalk.apis import (
     APPROVAL_READ,
@@ -48,7 +48,7 @@ class Right(NamedTuple):
     """A permission of DingTalk's.
 
     Attributes:
-        name: of the check.
+        name: of the check, with a place for the app.
         permission: its id in DingTalk's developer console.
         request: a read that needs it and changes nothing.
         purpose: what does not work without it.
@@ -62,37 +62,37 @@ class Right(NamedTuple):
 
 RIGHTS = (
     Right(
-        "contacts",
+        en("dingtalk {} contacts"),
         "qyapi_get_department_list",
         Request(DEPARTMENT, body={"dept_id": 1}),
         en("user-sync and events of departments need it"),
     ),
     Right(
-        "members",
+        en("dingtalk {} members"),
         "qyapi_get_department_member",
         Request(MEMBERS, body={"dept_id": 1, "cursor": 0, "size": 1}),
         en("user-sync needs it"),
     ),
     Right(
-        "people",
+        en("dingtalk {} people"),
         "qyapi_get_member",
         Request(USER, body={"userid": NO_ID}),
         en("events of people, and finding out who gets nothing, need it"),
     ),
     Right(
-        "mobile numbers",
+        en("dingtalk {} mobile numbers"),
         "qyapi_get_member_by_mobile",
         Request(USER_BY_MOBILE, body={"mobile": "10000000000"}),
         en("messages to mobile numbers that no sync has read need it"),
     ),
     Right(
-        "approvals",
+        en("dingtalk {} approvals"),
         "Workflow.Form.Read",
         Request(APPROVAL_SCHEMA, query={"processCode": "PROC-DOES-NOT-EXIST"}),
         en("the forms of approval-create need it"),
     ),
     Right(
-        "approval states",
+        en("dingtalk {} approval states"),
         "Workflow.Instance.Read",
         Request(APPROVAL_READ, query={"processInstanceId": NO_ID}),
         en("the states of approvals, and creating none twice, need it"),
@@ -174,7 +174,7 @@ async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transp
 
 async def _right(app: str, right: Right, tokens: Tokens, transport: Transport) -> CheckResult:
     """Whether the app may read the data that a feature needs."""
-    check = f"dingtalk {app} {right.name}"
+    check = Sentence(right.name, app)
     try:
         await _send_request(app, right.request, tokens, transport)
     except Permission as error:

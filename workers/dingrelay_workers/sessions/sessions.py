@@ -296,7 +296,7 @@ def ended(now: datetime) -> ColumnElement[bool]:
 
 
 async def clean_up(work: CleanUp) -> None:
-    """Delete the sessions and links that are over: whoever they name may never sign in again."""
+    """Delete the sessions and links that are over: their people may never sign in again."""
     now = work.now()
     async with work.database.write(WRITER) as connection:
         await connection.execute(delete(ConsoleSessionRow).where(ended(now)))

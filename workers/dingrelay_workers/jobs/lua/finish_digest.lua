@@ -1,4 +1,4 @@
--- A digest is over, and so are its messages, to whatever time they were postponed meanwhile; the next one may follow.
+-- A digest is over, and so are its messages, to whatever time they were postponed since; the next one may follow.
 local open, busy, since = unpack(redis.call('HMGET', target, 'open', 'busy', 'since'))
 redis.call('SET', result_key, result, 'PX', ttl)
 if open == digest then redis.call('HDEL', target, 'open') end
