@@ -198,26 +198,32 @@ async def test_thousands_of_pasted_numbers_are_saved_by_themselves(console: "Con
 
 
 async def test_another_form_waits_once_for_a_save_that_fails(console: "Console") -> None:
-    page = await _new_draft(console, "review")
+    page = await _new_draft(console, "write")
+    await page.fill("[name='text.content']", "come!")
+    await page.get_by_role("button", name="Next: choose people").click()
+    await page.wait_for_url("**/choose")
+    await page.go_back()
+    await page.reload()
     sent: list[str] = []
 
     async def refuse(route: Route) -> None:
         sent.append(route.request.url)
-        if route.request.url.endswith("/review"):
+        if route.request.method == "POST" and route.request.url.endswith("/write"):
             await route.abort()
         else:
             await route.continue_()
 
     await page.route(lambda url: True, refuse)
-    await page.fill("#rate", "7")
-    button = page.get_by_role("button", name="Next: send")
+    await page.get_by_text("Keep this message as a template").click()
+    await page.fill("[name='text.content']", "come soon!")
+    button = page.get_by_role("button", name="Keep it")
     await button.click()
     await expect(page.locator("#saved")).to_contain_text("Press again")
-    assert not [url for url in sent if url.endswith("/freeze")]
+    assert not [url for url in sent if url.endswith("/template")]
     await button.click()
-    await expect(page.locator("[role=alert]")).to_be_visible()
-    assert len([url for url in sent if url.endswith("/freeze")]) == 1
-    assert all("ERR_FAILED" in each or "422" in each for each in console.troubles)
+    await expect(page.get_by_text("It is kept as the template")).to_be_visible()
+    assert len([url for url in sent if url.endswith("/template")]) == 1
+    assert all("ERR_FAILED" in each for each in console.troubles)
     console.troubles.clear()
 
 

@@ -94,9 +94,19 @@ async def stored(settings: Settings, draft: str) -> CampaignDraft:
     return await Drafts(settings).get(draft.rpartition("/")[2])
 
 
+async def typed_times(writer: Browser, draft: str) -> dict[str, str]:
+    """The inputs of the step with the time, as its page fills them in."""
+    page = await writer.text(f"{draft}/review")
+    names = ("start_at", "rate", "quiet_from", "quiet_to", "error_share")
+    inputs = re.compile(f'name="({"|".join(names)})" value="([^"]*)"')
+    return dict(inputs.findall(page))
+
+
 async def made(writer: Browser, draft: str, then: str = "send") -> str:
     """The path of the broadcast once its draft is ready."""
-    assert await writer.submit(f"{draft}/review", f"{draft}/freeze", then=then) == 303
+    assert (
+        await writer.submit(f"{draft}/review", then=then, **await typed_times(writer, draft)) == 303
+    )
     return writer.location.partition("?")[0]
 
 
@@ -257,8 +267,9 @@ async def test_a_double_click_makes_and_starts_one_broadcast(
     writer: Browser, settings: Settings
 ) -> None:
     draft = await written(writer)
-    form = (await writer.forms(f"{draft}/review"))[f"{draft}/freeze"] | {"then": "send"}
-    made_at = [writer.post(f"{draft}/freeze", form) for _ in range(3)]
+    review = f"{draft}/review"
+    form = (await writer.forms(review))[review] | await typed_times(writer, draft)
+    made_at = [writer.post(review, form | {"then": "send"}) for _ in range(3)]
     assert set(await asyncio.gather(*made_at)) == {303}
     (found,) = await CampaignService(settings).list(CampaignFilter(), limit=9)
     start = f"/campaigns/{found.id}/start"
@@ -390,10 +401,30 @@ async def test_a_time_that_is_over_is_refused(writer: Browser, settings: Setting
         .where(CampaignRow.id == draft.rpartition("/")[2])
         .values(content=content)
     )
-    assert await writer.submit(f"{draft}/review", f"{draft}/freeze", then="send") == 422
+    times = await typed_times(writer, draft)
+    assert await writer.submit(f"{draft}/review", then="send", **times) == 422
     plan = {"name": "n", "message": {"msgtype": "text", "text": {"content": "x"}}, "users": ["u1"]}
     with pytest.raises(ContractError, match=r"start_at: .* is over"):
         await CampaignService(settings).create({**plan, "start_at": f"{over}:00Z"})
+
+
+@pytest.mark.parametrize("tested", [False, True])
+async def test_a_time_is_saved_and_checked_by_the_button_that_goes_on(
+    writer: Browser, settings: Settings, *, tested: bool
+) -> None:
+    """Of a draft, and of one that a test has made ready."""
+    draft = await written(writer)
+    if tested:
+        assert await writer.submit(f"{draft}/test", users="u20") == 303
+    review = f"{draft}/review"
+    typed = (await writer.forms(review))[review] | {"error_share": "10", "then": "ask"}
+    status, page = await writer.send(review, typed | {"start_at": "2020-01-01T09:00"})
+    assert (status, 'id="start_at-wrong"' in page) == (422, True)
+    assert "waits for the approval" not in await writer.text(review)
+    assert await writer.post(review, typed | {"start_at": "2099-01-01T09:00"}) == 303
+    assert "waits for the approval" in await writer.text(review)
+    start_at = (await stored(settings, draft)).content.start_at
+    assert start_at == datetime(2099, 1, 1, 1, tzinfo=UTC)
 
 
 async def test_the_second_person_sees_which_people_were_chosen(
@@ -856,8 +887,8 @@ async def test_a_broadcast_that_has_ended_is_deleted_after_a_question(writer: Br
     ("path", "referer", "following"),
     [
         ("write", "", "{draft}/write"),
-        ("freeze", "{url}{draft}/review", "{draft}/review"),
-        ("freeze", "http://elsewhere{draft}/review", ""),
+        ("submit", "{url}{draft}/review", "{draft}/review"),
+        ("submit", "http://elsewhere{draft}/review", ""),
     ],
 )
 async def test_a_form_after_the_end_of_its_session_leads_back_to_its_page(

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from http import HTTPStatus
 from math import inf
 from typing import Any
 from urllib.parse import urlencode
@@ -34,7 +35,12 @@ from dingrelay_tasks.media_files import ENDINGS, LARGEST
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.calls import marked
-from dingrelay_workers.campaigns.documents import DraftChange, DraftContent, DraftVersion
+from dingrelay_workers.campaigns.documents import (
+    DraftChange,
+    DraftContent,
+    DraftVersion,
+    check_start_at,
+)
 from dingrelay_workers.campaigns.draft_words import (
     LABELS,
     differences,
@@ -307,7 +313,7 @@ async def review_step(visit: Visit) -> web.Response:
 
 @act(f"{_DRAFT}/review", scope=WRITE)
 async def save_time(visit: Visit, form: FormValues) -> web.Response:
-    """Save when it is sent."""
+    """Save when it is sent; and make it ready, and ask for its approval, or go on to send it."""
     draft, texts = await _found(visit), {name: text_of(form, name) for name in _TIMES}
     quiet = [texts["quiet_from"], texts["quiet_to"]]
     changes: dict[str, Any] = {"quiet": "-".join(quiet) if any(quiet) else ""}
@@ -317,18 +323,18 @@ async def save_time(visit: Visit, form: FormValues) -> web.Response:
         except ValueError:
             error = ContractError(name, en("can't be read"))
             return await _review_page(visit, draft, error, texts, status=422)
-    return await _save(visit, form, "review", draft, changes)
-
-
-@act(f"{_DRAFT}/freeze", scope=WRITE)
-async def freeze_draft(visit: Visit, form: FormValues) -> web.Response:
-    """Make the draft ready, and ask for its approval or go on to send it."""
-    draft = await _found(visit)
+    then = text_of(form, "then")
+    saved = await _save(visit, form, "review", draft, changes)
+    if saved.status != HTTPStatus.SEE_OTHER or then not in {"ask", "send"}:
+        return saved
+    seen, draft = draft.version, await _found(visit)
+    version = _version(form) if draft.version == seen else draft.version
     try:
-        await _freeze(visit, draft, form)
+        check_start_at(draft.content.start_at)
+        await visit.service(Drafts).freeze(draft.id, DraftVersion.parse({"version": version}))
     except ContractError as error:
         return await _review_page(visit, draft, error, status=422)
-    if text_of(form, "then") != "ask":
+    if then == "send":
         return visit.redirect(f"/campaigns/{draft.id}")
     await visit.service(CampaignService).submit(draft.id)
     return visit.redirect(f"/campaigns/{draft.id}", en("The approval is asked for."))
