@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -381,3 +382,12 @@ def test_wrong_options_are_refused(option: list[str]) -> None:
     ended = CliRunner().invoke(program, option)
     assert ended.exit_code == 2
     assert isinstance(ended.exception, SystemExit)
+
+
+def test_its_first_page_links_to_what_it_shows(sandbox: SandboxAdmin, app: App) -> None:
+    app.send()
+    _, page = app.ask("GET", "/_sandbox/")
+    links = re.findall(r'href="([^"]+)"', page.decode())
+    assert {"inbox/u1", "inboxes", "approvals", "robots", "organisation", "audit"} <= {*links}
+    for link in links:
+        assert app.ask("GET", f"/_sandbox/{link}")[0].status == 200, link

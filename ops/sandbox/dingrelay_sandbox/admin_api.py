@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError, validate_call
 
-from dingrelay_sandbox import reports
+from dingrelay_sandbox import index, reports
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.door import LONGEST_SECONDS
 from dingrelay_sandbox.events.callbacks import SUCCESS, Callback
@@ -157,6 +157,12 @@ def _no_such_route(sandbox: SandboxState, request: web.Request, rest: str, body:
 
 
 # What there is.
+
+
+@route("GET ")
+def _index(sandbox: SandboxState) -> web.Response:
+    pages = (at.removeprefix("GET ") for at in DECLARED if at.startswith("GET ") and "{" not in at)
+    return web.Response(text=index.page(sandbox, filter(None, pages)), content_type="text/html")
 
 
 @route("POST reset")

@@ -43,7 +43,8 @@ DESCRIPTION = """\
 Jobs for DingTalk, carried out under its limits, without losing or doubling one.
 
 Every refusal is a problem document (RFC 9457) whose `type` is a URN; `errors` name the places that
-are wrong. A request with an `Idempotency-Key` can be repeated: it gets the same answer.
+are wrong. A request with an `Idempotency-Key` can be repeated: it gets the same answer, or the
+same job as it stands now.
 """
 
 Mode = Literal["validation", "serialization"]
@@ -149,7 +150,11 @@ def _needs(route: Route) -> str:
 def _answer(answer: RouteAnswer, route: Route, status: int, schemas: "_Schemas") -> Schema:
     headers = dict(answer.headers)
     if route.idempotent:
-        headers[REPLAYED] = "`true` where this repeats the answer of an earlier request."
+        headers[REPLAYED] = (
+            "`true` where an earlier request made the job, which is shown as it stands now."
+            if route.finish
+            else "`true` where this repeats the answer of an earlier request."
+        )
     response: Schema = {"description": answer.description}
     if headers:
         response["headers"] = {
@@ -227,7 +232,9 @@ def _headers(route: Route) -> list[Schema]:
             "name": HEADER,
             "in": "header",
             "required": False,
-            "description": "The same request again with the same key gets the same answer.",
+            "description": "The same request again with the same key makes no second job: it gets the first one's job as it stands now."
+            if route.finish
+            else "The same request again with the same key gets the same answer.",
             "schema": {"type": "string", "pattern": f'^({SPELLING}|"{SPELLING}")$'},
         }
     ]
