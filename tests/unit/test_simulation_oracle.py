@@ -23,6 +23,7 @@ from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Command
 from dingrelay_simulation.oracle import verify
 from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, read_tag
 from dingrelay_simulation.organisation import Directories, Leaving
+from dingrelay_simulation.run import answered_in_time
 from dingrelay_simulation.webhooks import Endpoint
 
 
@@ -336,6 +337,15 @@ def test_the_months_calls_are_counted_unless_their_answers_were_lost() -> None:
     assert kinds([], {}, month=Month(1, 2, answers), troubles=[slow, later]) == []
     assert kinds([], {}, month=Month(1, 2, answers), troubles=[later]) == ["month"]
     assert kinds([], {}, month=Month(1, 2, answers), forgotten=[(4.1, 4.2)]) == []
+
+
+def test_an_answer_that_comes_after_its_calls_time_is_none() -> None:
+    fleet: Any = SimpleNamespace(
+        dingtalk=SimpleNamespace(left={1: (2.0, 3.0)}), settings=SimpleNamespace(call_timeout=15.0)
+    )
+    assert answered_in_time(fleet, 1, {1: 16.9}) == 16.9
+    assert answered_in_time(fleet, 1, {1: 17.0}) is None
+    assert answered_in_time(fleet, 1, {}) is None
 
 
 def test_a_call_that_must_be_single_is_forgiven_only_where_redis_forgot_it() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,7 +73,8 @@ class Faults:
         return trouble
 
     def _later(self, seconds: float, act: Callable[..., Any], *arguments: Any) -> None:
-        self._fleet.loop.call_later(seconds, act, *arguments)
+        # A trap strikes within its worker, which is frozen or dead by then.
+        self._fleet.loop.call_later(seconds, act, *arguments, context=Context())
 
     def _kill(self, step: Step) -> None:
         number, back = (
@@ -245,7 +247,7 @@ class Faults:
         """Let a trap strike; whether the message goes on."""
         match step.values["what"]:
             case "kill" if step.values["when"] == "after":
-                self._fleet.loop.call_soon(self._kill, step)
+                self._fleet.loop.call_soon(self._kill, step, context=Context())
                 return True
             case "kill":
                 self._kill(step)

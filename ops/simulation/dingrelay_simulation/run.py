@@ -272,7 +272,7 @@ def _month(fleet: Fleet, answered: dict[int, float]) -> Month:
     state: Any = fleet.dingtalk.state
     spoilt = {row["id"] for row in state.audit._calls if row["fault"]}
     answers = [
-        (call.remote, None if call.id in spoilt else answered.get(call.id))
+        (call.remote, None if call.id in spoilt else answered_in_time(fleet, call.id, answered))
         for _, call, _ in fleet.dingtalk.calls
     ]
     return Month(counted, sum(state.limiter.used.values()), answers)
@@ -301,6 +301,13 @@ def _note_answers(fleet: Fleet, answered: dict[int, float]) -> None:
     fleet.network.on_arrive = arrived
 
 
+def answered_in_time(fleet: Fleet, call: int, answered: dict[int, float]) -> float | None:
+    """When the answer of a call came; None if it never did, or when its worker, which stood still, was to give the call up."""
+    at = answered.get(call)
+    left, _ = fleet.dingtalk.left[call]
+    return at if at is not None and at - left < fleet.settings.call_timeout else None
+
+
 def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
     by_call = {send.call_id: send for send in fleet.dingtalk.state.sends.sends}
     state: Any = fleet.dingtalk.state
@@ -327,7 +334,7 @@ def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
                 users=users,
                 delivered=tuple(entry.user for entry in entries if not entry.reason),
                 dropped={entry.user: entry.reason for entry in entries if entry.reason},
-                answered=answered.get(call.id) if sane else None,
+                answered=answered_in_time(fleet, call.id, answered) if sane else None,
                 day=int((call.at + BEIJING_SECONDS) // 86_400),
                 verdict=row["verdict"],
                 spoilt=bool(row["fault"]),

@@ -1,0 +1,77 @@
+"""Faults of the simulation: they end when they are to, whoever was at work when they struck."""
+
+import random
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dingrelay_simulation.clock import CLOCK, Process
+from dingrelay_simulation.draws import PORTS
+from dingrelay_simulation.faults import Faults
+from dingrelay_simulation.loop import VirtualLoop, in_process
+from dingrelay_simulation.network import Line, Network
+from dingrelay_simulation.plan import Step
+
+
+class Fleet:
+    """One worker and its ways, as faults know a fleet; it notes what is done to the worker, and when."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.loop = loop
+        self.network = Network(loop, random.Random(1))
+        self.process = Process("w0")
+        self.workers = [SimpleNamespace(process=self.process)]
+        self.changes: list[tuple[str, float]] = []
+
+    def kill(self, number: int) -> None:
+        self.workers[number].process.dead = True
+        self.changes.append(("killed", CLOCK.now))
+
+    def restart(self, number: int) -> None:
+        self.changes.append(("restarted", CLOCK.now))
+
+
+@pytest.fixture
+def fleet(loop: VirtualLoop) -> Fleet:
+    return Fleet(loop)
+
+
+def strike(fleet: Fleet, *, what: str, when: str) -> None:
+    """Let a trap strike the worker while it sends a message, and 10 s pass; the fault lasts 4 s."""
+    faults: Any = Faults
+    trap: Faults = faults(fleet, lambda *_: None)
+    values = {"worker": 0, "to": "dingtalk", "count": 1, "what": what, "when": when, "seconds": 4.0}
+    trap.begin(Step(0.0, f"{what}_at", values))
+    end: Any = SimpleNamespace(process=fleet.process, port=PORTS["dingtalk"])
+    send: Callable[..., Any] = fleet.network.on_send
+    fleet.loop.call_soon(send, end, b"hello", context=in_process(fleet.process))
+    fleet.loop.call_later(10.0, fleet.loop.stop)
+    fleet.loop.run_forever()
+
+
+def test_a_worker_that_a_message_froze_goes_on_once_its_time_is_over(fleet: Fleet) -> None:
+    went_on: list[float] = []
+    fleet.loop.call_later(1.0, lambda: went_on.append(CLOCK.now), context=in_process(fleet.process))
+    strike(fleet, what="freeze", when="after")
+    assert went_on == [4.0]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_worker_that_a_message_killed_comes_back_in_its_time(fleet: Fleet, when: str) -> None:
+    strike(fleet, what="kill", when=when)
+    assert fleet.changes == [("killed", 0.0), ("restarted", 4.0)]
+
+
+def test_a_worker_that_is_frozen_is_cut_off_for_no_longer(fleet: Fleet) -> None:
+    healed: list[float] = []
+
+    def heal(line: Line) -> None:
+        healed.append(CLOCK.now)
+
+    fleet.network.heal = heal  # type: ignore[method-assign]
+    fleet.loop.call_later(1.0, setattr, fleet.process, "frozen", True)
+    strike(fleet, what="cut", when="after")
+    assert healed == [4.0]
+    assert not fleet.network.cut
