@@ -172,10 +172,10 @@ def literals(node: ast.AST) -> Iterator[str]:
 def of_gateway() -> Iterator[Text]:
     """Texts of the gateway's page beside its template."""
     # The extraction alone needs the routes.
-    from dingrelay_workers.gateway.openapi import TAGS  # noqa: PLC0415
+    from dingrelay_workers.gateway import openapi  # noqa: PLC0415
     from dingrelay_workers.gateway.server import ROUTES as OPERATIONS  # noqa: PLC0415
 
-    for message in (*TAGS.values(), *(route.summary for route in OPERATIONS)):
+    for message in openapi.texts(OPERATIONS):
         yield Text(message, SENTENCE)
 
 

@@ -1,8 +1,12 @@
 """The OpenAPI document is the routes, and what is public changes with notice only."""
 
+import html
+import re
+
 import pytest
 
 import public_surface
+from dingrelay_producers.language import CHINESE, spoken, translated
 from dingrelay_workers.gateway import openapi
 from dingrelay_workers.gateway.server import ROUTES
 from dingrelay_workers.http import problems
@@ -65,3 +69,14 @@ def test_names_of_commands_are_code_on_the_page_of_the_api() -> None:
     )
     assert "<code>dingrelay key create</code>" in page
     assert "&lt;code&gt;" not in page
+
+
+def test_the_page_of_the_api_is_all_chinese() -> None:
+    english = {text for text in openapi.texts(ROUTES) if translated(text, CHINESE) == text}
+    assert english <= {"OpenAPI 3.1."}
+    with spoken(CHINESE):
+        page = openapi.PAGE.get_template("docs.html").render(
+            document=openapi.document(ROUTES), language=CHINESE
+        )
+    text = html.unescape(re.sub(r"<(code|pre)>.*?</\1>|<[^>]+>", "", page, flags=re.DOTALL))
+    assert not re.findall(r"(?:[A-Za-z]+[ ,]+){3,}[A-Za-z]+\.", text)

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from dingrelay_producers.language import CHINESE, ENGLISH, accepted, spoken, tr, translated
+from dingrelay_tasks.sentence import en, joined
 from dingrelay_workers.http import problems
 from dingrelay_workers.http.idempotency import HEADER, REPLAYED, SPELLING
 from dingrelay_workers.http.paging import Query
@@ -143,8 +144,22 @@ def _operation(route: Route, schemas: "_Schemas") -> Schema:
 
 
 def _needs(route: Route) -> str:
-    scope = f"Needs the scope `{route.scope}`." if route.scope else ""
-    return "\n\n".join(part for part in (route.description, scope) if part)
+    scope = [en("Needs the scope `{}`.", route.scope)] if route.scope else []
+    return joined("\n\n", [*paragraphs(route), *scope])
+
+
+def paragraphs(route: Route) -> list[str]:
+    """The description of a route, each paragraph a text of the catalogue."""
+    return route.description.split("\n\n") if route.description else []
+
+
+def texts(routes: Sequence[Route]) -> Iterator[str]:
+    """All texts of the page that come from tags and routes."""
+    yield from TAGS.values()
+    for route in routes:
+        yield route.summary
+        yield from paragraphs(route)
+        yield from (answer.description for answer in route.answers.values())
 
 
 def _answer(answer: RouteAnswer, route: Route, status: int, schemas: "_Schemas") -> Schema:
