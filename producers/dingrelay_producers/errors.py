@@ -240,6 +240,7 @@ class CampaignConflict(Conflict):
     def __init__(self, campaign: str, problem: str) -> None:
         super().__init__(en("campaign {} {}", campaign, problem))
         self.campaign = campaign
+        self.problem = problem
 
 
 class DraftConflict(Conflict):

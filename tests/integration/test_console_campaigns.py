@@ -366,6 +366,9 @@ async def test_a_scheduled_broadcast_is_shown_as_that(writer: Browser) -> None:
     await made(writer, draft)
     assert "ready, not sent yet" in await writer.text("/campaigns")
     assert await writer.submit(f"{draft}/start") == 303
+    page = await writer.text(writer.location)
+    assert "It is scheduled; sending begins Jan 1, 2099, 09:00." in page
+    assert ("It is being sent." in page, "2099-01-01 09:00:00+08:00.</p>" in page) == (False, False)
     for page in (draft, "/campaigns"):
         text = await writer.text(page)
         assert ("scheduled" in text, "is being sent</span>" in text) == (True, False)
@@ -412,7 +415,7 @@ async def test_a_time_that_is_over_is_refused(writer: Browser, settings: Setting
 async def test_a_time_is_saved_and_checked_by_the_button_that_goes_on(
     writer: Browser, settings: Settings, *, tested: bool
 ) -> None:
-    """Of a draft, and of one that a test has made ready."""
+    """A time of a draft, and of a broadcast that a test has made ready."""
     draft = await written(writer)
     if tested:
         assert await writer.submit(f"{draft}/test", users="u20") == 303
@@ -466,6 +469,36 @@ async def test_a_link_approves_nothing_that_its_issuer_wrote(writer: Browser) ->
         assert await reviewer.post("/sign-in", {"link": link}) == 303
         assert "wait for your approval" not in (await reviewer.get("/"))[1]
         assert f"{campaign}/approve" not in await reviewer.forms(campaign)
+        page = await reviewer.text(campaign)
+        assert "You can&#39;t approve it. It must be approved by another person: wang" in page
+        assert "Sign in with DingTalk, or by a link that another administrator has made." in page
+    assert "You can&#39;t approve it" not in await writer.text(campaign)
+
+
+async def test_one_that_is_approved_still_has_to_be_sent(writer: Browser) -> None:
+    campaign = await made(writer, await written(writer, everyone="1"), then="ask")
+    async with writer.another("li", "approve") as reviewer:
+        assert await reviewer.submit(campaign, f"{campaign}/approve") == 303
+        for person in (writer, reviewer):
+            page = await person.text(campaign)
+            assert "approved, waits for its writer to send it</span>" in page
+            assert "its writer still has to press Send" in page
+        assert "waits for its writer to send it" in await reviewer.text("/campaigns")
+
+
+async def test_those_who_approve_find_what_waits_for_them(writer: Browser) -> None:
+    waiting = [
+        await made(writer, await written(writer, everyone="1"), then="ask") for _ in range(2)
+    ]
+    other = await begun(writer)
+    assert ">DingTalk approvals<" in await writer.text("/campaigns")
+    page = await writer.text("/approvals")
+    assert ("Broadcasts are approved under" in page, 'href="/campaigns"' in page) == (True, True)
+    async with writer.another("li", "approve") as reviewer:
+        page = await reviewer.text("/campaigns")
+        assert 'href="/campaigns?waiting=1">Broadcasts that wait for your approval: 2' in page
+        page = await reviewer.text("/campaigns?waiting=1")
+    assert [f'<a href="{path}">' in page for path in (*waiting, other)] == [True, True, False]
 
 
 async def test_a_rejection_has_a_reason(writer: Browser, settings: Settings) -> None:
@@ -480,6 +513,8 @@ async def test_a_rejection_has_a_reason(writer: Browser, settings: Settings) -> 
         assert "wait for your approval" not in await reviewer.text("/campaigns")
     listed = (await writer.get("/"))[1] or await writer.text("/campaigns")
     assert ("was rejected: too long" in listed, HOSTILE in listed) == (True, False)
+    page = await writer.text(campaign)
+    assert f'<a class="primary" href="{draft}/write">' in page
     for path in (campaign, f"{draft}/check", f"{draft}/review"):
         page = await writer.text(path)
         assert ("too long" in page, HOSTILE in page) == (True, False)

@@ -39,7 +39,7 @@ OF_TASK: Mapping[str, Meaning] = {
 }
 
 
-@at("/approvals", scope="approvals:read", menu=("people", 30, en("Approvals")))
+@at("/approvals", scope="approvals:read", menu=("people", 30, en("DingTalk approvals")))
 async def approvals(visit: Visit) -> web.Response:
     """The latest approvals, and who has to decide."""
     cursor, state = visit.query("after"), visit.query("state")

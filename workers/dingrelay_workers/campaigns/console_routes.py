@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 
 from aiohttp import web
 
-from dingrelay_producers.actor import current_reach
+from dingrelay_producers.actor import current_actor, current_reach
 from dingrelay_producers.client.campaign_documents import CampaignStatus, CopyRequest
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.client.outcomes import Meaning
@@ -27,6 +27,7 @@ from dingrelay_workers.campaigns.findings import choices_of, findings_of
 from dingrelay_workers.campaigns.plan_text import plan_text
 from dingrelay_workers.campaigns.reach import APPROVE, READ, WRITE
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
+from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, time_range
@@ -63,7 +64,7 @@ OF_CAMPAIGN: Mapping[str, Meaning] = {
 }
 OF_REVIEW: Mapping[str, Meaning] = {
     "asked": Meaning("wait", en("waits for its approval")),
-    "approved": Meaning("good", en("approved, not sent yet")),
+    "approved": Meaning("good", en("approved, waits for its writer to send it")),
     "rejected": Meaning("bad", en("rejected")),
 }
 
@@ -75,9 +76,14 @@ async def campaigns(visit: Visit) -> web.Response:
     place = decoded(after, datetime, str) if after else None
     services = visit.service(CampaignService)
     chosen, problems = await _filter(visit)
-    listed = await services.list(
-        chosen, limit=PAGE + 1, after=(place[0], place[1]) if place else None
-    )
+    listed: Sequence[CampaignStatus]
+    if visit.query("waiting") and visit.may(APPROVE):
+        ids = await services.waiting_reviews(current_reach().apps_of(APPROVE))
+        listed = [await services.status(id_, READ) for id_ in ids[:PAGE]]
+    else:
+        listed = await services.list(
+            chosen, limit=PAGE + 1, after=(place[0], place[1]) if place else None
+        )
     last = listed[PAGE - 1] if len(listed) > PAGE else None
     cursor = paging.encode(last.created_at, last.id) if last else ""
     ready = [row.id for row in listed[:PAGE] if row.stage == "ready"]
@@ -88,11 +94,7 @@ async def campaigns(visit: Visit) -> web.Response:
     recalled = await services.recalled(recalls) if recalls else {}
     shown: list[tuple[CampaignStatus, Meaning]] = []
     for row in listed[:PAGE]:
-        state = meaning(OF_CAMPAIGN, row.stage)
-        if row.stage == "scheduled" and row.start_at:
-            state = Meaning(
-                "wait", en("scheduled for {}", spoken(row.start_at, clock.now(), zone()))
-            )
+        state = _stage_of(row)
         if row.id in reviews:
             state = meaning(OF_REVIEW, reviews[row.id])
         elif row.id in recalls:
@@ -107,7 +109,7 @@ async def campaigns(visit: Visit) -> web.Response:
         cursor=cursor,
         waiting=filter(None, waiting),
         states=OF_CAMPAIGN,
-        asked={name: visit.query(name)[:LONGEST] for name in ("q", "writer", "state")},
+        asked={name: visit.query(name)[:LONGEST] for name in ("q", "writer", "state", "waiting")},
         since=visit.query("since"),
         until=visit.query("until"),
         problems=problems,
@@ -181,7 +183,7 @@ async def campaign(visit: Visit) -> web.Response:
     return visit.page(
         "campaign.html",
         campaign=status,
-        state=_standing(status, report),
+        state=_standing(status, report, review),
         moves=moves,
         ends_at=await services.ends_at(status.id) if status.state == "running" else None,
         settled=report.recipients - report.outcomes[PENDING],
@@ -194,6 +196,7 @@ async def campaign(visit: Visit) -> web.Response:
         review=review,
         seen=_seen(status),
         review_seen=_seen(status, review=review.state),
+        obstacle=_obstacle(visit, review),
         decides=review.decidable and visit.may(APPROVE),
         writes=visit.may(WRITE),
         findings=findings_of(check) if check else [_UNCHECKED],
@@ -203,9 +206,30 @@ async def campaign(visit: Visit) -> web.Response:
     )
 
 
-def _standing(status: CampaignStatus, report: CampaignReport) -> Meaning:
-    """The campaign's state, and how much of it was taken back."""
-    state = meaning(OF_CAMPAIGN, status.stage)
+def _obstacle(visit: Visit, review: CampaignReview) -> Meaning | None:
+    """Why a person with the role to approve may not approve this one, and what helps."""
+    if not (review.undecidable and visit.may(APPROVE)):
+        return None
+    remedy = ""
+    if current_actor().issuers:
+        remedy = en("Sign in with DingTalk, or by a link that another administrator has made.")
+    words = en("You can't approve it. It {}.", review.undecidable)
+    return Meaning("doubt", words, remedy)
+
+
+def _stage_of(status: CampaignStatus) -> Meaning:
+    """The campaign's state, with its time where it waits for that."""
+    if status.stage == "scheduled" and status.start_at:
+        moment = spoken(status.start_at, clock.now(), zone())
+        return Meaning("wait", en("scheduled for {}", moment))
+    return meaning(OF_CAMPAIGN, status.stage)
+
+
+def _standing(status: CampaignStatus, report: CampaignReport, review: CampaignReview) -> Meaning:
+    """The campaign's state, how its approval stands before it is sent, and how much of it was taken back."""
+    if status.stage == "ready" and review.state in OF_REVIEW:
+        return meaning(OF_REVIEW, review.state)
+    state = _stage_of(status)
     calls = report.recalled.calls
     return _taken_back(state, report.calls, calls) if calls else state
 
@@ -281,6 +305,7 @@ async def confirm_cancel(visit: Visit) -> web.Response:
         count=unsent if unsent > MANY else None,
         state=_seen(status),
         back=f"/campaigns/{status.id}",
+        ends=True,
     )
 
 
@@ -302,6 +327,7 @@ async def confirm_delete(visit: Visit) -> web.Response:
         count=status.recipients if status.recipients > MANY else None,
         state=_seen(status),
         back=f"/campaigns/{status.id}",
+        ends=True,
     )
 
 
@@ -333,6 +359,7 @@ async def confirm_recall(visit: Visit) -> web.Response:
         button=tr("Take it back from {people:,} people", people=plan.people),
         count=plan.people if plan.people > MANY else None,
         state={"people": plan.people},
+        ends=True,
     )
 
 
@@ -424,12 +451,20 @@ async def _status(visit: Visit) -> CampaignStatus:
     return await visit.service(CampaignService).status(visit.part("id"), visit.scope)
 
 
+def _words_of_start(status: CampaignStatus) -> str:
+    if status.stage == "scheduled" and status.start_at:
+        moment = spoken(status.start_at, clock.now(), zone())
+        return en("It is scheduled; sending begins {}.", moment)
+    return en("It is being sent.")
+
+
 _STATES = dict.fromkeys(("submit", "approve", "reject"), _review_state)
 VerbForms(
     noun=CampaignService,
     page=_ONE,
     state=_state,
     states={**_STATES, "recall": _recall_state, "confirm": None},
+    said={"start": _words_of_start},
 ).declare(by_hand={verb.name for verb in verbs_of(CampaignService) if not verb.done})
 
 
@@ -491,5 +526,5 @@ async def waiting_reviews(visit: Visit) -> tuple[str, str] | None:
     )
     if not reviews:
         return None
-    page = f"/campaigns/{reviews[0]}" if len(reviews) == 1 else "/campaigns"
+    page = f"/campaigns/{reviews[0]}" if len(reviews) == 1 else "/campaigns?waiting=1"
     return page, en("Broadcasts that wait for your approval: {:,}", len(reviews))

@@ -60,6 +60,8 @@ class CampaignReview(BaseModel):
     """Writers of the campaign: none of them may approve it, nor who issued the keys by which it was written."""
     decidable: bool = False
     """Whether the person who asks for this may decide: it was submitted, and they are a second person."""
+    undecidable: str = ""
+    """Why this person may not decide on one that was submitted; empty if they may."""
 
     @property
     def holds(self) -> bool:
@@ -79,7 +81,9 @@ async def review_of(
     state = review.decision or "asked"
     if row.state == State.DRAFT and review.digest != digest_of(row):
         state = "outdated"
-    decidable = state == "asked" and await _may_decide(settings, connection, row, review.asked_by)
+    asked, obstacle = state == "asked", ""
+    if asked:
+        obstacle = await _obstacle(settings, connection, row, review.asked_by)
     names = ("asked_by", "asked_at", "decided_by", "decided_at", "reason")
     fields = {name: getattr(review, name) for name in names}
     return CampaignReview.model_validate(
@@ -87,7 +91,8 @@ async def review_of(
             "needed": needed,
             "state": state,
             "writers": writers,
-            "decidable": decidable,
+            "decidable": asked and not obstacle,
+            "undecidable": obstacle,
             **fields,
         }
     )
@@ -119,7 +124,7 @@ async def waiting(
     async with store.database.read() as connection:
         rows = (await connection.execute(query)).all()
         return [
-            row.id for row in rows if await _may_decide(settings, connection, row, row.asked_by)
+            row.id for row in rows if not await _obstacle(settings, connection, row, row.asked_by)
         ]
 
 
@@ -218,19 +223,19 @@ async def decide(
     return await to_writers(settings, connection, row, *decided)
 
 
-async def _may_decide(
+async def _obstacle(
     settings: Settings,
     connection: AsyncConnection,
     row: Row[Any, Any, Any, Any] | CampaignRow,
     asked_by: str,
-) -> bool:
-    """Whether the person who acts is there, and another human than those who wrote and submitted a campaign."""
+) -> str:
+    """Why the person who acts may not decide on a campaign: not there, or the same human as one who wrote or submitted it."""
     try:
         people = await deciders(settings, connection, row.id)
         _check_second(settings, row, asked_by, people)
-    except CampaignConflict:
-        return False
-    return True
+    except CampaignConflict as error:
+        return error.problem
+    return ""
 
 
 def _check_second(

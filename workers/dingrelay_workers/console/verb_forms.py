@@ -98,6 +98,7 @@ class VerbForms:
             verb that leaves no object, with what the verb says, if not given.
         about: an object in words, from its id, where its page does not show it.
         back: where "go back" of a question leads; the page if empty.
+        said: verb → what it says once it is done, from its document, where that differs from its declaration.
         states: verb → the state for which its form is good, where that is another one; None for any.
     """
 
@@ -109,6 +110,9 @@ class VerbForms:
     following: Callable[[Verb, Any], tuple[str, str]] | None = None
     about: Callable[[str], str] | None = None
     back: str = ""
+    said: Mapping[str, Callable[[Any], str]] = field(
+        default_factory=dict[str, Callable[[Any], str]]
+    )
     states: Mapping[str, State | None] = field(default_factory=dict[str, State | None])
 
     def declare(self, *, by_hand: Collection[str] = ()) -> None:
@@ -162,7 +166,8 @@ class VerbForms:
             if self.following:
                 return visit.redirect(*self.following(verb, document))
             following = self.page if verb.answer else self.page.rpartition("/")[0]
-            return visit.redirect(self._path(visit, following), verb.done)
+            said = self.said[verb.name](document) if verb.name in self.said else verb.done
+            return visit.redirect(self._path(visit, following), said)
 
         if verb.question:
             at(path, scope=verb.scope)(ask)

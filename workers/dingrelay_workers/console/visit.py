@@ -171,6 +171,7 @@ class Visit:
         state: Mapping[str, object] | None = None,
         fields: Mapping[str, str] | None = None,
         back: str = "/",
+        ends: bool = False,
     ) -> web.Response:
         """A page that asks before something that can't be undone, or that changes many things.
 
@@ -184,6 +185,7 @@ class Visit:
             state: as the form's.
             fields: hidden ones of the form.
             back: where "cancel" leads.
+            ends: whether it ends, deletes or takes back something: its button is that of a danger.
         """
         return self.page(
             "confirm.html",
@@ -196,6 +198,7 @@ class Visit:
             state=state or {},
             fields=fields or {},
             back=back,
+            ends=ends,
         )
 
 
