@@ -169,17 +169,16 @@ async def _on_another_connection(
 async def _once(
     request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Do not send again what got no answer: aiohttp would, unless it is a POST."""
+    """Do not send again what got no answer: aiohttp would, unless it is a POST.
+
+    The repeat would be a call without a slot, and after a change one too many.
+    """
     try:
         return await send(request)
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
         raise aiohttp.ClientConnectionError(type(error).__name__) from None
-
-
-_READS: Sequence[aiohttp.ClientMiddlewareType] = (_on_another_connection,)
-_CHANGES: Sequence[aiohttp.ClientMiddlewareType] = (_once, _on_another_connection)
 
 
 class _Body(aiohttp.BytesPayload):
@@ -241,6 +240,7 @@ class Transport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=_Request,
+            middlewares=(_once, _on_another_connection),
         )
 
     async def request(
@@ -294,7 +294,6 @@ class Transport:
                 headers=headers,
                 allow_redirects=False,
                 proxy=self._proxies[api.dialect],
-                middlewares=_CHANGES if api.changes else _READS,
             ) as response:
                 came, date = time.monotonic(), response.headers.get("Date", "")
                 content = await _content(api, response.content)
