@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -20,6 +20,7 @@ from dingrelay_sandbox.admin import Row, SandboxAdmin
 from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
+from dingrelay_workers.limiter.slot import Slot, SlotRequest
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Claim
 from support.jobs import a_wakeup, cancel, message
@@ -181,6 +182,26 @@ async def test_jobs_that_wait_in_one_worker_share_a_call(office: Office) -> None
     assert [(status.result or {})["accepted"] for status in statuses] == [2] * 30
     assert {status.attempts for status in statuses} == {1}
     assert office.sandbox.audit()["delivered"] == 61
+
+
+async def test_a_slot_that_comes_without_a_token_is_left(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls that waited for a token with their slots would leave in a burst."""
+    slots: list[Slot] = []
+    acquire = office.resources.limiter.acquire
+
+    async def acquire_without_token(request: SlotRequest) -> Slot:
+        slot = await acquire(request)
+        if not slots:
+            cast("Any", office.resources.tokens)._held.clear()
+        slots.append(slot)
+        return slot
+
+    monkeypatch.setattr(office.resources.limiter, "acquire", acquire_without_token)
+    await office.wake(await office.enqueue("u1"))
+    assert [slot.sent for slot in slots] == [False, True]
+    assert len(office.calls()) == 1
 
 
 async def test_a_call_that_waited_takes_along_who_waits_in_any_queue(office: Office) -> None:

@@ -238,15 +238,16 @@ class Batch:
         return member
 
     async def make(self, request: Request, caller: CallingJob) -> None:
-        """Make the call for all jobs in it: slot → fill → intent → exchange → report.
+        """Make the call for all jobs in it: token → slot → fill → intent → exchange → report.
 
         Raises:
             Exception: how it ended for the job that makes it.
         """
         answer = None
         try:
-            # A process that was stopped with its slot takes another one in its place.
+            # A process that was stopped with its slot, or has lost its token, takes another one in its place.
             while answer is None:
+                await caller.exchange.prepare(request.api, caller.app)
                 async with self._slot(request.api, caller) as slot:
                     if not self.frozen.is_set():
                         if self.key is not None:
@@ -254,7 +255,8 @@ class Batch:
                         users = self.freeze()
                         caller.batches.withdraw(self)
                         request = request.to(users) if users else request
-                    if not caller.limiter.stale(slot):
+                    on_time = not caller.limiter.stale(slot)
+                    if on_time and caller.exchange.can_leave(request.api, caller.app):
                         slot.sent = True
                         answer = await caller.exchange.make(
                             request, caller.app, caller.intents, self.call

@@ -74,6 +74,21 @@ class Exchange:
                         raise _refused(error, api) from None
                     refused = token
 
+    def can_leave(self, api: Api, app: str) -> bool:
+        """Whether a call leaves at once: the token that it needs is at hand."""
+        return api.access != "token" or self._tokens.at_hand(app)
+
+    async def prepare(self, api: Api, app: str) -> None:
+        """Have the token at hand that a call needs, before a slot is taken for it.
+
+        Calls that waited for their token with their slots would leave in a burst when it is there.
+
+        Raises:
+            DingTalkError: there is none.
+        """
+        if api.access == "token":
+            await self._token(app, None)
+
     @contextmanager
     def _counting_call(self, api: Api, app: str) -> Generator[None]:
         """Around a call: it is counted, and so are its seconds."""

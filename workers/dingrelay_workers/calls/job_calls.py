@@ -11,7 +11,6 @@ from dingrelay_workers.calls.exchange import Exchange
 from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.registry import BatchRegistry
 from dingrelay_workers.calls.tokens import Tokens
-from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.clock import DingTalkClock, Offset
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
@@ -24,8 +23,8 @@ from dingrelay_workers.store.records import Claim
 class JobCalls:
     """`dingtalk.request.Calls` for one run of one job.
 
-    A call goes one way, as a `Batch` of one job or of several: check → join a batch or open one → take a slot →
-    write the intent → HTTP → classify → report to the limiter, once, on leaving the slot.
+    A call goes one way, as a `Batch` of one job or of several: check → join a batch or open one → have a token → take a
+    slot → write the intent → HTTP → classify → report to the limiter, once, on leaving the slot.
 
     Attributes:
         app: the app for which it calls.
@@ -103,7 +102,8 @@ class JobCalls:
             OwnershipLost: the job is another worker's by now.
             Cancelled: the job was cancelled while it waited.
         """
-        await self._check_quota(request.api)
+        if request.api.counted:
+            await self._quota.check(self._organisation, self._lane)
         caller = CallingJob(
             self.app,
             self._claim.queue,
@@ -151,16 +151,6 @@ class JobCalls:
             if await clock.offset() is None:
                 await self._tokens.read_clock(self.app)
             return await clock.offset()
-
-    async def _check_quota(self, api: Api) -> None:
-        """Whether it may be called at all; a token is fetched before a slot is taken for it.
-
-        Calls that waited for their token with their slots would leave in a burst when it is there.
-        """
-        if api.counted:
-            await self._quota.check(self._organisation, self._lane)
-        if api.access == "token":
-            await self._tokens.token(self.app)
 
     async def _join(self, request: Request) -> BatchMember:
         """The job's part of a call: kept for it, of one of its content that waits, or of a new one."""

@@ -136,7 +136,7 @@ class Tokens:
             SettingsError: the app is not configured.
         """
         held = self._held.get(app)
-        while held is None or time.monotonic() >= held.stale_at or _same(held, distrust):
+        while held is None or not self.at_hand(app) or _same(held, distrust):
             # No other job sets out with it either: where the app is held, the probe that finds it
             # invalid stands in the way of the very fetch that would end the hold.
             self._held.pop(app, None)
@@ -150,6 +150,11 @@ class Tokens:
             if not _same(held, distrust):
                 break
         return held
+
+    def at_hand(self, app: str) -> bool:
+        """Whether a call that leaves now waits for no token."""
+        held = self._held.get(app)
+        return held is not None and time.monotonic() < held.stale_at
 
     async def close(self) -> None:
         """Let what is under way finish."""
