@@ -128,6 +128,17 @@ async def test_throttles_and_old_tokens_are_free(worker: OneWorker, sandbox: San
     assert (status.throttles, status.attempts, status.error.error_class) == (1, 1, "not_found")
 
 
+async def test_a_token_that_is_refused_counts_no_call_of_the_month(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sandbox.add_fault("token_expired", api="/v1.0/todo/things", count=2)
+    job = await worker.send(call("GET", "/v1.0/todo/things"))
+    assert await worker.finish(job) == State.DEAD
+    assert (await worker.status(job)).error.answer.status == 400
+    months = await worker.executor.resources.quota.months()
+    assert not any(month.used for month in months)
+
+
 @pytest.mark.parametrize(
     ("effect", "end", "calls"),
     [("once", State.UNKNOWN, 1), ("repeatable", State.DONE, 2), ("none", State.DONE, 2)],

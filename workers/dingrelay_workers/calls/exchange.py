@@ -100,7 +100,9 @@ class Exchange:
         except DingTalkError as error:
             verdict, error.of_read = error.name, not api.changes
             # Calls refused for their content count, too (API §6).
-            refused = isinstance(error, Final) and not isinstance(error, QuotaExhausted)
+            refused = isinstance(error, Final) and not isinstance(
+                error, QuotaExhausted | _TokenRefused
+            )
             if refused and not error.unsent:
                 self._count(api, app)
             raise
@@ -137,6 +139,10 @@ class Exchange:
         raise late
 
 
+class _TokenRefused(Permanent):
+    """A fresh token that DingTalk refused: it knows of no organisation whose call of the month that were."""
+
+
 def _refused(error: TokenInvalid, api: Api) -> DingTalkError:
     """Maps a refused fresh token to an error.
 
@@ -145,7 +151,7 @@ def _refused(error: TokenInvalid, api: Api) -> DingTalkError:
     """
     if api.verbatim:
         hint = REFUSED_OWN if api.access == "own" else REFUSED_HERE
-        refused = Permanent(error.code, error.message, hint=hint, request_id=error.request_id)
+        refused = _TokenRefused(error.code, error.message, hint=hint, request_id=error.request_id)
         refused.verbatim = error.verbatim
         return refused
     return Transient(
