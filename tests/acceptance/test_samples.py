@@ -221,7 +221,7 @@ def _try(name: str, port: int, system: System, number: int) -> None:
     assert leave["state"] == "done", (name, leave)
     missing = ask(port, "POST", f"/leaves/{number}?user={user}", {}, timeout=60)
     assert missing.status == (422 if name == "fastapi" else 400), (name, missing.content)
-    failed = ask(port, "POST", f"/leaves/9{number}?user=nobody&days=2", {}, timeout=60)
+    failed = ask(port, "POST", f"/leaves/9{number}?user=stranger&days=2", {}, timeout=60)
     assert failed.status == 502, (name, failed.content)
     assert failed.json["detail"].startswith("任务状态为 dead："), name
     assert not failed.json["detail"].endswith("："), name

@@ -1,4 +1,4 @@
-"""Faults of the simulation: they end when they are to, whoever was at work when they struck."""
+"""Faults of the simulation: they end when they are to, whichever process was at work when they struck."""
 
 import random
 from collections.abc import Callable

@@ -51,7 +51,7 @@ _LOOK_UP = en("Look the person up: the userid may be wrong, or they have left.")
 OUTCOMES: Mapping[str, OutcomeWords] = {
     "accepted": OutcomeWords("good", _SENT),
     "unverified": OutcomeWords(
-        "doubt", _SENT, en("nobody could look them up: no sync yet, or DingTalk did not answer")
+        "doubt", _SENT, en("they could not be looked up: no sync yet, or DingTalk did not answer")
     ),
     "duplicate": OutcomeWords(
         "bad",
