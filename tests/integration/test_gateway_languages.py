@@ -1,7 +1,9 @@
 """Refusals of the gateway, at every operation and for every reason, in Chinese."""
 
 import itertools
+import json
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -151,3 +153,17 @@ def test_a_caller_that_names_no_language_gets_the_gateways(
     refusal = gateway.ask("GET", "/v1/jobs", key="drk_wrong", **headers)
     assert refusal.headers.get("Content-Language") == language
     assert bool(foreign_words(refusal.json["detail"])) == (language is None)
+
+
+def test_a_url_that_is_not_encoded_is_refused_in_the_language_of_the_gateway(
+    gateway: GatewayClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DINGRELAY_LANGUAGE", "zh")
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+        connection.sendall("GET /v1/people?q=张 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        with connection.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 400 ")
+    assert json.loads(body)["detail"] == (
+        "请求不是可以读取的 HTTP；URL 必须经过百分号编码（`curl -G --data-urlencode q=…`）"
+    )

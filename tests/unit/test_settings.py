@@ -4,6 +4,7 @@ import pytest
 
 from dingrelay_producers import Settings, SettingsError
 from dingrelay_producers.current_apps import CurrentApps
+from dingrelay_producers.language import CHINESE, translated
 from dingrelay_producers.settings import sources
 from dingrelay_producers.settings.addresses import proxy_for
 from dingrelay_workers import preflight
@@ -97,6 +98,19 @@ def test_a_setting_of_0_2_0_that_is_no_more_is_named_once_in_a_warning(
         second
         == "DINGRELAY_WAKE_GRACE: wake_grace is no setting any more: it is DINGRELAY_LEASE, too"
     )
+
+
+def test_what_is_no_setting_is_named_as_its_file_spells_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "dingrelay.toml"
+    given(monkeypatch, **PRODUCTION, DINGRELAY_CONFIG=str(config))
+    for content, line in (("[console]\nx = 1\n", "[console]"), ("data = 1\n", "data =")):
+        config.write_text(content)
+        with pytest.raises(SettingsError) as caught:
+            Settings.load()
+        said = translated(caught.value.args[0], CHINESE)
+        assert said == f"{line}：没有这个配置项（DINGRELAY_CONFIG 所指的 {config}）"
 
 
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

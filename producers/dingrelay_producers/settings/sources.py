@@ -116,5 +116,8 @@ class TomlSource(_Source):
         content = {name: value for name, value in content.items() if name not in GONE}
         unknown = sorted(content.keys() - self.settings_cls.model_fields.keys())
         if unknown:
-            raise SettingsError(en("{}: no such setting (in DINGRELAY_CONFIG)", unknown[0]))
+            table = isinstance(content[unknown[0]], dict)
+            # As the file spells it: a bare word would be translated.
+            line = f"[{unknown[0]}]" if table else f"{unknown[0]} ="
+            raise SettingsError(en("{}: no such setting (in DINGRELAY_CONFIG, {})", line, path))
         return content

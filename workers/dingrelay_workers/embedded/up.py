@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import shlex
 import signal
 import sys
 import time
@@ -84,6 +85,10 @@ async def _run_programs(
         await _show_ways_in(system, settings, folder)
         if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
             file = running.write(folder, system.variables)
+            if folder != running.FOLDER:
+                # Commands join the system of the usual folder by themselves.
+                line = f"set -a; source {shlex.quote(str(file))}; set +a"
+                system.notes.append(tr("in another terminal first: {line}", line=line))
         running.notify_ready()
         seconds = time.monotonic() - began
         screen.banner(

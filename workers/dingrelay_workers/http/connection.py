@@ -12,7 +12,7 @@ from typing import cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from dingrelay_producers.language import ENGLISH
+from dingrelay_producers.language import accepted
 from dingrelay_producers.settings import SettingsError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http import problems
@@ -74,8 +74,12 @@ class HttpConnection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         kind = problems.MALFORMED if status == 400 else problems.INTERNAL
-        problem = Problem(kind, "the request is no HTTP that can be read")
-        document = {**problem.fields(ENGLISH), "request_id": request_id, **DINGTALKS}
+        problem = Problem(
+            kind,
+            "the request is no HTTP that can be read; a URL is percent-encoded (`curl -G --data-urlencode q=…`)",
+        )
+        # What the client would read is in the headers, which are not read.
+        document = {**problem.fields(accepted(None)), "request_id": request_id, **DINGTALKS}
         response = problems.json_response(document, status=kind.status)
         response.content_type = problems.MEDIA_TYPE
         response.headers[REQUEST_ID_HEADER] = request_id
