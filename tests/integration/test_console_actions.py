@@ -7,7 +7,7 @@ import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from html import escape
+from html import escape, unescape
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,7 +29,9 @@ from dingrelay_workers.console import many_jobs
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.visit import PAGE
 from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.history import service
 from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.http import paging
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.models import DeliveryRow
 from dingrelay_workers.outbox.notice import Notice
@@ -555,3 +557,27 @@ async def test_messages_to_a_person_are_shown_by_time_and_a_page_at_a_time(
         assert text.count('href="/jobs/0') == count, asked
     for asked in ("since=soon", "until=x", "after=x"):
         assert await browser.status(f"{page}?{asked}") == 400
+
+
+async def test_a_list_goes_on_without_the_id_of_what_is_not_seen(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MOST_MESSAGES", 4)
+    now = datetime.now(UTC)
+    ids = [f"{number:08d}-1111-4111-8111-111111111111" for number in range(12)]
+    for number, id_ in enumerate(ids):
+        await got(browser, "u1", "accepted", (id_, now - timedelta(hours=number // 2)))
+    hidden = JobRow.job.in_(ids[2::3])
+    await browser.write(update(JobRow).where(hidden).values(app="other"))
+    await rows.put(browser.database, UserRow, {"userid": "clerk", "name": "clerk"})
+    await browser.give("clerk", "operate", apps=["default"])
+    await browser.come_in("clerk")
+    texts = await browser.pages("/people/u1")
+    shown = re.findall(r'href="/jobs/([^"]+)"', "".join(texts))
+    assert sorted(shown) == sorted(set(ids) - set(ids[2::3]))
+    cursors = [
+        paging.decode(unescape(text), datetime, str)
+        for text in re.findall(r"after=([\w-]+)", "".join(texts))
+    ]
+    assert cursors
+    assert not {place[1] for place in cursors} & set(ids[2::3])

@@ -294,7 +294,7 @@ async def test_an_operator_pauses_and_resumes_in_the_console(
         assert f'href="{path}"' in page
     assert "/lanes/hr:all:payroll/pause" in await browser.text(f"/jobs/{job.id}")
     question = "/lanes/hr:all:payroll/pause"
-    assert "sender payroll of hr" in await browser.text(question)
+    assert "sender payroll, hr" in await browser.text(question)
     stale = (await browser.forms(question))[question]
     assert await browser.submit(question) == 303
     assert browser.location.startswith("/limits?")
@@ -302,13 +302,15 @@ async def test_an_operator_pauses_and_resumes_in_the_console(
     assert await browser.post(question, stale | {"until": "2100-01-01T00:00"}) == 409
     assert await verdict(records, job) == "held"
     for path in ("/", "/limits"):
-        assert re.search("sender payroll of hr.*?>ops<", await browser.text(path), re.DOTALL)
-    assert "It is paused with hr:all:payroll, until" in await browser.text(f"/jobs/{job.id}")
+        assert re.search("sender payroll, hr.*?>ops<", await browser.text(path), re.DOTALL)
+    page = await browser.text(f"/jobs/{job.id}")
+    assert "It is paused, with all jobs of its lane or its sender." in page
+    assert re.search("sender payroll, hr.*?>ops<", page, re.DOTALL)
     assert await browser.status("/lanes/hr:slow/pause") == 404
 
     async with browser.another("viewer", "view") as viewer:
         seen = await viewer.text("/limits")
-        assert "sender payroll of hr" in seen
+        assert "sender payroll, hr" in seen
         assert "/resume" not in seen
         assert await viewer.status(question) == 403
 

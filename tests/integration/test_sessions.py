@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, event, select
 
 from dingrelay_producers.actor import ACTOR
 from dingrelay_producers.settings import Settings
@@ -128,3 +128,23 @@ def test_commands_list_and_end_sessions(cli: Cli) -> None:
     unknown = cli("console", "sessions", "end", "0123456789ab")
     assert (unknown.exit_code, "no such session" in unknown.stderr) == (2, True)
     assert cli("console", "sessions", "end-all", "u1").exit_code == 2
+
+
+async def test_a_list_of_sessions_reads_all_permissions_at_once(browser: Browser) -> None:
+    people = [{"userid": f"u{number}", "name": "n"} for number in range(5)]
+    await rows.put(browser.database, UserRow, *people)
+    for person in people:
+        await browser.give(person["userid"])
+        assert await Sessions(browser.database).begin("default", person["userid"])
+    queries: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        queries.append(arguments[2])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        sessions = await SessionService(browser.database).list()
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert [session.roles for session in sessions] == [["view"]] * 5
+    assert sum(query.startswith(("SELECT", "WITH")) for query in queries) == 2

@@ -1,6 +1,6 @@
 """The page of the audit: who changed what."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from functools import partial
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ from dingrelay_workers.audit.service import AuditEntry, AuditService, csv_line_o
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.sentences import OUTCOMES, STATES, meaning
+from dingrelay_workers.console.titles import names_of_jobs
 from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
@@ -80,7 +81,11 @@ STATES_OF: Mapping[str, Mapping[str, Meaning]] = {
     "job": STATES,
     **{kind.kind: noun.load(kind.states) for noun in NOUNS for kind in noun.audited if kind.states},
 }
-_NAMED = {kind.kind: (noun, kind.names) for noun in NOUNS for kind in noun.audited if kind.names}
+_NAMES: Mapping[str, Callable[[Visit, Collection[str]], Awaitable[Mapping[str, str]]]] = {
+    "job": names_of_jobs,
+    **{kind.kind: noun.load(kind.names) for noun in NOUNS for kind in noun.audited if kind.names},
+}
+"""Kind of object → the names of those of these ids that have one."""
 
 
 @at("/settings/audit", scope="audit:read", menu=("settings", 30, en("Audit")))
@@ -128,11 +133,9 @@ async def _names_of(
     visit: Visit, objects: Mapping[str, Collection[str]]
 ) -> dict[str, Mapping[str, str]]:
     """Kind of object → names of those that exist and have one."""
-    names: dict[str, Mapping[str, str]] = {}
-    for kind in objects.keys() & _NAMED.keys():
-        noun, part = _NAMED[kind]
-        names[kind] = await noun.load(part)(visit, objects[kind])
-    return names
+    return {
+        kind: await _NAMES[kind](visit, objects[kind]) for kind in objects.keys() & _NAMES.keys()
+    }
 
 
 def _called(

@@ -9,7 +9,7 @@ NOUN = Noun(
     routes=("routes:ROUTES",),
     pages=("console_routes",),
     personal_data=("personal_data:PERSONAL_DATA",),
-    audited=(Audited("lane", en("lane")),),
+    audited=(Audited("lane", en("lane"), names="console_routes:names_of_lanes"),),
     commands=(
         Command("queue", "cli:queue"),
         Command("lane", "cli_lanes:app"),

@@ -1,20 +1,34 @@
 """The forms that pause lanes and senders, and resume them; what is paused stands on the pages of limits and of now."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from dingrelay_producers.client.lanes import LaneName, Lanes, Pause
 from dingrelay_producers.client.verbs import Verb
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.console.titles import lane_words
 from dingrelay_workers.console.verb_forms import VerbForms
 from dingrelay_workers.console.visit import NotHere, Visit
 
 
-async def paused(visit: Visit) -> list[Pause]:
-    """The lanes and senders that are paused, as far as the visitor may see them; the page knows who paused them."""
-    pauses = await visit.context.carry_out(Lanes().paused())
+async def paused(visit: Visit, job: JobStatus | None = None) -> list[Pause]:
+    """The lanes and senders that are paused, or those of a job, as far as the visitor may see them; the page knows who paused them."""
+    pauses = await visit.context.carry_out(Lanes().paused(scope=visit.scope))
+    if job:
+        jobs = job.app, job.lane, job.sender
+        pauses = [pause for pause in pauses if LaneName.parse(pause.id).has(*jobs)]
     await visit.know(*(pause.by for pause in pauses))
     return pauses
+
+
+async def names_of_lanes(visit: Visit, names: Collection[str]) -> Mapping[str, str]:
+    """The lanes in words."""
+    return {name: lane_words(name, visit.context.only_app) for name in names}
+
+
+def _words(visit: Visit) -> str:
+    return lane_words(visit.part("id"), visit.context.only_app)
 
 
 async def _state(visit: Visit) -> dict[str, object]:
@@ -38,6 +52,6 @@ VerbForms(
     state=_state,
     carry_out=_carry_out,
     following=lambda verb, _: ("/limits", verb.done),
-    about=lane_words,
+    about=_words,
     back="/limits",
 ).declare()

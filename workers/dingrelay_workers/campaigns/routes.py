@@ -37,6 +37,7 @@ from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.upload import FORM, arrived
 from dingrelay_workers.http import paging, problems
+from dingrelay_workers.http.csv_answer import send_csv
 from dingrelay_workers.http.job_routes import job_response
 from dingrelay_workers.http.problems import FieldError, Problem, wanted_language
 from dingrelay_workers.http.routes import (
@@ -199,13 +200,8 @@ async def export_people_of_campaign(call: HttpCall) -> web.StreamResponse:
     async with asking_campaigns(call.context) as campaigns:
         campaign = await campaigns.status(call.path("id"))
         pages = campaigns.export(campaign.id, call.query.outcome)
-    response = web.StreamResponse(headers={"Content-Type": "text/csv; charset=utf-8"})
-    await response.prepare(call.request)
     with spoken(wanted_language(call.request)):
-        async for lines in people_csv(pages):
-            await response.write(lines)
-    await response.write_eof()
-    return response
+        return await send_csv(call.request, people_csv(pages))
 
 
 @_read("GET /v1/campaigns/{id}/recall", FollowUpCost, problems=frozenset({404, 409}))

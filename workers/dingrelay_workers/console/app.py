@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlencode, urlsplit
 
 from aiohttp import hdrs, web
@@ -216,9 +216,10 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
     # One that was answered with a page leads nowhere: it is carried out again, and does not act twice.
     while (sent_before := await forms.begin(session, digest)) and sent_before.location:
         # Its first result is repeated only while that holds: else it is another wish, from a page of its own.
-        if sent_before.state == await _state_left(route, visit):
+        state = await _state_of(route, visit)
+        if sent_before.state == _digest_of(state):
             return _redirect(sent_before.location)
-        if changed_page := await _changed_page(route, visit, token):
+        if changed_page := _changed_page(visit, token, state):
             return changed_page
         digest = hashlib.sha256(f"{digest} again".encode()).hexdigest()
     visit.once = hmac.digest(session.form_key, digest.encode(), "sha256")
@@ -236,24 +237,37 @@ async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web
         mark = urlencode({DONE: digest})
         location += ("&" if "?" in location else "?") + mark
         response.headers[hdrs.LOCATION] = location
-    await forms.end(digest, Sent(location, await _state_left(route, visit)), visit.said)
+    await forms.end(digest, Sent(location, _digest_of(await _state_of(route, visit))), visit.said)
     return response
 
 
-async def _state_left(route: ConsoleRoute, visit: Visit) -> str:
-    """Digest of the state of what a form changes; "" of a form that is good for any."""
-    if route.state is None:
-        return ""
+_Refusal = NotHere | ObjectNotFound | Conflict
+_State = Mapping[str, object] | _Refusal | None
+"""State of the object that a form changes, or why there is none; None for a form that is good for any."""
+
+
+async def _state_of(route: ConsoleRoute, visit: Visit) -> _State:
     try:
-        state = {name: str(value) for name, value in (await route.state(visit)).items()}
+        return await route.state(visit) if route.state else None
     except (NotHere, ObjectNotFound, Conflict) as error:
-        state = {"refusal": type(error).__name__}
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+        return error
 
 
-async def _changed_page(route: ConsoleRoute, visit: Visit, token: FormToken) -> web.Response | None:
+def _digest_of(state: _State) -> str:
+    """Digest of a state; "" for none."""
+    if state is None:
+        return ""
+    if isinstance(state, Exception):
+        state = {"refusal": type(state).__name__}
+    values = {name: str(value) for name, value in state.items()}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _changed_page(visit: Visit, token: FormToken, state: _State) -> web.Response | None:
     """A page of what has changed since that was made on which a form stood; None for nothing."""
-    changes = token.changed(await route.state(visit)) if route.state else []
+    if isinstance(state, Exception):
+        raise state
+    changes = [] if state is None else token.changed(state)
     if not changes:
         return None
     return visit.page("changed.html", status=409, changes=changes, back=token.page)
@@ -273,7 +287,7 @@ async def _first(
         reason = tr("To confirm, type the number {count:,}.", count=int(token.count))
         title = tr("Nothing was done: another number was typed")
         return visit.page("problem.html", status=400, title=title, reason=reason, back=token.page)
-    if changed_page := await _changed_page(route, visit, token):
+    if changed_page := _changed_page(visit, token, await _state_of(route, visit)):
         return changed_page
     try:
         response: web.Response = await route.handler(visit, sent)

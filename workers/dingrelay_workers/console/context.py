@@ -9,7 +9,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from dingrelay_producers.client.verbs import Steps
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.gateway.services import Services
@@ -104,6 +104,12 @@ class ConsoleContext:
     ways: Mapping[str, "SignInWay"] = field(default_factory=dict[str, "SignInWay"])
     shared: SharedReads = field(default_factory=lambda: SharedReads(SHARED_FOR, SHARED_FOR))
     checks: SharedReads = field(default_factory=lambda: SharedReads(CHECKED_FOR, LONGEST_CHECK))
+
+    @property
+    def only_app(self) -> str:
+        """The app that goes without saying; "" where there are several."""
+        names = [*self.settings.apps] or [DEFAULT_APP]
+        return names[0] if len(names) == 1 else ""
 
     async def carry_out(self, steps: Steps[Document]) -> Document:
         """Run the body of a verb whose steps are made; see `StepMaker.carry_out`."""

@@ -10,8 +10,8 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.jobs import FAILED, MOST_IN_FILE, listing, selected
-from dingrelay_workers.console.rendering import kind_words
 from dingrelay_workers.console.sentences import STATES, meaning
+from dingrelay_workers.console.titles import kind_words
 from dingrelay_workers.console.visit import PAGE, Visit
 
 

@@ -35,10 +35,11 @@ from dingrelay_producers.zone import local
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.kinds import KINDS, reported_kinds
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.backlog.console_routes import paused
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
 from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, meaning, outage
-from dingrelay_workers.console.titles import robots_in, titles_of
+from dingrelay_workers.console.titles import robots_in, target_words, titles_of
 from dingrelay_workers.console.verb_forms import VerbForms
 from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
 from dingrelay_workers.dingtalk.classify import hint_of
@@ -77,7 +78,11 @@ async def jobs(visit: Visit) -> web.Response:
     page, more = await visit.context.shared.get(
         ("jobs", visit.reach, selection, after), lambda: _page(visit, selection, after)
     )
-    titles = await titles_of(visit.context.redis, {job.id: job.kind for job in page})
+    titles = await titles_of(
+        visit.context.redis,
+        {job.id: job.kind for job in page},
+        visit.service(HistoryService),
+    )
     return _list(visit, text, texts, page, more, titles=titles)
 
 
@@ -130,10 +135,16 @@ def _list(
 ) -> web.Response:
     shown = [(job, meaning(STATES, job.state)) for job in page]
     apps = filter(visit.grant.permits_app, visit.context.settings.apps)
+    targets = {
+        job.id: target_words(job.target) or job.app
+        for job in page
+        if job.target or job.app != visit.context.only_app
+    }
     return visit.page(
         "jobs.html",
         text=text,
         jobs=shown,
+        targets=targets,
         titles=titles or {},
         most_in_file=MOST_IN_FILE,
         robots_in=robots_in,
@@ -155,11 +166,13 @@ async def job(visit: Visit) -> web.Response:
     status = details.status
     async with asking():
         fields = record.fields(await run_async(visit.context.redis, record.read(status.id)))
+    history = visit.service(HistoryService)
+    titles = await titles_of(visit.context.redis, {status.id: status.kind}, history)
     people: dict[str, list[str]] = {}
     for user, outcome in details.recipients.items():
         people.setdefault(outcome, []).append(user)
     shown = {user for users in people.values() for user in users[:SHOWN]}
-    names = await visit.service(HistoryService).names(shown, apps=[status.app])
+    names = await history.names(shown, apps=[status.app])
     if status.resolved and status.resolved.by:
         await visit.know(status.resolved.by)
     result = {name: value for name, value in (status.result or {}).items() if value != []}
@@ -169,7 +182,7 @@ async def job(visit: Visit) -> web.Response:
     return visit.page(
         "job.html",
         job=status,
-        title=(await titles_of(visit.context.redis, {status.id: status.kind})).get(status.id, ""),
+        title=titles.get(status.id, ""),
         # The history, which has who read it, does not say who posted it.
         robots=robots_in(JobStatus.from_record(status.id, fields).result if fields else None),
         state=meaning(STATES, status.state),
@@ -181,6 +194,7 @@ async def job(visit: Visit) -> web.Response:
         ],
         recall=await _recall(visit, details) if may_change else None,
         why=await _why_it_waits(visit.context.redis, status, fields),
+        pauses=[] if status.state.ended else await paused(visit, status),
         key=details.key,
         worker=fields.get(b"owner", b"").decode(errors="replace").partition("/")[0],
         not_before=_moment(fields, b"not_before"),
@@ -302,11 +316,8 @@ async def _why_it_waits(
         queue = fields.get(b"queue", b"").decode(errors="replace")
         served = await redis.exists(keys.alive(queue))
         breakers = await read_breakers(redis) if job.waits_for else ()
-    if job.waits_for and job.waits_for.what == "pause" and job.due_at:
-        words = en(
-            "It is paused with {}, until {} at the latest.", job.waits_for.name, local(job.due_at)
-        )
-        return Meaning("doubt", words)
+    if job.waits_for and job.waits_for.what == "pause":
+        return Meaning("doubt", en("It is paused, with all jobs of its lane or its sender."))
     if not served:
         return Meaning("bad", en("No worker serves the queue {}.", queue), START)
     for breaker in breakers:

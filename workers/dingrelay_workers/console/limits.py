@@ -1,13 +1,16 @@
 """The pages of DingTalk's limits, and of the workers that keep them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from aiohttp import web
 
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.language import tr
 from dingrelay_producers.store import clock
+from dingrelay_tasks.robot_names import WEBHOOK
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import workers as fleet
 from dingrelay_workers.backlog.console_routes import paused
@@ -30,7 +33,7 @@ async def limits(visit: Visit) -> web.Response:
         "limits.html",
         limits=fleet_limits,
         in_words=in_words,
-        robots=robots_of(visit),
+        api_words=partial(api_words, robots=robots_of(visit)),
         pauses=await paused(visit),
         quarters=await last_day(visit),
         outages=[outage(entry) for entry in fleet_limits.outages],
@@ -53,6 +56,17 @@ def robots_of(visit: Visit) -> dict[str, str]:
     """API of a robot's own limit → its name, of those whose webhooks this process has."""
     robots = visit.context.settings.robots
     return {robot.rule: name for name, robot in robots.items() if robot.token}
+
+
+def api_words(api: str, robots: Mapping[str, str]) -> str:
+    """An API of a limit in words, where it is that of one robot, or none: the limit of all calls."""
+    name, _, digest = api.partition("@")
+    if api == "*":
+        return tr("all calls of this address")
+    if name != WEBHOOK or not digest:
+        return api
+    # One that others name by its token, as at DingTalk's own URLs, has no name here.
+    return tr("robot {name}", name=robots.get(api) or tr("{digest}…, unnamed", digest=digest[:6]))
 
 
 @at("/workers", scope="limits:read", menu=("operation", 60, en("Workers")))

@@ -26,8 +26,7 @@ from dingrelay_workers.console.declared import menu_of
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.moments import RANGES, spoken
 from dingrelay_workers.console.phone import ShownMessage, markdown, picture, plain
-from dingrelay_workers.console.sentences import KINDS
-from dingrelay_workers.console.titles import lane_words, target_words
+from dingrelay_workers.console.titles import kind_words, lane_words, target_words
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import operates
 
@@ -94,7 +93,8 @@ def render(
             operates=session is not None and operates(session.grants),
             zone=zone(),
             clock=clock.now(),
-            many_apps=len(context.settings.apps) > 1,
+            many_apps=not context.only_app,
+            only_app=context.only_app,
             name_of=partial(name_of, request),
             environment=context.settings.env,
             language="zh-CN" if current_language() == CHINESE else "en",
@@ -141,6 +141,11 @@ def _spoken(context: Context, moment: datetime, *, seconds: bool = False) -> str
     return spoken(moment, context["clock"], context["zone"], seconds=seconds)
 
 
+@pass_context
+def _lane_words(context: Context, name: str) -> str:
+    return lane_words(name, context["only_app"])
+
+
 class Columns:
     """The columns of a table: its head, and what each cell says where the table is a list of cards, on a phone.
 
@@ -174,18 +179,13 @@ class Columns:
         return self._cells[name]
 
 
-def kind_words(kind: str) -> str:
-    """A kind of job for people."""
-    return translated(KINDS.get(kind, kind))
-
-
 def title_of(summary: str) -> str:
     """A message's title for people: its summary without app and lane, in words."""
     short = re.sub(r"^(\S+) app=\S+ lane=\S+( sender=\S+)?", r"\1", summary)
     message = _MESSAGE.fullmatch(short)
     if message is None:
         kind, _, details = short.partition(" ")
-        return f"{translated(KINDS.get(kind, kind))} {target_words(details.removeprefix('to='))}".rstrip()
+        return f"{kind_words(kind)} {target_words(details.removeprefix('to='))}".rstrip()
     type_ = translated(MESSAGE_TYPES.get(message[1], message[1]))
     if message[2] == "everyone":
         return tr("{type} to everyone", type=type_)
@@ -252,7 +252,7 @@ def _templates() -> Environment:
         "kind_words": kind_words,
         "length_of": length,
         "title_of": title_of,
-        "lane_words": lane_words,
+        "lane_words": _lane_words,
         "counted": counted,
         "translated": translated,
         "advice": _advice,

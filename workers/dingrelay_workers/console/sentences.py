@@ -12,7 +12,7 @@ from dingrelay_workers.limiter.breakers import BreakerState
 OUTCOMES: Mapping[str, Meaning] = {
     outcome: Meaning(words.tone, words.sentence, words.remedy)
     for outcome, words in outcomes.OUTCOMES.items()
-}
+} | {"waiting": Meaning("wait", en("waits for its turn"))}
 
 STATES: Mapping[str, Meaning] = {
     "queued": Meaning("wait", en("waits for its turn")),

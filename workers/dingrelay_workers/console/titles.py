@@ -1,16 +1,23 @@
 """Titles of messages, from the records of their jobs: summaries have none, since logs show them."""
 
 import json
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 from redis.asyncio import Redis
 
 from dingrelay_producers.client.lanes import ALL, LaneName
 from dingrelay_producers.enqueuing.connections import asking
-from dingrelay_producers.language import tr
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store import keys, record, transitions
-from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.scripts import round_trip, run_async
+from dingrelay_workers.console.sentences import KINDS
+from dingrelay_workers.history.service import HistoryService
+
+if TYPE_CHECKING:
+    from dingrelay_workers.console.visit import Visit
 
 MESSAGES = frozenset({"message-send", "robot-message"})
 """Kinds of jobs with a message."""
@@ -19,14 +26,17 @@ LONGEST = 20_000
 _WITH_TITLE = ("markdown", "link", "action_card", "actionCard", "oa")
 
 
-async def titles_of(redis: Redis, jobs: Mapping[str, str]) -> dict[str, str]:
-    """Titles of those messages that have one and whose records are there.
+async def titles_of(
+    redis: Redis, jobs: Mapping[str, str], history: HistoryService
+) -> dict[str, str]:
+    """Titles of those messages that have one, by their records, or by the history where it keeps contents.
 
     A text has none: its first words may be all of it, such as a code to sign in.
 
     Args:
         redis: with the records.
         jobs: id → kind.
+        history: of jobs.
     """
     messages = [job_id for job_id, kind in jobs.items() if kind in MESSAGES]
     if not messages:
@@ -38,14 +48,42 @@ async def titles_of(redis: Redis, jobs: Mapping[str, str]) -> dict[str, str]:
     )
     async with asking():
         answer = await run_async(redis, call)
-    titles = {
-        job_id: title_in(record.fields([pairs]).get(b"payload", b""))
+    payloads: dict[str, bytes | str | None] = {
+        job_id: record.fields([pairs]).get(b"payload")
         for job_id, pairs in zip(messages, answer, strict=True)
     }
+    if gone := [job_id for job_id, payload in payloads.items() if payload is None]:
+        with suppress(ServiceUnavailable):
+            payloads |= {
+                job_id: content for job_id, (_, content) in (await history.kept(gone)).items()
+            }
+    titles = {job_id: title_in(payload) for job_id, payload in payloads.items() if payload}
     return {job_id: title for job_id, title in titles.items() if title}
 
 
-def title_in(payload: bytes) -> str:
+async def names_of_jobs(visit: "Visit", ids: Collection[str]) -> Mapping[str, str]:
+    """Title of each of these jobs, or its kind in words; none of one that is forgotten."""
+    redis, history = visit.context.redis, visit.service(HistoryService)
+    async with asking():
+        answers = await round_trip(redis, [("HGET", keys.job(job_id), "kind") for job_id in ids])
+    kinds = {
+        job_id: kind.decode()
+        for job_id, kind in zip(ids, answers, strict=True)
+        if isinstance(kind, bytes)
+    }
+    with suppress(ServiceUnavailable):
+        kept = await history.kept([job_id for job_id in ids if job_id not in kinds])
+        kinds |= {job_id: kind for job_id, (kind, _) in kept.items()}
+    titles = await titles_of(redis, kinds, history)
+    return {job_id: titles.get(job_id) or kind_words(kind) for job_id, kind in kinds.items()}
+
+
+def kind_words(kind: str) -> str:
+    """A kind of job for people."""
+    return translated(KINDS.get(kind, kind))
+
+
+def title_in(payload: bytes | str) -> str:
     """The title of the message that a job holds; empty for none, and where it can't be read."""
     try:
         message = _part(json.loads(payload), "message")
@@ -71,20 +109,13 @@ def target_words(target: str) -> str:
             return target
 
 
-def lane_words(name: str) -> str:
-    """A lane such as ``hr:bulk``, or a sender in it, in words."""
+def lane_words(name: str, only_app: str) -> str:
+    """A lane such as ``hr:bulk``, or a sender in it, in words, without the app that goes without saying."""
     lane = LaneName.parse(name)
-    match lane:
-        case LaneName(sender=""):
-            return (
-                tr("all lanes of {app}", **lane._asdict())
-                if lane.lane == ALL
-                else tr("lane {lane} of {app}", **lane._asdict())
-            )
-        case LaneName(lane="all"):
-            return tr("sender {sender} of {app}", **lane._asdict())
-        case _:
-            return tr("sender {sender} of {app} in the lane {lane}", **lane._asdict())
+    sender = tr("sender {sender}", sender=lane.sender) if lane.sender else ""
+    all_lanes = "" if sender else tr("all lanes")
+    where = all_lanes if lane.lane == ALL else tr("lane {lane}", lane=lane.lane)
+    return ", ".join(filter(None, (sender, where, lane.app if lane.app != only_app else "")))
 
 
 def robots_in(result: Mapping[str, Any] | None) -> list[str]:

@@ -96,7 +96,7 @@ class VerbForms:
         check: refuses to ask what the object's state does not allow.
         following: path and sentence to which the document of a verb leads; back to the page, or to the list of a
             verb that leaves no object, with what the verb says, if not given.
-        about: an object in words, from its id, where its page does not show it.
+        about: an object in words, where its page does not show it.
         back: where "go back" of a question leads; the page if empty.
         said: verb → what it says once it is done, from its document, where that differs from its declaration.
         states: verb → the state for which its form is good, where that is another one; None for any.
@@ -108,7 +108,7 @@ class VerbForms:
     carry_out: Callable[[Visit, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
     check: Callable[[Visit, Verb], Awaitable[None]] | None = None
     following: Callable[[Verb, Any], tuple[str, str]] | None = None
-    about: Callable[[str], str] | None = None
+    about: Callable[[Visit], str] | None = None
     back: str = ""
     said: Mapping[str, Callable[[Any], str]] = field(
         default_factory=dict[str, Callable[[Any], str]]
@@ -145,7 +145,7 @@ class VerbForms:
                 fields=fields,
                 values=texts | {field.name: "1" for field in fields if field.kind == "checkbox"},
                 state=await self.state(visit),
-                about=self.about(visit.part("id")) if self.about else "",
+                about=self.about(visit) if self.about else "",
                 back=self.back or self._path(visit, self.page),
             )
 

@@ -19,6 +19,7 @@ from dingrelay_workers.console.rendering import render
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.http.csv_answer import send_csv
 from dingrelay_workers.noun import Noun, Part
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import permitting
@@ -56,10 +57,6 @@ class BadFilter(Exception):
     """A filter in the URL, or a field of a form, can't be read; the reason is for people."""
 
 
-_PART_BYTES = 64_000
-"""Bytes of a file that are sent at a time."""
-
-
 def _csv_headers(*name_parts: str) -> Mapping[str, str]:
     day = local(clock.now())[:10]
     name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]+', " ", " ".join([*filter(None, name_parts), day]))
@@ -67,7 +64,6 @@ def _csv_headers(*name_parts: str) -> Mapping[str, str]:
     return {
         # A browser that can't read the second form takes the first.
         "Content-Disposition": f"attachment; filename=\"{day}.csv\"; filename*=UTF-8''{encoded}.csv",
-        "Content-Type": "text/csv; charset=utf-8",
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
     }
@@ -121,18 +117,7 @@ class Visit:
 
     async def send_csv(self, lines: AsyncIterable[bytes], *name_parts: str) -> web.StreamResponse:
         """Send lines for a spreadsheet as they come, in a file that is named so, with the day; of HEAD none is read."""
-        response = web.StreamResponse(headers=_csv_headers(*name_parts))
-        await response.prepare(self.request)
-        part = bytearray()
-        if self.request.method == "HEAD":
-            return response
-        async for line in lines:
-            part += line
-            if len(part) > _PART_BYTES:
-                await response.write(bytes(part))
-                part.clear()
-        await response.write_eof(bytes(part))
-        return response
+        return await send_csv(self.request, lines, _csv_headers(*name_parts))
 
     async def know(self, *users: str) -> None:
         """Look up the names of people on the page."""

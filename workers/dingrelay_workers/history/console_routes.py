@@ -67,7 +67,7 @@ async def person(visit: Visit) -> web.Response:
             campaign: ", ".join(visit.name_of(userid) for userid in userids)
             for campaign, userids in writers.items()
         },
-        titles=await titles_of(visit.context.redis, jobs),
+        titles=await titles_of(visit.context.redis, jobs, visit.service(HistoryService)),
         since=visit.query("since"),
         until=visit.query("until"),
         cursor=paging.encode(*behind) if behind else "",

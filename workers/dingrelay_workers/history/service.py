@@ -46,6 +46,8 @@ from dingrelay_workers.nouns import NOUNS
 
 Place = tuple[datetime, str]
 """Position of a message in a person's list: its moment, and the id of its job or campaign."""
+_BEHIND_ALL = "zzzzzzzz"
+"""Behind each id of a moment, in any order of letters."""
 MOST_LOOKED_AT = 5_000
 """Jobs that one page of a list may cost."""
 _INDEXED: Mapping[str, Sequence[ColumnElement[bool]]] = {
@@ -188,7 +190,14 @@ class HistoryService:
         )
         if len(seen) > limit:
             return history, place_of(seen[limit - 1])
-        return history, place_of(messages[-1]) if len(messages) == most else None
+        if len(messages) < most:
+            return history, None
+        last = messages[-1]
+        later = [message for message in seen if message.at > last.at]
+        if _reaches(reach, last) or not later:
+            return history, place_of(last)
+        # The id of what the actor may not see stays here: the list goes on with all of its moment.
+        return history.model_copy(update={"messages": later}), (last.at, _BEHIND_ALL)
 
     async def search(self, text: str, *, app: str | None, limit: int) -> FoundPeople:
         """People in the directories that are the actor's, and the number of those who fit.
@@ -214,6 +223,12 @@ class HistoryService:
             matches = await connection.scalar(select(func.count()).select_from(matching_rows))
             people = await find_people(connection, fit, app=app, limit=limit)
         return FoundPeople(people=people, matches=matches or 0)
+
+    async def kept(self, ids: Collection[str]) -> Mapping[str, tuple[str, str | None]]:
+        """Id → kind and content, of those of these jobs that the history has; None where it keeps no contents."""
+        query = select(JobRow.job, JobRow.kind, JobRow.content)
+        rows = await self._rows(*(query.where(JobRow.job.in_(batch)) for batch in chunks(ids)))
+        return {row["job"]: (row["kind"], row["content"]) for row in rows}
 
     async def names(self, users: Collection[str], *, apps: Collection[str]) -> Mapping[str, str]:
         """Userid → name, of those of these people that the directories of these apps know."""

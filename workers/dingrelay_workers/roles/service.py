@@ -1,11 +1,11 @@
 """Roles given to people and departments, and taken from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
-from sqlalchemy import ColumnElement, String, and_, cast, delete, insert, or_, select
+from sqlalchemy import String, and_, cast, delete, insert, select, tuple_, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import current_reach
@@ -212,16 +212,59 @@ def _check_held(role: Grant, directory: str) -> None:
         raise NotPermitted(*lacking)
 
 
-async def grants_of(connection: AsyncConnection, directory: str, userid: str) -> list[Grant]:
-    """Permissions from each role of a person; none of a person who has left."""
-    query = select(RoleRow.role, RoleRow.apps, RoleRow.lanes).where(
-        RoleRow.directory == directory, _is_of(directory, userid)
+Person = tuple[str, str]
+"""Directory and userid."""
+
+
+async def grants_of(
+    connection: AsyncConnection, people: Collection[Person]
+) -> Mapping[Person, Sequence[Grant]]:
+    """Permissions from each role of each of these people; a person who is in the directory and has none has an empty list.
+
+    One who has left, or was never there, is left out.
+    """
+    named = tuple_(UserRow.app, UserRow.userid).in_([*people])
+    present = (
+        select(UserRow.app, UserRow.userid).where(named, UserRow.left_at.is_(None)).cte("present")
     )
-    present_person = select(UserRow.userid).where(
-        UserRow.app == directory, UserRow.userid == userid, UserRow.left_at.is_(None)
+    of_present = (
+        select(MembershipRow.app, MembershipRow.userid, MembershipRow.department.label("id"))
+        .join(
+            present,
+            and_(MembershipRow.app == present.c.app, MembershipRow.userid == present.c.userid),
+        )
+        .cte("above", recursive=True)
     )
-    rows = await connection.execute(query.where(present_person.exists()).order_by(RoleRow.number))
-    return [_grant(userid, row.role, row.apps, row.lanes) for row in rows if row.role in ROLES]
+    # Equal rows are met once, so departments in a circle end.
+    above = of_present.union(
+        select(of_present.c.app, of_present.c.userid, DepartmentRow.parent).join(
+            of_present,
+            and_(DepartmentRow.app == of_present.c.app, DepartmentRow.id == of_present.c.id),
+        )
+    )
+    subjects = union(
+        select(present.c.app, present.c.userid, present.c.userid.label("subject")),
+        select(above.c.app, above.c.userid, DEPARTMENT + cast(above.c.id, String)).where(
+            above.c.id.is_not(None)
+        ),
+    ).subquery()
+    query = (
+        select(subjects.c.app, subjects.c.userid, RoleRow.role, RoleRow.apps, RoleRow.lanes)
+        .join(
+            RoleRow,
+            isouter=True,
+            onclause=and_(
+                RoleRow.directory == subjects.c.app, RoleRow.subject == subjects.c.subject
+            ),
+        )
+        .order_by(RoleRow.number)
+    )
+    grants: dict[Person, list[Grant]] = {}
+    for app, userid, role, apps, lanes in await connection.execute(query):
+        of_person = grants.setdefault((app, userid), [])
+        if role in ROLES:
+            of_person.append(_grant(userid, role, apps, lanes))
+    return grants
 
 
 async def approvers(connection: AsyncConnection, directory: str, app: str) -> list[str]:
@@ -233,23 +276,6 @@ async def approvers(connection: AsyncConnection, directory: str, app: str) -> li
     )
     rows = await connection.execute(query.order_by(RoleRow.number))
     return [row.subject for row in rows if {app, ANY} & {*row.apps}]
-
-
-def _is_of(directory: str, userid: str) -> ColumnElement[bool]:
-    """Whether a role is that of a person, or of a department that they are in or below."""
-    memberships = (
-        select(MembershipRow.department.label("id"))
-        .where(MembershipRow.app == directory, MembershipRow.userid == userid)
-        .cte("above", recursive=True)
-    )
-    # Equal rows are met once, so departments in a circle end.
-    above = memberships.union(
-        select(DepartmentRow.parent).join(
-            memberships, and_(DepartmentRow.app == directory, DepartmentRow.id == memberships.c.id)
-        )
-    )
-    departments = select(DEPARTMENT + cast(above.c.id, String)).where(above.c.id.is_not(None))
-    return or_(RoleRow.subject == userid, RoleRow.subject.in_(departments))
 
 
 async def _name(connection: AsyncConnection, directory: str, subject: str) -> str | None:

@@ -25,8 +25,9 @@ from dingrelay_workers.sessions.sessions import (
     SESSION_LIVES,
     TIMEOUT,
     WRITER,
+    SessionKey,
     ended,
-    grants_of_session,
+    grants_of_sessions,
 )
 
 ID_LENGTH = 12
@@ -127,8 +128,11 @@ async def _visible(connection: AsyncConnection) -> list[SessionDocument]:
     columns = table.digest, table.user, table.directory, table.role, table.begun_at, table.used_at
     query = select(*columns, NAME).where(not_(ended(clock.now())))
     documents: list[SessionDocument] = []
-    for row in (await connection.execute(query.order_by(table.used_at.desc()))).mappings():
-        grants = await grants_of_session(connection, row["user"], row["directory"], row["role"])
+    rows = (await connection.execute(query.order_by(table.used_at.desc()))).mappings().all()
+    keys = [SessionKey(row["user"], row["directory"], row["role"]) for row in rows]
+    grants_by_key = await grants_of_sessions(connection, keys)
+    for row, key in zip(rows, keys, strict=True):
+        grants = grants_by_key[key]
         permitted = all(reach.holds(ANY, grant) for grant in grants)
         if grants and permitted and (apps is None or row["directory"] in apps):
             document = {

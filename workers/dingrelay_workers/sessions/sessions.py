@@ -6,11 +6,11 @@ a page, and when its person signs out.
 
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator
 from sqlalchemy import ColumnElement, bindparam, case, delete, func, insert, or_, select, update
@@ -198,7 +198,8 @@ class Sessions:
             row = (await connection.execute(_FOUND, values)).one_or_none()
             grants: Sequence[Grant] = []
             if row:
-                grants = await grants_of_session(connection, row.user, row.directory, row.role)
+                key = SessionKey(row.user, row.directory, row.role)
+                grants = (await grants_of_sessions(connection, [key]))[key]
         if row is None:
             return None
         if _digest_of(grants) != row.roles:
@@ -234,7 +235,8 @@ async def _begin(
     issuers: Sequence[str] = (),
 ) -> Session | None:
     now, token = clock.now(), secrets.token_urlsafe(32)
-    grants = await grants_of_session(connection, user, directory, role)
+    key = SessionKey(user, directory, role)
+    grants = (await grants_of_sessions(connection, [key]))[key]
     if not grants:
         return None
     row = {
@@ -251,16 +253,31 @@ async def _begin(
     return Session(user, token, grants, directory, issuers=issuers)
 
 
-async def grants_of_session(
-    connection: AsyncConnection, user: str, directory: str, role: str
-) -> Sequence[Grant]:
-    """Permissions of a session, by its columns: those of a link, or of its person's roles; none once its person has left."""
-    if not role:
-        return await grants_of(connection, directory, user)
-    present = UserRow.app == directory, UserRow.userid == user, UserRow.left_at.is_(None)
-    if directory and not await connection.scalar(select(UserRow.userid).where(*present)):
-        return []
-    return [Grant(name=user, scopes=ROLES[role])]
+class SessionKey(NamedTuple):
+    """Columns of a session from which its permissions follow.
+
+    Attributes:
+        role: of the link that it began with; "" for those of its person.
+    """
+
+    user: str
+    directory: str
+    role: str
+
+
+async def grants_of_sessions(
+    connection: AsyncConnection, sessions: Collection[SessionKey]
+) -> Mapping[SessionKey, Sequence[Grant]]:
+    """Permissions of sessions: those of a link, or of its person's roles; none once its person has left."""
+    people = await grants_of(connection, {(key.directory, key.user) for key in sessions})
+    grants: dict[SessionKey, Sequence[Grant]] = {}
+    for key in sessions:
+        roles = people.get((key.directory, key.user))
+        if key.role and (roles is not None or not key.directory):
+            grants[key] = [Grant(name=key.user, scopes=ROLES[key.role])]
+        else:
+            grants[key] = [] if key.role else roles or []
+    return grants
 
 
 async def _person(connection: AsyncConnection, user: str) -> tuple[str, str]:
