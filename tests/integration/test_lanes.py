@@ -18,6 +18,7 @@ from dingrelay_producers.store import record
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import WaitsFor
+from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.backlog.estimate import tally
 from dingrelay_workers.backlog.personal_data import erase, export
@@ -329,3 +330,15 @@ async def test_an_operator_of_another_app_sees_no_pause_and_resumes_none(
     assert "hr" not in re.findall(r"lanes/(\w+):", await browser.text("/limits"))
     assert await browser.post("/lanes/hr:bulk/resume", token) == 403
     assert len(await asyncio.to_thread(client.paused_lanes)) == 1
+
+
+async def test_a_pause_ends_at_the_moment_that_is_chosen_in_the_readers_zone(
+    browser: Browser, client: Client
+) -> None:
+    question = "/lanes/hr:bulk/pause"
+    assert re.search('name="until" [^>]*type="datetime-local"', await browser.text(question))
+    until = datetime.now(zone()).replace(second=0, microsecond=0) + timedelta(hours=3)
+    chosen = until.replace(tzinfo=None).isoformat(timespec="minutes")
+    assert await browser.submit(question, until=chosen) == 303
+    (pause,) = await asyncio.to_thread(client.paused_lanes)
+    assert pause.until == until

@@ -75,7 +75,9 @@ def read_request(model: type[BaseModel], form: FormValues) -> BaseModel:
 
 def _input(field: FieldInfo) -> tuple[str, Callable[[str], Any]]:
     hint: Any = field.annotation
-    types = [hint, *get_args(hint)]
+    parts = get_args(hint)
+    # Of an optional type, the type is within its annotations.
+    types = [hint, *parts, *(get_args(part)[0] for part in parts if get_args(part))]
     return next((_INPUTS[type_] for type_ in types if type_ in _INPUTS), _INPUTS[str])
 
 
