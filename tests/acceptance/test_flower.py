@@ -150,7 +150,7 @@ def test_pages_show_every_job_and_no_secret(
     )
     message, approval, sync = (flower.tasks()[job] for job in ids)
     assert (message["name"], message["state"]) == ("message-send", "SUCCESS")
-    assert re.fullmatch(r"done task_id=\d+ accepted=2", message["result"])
+    assert re.fullmatch(r"done task_id=\d+ accepted=2 unverified=2", message["result"])
     assert message["kwargs"] == "app=default lane=normal text users=2"
     assert (approval["name"], approval["state"]) == ("approval-create", "FAILURE")
     assert approval["kwargs"] == "app=default lane=normal PROC-NO fields=1"

@@ -44,7 +44,7 @@ def kept_seeds() -> list[int]:
     return [int(line.split()[0]) for line in lines if not line.startswith("#")]
 
 
-@pytest.mark.timeout(1_800 if os.environ.get("THOROUGH") else 240)
+@pytest.mark.timeout(1_800 if os.environ.get("THOROUGH") else 480)
 def test_no_seed_violates_an_invariant_and_each_is_replayed_exactly() -> None:
     """In each process each runs twice; the first one runs in both, behind another and as the first."""
     seeds = [*kept_seeds(), *FIXED, *UNSEEN]

@@ -67,6 +67,7 @@ NOUNS = {
     "templates": "campaigns",
     "dead": "jobs",
     "people": "directory",
+    "lanes": "limits",
     "queue": "limits",
     "robot-messages": "robots",
     "user-syncs": "syncs",
@@ -386,6 +387,11 @@ def request_of(  # noqa: C901, PLR0912, PLR0915 - a table of operations
         return Request(path.replace("{id}", key), None, permitted)
     if operation == "matchPeople":
         return Request(path, {"app": app, "text": "u1"}, held.app(app))
+    if path.startswith("/v1/lanes/{id}"):
+        # A lane is only whose all its senders are.
+        permitted = held.names(app, lane, sender or "*")
+        name = ":".join(filter(None, (app, lane, sender)))
+        return Request(path.replace("{id}", name), {}, permitted)
     if path.startswith("/v1/directory/"):
         return Request(f"{path}?app={app}", None, held.app(app))
     return Request(path.replace("{app}", app).replace("{userid}", "u1"))

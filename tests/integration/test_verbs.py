@@ -49,7 +49,7 @@ DOORS = {
             **dict.fromkeys(("confirm", "write", "save", "attach"), ""),
             "export": "report",
         },
-        no_form=("create", "export", "save", "attach"),
+        no_form=("create", "export", "save", "attach", "freeze"),
     ),
     "template": Doors("/campaigns/templates", no_form=("keep",)),
     "webhook": Doors(

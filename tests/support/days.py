@@ -300,7 +300,10 @@ class Verifier:
         for chunk in await campaigns.chunks(self.story.database, name):
             for user in chunk.users.split(","):
                 has_it = self.had[user, people[user]]
-                called = chunk.task_id is not None and user not in outcomes
+                called = chunk.task_id is not None and (
+                    outcomes.get(user, "unverified")
+                    == "unverified"  # sent, though no sync has read them
+                )
                 if called:
                     self.sent.add((user, people[user]))
                 if called and not has_it:

@@ -152,7 +152,7 @@ async def probe_with(
     fleet: Fleet, *, write: Any = None, transport: Any = None, token: Any = None
 ) -> Any:
     """A job's call, which is the probe."""
-    tokens = SimpleNamespace(token=token or AsyncMock())
+    tokens = SimpleNamespace(token=token or AsyncMock(), at_hand=lambda _: True)
     calls = job_calls(
         limiter=fleet.limiter, tokens=tokens, transport=transport, intents=intents(write)
     )

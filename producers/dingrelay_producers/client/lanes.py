@@ -183,6 +183,8 @@ class Lanes:
         name = LaneName.parse(text)
         if not name.is_reached(_SCOPE):
             raise NotPermitted("id", en("{} is not among what you may change", name))
+        for lane in name.lanes:  # a key sees jobs of all lanes, and changes those of its own
+            current_reach().check(_SCOPE, app=name.app, lane=lane, sender=name.sender)
         return name
 
     def _change(self, action: str, name: LaneName, call: Any, **more: Any) -> Steps[Any]:
