@@ -54,6 +54,14 @@ async def woken(schedule: Schedule) -> list[str]:
     return [wakeup.id for wakeup in batch.wakeups]
 
 
+async def held_job(redis: AsyncRedis, records: Records, client: Client) -> record.Draft:
+    """A job that is held, since its lane is paused."""
+    await asyncio.to_thread(client.pause_lane, "default:normal")
+    job = await queued(redis)
+    assert await verdict(records, job) == "held"
+    return job
+
+
 async def verdict(records: Records, draft: record.Draft) -> str:
     return (await records.claim(a_wakeup(draft))).verdict
 
@@ -109,9 +117,7 @@ async def test_a_paused_job_says_so_and_begins_once_it_is_resumed(
 async def test_a_pause_ends_by_itself(
     redis: AsyncRedis, records: Records, schedule: Schedule, client: Client
 ) -> None:
-    await asyncio.to_thread(client.pause_lane, "default:normal")
-    job = await queued(redis)
-    assert await verdict(records, job) == "held"
+    job = await held_job(redis, records, client)
     # Its time is over, and what it was written as is read by the server's clock.
     await redis.hset(redis_keys.PAUSES, "default:normal", "1000 900 u1")
     assert await woken(schedule) == [job.id]
@@ -185,9 +191,7 @@ async def test_a_call_takes_no_paused_job_along(
 async def test_a_paused_job_can_be_cancelled_and_stays_so(
     redis: AsyncRedis, records: Records, schedule: Schedule, client: Client
 ) -> None:
-    await asyncio.to_thread(client.pause_lane, "default:normal")
-    job = await queued(redis)
-    assert await verdict(records, job) == "held"
+    job = await held_job(redis, records, client)
     assert await asyncio.to_thread(client.cancel, job.id)
     await asyncio.to_thread(client.resume_lane, "default:normal")
     assert await woken(schedule) == []

@@ -11,7 +11,7 @@ from dingrelay_producers.actor import current_actor, current_reach
 from dingrelay_producers.client.verbs import Audit, Question, Steps, verb
 from dingrelay_producers.errors import LaneConflict, NotPermitted
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys, transitions
+from dingrelay_producers.store import transitions
 from dingrelay_producers.store.record import milliseconds, moment_of
 from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import LANES, ContractError, Document, Moment, UserIdText
@@ -66,13 +66,6 @@ class LaneName(NamedTuple):
         """Whether jobs of this app, lane and sender are among it."""
         return app == self.app and lane in self.lanes and self.sender in {"", sender}
 
-    def is_reached(self, scope: str) -> bool:
-        """Whether all of it is the actor's by this scope. A lane is only whose all its senders are."""
-        reach, sender = current_reach(), self.sender or "*"
-        return all(
-            reach.reaches(scope, app=self.app, lane=lane, sender=sender) for lane in self.lanes
-        )
-
 
 class Pausing(Document):
     """How long a lane is paused."""
@@ -104,6 +97,11 @@ class Pause(BaseModel, frozen=True):
     by: UserIdText
     """The one who paused it: a userid, the name of an API key, or a user of a shell."""
 
+    @property
+    def name(self) -> LaneName:
+        """The lane, taken apart."""
+        return LaneName(self.app, self.lane, self.sender)
+
     @classmethod
     def of(cls, name: LaneName, until: int, since: int, by: str) -> Self:
         """A pause between two moments (ms)."""
@@ -127,7 +125,7 @@ class Lanes:
 
     def paused(self, *, scope: str = "limits:read") -> Steps[list[Pause]]:
         """The lanes that are paused, of those that are the actor's to see, the latest first."""
-        pauses = pauses_in((yield transitions.read_pauses(paused=keys.PAUSES)))
+        pauses = pauses_in((yield transitions.read_pauses()))
         return [pause for pause in pauses if _is_seen(pause, scope)]
 
     @verb(
@@ -180,11 +178,13 @@ class Lanes:
             raise LaneConflict(str(name), en("is not paused"))
 
     def _permitted(self, text: str) -> LaneName:
-        name = LaneName.parse(text)
-        if not name.is_reached(_SCOPE):
-            raise NotPermitted("id", en("{} is not among what you may change", name))
-        for lane in name.lanes:  # a key sees jobs of all lanes, and changes those of its own
-            current_reach().check(_SCOPE, app=name.app, lane=lane, sender=name.sender)
+        name, reach = LaneName.parse(text), current_reach()
+        for lane in name.lanes:
+            # A lane is only whose all its senders are.
+            if not reach.reaches(_SCOPE, app=name.app, lane=lane, sender=name.sender or "*"):
+                raise NotPermitted("id", en("{} is not among what you may change", name))
+            # A key sees jobs of all lanes, and changes those of its own.
+            reach.check(_SCOPE, app=name.app, lane=lane, sender=name.sender)
         return name
 
     def _change(self, action: str, name: LaneName, call: Any, **more: Any) -> Steps[Any]:
@@ -204,8 +204,8 @@ def pauses_in(answer: Sequence[Any]) -> list[Pause]:
 
 
 def _is_seen(pause: Pause, scope: str) -> bool:
-    reach, sender = current_reach(), pause.sender
+    reach = current_reach()
     return any(
-        reach.reaches(scope, app=pause.app, lane=lane, sender=sender)
-        for lane in LaneName(pause.app, pause.lane, sender).lanes
+        reach.reaches(scope, app=pause.app, lane=lane, sender=pause.sender)
+        for lane in pause.name.lanes
     )

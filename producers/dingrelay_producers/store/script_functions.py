@@ -293,8 +293,9 @@ class _Bindings:
         arguments = [scalar.python(name) for name, scalar in self.scalars.items()]
         arguments += [f"len({name})" for name in self.lists][:-1]
         arguments += [f"*{items.python(name)}" for name, items in self.lists.items()]
-        names = ", ".join((*self.keys, *key_lists, *self.scalars, *self.lists))
-        flatten = f"lambda *, {names}: ({_tuple(keys)}, {_tuple(arguments)})"
+        names = [*self.keys, *key_lists, *self.scalars, *self.lists]
+        parameters = ", ".join(["*", *names] if names else [])
+        flatten = f"lambda {parameters}: ({_tuple(keys)}, {_tuple(arguments)})"
         function: _Flatten = eval(flatten, {"chain": chain})  # noqa: S307 - names of parameters in our own code
         return function
 

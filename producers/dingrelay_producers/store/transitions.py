@@ -164,8 +164,8 @@ def resume(*, name: str) -> None:
     """End a pause."""
 
 
-@script(_PACKAGE, PLACES)
-def read_pauses(*, paused: Key) -> None:
+@script(_PACKAGE, PAUSES)
+def read_pauses() -> None:
     """The pauses of now."""
 
 

@@ -94,9 +94,6 @@ def _show(
 
 
 async def _read(settings: "Settings") -> "tuple[Tally, list[BacklogGroup], list[Pause]]":
-    from dingrelay_producers.client.lanes import pauses_in
-    from dingrelay_producers.store import keys, transitions
-    from dingrelay_producers.store.scripts import run_async
     from dingrelay_workers import preflight
     from dingrelay_workers.backlog import estimate
     from dingrelay_workers.limiter.overview import read_pace
@@ -106,8 +103,8 @@ async def _read(settings: "Settings") -> "tuple[Tally, list[BacklogGroup], list[
     preflight.check(settings)
     rules = Rules.from_settings(settings.limits, settings.egress)
     async with impatient_redis(settings) as redis:
-        pauses = pauses_in(await run_async(redis, transitions.read_pauses(paused=keys.PAUSES)))
-        return *await estimate.read(redis, await read_pace(redis, rules)), pauses
+        tally, lanes = await estimate.read(redis, await read_pace(redis, rules))
+        return tally, lanes, await estimate.read_pauses(redis)
 
 
 def _print_lanes(tally: "Tally", lanes: "list[BacklogGroup]", pauses: "list[Pause]") -> None:

@@ -17,7 +17,7 @@ async def paused(visit: Visit, job: JobStatus | None = None) -> list[Pause]:
     pauses = await visit.context.carry_out(Lanes().paused(scope=visit.scope))
     if job:
         jobs = job.app, job.lane, job.sender
-        pauses = [pause for pause in pauses if LaneName.parse(pause.id).has(*jobs)]
+        pauses = [pause for pause in pauses if pause.name.has(*jobs)]
     await visit.know(*(pause.by for pause in pauses))
     return pauses
 

@@ -8,7 +8,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from dingrelay_producers.actor import current_reach
-from dingrelay_producers.store import keys
+from dingrelay_producers.client.lanes import Pause, pauses_in
+from dingrelay_producers.store import keys, transitions
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import run_async
@@ -168,6 +169,11 @@ LANES: Sequence[Lane] = ("urgent", "normal", "bulk")
 
 API_OF = {kind.name: kind.api for kind in KINDS.values() if kind.api}
 """Kind of job → the API that most of its calls are of. Of others no limit is known beforehand."""
+
+
+async def read_pauses(redis: Redis) -> list[Pause]:
+    """The lanes, and senders in them, that are paused, for whomever; the latest first."""
+    return pauses_in(await run_async(redis, transitions.read_pauses()))
 
 
 def is_seen(group: BacklogGroup) -> bool:

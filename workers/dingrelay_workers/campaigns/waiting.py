@@ -5,13 +5,12 @@ from datetime import datetime, timedelta
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.client.lanes import LaneName, pauses_in
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys, transitions
-from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store import keys
 from dingrelay_producers.zone import local
 from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.backlog.estimate import read_pauses
 from dingrelay_workers.campaigns import pace
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.pace import QuietHours
@@ -49,8 +48,8 @@ async def why_it_waits(settings: Settings, redis: Redis, row: CampaignRow, now: 
         return en("Quiet hours: it goes on at {}.", local(quiet_until))
     if not await redis.exists(keys.alive(f"dingrelay.{LANE}")):
         return en("No worker serves the lane {}.", LANE)
-    for pause in pauses_in(await run_async(redis, transitions.read_pauses(paused=keys.PAUSES))):
-        if LaneName.parse(pause.id).has(row.app, LANE, row.sender):
+    for pause in await read_pauses(redis):
+        if pause.name.has(row.app, LANE, row.sender):
             return en("{} is paused until {} at the latest.", pause.id, local(pause.until))
     rules = Rules.from_settings(settings.limits, settings.egress)
     now_kept = await overview.read_pace(redis, rules)

@@ -3,9 +3,10 @@
 local until_then = ends or now + usual
 if until_then <= now then return 'late' end
 if until_then > now + longest then return 'far' end
-local present = redis.call('HGET', PAUSES, name)
-local since = present and tonumber(string.match(present, '^%d+')) > now and string.match(present, ' (%d+)')
-since = since or string.format('%.0f', now)
-redis.call('HSET', PAUSES, name, string.format('%.0f', until_then) .. ' ' .. since .. ' ' .. person)
+local since = now
+for _, pause in ipairs(stored_pauses()) do
+  if pause.name == name and pause.ends > now then since = pause.since end
+end
+store_pause(name, until_then, since, person)
 redis.call('PEXPIRE', PAUSES, HELD_TTL)
-return {until_then, tonumber(since)}
+return {until_then, since}

@@ -4,15 +4,29 @@
 -- as `end since person`, both in ms. Jobs are held on their way to a worker, so that none runs and no call leaves;
 -- the scheduler wakes them at the end of the pause, or as soon as it is resumed.
 
+-- All pauses that Redis has, also those that are over.
+local function stored_pauses()
+  local stored, all = {}, redis.call('HGETALL', PAUSES)
+  for index = 1, #all, 2 do
+    local ends, since, person = string.match(all[index + 1], '^(%d+) (%d+) (.*)$')
+    if ends then
+      stored[#stored + 1] = {name = all[index], ends = tonumber(ends), since = tonumber(since), person = person}
+    end
+  end
+  return stored
+end
+
+local function store_pause(name, ends, since, person)
+  redis.call('HSET', PAUSES, name, string.format('%.0f %.0f ', ends, since) .. person)
+end
+
 -- The pauses of now: name -> when it ends. They are read once a run, and there are few.
 local pauses
 local function paused_until(name)
   if not pauses then
     pauses = {}
-    local all = redis.call('HGETALL', PAUSES)
-    for index = 1, #all, 2 do
-      local ends = tonumber(string.match(all[index + 1], '^%d+'))
-      if ends and ends > now then pauses[all[index]] = ends end
+    for _, pause in ipairs(stored_pauses()) do
+      if pause.ends > now then pauses[pause.name] = pause.ends end
     end
   end
   return pauses[name]
