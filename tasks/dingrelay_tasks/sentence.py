@@ -79,7 +79,7 @@ def writable(text: str, encoding: str = "utf-8") -> str:
     """A text as the encoding can carry it: what it quotes may be half of a character."""
     if isinstance(text, Sentence) and text.values:
         values = (
-            writable(each, encoding) if isinstance(each, str) else each for each in text.values
+            writable(value, encoding) if isinstance(value, str) else value for value in text.values
         )
         return Sentence(text.template, *values)
     return text.encode(encoding, "backslashreplace").decode()

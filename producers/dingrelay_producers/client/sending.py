@@ -155,6 +155,7 @@ class Sending:
         *,
         whole: bool = False,
         keys: Sequence[str] | None = None,
+        traces: Sequence[str] | None = None,
         written: Callable[[Draft], WrittenJob] | None = None,
     ) -> JobBatch:
         """Prepare jobs to be accepted together, if the actor may ask for them. Needs no steps, so a thread may do it.
@@ -165,6 +166,7 @@ class Sending:
             jobs: these.
             whole: as of the batch.
             keys: identity of each one that has none of its own. Then each is a job of its own, too.
+            traces: beside the keys, the one that each belongs to, if that is not the caller's.
             written: makes the arguments of the script.
         """
         batch, places = JobBatch(whole), dict[Group, int | Refusal]()
@@ -173,7 +175,8 @@ class Sending:
             place = places.get(group)
             if place is None:
                 key = None if keys is None else keys[number]
-                place = places[group] = self._gather(batch, group.job, key, written)
+                trace = "" if traces is None else traces[number]
+                place = places[group] = self._gather(batch, group.job, key, trace, written)
             batch.places.append(place)
         return batch
 
@@ -230,6 +233,7 @@ class Sending:
         batch: JobBatch,
         job: Contract,
         key: str | None,
+        trace: str,
         written: Callable[[Draft], WrittenJob] | None,
     ) -> int | Refusal:
         """Put a job into a batch; its place, or why it is refused."""
@@ -237,7 +241,7 @@ class Sending:
         try:
             self._check_permitted(job, reach)
             self._settings.check_target(job)
-            draft = self._draft(job, key, reach)
+            draft = self._draft(job, key, reach, trace)
             if written is not None:
                 batch.written.append(written(draft))
         except (ContractError, NotPermitted) as error:
@@ -247,12 +251,12 @@ class Sending:
         batch.jobs.append(_Gathered(job, names_of(job), draft))
         return len(batch.jobs) - 1
 
-    def _draft(self, job: Contract, key: str | None, reach: Reach) -> Draft:
+    def _draft(self, job: Contract, key: str | None, reach: Reach, trace: str = "") -> Draft:
         """The draft of a job; `key` is for one without an identity of its own."""
         if key and job.identity:
             key = None
         sender = "" if job.sender else reach.default_sender or self._settings.sender
-        return record.draft(job, key=key, sender=sender)
+        return record.draft(job, key=key, sender=sender, trace=trace)
 
     def _check_permitted(self, job: Contract, reach: Reach) -> None:
         if refusal := reach.job_refusal(job, reach.default_sender or self._settings.sender):

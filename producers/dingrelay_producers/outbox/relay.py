@@ -145,13 +145,8 @@ class Relay:
                 jobs[row.id] = read_job(row.kind, row.job)
             except ContractError as error:
                 refusals[row.id] = str(error)
-        batch = self._sending.gather(jobs.values(), keys=list(jobs))
-        traces = {row.id: row.trace or "" for row in rows}
-        for id_, place in zip(jobs, batch.places, strict=True):
-            if isinstance(place, int):
-                gathered = batch.jobs[place]
-                draft = gathered.draft._replace(trace=traces[id_])
-                batch.jobs[place] = gathered._replace(draft=draft)
+        traces = [row.trace or "" for row in rows if row.id in jobs]
+        batch = self._sending.gather(jobs.values(), keys=list(jobs), traces=traces)
         outcomes = self._connection.carry_out(self._sending.accept_all(batch))
         for id_, outcome in zip(jobs, outcomes, strict=True):
             if not isinstance(outcome, Draft):

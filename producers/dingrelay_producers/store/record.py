@@ -132,7 +132,12 @@ def keyed_id(app: str, kind: str, key: str) -> str:
 
 
 def draft(
-    contract: Contract, *, key: str | None = None, parent: str = "", sender: str = ""
+    contract: Contract,
+    *,
+    key: str | None = None,
+    parent: str = "",
+    sender: str = "",
+    trace: str = "",
 ) -> Draft:
     """The draft of a contract.
 
@@ -165,6 +170,7 @@ def draft(
         batch_key=batch_key(contract),
         recipients=contract.recipients,
         sender=contract.sender,
+        trace=trace,
         has_key=bool(key),
         text=text,
     )
