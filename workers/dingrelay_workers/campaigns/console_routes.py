@@ -219,10 +219,16 @@ def _obstacle(visit: Visit, review: CampaignReview) -> Meaning | None:
 
 def _stage_of(status: CampaignStatus) -> Meaning:
     """The campaign's state, with its time where it waits for that."""
-    if status.stage == "scheduled" and status.start_at:
-        moment = spoken(status.start_at, clock.now(), zone())
+    if moment := _beginning_of(status):
         return Meaning("wait", en("scheduled for {}", moment))
     return meaning(OF_CAMPAIGN, status.stage)
+
+
+def _beginning_of(status: CampaignStatus) -> str:
+    """When a campaign that is scheduled begins, in words; "" for others."""
+    if status.stage == "scheduled" and status.start_at:
+        return spoken(status.start_at, clock.now(), zone())
+    return ""
 
 
 def _standing(status: CampaignStatus, report: CampaignReport, review: CampaignReview) -> Meaning:
@@ -452,8 +458,7 @@ async def _status(visit: Visit) -> CampaignStatus:
 
 
 def _words_of_start(status: CampaignStatus) -> str:
-    if status.stage == "scheduled" and status.start_at:
-        moment = spoken(status.start_at, clock.now(), zone())
+    if moment := _beginning_of(status):
         return en("It is scheduled; sending begins {}.", moment)
     return en("It is being sent.")
 

@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from http import HTTPStatus
 from math import inf
 from typing import Any
 from urllib.parse import urlencode
@@ -298,7 +297,7 @@ async def send_test(visit: Visit, form: FormValues) -> web.Response:
     try:
         people = await visit.service(Drafts).testers(draft, users)
         request = TestRequest.parse({"users": people})
-        await _freeze(visit, draft, form)
+        await _freeze(visit, draft, _version(form))
         job = await visit.service(CampaignService).test(draft.id, request)
     except ContractError as error:
         return await _test_page(visit, draft, users, error, status=422)
@@ -324,16 +323,18 @@ async def save_time(visit: Visit, form: FormValues) -> web.Response:
             error = ContractError(name, en("can't be read"))
             return await _review_page(visit, draft, error, texts, status=422)
     then = text_of(form, "then")
-    saved = await _save(visit, form, "review", draft, changes)
-    if saved.status != HTTPStatus.SEE_OTHER or then not in {"ask", "send"}:
-        return saved
-    seen, draft = draft.version, await _found(visit)
-    version = _version(form) if draft.version == seen else draft.version
+    refused, saved, _ = await _change(visit, form, "review", draft, changes)
+    if refused is not None:
+        return refused
+    if then not in {"ask", "send"}:
+        return _go_on(visit, form, "review", saved)
+    # Where nothing had to be saved, another person's change since this page was made still conflicts.
+    version = _version(form) if saved.version == draft.version else saved.version
     try:
-        check_start_at(draft.content.start_at)
-        await visit.service(Drafts).freeze(draft.id, DraftVersion.parse({"version": version}))
+        check_start_at(saved.content.start_at)
+        await _freeze(visit, saved, version)
     except ContractError as error:
-        return await _review_page(visit, draft, error, status=422)
+        return await _review_page(visit, saved, error, status=422)
     if then == "send":
         return visit.redirect(f"/campaigns/{draft.id}")
     await visit.service(CampaignService).submit(draft.id)
@@ -349,10 +350,9 @@ async def send_step(visit: Visit) -> web.Response:
     return visit.redirect(f"/campaigns/{draft.id}")
 
 
-async def _freeze(visit: Visit, draft: CampaignDraft, form: FormValues) -> None:
-    """Make the draft ready as the person saw it."""
-    request = DraftVersion.parse({"version": _version(form)})
-    await visit.service(Drafts).freeze(draft.id, request)
+async def _freeze(visit: Visit, draft: CampaignDraft, version: object) -> None:
+    """Make the draft ready in the version that the person saw."""
+    await visit.service(Drafts).freeze(draft.id, DraftVersion.parse({"version": version}))
 
 
 async def _test_page(
@@ -453,7 +453,16 @@ async def _save(
     changes: dict[str, Any],
     said: str = "",
 ) -> web.Response:
-    """Save what a step has changed, and go on; where another person was faster, show both."""
+    """Save what a step has changed, and go on."""
+    refused, draft, words = await _change(visit, form, step, draft, changes)
+    return _go_on(visit, form, step, draft, words or said) if refused is None else refused
+
+
+async def _change(
+    visit: Visit, form: FormValues, step: str, draft: CampaignDraft, changes: dict[str, Any]
+) -> tuple[web.Response | None, CampaignDraft, str]:
+    """Save what a step has changed: the page for what is refused, or where another person was faster; the draft; words."""
+    said = ""
     try:
         change = DraftChange.parse({"version": _version(form), **changes})
         draft = await visit.service(Drafts).save(draft.id, change)
@@ -467,7 +476,7 @@ async def _save(
             for name, text in form.items()
             if name not in {"form", "version"} and isinstance(text, str)
         ]
-        return visit.page(
+        both = visit.page(
             "draft_conflict.html",
             status=409,
             draft=draft,
@@ -475,12 +484,22 @@ async def _save(
             sent=sent,
             differences=differences(draft.content, mine),
         )
+        return both, draft, ""
     except ContractError as error:
         if step == "review":
             texts = {name: text_of(form, name) for name in _TIMES}
-            return await _review_page(visit, draft, error, texts, status=422)
-        page = {"write": _write_page, "choose": _choose_page}[step]
-        return await page(visit, _with(draft, changes), error, status=422)
+            page = await _review_page(visit, draft, error, texts, status=422)
+        else:
+            page_of = {"write": _write_page, "choose": _choose_page}[step]
+            page = await page_of(visit, _with(draft, changes), error, status=422)
+        return page, draft, ""
+    return None, draft, said
+
+
+def _go_on(
+    visit: Visit, form: FormValues, step: str, draft: CampaignDraft, said: str = ""
+) -> web.Response:
+    """Lead to the step that a button names, or back to this one."""
     then = text_of(form, "then")
     if then in STEPS:
         return visit.redirect(_way(draft, then), said)

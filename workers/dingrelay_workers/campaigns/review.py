@@ -83,7 +83,11 @@ async def review_of(
         state = "outdated"
     asked, obstacle = state == "asked", ""
     if asked:
-        obstacle = await _obstacle(settings, connection, row, review.asked_by)
+        try:
+            people = await deciders(settings, connection, row.id)
+            obstacle = _same_human(settings, row, review.asked_by, people)
+        except CampaignConflict as error:
+            obstacle = error.problem
     names = ("asked_by", "asked_at", "decided_by", "decided_at", "reason")
     fields = {name: getattr(review, name) for name in names}
     return CampaignReview.model_validate(
@@ -123,9 +127,13 @@ async def waiting(
         query = query.where(CampaignRow.app.in_(apps))
     async with store.database.read() as connection:
         rows = (await connection.execute(query)).all()
-        return [
-            row.id for row in rows if not await _obstacle(settings, connection, row, row.asked_by)
-        ]
+        if not rows:
+            return []
+        try:
+            people = await deciders(settings, connection, rows[0].id)
+        except CampaignConflict:
+            return []
+    return [row.id for row in rows if not _same_human(settings, row, row.asked_by, people)]
 
 
 async def decided(settings: Settings, store: CampaignStore) -> Sequence[Row[Any, Any, Any, Any]]:
@@ -214,8 +222,9 @@ async def decide(
         raise CampaignConflict(
             row.id, en("is {}: {} decided it already", review.decision, review.decided_by)
         )
-    if decision == "approved":
-        _check_second(settings, row, review.asked_by, people)
+    problem = _same_human(settings, row, review.asked_by, people) if decision == "approved" else ""
+    if problem:
+        raise CampaignConflict(row.id, problem)
     by, now = people[0], clock.now()
     values = {"decision": decision, "decided_by": by, "decided_at": now, "reason": reason}
     await connection.execute(update(ReviewRow).where(ReviewRow.campaign == row.id).values(values))
@@ -223,28 +232,13 @@ async def decide(
     return await to_writers(settings, connection, row, *decided)
 
 
-async def _obstacle(
-    settings: Settings,
-    connection: AsyncConnection,
-    row: Row[Any, Any, Any, Any] | CampaignRow,
-    asked_by: str,
-) -> str:
-    """Why the person who acts may not decide on a campaign: not there, or the same human as one who wrote or submitted it."""
-    try:
-        people = await deciders(settings, connection, row.id)
-        _check_second(settings, row, asked_by, people)
-    except CampaignConflict as error:
-        return error.problem
-    return ""
-
-
-def _check_second(
+def _same_human(
     settings: Settings,
     row: Row[Any, Any, Any, Any] | CampaignRow,
     asked_by: str,
     people: Sequence[str],
-) -> None:
-    """Refuse an approval by a person who wrote or submitted the campaign, or who may be the same human as one of these.
+) -> str:
+    """Why an approval is no second person's: they wrote or submitted the campaign, or may be the same human as one of these; "" for none.
 
     Args:
         settings: as of `decide`.
@@ -254,16 +248,14 @@ def _check_second(
     """
     authors = {*(row.writers or ()), asked_by}
     if people[0] in authors:
-        raise CampaignConflict(
-            row.id, "must be approved by a person who neither wrote nor submitted it"
-        )
+        return en("must be approved by a person who neither wrote nor submitted it")
     behind = authors | {person_of(settings, human) for human in row.issuers or ()}
     if same := next((person for person in people if person in behind), ""):
-        problem = en(
+        return en(
             "must be approved by another person: {} issued the key or link by which it was written, or is approved",
             same,
         )
-        raise CampaignConflict(row.id, problem)
+    return ""
 
 
 async def problem_of(
