@@ -12,7 +12,7 @@ from typing import Annotated, Any, cast
 
 from pydantic import Field, SkipValidation
 from redis.asyncio import Redis
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import current_actor
@@ -42,7 +42,7 @@ from dingrelay_workers.campaigns.models import (
 from dingrelay_workers.campaigns.queue import chunk_job
 from dingrelay_workers.campaigns.report import TEST_KEY, UNDELIVERED
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.database.database import Database, insert_missing
+from dingrelay_workers.database.database import Database, change_rows, insert_missing
 from dingrelay_workers.http.api_keys import PERSONAL
 
 KEPT = timedelta(hours=24)
@@ -128,11 +128,8 @@ class CampaignCalls:
     async def note_recall(self, campaign: str, number: int, kept: Sequence[str]) -> None:
         """The chunk's message is taken back, but from the people of it who have it by a lost call."""
         async with self._database.write(f"campaign {campaign}") as connection:
-            await connection.execute(
-                update(ChunkRow)
-                .where(ChunkRow.campaign == campaign, ChunkRow.number == number)
-                .values(recalled_at=self._now())
-            )
+            chunk = ChunkRow.campaign == campaign, ChunkRow.number == number
+            await change_rows(connection, ChunkRow, *chunk, recalled_at=self._now())
             users = await _users(connection, campaign, number)
             why = en("has it by a call whose answer was lost, which can't be recalled")
             rows = [
@@ -177,28 +174,19 @@ class CampaignCalls:
         now, of_chunk = self._now(), (ChunkRow.campaign == campaign, ChunkRow.number == call.number)
         async with self._database.write(f"campaign {campaign}") as connection:
             read_before = await connection.scalar(select(ChunkRow.read).where(*of_chunk))
-            noted = await connection.execute(
-                update(ChunkRow)
-                .where(
-                    *of_chunk,
-                    ChunkRow.confirmed_at.is_not_distinct_from(call.confirmed_at),
-                )
-                .values(
-                    confirmed_at=now,
-                    delivered=len(delivery.read) + len(delivery.unread) + len(had_it),
-                    read=len(delivery.read),
-                    unread=len(delivery.unread),
-                )
-            )
-            if not noted.rowcount:
+            same = *of_chunk, ChunkRow.confirmed_at.is_not_distinct_from(call.confirmed_at)
+            counts = {
+                "delivered": len(delivery.read) + len(delivery.unread) + len(had_it),
+                "read": len(delivery.read),
+                "unread": len(delivery.unread),
+            }
+            if not await change_rows(connection, ChunkRow, *same, confirmed_at=now, **counts):
                 return
             await note_read(connection, campaign, now, len(delivery.read) - (read_before or 0))
             chunk_users = await _users(connection, campaign, call.number)
             if self._keeps_unread:
-                unread = [user for user in delivery.unread if user in chunk_users]
-                await connection.execute(
-                    update(ChunkRow).where(*of_chunk).values(unread_users=",".join(unread))
-                )
+                unread = ",".join(user for user in delivery.unread if user in chunk_users)
+                await change_rows(connection, ChunkRow, *of_chunk, unread_users=unread)
             # People that the call was not for would be counted beside its own.
             chunk_outcomes = [row for row in rows if row["userid"] in chunk_users]
             reached = chunk_users & {*delivery.read, *delivery.unread, *had_it}

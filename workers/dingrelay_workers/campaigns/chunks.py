@@ -292,17 +292,9 @@ def _counts(endings: Sequence[ChunkEnding], sizes: Mapping[Release, int]) -> Cou
 
 
 async def _count(connection: AsyncConnection, campaign: str, counts: Counts) -> None:
-    await connection.execute(
-        update(CampaignRow)
-        .where(CampaignRow.id == campaign)
-        .values(
-            settled=CampaignRow.settled + counts.settled,
-            accepted=CampaignRow.accepted + counts.accepted,
-            left_out=CampaignRow.left_out + counts.left_out,
-            failed=CampaignRow.failed + counts.failed,
-            calls=CampaignRow.calls + counts.calls,
-        )
-    )
+    names = "settled", "accepted", "left_out", "failed", "calls"
+    sums = {name: getattr(CampaignRow, name) + getattr(counts, name) for name in names}
+    await change_rows(connection, CampaignRow, CampaignRow.id == campaign, **sums)
 
 
 async def give_back(
@@ -311,11 +303,8 @@ async def give_back(
     """Chunks whose jobs certainly made no call are pending again."""
     queued = await still_queued(connection, campaign, releases)
     for numbers in database.chunks([release.number for release in queued]):
-        await connection.execute(
-            update(ChunkRow)
-            .where(ChunkRow.campaign == campaign, ChunkRow.number.in_(numbers))
-            .values(state=ChunkState.PENDING, called_at=None)
-        )
+        page = ChunkRow.campaign == campaign, ChunkRow.number.in_(numbers)
+        await change_rows(connection, ChunkRow, *page, state=ChunkState.PENDING, called_at=None)
 
 
 async def cancel_pending(connection: AsyncConnection, campaign: str, seconds: float) -> bool:
@@ -355,11 +344,9 @@ async def release(
         for number, generation, users, message in rows
     ]
     for numbers in database.chunks([chunk.release.number for chunk in released]):
-        await connection.execute(
-            update(ChunkRow)
-            .where(ChunkRow.campaign == campaign, ChunkRow.number.in_(numbers))
-            .values(state=ChunkState.QUEUED, called_at=now, generation=ChunkRow.generation + 1)
-        )
+        page = ChunkRow.campaign == campaign, ChunkRow.number.in_(numbers)
+        queued = {"state": ChunkState.QUEUED, "generation": ChunkRow.generation + 1}
+        await change_rows(connection, ChunkRow, *page, called_at=now, **queued)
     return released
 
 
@@ -390,6 +377,25 @@ def storable(value: Any) -> Any:
     return value
 
 
+def pending_row(campaign: str, number: int, users: Sequence[str]) -> dict[str, Any]:
+    """The row of a chunk that waits, to these people."""
+    return {
+        "campaign": campaign,
+        "number": number,
+        "state": ChunkState.PENDING,
+        "size": len(users),
+        "users": ",".join(users),
+        "accepted": 0,
+        "ambiguous": False,
+    }
+
+
+async def next_number(connection: AsyncConnection, campaign: str) -> int:
+    """The number of a chunk behind all others of a campaign."""
+    query = select(func.max(ChunkRow.number)).where(ChunkRow.campaign == campaign)
+    return (await connection.scalar(query) or 0) + 1
+
+
 async def split(connection: AsyncConnection, campaign: str, most: int, users_per_call: int) -> None:
     """Make those of the next pending chunks that are too large several ones.
 
@@ -410,38 +416,19 @@ async def split(connection: AsyncConnection, campaign: str, most: int, users_per
     large = [row for row in rows if row.size > users_per_call]
     if not large:
         return
-    last = await connection.scalar(
-        select(func.max(ChunkRow.number)).where(ChunkRow.campaign == campaign)
-    )
-    first = number = (last or 0) + 1
+    first = number = await next_number(connection, campaign)
     moved: dict[int, list[str]] = {}
     for row in large:
         kept, *others = batched(row.users.split(","), users_per_call)
-        await connection.execute(
-            update(ChunkRow)
-            .where(ChunkRow.campaign == campaign, ChunkRow.number == row.number)
-            .values(users=",".join(kept), size=len(kept))
-        )
+        chunk = ChunkRow.campaign == campaign, ChunkRow.number == row.number
+        await change_rows(connection, ChunkRow, *chunk, users=",".join(kept), size=len(kept))
         for users in others:
-            await connection.execute(
-                insert(ChunkRow).values(
-                    campaign=campaign,
-                    number=number,
-                    state=ChunkState.PENDING,
-                    size=len(users),
-                    users=",".join(users),
-                    message=row.message,
-                    accepted=0,
-                    ambiguous=False,
-                )
-            )
+            new = pending_row(campaign, number, users)
+            await connection.execute(insert(ChunkRow).values(**new, message=row.message))
             moved[number] = users
             number += 1
-    await connection.execute(
-        update(CampaignRow)
-        .where(CampaignRow.id == campaign)
-        .values(chunks=CampaignRow.chunks + len(moved))
-    )
+    chunks = CampaignRow.chunks + len(moved)
+    await change_rows(connection, CampaignRow, CampaignRow.id == campaign, chunks=chunks)
     await _index(connection, campaign, moved, part=first)
 
 

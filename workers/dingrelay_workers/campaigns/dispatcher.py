@@ -32,7 +32,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
@@ -47,7 +47,7 @@ from dingrelay_workers.campaigns.chunks import CANCELLED, Chunk, ChunkEnding, Co
 from dingrelay_workers.campaigns.models import NOT_READY, CampaignRow, State
 from dingrelay_workers.campaigns.pace import Latest, ShareRequest, Stride, Window
 from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.maintenance.leader import LeaderParts, Now, Work
 from dingrelay_workers.metrics import (
     CAMPAIGN_CHUNKS,
@@ -386,9 +386,7 @@ class Dispatcher(Work):
             if campaign.admitted_at is None:
                 values["admitted_at"] = self._now()
         if values:
-            await connection.execute(
-                update(CampaignRow).where(CampaignRow.id == campaign.id).values(values)
-            )
+            await change_rows(connection, CampaignRow, CampaignRow.id == campaign.id, **values)
         if "state" in values:
             if values["state"] in {State.PAUSED, State.DRAFT}:
                 CAMPAIGNS_PAUSED.inc()
@@ -424,11 +422,8 @@ class Dispatcher(Work):
             fresh = await chunks.release(connection, campaign.id, most, now)
         if campaign.rate is not None and (fresh or tick.clock_stepped):
             people = pace.allowance(campaign, now).people - sum(len(chunk.users) for chunk in fresh)
-            await connection.execute(
-                update(CampaignRow)
-                .where(CampaignRow.id == campaign.id)
-                .values(rate_credit=people, rate_at=now)
-            )
+            of_campaign = CampaignRow.id == campaign.id
+            await change_rows(connection, CampaignRow, of_campaign, rate_credit=people, rate_at=now)
         self._unsent |= {(campaign.id, chunk.release) for chunk in fresh}
         return [*again, *fresh]
 

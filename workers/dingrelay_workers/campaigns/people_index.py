@@ -17,11 +17,12 @@ from itertools import product
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_workers.campaigns.models import CampaignRow, IndexRow
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, IndexRow
 from dingrelay_workers.database import database
+from dingrelay_workers.database.database import change_rows
 
 BUCKET = 128
 """People in a bucket, about: a row of 1 KB, which a database keeps in one page."""
@@ -117,6 +118,22 @@ async def chunks_of(
     return numbers
 
 
+async def chunks_with(
+    connection: AsyncConnection, user: str, campaigns: Sequence[str]
+) -> dict[str, Row[Any]]:
+    """The chunks with a person, by campaign; those of 0.2.0, which have no index, are looked through."""
+    numbers = await chunks_of(connection, [user], campaigns)
+    place, contains = tuple_(ChunkRow.campaign, ChunkRow.number), ChunkRow.users.contains
+    places = [(campaign, number) for campaign in numbers for number in numbers[campaign] or ()]
+    unindexed = [campaign for campaign in numbers if numbers[campaign] is None]
+    query, rows = select(ChunkRow.__table__), list[Row[Any]]()
+    for batch in database.chunks(places, database.CHUNK // 2):
+        rows += await connection.execute(query.where(place.in_(batch)))
+    query = query.where(contains(user, autoescape=True))
+    rows += await database.rows_among(connection, query, ChunkRow.campaign, unindexed)
+    return {row.campaign: row for row in rows if user in row.users.split(",")}
+
+
 async def forget(connection: AsyncConnection, campaign: str, user: str) -> None:
     """Remove a person from the index.
 
@@ -126,23 +143,13 @@ async def forget(connection: AsyncConnection, campaign: str, user: str) -> None:
     if bits is None:
         return
     checksum = crc32(user.encode())
-    rows = await connection.execute(
-        select(IndexRow.part, IndexRow.entries).where(
-            IndexRow.campaign == campaign, IndexRow.bucket == checksum >> (_BITS - bits)
-        )
-    )
+    bucket = IndexRow.campaign == campaign, IndexRow.bucket == checksum >> (_BITS - bits)
+    rows = await connection.execute(select(IndexRow.part, IndexRow.entries).where(*bucket))
     for part, entries in rows.all():
         remaining = _without(entries, checksum.to_bytes(_WORD, "little"))
         if remaining != entries:
-            await connection.execute(
-                update(IndexRow)
-                .where(
-                    IndexRow.campaign == campaign,
-                    IndexRow.bucket == checksum >> (_BITS - bits),
-                    IndexRow.part == part,
-                )
-                .values(entries=remaining)
-            )
+            same = *bucket, IndexRow.part == part
+            await change_rows(connection, IndexRow, *same, entries=remaining)
 
 
 def _without(entries: bytes, checksum: bytes) -> bytes:

@@ -5,16 +5,16 @@ to stays for as long as the day's limits, a recall and delivery reports need it;
 takes their place, so a report adds up as before.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import ColumnElement, Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import people_index, removal
+from dingrelay_workers.campaigns.chunks import next_number, pending_row
 from dingrelay_workers.campaigns.models import (
     HIDDEN,
     CampaignRow,
@@ -26,9 +26,9 @@ from dingrelay_workers.campaigns.models import (
     ReviewRow,
     State,
 )
-from dingrelay_workers.campaigns.people_index import chunks_of
-from dingrelay_workers.campaigns.report import result_of
-from dingrelay_workers.database.database import change_rows, chunks
+from dingrelay_workers.campaigns.people_index import chunks_with
+from dingrelay_workers.campaigns.report import results_in
+from dingrelay_workers.database.database import change_rows
 from dingrelay_workers.subjects import (
     NEEDED,
     DataSubject,
@@ -60,14 +60,16 @@ async def export(stores: Stores, subject: DataSubject) -> Rows:
 async def _export(connection: AsyncConnection, subject: DataSubject) -> Rows:
     documents: list[dict[str, Any]] = []
     worked_on = await _worked_on(connection, subject)
-    for campaign in await _campaigns(connection, subject, until=None):
-        chunk = await _chunk(connection, campaign.id, subject.user)
+    campaigns = await _campaigns(connection, subject)
+    chunks = await chunks_with(connection, subject.user, [campaign.id for campaign in campaigns])
+    results = await results_in(connection, chunks, subject.user)
+    for campaign in campaigns:
+        chunk = chunks.get(campaign.id)
         if chunk is None and campaign.id not in worked_on:
             continue
         figures: dict[str, Any] = {}
         if chunk is not None:
-            result = await result_of(connection, campaign.id, chunk, subject.user)
-            assert result is not None, "they are in the chunk"
+            result = results[campaign.id]
             figures = {
                 "outcome": result.outcome,
                 "reason": result.reason,
@@ -94,10 +96,10 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
     database = stores.database
     async with database.read() as connection:
         worked_on = await _worked_on(connection, erasing)
-        for campaign in await removal.leftovers(connection):
+        for name in await removal.leftovers(connection):
             erasing.leave(
                 "campaigns",
-                campaign,
+                name,
                 en("rows of a deleted or changed campaign, which may have them, are not gone yet"),
             )
         # The row of a deleted campaign may stay for a day, with its writers and its review.
@@ -105,47 +107,33 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
             CampaignRow.id.in_(worked_on), CampaignRow.state == State.DELETING
         )
         hidden = list(await connection.scalars(deleted))
-        campaigns = await _campaigns(connection, erasing, until=erasing.since)
-        concerned = [
-            campaign
-            for campaign in campaigns
-            if campaign.id in worked_on
-            or await _chunk(connection, campaign.id, erasing.user) is not None
-        ]
+        campaigns = await _campaigns(connection, erasing, CampaignRow.created_at <= erasing.since)
+        names = [campaign.id for campaign in campaigns]
+        concerned = worked_on | (await chunks_with(connection, erasing.user, names)).keys()
     for name in hidden:
         async with database.write(f"campaign {name}") as connection:
             await _erase_work(connection, name, erasing)
-    for campaign in concerned:
+    for campaign in campaigns:
+        if campaign.id not in concerned:
+            continue
         # The lock of the dispatcher, which releases and settles chunks: neither sees half of the
         # other.
         async with database.write(f"campaign {campaign.id}") as connection:
             await _erase_work(connection, campaign.id, erasing)
-            chunk = await _chunk(connection, campaign.id, erasing.user)
-            if chunk is not None:
+            chunks = await chunks_with(connection, erasing.user, [campaign.id])
+            for chunk in chunks.values():
                 await _erase_from(connection, campaign, chunk, erasing)
 
 
 async def _campaigns(
-    connection: AsyncConnection, subject: DataSubject, *, until: datetime | None
-) -> list[Any]:
-    """The campaigns made until then; those still being made are not visible yet."""
+    connection: AsyncConnection, subject: DataSubject, *where: ColumnElement[bool]
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The campaigns for which this holds; those still being made are not visible yet."""
     names = ("id", "app", "name", "sender", "state", "created_at", "message")
-    query = select(*(getattr(CampaignRow, name) for name in names)).where(
-        CampaignRow.state.not_in(HIDDEN)
-    )
-    if until is not None:
-        query = query.where(CampaignRow.created_at <= until)
+    query = select(*(getattr(CampaignRow, name) for name in names))
+    query = query.where(CampaignRow.state.not_in(HIDDEN), *where)
     query = subject.among(query, CampaignRow.app).order_by(CampaignRow.created_at.desc())
-    rows = (await connection.execute(query)).all()
-    worked_on = await _worked_on(connection, subject)
-    campaigns: list[Any] = []
-    for batch in chunks(rows):
-        chunks_by_campaign = await chunks_of(connection, [subject.user], [row.id for row in batch])
-        # An empty set: surely not among its people.
-        campaigns += [
-            row for row in batch if chunks_by_campaign.get(row.id) != set() or row.id in worked_on
-        ]
-    return campaigns
+    return (await connection.execute(query)).all()
 
 
 async def _worked_on(connection: AsyncConnection, subject: DataSubject) -> set[str]:
@@ -155,20 +143,6 @@ async def _worked_on(connection: AsyncConnection, subject: DataSubject) -> set[s
     for table in (ReviewRow, MalformedRow):
         named_by |= {row["campaign"] for row in await rows_of(connection, table, subject)}
     return named_by
-
-
-async def _chunk(connection: AsyncConnection, campaign: str, user: str) -> Any:
-    """The chunk that the person is in; None for no chunk."""
-    numbers = (await chunks_of(connection, [user], [campaign])).get(campaign)
-    if numbers == set():
-        return None
-    query = select(ChunkRow.__table__).where(
-        ChunkRow.campaign == campaign, ChunkRow.users.contains(user, autoescape=True)
-    )
-    if numbers is not None:
-        query = query.where(ChunkRow.number.in_(sorted(numbers)))
-    rows = await connection.execute(query)
-    return next((row for row in rows.all() if user in row.users.split(",")), None)
 
 
 async def _erase_work(connection: AsyncConnection, campaign: str, erasing: Erasing) -> None:
@@ -238,16 +212,9 @@ async def _take_out(
     if other_users:
         remainder = {"users": ",".join(other_users), "size": len(other_users)}
         await change_rows(connection, ChunkRow, *where, **remainder)
-        last = await connection.scalar(
-            select(func.max(ChunkRow.number)).where(ChunkRow.campaign == campaign)
-        )
-        tombstone_chunk = {
-            "campaign": campaign,
-            "number": (last or 0) + 1,
-            "accepted": 0,
-            "ambiguous": False,
-        }
-        await connection.execute(insert(ChunkRow).values(**tombstone_chunk, **values))
+        number = await next_number(connection, campaign)
+        row = pending_row(campaign, number, [erasing.tombstone])
+        await connection.execute(insert(ChunkRow).values({**row, **values}))
         counts["chunks"] = CampaignRow.chunks + 1
     else:
         await change_rows(connection, ChunkRow, *where, **values)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.actor import current_actor
@@ -34,7 +34,7 @@ from dingrelay_workers.campaigns.models import (
     OutcomeRow,
     State,
 )
-from dingrelay_workers.campaigns.people_index import chunks_of
+from dingrelay_workers.campaigns.people_index import chunks_with
 from dingrelay_workers.database import database
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import audience as directory
@@ -385,16 +385,6 @@ def _reason_of(error: Mapping[str, Any]) -> str:
     return message if says_code else joined(" ", filter(None, (code, message)))
 
 
-async def result_of(
-    connection: AsyncConnection, campaign: str, chunk: Any, user: str
-) -> Result | None:
-    """The outcome of one person of a chunk; None if they are not in it."""
-    special = await _special(connection, campaign, chunk.number, chunk.number)
-    cancelled = campaign in await _cancelled(connection, [campaign])
-    results = _results(chunk, special, cancelled=cancelled)
-    return next((result for result in results if result.userid == user), None)
-
-
 def _results(
     chunk: Any, special: Mapping[str, tuple[str, str]], *, cancelled: bool
 ) -> Iterator[Result]:
@@ -567,60 +557,42 @@ async def campaigns_of(
     names = (await connection.scalars(query.order_by(*latest_first))).all()
     messages: list[Message] = []
     for batch in database.chunks(names, database.CHUNK // 2):
-        chunks_by_campaign = await chunks_of(connection, [user], batch)
-        # Campaigns without an index may be to any person.
-        candidates = {
-            name: numbers for name, numbers in chunks_by_campaign.items() if numbers != set()
-        }
-        results = await _in_campaigns(connection, candidates, user)
+        chunks = await chunks_with(connection, user, batch)
+        results = await results_in(connection, chunks, user)
         rows = await connection.execute(
             select(CampaignRow.__table__)
             .where(CampaignRow.id.in_(list(results)))
             .order_by(*latest_first)
         )
-        for row in rows.all():
-            at, outcome = results[row.id]
-            messages.append(
-                Message(
-                    at=at or row.created_at,
-                    app=row.app,
-                    campaign=row.id,
-                    sender=row.sender,
-                    name=row.name,
-                    outcome=outcome.outcome,
-                    reason=outcome.reason,
-                )
+        messages += [
+            Message(
+                at=chunks[row.id].called_at or row.created_at,
+                app=row.app,
+                campaign=row.id,
+                sender=row.sender,
+                name=row.name,
+                outcome=results[row.id].outcome,
+                reason=results[row.id].reason,
             )
+            for row in rows
+        ]
         if len(messages) >= most:
             break
     return messages[:most]
 
 
-async def _in_campaigns(
-    connection: AsyncConnection, chunks_of_person: Mapping[str, set[int] | None], user: str
-) -> dict[str, tuple[datetime | None, Result]]:
-    """A person's outcome, and its time, in those of these campaigns that include them."""
-    place = tuple_(ChunkRow.campaign, ChunkRow.number)
-    places = [
-        (name, number) for name, numbers in chunks_of_person.items() for number in numbers or ()
-    ]
-    # An earlier version made no index.
-    unindexed = [name for name, numbers in chunks_of_person.items() if numbers is None]
-    which: list[ColumnElement[bool]] = [
-        place.in_(batch) for batch in database.chunks(places, database.CHUNK // 2)
-    ]
-    if unindexed:
-        contains_user = ChunkRow.users.contains(user, autoescape=True)
-        which.append(ChunkRow.campaign.in_(unindexed) & contains_user)
+async def results_in(
+    connection: AsyncConnection, chunks: Mapping[str, Row[Any]], user: str
+) -> dict[str, Result]:
+    """The outcome of a person by campaign, whose chunks with the person these are."""
     query = select(OutcomeRow.campaign, OutcomeRow.outcome, OutcomeRow.reason)
-    query = query.where(OutcomeRow.campaign.in_(list(chunks_of_person)), OutcomeRow.userid == user)
-    special = {row[0]: (row[1], row[2]) for row in await connection.execute(query)}
-    results: dict[str, tuple[datetime | None, Result]] = {}
-    cancelled = await _cancelled(connection, chunks_of_person)
-    for condition in which:
-        for chunk in await connection.execute(select(ChunkRow.__table__).where(condition)):
-            outcomes = {user: special[chunk.campaign]} if chunk.campaign in special else {}
-            for result in _results(chunk, outcomes, cancelled=chunk.campaign in cancelled):
-                if result.userid == user:
-                    results[chunk.campaign] = chunk.called_at, result
-    return results
+    query = query.where(OutcomeRow.userid == user)
+    rows = await database.rows_among(connection, query, OutcomeRow.campaign, chunks)
+    special = {row.campaign: {user: (row.outcome, row.reason)} for row in rows}
+    cancelled = await _cancelled(connection, chunks)
+    return {
+        campaign: result
+        for campaign, chunk in chunks.items()
+        for result in _results(chunk, special.get(campaign, {}), cancelled=campaign in cancelled)
+        if result.userid == user
+    }

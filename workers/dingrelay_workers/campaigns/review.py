@@ -12,7 +12,7 @@ from math import isinf
 from typing import Any, Literal
 
 from pydantic import BaseModel
-from sqlalchemy import Row, delete, false, or_, select, update
+from sqlalchemy import Row, delete, false, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignConflict
@@ -227,7 +227,7 @@ async def decide(
         raise CampaignConflict(row.id, problem)
     by, now = people[0], clock.now()
     values = {"decision": decision, "decided_by": by, "decided_at": now, "reason": reason}
-    await connection.execute(update(ReviewRow).where(ReviewRow.campaign == row.id).values(values))
+    await change_rows(connection, ReviewRow, ReviewRow.campaign == row.id, **values)
     decided = review.asked_by, decision, by, reason, now
     return await to_writers(settings, connection, row, *decided)
 

@@ -40,14 +40,13 @@ from dingrelay_workers.campaigns.audience import (
     Gathered,
     gather,
 )
-from dingrelay_workers.campaigns.chunks import storable
+from dingrelay_workers.campaigns.chunks import pending_row, storable
 from dingrelay_workers.campaigns.documents import CampaignSpec, DraftContent
 from dingrelay_workers.campaigns.models import (
     HIDDEN,
     LANE,
     CampaignRow,
     ChunkRow,
-    ChunkState,
     IndexRow,
     MalformedRow,
     ReviewRow,
@@ -451,15 +450,7 @@ def _chunk_rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of the chunks; `message` is there only where the campaign's own is no message."""
     for number, (users, message) in enumerate(gathered.staging.chunks(spec.users_per_call)):
-        row: dict[str, Any] = {
-            "campaign": campaign,
-            "number": number,
-            "state": ChunkState.PENDING,
-            "size": len(users),
-            "users": ",".join(users),
-            "accepted": 0,
-            "ambiguous": False,
-        }
+        row = pending_row(campaign, number, users)
         if message is not None:
             row["message"] = message
         index.add(number, users)
