@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.api_keys import Grant
+from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.keys.personal_data import erase_keys
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.roles.models import RoleRow
@@ -47,6 +48,7 @@ def service(valkey_url: str, database_url: str, database: Database) -> Service:
 
     def of(approve: str = "always", reviewers: Sequence[str] = (), **other: Any) -> CampaignService:
         campaigns = {"approve": approve, "reviewers": reviewers}
+        campaigns["shell_users"] = other.pop("shell_users", {})
         return CampaignService(Settings.load(**on, campaigns=campaigns, **other))
 
     return of
@@ -107,6 +109,57 @@ async def test_who_has_left_approves_nothing(
     await change(database, UserRow, UserRow.app == "hr", left_at=None)
     ACTOR.set(key)
     assert (await campaigns.approve(campaign)).state == "approved"
+
+
+async def test_a_key_that_a_leaver_issued_approves_nothing(
+    database: Database, service: Service, redis: Redis
+) -> None:
+    """Its owner is there, and its issuer, who is not, may still have the secret."""
+    campaigns, campaign, every = service(), await draft(database), frozenset({"*"})
+    await by("ann", campaigns).submit(campaign)
+    ACTOR.set(BOSS)
+    issued = await KeyService(database).issue(Grant(name="k", scopes=every, owner="bob"))
+    await put_rows(database, UserRow, {"userid": "boss", "left_at": datetime.now(UTC)})
+
+    async def actor_of(key: str) -> Actor:
+        stored = await KeyService(database).verify(key)
+        assert stored is not None
+        return Actor("http", stored.id, person=stored.owner, issuers=stored.issuers)
+
+    ACTOR.set(await actor_of(issued.key))
+    assert not (await campaigns.review(campaign)).decidable
+    with pytest.raises(CampaignConflict, match="boss issued this one, and has left"):
+        await campaigns.approve(campaign)
+    for overlap, refused in (("1h", True), ("0s", False)):
+        ACTOR.set(Actor("console", "cho", person="cho"))
+        request = RotationRequest.parse({"overlap": overlap})
+        rotated = await KeyService(database).rotate(issued.id, request)
+        ACTOR.set(await actor_of(rotated.key))
+        assert (await campaigns.review(campaign)).decidable != refused
+    assert (await campaigns.approve(campaign)).state == "approved"
+
+
+async def test_a_person_s_keys_without_an_owner_write_as_one(
+    database: Database, service: Service
+) -> None:
+    campaigns = service("over 6", shell_users={"root@ops": "boss"})
+    owned = {"writers": ["cho"], "issuers": ["boss"]}
+    issued_by: Mapping[str, Sequence[str]] = {
+        "drk_aaaaaaaaaaaa": ["boss"],
+        "drk_bbbbbbbbbbbb": ["shell root@ops"],
+        "drk_cccccccccccc": ["eve"],
+    }
+    ids = [
+        await put(database, state=State.DRAFT, people=4, **fields)
+        for fields in (
+            *({"writers": [key], "issuers": people} for key, people in issued_by.items()),
+            owned,
+        )
+    ]
+    first, same, other, cho = ids
+    await campaigns.start(first)
+    for campaign, needed in ((same, True), (other, False), (cho, False)):
+        assert (await campaigns.review(campaign)).needed == needed
 
 
 async def test_the_key_of_an_erased_person_has_no_owner(database: Database, redis: Redis) -> None:

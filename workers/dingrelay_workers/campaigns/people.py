@@ -7,8 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dingrelay_producers.actor import SHELL, current_actor
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.directory.audience import has_left
+from dingrelay_workers.directory.audience import who_left
+from dingrelay_workers.http.api_keys import KEY_ID
 
 
 def acting_person(settings: Settings) -> str:
@@ -29,25 +31,48 @@ def with_issuers(issuers: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys([*(issuers or ()), *current_actor().issuers]))
 
 
-def person_of(settings: Settings, human: str) -> str:
+def person_of(rule: CampaignSettings, human: str) -> str:
     """The userid of one of `Actor.hands`; "" for a user of a shell who is no person."""
     if human.startswith(SHELL):
-        return settings.campaigns.shell_person(human.removeprefix(SHELL))
+        return rule.shell_person(human.removeprefix(SHELL))
     return human
+
+
+def humans_of(
+    rule: CampaignSettings, writers: Sequence[str] | None, issuers: Sequence[str] | None
+) -> set[str]:
+    """The humans by whom a campaign counts: its writers, and behind a key without an owner those who issued it.
+
+    An administrator issues keys to many, so the issuers of a key that has an owner are none of them.
+    """
+    humans = {*(writers or ())}
+    if any(map(KEY_ID.fullmatch, humans)):
+        humans |= {person_of(rule, human) or human.removeprefix(SHELL) for human in issuers or ()}
+    return humans
 
 
 async def deciders(settings: Settings, connection: AsyncConnection, campaign: str) -> Sequence[str]:
     """The person who decides on a campaign, and those who may act in that person's name: who issued the key or the link.
 
     Raises:
-        CampaignConflict: it is not known of one who that is: of a key without an owner, or a user of the shell; or the
-            person has left.
+        CampaignConflict: it is not known of one who that is: of a key without an owner, or a user of the shell; or one
+            has left, who may still hold the secret of the key.
     """
     actor = current_actor()
-    people = [acting_person(settings), *(person_of(settings, human) for human in actor.issuers)]
+    people = [
+        acting_person(settings),
+        *(person_of(settings.campaigns, human) for human in actor.issuers),
+    ]
     if all(people):
-        if await has_left(connection, people[0]):
+        leavers = await who_left(connection, people)
+        if people[0] in leavers:
             problem = en("must be approved by a person who is there: {} has left", people[0])
+            raise CampaignConflict(campaign, problem)
+        if leavers:
+            problem = en(
+                "must be approved with another key or link: {} issued this one, and has left",
+                min(leavers),
+            )
             raise CampaignConflict(campaign, problem)
         return people
     if actor.door == "http" and not actor.person:

@@ -24,7 +24,13 @@ from dingrelay_tasks.contract import UserIdText
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
-from dingrelay_workers.campaigns.people import acting_person, deciders, person_of, with_issuers
+from dingrelay_workers.campaigns.people import (
+    acting_person,
+    deciders,
+    humans_of,
+    person_of,
+    with_issuers,
+)
 from dingrelay_workers.campaigns.removal import COUNTED_TOGETHER
 from dingrelay_workers.campaigns.review_cards import to_reviewers, to_writers
 from dingrelay_workers.campaigns.store import CampaignStore
@@ -249,7 +255,7 @@ def _same_human(
     authors = {*(row.writers or ()), asked_by}
     if people[0] in authors:
         return en("must be approved by a person who neither wrote nor submitted it")
-    behind = authors | {person_of(settings, human) for human in row.issuers or ()}
+    behind = authors | {person_of(settings.campaigns, human) for human in row.issuers or ()}
     if same := next((person for person in people if person in behind), ""):
         return en(
             "must be approved by another person: {} issued the key or link by which it was written, or is approved",
@@ -288,8 +294,8 @@ async def _is_needed(
 ) -> bool:
     """Whether a campaign starts only once it is approved.
 
-    Campaigns that one of its writers sent within a day without an approval count as one with it, and so do those of theirs
-    that were started and wait for their time.
+    Campaigns that one of its writers sent within a day without an approval count as one with it (see `humans_of`), and so
+    do those of theirs that were started and wait for their time.
     """
     if row.recipients > rule.approved_above:
         return True
@@ -299,7 +305,7 @@ async def _is_needed(
     approved = (ReviewRow.campaign == counted.id) & (ReviewRow.decision == "approved")
     waits = (counted.state == State.RUNNING) & counted.admitted_at.is_(None)
     query = (
-        select(counted.writers, counted.recipients)
+        select(counted.writers, counted.issuers, counted.recipients)
         .outerjoin(ReviewRow, approved)
         .where(
             counted.id != row.id,
@@ -310,11 +316,11 @@ async def _is_needed(
             ),
         )
     )
-    writers = {*(row.writers or ())}
+    humans = humans_of(rule, row.writers, row.issuers)
     people = row.recipients + sum(
         other.recipients
         for other in await connection.execute(query)
-        if writers.intersection(other.writers or ())
+        if humans & humans_of(rule, other.writers, other.issuers)
     )
     return bool(people > rule.approved_above)
 

@@ -63,11 +63,11 @@ async def left_users(database: Database, app: str, userids: Collection[str]) -> 
         return {user for (user,) in await rows_among(connection, query, UserRow.userid, userids)}
 
 
-async def has_left(connection: AsyncConnection, userid: str) -> bool:
-    """Whether a directory had this person and none has them now."""
-    query = select(UserRow.left_at).where(UserRow.userid == userid)
-    moments = (await connection.scalars(query)).all()
-    return bool(moments) and None not in moments
+async def who_left(connection: AsyncConnection, users: Collection[str]) -> set[str]:
+    """Those of these users whom a directory had and none has now."""
+    query = select(UserRow.userid, UserRow.left_at).where(UserRow.userid.in_(users))
+    rows = (await connection.execute(query)).all()
+    return {row.userid for row in rows} - {row.userid for row in rows if row.left_at is None}
 
 
 async def places(connection: AsyncConnection, app: str, userids: Collection[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ class ApiKeyRow(Base):
         digest: of its secret, as `secret.digest` makes it.
         old_secrets: the digests of the secrets before it → until when each is taken, ISO 8601.
         owner: the userid of its person; "" for none.
-        issuers: the humans who were shown a secret of it, as `Actor.hands`.
+        issuers: the humans who were shown a secret of it that may be taken still, as `Actor.hands`.
     """
 
     __tablename__ = "api_keys"

@@ -315,7 +315,10 @@ class KeyService:
                 connection,
                 key_id,
                 digest=digest,
-                issuers=[*dict.fromkeys([*stored.issuers, *current_actor().hands])],
+                # Who was shown a secret that is taken no more can't act with the key.
+                issuers=[
+                    *dict.fromkeys([*(stored.issuers if old else ()), *current_actor().hands])
+                ],
                 old_secrets={
                     old_digest: min(end, until).isoformat() for old_digest, end in old.items()
                 },
