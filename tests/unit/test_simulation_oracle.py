@@ -191,6 +191,13 @@ def test_a_lost_call_is_not_repeated_on_another_day() -> None:
     assert kinds([request()], DONE, days) == []
 
 
+def test_a_call_of_another_api_is_repeated_on_another_day_as_on_the_same() -> None:
+    calls = [effect(2.0, day=0, path=BATCH_SEND), effect(12.0, day=1, path=BATCH_SEND)]
+    frozen = Trouble("freeze", "w0", 2.0, 12.0)
+    assert kinds([request("call")], DONE, calls, troubles=[frozen]) == []
+    assert kinds([request("call")], DONE, calls) == ["again"]
+
+
 def test_a_repeat_that_left_on_the_day_of_the_first_call_may_be_long_on_its_way() -> None:
     first = effect(2.0, spoilt=True)
     late = ["again", "midnight"]
