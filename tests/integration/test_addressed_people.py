@@ -183,15 +183,22 @@ async def test_ambiguous_or_empty_rows_name_their_lines(campaigns: CampaignStore
             'the job number "shared" is that of several people: u2, u3',
             text="shared",
             users=("u2", "u3"),
+            cause="several",
         ),
-        Malformed(4, 'no person in the directory has the job number "none"', text="none"),
+        Malformed(
+            4,
+            'no person in the directory has the job number "none"',
+            text="none",
+            cause="unknown",
+        ),
         Malformed(
             5,
             'no person in the directory has the job number "1"; "0001" is there: '
             "Excel drops the zeros of a number, not of a text",
             text="1",
+            cause="unknown",
         ),
-        Malformed(6, "has no job number", text="Bob"),
+        Malformed(6, "has no job number", text="Bob", cause="empty"),
     ]
 
 

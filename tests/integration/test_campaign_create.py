@@ -296,8 +296,8 @@ async def test_fields_come_from_the_file_then_the_directory(campaigns: CampaignS
     texts = [message["text"]["content"] for _, message in found if message]
     assert texts == ["ann Anna clerk", "boss Boss chief"]
     assert [str(row) for row in created.skipped] == [
-        "line 3: dan has no value for {title}",
-        "line 4: stranger is not in the directory: no value for {title}",
+        "line 3: Dan has no value for {title}",
+        "line 4: S is not in the directory: no value for {title}",
     ]
 
 

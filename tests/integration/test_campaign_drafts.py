@@ -34,6 +34,7 @@ from dingrelay_workers.campaigns.store import Check
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine, upgrade
 from dingrelay_workers.dingtalk.clock import Offset
+from dingrelay_workers.directory.models import DepartmentRow
 from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, place
 from dingrelay_workers.store.records import Records, Usage
 from support.campaigns import Writers, chunks, hide, put, read
@@ -190,14 +191,19 @@ async def test_pasted_people_are_found(drafts: Writers, database: Database) -> N
     [
         ("安娜\t13800000002", [], {1: "安娜, 13800000002 are different people"}),
         ("安娜 13800000002", [], {1: "安娜, 13800000002 are different people"}),
-        ("安娜\tteam 2\tBob Lee", [], {1: "team 2 is no person"}),
+        ("安娜\tteam 2\tBob Lee", [], {1: "安娜, Bob Lee are different people"}),
+        ("安娜\tteam 2\n安娜（13800000001）", ["a1"], {}),
+        ("安娜\tteam 3", [], {1: "安娜 is not in team 3"}),
+        ("安娜\t没有", [], {1: "没有 is no person"}),
+        ("姓名\t部门\n安娜\tteam 3\nBob Lee\t总部/team 2", ["b1"], {2: "安娜 is not in team 3"}),
+        ("姓名\t手机号\t部门\nBob Lee\t13800000002\tteam 3", ["b1"], {}),
         ("安娜\tBob Lee\na1\t安娜", ["a1"], {1: "安娜, Bob Lee are different people"}),
         ("a1 b1", [], {1: "a1, b1 are different people"}),
         ("安娜 没有", [], {1: "没有 is no person"}),
         (
             "姓名\t部门\t负责人\n安娜\tteam 2\tBob Lee\nBob Lee\t\t\nCho\t\t\n没有\t\t",
             ["a1", "b1"],
-            {4: "that of several people: c1, c2", 5: '"没有"'},
+            {4: "that of several people: team 3 (c1), team 3 (c2)", 5: '"没有"'},
         ),
         (
             "姓名\t手机号\n安娜\t13800000002\n安小娜\t13800000001\n\t\nCho\t13800000003\nx\ty\tz",
@@ -291,7 +297,93 @@ async def test_a_row_of_a_file_whose_cells_are_two_people_is_malformed(
 @pytest.mark.usefixtures("organisation")
 async def test_people_of_one_name_differ_by_their_departments(drafts: Writers) -> None:
     (problem,) = (await drafts.parse_pasted("default", "Cho")).problems
-    assert problem.problem == "Cho is the name of several people: c1 team 3, c2 team 3"
+    assert problem.problem == "Cho is the name of several people: team 3 (c1), team 3 (c2)"
+
+
+@on_sqlite
+async def test_a_department_tells_people_of_one_name_apart(
+    drafts: Writers, campaigns: CampaignService, database: Database
+) -> None:
+    """Also one above that of the person; a row whose department has none of them is refused."""
+    people = {
+        2: [Member("u1", {"name": "王芳"})],
+        3: [Member("u2", {"name": "王芳"})],
+        4: [],
+        5: [],
+    }
+    directory = await organise(database, {1: [], **people}, {1: (4, 5), 4: (2, 3)})
+    await directory.close_run("walk", confirm_removals=False)
+    for number, name in ((2, "销售部"), (3, "财务部"), (4, "业务线"), (5, "法务部")):
+        await change(database, DepartmentRow, DepartmentRow.id == number, name=name)
+    for pasted, users, problem in (
+        ("王芳\t销售部", ["u1"], ""),
+        ("王芳 财务部", ["u2"], ""),
+        ("王芳（财务部）", ["u2"], ""),
+        ("姓名\t部门\n王芳\t销售部", ["u1"], ""),
+        ("姓名\t所属部门\n王芳\t业务线/财务部", ["u2"], ""),
+        ("姓名\t部门\n王芳\t业务线", [], "several people: 销售部, 财务部"),
+        ("王芳\t业务线", [], "several people: 销售部, 财务部"),
+        ("姓名\t部门\n王芳\t", [], "several people: 销售部, 财务部"),
+        ("姓名\t部门\n王芳\t销售", [], "several people: 销售部, 财务部"),
+        ("姓名\t部门\n王芳\t法务部", [], "王芳 is not in 法务部"),
+    ):
+        parsed = await drafts.parse_pasted("default", pasted)
+        assert [person.userid for person in parsed.people] == users, pasted
+        assert problem in "".join(row.problem for row in parsed.problems), pasted
+    made = await drafts.create({"name": "party", "message": PLAIN}, "ann")
+    file = "姓名,部门\n王芳,财务部\n".encode("gb18030")
+    await drafts.put_file(made.id, 1, "x.csv", file, "ann")
+    frozen = await drafts.freeze(made.id, 2, "ann")
+    assert await users_of(database, frozen.id) == ["u2"]
+
+
+@on_sqlite
+async def test_skipped_rows_are_counted_by_cause(
+    drafts: Writers, campaigns: CampaignService, database: Database
+) -> None:
+    """A row that lacks what a text needs names a person all the same, and is said by the name in it."""
+    named = (("a", "安娜"), ("b", "王芳"), ("c", "王芳"), ("d", "李雷"), ("e", "韩梅梅"))
+    people = [
+        Member(user, {"name": name, "mobile": f"1380000000{at}"})
+        for at, (user, name) in enumerate(named)
+    ]
+    directory = await organise(database, {1: people})
+    await directory.close_run("walk", confirm_removals=False)
+    await directory.drop_user("gone", "d", calls=1)
+    message = {"msgtype": "text", "text": {"content": "{姓名}，座位 {座位}"}}
+    made = await drafts.create({"name": "n", "message": message, "pasted": "王大\n李雷"}, "ann")
+    rows = (
+        "安娜,,A1",
+        "王芳,,A2",
+        "李雷,,A3",
+        "韩梅梅,,",
+        ",,A4",
+        "安娜,13800000004,A5",
+        "x,y,z,?",
+        "王二,,A6",
+    )
+    file = "\n".join(["姓名,电话,座位", *rows, ""]).encode()
+    await drafts.put_file(made.id, 1, "x.csv", file, "ann")
+    checked = await campaigns.preview(made.id)
+    problems = {(row.pasted, row.line): (row.cause, row.problem) for row in checked.skipped}
+    assert problems == {
+        (False, 3): (
+            "several",
+            'the name "王芳" is that of several people: team 1 (b), team 1 (c)',
+        ),
+        (False, 4): ("left", "李雷 has left the organisation"),
+        (False, 5): ("value", "韩梅梅 has no value for {座位}"),
+        (False, 6): ("empty", "has no name"),
+        (False, 8): ("malformed", "columns: 4 instead of 3"),
+        (False, 9): ("unknown", 'no person in the directory has the name "王二"'),
+        (True, 1): ("unknown", "王大 is no person in the directory"),
+        (True, 2): ("left", "李雷 has left the organisation"),
+    }
+    counts = {"several": 1, "left": 2, "value": 1, "empty": 1, "malformed": 1, "unknown": 2}
+    assert (checked.recipients, checked.malformed, checked.causes) == (1, 8, counts)
+    words = [translated(finding.words) for finding in findings_of(checked)]
+    assert "1 rows lack a value that the text needs, and are left out." in words
+    assert "1 rows have a name that several people have, and are left out." in words
 
 
 @pytest.mark.usefixtures("organisation")

@@ -146,7 +146,7 @@ def test_pasted_people_are_looked_up(crm: Ask, callers: dict[str, Ask]) -> None:
     ann = {"line": 1, "userid": "a1", "name": "Ann"}
     assert (found["people"], found["complete"]) == ([ann], True)
     problems = [
-        (2, "Bob Lee is the name of several people: b1 team 1, b2 team 1"),
+        (2, "Bob Lee is the name of several people: team 1 (b1), team 1 (b2)"),
         (3, "没有 is no person in the directory"),
     ]
     assert [(each["line"], each["problem"]) for each in found["problems"]] == problems

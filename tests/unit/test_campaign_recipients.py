@@ -304,7 +304,7 @@ def test_the_column_that_names_people_may_have_another_name() -> None:
     found = list(read(io.BytesIO(table), ["姓名", "工号"], "userid=工号"))
     assert found == [
         Recipient(2, "u1", {"姓名": "张三", "工号": "u1"}, others=(("name", "张三"),)),
-        Malformed(3, "userid: is missing", text="李四"),
+        Malformed(3, "userid: is missing", text="李四", cause="empty"),
     ]
     # It goes before the usual names.
     table = "userid,电话\nu1,13800000001\n".encode()
@@ -347,7 +347,12 @@ def test_chinese_headers_say_what_a_column_holds(
         found = read(io.BytesIO(content), ["name"])
         [person] = found
         assert person == Recipient(
-            2, "", {"name": "王 芳"}, cast("Any", address), cast("Any", others)
+            2,
+            "",
+            {"name": "王 芳"},
+            cast("Any", address),
+            cast("Any", others),
+            department="x" if "部门" in header else "",
         )
         assert found.columns
         assert found.columns >= {*header.split(","), address[0], "name"}

@@ -16,6 +16,11 @@ Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
 mappings with a ``userid``."""
 
 
+Cause = Literal["unknown", "left", "several", "different", "empty", "value", "malformed"]
+"""Why a row is skipped: its person is not in the directory, or has left; its name is that of several people; its cells
+are of different people; nothing stands where it should name one; it lacks a value of the text; or it can't be read."""
+
+
 class Malformed(NamedTuple):
     """A row that names no person, and why.
 
@@ -24,6 +29,7 @@ class Malformed(NamedTuple):
         pasted: it is a line of the pasted text.
         text: what stands where the row should name a person; all of a row with nothing there.
         users: people that the problem names.
+        cause: of the problem.
     """
 
     line: int
@@ -31,6 +37,7 @@ class Malformed(NamedTuple):
     pasted: bool = False
     text: str = ""
     users: tuple[str, ...] = ()
+    cause: Cause = "malformed"
 
     def __str__(self) -> str:
         if not self.line:
@@ -126,12 +133,17 @@ class SkippedRow(BaseModel, frozen=True):
     """Whether it is a line of the pasted text, not of the file."""
     users: list[UserIdText] = Field(default_factory=list[str], exclude_if=lambda users: not users)
     """People that the problem names."""
+    cause: Cause = "malformed"
 
     @classmethod
     def of(cls, row: Malformed) -> Self:
         """The row as JSON can spell it: what it quotes may be no Unicode."""
         return cls(
-            line=row.line, problem=writable(row.problem), pasted=row.pasted, users=[*row.users]
+            line=row.line,
+            problem=writable(row.problem),
+            pasted=row.pasted,
+            users=[*row.users],
+            cause=row.cause,
         )
 
     def __str__(self) -> str:
@@ -193,7 +205,9 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     duplicates: int
     """Rows that repeated a person."""
     malformed: int
-    """Rows that name no person and are skipped."""
+    """Rows that are skipped."""
+    causes: dict[Cause, int] = {}
+    """Their causes; empty of a check of an older release."""
     excluded: int = 0
     """People who were named and taken out."""
     file_rows: int = 0

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from itertools import groupby, islice
@@ -13,6 +14,7 @@ from sqlalchemy import select
 
 from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import (
+    Cause,
     Malformed,
     MalformedRecipients,
     Plan,
@@ -223,7 +225,7 @@ class Gathered:
         file_rows: those of the file.
         duplicates: rows of a recipient already read; the first one counts.
         excluded: people who were taken out.
-        malformed: rows without a valid recipient.
+        causes: of rows that are skipped, and how many there are of each.
         first_malformed: some of them.
     """
 
@@ -247,13 +249,18 @@ class Gathered:
         self.rows = self.file_rows = 0
         self.duplicates = 0
         self.excluded = 0
-        self.malformed = 0
+        self.causes = Counter[Cause]()
         self.first_malformed: list[Malformed] = []
 
     @property
     def recipients(self) -> int:
         """How many people are left."""
         return self.staging.count()
+
+    @property
+    def malformed(self) -> int:
+        """How many rows are skipped."""
+        return self.causes.total()
 
     @property
     def skipped(self) -> list[SkippedRow]:
@@ -358,54 +365,52 @@ class Gathered:
         self.rows += len(rows)
         self._progress.read(self.rows)
 
-    def _person(self, row: Recipient, known: dict[str, dict[str, str]]) -> Person | Malformed:
+    def _person(
+        self, row: Recipient, fields_by_user: Mapping[str, Mapping[str, Any]]
+    ) -> Person | Malformed:
         """The recipient with what they get; or what is missing for it."""
         # The directory stores userids as DingTalk returns them. One that no call can carry would
         # fail the whole call.
         if problem := problem_of(row.userid):
-            return row.malformed(en("{!a}: {}", row.userid, problem))
+            return row.malformed(en("{!a}: {}", row.userid, problem), "malformed")
         if not self._template.fields:
             return row.userid, None
         values: list[str] = []
+        known = fields_by_user.get(row.userid)
+        words = row.words
+        if words == row.userid and known:
+            words = str(known.get("name") or words)
         for name in self._template.fields:
             value = row.userid if name == USERID else row.fields.get(name)
             if value is None:
-                value = known.get(row.userid, {}).get(name, "")
-            if name not in row.fields and row.userid not in known and self._directory_fields:
-                problem = en("{} is not in the directory: no value for {{{}}}", row.userid, name)
-                return row.malformed(problem)
-            if not value.strip():
-                return row.malformed(en("{} has no value for {{{}}}", row.userid, name))
+                field = _FIELD_OF.get(name, name)
+                value = (known or {}).get(field) if field in self._directory_fields else None
+                if known is None and self._directory_fields:
+                    problem = en("{} is not in the directory: no value for {{{}}}", words, name)
+                    return row.malformed(problem, "unknown")
+            if not isinstance(value, str) or not value.strip():
+                return row.malformed(en("{} has no value for {{{}}}", words, name), "value")
             values.append(value)
         try:
             result = self._template.fill(tuple(values))
         except ContractError as error:
-            return row.malformed(en("{}: {}", row.userid, error))
+            return row.malformed(en("{}: {}", words, error), "value")
         return row.userid, result
 
     async def _from_directory(
         self, rows: Sequence[Recipient | Malformed]
-    ) -> dict[str, dict[str, str]]:
-        """Fields from the directory for rows that lack some."""
-        field_of = {name: _FIELD_OF.get(name, name) for name in self._template.fields}
-        field_of = {
-            name: field for name, field in field_of.items() if field in self._directory_fields
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Fields of the directory of those whose rows lack some."""
+        lacking = {
+            name
+            for name in self._template.fields
+            if _FIELD_OF.get(name, name) in self._directory_fields
         }
-        if not field_of:
-            return {}
-        userids = [row.userid for row in _sound(rows) if not field_of.keys() <= row.fields.keys()]
-        fields_by_userid = await directory.fields(self._database, self._app, userids)
-        return {
-            userid: {
-                name: value
-                for name, field in field_of.items()
-                if isinstance(value := fields.get(field), str)
-            }
-            for userid, fields in fields_by_userid.items()
-        }
+        userids = [row.userid for row in _sound(rows) if not lacking <= row.fields.keys()]
+        return await directory.fields(self._database, self._app, userids) if userids else {}
 
     def _complain(self, malformed: Malformed) -> None:
-        self.malformed += 1
+        self.causes[malformed.cause] += 1
         self.staging.complain(malformed)
         if len(self.first_malformed) < LISTED:
             self.first_malformed.append(malformed)

@@ -55,7 +55,7 @@ FIRST = 3
 """People whose messages are shown."""
 ABSENT = 10
 """People who are in no directory and are named."""
-COUNTED = ("duplicates", "malformed", "excluded", "file_rows", "skipped")
+COUNTED = ("duplicates", "malformed", "causes", "excluded", "file_rows", "skipped")
 """Fields of a check that are known since the campaign's people were gathered."""
 
 

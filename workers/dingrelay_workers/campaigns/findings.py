@@ -2,13 +2,45 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dingrelay_producers.client.campaign_documents import CampaignPreview
+from dingrelay_producers.client.campaign_documents import CampaignPreview, Cause
 from dingrelay_producers.client.outcomes import TONES, Meaning
 from dingrelay_producers.time_spans import span
 from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.drafts import CampaignDraft
+
+_OF_CAUSE: Mapping[Cause, tuple[str, str]] = {
+    "unknown": (
+        en("{:,} rows name no person of the directory, and are left out."),
+        en("Correct the name or the number, or ask whether the person is in DingTalk yet."),
+    ),
+    "left": (
+        en("{:,} rows name a person who has left, and are left out."),
+        "",
+    ),
+    "several": (
+        en("{:,} rows have a name that several people have, and are left out."),
+        en("Write a mobile number, a job number or the department beside the name."),
+    ),
+    "different": (
+        en("{:,} rows have cells of different people, and are left out."),
+        en("A row is one person: see whether a column was moved."),
+    ),
+    "empty": (
+        en("{:,} rows have nothing where the person should be named, and are left out."),
+        "",
+    ),
+    "value": (
+        en("{:,} rows lack a value that the text needs, and are left out."),
+        en("Fill in the column, or take its field out of the text."),
+    ),
+    "malformed": (
+        en("{:,} rows can't be read, and are left out."),
+        "",
+    ),
+}
+"""Cause for which rows are skipped → words with their number, and what helps; the commonest first."""
 
 
 def findings_of(found: CampaignPreview) -> list[Meaning]:
@@ -55,6 +87,13 @@ def choices_of(
     return [Meaning(tone, words) for tone, choice, words in choices if choice]
 
 
+def causes_of(causes: Mapping[Cause, int]) -> Iterator[Meaning]:
+    """Sentences about rows that are skipped, by their causes."""
+    for cause, (words, remedy) in _OF_CAUSE.items():
+        if rows := causes.get(cause):
+            yield Meaning("bad", en(words, rows), remedy)
+
+
 def _cost(found: CampaignPreview) -> Iterator[Meaning]:
     sending = span(max(1.0, found.minutes * 60))
     words = en(
@@ -92,12 +131,9 @@ def _cost(found: CampaignPreview) -> Iterator[Meaning]:
 def _people(found: CampaignPreview) -> Iterator[Meaning]:
     former = found.left or 0
     unknown = (found.not_in_directory or 0) - former
-    if found.malformed:
-        words = en("{:,} lines or words name no person, and are skipped.", found.malformed)
-        remedy = (
-            en("They are listed below: correct them, and check again.") if found.skipped else ""
-        )
-        yield Meaning("bad", words, remedy)
+    yield from causes_of(
+        found.causes or ({"malformed": found.malformed} if found.malformed else {})
+    )
     if former:
         words = en("{:,} people have left the organisation.", former)
         yield Meaning("doubt", words, en("They are left out by themselves."))

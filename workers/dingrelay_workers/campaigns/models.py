@@ -220,6 +220,11 @@ class CampaignRow(Base):
         return [from_parts(row) for row in (self.named or {}).get("skipped", [])]
 
     @property
+    def causes(self) -> dict[str, int]:
+        """Causes of its skipped rows, counted."""
+        return dict((self.checked or {}).get("causes", {}))
+
+    @property
     def file_rows(self) -> int:
         """Rows of the file that named its people."""
         return int((self.checked or {}).get("file_rows", 0))

@@ -6,19 +6,29 @@ entry, and a row, is one person.
 
 import io
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
-from dingrelay_producers.client.campaign_documents import Malformed
+from dingrelay_producers.client.campaign_documents import Cause, Malformed
 from dingrelay_producers.client.history_documents import KnownPerson
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns.matching import different, resolved
+from dingrelay_workers.campaigns.matching import (
+    Departments,
+    departed,
+    department_of,
+    different,
+    elsewhere,
+    resolved,
+)
 from dingrelay_workers.campaigns.recipients import HEADERS, Recipient, Rows, problem_of, read
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import addresses, audience
 
 _SEPARATOR = re.compile(r"[,;，；、]")
+_PARTS = re.compile(r"[\s()（）]+")
+"""Stands between a name and the number or department beside it."""
 _MOBILE = re.compile(r"(\+|00)?(86[- ]?)?1\d{2}[- ]?\d{4}[- ]?\d{4}", re.ASCII)
 """A mobile number, and no userid, though a userid may be spelled so."""
 _HEADINGS = frozenset({*HEADERS, *(name for names in HEADERS.values() for name in names)})
@@ -30,7 +40,8 @@ class Entry(NamedTuple):
     Attributes:
         line: of the text, from 1.
         text: all of it.
-        parts: its words, or its cells, each of which identifies that person where the whole does not.
+        parts: its words, or its cells, each of which identifies that person, or names the department, where the whole
+            does not.
     """
 
     line: int
@@ -60,7 +71,7 @@ def entries(pasted: str) -> Iterator[Entry]:
         for part in _SEPARATOR.split(line):
             if text := " ".join(part.split()):
                 if not (first and text in _HEADINGS):
-                    yield Entry(number, text, tuple(text.split(" ")))
+                    yield Entry(number, text, tuple(filter(None, _PARTS.split(text))))
                 first = False
 
 
@@ -86,10 +97,17 @@ async def resolve(
     if not listed:
         return await resolved(database, app, [row for row in pasted if not isinstance(row, Entry)])
     users = await _users(database, app, listed)
-    several = {user for userids in users.values() if len(userids) > 1 for user in userids}
-    async with database.read() as connection:
-        places = await audience.places(connection, app, several)
-    return [_person(entry, users, places) for entry in listed]
+    left = await _departed(database, app, [part for part, userids in users.items() if not userids])
+    people = {
+        user
+        for entry in listed
+        for part in (entry.text, *entry.parts)
+        if len(entry.parts) > 1 or len(users[part]) > 1
+        for user in users[part]
+    }
+    unknown = (part for part, userids in users.items() if not userids)
+    departments = await Departments.read(database, app, people, unknown)
+    return [_person(entry, users, departments, left) for entry in listed]
 
 
 def entry_of(person: KnownPerson) -> str:
@@ -135,27 +153,65 @@ async def without(database: Database, app: str, text: str, user: str) -> str:
 
 
 def _person(
-    entry: Entry, users: Mapping[str, frozenset[str]], places: Mapping[str, str]
+    entry: Entry,
+    users: Mapping[str, frozenset[str]],
+    departments: Departments,
+    left: Collection[str],
 ) -> Recipient | Malformed:
     line, text, parts = entry
     if users[text] or not any(users[part] for part in parts):
         parts = (text,)
+    places = [
+        part for part in parts if not users[part] and department_of(part) in departments.names
+    ]
+    if len(places) < len(parts):
+        parts = tuple(part for part in parts if part not in places)
+
+    def malformed(problem: str, cause: Cause, people: Iterable[str] = ()) -> Malformed:
+        return Malformed(line, problem, text=text, users=tuple(people), cause=cause)
+
     if absent := [part for part in parts if not users[part]]:
-        problem = en("{} is no person in the directory", absent[0])
-        if "\t" in text:
-            problem += en("; of a table copy the headings as well")
-        return Malformed(line, problem, text=text)
-    together = frozenset[str].intersection(*(users[part] for part in parts))
-    match sorted(together):
-        case [userid]:
-            return Recipient(line, userid)
-        case []:
-            everyone = sorted({user for part in parts for user in users[part]})
-            return Malformed(line, different(*parts), text=text, users=tuple(everyone))
-        case several:
-            namesakes = ", ".join(f"{user} {places.get(user, '')}".strip() for user in several)
-            problem = en("{} is the name of several people: {}", text, namesakes)
-            return Malformed(line, problem, text=text, users=tuple(several))
+        return malformed(*_absence(absent[0], left, table="\t" in text))
+    together = sorted(frozenset[str].intersection(*(users[part] for part in parts)))
+    if not together:
+        everyone = sorted({user for part in parts for user in users[part]})
+        return malformed(different(*parts), "different", everyone)
+    inside = together
+    for place in places:
+        inside = departments.inside(inside, place)
+    if not inside:
+        return malformed(elsewhere(", ".join(parts), ", ".join(places)), "different", together)
+    if len(inside) > 1:
+        problem = en("{} is the name of several people: {}", text, departments.several(inside))
+        return malformed(problem, "several", inside)
+    return Recipient(line, inside[0], address=("name", text))
+
+
+def _absence(part: str, left: Collection[str], *, table: bool) -> tuple[str, Cause]:
+    """Why a part is no person."""
+    if part in left:
+        return departed(part), "left"
+    problem = en("{} is no person in the directory", part)
+    return problem + en("; of a table copy the headings as well") if table else problem, "unknown"
+
+
+async def _departed(database: Database, app: str, parts: Collection[str]) -> set[str]:
+    """The parts that are the name or an address of a person who has left."""
+    left = set[str]()
+    for kind, parse in addresses.PARSERS.items():
+        values = _parsed(parse, parts)
+        by_value = await addresses.find(database, app, kind, set(values.values()), left=True)
+        left |= {part for part, value in values.items() if by_value[value]}
+    return left
+
+
+def _parsed(parse: Callable[[str], str], parts: Iterable[str]) -> Mapping[str, str]:
+    """Parts that can be an identifier → as it is compared."""
+    values: dict[str, str] = {}
+    for part in parts:
+        with suppress(ValueError):
+            values[part] = parse(part)
+    return values
 
 
 def _is_userid(word: str) -> bool:
@@ -173,12 +229,7 @@ async def _users(
     parts = (part for entry in listed for part in (entry.text, *entry.parts))
     users: dict[str, frozenset[str]] = dict.fromkeys(parts, frozenset())
     for kind, parse in addresses.PARSERS.items():
-        values: dict[str, str] = {}
-        for part in (part for part, userids in users.items() if not userids):
-            try:
-                values[part] = parse(part)
-            except ValueError:
-                continue
+        values = _parsed(parse, (part for part, userids in users.items() if not userids))
         by_value = await addresses.find(database, app, kind, set(values.values()))
         users |= {part: frozenset(by_value[value]) for part, value in values.items()}
     unknown: Collection[str] = [part for part, userids in users.items() if not userids]

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from dingrelay_producers.client.campaign_documents import Malformed
+from dingrelay_producers.client.campaign_documents import Cause, Malformed
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError, UserId
 from dingrelay_tasks.sentence import en, not_json, of_library
@@ -163,6 +163,8 @@ HEADERS: Mapping[str, Sequence[str]] = {
     "name": ("姓名",),
 }
 """Other names of columns. The first kind that a table has names its people."""
+DEPARTMENTS = ("部门", "所属部门", "所在部门", "department")
+"""Names of the column by which people of one name differ."""
 _ADDRESSES: Sequence[AddressKind] = ("job_number", "mobile", "email")
 _COLUMNS: Sequence[Identifier] = (*_ADDRESSES, "name")
 _KINDS: Sequence[Identifier] = ("userid", *_COLUMNS)
@@ -188,10 +190,11 @@ class Recipient(NamedTuple):
 
     Attributes:
         line: in the file, or the number of the item, from 1; 0 for people that no file names.
-        userid: "" for a recipient with an address.
+        userid: "" until the one of an address is found.
         fields: those that were wanted and are there; "" is no value.
-        address: kind and value as `dingrelay_workers.directory.addresses` compares them; None with a userid.
+        address: kind and value as `dingrelay_workers.directory.addresses` compares them; None where the row has a userid.
         others: further cells of the row that identify a person, and must not identify another one.
+        department: that of the person, by which a name is theirs; "" for none.
     """
 
     line: int
@@ -199,12 +202,18 @@ class Recipient(NamedTuple):
     fields: Mapping[str, str] = NO_FIELDS
     address: tuple[Identifier, str] | None = None
     others: tuple[tuple[Identifier, str], ...] = ()
+    department: str = ""
 
-    def malformed(self, problem: str, users: Collection[str] = ()) -> Malformed:
+    @property
+    def words(self) -> str:
+        """The person, for those who wrote the row: the name that stands in it, or what else does."""
+        return dict(self.others).get("name") or (self.address[1] if self.address else self.userid)
+
+    def malformed(self, problem: str, cause: Cause, users: Collection[str] = ()) -> Malformed:
         """The row, of which something else turned out to be wrong; `users` are people that it may mean."""
         text = self.address[1] if self.address else self.userid
         people = (self.userid,) if self.userid else ()
-        return Malformed(self.line, problem, text=text, users=(*people, *users))
+        return Malformed(self.line, problem, text=text, users=(*people, *users), cause=cause)
 
 
 class FileColumn(NamedTuple):
@@ -349,6 +358,7 @@ class _Table(NamedTuple):
         place: the column with the recipients.
         kind: of the identifiers in it; None for userids.
         others: the other columns that identify them.
+        department: the column with their departments; None for none.
         fields: the columns that are kept.
         columns: the names of all.
     """
@@ -357,6 +367,7 @@ class _Table(NamedTuple):
     place: int
     kind: Identifier | None
     others: Mapping[Identifier, int]
+    department: int | None
     fields: Mapping[str, int]
     columns: frozenset[str]
 
@@ -404,7 +415,8 @@ class _Table(NamedTuple):
             for other, at in places.items()
             if at != place and (column is None or other == "name")
         }
-        return cls(len(header), place, kind, others, fields, frozenset(columns))
+        department = next((header.index(name) for name in DEPARTMENTS if name in header), None)
+        return cls(len(header), place, kind, others, department, fields, frozenset(columns))
 
     def recipient(self, line: int, row: Sequence[str]) -> Recipient | Malformed:
         """A row of it."""
@@ -427,8 +439,9 @@ class _Table(NamedTuple):
             if self.kind
             else _recipient(line, text, fields)
         )
-        if isinstance(person, Recipient) and self.others:
-            return person._replace(others=tuple(self._others(row)))
+        if isinstance(person, Recipient) and (self.others or self.department is not None):
+            department = "" if self.department is None else _plain(row[self.department])
+            return person._replace(others=tuple(self._others(row)), department=department)
         return person
 
     def _others(self, row: Sequence[str]) -> Iterator[tuple[Identifier, str]]:
@@ -533,7 +546,9 @@ def _recipient(line: int, userid: str, fields: Mapping[str, str]) -> Recipient |
     problem = problem_of(userid)
     if problem is None and fields:
         problem = _nul_in(fields)
-    return Recipient(line, userid, fields) if problem is None else Malformed(line, problem)
+    if problem is None:
+        return Recipient(line, userid, fields)
+    return Malformed(line, problem, cause="malformed" if userid else "empty")
 
 
 def _addressed(
@@ -541,7 +556,7 @@ def _addressed(
 ) -> Recipient | Malformed:
     """A recipient with an address."""
     if not text.strip():
-        return Malformed(line, en("has no {}", ADDRESS_WORDS[kind]))
+        return Malformed(line, en("has no {}", ADDRESS_WORDS[kind]), cause="empty")
     try:
         value = PARSERS[kind](_visible(text))
         value.encode()  # half of a character, which JSON can carry, is in no address

@@ -50,15 +50,16 @@ def columns(fields: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 async def find(
-    database: Database, app: str, kind: Identifier, values: Collection[str]
+    database: Database, app: str, kind: Identifier, values: Collection[str], *, left: bool = False
 ) -> dict[str, list[str]]:
-    """The userids of those who have not left and have one of these identifiers, by identifier.
+    """The userids of those who have one of these identifiers and have not left, or `left`, by identifier.
 
     Args:
         database: of the directory.
         app: whose directory it is.
         kind: of the identifiers.
         values: as `PARSERS` compares them.
+        left: whether it is those who have left.
     """
     userids_by_value: dict[str, set[str]] = {value: set() for value in values}
     values_by_spelling: dict[str, set[str]] = {value: {value} for value in values}
@@ -69,7 +70,8 @@ async def find(
     async with database.read() as connection:
         for column in _COLUMNS[kind]:
             query = select(column, UserRow.userid)
-            query = query.where(UserRow.app == app, UserRow.left_at.is_(None))
+            here = UserRow.left_at.is_(None)
+            query = query.where(UserRow.app == app, ~here if left else here)
             for spelling, userid in await rows_among(connection, query, column, values_by_spelling):
                 for value in values_by_spelling[str(spelling)]:
                     userids_by_value[value].add(userid)

@@ -84,6 +84,40 @@ async def places(connection: AsyncConnection, app: str, userids: Collection[str]
     return names
 
 
+async def lines(
+    connection: AsyncConnection, app: str, userids: Collection[str]
+) -> dict[str, list[list[str]]]:
+    """The departments of people, by userid: the name of each, and those of all above it."""
+    query = select(MembershipRow.userid, MembershipRow.department).where(MembershipRow.app == app)
+    members = await rows_among(connection, query, MembershipRow.userid, userids)
+    if not members:
+        return {}
+    every = select(DepartmentRow.id, DepartmentRow.parent, DepartmentRow.name)
+    departments = {
+        row.id: (row.parent, row.name)
+        for row in await connection.execute(every.where(*_present(app)))
+    }
+    lines_by_user: dict[str, list[list[str]]] = {}
+    for user, department in members:
+        line: dict[int | None, str] = {}
+        at: int | None = department
+        # One that moved during a walk may stand in a circle until the next one.
+        while at in departments and at not in line:
+            parent, name = departments[at]
+            line[at] = name or ""
+            at = parent
+        lines_by_user.setdefault(user, []).append([*filter(None, line.values())])
+    return lines_by_user
+
+
+async def department_names(
+    connection: AsyncConnection, app: str, names: Collection[str]
+) -> set[str]:
+    """The names among these that a department has."""
+    query = select(DepartmentRow.name).where(*_present(app))
+    return {str(name) for (name,) in await rows_among(connection, query, DepartmentRow.name, names)}
+
+
 async def is_known(database: Database, app: str, department: int) -> bool:
     """Whether there is such a department."""
     async with database.read() as connection:
@@ -102,3 +136,7 @@ async def fields(
 
 def _here(app: str) -> tuple[ColumnElement[bool], ...]:
     return UserRow.app == app, UserRow.left_at.is_(None)
+
+
+def _present(app: str) -> tuple[ColumnElement[bool], ...]:
+    return DepartmentRow.app == app, DepartmentRow.left_at.is_(None)
