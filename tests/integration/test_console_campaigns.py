@@ -16,6 +16,7 @@ from sqlalchemy import select, update
 from dingrelay_producers import Client
 from dingrelay_producers.client.filters import AuditFilter, CampaignFilter
 from dingrelay_producers.client.media import LocalFile
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks import MessageSend
@@ -30,6 +31,7 @@ from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.pictures import Pictures, delete_before
 from dingrelay_workers.campaigns.service import CampaignService
+from dingrelay_workers.console.context import SOON
 from dingrelay_workers.directory.models import DepartmentRow, UserRow
 from dingrelay_workers.sessions.models import ConsoleFormRow
 from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
@@ -551,6 +553,82 @@ async def test_people_come_from_the_tree_pasted_text_and_a_file(
     assert (found.content.departments, found.content.pasted) == ([2], "u31\nu32，不存在")
 
 
+async def test_the_step_of_the_people_says_which_rows_reach_no_one(
+    writer: Browser, settings: Settings
+) -> None:
+    """The next step is that of another press of the button, when it was said."""
+    draft = await written(writer)
+    choose = f"{draft}/choose"
+    status, page = await writer.send(
+        choose, (await writer.forms(choose))[choose] | {"then": "check"}
+    )
+    assert (status, 'id="pasted-wrong"' in page) == (422, True)
+    people = {"pasted": f"{HOSTILE}20\n不存在", "then": "check"}
+    rows = "姓名,座位\n不存在,A1\n,A2\n".encode()
+    assert (await upload(writer, draft, rows, "x.csv", **people))[0] == 303
+    assert writer.location.startswith(f"{choose}?done=")
+    page = await writer.text(writer.location)
+    for words in (
+        "line 2: 不存在 is no person",
+        "1 rows name no person of the directory",
+        "1 rows have nothing where the person should be named",
+        "line 3 of the file: has no name",
+    ):
+        assert words in page, words
+    assert await writer.submit(choose, **people) == 303
+    assert writer.location == f"{draft}/check"
+    page = await writer.text(f"{draft}/check")
+    for words in (
+        "2 rows name no person of the directory",
+        f'<a href="{choose}">Change the people',
+    ):
+        assert words in page
+
+
+async def test_an_empty_message_leads_to_no_other_step(writer: Browser, settings: Settings) -> None:
+    draft = await begun(writer)
+    page = f"{draft}/write"
+    text = {"name": "party", "app": "default", "msgtype": "text", "text.content": " "}
+    form = (await writer.forms(page))[page] | text
+    status, said = await writer.send(page, form | {"then": "choose"})
+    assert (status, 'id="text.content-wrong"' in said) == (422, True)
+    assert (await stored(settings, draft)).content.name == "party"
+    assert await writer.submit(page, **text) == 303, "saved as it is"
+
+
+async def test_the_other_window_of_a_person_is_named(writer: Browser) -> None:
+    draft = await written(writer)
+    page = f"{draft}/write"
+    form = (await writer.forms(page))[page]
+    fields = {"name": "party", "app": "default", "msgtype": "text", "text.content": "first"}
+    assert await writer.submit(page, **fields) == 303
+    status, text = await writer.send(page, form | fields | {"text.content": "second"})
+    assert status == 409
+    for words in ("You have changed this draft in another window", "in the other window", "second"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    "error", [ServiceUnavailable("Redis is away"), ContractError("departments", "9 is gone")]
+)
+async def test_a_check_that_fails_ends_with_a_sentence(
+    writer: Browser, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Also where that takes longer than a page waits."""
+    draft = await written(writer)
+    campaign = await made(writer, draft)
+
+    async def fail(service: CampaignService, id_: str) -> None:
+        await asyncio.sleep(2 * SOON)
+        raise error
+
+    monkeypatch.setattr(CampaignService, "preview", fail)
+    assert str(error).rpartition(": ")[2] in await writer.text(f"{draft}/check")
+    if isinstance(error, ServiceUnavailable):
+        page = await writer.text(f"{campaign}/start")
+        assert ("Redis is away" in page, "data-live" in page) == (True, False)
+
+
 async def test_a_file_that_is_no_list_of_people_is_not_taken(
     writer: Browser, settings: Settings
 ) -> None:
@@ -672,7 +750,7 @@ async def test_the_check_says_what_it_takes_and_which_people_it_will_not_reach(
     page = await writer.text(f"{draft}/check")
     for words in (
         "2 people in 2 calls",
-        "1 lines or words name no person",
+        "1 rows name no person of the directory",
         f"What {escape(HOSTILE)}20 gets",
     ):
         assert words in page

@@ -12,8 +12,9 @@ from dingrelay_producers.client.campaign_documents import CampaignStatus, CopyRe
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.client.verbs import verbs_of
-from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.settings import SettingsError
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.zone import zone
@@ -23,7 +24,7 @@ from dingrelay_workers.campaigns.arrivals import Arrivals
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.draft_console_routes import next_step
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
-from dingrelay_workers.campaigns.findings import choices_of, findings_of
+from dingrelay_workers.campaigns.findings import choices_of, findings_of, unchecked
 from dingrelay_workers.campaigns.plan_text import plan_text
 from dingrelay_workers.campaigns.reach import APPROVE, READ, WRITE
 from dingrelay_workers.campaigns.report import PENDING, CampaignReport
@@ -282,11 +283,14 @@ async def confirm_start(visit: Visit) -> web.Response:
     """The last question before it leaves."""
     status = await _status(visit)
     many = status.recipients > MANY
-    check = await visit.context.checks.soon(
-        (status.id, status.version), lambda: visit.service(CampaignService).preview(status.id)
-    )
+    try:
+        check = await visit.context.checks.soon(
+            (status.id, status.version), lambda: visit.service(CampaignService).preview(status.id)
+        )
+    except (ServiceUnavailable, SettingsError) as error:
+        return visit.page("checking.html", campaign=status, findings=[unchecked(error)])
     if check is None:
-        return visit.page("checking.html", campaign=status)
+        return visit.page("checking.html", campaign=status, findings=[])
     return visit.confirmation(
         f"/campaigns/{status.id}/start",
         title=tr("Send “{name}”?", name=status.name),

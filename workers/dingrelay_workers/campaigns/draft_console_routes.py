@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -22,9 +22,10 @@ from dingrelay_producers.errors import (
     CampaignNotFound,
     DingrelayError,
     DraftConflict,
+    ServiceUnavailable,
 )
 from dingrelay_producers.language import tr
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import record
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import CampaignStage
@@ -46,8 +47,8 @@ from dingrelay_workers.campaigns.draft_words import (
     problem_of,
     problems_of,
 )
-from dingrelay_workers.campaigns.drafts import MOST_PARSED, CampaignDraft, Drafts
-from dingrelay_workers.campaigns.findings import findings_of
+from dingrelay_workers.campaigns.drafts import MOST_PARSED, CampaignDraft, Drafts, FileCount
+from dingrelay_workers.campaigns.findings import causes_of, findings_of, unchecked
 from dingrelay_workers.campaigns.message_templates import MessageTemplate, MessageTemplates
 from dingrelay_workers.campaigns.pictures import Pictures
 from dingrelay_workers.campaigns.reach import READ, WRITE
@@ -90,6 +91,8 @@ UPLOADING = 25.0
 """Seconds in which a worker hands a file to DingTalk."""
 MOST_OPEN = 40
 """Departments that are open in the tree."""
+READ_WITHIN = 1.0
+"""Seconds that the page of the people waits until a file is read; a larger one is read by the check."""
 PROBLEMS = 20
 """Pasted words of which it is said why they name no person."""
 ON_SHELF = 12
@@ -240,23 +243,31 @@ async def save_people(visit: Visit, form: FormValues) -> web.Response:
     return await _save(visit, form, "choose", draft, changes)
 
 
-async def _attach(
-    visit: Visit, form: FormValues, draft: CampaignDraft
-) -> tuple[CampaignDraft, str]:
-    """Give a draft the file with people that came with a form, or take its file away; and the words about it."""
+async def _attach(visit: Visit, form: FormValues, draft: CampaignDraft) -> CampaignDraft:
+    """Give a draft the file with people that came with a form, or take its file away."""
     name, content = _file_of(form, "file")
     if content is None and not text_of(form, "remove"):
-        return draft, ""
-    draft, counted = await visit.service(Drafts).attach(draft.id, draft.version, name, content)
-    if content is None:
-        return draft, ""
-    return draft, en(
-        "“{}” has {:,} rows, which name {:,} people; its columns: {}.",
-        draft.file_name,
-        counted.rows,
-        counted.people,
-        ", ".join(filter(None, counted.columns))[:300] or "–",
-    )
+        return draft
+    return (await visit.service(Drafts).attach(draft.id, draft.version, name, content))[0]
+
+
+def _file_check(
+    visit: Visit, draft: CampaignDraft
+) -> tuple[Hashable, Callable[[], Coroutine[Any, Any, FileCount]]]:
+    """The key and the read of the file of a draft: one for each version."""
+    drafts = visit.service(Drafts)
+    return ("file", draft.id, draft.version), lambda: drafts.count_file(draft.id)
+
+
+async def _skips_rows(visit: Visit, draft: CampaignDraft) -> bool:
+    """Whether the people of a draft are named by words that reach no one."""
+    content, drafts = draft.content, visit.service(Drafts)
+    for text in (content.pasted, content.without_pasted):
+        if (await drafts.parse_pasted(content.app, text)).problems:
+            return True
+    if not draft.file_name:
+        return False
+    return bool((await visit.context.checks.get(*_file_check(visit, draft))).causes)
 
 
 @at(f"{_DRAFT}/check", scope=WRITE)
@@ -264,19 +275,23 @@ async def check_step(visit: Visit) -> web.Response:
     """Step: check cost and reach; only reads."""
     draft = await _found(visit)
     problems = _lacks(draft)
-    check, key = None, ("draft", draft.id, draft.version)
+    check, findings = None, list[Meaning]()
     if not problems:
         try:
             check = await visit.context.checks.soon(
-                key, lambda: visit.service(CampaignService).preview(draft.id)
+                ("draft", draft.id, draft.version),
+                lambda: visit.service(CampaignService).preview(draft.id),
             )
+            findings = findings_of(check) if check else []
         except ContractError as error:
             problems = problems_of(error, draft.id)
+        except (ServiceUnavailable, SettingsError) as error:
+            findings = [unchecked(error)]
     return visit.page(
         "draft_check.html",
         check=check,
-        checking=not (check or problems),
-        findings=findings_of(check) if check else [],
+        checking=not (check or problems or findings),
+        findings=findings,
         **await _common(visit, draft, "check", problems),
     )
 
@@ -323,7 +338,7 @@ async def save_time(visit: Visit, form: FormValues) -> web.Response:
             error = ContractError(name, en("can't be read"))
             return await _review_page(visit, draft, error, texts, status=422)
     then = text_of(form, "then")
-    refused, saved, _ = await _change(visit, form, "review", draft, changes)
+    refused, saved = await _change(visit, form, "review", draft, changes)
     if refused is not None:
         return refused
     if then not in {"ask", "send"}:
@@ -453,21 +468,32 @@ async def _save(
     changes: dict[str, Any],
     said: str = "",
 ) -> web.Response:
-    """Save what a step has changed, and go on."""
-    refused, draft, words = await _change(visit, form, step, draft, changes)
-    return _go_on(visit, form, step, draft, words or said) if refused is None else refused
+    """Save what a step has changed, and go on: not to the next step while this one lacks something."""
+    before = draft.version
+    refused, draft = await _change(visit, form, step, draft, changes)
+    if refused is not None:
+        return refused
+    way = _way(draft, step)
+    if text_of(form, "then") in STEPS:
+        lacks = {name: lack for name, lack in _lacks(draft).items() if lack.page == way}
+        if lacks:
+            return await _PAGES[step](visit, draft, lacks, status=422)
+        if step == "choose" and draft.version != before and await _skips_rows(visit, draft):
+            return visit.redirect(
+                way, en("Some rows reach no one: see below. Go on, and they are left out.")
+            )
+    return _go_on(visit, form, step, draft, said)
 
 
 async def _change(
     visit: Visit, form: FormValues, step: str, draft: CampaignDraft, changes: dict[str, Any]
-) -> tuple[web.Response | None, CampaignDraft, str]:
-    """Save what a step has changed: the page for what is refused, or where another person was faster; the draft; words."""
-    said = ""
+) -> tuple[web.Response | None, CampaignDraft]:
+    """Save what a step has changed: the page for what is refused, or where another change was faster; the draft."""
     try:
         change = DraftChange.parse({"version": _version(form), **changes})
         draft = await visit.service(Drafts).save(draft.id, change)
         if step == "choose":
-            draft, said = await _attach(visit, form, draft)
+            draft = await _attach(visit, form, draft)
     except DraftConflict:
         draft = await _found(visit)
         mine = DraftContent.parse({**draft.content.model_dump(), **changes})
@@ -484,16 +510,15 @@ async def _change(
             sent=sent,
             differences=differences(draft.content, mine),
         )
-        return both, draft, ""
+        return both, draft
     except ContractError as error:
         if step == "review":
             texts = {name: text_of(form, name) for name in _TIMES}
             page = await _review_page(visit, draft, error, texts, status=422)
         else:
-            page_of = {"write": _write_page, "choose": _choose_page}[step]
-            page = await page_of(visit, _with(draft, changes), error, status=422)
-        return page, draft, ""
-    return None, draft, said
+            page = await _PAGES[step](visit, _with(draft, changes), error, status=422)
+        return page, draft
+    return None, draft
 
 
 def _go_on(
@@ -537,6 +562,12 @@ async def _choose_page(
     visit: Visit, draft: CampaignDraft, problems: Problems = None, *, status: int = 200
 ) -> web.Response:
     content, directory = draft.content, visit.service(DirectoryService)
+    file = None
+    if draft.file_name:
+        try:
+            file = await visit.context.checks.soon(*_file_check(visit, draft), seconds=READ_WITHIN)
+        except ContractError as error:
+            problems = problems or error
     closed = visit.query("close")
     opened = [each for each in visit.query("open").split(",") if each and each != closed]
     parents = [int(each) for each in opened[-MOST_OPEN:] if _NUMBER.fullmatch(each)]
@@ -566,11 +597,16 @@ async def _choose_page(
         minus=[node for node in nodes if node.parent is not None],
         more=more,
         campaigns=await _earlier(visit, content),
+        file=file,
+        causes=list(causes_of(file.causes)) if file else [],
         kinds={**ADDRESS_WORDS, USERID: USERID},
         column=FileColumn.of(content.column) if content.column else None,
         **await _parsed(visit, draft, pasted=content.pasted, without_pasted=content.without_pasted),
         **await _common(visit, draft, "choose", problems),
     )
+
+
+_PAGES = {"write": _write_page, "choose": _choose_page}
 
 
 async def _parsed(visit: Visit, draft: CampaignDraft, **texts: str) -> dict[str, Any]:

@@ -7,10 +7,12 @@ approval.
 
 import io
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime, timedelta
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -20,6 +22,7 @@ from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import (
     WITH_PEOPLE,
     CampaignStatus,
+    Cause,
     CopyRequest,
     Malformed,
     SkippedRow,
@@ -34,7 +37,7 @@ from dingrelay_tasks.contract import ContractError, UserIdText
 from dingrelay_tasks.sentence import en, writable
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import estimate, pasted, removal, review, sources, workbook
-from dingrelay_workers.campaigns.audience import batches
+from dingrelay_workers.campaigns.audience import LISTED, batches
 from dingrelay_workers.campaigns.documents import (
     DraftChange,
     DraftContent,
@@ -138,11 +141,19 @@ class PastedPeople(BaseModel):
 
 
 class FileCount(NamedTuple):
-    """Rows of a file, the people they name, without those the directory lacks, and its columns."""
+    """The result of reading a file with people.
 
-    rows: int
-    people: int
-    columns: Sequence[str]
+    Attributes:
+        people: that its rows name, without those the directory lacks.
+        causes: of rows that are skipped, counted.
+        skipped: the first of these.
+    """
+
+    rows: int = 0
+    people: int = 0
+    columns: Sequence[str] = ()
+    causes: Mapping[Cause, int] = MappingProxyType({})
+    skipped: Sequence[SkippedRow] = ()
 
 
 class Drafts:
@@ -227,7 +238,7 @@ class Drafts:
         """
         if len(file or b"") > LARGEST_FILE:
             raise ContractError("file", en("may have {:,} bytes", LARGEST_FILE))
-        file_name, counted = "", FileCount(0, 0, ())
+        file_name, counted = "", FileCount()
         if file is not None:
             file_name = writable(name).replace("\0", "")[:255]
             content = (await self.get(campaign)).content
@@ -310,6 +321,19 @@ class Drafts:
         if problems:
             raise ContractError("users", problems[0])
         return users
+
+    async def count_file(self, campaign: str) -> FileCount:
+        """Read the file of a draft again.
+
+        Raises:
+            ContractError: its column is not there any more.
+        """
+
+        async def count(store: CampaignStore) -> FileCount:
+            _, written = await self._read(store, campaign)
+            return await _count(store, written.content, written.file_name, written.file or b"")
+
+        return await self._readers.run(count)
 
     async def _read(
         self, store: CampaignStore, campaign: str, scope: str = WRITE, *, file: bool = True
@@ -422,12 +446,16 @@ async def _count(store: CampaignStore, content: DraftContent, name: str, file: b
     if name.lower().endswith((".xlsx", ".xls")) and not file.startswith(workbook.BEGINNING):
         raise ContractError("file", en("this is no Excel file (.xlsx): save it as .xlsx or CSV"))
     read_rows, people = 0, set[str]()
+    causes, skipped = Counter[Cause](), list[SkippedRow]()
     try:
         rows = read(io.BytesIO(file), (), content.column, content.encoding)
         for batch in batches(rows):
             read_rows += len(batch)
             resolved_rows = await resolved(store.database, content.app, batch)
             people |= {row.userid for row in resolved_rows if isinstance(row, Recipient)}
+            malformed = [row for row in resolved_rows if isinstance(row, Malformed)]
+            causes.update(row.cause for row in malformed)
+            skipped += map(SkippedRow.of, malformed[: LISTED - len(skipped)])
     except NoPeopleColumn:
         raise
     except ContractError as error:
@@ -437,7 +465,8 @@ async def _count(store: CampaignStore, content: DraftContent, name: str, file: b
         yield list(people)
 
     absent = await directory.count_absent(store.database, content.app, everybody())
-    return FileCount(read_rows, len(people) - (absent or 0), rows.header)
+    found = len(people) - (absent or 0)
+    return FileCount(read_rows, found, rows.header, causes, skipped)
 
 
 def _check_version(row: CampaignRow, version: int) -> None:

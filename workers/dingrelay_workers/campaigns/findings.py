@@ -94,6 +94,11 @@ def causes_of(causes: Mapping[Cause, int]) -> Iterator[Meaning]:
             yield Meaning("bad", en(words, rows), remedy)
 
 
+def unchecked(error: Exception) -> Meaning:
+    """A check that can't be made now."""
+    return Meaning("bad", en("It can't be checked: {}", str(error)), en("Check again in a minute."))
+
+
 def _cost(found: CampaignPreview) -> Iterator[Meaning]:
     sending = span(max(1.0, found.minutes * 60))
     words = en(

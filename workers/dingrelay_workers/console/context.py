@@ -47,16 +47,26 @@ class SharedReads:
 
     async def get(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
         """The result of `read`, or a recent one for this key."""
-        value, _ = await asyncio.shield(self._read(key, read))
-        return value
+        task = self._read(key, read)
+        await asyncio.wait([task])
+        return self._result(key, task)
 
     async def soon(
-        self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Value]]
+        self,
+        key: Hashable,
+        read: Callable[[], Coroutine[Any, Any, Value]],
+        *,
+        seconds: float = SOON,
     ) -> Value | None:
         """The same; None if that takes longer than a page may. It goes on, for the next request."""
         task = self._read(key, read)
-        await asyncio.wait([task], timeout=SOON)
-        return task.result()[0] if task.done() else None
+        await asyncio.wait([task], timeout=seconds)
+        return self._result(key, task) if task.done() else None
+
+    def _result(self, key: Hashable, task: asyncio.Task[tuple[Value, float]]) -> Value:
+        if task.exception():
+            self._reads.pop(key, None)  # it was learnt, and the next one may get further
+        return task.result()[0]
 
     def _read(
         self, key: Hashable, read: Callable[[], Coroutine[Any, Any, Value]]
@@ -66,7 +76,8 @@ class SharedReads:
         def serves(began: float, task: asyncio.Task[tuple[Any, float]]) -> bool:
             if not task.done():
                 return now() < began + self._longest
-            return not task.exception() and now() < task.result()[1] + self._kept
+            ended = began + self._longest if task.exception() else task.result()[1]
+            return now() < ended + self._kept
 
         async def timed() -> tuple[Value, float]:
             return await read(), now()

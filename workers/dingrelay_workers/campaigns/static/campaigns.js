@@ -27,17 +27,31 @@ if (form) {
       }
       const body = fields();
       const answer = await fetch(form.action, { method: "POST", body, keepalive: String(body).length < OUTLIVES });
-      if (answer.status === 409) { over = true; say(form.dataset.conflict); return; }
       expired = new URL(answer.url).pathname.endsWith("/sign-in");
       const [page, fresh] = await parsed(answer);
+      if (answer.status === 409) {
+        over = true;
+        say(`${page.querySelector("h1").textContent}. ${form.dataset.conflict}`);
+        return;
+      }
       if (!fresh) throw new Error(answer.status);
       form.elements.form.value = fresh.elements.form.value;
       // Other forms of the page go on from this version, too.
       for (const each of document.querySelectorAll("[name=version]")) each.value = fresh.elements.version.value;
-      for (const id of ["saved", "preview", "pasted-people", "without_pasted-people"]) {
+      const refused = answer.status === 422;
+      const shown = ["saved", "preview", "pasted-people", "without_pasted-people"];
+      // What is still to be filled in is said by the button that goes on; what was mended is no more said.
+      if (refused || document.querySelector("#problems > *")) shown.push("problems");
+      for (const id of shown) {
         const there = page.getElementById(id);
         if (there) document.getElementById(id)?.replaceWith(there);
       }
+      for (const wrong of form.querySelectorAll(".wrong")) {
+        if (page.getElementById(wrong.id)) continue;
+        form.querySelector(`[aria-describedby="${wrong.id}"]`)?.removeAttribute("aria-invalid");
+        wrong.remove();
+      }
+      if (refused) say(form.dataset.refused);
     } catch {
       changed = true;
       say(expired ? form.dataset.expired : form.dataset.failed);
