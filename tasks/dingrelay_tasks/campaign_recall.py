@@ -34,6 +34,11 @@ class CampaignRecall(Contract):
     campaign: Annotated[str, Field(min_length=1, max_length=64)]
     numbers: Numbers
 
+    @property
+    def identity(self) -> str:
+        """The calls: taken back once, however often that is asked for."""
+        return f"{self.campaign} {self.numbers}"
+
     def summary(self) -> str:
         """One short line for Flower and logs."""
         return f"{super().summary()} {self.campaign} {len(self.numbers)} calls"

@@ -17,9 +17,10 @@ from dingrelay_producers.client.campaign_documents import (
     RejectRequest,
     StartRequest,
 )
-from dingrelay_producers.errors import CampaignConflict
+from dingrelay_producers.errors import CampaignConflict, ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys
+from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.personal_data import erase
 from dingrelay_workers.campaigns.service import CampaignService
@@ -36,8 +37,9 @@ from support.campaigns import put
 from support.command_line import Cli
 from support.databases import in_database, on_sqlite, rows
 from support.gateways import Reply, gateway_thread, stored_keys
-from support.rows import change
+from support.rows import all_of, change
 from support.rows import put as put_rows
+from support.servers import free_port
 
 Service = Callable[..., CampaignService]
 
@@ -271,6 +273,19 @@ async def organise(database: Database) -> None:
     await put_rows(database, UserRow, {"userid": "ann", "name": "张三"})
     await put_rows(database, DepartmentRow, {"id": 7, "name": "人事部"})
     await put_rows(database, MembershipRow, {"userid": "ann", "department": 7})
+
+
+async def test_what_no_reviewer_could_be_told_of_is_not_submitted(
+    database: Database, database_url: str
+) -> None:
+    nowhere = {"env": "test", "redis_url": f"redis://127.0.0.1:{free_port()}/0"}
+    review = {"approve": "always", "reviewers": ("bob",)}
+    settings = Settings.load(database_url=database_url, campaigns=review, **nowhere)
+    campaigns, campaign = CampaignService(settings, database), await draft(database)
+    with pytest.raises(ServiceUnavailable):
+        await by("ann", campaigns).submit(campaign)
+    assert (await campaigns.review(campaign)).state == "none"
+    assert await all_of(database, AuditRow) == []
 
 
 async def test_a_reviewer_reads_what_there_is_to_decide(

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers import Client
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.campaigns import routes
 from dingrelay_workers.campaigns import upload as campaign_upload
@@ -342,10 +343,30 @@ def test_sent_chunks_are_recalled_by_jobs_of_their_sender(
         assert (done.status, done.json["jobs"]) == (202, 1), done.content
         slow = callers["slow"]("POST", f"{place}/{verb}")
         assert (slow.status, slow.json["type"]) == (403, "urn:dingrelay:problem:forbidden")
-        bulk = callers["bulk"]("POST", f"{place}/{verb}")
         job = client.status(done.json["ids"][0])
         assert (job.kind, job.sender) == (kind, "crm")
-        assert client.status(bulk.json["ids"][0]).lane == "bulk"
+    bulk = callers["bulk"]("POST", f"/v1/campaigns/{in_database(settings.database, sent)}/recall")
+    assert client.status(bulk.json["ids"][0]).lane == "bulk"
+
+
+def test_calls_are_recalled_by_the_same_jobs_however_often_that_is_asked_for(
+    callers: dict[str, Ask], settings: Settings, client: Client
+) -> None:
+    """A gateway may die before its answer, and the request come again by another one or another person."""
+
+    async def sent(database: Database) -> str:
+        campaign = await campaigns.put(database, people=4, state="done", sender="crm")
+        called = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
+        await change(database, ChunkRow, state=ChunkState.SETTLED, **called)
+        return campaign
+
+    place = f"/v1/campaigns/{in_database(settings.database, sent)}"
+    first, again = (callers[key]("POST", f"{place}/recall").json for key in ("crm", "bulk"))
+    assert (first["jobs"], first) == (1, again)
+    assert [job.id for job in client.recent()] == first["ids"]
+    client.cancel(first["ids"][0])
+    assert callers["crm"]("POST", f"{place}/recall").json == first
+    assert client.status(first["ids"][0]).state == State.QUEUED
 
 
 def test_a_silent_database_is_reported_in_time(crm: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

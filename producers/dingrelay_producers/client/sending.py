@@ -106,10 +106,11 @@ class Sending:
     def follow(self, jobs: Sequence[Contract]) -> Steps[list[JobStatus]]:
         """Accept the jobs that follow from a verb whose body has seen that the actor may; how each stands, in order.
 
-        One without a sender gets the actor's. One in a lane that the actor may not take goes in a slower one.
+        One without a sender gets the actor's. One in a lane that the actor may not take goes in a slower one. One that the
+        verb has made before is the same, in whatever lane it went, and is requeued if it has failed since.
 
         Raises:
-            ContractError, IdempotencyConflict, QueueFull, ServiceUnavailable: as `accept`.
+            ContractError, QueueFull, ServiceUnavailable: as `accept`.
         """
         reach = current_reach()
         names = {name for job in jobs for name in names_of(job)}
@@ -121,8 +122,8 @@ class Sending:
         answers: Sequence[Enqueued] = yield Accept(drafts)
         statuses: list[JobStatus] = []
         for draft, enqueued in zip(drafts, answers, strict=True):
-            if enqueued.conflict:
-                raise IdempotencyConflict(draft.id)
+            if not enqueued.created:
+                yield record.requeue(draft.id)
             statuses.append((yield from read_accepted(draft, enqueued)))
         return statuses
 

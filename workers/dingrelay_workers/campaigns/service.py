@@ -216,8 +216,9 @@ class CampaignService(CampaignReads):
             job = await review.submit(self._settings, connection, row, by)
             await self._record(connection, self.submit, row)
             submitted = await review.review_of(self._settings, connection, row)
-        if job is not None:
-            await self._acceptor.accept([job])
+            if job is not None:
+                # Before all of it stands: nobody would learn of it otherwise.
+                await self._acceptor.accept([job])
         return submitted
 
     @verb("POST /v1/campaigns/{id}/approve", scope=APPROVE, done=en("It is approved."))
