@@ -186,6 +186,29 @@ async def test_failed_jobs_of_a_code_are_changed_after_their_number_is_typed(
     assert f"12 jobs are {change}" in await browser.text(browser.location)
 
 
+@pytest.mark.parametrize(
+    ("change", "title"),
+    [
+        ("requeue", "将 1 个任务重新入队？"),
+        ("discard", "永久丢弃 1 个任务？"),
+        ("cancel", "取消 1 个任务？"),
+    ],
+)
+async def test_a_change_of_many_jobs_is_confirmed_in_the_readers_language(
+    browser: Browser, redis: Redis, records: Records, change: str, title: str
+) -> None:
+    await (
+        queued(redis, sender="crm") if change == "cancel" else ended(redis, records, sender="crm")
+    )
+    job_filter = "sender:crm" if change == "cancel" else "state:dead"
+    page, chinese = all_jobs(change, job_filter), {"Accept-Language": "zh-CN"}
+    _, text = await browser.get(page, **chinese)
+    shown = re.sub(r"<[^>]+>", " ", text.partition("<main")[2])
+    assert title in shown
+    assert "工作通知 · crm" in shown, "an example, in words"
+    assert "jobs" not in shown
+
+
 async def test_all_waiting_jobs_of_a_filter_are_cancelled_and_no_others(
     browser: Browser, redis: Redis, records: Records
 ) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import re
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlencode, urlsplit
 
@@ -65,7 +66,7 @@ LANGUAGES = {"zh": CHINESE, "en": ENGLISH}
 LANGUAGE_COOKIE = "dingrelay_language"
 DONE = "done"
 """The parameter of a URL with the form that led to it."""
-_SEPARATORS = re.compile(r"[\s,，]")
+_SEPARATORS = re.compile(r"[\s,]")
 """Within a number that people type as they read it."""
 REFUSALS = {
     404: en("There is nothing here."),
@@ -283,7 +284,9 @@ def _act_as(session: Session, *, request: str = "", reason: str = "") -> None:
 async def _first(
     route: ConsoleRoute, visit: Visit, sent: FormValues, token: FormToken
 ) -> web.Response:
-    if token.count and _SEPARATORS.sub("", text_of(sent, COUNT)) != token.count:
+    # A Chinese keyboard types ２００，０００ as well.
+    typed = _SEPARATORS.sub("", unicodedata.normalize("NFKC", text_of(sent, COUNT)))
+    if token.count and typed != token.count:
         reason = tr("To confirm, type the number {count:,}.", count=int(token.count))
         title = tr("Nothing was done: another number was typed")
         return visit.page("problem.html", status=400, title=title, reason=reason, back=token.page)

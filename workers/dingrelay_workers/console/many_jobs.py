@@ -9,13 +9,15 @@ from aiohttp import web
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.job_list import MOST_COUNTED, Brief
 from dingrelay_producers.client.jobs import CHANGEABLE, ChangeOfMany, Jobs
-from dingrelay_producers.language import tr
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.states import State
-from dingrelay_producers.zone import local
+from dingrelay_producers.zone import zone
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.jobs import FAILED, listing, selected
+from dingrelay_workers.console.moments import spoken
+from dingrelay_workers.console.titles import kind_words
 from dingrelay_workers.console.visit import NotHere, Visit
 
 _DIGITS = 16
@@ -68,30 +70,30 @@ async def confirm_change(visit: Visit) -> web.Response:
     if not briefs:
         return visit.redirect(back, en("No job fits."))
     words, count = _WORDS[change], len(briefs)
-    lines = [tr(words.line)]
+    lines: list[str] = [words.line]
     unclear = sum(job.state == State.UNKNOWN for job in briefs)
     if unclear and change == "requeue":
         lines.append(
-            tr(
-                "{unclear:,} of them may have happened: requeued, they may happen twice.",
-                unclear=unclear,
-            )
+            en("{:,} of them may have happened: requeued, they may happen twice.", unclear)
         )
     if not complete:
-        lines.append(tr("The latest {most:,} of them.", most=MOST_COUNTED))
+        lines.append(en("The latest {:,} of them.", MOST_COUNTED))
     return visit.confirmation(
         f"/jobs/all/{change}?{visit.request.rel_url.raw_query_string}",
-        title=tr(words.title).format(count),
-        button=tr(words.button).format(count),
+        title=Sentence(words.title, count),
+        button=Sentence(words.button, count),
         lines=tuple(lines),
-        examples=tuple(
-            f"{local(moment_of(job.at))} {job.kind} {job.app} {job.code} {job.id}"
-            for job in briefs[:EXAMPLES]
-        ),
+        examples=tuple(_example(job) for job in briefs[:EXAMPLES]),
         count=count,
         state=_state_of(visit, briefs),
         back=back,
     )
+
+
+def _example(job: Brief) -> str:
+    at = spoken(moment_of(job.at), clock.now(), zone())
+    about = job.target or job.app, kind_words(job.kind), job.sender, job.code, job.id[:8]
+    return " · ".join(filter(None, (at, *about)))
 
 
 async def _state(visit: Visit) -> dict[str, object]:

@@ -160,6 +160,8 @@ class Visit:
     ) -> web.Response:
         """A page that asks before something that can't be undone, or that changes many things.
 
+        Its texts may be sentences (`en`), or are in the reader's language.
+
         Args:
             path: of the form.
             title: what is about to happen, as a question.
