@@ -14,6 +14,7 @@ from dingrelay_tasks.organisation import Member
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import AppDirectory
+from support.campaigns import chunks
 from support.command_line import Cli
 from support.directories import organise
 from support.workers import OneWorker
@@ -155,12 +156,8 @@ def csv(*lines: str) -> io.BytesIO:
 
 
 async def people(store: CampaignStore, campaign: str) -> set[str]:
-    return {
-        userid
-        async for page in store.chunks(campaign)
-        for chunk in page
-        for userid in chunk.users.split(",")
-    }
+    rows = await chunks(store.database, campaign)
+    return {userid for chunk in rows for userid in chunk.users.split(",")}
 
 
 async def test_a_file_names_people_by_one_kind_of_address(campaigns: CampaignStore) -> None:

@@ -37,7 +37,7 @@ from dingrelay_workers.campaigns.report import Report, Result
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database
 from support import processes, rows
-from support.campaigns import hide
+from support.campaigns import chunks, hide
 from support.databases import on_sqlite, prepare
 from support.directories import organise
 from support.rows import all_of, count
@@ -87,11 +87,8 @@ class Followed(CreationProgress):
 
 
 async def contents(store: CampaignStore, campaign: str) -> list[Content]:
-    return [
-        (chunk.users.split(","), chunk.message)
-        async for page in store.chunks(campaign)
-        for chunk in page
-    ]
+    rows = await chunks(store.database, campaign)
+    return [(chunk.users.split(","), chunk.message) for chunk in rows]
 
 
 async def people(store: CampaignStore, **audience: Any) -> list[str]:

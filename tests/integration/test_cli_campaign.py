@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -265,11 +264,11 @@ async def test_a_campaign_that_does_not_run_has_no_end(monkeypatch: pytest.Monke
 
     @asynccontextmanager
     async def opened(_: object) -> AsyncGenerator[Any, None]:
-        yield SimpleNamespace(database=None)
+        yield None
 
     monkeypatch.setattr(watch, "_look", look)
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.001)
-    monkeypatch.setattr("dingrelay_workers.campaigns.opening.opened_store", opened)
+    monkeypatch.setattr("dingrelay_workers.database.schema.opened", opened)
     monkeypatch.setattr("dingrelay_workers.store.connections.impatient_redis", opened)
     settings: Any = None
     found = [each["seconds_left"] async for each in watch._looks(settings, "c")]

@@ -316,10 +316,6 @@ async def created(store: CampaignStore, *users: str) -> str:
     return (await store.create({"name": "news", "message": TEXT, "users": users})).id
 
 
-async def chunks_in(store: CampaignStore, campaign: str) -> list[ChunkRow]:
-    return [chunk async for page in store.chunks(campaign) for chunk in page]
-
-
 async def test_drafts_go_on_without_them(office: Office) -> None:
     await office.put(UserRow, a_person(name="张三", mobile=f"+86-{MOBILE}"))
     await office.put(UserRow, a_person(OTHER))
@@ -383,7 +379,7 @@ async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(
     campaign = await created(store, SUBJECT, *others)
     found = await office.erase()
     assert (found.changed["campaigns"], found.left) == (1, [])
-    chunks = await chunks_in(store, campaign)
+    chunks = await campaigns.chunks(office.database, campaign)
     users = {chunk.number: chunk.users.split(",") for chunk in chunks}
     pending = [chunk.number for chunk in chunks if chunk.state == ChunkState.PENDING]
     assert sorted(user for number in pending for user in users[number]) == sorted(others)
@@ -446,7 +442,7 @@ async def test_a_message_made_for_one_person_goes_with_them(
     await office.update(ChunkRow, message=filled, users=SUBJECT, size=1, **called)
     await office.update(CampaignRow, message=message)
     await office.erase()
-    (chunk,) = await chunks_in(store, campaign)
+    (chunk,) = await campaigns.chunks(office.database, campaign)
     assert (chunk.message, chunk.users) == (message, office.tombstone)
 
 

@@ -19,8 +19,8 @@ from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import Row, SandboxAdmin
 from dingrelay_tasks import beijing
-from dingrelay_workers.campaigns.opening import opened_store
 from dingrelay_workers.campaigns.report import Report
+from dingrelay_workers.database.schema import opened
 
 if TYPE_CHECKING:
     from dingrelay_chaos.faults import Fault
@@ -364,8 +364,8 @@ async def _campaigns(system: "System", numbers: Sequence[str]) -> dict[str, Camp
     Read here, as the command line reads it: a process for each takes longer than the run.
     """
     found: dict[str, CampaignEvidence] = {}
-    async with opened_store(Settings.load()) as store:
-        report = Report(store.database)
+    async with opened(Settings.load()) as database:
+        report = Report(database)
         for number in numbers:
             summary = (await report.summary(number)).model_dump(mode="json")
             people = [each._asdict() async for page in report.results(number) for each in page]

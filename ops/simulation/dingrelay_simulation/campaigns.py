@@ -13,7 +13,6 @@ from dingrelay_producers.errors import DingrelayError
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.plan import Step
-from dingrelay_workers.campaigns.calls import FollowUp
 from dingrelay_workers.campaigns.report import Report, Result
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.store import CampaignStore
@@ -101,7 +100,7 @@ class Campaigns:
             return
         try:
             if verb == "recall":
-                plan = await FollowUp(CampaignStore(self._database)).recall(broadcast.id)
+                plan = await self._service.plan_recall(broadcast.id)
                 self._fleet.client.send_many(plan.jobs)
             else:
                 await getattr(self._service, verb)(broadcast.id)

@@ -41,7 +41,6 @@ from dingrelay_workers.campaigns.models import (
 )
 from dingrelay_workers.campaigns.queue import chunk_job
 from dingrelay_workers.campaigns.report import TEST_KEY, UNDELIVERED
-from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database, change_rows, insert_missing
 from dingrelay_workers.http.api_keys import PERSONAL
 
@@ -288,17 +287,12 @@ class FollowUpPlan(FollowUpCost):
 
 
 class FollowUp:
-    """Plans the jobs.
+    """Plans the jobs."""
 
-    Each method raises CampaignNotFound: there is no campaign with this id.
-    """
+    def __init__(self, database: Database) -> None:
+        self._calls = CampaignCalls(database)
 
-    def __init__(self, store: CampaignStore, *, now: Callable[[], datetime] = clock.now) -> None:
-        self._store = store
-        self._now = now
-        self._calls = CampaignCalls(store.database, now=now)
-
-    async def recall(self, campaign: str) -> FollowUpPlan:
+    async def recall(self, row: CampaignRow) -> FollowUpPlan:
         """Take back all that was sent in the last 24 hours and is not taken back yet.
 
         Calls that a campaign had under way when it was paused or cancelled are waited for.
@@ -306,7 +300,7 @@ class FollowUp:
         Raises:
             CampaignConflict: it runs, so more could be sent during the recall.
         """
-        row = await self._store.get(campaign)
+        campaign = row.id
         if row.state == State.RUNNING:
             raise CampaignConflict(campaign, "is running: pause or cancel it first")
         # Asked before the calls are read: a chunk that ends between them is among these.
@@ -327,24 +321,23 @@ class FollowUp:
             }
         )
 
-    async def confirm(self, campaign: str, *, sample: int | None = None) -> FollowUpPlan:
+    async def confirm(self, row: CampaignRow, *, sample: int | None = None) -> FollowUpPlan:
         """Ask DingTalk which people the calls of the last 24 hours reached, and who has read it.
 
         Args:
-            campaign: its id.
+            row: the campaign.
             sample: how many calls to ask about, spread over all; None for all.
         """
-        row = await self._store.get(campaign)
-        fresh, _, too_old = await self._calls.taken(campaign)
+        fresh, _, too_old = await self._calls.taken(row.id)
         if sample is not None and sample < len(fresh):
             numbers = list(fresh)
             step = len(numbers) / sample
             picked = (numbers[int(step * (at + 0.5))] for at in range(sample))
             fresh = {number: fresh[number] for number in picked}
-        now = self._now()
+        now = clock.now()
         jobs = [
             CampaignConfirm(
-                app=row.app, sender=row.sender, campaign=campaign, numbers=numbers, since=now
+                app=row.app, sender=row.sender, campaign=row.id, numbers=numbers, since=now
             )
             for numbers in batched(fresh, CHUNKS_PER_JOB)
         ]

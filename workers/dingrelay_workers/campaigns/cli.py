@@ -397,9 +397,9 @@ async def _report(
     with ExitStack() as opened:  # only now: a mistyped id empties no file
         writers: list[cli_results.Write] = []
         if csv_file is not None and rows is not None:
-            async with campaigns.exporting(campaign) as store:
+            async with campaigns.exporting(campaign) as database:
                 add = opened.enter_context(cli_results.table(csv_file))
-                async for some in result_table.beside(store, campaign, rows()):
+                async for some in result_table.beside(database, campaign, rows()):
                     add(some)
         elif csv_file is not None:
             writers.append(opened.enter_context(cli_results.people_table(csv_file)))

@@ -265,7 +265,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.campaigns.store import CampaignStore
+    from dingrelay_workers.database.database import Database
     from dingrelay_workers.limiter.buckets import BucketState
 
 LOOK_SECONDS = 1.0
@@ -323,13 +323,13 @@ async def _looks(settings: "Settings", campaign: str) -> AsyncGenerator[dict[str
         ServiceUnavailable: the database or Redis can't be used.
         SettingsError: a rule in the settings can't be read.
     """
-    from dingrelay_workers.campaigns.opening import opened_store
+    from dingrelay_workers.database.schema import opened
     from dingrelay_workers.store.connections import impatient_redis
 
     rate, before, at = 0.0, None, time.monotonic()
-    async with opened_store(settings) as store, impatient_redis(settings) as redis:
+    async with opened(settings) as database, impatient_redis(settings) as redis:
         while True:
-            look = await _look(store, redis, settings, campaign)
+            look = await _look(database, redis, settings, campaign)
             known, now = _known(look), time.monotonic()
             if before is not None and now > at:
                 latest = (known - before) / (now - at)
@@ -351,13 +351,15 @@ def _known(look: dict[str, Any]) -> int:
 
 
 async def _look(
-    store: "CampaignStore", redis: "Redis", settings: "Settings", campaign: str
+    database: "Database", redis: "Redis", settings: "Settings", campaign: str
 ) -> dict[str, Any]:
+    from dingrelay_workers.campaigns.store import find
     from dingrelay_workers.campaigns.waiting import why_it_waits
     from dingrelay_workers.limiter import buckets, fleet_rules
     from dingrelay_workers.limiter.rules import Rules
 
-    row = await store.get(campaign)
+    async with database.read() as connection:
+        row = await find(connection, campaign)
     rules = await fleet_rules.read(redis, Rules.from_settings(settings.rules, settings.egress))
     states = [
         state

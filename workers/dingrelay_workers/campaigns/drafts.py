@@ -46,7 +46,7 @@ from dingrelay_workers.campaigns.documents import (
 )
 from dingrelay_workers.campaigns.matching import resolved
 from dingrelay_workers.campaigns.models import LANE, CampaignRow, State
-from dingrelay_workers.campaigns.opening import FileReaders, opened_store
+from dingrelay_workers.campaigns.opening import FileReaders
 from dingrelay_workers.campaigns.people import author, with_issuers
 from dingrelay_workers.campaigns.reach import (
     WRITE,
@@ -66,6 +66,7 @@ from dingrelay_workers.campaigns.store import (
     insert_new,
 )
 from dingrelay_workers.database.database import Database, change_rows
+from dingrelay_workers.database.schema import opened
 from dingrelay_workers.directory import audience as directory
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.service import alike, find_people
@@ -185,10 +186,10 @@ class Drafts:
 
         Its time is left out; without `people` also which people get it.
         """
-        async with self._opened() as store:
-            row, written = await self._read(store, campaign, file=request.people)
+        async with self._opened() as database:
+            row, written = await self._read(database, campaign, file=request.people)
             if request.people:
-                written = await sources.with_people(store.database, row, written)
+                written = await sources.with_people(database, row, written)
             else:
                 written = written.without_people
         content = written.content.model_copy(update={"start_at": None})
@@ -200,8 +201,8 @@ class Drafts:
         Raises:
             CampaignNotFound: there is none, or it is not theirs.
         """
-        async with self._opened() as store:
-            return CampaignDraft.of(*await self._read(store, campaign, scope, file=False))
+        async with self._opened() as database:
+            return CampaignDraft.of(*await self._read(database, campaign, scope, file=False))
 
     @verb("PATCH /v1/campaigns/{id}", scope=WRITE, operation="saveDraft")
     async def save(self, campaign: str, request: DraftChange) -> CampaignDraft:
@@ -211,21 +212,21 @@ class Drafts:
         `version` (409): read it again.
         """
         changes = request.changes
-        async with self._opened() as store:
-            row, written = await self._read(store, campaign)
+        async with self._opened() as database:
+            row, written = await self._read(database, campaign)
             content = DraftContent.parse({**written.content.model_dump(), **changes})
             if content.start_at != written.content.start_at:
                 check_start_at(content.start_at)
             if changes.keys() & {"app", "sender"}:
                 sender = permitted_sender(self._settings, content.app, content.sender)
                 content = content.model_copy(update={"sender": sender})
-            async with store.database.read() as connection:
+            async with database.read() as connection:
                 await check_left_out(connection, changes.get("without_campaigns", ()))
             if content == written.content:
                 return CampaignDraft.of(row, written)
-            written = await sources.with_people(store.database, row, written)
+            written = await sources.with_people(database, row, written)
             written = written._replace(content=content)
-            return await self._change(self.save, store, row, request.version, written)
+            return await self._change(self.save, database, row, request.version, written)
 
     @verb(scope=WRITE)
     async def attach(
@@ -242,11 +243,13 @@ class Drafts:
         if file is not None:
             file_name = writable(name).replace("\0", "")[:255]
             content = (await self.get(campaign)).content
-            counted = await self._readers.run(lambda store: _count(store, content, name, file))
-        async with self._opened() as store:
-            row, written = await self._read(store, campaign)
+            counted = await self._readers.run(
+                lambda database: _count(database, content, name, file)
+            )
+        async with self._opened() as database:
+            row, written = await self._read(database, campaign)
             written = written._replace(file=file, file_name=file_name)
-            return await self._change(self.attach, store, row, version, written), counted
+            return await self._change(self.attach, database, row, version, written), counted
 
     @verb("POST /v1/campaigns/{id}/freeze", scope=WRITE, operation="freezeDraft")
     async def freeze(self, campaign: str, request: DraftVersion) -> CampaignStatus:
@@ -255,15 +258,17 @@ class Drafts:
         Nothing is sent before it is started. Once more changes nothing. Rows and words that name no person are skipped.
         """
 
-        async def freeze(store: CampaignStore) -> CampaignStatus:
-            row, written = await self._read(store, campaign)
+        async def freeze(database: Database) -> CampaignStatus:
+            row, written = await self._read(database, campaign)
             _check_version(row, request.version)
             if row.stage == CampaignStage.READY:
                 return CampaignStatus.model_validate(row)
             check_start_at(written.content.start_at)
-            check = estimate.check(self._settings, store.database)
+            check = estimate.check(self._settings, database)
             by, body = author(self._settings), self.freeze
-            return await store.freeze(row, written.plan, by, check=check, body=body)
+            return await CampaignStore(database).freeze(
+                row, written.plan, by, check=check, body=body
+            )
 
         return await self._readers.run(freeze)
 
@@ -275,16 +280,16 @@ class Drafts:
         """
         current_reach().check("directory:read", app=app)
         named = list(islice(pasted.rows(text), MOST_PARSED + 1))
-        async with self._opened() as store:
-            rows = await pasted.resolve(store.database, app, named[:MOST_PARSED])
+        async with self._opened() as database:
+            rows = await pasted.resolve(database, app, named[:MOST_PARSED])
             users: dict[str, Recipient] = {}
             for row in rows:
                 if isinstance(row, Recipient):
                     users.setdefault(row.userid, row)
-            fields = await directory.fields(store.database, app, users)
+            fields = await directory.fields(database, app, users)
             problems = [row for row in rows if isinstance(row, Malformed)]
             helped = [] if named and not isinstance(named[0], pasted.Entry) else problems
-            candidates = await _candidates(store.database, app, helped[:MOST_HELPED])
+            candidates = await _candidates(database, app, helped[:MOST_HELPED])
         return PastedPeople(
             people=[
                 PastedPerson(
@@ -314,8 +319,8 @@ class Drafts:
         app = draft.content.app
         pasted_people = await self.parse_pasted(app, text)
         users = [person.userid for person in pasted_people.people]
-        async with self._opened() as store:
-            absent = await directory.left_users(store.database, app, users)
+        async with self._opened() as database:
+            absent = await directory.left_users(database, app, users)
         problems = [row.problem for row in pasted_people.problems]
         problems += [en("{} is no person in the directory", user) for user in absent]
         if problems:
@@ -329,18 +334,18 @@ class Drafts:
             ContractError: its column is not there any more.
         """
 
-        async def count(store: CampaignStore) -> FileCount:
-            _, written = await self._read(store, campaign)
-            return await _count(store, written.content, written.file_name, written.file or b"")
+        async def count(database: Database) -> FileCount:
+            _, written = await self._read(database, campaign)
+            return await _count(database, written.content, written.file_name, written.file or b"")
 
         return await self._readers.run(count)
 
     async def _read(
-        self, store: CampaignStore, campaign: str, scope: str = WRITE, *, file: bool = True
+        self, database: Database, campaign: str, scope: str = WRITE, *, file: bool = True
     ) -> tuple[CampaignRow, Written]:
-        async with store.database.read() as connection:
+        async with database.read() as connection:
             await find_permitted(connection, campaign, scope)
-        return await sources.read(store.database, campaign, file=file)
+        return await sources.read(database, campaign, file=file)
 
     async def _insert(
         self, body: Callable[..., Any], written: Written, left_out: Sequence[str] = ()
@@ -354,20 +359,20 @@ class Drafts:
         campaign = earlier or str(uuid.uuid4())
         row = empty_row(campaign, written, author(self._settings))
         app, after = written.content.app, {"name": written.content.name}
-        async with self._opened() as store:
+        async with self._opened() as database:
             if earlier:
                 with suppress(CampaignNotFound):
-                    return CampaignDraft.of(*await self._read(store, earlier, file=False))
-            async with store.database.write(f"campaign {campaign}") as connection:
+                    return CampaignDraft.of(*await self._read(database, earlier, file=False))
+            async with database.write(f"campaign {campaign}") as connection:
                 await check_left_out(connection, left_out)
                 await insert_new(connection, row)
                 await audit.record_verb(connection, body, campaign, app=app, lane=LANE, after=after)
-            return CampaignDraft.of(*await sources.read(store.database, campaign, file=False))
+            return CampaignDraft.of(*await sources.read(database, campaign, file=False))
 
     async def _change(
         self,
         body: Callable[..., Any],
-        store: CampaignStore,
+        database: Database,
         row: CampaignRow,
         version: int,
         written: Written,
@@ -386,7 +391,7 @@ class Drafts:
             "updated_by": by,
             "updated_at": clock.now(),
         }
-        async with store.database.write(f"campaign {row.id}") as connection:
+        async with database.write(f"campaign {row.id}") as connection:
             draft = CampaignRow.id == row.id, CampaignRow.state == State.DRAFT
             same = CampaignRow.version == version
             if not await change_rows(connection, CampaignRow, *draft, same, **values):
@@ -395,10 +400,10 @@ class Drafts:
             if row.stage == CampaignStage.READY:
                 states = {"before": {"state": row.stage}, "after": {"state": CampaignStage.DRAFT}}
                 await audit.record_verb(connection, body, row.id, app=row.app, lane=LANE, **states)
-        return CampaignDraft.of(*await sources.read(store.database, row.id, file=False))
+        return CampaignDraft.of(*await sources.read(database, row.id, file=False))
 
-    def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
-        return opened_store(self._settings, self._database)
+    def _opened(self) -> AbstractAsyncContextManager[Database]:
+        return opened(self._settings, self._database)
 
 
 async def clean_up(work: CleanUp) -> None:
@@ -439,7 +444,7 @@ async def _candidates(
         }
 
 
-async def _count(store: CampaignStore, content: DraftContent, name: str, file: bytes) -> FileCount:
+async def _count(database: Database, content: DraftContent, name: str, file: bytes) -> FileCount:
     """Read a file as a whole, before it is kept."""
     if not file.strip():
         raise ContractError("file", en("the file is empty"))
@@ -451,7 +456,7 @@ async def _count(store: CampaignStore, content: DraftContent, name: str, file: b
         rows = read(io.BytesIO(file), (), content.column, content.encoding)
         for batch in batches(rows):
             read_rows += len(batch)
-            resolved_rows = await resolved(store.database, content.app, batch)
+            resolved_rows = await resolved(database, content.app, batch)
             people |= {row.userid for row in resolved_rows if isinstance(row, Recipient)}
             malformed = [row for row in resolved_rows if isinstance(row, Malformed)]
             causes.update(row.cause for row in malformed)
@@ -464,7 +469,7 @@ async def _count(store: CampaignStore, content: DraftContent, name: str, file: b
     async def everybody() -> AsyncIterator[list[str]]:
         yield list(people)
 
-    absent = await directory.count_absent(store.database, content.app, everybody())
+    absent = await directory.count_absent(database, content.app, everybody())
     found = len(people) - (absent or 0)
     return FileCount(read_rows, found, rows.header, causes, skipped)
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from redis.asyncio import Redis
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import (
@@ -35,7 +35,7 @@ from dingrelay_workers.campaigns.audience import (
 from dingrelay_workers.campaigns.documents import CampaignSpec, users_per_call
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, State
 from dingrelay_workers.campaigns.pace import QuietHours
-from dingrelay_workers.campaigns.store import CampaignStore, Check
+from dingrelay_workers.campaigns.store import PAGE, Check
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, USER
 from dingrelay_workers.dingtalk.contacts import VisibleRange
@@ -115,24 +115,30 @@ def share_of_month(calls: int, *, used: int, limit: int | None) -> Month:
     return Month(used=used, limit=limit, share=share, fits=fits)
 
 
-async def of_ready(settings: Settings, store: CampaignStore, campaign: str) -> CampaignPreview:
+async def of_ready(settings: Settings, database: Database, row: CampaignRow) -> CampaignPreview:
     """Check a campaign whose people are stored.
 
     Raises:
-        CampaignNotFound: there is none with this id.
         ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
         SettingsError: a rule in the settings can't be read.
     """
-    row = await store.get(campaign)
 
-    async def staged() -> AsyncIterator[StagedChunk]:
-        async for page in store.chunks(campaign):
-            for chunk in page:
-                if chunk.state == ChunkState.PENDING:
-                    yield chunk.users.split(","), chunk.message
+    def staged() -> AsyncIterator[StagedChunk]:
+        return _stored(database, row, ChunkRow.state == ChunkState.PENDING)
 
     # Its message is no template any more where that had no fields: the braces are its text.
-    return await _preview(settings, store.database, row, row, staged, row.message, row.chunks)
+    return await _preview(settings, database, row, row, staged, row.message, row.chunks)
+
+
+async def _stored(
+    database: Database, row: CampaignRow, *where: ColumnElement[bool], at_once: int = PAGE
+) -> AsyncIterator[StagedChunk]:
+    """The chunks of a campaign for which this holds, in their order."""
+    query = select(ChunkRow.number, ChunkRow.users, ChunkRow.message)
+    query = query.where(ChunkRow.campaign == row.id, *where)
+    async for page in database.pages(query, ChunkRow.number, at_once):
+        for chunk in page:
+            yield chunk.users.split(","), chunk.message
 
 
 async def of_plan(
@@ -332,21 +338,11 @@ async def _waiting(
     return sum(queued) + running
 
 
-async def first_recipients(store: CampaignStore, campaign: str) -> list[FirstRecipient]:
-    """The first people of a campaign that is stored, and what they get.
-
-    Raises:
-        CampaignNotFound: there is none with this id.
-    """
-    row = await store.get(campaign)
-
-    async def staged() -> AsyncIterator[StagedChunk]:
-        # Each has one at least.
-        async for page in store.chunks(campaign, at_once=FIRST):
-            for chunk in page:
-                yield chunk.users.split(","), chunk.message
-
-    return await _first(store.database, row.app, as_shown(staged()), row.message)
+async def first_recipients(database: Database, row: CampaignRow) -> list[FirstRecipient]:
+    """The first people of a campaign that is stored, and what they get."""
+    # Each chunk has one at least.
+    staged = _stored(database, row, at_once=FIRST)
+    return await _first(database, row.app, as_shown(staged), row.message)
 
 
 async def as_shown(staged: AsyncIterable[StagedChunk]) -> AsyncIterator[StagedChunk]:
@@ -375,18 +371,13 @@ async def _first(
     ]
 
 
-async def ends_at(store: CampaignStore, campaign: str, now: datetime) -> datetime | None:
-    """When a campaign that runs is through at the pace of the last minute; None where no call left in it.
-
-    Raises:
-        CampaignNotFound: there is none with this id.
-    """
-    row = await store.get(campaign)
+async def ends_at(database: Database, row: CampaignRow, now: datetime) -> datetime | None:
+    """When a campaign that runs is through at the pace of the last minute; None where no call left in it."""
     begun = max(row.started_at or now, now - timedelta(minutes=1))
     lately = select(func.sum(ChunkRow.size)).where(
-        ChunkRow.campaign == campaign, ChunkRow.called_at > begun
+        ChunkRow.campaign == row.id, ChunkRow.called_at > begun
     )
-    async with store.database.read() as connection:
+    async with database.read() as connection:
         people = int(await connection.scalar(lately) or 0)
     if row.state != State.RUNNING or not people:
         return None

@@ -27,7 +27,7 @@ from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.estimate import Month
 from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, ChunkRow, State
-from dingrelay_workers.campaigns.opening import FileReaders, opened_store
+from dingrelay_workers.campaigns.opening import FileReaders
 from dingrelay_workers.campaigns.reach import (
     APPROVE,
     READ,
@@ -41,6 +41,7 @@ from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.campaigns.waiting import why_it_waits
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import opened
 from dingrelay_workers.store.connections import impatient_redis
 
 
@@ -64,40 +65,39 @@ class CampaignReads:
     ) -> CampaignPreview:
         """The estimated cost of a plan, or of the campaign with this id: of its people, or of those that its draft names."""
 
-        async def preview(store: CampaignStore) -> CampaignPreview:
+        async def preview(database: Database) -> CampaignPreview:
             if isinstance(plan, str):
-                await self._find(store, plan, READ)
-                row, written = await sources.read(store.database, plan)
+                await _find(database, plan, READ)
+                row, written = await sources.read(database, plan)
                 if row.stage != CampaignStage.DRAFT:
-                    return await estimate.of_ready(self._settings, store, plan)
+                    return await estimate.of_ready(self._settings, database, row)
                 planned = written.plan
             else:
-                planned = await self._permitted(store, plan)
-            return await estimate.of_plan(self._settings, store.database, planned, progress)
+                planned = await self._permitted(database, plan)
+            return await estimate.of_plan(self._settings, database, planned, progress)
 
         return await self._readers.run(preview)
 
     async def plan_recall(self, campaign: str) -> FollowUpPlan:
         """Reach and cost of a recall."""
-        async with self._reading(campaign) as store:
-            return await FollowUp(store).recall(campaign)
+        async with self._reading(campaign) as (database, row):
+            return await FollowUp(database).recall(row)
 
     async def plan_confirm(self, campaign: str, *, sample: int | None = None) -> FollowUpPlan:
         """Reach and cost of a delivery query."""
-        async with self._reading(campaign) as store:
-            return await FollowUp(store).confirm(campaign, sample=sample)
+        async with self._reading(campaign) as (database, row):
+            return await FollowUp(database).confirm(row, sample=sample)
 
     async def status(self, campaign: str, scope: str = READ) -> CampaignStatus:
         """How a campaign stands of which the actor may do what has this scope."""
-        async with self._opened() as store:
-            return CampaignStatus.model_validate(await self._find(store, campaign, scope))
+        async with self._reading(campaign, scope) as (_, row):
+            return CampaignStatus.model_validate(row)
 
     async def show(self, campaign: str) -> CampaignStatus:
         """How a campaign stands, and why it waits; without a reason where Redis is away. Of a draft also its message."""
-        async with self._opened() as store:
-            row = await self._find(store, campaign, READ)
+        async with self._reading(campaign) as (database, row):
             status = CampaignStatus.model_validate(row)
-            async with store.database.read() as connection:
+            async with database.read() as connection:
                 held = await review.problem_of(self._settings, connection, row)
             if held is None:
                 with suppress(ServiceUnavailable):
@@ -105,7 +105,7 @@ class CampaignReads:
                         held = await why_it_waits(self._settings, redis, row, clock.now())
             shown: dict[str, Any] = {"waits": held or ""}
             if row.stage == CampaignStage.DRAFT:
-                _, written = await sources.read(store.database, campaign, file=False)
+                _, written = await sources.read(database, campaign, file=False)
                 shown["message"] = written.content.message
             return status.model_copy(update=shown)
 
@@ -121,59 +121,59 @@ class CampaignReads:
         Who approves sees those that were submitted for it, too, by anybody.
         """
         chosen, submitted = campaign_filter.of_actor(READ), current_reach().permits(APPROVE)
-        async with self._opened() as store:
-            rows = await store.list(chosen, limit=limit, after=after, submitted=submitted)
-            alone: dict[str, Any] = {"preview": None, "skipped": []}
-            return [CampaignStatus.model_validate(row).model_copy(update=alone) for row in rows]
+        async with self._opened() as database:
+            campaigns = CampaignStore(database)
+            rows = await campaigns.list(chosen, limit=limit, after=after, submitted=submitted)
+        alone: dict[str, Any] = {"preview": None, "skipped": []}
+        return [CampaignStatus.model_validate(row).model_copy(update=alone) for row in rows]
 
     async def review(self, campaign: str) -> CampaignReview:
         """How its approval stands."""
-        async with self._opened() as store, store.database.read() as connection:
-            row = await find_permitted(connection, campaign, READ)
+        async with self._reading(campaign) as (database, row), database.read() as connection:
             return await review.review_of(self._settings, connection, row)
 
     async def reviews(self, campaigns: Collection[str]) -> Mapping[str, str]:
         """How the approvals of campaigns stand that were asked for: ``asked``, ``approved`` or ``rejected``."""
-        async with self._opened() as store:
-            return await review.states(store, campaigns)
+        async with self._opened() as database:
+            return await review.states(database, campaigns)
 
     async def waiting_reviews(self, apps: Collection[str] | None) -> Sequence[str]:
         """Campaigns of these apps, or of any, that wait for an approval which the person who acts may give."""
-        async with self._opened() as store:
-            return await review.waiting(self._settings, store, apps)
+        async with self._opened() as database:
+            return await review.waiting(self._settings, database, apps)
 
     async def decided_reviews(self) -> Sequence[tuple[str, str, str, str]]:
         """Id, name, decision and reason of the campaigns of the person who acts that were decided and wait for them."""
-        async with self._opened() as store:
-            rows = await review.decided(self._settings, store)
+        async with self._opened() as database:
+            rows = await review.decided(self._settings, database)
         return [(row.id, row.name, row.decision, row.reason) for row in rows]
 
     async def check_deletable(self, campaign: str) -> CampaignStatus:
         """Raise as `delete` would; the campaign that it would delete."""
-        async with self._opened() as store, store.database.read() as connection:
+        async with self._opened() as database, database.read() as connection:
             row = await find_permitted(connection, campaign, WRITE, hidden=True)
             await removal.check_deletable(connection, row)
             return CampaignStatus.model_validate(row)
 
     async def report(self, campaign: str) -> CampaignReport:
         """The outcomes of its people in figures."""
-        async with self._reading(campaign) as store:
-            return await Report(store.database).summary(campaign)
+        async with self._reading(campaign) as (database, _):
+            return await Report(database).summary(campaign)
 
     async def arrivals(self, campaign: str) -> Arrivals:
         """When its calls were taken, and its message read."""
-        async with self._reading(campaign) as store, store.database.read() as connection:
+        async with self._reading(campaign) as (database, _), database.read() as connection:
             return await arrivals_of(connection, campaign)
 
     async def first_recipients(self, campaign: str) -> Sequence[FirstRecipient]:
         """First people of a campaign, and their messages."""
-        async with self._reading(campaign) as store:
-            return await estimate.first_recipients(store, campaign)
+        async with self._reading(campaign) as (database, row):
+            return await estimate.first_recipients(database, row)
 
     async def ends_at(self, campaign: str) -> datetime | None:
         """When it is through at its present pace, if it runs and calls leave."""
-        async with self._reading(campaign) as store:
-            return await estimate.ends_at(store, campaign, clock.now())
+        async with self._reading(campaign) as (database, row):
+            return await estimate.ends_at(database, row, clock.now())
 
     async def people(
         self,
@@ -184,8 +184,8 @@ class CampaignReads:
         limit: int,
     ) -> tuple[Sequence[CampaignPerson], Place | None]:
         """Some of them behind a place; and the last one's place, None where there are no more."""
-        async with self._reading(campaign) as store:
-            results, last = await Report(store.database).people(
+        async with self._reading(campaign) as (database, _):
+            results, last = await Report(database).people(
                 campaign, outcome, behind=behind, limit=limit
             )
         return [CampaignPerson.model_validate(result._asdict()) for result in results], last
@@ -197,7 +197,7 @@ class CampaignReads:
             .where(AuditRow.object.in_(campaigns), AuditRow.action.in_(("recall", "confirm")))
             .group_by(AuditRow.object, AuditRow.action)
         )
-        async with self._opened() as store, store.database.read() as connection:
+        async with self._opened() as database, database.read() as connection:
             return {
                 (row.object, row.action): row.at.replace(tzinfo=row.at.tzinfo or UTC)
                 for row in await connection.execute(query)
@@ -207,7 +207,7 @@ class CampaignReads:
         """How many calls of these campaigns DingTalk took, and how many of those are taken back."""
         counts = func.count(ChunkRow.task_id), func.count(ChunkRow.recalled_at)
         query = select(ChunkRow.campaign, *counts).where(ChunkRow.campaign.in_(campaigns))
-        async with self._opened() as store, store.database.read() as connection:
+        async with self._opened() as database, database.read() as connection:
             rows = await connection.execute(query.group_by(ChunkRow.campaign))
             return {campaign: (calls, recalled) for campaign, calls, recalled in rows}
 
@@ -219,7 +219,7 @@ class CampaignReads:
         waits = CampaignRow.state == State.RUNNING, CampaignRow.start_at > clock.now()
         query = select(*columns).where(*waits).order_by(CampaignRow.start_at, CampaignRow.id)
         reach = current_reach()
-        async with self._opened() as store, store.database.read() as connection:
+        async with self._opened() as database, database.read() as connection:
             return [
                 (row.id, row.name, row.start_at)
                 for row in await connection.execute(query)
@@ -231,7 +231,7 @@ class CampaignReads:
         query = select(CampaignRow.id, CampaignRow.writers).where(
             CampaignRow.id.in_(campaigns), CampaignRow.state.not_in(HIDDEN)
         )
-        async with self._opened() as store, store.database.read() as connection:
+        async with self._opened() as database, database.read() as connection:
             return {row.id: row.writers or () for row in await connection.execute(query)}
 
     async def names(self, campaigns: Collection[str]) -> Mapping[str, str]:
@@ -239,14 +239,14 @@ class CampaignReads:
         query = select(CampaignRow.id, CampaignRow.name).where(
             CampaignRow.id.in_(campaigns), CampaignRow.state.not_in(HIDDEN)
         )
-        async with self._opened() as store, store.database.read() as connection:
+        async with self._opened() as database, database.read() as connection:
             return {row.id: row.name for row in await connection.execute(query)}
 
     async def month_of(self, plan: FollowUpPlan) -> Month:
         """The month with the jobs' calls added."""
         return await estimate.month_of(self._settings, plan.app, plan.calls)
 
-    async def _permitted(self, store: CampaignStore, plan: Plan) -> Plan:
+    async def _permitted(self, database: Database, plan: Plan) -> Plan:
         """A plan with its sender, once it is clear that the actor may have it.
 
         Raises:
@@ -255,20 +255,22 @@ class CampaignReads:
         """
         spec = CampaignSpec.of(plan)
         sender = permitted_sender(self._settings, spec.app, spec.sender)
-        async with store.database.read() as connection:
+        async with database.read() as connection:
             await check_left_out(connection, plan.get("without_campaigns") or ())
         return {**plan, "sender": sender}
 
-    async def _find(self, store: CampaignStore, campaign: str, scope: str) -> CampaignRow:
-        async with store.database.read() as connection:
-            return await find_permitted(connection, campaign, scope)
-
     @asynccontextmanager
-    async def _reading(self, campaign: str) -> AsyncGenerator[CampaignStore]:
-        """The campaigns, once it is clear that the actor may see this one."""
-        async with self._opened() as store:
-            await self._find(store, campaign, READ)
-            yield store
+    async def _reading(
+        self, campaign: str, scope: str = READ
+    ) -> AsyncGenerator[tuple[Database, CampaignRow]]:
+        """The database, and a campaign of which the actor may do what has this scope."""
+        async with self._opened() as database:
+            yield database, await _find(database, campaign, scope)
 
-    def _opened(self) -> AbstractAsyncContextManager[CampaignStore]:
-        return opened_store(self._settings, self._database)
+    def _opened(self) -> AbstractAsyncContextManager[Database]:
+        return opened(self._settings, self._database)
+
+
+async def _find(database: Database, campaign: str, scope: str) -> CampaignRow:
+    async with database.read() as connection:
+        return await find_permitted(connection, campaign, scope)

@@ -1,11 +1,6 @@
 """The outcomes of a campaign's people as files: tables for people, one JSON object a line for programs."""
 
-from collections.abc import (
-    AsyncIterator,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_producers.client.outcomes import OUTCOMES
@@ -16,7 +11,8 @@ from dingrelay_workers.campaigns.audience import batches
 from dingrelay_workers.campaigns.matching import resolved
 from dingrelay_workers.campaigns.recipients import HEADERS, USERID, Recipient, Rows
 from dingrelay_workers.campaigns.report import Report, Result
-from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.campaigns.store import find
+from dingrelay_workers.database.database import Database
 
 
 async def people_csv(pages: AsyncIterator[Sequence[Result]]) -> AsyncIterator[bytes]:
@@ -54,7 +50,7 @@ def _outcome(row: Result) -> tuple[object, ...]:
 
 
 async def beside(
-    store: CampaignStore, campaign: str, rows: Rows
+    database: Database, campaign: str, rows: Rows
 ) -> AsyncIterator[Iterable[Sequence[object]]]:
     """The rows of the file that named a campaign's people, each with what became of the person; first the header.
 
@@ -66,12 +62,13 @@ async def beside(
     """
     if not rows.header:
         raise ContractError("input", "must be a table with a header")
-    app = (await store.get(campaign)).app
-    results = Report(store.database).results(campaign)
+    async with database.read() as connection:
+        app = (await find(connection, campaign)).app
+    results = Report(database).results(campaign)
     outcomes = {result.userid: _outcome(result) async for page in results for result in page}
     yield [(*rows.header, *_titles())]
     for batch in batches((row, rows.values) for row in rows):
-        people = await resolved(store.database, app, [row for row, _ in batch])
+        people = await resolved(database, app, [row for row, _ in batch])
         yield [
             (*values, *[""] * (len(rows.header) - len(values)), *_outcome_of(person, outcomes))
             for person, (_, values) in zip(people, batch, strict=True)

@@ -33,8 +33,7 @@ from dingrelay_workers.campaigns.people import (
 )
 from dingrelay_workers.campaigns.removal import COUNTED_TOGETHER
 from dingrelay_workers.campaigns.review_cards import to_reviewers, to_writers
-from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.database.database import change_rows, upsert
+from dingrelay_workers.database.database import Database, change_rows, upsert
 from dingrelay_workers.roles.service import approvers
 
 Decision = Literal["approved", "rejected"]
@@ -108,15 +107,15 @@ async def review_of(
     )
 
 
-async def states(store: CampaignStore, campaigns: Collection[str]) -> dict[str, str]:
+async def states(database: Database, campaigns: Collection[str]) -> dict[str, str]:
     """How reviews stand that were asked for, without a look at whether their campaigns have changed since."""
     query = select(ReviewRow.campaign, ReviewRow.decision).where(ReviewRow.campaign.in_(campaigns))
-    async with store.database.read() as connection:
+    async with database.read() as connection:
         return {row.campaign: row.decision or "asked" for row in await connection.execute(query)}
 
 
 async def waiting(
-    settings: Settings, store: CampaignStore, apps: Collection[str] | None = None
+    settings: Settings, database: Database, apps: Collection[str] | None = None
 ) -> Sequence[str]:
     """Campaigns of these apps, or of any, that wait for an approval which the person who acts may give; latest first."""
     query = (
@@ -131,7 +130,7 @@ async def waiting(
     )
     if apps is not None:
         query = query.where(CampaignRow.app.in_(apps))
-    async with store.database.read() as connection:
+    async with database.read() as connection:
         rows = (await connection.execute(query)).all()
         if not rows:
             return []
@@ -142,7 +141,7 @@ async def waiting(
     return [row.id for row in rows if not _same_human(settings, row, row.asked_by, people)]
 
 
-async def decided(settings: Settings, store: CampaignStore) -> Sequence[Row[Any, Any, Any, Any]]:
+async def decided(settings: Settings, database: Database) -> Sequence[Row[Any, Any, Any, Any]]:
     """Campaigns that the person who acts wrote or submitted, whose approval was decided and which wait for them: latest first.
 
     Id, name, decision and reason.
@@ -155,7 +154,7 @@ async def decided(settings: Settings, store: CampaignStore) -> Sequence[Row[Any,
         .order_by(ReviewRow.decided_at.desc())
     )
     person = acting_person(settings)
-    async with store.database.read() as connection:
+    async with database.read() as connection:
         rows = (await connection.execute(query)).all()
     return [row for row in rows if person and person in {row.asked_by, *(row.writers or ())}]
 

@@ -42,18 +42,9 @@ from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan, test_of
 from dingrelay_workers.campaigns.documents import CampaignSpec, JobsDocument, check_start_at
 from dingrelay_workers.campaigns.models import LANE, NOT_READY, CampaignRow, State
 from dingrelay_workers.campaigns.people import author
-from dingrelay_workers.campaigns.reach import (
-    APPROVE,
-    READ,
-    WRITE,
-    changing,
-    id_for_request,
-)
+from dingrelay_workers.campaigns.reach import APPROVE, READ, WRITE, changing, id_for_request
 from dingrelay_workers.campaigns.reads import CampaignReads
-from dingrelay_workers.campaigns.report import (
-    Report,
-    Result,
-)
+from dingrelay_workers.campaigns.report import Report, Result
 from dingrelay_workers.campaigns.review import CampaignReview, Decision
 from dingrelay_workers.campaigns.store import CampaignStore, find
 from dingrelay_workers.database.database import Database, change_rows
@@ -85,15 +76,16 @@ class CampaignService(CampaignReads):
         """Store a campaign that is ready with what its check finds; one only for a request that is repeated."""
         campaign = id_for_request()
 
-        async def create(store: CampaignStore) -> CampaignStatus:
+        async def create(database: Database) -> CampaignStatus:
+            campaigns = CampaignStore(database)
             if campaign is not None:
                 with suppress(CampaignNotFound):
-                    return CampaignStatus.model_validate(await store.get(campaign))
-            permitted = await self._permitted(store, plan)
+                    return CampaignStatus.model_validate(await campaigns.get(campaign))
+            permitted = await self._permitted(database, plan)
             check_start_at(CampaignSpec.of(permitted).start_at)
-            check = estimate.check(self._settings, store.database)
+            check = estimate.check(self._settings, database)
             by = author(self._settings)
-            return await store.create(
+            return await campaigns.create(
                 permitted, campaign, progress, writers=[by], check=check, body=self.create
             )
 
@@ -152,13 +144,13 @@ class CampaignService(CampaignReads):
         It is gone at once; the workers delete its people, page by page.
         """
         # A caller who waits finishes what a process that died has begun.
-        async with self._opened() as store:
-            async with changing(store.database, campaign, hidden=wait) as (connection, row):
+        async with self._opened() as database:
+            async with changing(database, campaign, hidden=wait) as (connection, row):
                 if await removal.hide(connection, row):
                     before = {"name": row.name, "state": row.stage, "people": row.recipients}
                     await self._record(connection, self.delete, row, before=before)
             if wait:
-                await removal.remove(store.database, campaign, on_rows)
+                await removal.remove(database, campaign, on_rows)
                 return
         async with impatient_redis(self._settings) as redis:
             await WORK.announce(redis)
@@ -240,8 +232,8 @@ class CampaignService(CampaignReads):
         self, campaign: str, outcome: CampaignSought | None = None
     ) -> AsyncIterator[Sequence[Result]]:
         """Hand out the people of a campaign one by one, or those with an outcome, in pages."""
-        async with self.exporting(campaign, outcome) as store:
-            async for page in Report(store.database).results(campaign, outcome):
+        async with self.exporting(campaign, outcome) as database:
+            async for page in Report(database).results(campaign, outcome):
                 yield page
 
     async def _move(
@@ -304,15 +296,14 @@ class CampaignService(CampaignReads):
         self,
         body: Callable[..., Any],
         campaign: str,
-        make_plan: Callable[[FollowUp, str], Awaitable[FollowUpPlan]],
+        make_plan: Callable[[FollowUp, CampaignRow], Awaitable[FollowUpPlan]],
     ) -> JobsDocument:
         """Have the jobs of a plan accepted, once the audit has them."""
-        async with self._opened() as store:
-            await self._find(store, campaign, WRITE)
-            plan = await make_plan(FollowUp(store), campaign)
+        async with self._reading(campaign, WRITE) as (database, row):
+            plan = await make_plan(FollowUp(database), row)
             if not plan.jobs:
                 return JobsDocument(jobs=0, ids=[])
-            async with changing(store.database, campaign) as (connection, row):
+            async with changing(database, campaign) as (connection, _):
                 after = {"people": plan.people, "calls": plan.calls}
                 await self._record(connection, body, row, after=after)
         jobs = await self._acceptor.accept(plan.jobs)
@@ -321,24 +312,24 @@ class CampaignService(CampaignReads):
     @asynccontextmanager
     async def exporting(
         self, campaign: str, outcome: CampaignSought | None = None
-    ) -> AsyncGenerator[CampaignStore]:
-        """The campaigns, once the audit has that the people of one are handed out, or those with an outcome."""
-        async with self._reading(campaign) as store:
+    ) -> AsyncGenerator[Database]:
+        """The database, once the audit has that the people of one are handed out, or those with an outcome."""
+        async with self._reading(campaign) as (database, _):
             after: dict[str, Any] = {}
             if outcome is not None:
-                report = await Report(store.database).summary(campaign)
+                report = await Report(database).summary(campaign)
                 counts = {**report.outcomes, "unread": report.delivery.unread}
                 after = {"outcome": outcome, "people": counts[outcome]}
-            async with changing(store.database, campaign, READ) as (connection, row):
+            async with changing(database, campaign, READ) as (connection, row):
                 after = after or {"people": row.recipients}
                 await self._record(connection, self.export, row, after=after)
-            yield store
+            yield database
 
     @asynccontextmanager
     async def _changing(
         self, campaign: str, scope: str = WRITE
     ) -> AsyncGenerator[tuple[AsyncConnection, CampaignRow]]:
-        async with self._opened() as store, changing(store.database, campaign, scope) as changed:
+        async with self._opened() as database, changing(database, campaign, scope) as changed:
             yield changed
 
     async def _record(

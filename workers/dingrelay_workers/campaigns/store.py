@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterator,
@@ -17,9 +16,9 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Text, cast, exists, insert, or_, select
+from sqlalchemy import ColumnElement, Text, cast, exists, insert, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -62,7 +61,6 @@ ALL = CampaignFilter()
 PAGE = 500
 """Chunks or outcomes read or written at once."""
 
-_Row = TypeVar("_Row", bound=Base)
 Pages = Iterator[tuple[type[Base], list[dict[str, Any]]]]
 """Rows to insert, by their table."""
 Check = Callable[[CampaignSpec, Gathered], Awaitable[CampaignPreview | None]]
@@ -203,15 +201,8 @@ class CampaignStore:
             reviewed = exists().where(ReviewRow.campaign == row.id)
             query = query.where(or_(row.sender == sender, reviewed))
         page = latest_first(query, row.created_at, row.id, behind=after, limit=limit)
-        return await self._page(page)
-
-    async def chunks(self, campaign: str, at_once: int = PAGE) -> AsyncIterator[Sequence[ChunkRow]]:
-        """All chunks in their order, in pages; no transaction stays open between pages."""
-        query = select(ChunkRow).where(ChunkRow.campaign == campaign).order_by(ChunkRow.number)
-        last = -1
-        while page := await self._page(query.where(ChunkRow.number > last).limit(at_once)):
-            yield page
-            last = page[-1].number
+        async with self.database.read() as connection, AsyncSession(connection) as session:
+            return list(await session.scalars(page))
 
     @asynccontextmanager
     async def _gathered(
@@ -322,10 +313,6 @@ class CampaignStore:
             held = CampaignRow.id == claim.campaign, CampaignRow.lease == claim.lease, states
             await change_rows(connection, CampaignRow, *held, state=State.DELETING)
         await removal.remove(self.database, claim.campaign)
-
-    async def _page(self, query: Select[_Row]) -> Sequence[_Row]:
-        async with self.database.read() as connection, AsyncSession(connection) as session:
-            return list(await session.scalars(query))
 
 
 def _figures(found: CampaignPreview) -> dict[str, Any]:

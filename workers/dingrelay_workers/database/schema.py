@@ -77,18 +77,28 @@ def migrate(settings: Settings) -> None:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, *, migrated: bool = False, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+    settings: Settings,
+    database: Database | None = None,
+    *,
+    migrated: bool = False,
+    busy_timeout_ms: int = BUSY_TIMEOUT_MS,
 ) -> AsyncGenerator[Database]:
     """The database with its tables up to date, while the block runs.
 
     Args:
         settings: where it is.
+        database: of a process that serves many callers, which is open and has its tables. Without one connections are
+            opened for the block, since the caller's event loop lives no longer.
         migrated: whether its tables are already up to date; bringing them so takes some 50 ms.
         busy_timeout_ms: how long a writer waits for others on SQLite.
 
     Raises:
         ServiceUnavailable: it can't be used.
     """
+    if database is not None:
+        async with answering(None):
+            yield database
+        return
     await read_clock(settings)
     if not migrated:
         await asyncio.to_thread(migrate, settings)
