@@ -511,6 +511,10 @@ async def test_a_rejection_has_a_reason(writer: Browser, settings: Settings) -> 
         _, home = await reviewer.get("/campaigns")
         assert (f'href="{campaign}"' in home, "wait for your approval: 1" in home) == (True, True)
         fields = {"reason": f"too long {HOSTILE}"}
+        form = (await reviewer.forms(f"{campaign}/reject"))[f"{campaign}/reject"]
+        for reason in ("", "x" * 501):
+            status, page = await reviewer.send(f"{campaign}/reject", form | {"reason": reason})
+            assert (status, 'id="reason-wrong"' in page, "party" in page) == (422, True, True)
         assert await reviewer.submit(f"{campaign}/reject", **fields) == 303
         assert "wait for your approval" not in await reviewer.text("/campaigns")
     listed = (await writer.get("/"))[1] or await writer.text("/campaigns")
@@ -594,6 +598,51 @@ async def test_an_empty_message_leads_to_no_other_step(writer: Browser, settings
     assert (status, 'id="text.content-wrong"' in said) == (422, True)
     assert (await stored(settings, draft)).content.name == "party"
     assert await writer.submit(page, **text) == 303, "saved as it is"
+
+
+async def test_a_name_that_no_template_can_have_is_refused_beside_its_field(
+    writer: Browser,
+) -> None:
+    draft = await written(writer)
+    page = f"{draft}/write"
+    form = (await writer.forms(page))[f"{draft}/template"]
+    status, text = await writer.send(f"{draft}/template", form | {"template_name": "n" * 201})
+    assert (status, 'id="template_name-wrong"' in text, "n" * 201 in text) == (422, True, True)
+
+
+async def test_a_copy_is_named_as_one(writer: Browser, settings: Settings) -> None:
+    """Each by another number; that of a copy is a copy of the same."""
+    campaign = await made(writer, await written(writer))
+    for name, language in (
+        ("party (copy)", "en"),
+        ("party (copy 2)", "en"),
+        ("party（副本）", "zh"),
+        ("party（副本 2）", "zh"),
+    ):
+        assert await writer.post("/language", {"language": language, "back": "/"}) == 303
+        assert await writer.submit(campaign, f"{campaign}/copy", people="") == 303
+        copy = writer.location.removesuffix("/write")
+        assert (await stored(settings, copy)).content.name == name
+    text = {"name": name, "app": "default", "msgtype": "text", "text.content": "x"}
+    assert await writer.submit(f"{copy}/write", **text) == 303
+    assert await writer.submit(f"{copy}/choose", everyone="1") == 303
+    copy = await made(writer, copy)
+    assert await writer.submit(copy, f"{copy}/copy", people="") == 303
+    again = await stored(settings, writer.location.removesuffix("/write"))
+    assert again.content.name == "party（副本 3）"
+
+
+async def test_a_test_to_oneself_begins_with_ones_name(writer: Browser, redis: Redis) -> None:
+    """Though others have it as well."""
+    draft = await written(writer)
+    for user in ("f1", "f2"):
+        await rows.put(writer.database, UserRow, {"userid": user, "name": "王芳"})
+    await writer.give("f1", "write")
+    await writer.come_in("f1")
+    page = f"{draft}/test"
+    text = await writer.text(page)
+    assert 'name="users" value="王芳"' in text
+    assert await writer.submit(page, users="王芳") == 303
 
 
 async def test_the_other_window_of_a_person_is_named(writer: Browser) -> None:
@@ -943,11 +992,19 @@ async def test_asking_and_taking_back_show_what_they_reach(writer: Browser, step
     assert "4 people" in await writer.text(path)
     assert await writer.submit(path) == 303
     assert ("taking back was asked for" in await writer.text("/campaigns")) == (step == "recall")
+    result = writer.location
+    for through, ended in ((1, False), (2, True)):
+        later = datetime.now(UTC) + timedelta(seconds=1)
+        answered = {"recalled_at" if step == "recall" else "confirmed_at": later}
+        await writer.write(update(ChunkRow).where(ChunkRow.number < through).values(answered))
+        page = await writer.text(result)
+        progress = f"{2 * through} of 4 people so far"
+        assert (progress in page, "data-live" in page) == (not ended, not ended)
     await writer.write(update(ChunkRow).values(recalled_at=now))
     listed = await writer.text("/campaigns")
     assert ("done, taken back" in listed) == (step == "recall")
     page = await writer.text(writer.location)
-    assert ("done, taken back" in page, "4 of 4" in page, "data-live" in page) == (True,) * 3
+    assert ("done, taken back" in page, "4 of 4" in page) == (True, True)
     if step == "recall":
         assert "taken back already" in (await writer.get(path))[1]
     await writer.write(update(ConsoleFormRow).values(at=now - timedelta(hours=1)))

@@ -302,7 +302,15 @@ ANY_VERSION = ApproveRequest()
 class RejectRequest(ApproveRequest):
     """Why a campaign is rejected."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+    reason: Annotated[
+        str,
+        Field(
+            title=en("Why, for those who wrote it"),
+            min_length=1,
+            max_length=500,
+            pattern=r"^[^\x00]*$",
+        ),
+    ]
 
 
 class CopyRequest(Document):

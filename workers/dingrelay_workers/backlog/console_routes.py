@@ -27,7 +27,7 @@ async def names_of_lanes(visit: Visit, names: Collection[str]) -> Mapping[str, s
     return {name: lane_words(name, visit.context.only_app) for name in names}
 
 
-def _words(visit: Visit) -> str:
+async def _words(visit: Visit) -> str:
     return lane_words(visit.part("id"), visit.context.only_app)
 
 

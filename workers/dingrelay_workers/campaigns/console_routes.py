@@ -51,6 +51,11 @@ _UNCHECKED = Meaning(
     en("It was not checked when it was made."),
     en("“Send it” checks it before anything is sent."),
 )
+_UNDER_WAY = {
+    "recall": en("It is being taken back: {:,} of {:,} people so far."),
+    "confirm": en("DingTalk is asked who has read it: {:,} of {:,} people so far."),
+}
+_RENEWS = en("DingTalk answers call by call. This page shows how far it is.")
 _UNREAD = Meaning("doubt", en("had not read it when DingTalk was asked"))
 _ONE = "/campaigns/{id}"
 
@@ -174,18 +179,14 @@ async def campaign(visit: Visit) -> web.Response:
         draft = await visit.service(Drafts).get(status.id, READ)
         choices = await _choices(visit, draft, rows=check.file_rows if check else 0)
     submitted = review.state == "asked"
-    follow_ups = await services.follow_ups([status.id]) if status.calls else {}
-    lately = clock.now() - ANSWERED_WITHIN
-    moves = (
-        status.state in {"running", "paused"}
-        or submitted
-        or max(follow_ups.values(), default=lately) > lately
-    )
+    under_way = await _under_way(visit, status)
+    moves = status.state in {"running", "paused"} or submitted or under_way
     return visit.page(
         "campaign.html",
         campaign=status,
         state=_standing(status, report, review),
         moves=moves,
+        under_way=under_way,
         ends_at=await services.ends_at(status.id) if status.state == "running" else None,
         settled=report.recipients - report.outcomes[PENDING],
         report=report,
@@ -205,6 +206,21 @@ async def campaign(visit: Visit) -> web.Response:
             ("first", status.id, status.version), lambda: services.first_recipients(status.id)
         ),
     )
+
+
+async def _under_way(visit: Visit, status: CampaignStatus) -> Sequence[tuple[Meaning, int, int]]:
+    """What is being done to a campaign that was sent: words, people who are through, and all."""
+    services, lately = visit.service(CampaignService), clock.now() - ANSWERED_WITHIN
+    follow_ups = await services.follow_ups([status.id]) if status.calls else {}
+    under_way: list[tuple[Meaning, int, int]] = []
+    for (_, verb), since in sorted(follow_ups.items()):
+        if since < lately:
+            continue
+        through, people = await services.progress(status.id, verb, since)
+        if through < people:
+            words = en(_UNDER_WAY[verb], through, people)
+            under_way.append((Meaning("wait", words, _RENEWS), through, people))
+    return under_way
 
 
 def _obstacle(visit: Visit, review: CampaignReview) -> Meaning | None:
@@ -341,14 +357,6 @@ async def confirm_delete(visit: Visit) -> web.Response:
     )
 
 
-@at(f"{_ONE}/reject", scope=APPROVE)
-async def reject_page(visit: Visit) -> web.Response:
-    """Page with the form for a reason."""
-    return visit.page(
-        "reject.html", campaign=await _status(visit), state=await _review_state(visit)
-    )
-
-
 @at(f"{_ONE}/recall", scope=WRITE)
 async def confirm_recall(visit: Visit) -> web.Response:
     """Page that asks for confirmation of a recall: what can still be taken back."""
@@ -461,6 +469,10 @@ async def _status(visit: Visit) -> CampaignStatus:
     return await visit.service(CampaignService).status(visit.part("id"), visit.scope)
 
 
+async def _name_of(visit: Visit) -> str:
+    return (await _status(visit)).name
+
+
 def _words_of_start(status: CampaignStatus) -> str:
     if moment := _beginning_of(status):
         return en("It is scheduled; sending begins {}.", moment)
@@ -473,6 +485,7 @@ VerbForms(
     page=_ONE,
     state=_state,
     states={**_STATES, "recall": _recall_state, "confirm": None},
+    about=_name_of,
     said={"start": _words_of_start},
 ).declare(by_hand={verb.name for verb in verbs_of(CampaignService) if not verb.done})
 

@@ -171,7 +171,7 @@ async def next_step(visit: Visit) -> web.Response:
 async def write_step(visit: Visit) -> web.Response:
     """The message, as it is written and as a phone shows it."""
     draft = await _found(visit)
-    return await _write_page(visit, draft, problem_of(draft.content.message))
+    return await write_page(visit, draft, problem_of(draft.content.message))
 
 
 @act(f"{_DRAFT}/write", scope=WRITE, limit=LARGEST + LARGEST_FORM)
@@ -202,7 +202,7 @@ async def save_message(visit: Visit, form: FormValues) -> web.Response:
             values[field.name] = field.with_medium(values.get(field.name, ""), media_id, "")
     messages = {"message": message_of(values), "other_messages": others_of(values)}
     if refused:
-        return await _write_page(visit, _with(draft, changes | messages), refused, status=422)
+        return await write_page(visit, _with(draft, changes | messages), refused, status=422)
     return await _save(visit, form, "write", draft, changes | messages, said)
 
 
@@ -300,7 +300,7 @@ async def check_step(visit: Visit) -> web.Response:
 async def test_step(visit: Visit) -> web.Response:
     """Step: send a test."""
     draft = await _found(visit)
-    return await _test_page(visit, draft, visit.session.user)
+    return await _test_page(visit, draft, visit.session.name or visit.session.user)
 
 
 @act(f"{_DRAFT}/test", scope=WRITE)
@@ -310,7 +310,9 @@ async def send_test(visit: Visit, form: FormValues) -> web.Response:
     if text_of(form, "meant"):
         return await _test_page(visit, draft, users)
     try:
-        people = await visit.service(Drafts).testers(draft, users)
+        # One's own name means oneself, though others may have it.
+        named = visit.session.user if users == visit.session.name else users
+        people = await visit.service(Drafts).testers(draft, named)
         request = TestRequest.parse({"users": people})
         await _freeze(visit, draft, _version(form))
         job = await visit.service(CampaignService).test(draft.id, request)
@@ -536,9 +538,15 @@ def _with(draft: CampaignDraft, changes: Mapping[str, Any]) -> CampaignDraft:
     return draft.model_copy(update={"content": draft.content.model_copy(update=dict(changes))})
 
 
-async def _write_page(
-    visit: Visit, draft: CampaignDraft, problems: Problems = None, *, status: int = 200
+async def write_page(
+    visit: Visit,
+    draft: CampaignDraft,
+    problems: Problems = None,
+    *,
+    status: int = 200,
+    template: str = "",
 ) -> web.Response:
+    """The page with the message; `template` is the name that one was to be kept under."""
     content = draft.content
     values = {field.name: "" for fields in FIELDS.values() for field in fields}
     for message in (*content.other_messages.values(), content.message):
@@ -553,6 +561,7 @@ async def _write_page(
         fields=FIELDS,
         colours=COLOURS,
         message=content.message,
+        template_name=template or content.name,
         pictures=await visit.service(Pictures).latest(content.app, ON_SHELF),
         **await _common(visit, draft, "write", problems),
     )
@@ -599,14 +608,14 @@ async def _choose_page(
         campaigns=await _earlier(visit, content),
         file=file,
         causes=list(causes_of(file.causes)) if file else [],
-        kinds={**ADDRESS_WORDS, USERID: USERID},
+        kinds={**ADDRESS_WORDS, USERID: en("UserID of DingTalk")},
         column=FileColumn.of(content.column) if content.column else None,
         **await _parsed(visit, draft, pasted=content.pasted, without_pasted=content.without_pasted),
         **await _common(visit, draft, "choose", problems),
     )
 
 
-_PAGES = {"write": _write_page, "choose": _choose_page}
+_PAGES = {"write": write_page, "choose": _choose_page}
 
 
 async def _parsed(visit: Visit, draft: CampaignDraft, **texts: str) -> dict[str, Any]:

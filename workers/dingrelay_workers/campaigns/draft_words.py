@@ -58,7 +58,7 @@ def _problem(error: ContractError, draft: str) -> tuple[str, FieldProblem]:
         name, words = (
             "column",
             en(
-                "the file has no column userid, 工号, 手机号, 邮箱 or 姓名; it has {}. If another one names the people, enter it here.",
+                "the file has no column 工号, 手机号, 邮箱 or 姓名; it has {}. If another one names the people, enter it here.",
                 ", ".join(heading for heading in error.header if heading)[:300] or "–",
             ),
         )

@@ -6,17 +6,18 @@ approval.
 """
 
 import io
+import re
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import chain, count, islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import and_
+from sqlalchemy import and_, select
 
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import (
@@ -30,6 +31,7 @@ from dingrelay_producers.client.campaign_documents import (
 from dingrelay_producers.client.history_documents import KnownPerson
 from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, DraftConflict
+from dingrelay_producers.language import tr
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
@@ -39,6 +41,7 @@ from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import estimate, pasted, removal, review, sources, workbook
 from dingrelay_workers.campaigns.audience import LISTED, batches
 from dingrelay_workers.campaigns.documents import (
+    LONGEST_NAME,
     DraftChange,
     DraftContent,
     DraftVersion,
@@ -72,6 +75,8 @@ from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.directory.service import alike, find_people
 from dingrelay_workers.maintenance.clean_up import CleanUp
 
+_COPY = re.compile(r" \(copy(?: \d+)?\)$|（副本(?: \d+)?）$")
+"""Mark of a copy, in either language."""
 KEPT = timedelta(days=180)
 """After which a draft without a change is deleted, and what an ended campaign was made of: both name people."""
 MOST_HELPED, MOST_CANDIDATES = 5, 5
@@ -192,8 +197,21 @@ class Drafts:
                 written = await sources.with_people(database, row, written)
             else:
                 written = written.without_people
-        content = written.content.model_copy(update={"start_at": None})
+            name = await self._name_of_copy(store, written.content)
+        content = written.content.model_copy(update={"start_at": None, "name": name})
         return await self._insert(self.copy, written._replace(content=content))
+
+    async def _name_of_copy(self, store: CampaignStore, content: DraftContent) -> str:
+        """The name of what is copied, marked as that of a copy, with a number where there is one already."""
+        original = _COPY.sub("", content.name)
+        begins = CampaignRow.name.startswith(original, autoescape=True)
+        query = select(CampaignRow.name).where(CampaignRow.app == content.app, begins)
+        async with store.database.read() as connection:
+            names = set(await connection.scalars(query))
+        numbered = (tr("{name} (copy {number})", name="", number=number) for number in count(2))
+        marks = chain([tr("{name} (copy)", name="")], numbered)
+        copies = (original[: LONGEST_NAME - len(mark)] + mark for mark in marks)
+        return next(copy for copy in copies if copy not in names)
 
     async def get(self, campaign: str, scope: str = WRITE) -> CampaignDraft:
         """Content of the campaign with this id, of which the actor may do what has this scope.

@@ -33,7 +33,7 @@ _OF_CAUSE: Mapping[Cause, tuple[str, str]] = {
     ),
     "value": (
         en("{:,} rows lack a value that the text needs, and are left out."),
-        en("Fill in the column, or take its field out of the text."),
+        en("Fill in the column, or take what it fills in out of the text."),
     ),
     "malformed": (
         en("{:,} rows can't be read, and are left out."),
@@ -130,7 +130,7 @@ def _cost(found: CampaignPreview) -> Iterator[Meaning]:
             "Without them it takes {:,} calls: leave them out if all may read the same.",
             found.plain_calls,
         )
-        yield Meaning("doubt", words, remedy)
+        yield Meaning("good" if found.fits else "doubt", words, remedy)
 
 
 def _people(found: CampaignPreview) -> Iterator[Meaning]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.campaigns.recipients import ADDRESS_WORDS, Recipient
+from dingrelay_workers.campaigns.recipients import ADDRESS_WORDS, Recipient, spelled
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import addresses, audience
 from dingrelay_workers.directory.addresses import Identifier
@@ -132,8 +132,7 @@ class _Matching(NamedTuple):
                 continue
             both = set(userids).intersection(self.users[cell])
             if not both:
-                value = row.address[1] if row.address else row.userid
-                problem = different(value, cell[1])
+                problem = different(row.written, spelled(*cell))
                 return row.malformed(problem, "different", (*userids, *self.users[cell]))
             userids = sorted(both)
         if row.address and row.address[0] == "name" and row.department:
@@ -144,10 +143,13 @@ class _Matching(NamedTuple):
             userids = inside or userids
         if len(userids) > 1:
             assert row.address, "a userid is one person's"
-            kind, value = row.address
+            kind = row.address[0]
             several = self.departments.several(userids) if kind == "name" else ", ".join(userids)
             problem = en(
-                'the {} "{}" is that of several people: {}', ADDRESS_WORDS[kind], value, several
+                'the {} "{}" is that of several people: {}',
+                ADDRESS_WORDS[kind],
+                row.written,
+                several,
             )
             return row.malformed(problem, "several", userids)
         return row._replace(userid=userids[0])
@@ -157,7 +159,8 @@ class _Matching(NamedTuple):
         kind, value = row.address
         if row.address in self.departed:
             return row.malformed(departed(row.words), "left")
-        problem = en('no person in the directory has the {} "{}"', ADDRESS_WORDS[kind], value)
+        words = ADDRESS_WORDS[kind], row.written
+        problem = en('no person in the directory has the {} "{}"', *words)
         if kind == "job_number" and value in self.whole:
             problem += en(
                 '; "{}" is there: Excel drops the zeros of a number, not of a text',

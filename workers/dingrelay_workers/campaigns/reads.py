@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, or_, select
 
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import (
@@ -23,7 +23,7 @@ from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.campaigns import estimate, removal, review, sources
 from dingrelay_workers.campaigns.arrivals import Arrivals, arrivals_of
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
-from dingrelay_workers.campaigns.calls import FollowUp, FollowUpPlan
+from dingrelay_workers.campaigns.calls import KEPT, FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.documents import CampaignSpec
 from dingrelay_workers.campaigns.estimate import Month
 from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, ChunkRow, State
@@ -210,6 +210,19 @@ class CampaignReads:
         async with self._opened() as database, database.read() as connection:
             rows = await connection.execute(query.group_by(ChunkRow.campaign))
             return {campaign: (calls, recalled) for campaign, calls, recalled in rows}
+
+    async def progress(self, campaign: str, verb: str, since: datetime) -> tuple[int, int]:
+        """People of the calls that a `recall`, or a `confirm`, of this moment is through with, and of all that it is about."""
+        at = {"recall": ChunkRow.recalled_at, "confirm": ChunkRow.confirmed_at}[verb]
+        through = case((at >= since, ChunkRow.accepted), else_=0)
+        about = [ChunkRow.campaign == campaign, ChunkRow.task_id.is_not(None)]
+        about.append(or_(ChunkRow.called_at.is_(None), ChunkRow.called_at > since - KEPT))
+        if verb == "recall":
+            about.append(or_(at.is_(None), at >= since))
+        query = select(func.sum(through), func.sum(ChunkRow.accepted)).where(*about)
+        async with self._opened() as store, store.database.read() as connection:
+            done, every = (await connection.execute(query)).one()
+            return int(done or 0), int(every or 0)
 
     async def scheduled(self) -> Sequence[tuple[str, str, datetime]]:
         """Id, name and time of the actor's campaigns that are sent at a time to come, the next one first."""

@@ -207,13 +207,19 @@ class Recipient(NamedTuple):
     @property
     def words(self) -> str:
         """The person, for those who wrote the row: the name that stands in it, or what else does."""
-        return dict(self.others).get("name") or (self.address[1] if self.address else self.userid)
+        return dict(self.others).get("name") or self.written
+
+    @property
+    def written(self) -> str:
+        """The address, as people write it, or the userid."""
+        return spelled(*self.address) if self.address else self.userid
 
     def malformed(self, problem: str, cause: Cause, users: Collection[str] = ()) -> Malformed:
         """The row, of which something else turned out to be wrong; `users` are people that it may mean."""
-        text = self.address[1] if self.address else self.userid
         people = (self.userid,) if self.userid else ()
-        return Malformed(self.line, problem, text=text, users=(*people, *users), cause=cause)
+        return Malformed(
+            self.line, problem, text=self.written, users=(*people, *users), cause=cause
+        )
 
 
 class FileColumn(NamedTuple):
@@ -344,6 +350,11 @@ def problem_of(userid: object) -> str | None:
             return en("userid: has more than 64 characters")
         return en("userid: holds a comma, a blank or a control character")
     return None
+
+
+def spelled(kind: Identifier, value: str) -> str:
+    """An identifier as people write it."""
+    return value.removeprefix("+86-") if kind == "mobile" else value
 
 
 def _line(number: int) -> str:

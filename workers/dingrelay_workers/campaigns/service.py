@@ -27,7 +27,7 @@ from dingrelay_producers.client.campaign_documents import (
     TestRequest,
 )
 from dingrelay_producers.client.filters import CampaignSought
-from dingrelay_producers.client.verbs import verb
+from dingrelay_producers.client.verbs import Question, verb
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, DingrelayError
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
@@ -221,7 +221,16 @@ class CampaignService(CampaignReads):
         """
         return await self._decide(self.approve, campaign, "approved", request.version)
 
-    @verb("POST /v1/campaigns/{id}/reject", scope=APPROVE, done=en("It is rejected."))
+    @verb(
+        "POST /v1/campaigns/{id}/reject",
+        scope=APPROVE,
+        question=Question(
+            en("Reject this broadcast?"),
+            en("Reject"),
+            en("Its writer sees why, and can change it and ask again."),
+        ),
+        done=en("It is rejected."),
+    )
     async def reject(self, campaign: str, request: RejectRequest) -> CampaignReview:
         """Reject a campaign that was submitted; it does not start."""
         reason = request.reason

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from dingrelay_tasks.contract import TYPE_FIELD
+from dingrelay_tasks.contract import TYPE_FIELD, ContractError
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.campaigns.draft_console_routes import write_page
 from dingrelay_workers.campaigns.drafts import Drafts
 from dingrelay_workers.campaigns.message_templates import MessageTemplates, TemplateRequest
 from dingrelay_workers.campaigns.reach import READ, WRITE
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.message_form import TYPES
+from dingrelay_workers.console.sentences import FieldProblem
 from dingrelay_workers.console.verb_forms import VerbForms
 from dingrelay_workers.console.visit import Visit, text_of
 
@@ -38,9 +40,14 @@ async def template(visit: Visit) -> web.Response:
 async def save_template(visit: Visit, form: FormValues) -> web.Response:
     """Keep the message of a draft, as it is saved."""
     draft = await visit.service(Drafts).get(visit.part("id"))
+    name = text_of(form, "template_name")
     fields = {"app": draft.content.app, "message": draft.content.message}
-    request = TemplateRequest.parse({**fields, "name": text_of(form, "template_name")})
-    await visit.service(MessageTemplates).keep(request)
+    try:
+        request = TemplateRequest.parse({**fields, "name": name})
+        await visit.service(MessageTemplates).keep(request)
+    except ContractError as error:
+        problem = FieldProblem(en("Name of the template"), error.problem)
+        return await write_page(visit, draft, {"template_name": problem}, status=422, template=name)
     said = en("It is kept as the template “{}”.", request.name)
     return visit.redirect(f"/campaigns/{draft.id}/write", said)
 

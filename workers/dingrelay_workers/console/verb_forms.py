@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, get_args
 
 from aiohttp import web
+from annotated_types import MaxLen
 from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
@@ -17,13 +18,16 @@ from dingrelay_workers.console.declared import FormValues, State, act, at
 from dingrelay_workers.console.sentences import FieldProblem
 from dingrelay_workers.console.visit import Visit, text_of
 
+LONG = 500
+"""Characters of which a field has several lines."""
+
 
 class VerbField(NamedTuple):
     """A field of a form.
 
     Attributes:
         name: of the model's field.
-        kind: type of the input, in HTML.
+        kind: type of the input, in HTML; ``textarea`` for several lines.
         label: for people, in English.
     """
 
@@ -47,11 +51,17 @@ _INPUTS: dict[Any, tuple[str, Callable[[str], Any]]] = {
 
 
 def fields_of(model: type[BaseModel]) -> list[VerbField]:
-    """The fields of a form for a model."""
+    """The fields of a form for a model: those with a title."""
     return [
-        VerbField(name, _input(field)[0], field.title or name, field.is_required())
+        VerbField(name, _kind_of(field), field.title, field.is_required())
         for name, field in model.model_fields.items()
+        if field.title
     ]
+
+
+def _kind_of(field: FieldInfo) -> str:
+    longest = next((bound.max_length for bound in field.metadata if isinstance(bound, MaxLen)), 0)
+    return "textarea" if longest >= LONG else _input(field)[0]
 
 
 def read_request(model: type[BaseModel], form: FormValues) -> BaseModel:
@@ -110,7 +120,7 @@ class VerbForms:
     carry_out: Callable[[Visit, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
     check: Callable[[Visit, Verb], Awaitable[None]] | None = None
     following: Callable[[Verb, Any], tuple[str, str]] | None = None
-    about: Callable[[Visit], str] | None = None
+    about: Callable[[Visit], Awaitable[str]] | None = None
     back: str = ""
     said: Mapping[str, Callable[[Any], str]] = field(
         default_factory=dict[str, Callable[[Any], str]]
@@ -128,6 +138,7 @@ class VerbForms:
 
         fields = [] if verb.request is None else fields_of(verb.request)
         labels = {field.name: field.label for field in fields}
+        of_object = self.states.get(verb.name, self.state)
 
         async def page(
             visit: Visit, form: FormValues | None = None, error: ContractError | None = None
@@ -146,8 +157,8 @@ class VerbForms:
                 question=verb.question,
                 fields=fields,
                 values=texts | {field.name: "1" for field in fields if field.kind == "checkbox"},
-                state=await self.state(visit),
-                about=self.about(visit) if self.about else "",
+                state=await of_object(visit) if of_object else {},
+                about=await self.about(visit) if self.about else "",
                 back=self.back or self._path(visit, self.page),
             )
 
@@ -173,7 +184,7 @@ class VerbForms:
 
         if verb.question:
             at(path, scope=verb.scope)(ask)
-        act(path, scope=verb.scope, state=self.states.get(verb.name, self.state))(carry_out)
+        act(path, scope=verb.scope, state=of_object)(carry_out)
 
     def _path(self, visit: Visit, path: str) -> str:
         return path.replace("{id}", visit.part("id"))
