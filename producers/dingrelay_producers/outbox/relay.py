@@ -6,14 +6,17 @@ relays may be at the same rows: the row's id is the idempotency key, by which a 
 relay enqueues the rows before a row first, so the order holds as well.
 
 The key is known as long as the job's record lives. A row that was given to Redis longer ago, and is still there, may
-have been a job that is forgotten by now: it is refused, for a person to decide.
+have been a job that is forgotten by now: it is refused, for a person to decide. A relay that was frozen in a round may
+have read rows that another one has enqueued since: a round has a lease in Redis, and what comes later is not accepted.
 """
 
 import logging
 import threading
+import uuid
 from collections.abc import Sequence
 from typing import Self
 
+from redis import Redis
 from sqlalchemy import ColumnElement, Engine, Executable, delete, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -25,6 +28,7 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.outbox.rows import read_job
 from dingrelay_producers.outbox.tables import OutboxRow
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.sentence import en, to_text, writable
@@ -32,7 +36,7 @@ from dingrelay_tasks.sentence import en, to_text, writable
 BATCH = 100
 """Rows of a round: some milliseconds of Redis's time."""
 LEASE_MS = 10_000
-"""Longer than a round takes. Spares two relays the same work; where it is overrun both do it, and nothing else happens."""
+"""Longer than a round takes, which enqueues nothing later. Spares two relays the same work."""
 INTERVAL = 1.0
 """Seconds between two looks at a table that was empty, or while a server is away."""
 PERHAPS_ENQUEUED = en(
@@ -58,7 +62,9 @@ class Relay:
     ) -> None:
         settings = settings or running.settings()
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._connection = ClientConnection(settings)
+        name = uuid.uuid4().hex
+        self._lease = keys.outbox_round(name), name
+        self._connection = ClientConnection(settings, fence=self._lease)
         self._sending = Sending(settings)
         self._record_ttl_ms = int(settings.record_ttl * 1000)
         self._interval = interval
@@ -69,16 +75,16 @@ class Relay:
         """Relay the first rows, `BATCH` at most; how many have left the queue, enqueued or refused.
 
         Raises:
-            ServiceUnavailable: Redis is away; the rows stay.
+            ServiceUnavailable: Redis is away, or it took longer than its lease; the rows stay.
             SQLAlchemyError: the database is away, or has no such table.
         """
+        # Before the rows are read: none of them is enqueued by another relay and forgotten within the lease.
+        now = self._connection.redis_call(self._begin)
         waiting = select(OutboxRow).where(OutboxRow.refused.is_(None))
         with Session(self._engine) as session:
             rows = session.scalars(waiting.order_by(OutboxRow.number).limit(BATCH)).all()
         if not rows:
             return 0
-        seconds, micros = self._connection.redis_call(lambda redis: redis.time())
-        now = seconds * 1000 + micros // 1000
         # A later end is of a clock before a failover of Redis.
         if any(now < (row.leased_until or 0) <= now + LEASE_MS for row in rows):
             return 0
@@ -129,6 +135,13 @@ class Relay:
             self._thread.join()
         self._connection.close()
 
+    def _begin(self, redis: Redis) -> int:
+        """Take the lease of a round; the moment, in ms of Redis's clock."""
+        with redis.pipeline() as together:
+            together.set(*self._lease, px=LEASE_MS).time()
+            _, (seconds, micros) = together.execute()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     def _execute(self, change: Executable) -> None:
         with self._engine.connect() as connection:
             connection.execute(change)
@@ -138,7 +151,7 @@ class Relay:
         refusals: dict[str, str] = {}
         jobs: dict[str, Contract] = {}
         for row in rows:
-            if row.tried_at is not None and row.tried_at + self._record_ttl_ms < now:
+            if row.tried_at is not None and row.tried_at + self._record_ttl_ms < now + LEASE_MS:
                 refusals[row.id] = PERHAPS_ENQUEUED
                 continue
             try:

@@ -553,6 +553,11 @@ def robot_session(name: str) -> str:
     return f"{PREFIX}robot-session:{name}"
 
 
+def outbox_round(relay: str) -> str:
+    """String: a relay of an application's outbox, for a round of it. Its lease is its TTL."""
+    return f"{PREFIX}outbox-round:{relay}"
+
+
 class PersonKey(NamedTuple):
     """The place of people in a key.
 
@@ -635,6 +640,7 @@ IMPERSONAL = frozenset(
         "member_count",
         "minute",
         "outage",
+        "outbox_round",
         "parked",
         "parked_content",
         "progress",

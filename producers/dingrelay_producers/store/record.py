@@ -273,7 +273,7 @@ def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
     return _enqueue_together([written(draft)], fence)
 
 
-def enqueue_all(jobs: Iterable[WrittenJob]) -> list[Call]:
+def enqueue_all(jobs: Iterable[WrittenJob], fence: tuple[str, str] | None = None) -> list[Call]:
     """Like `enqueue`, for many jobs: one call for `TOGETHER` of them, or for fewer that are large."""
     calls: list[Call] = []
     together: list[WrittenJob] = []
@@ -281,12 +281,12 @@ def enqueue_all(jobs: Iterable[WrittenJob]) -> list[Call]:
     for job in jobs:
         job_size = len(job.payload)
         if together and (len(together) == TOGETHER or size + job_size > TOGETHER_SIZE):
-            calls.append(_enqueue_together(together))
+            calls.append(_enqueue_together(together, fence))
             together, size = [], 0
         together.append(job)
         size += job_size
     if together:
-        calls.append(_enqueue_together(together))
+        calls.append(_enqueue_together(together, fence))
     return calls
 
 
