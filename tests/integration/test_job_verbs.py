@@ -162,6 +162,21 @@ async def test_a_job_is_postponed_to_no_time_that_is_over(
     assert await state(redis, job) == "snoozed"
 
 
+async def test_a_job_is_brought_forward_by_no_postponement(
+    redis: AsyncRedis, client: Client
+) -> None:
+    sent_at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+    job = record.draft(message(send_at=sent_at.isoformat()))
+    await enqueue(redis, job)
+    earlier, later = (sent_at + timedelta(minutes=minutes) for minutes in (-1, 1))
+    with pytest.raises(ContractError, match="until: must not be before the time"):
+        await asyncio.to_thread(client.postpone, job.id, earlier)
+    assert (await asyncio.to_thread(client.status, job.id)).due_at == sent_at
+    for _ in range(2):
+        assert await asyncio.to_thread(client.postpone, job.id, later)
+    assert (await asyncio.to_thread(client.status, job.id)).due_at == later
+
+
 async def test_what_does_not_wait_is_not_postponed(
     redis: AsyncRedis, records: Records, client: Client
 ) -> None:

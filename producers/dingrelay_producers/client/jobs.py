@@ -29,7 +29,7 @@ from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import ContractError, Document, Moment, batched
 from dingrelay_tasks.robot_names import ROBOT_MESSAGE
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Sentence, en
 
 Change = Literal["cancel", "postpone", "requeue", "discard", "resolve"]
 ChangeOfMany = Literal["cancel", "requeue", "discard"]
@@ -44,6 +44,12 @@ CHANGEABLE: Mapping[Change, frozenset[State]] = {
     "resolve": frozenset({State.UNKNOWN}),
 }
 """The states in which a job can be changed so."""
+_UNFIT: Mapping[bytes, Sentence] = {
+    record.OVER: en("is over: choose a time to come"),
+    record.LATE: en("must be before the job expires"),
+    record.EARLY: en("must not be before the time for which the job waits already"),
+}
+"""Answer to a postponement → what is wrong with its moment."""
 AT_ONCE = 200
 """Jobs that are changed in one step, so that nothing else waits for long."""
 _SCOPE = "jobs:write"
@@ -145,14 +151,13 @@ class Jobs:
     def postpone(self, job_id: str, request: Postponement) -> Steps[JobStatus]:
         """Have a job that waits not run before a moment.
 
-        Whatever it waits for. What it has done is kept, and so is its `expires_at`, which must be later.
+        Whatever it waits for. What it has done is kept, and so is its `expires_at`, which must be later. One that has a
+        `send_at`, or was postponed, is put off further only.
         """
         yield from self._begin("postpone", job_id, after={"until": request.until})
         state = yield record.postpone(job_id, request.until)
-        if state == record.OVER:
-            raise ContractError("until", "is over: choose a time to come")
-        if state == record.LATE:
-            raise ContractError("until", "must be before the job expires")
+        if problem := _UNFIT.get(state):
+            raise ContractError("until", problem)
         _check_answer("postpone", job_id, state)
         return (yield from self.status(job_id, scope=_SCOPE))
 

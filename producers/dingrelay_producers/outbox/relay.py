@@ -137,10 +137,9 @@ class Relay:
 
     def _begin(self, redis: Redis) -> int:
         """Take the lease of a round; the moment, in ms of Redis's clock."""
-        with redis.pipeline() as together:
-            together.set(*self._lease, px=LEASE_MS).time()
-            _, (seconds, micros) = together.execute()
-        return int(seconds) * 1000 + int(micros) // 1000
+        redis.set(*self._lease, px=LEASE_MS)
+        seconds, micros = redis.time()
+        return seconds * 1000 + micros // 1000
 
     def _execute(self, change: Executable) -> None:
         with self._engine.connect() as connection:

@@ -28,7 +28,7 @@ BATCH_KEY_DIGITS = 32
 NEWER = b"newer"
 """Answer of scripts that leave a record alone since a newer release wrote it."""
 
-LATE, OVER = b"late", b"over"
+LATE, OVER, EARLY = b"late", b"over", b"early"
 """Answers of `postpone` for a job that need not run any more by then, and for a moment that is over."""
 WOKEN_AT_ONCE = 100
 """Jobs of one call of that script: some ten commands each, in which Redis serves no other client."""
@@ -381,7 +381,7 @@ def requeue(job_id: str) -> Call:
 
 
 def postpone(job_id: str, until: datetime) -> Call:
-    """Have a job that waits not run before a moment. Answers its state, `NEWER`, `LATE`, `OVER`, or nil if there is no such job."""
+    """Have a job that waits not run before a moment. Answers its state, `NEWER`, `LATE`, `OVER`, `EARLY`, or nil if there is no such job."""
     moment = int(until.timestamp() * 1000)
     return transitions.postpone(record=keys.job(job_id), job=job_id, moment=moment)
 
