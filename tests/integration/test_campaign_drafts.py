@@ -369,13 +369,13 @@ async def test_skipped_rows_are_counted_by_cause(
     assert problems == {
         (False, 3): (
             "several",
-            'the name "王芳" is that of several people: team 1 (b), team 1 (c)',
+            'the full name "王芳" is that of several people: team 1 (b), team 1 (c)',
         ),
         (False, 4): ("left", "李雷 has left the organisation"),
         (False, 5): ("value", "韩梅梅 has no value for {座位}"),
-        (False, 6): ("empty", "has no name"),
+        (False, 6): ("empty", "has no full name"),
         (False, 8): ("malformed", "columns: 4 instead of 3"),
-        (False, 9): ("unknown", 'no person in the directory has the name "王二"'),
+        (False, 9): ("unknown", 'no person in the directory has the full name "王二"'),
         (True, 1): ("unknown", "王大 is no person in the directory"),
         (True, 2): ("left", "李雷 has left the organisation"),
     }

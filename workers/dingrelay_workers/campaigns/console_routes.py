@@ -17,7 +17,7 @@ from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import SettingsError
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
-from dingrelay_producers.zone import zone
+from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
 from dingrelay_workers.campaigns.arrivals import Arrivals
@@ -117,6 +117,7 @@ async def campaigns(visit: Visit) -> web.Response:
         states=OF_CAMPAIGN,
         asked={name: visit.query(name)[:LONGEST] for name in ("q", "writer", "state", "waiting")},
         since=visit.query("since"),
+        since_day=local(chosen.since)[:10] if chosen.since else "",
         until=visit.query("until"),
         problems=problems,
     )

@@ -481,9 +481,9 @@ async def _save(
         if lacks:
             return await _PAGES[step](visit, draft, lacks, status=422)
         if step == "choose" and draft.version != before and await _skips_rows(visit, draft):
-            return visit.redirect(
-                way, en("Some rows reach no one: see below. Go on, and they are left out.")
-            )
+            words = en("Some rows reach no one: see below. Go on, and they are left out.")
+            problem = FieldProblem(LABELS["pasted"], words, way)
+            return await _PAGES[step](visit, draft, {"pasted": problem}, status=422)
     return _go_on(visit, form, step, draft, said)
 
 

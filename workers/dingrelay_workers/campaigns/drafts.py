@@ -197,16 +197,16 @@ class Drafts:
                 written = await sources.with_people(database, row, written)
             else:
                 written = written.without_people
-            name = await self._name_of_copy(store, written.content)
+            name = await self._name_of_copy(database, written.content)
         content = written.content.model_copy(update={"start_at": None, "name": name})
         return await self._insert(self.copy, written._replace(content=content))
 
-    async def _name_of_copy(self, store: CampaignStore, content: DraftContent) -> str:
+    async def _name_of_copy(self, database: Database, content: DraftContent) -> str:
         """The name of what is copied, marked as that of a copy, with a number where there is one already."""
         original = _COPY.sub("", content.name)
         begins = CampaignRow.name.startswith(original, autoescape=True)
         query = select(CampaignRow.name).where(CampaignRow.app == content.app, begins)
-        async with store.database.read() as connection:
+        async with database.read() as connection:
             names = set(await connection.scalars(query))
         numbered = (tr("{name} (copy {number})", name="", number=number) for number in count(2))
         marks = chain([tr("{name} (copy)", name="")], numbered)

@@ -79,7 +79,7 @@ def count(pasted: str) -> int:
     """How many people a text names at most; what is there twice counts once."""
     return len(
         {
-            (row.userid, row.address) if isinstance(row, Recipient) else row[1:]
+            (row.userid, row.address, row.department) if isinstance(row, Recipient) else row[1:]
             for row in rows(pasted)
         }
     )

@@ -220,7 +220,7 @@ class CampaignReads:
         if verb == "recall":
             about.append(or_(at.is_(None), at >= since))
         query = select(func.sum(through), func.sum(ChunkRow.accepted)).where(*about)
-        async with self._opened() as store, store.database.read() as connection:
+        async with self._opened() as database, database.read() as connection:
             done, every = (await connection.execute(query)).one()
             return int(done or 0), int(every or 0)
 

@@ -152,7 +152,7 @@ ADDRESS_WORDS: Mapping[Identifier, str] = {
     "job_number": en("job number"),
     "mobile": en("mobile number"),
     "email": en("e-mail address"),
-    "name": en("name"),
+    "name": en("full name"),
 }
 USERID = "userid"
 HEADERS: Mapping[str, Sequence[str]] = {

@@ -22,7 +22,7 @@ from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_tasks.contract import UserIdText
 from dingrelay_tasks.message_send import MessageSend
-from dingrelay_tasks.sentence import Sentence, en
+from dingrelay_tasks.sentence import Kept, Sentence, en
 from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
 from dingrelay_workers.campaigns.people import (
     acting_person,
@@ -65,7 +65,7 @@ class CampaignReview(BaseModel):
     """Writers of the campaign: none of them may approve it, nor who issued the keys by which it was written."""
     decidable: bool = False
     """Whether the person who asks for this may decide: it was submitted, and they are a second person."""
-    undecidable: str = ""
+    undecidable: Kept = ""
     """Why this person may not decide on one that was submitted; empty if they may."""
 
     @property

@@ -68,6 +68,52 @@ if (form) {
   form.addEventListener("change", ({ target }) => {
     if (target.closest(".upload")) form.requestSubmit(target.parentElement.querySelector("button"));
   });
+  // Buttons that write Markdown; what they write can be undone.
+  const write = (text, piece, from, to) => {
+    text.focus();
+    text.setSelectionRange(from, to);
+    if (document.execCommand("insertText", false, piece)) return;
+    text.setRangeText(piece, from, to, "end");
+    text.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  const use = (text, { before, after, words, line }) => {
+    const { selectionStart: from, selectionEnd: to, value } = text;
+    if (line) {
+      const start = value.lastIndexOf("\n", from - 1) + 1;
+      write(text, value.slice(start, to).replace(/^/gm, line), start, to);
+      return;
+    }
+    const inner = value.slice(from, to) || words;
+    write(text, before + inner + after, from, to);
+    text.setSelectionRange(from + before.length, from + before.length + inner.length);
+  };
+  const shelf = form.querySelector(".shelf");
+  let last = null;
+  for (const text of form.querySelectorAll("[data-markdown]")) {
+    const bar = document.getElementById("tools").content.cloneNode(true).firstElementChild;
+    text.before(bar);
+    text.addEventListener("focus", () => { last = text; });
+    text.addEventListener("keydown", (event) => {
+      if (event.key !== "b" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      use(text, bar.querySelector("button").dataset);
+    });
+    bar.addEventListener("click", ({ target }) => {
+      const tool = target.closest("button");
+      if (!tool) return;
+      if (!("picture" in tool.dataset)) { use(text, tool.dataset); return; }
+      last = text;
+      if (!shelf) { form.elements[`file.${text.name}`].click(); return; }
+      shelf.open = true;
+      shelf.querySelector("button").focus();
+    });
+  }
+  shelf?.addEventListener("click", (event) => {
+    const picture = event.target.closest("button");
+    if (!picture || !last?.checkVisibility()) return;
+    event.preventDefault();
+    write(last, `\n![${picture.title.replace(/[\][()]/g, "")}](${picture.value})\n`, last.selectionEnd, last.selectionEnd);
+  });
   document.addEventListener("visibilitychange", () => { if (document.visibilityState === "hidden") save(); });
   addEventListener("beforeunload", (event) => {
     if ((changed || saving) && !over && String(fields()).length >= OUTLIVES) event.preventDefault();
