@@ -33,7 +33,7 @@ from dingrelay_workers.history import service
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.http import paging
 from dingrelay_workers.outbox import outbox
-from dingrelay_workers.outbox.models import DeliveryRow
+from dingrelay_workers.outbox.models import DeliveryRow, EndpointRow
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks import console_routes as webhooks
@@ -375,6 +375,27 @@ async def test_an_endpoint_is_paused_and_resumed_with_or_without_what_waits(
     assert await browser.submit(page, f"{page}/pause") == 303
     assert await browser.submit(f"{page}/skip", f"{page}/resume", count="1") == 303
     assert await delivery_states(browser) == ["skipped", "delivered"]
+
+
+async def test_an_endpoint_that_accepts_nothing_is_news_on_its_list_and_the_first_page(
+    browser: Browser,
+) -> None:
+    await subscribe(browser.database, id="drw_away", name="crm")
+    page = "/webhooks/drw_away"
+    assert "accepts nothing" not in await browser.text("/webhooks")
+    ago = datetime.now(UTC) - timedelta(minutes=20)
+    failing = {"failing_since": ago, "failures": 9, "last_failure": "http_500"}
+    await browser.write(update(EndpointRow).values(failing))
+    for path in ("/", "/webhooks", page):
+        assert re.search("accepts nothing since .*no notice is lost", await browser.text(path)), (
+            path
+        )
+    async with browser.another("writer", "write") as writer:
+        assert "accepts nothing" not in await writer.text("/campaigns")
+    # Who has mended it need not wait for the next try.
+    assert "Try again now" in await browser.text(page)
+    assert await browser.submit(page, f"{page}/resume") == 303
+    assert "accepts nothing" not in await browser.text("/webhooks")
 
 
 async def test_one_notice_or_those_since_a_time_are_delivered_again(browser: Browser) -> None:

@@ -302,14 +302,22 @@ async def test_an_operator_pauses_and_resumes_in_the_console(
     assert "sender payroll, hr" in await browser.text(question)
     stale = (await browser.forms(question))[question]
     assert await browser.submit(question) == 303
-    assert browser.location.startswith("/limits?")
+    assert browser.location.startswith("/?")
     # A form from before the pause changes nothing: another person was faster.
     assert await browser.post(question, stale | {"until": "2100-01-01T00:00"}) == 409
     assert await verdict(records, job) == "held"
     for path in ("/", "/limits"):
         assert re.search("sender payroll, hr.*?>ops<", await browser.text(path), re.DOTALL)
+    now = await browser.text("/")
+    assert "ops has paused: sender payroll, hr, until tomorrow" in now
+    # What is paused is resumed, or ends at another time.
+    assert now.count(f'href="{question}">Change the end') == now.count(
+        "/lanes/hr:all:payroll/resume"
+    )
+    assert f'href="{question}">Pause' not in now
     page = await browser.text(f"/jobs/{job.id}")
-    assert "It is paused, with all jobs of its lane or its sender." in page
+    for paused_job in (page, await browser.text("/jobs?q=app:hr")):
+        assert "paused by ops until tomorrow" in paused_job
     assert re.search("sender payroll, hr.*?>ops<", page, re.DOTALL)
     assert await browser.status("/lanes/hr:slow/pause") == 404
 

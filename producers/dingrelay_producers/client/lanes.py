@@ -63,8 +63,9 @@ class LaneName(NamedTuple):
         return LANES if self.lane == ALL else (self.lane,)
 
     def has(self, app: str, lane: str, sender: str) -> bool:
-        """Whether jobs of this app, lane and sender are among it."""
-        return app == self.app and lane in self.lanes and self.sender in {"", sender}
+        """Whether all jobs of this app, lane and sender are among it."""
+        in_lane = lane in {self.lane, *self.lanes}
+        return app == self.app and in_lane and self.sender in {"", sender}
 
 
 class Pausing(Document):

@@ -51,7 +51,7 @@ VerbForms(
     page="/lanes/{id}",
     state=_state,
     carry_out=_carry_out,
-    following=lambda verb, _: ("/limits", verb.done),
+    following=lambda verb, _: ("/", verb.done),
     about=_words,
-    back="/limits",
+    back="/",
 ).declare()

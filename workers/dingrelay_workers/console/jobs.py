@@ -22,6 +22,7 @@ from dingrelay_producers.client.jobs import (
     check_change,
     recall_draft,
 )
+from dingrelay_producers.client.lanes import Pause
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.enqueuing.connections import asking
@@ -38,7 +39,8 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.console_routes import paused
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
-from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, meaning, outage
+from dingrelay_workers.console.moments import spoken
+from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, WAITS, meaning, outage
 from dingrelay_workers.console.titles import robots_in, target_words, titles_of
 from dingrelay_workers.console.verb_forms import VerbForms
 from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
@@ -83,7 +85,27 @@ async def jobs(visit: Visit) -> web.Response:
         {job.id: job.kind for job in page},
         visit.service(HistoryService),
     )
-    return _list(visit, text, texts, page, more, titles=titles)
+    pauses = await paused(visit) if any(map(_is_paused, page)) else ()
+    return _list(visit, text, texts, page, more, titles=titles, pauses=pauses)
+
+
+def _is_paused(job: JobStatus) -> bool:
+    return job.waits_for is not None and job.waits_for.what == "pause"
+
+
+def _look_of(visit: Visit, job: JobStatus, pauses: Sequence[Pause]) -> Meaning:
+    """The state of a job, or what it waits for; of one that is paused the person and the end."""
+    if job.waits_for is None:
+        return meaning(STATES, job.state)
+    if not _is_paused(job):
+        return WAITS[job.waits_for.what]
+    # None where it was resumed just now.
+    pause = next((pause for pause in pauses if pause.id == job.waits_for.name), None)
+    if pause is None:
+        return meaning(STATES, job.state)
+    return Meaning(
+        "doubt", en("paused by {} until {}", visit.name_of(pause.by), spoken(pause.until))
+    )
 
 
 def _changes_of_all(texts: Mapping[str, str]) -> Sequence[ChangeOfMany]:
@@ -130,10 +152,11 @@ def _list(
     more: Position | None = None,
     *,
     titles: Mapping[str, str] | None = None,
+    pauses: Sequence[Pause] = (),
     problem: str = "",
     status: int = 200,
 ) -> web.Response:
-    shown = [(job, meaning(STATES, job.state)) for job in page]
+    shown = [(job, _look_of(visit, job, pauses)) for job in page]
     apps = filter(visit.grant.permits_app, visit.context.settings.apps)
     targets = {
         job.id: target_words(job.target) or job.app
@@ -176,6 +199,7 @@ async def job(visit: Visit) -> web.Response:
     if status.resolved and status.resolved.by:
         await visit.know(status.resolved.by)
     result = {name: value for name, value in (status.result or {}).items() if value != []}
+    pauses = [] if status.state.ended else await paused(visit, status)
     may_change = current_reach().reaches(
         "jobs:write", app=status.app, lane=status.lane, target=status.target
     )
@@ -185,7 +209,7 @@ async def job(visit: Visit) -> web.Response:
         title=titles.get(status.id, ""),
         # The history, which has who read it, does not say who posted it.
         robots=robots_in(JobStatus.from_record(status.id, fields).result if fields else None),
-        state=meaning(STATES, status.state),
+        state=_look_of(visit, status, pauses),
         now=_state_of(status),
         changes=[
             name
@@ -194,7 +218,7 @@ async def job(visit: Visit) -> web.Response:
         ],
         recall=await _recall(visit, details) if may_change else None,
         why=await _why_it_waits(visit.context.redis, status, fields),
-        pauses=[] if status.state.ended else await paused(visit, status),
+        pauses=pauses,
         key=details.key,
         worker=fields.get(b"owner", b"").decode(errors="replace").partition("/")[0],
         not_before=_moment(fields, b"not_before"),
@@ -316,8 +340,8 @@ async def _why_it_waits(
         queue = fields.get(b"queue", b"").decode(errors="replace")
         served = await redis.exists(keys.alive(queue))
         breakers = await read_breakers(redis) if job.waits_for else ()
-    if job.waits_for and job.waits_for.what == "pause":
-        return Meaning("doubt", en("It is paused, with all jobs of its lane or its sender."))
+    if _is_paused(job):
+        return None  # its state says so
     if not served:
         return Meaning("bad", en("No worker serves the queue {}.", queue), START)
     for breaker in breakers:

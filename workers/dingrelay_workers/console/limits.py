@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 
 from aiohttp import web
 
+from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import clock
+from dingrelay_producers.time_spans import span
 from dingrelay_tasks.robot_names import WEBHOOK
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import workers as fleet
@@ -20,6 +23,8 @@ from dingrelay_workers.console.visit import Visit
 from dingrelay_workers.history.quarters import Quarter, QuarterService
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.limiter import overview
+from dingrelay_workers.limiter.breakers import BreakerState
+from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.rules import in_words
 
 
@@ -29,6 +34,7 @@ async def limits(visit: Visit) -> web.Response:
     async with asking():
         fleet_limits = await overview.read(visit.context.redis, visit.context.settings)
     fleet_limits = fleet_limits.of_actor(visit.context.settings)
+    stops = partial(_stops, fleet_limits.outages, clock.now())
     return visit.page(
         "limits.html",
         limits=fleet_limits,
@@ -38,8 +44,20 @@ async def limits(visit: Visit) -> web.Response:
         quarters=await last_day(visit),
         outages=[outage(entry) for entry in fleet_limits.outages],
         months=fleet_limits.quota,
-        now=clock.now(),
+        stops=stops,
     )
+
+
+def _stops(outages: Sequence[BreakerState], now: datetime, bucket: BucketState) -> Meaning:
+    """What keeps calls of a bucket."""
+    if bucket.paused_until and bucket.paused_until > now:
+        pause = span((bucket.paused_until - now).total_seconds())
+        return Meaning("bad", en("paused for {}: {}", pause, bucket.reason))
+    if any(entry.stops(bucket.scope.partition(":")[2], bucket.api) for entry in outages):
+        return Meaning("bad", en("an outage"))
+    if bucket.waiting:
+        return Meaning("wait", en("{:,} jobs wait", bucket.waiting))
+    return Meaning("good", en("open"))
 
 
 async def last_day(visit: Visit) -> Sequence[Quarter]:

@@ -9,10 +9,8 @@ from aiohttp import web
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.job_list import MOST_COUNTED, Brief
 from dingrelay_producers.client.jobs import CHANGEABLE, ChangeOfMany, Jobs
-from dingrelay_producers.store import clock
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.states import State
-from dingrelay_producers.zone import zone
 from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.jobs import FAILED, listing, selected
@@ -91,8 +89,8 @@ async def confirm_change(visit: Visit) -> web.Response:
 
 
 def _example(job: Brief) -> str:
-    at = spoken(moment_of(job.at), clock.now(), zone())
-    about = job.target or job.app, kind_words(job.kind), job.sender, job.code, job.id[:8]
+    at = spoken(moment_of(job.at))
+    about = job.target or job.app, kind_words(job.kind), job.sender, job.code, job.id
     return " · ".join(filter(None, (at, *about)))
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime, tzinfo
 
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.store import clock
+from dingrelay_producers.zone import zone as readers_zone
 from dingrelay_tasks.sentence import en
 
 MONTHS = (
@@ -28,9 +30,23 @@ RANGES: Mapping[str, str] = {
 """Beginning of a range, as it stands in the URL → words."""
 
 
-def spoken(moment: datetime, now: datetime, zone: tzinfo, *, seconds: bool = False) -> str:
-    """A moment as people say it: ``today 14:06``, ``Nov 28, 14:06``, with the year where it is another one."""
-    at, today = moment.astimezone(zone), now.astimezone(zone).date()
+def spoken(
+    moment: datetime,
+    now: datetime | None = None,
+    zone: tzinfo | None = None,
+    *,
+    seconds: bool = False,
+) -> str:
+    """A moment as people say it: ``today 14:06``, ``Nov 28, 14:06``, with the year where it is another one.
+
+    Args:
+        moment: any.
+        now: the present one if not given.
+        zone: the reader's if not given.
+        seconds: whether they are said.
+    """
+    zone = zone or readers_zone()
+    at, today = moment.astimezone(zone), (now or clock.now()).astimezone(zone).date()
     time = at.strftime("%H:%M:%S" if seconds else "%H:%M")
     match (at.date() - today).days:
         case 0:

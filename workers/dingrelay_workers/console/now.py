@@ -7,6 +7,7 @@ from datetime import timedelta
 from aiohttp import web
 
 from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.lanes import Pause
 from dingrelay_producers.client.outcomes import TONES, Meaning
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.store import keys
@@ -22,7 +23,9 @@ from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at, menu_of
 from dingrelay_workers.console.jobs import listing
 from dingrelay_workers.console.limits import last_day, robots_of
+from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import START, outage
+from dingrelay_workers.console.titles import lane_words
 from dingrelay_workers.console.visit import Visit
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.limiter import overview
@@ -48,12 +51,21 @@ async def now(visit: Visit) -> web.Response:
     standing = await visit.context.shared.get("standing", lambda: _standing(visit.context))
     standing = await _seen(standing, visit)
     waiting = [await noun.load(part)(visit) for noun in NOUNS for part in noun.first_page]
+    pauses = await paused(visit)
+
+    def pause_of(app: str, lane: str, sender: str) -> Pause | None:
+        """The pause that all these jobs are under."""
+        return next((pause for pause in pauses if pause.name.has(app, lane, sender)), None)
+
+    sentences = standing.sentences(robots_of(visit), visit.context.only_app)
+    sentences += [_paused(pause, visit) for pause in pauses[:MOST]]
     return visit.page(
         "now.html",
-        sentences=standing.sentences(robots_of(visit)),
+        sentences=sorted(sentences, key=lambda meaning: TONES.index(meaning.tone)),
         quarters=await last_day(visit),
         lanes=standing.lanes,
-        pauses=await paused(visit),
+        pauses=pauses,
+        pause_of=pause_of,
         senders=standing.senders,
         now=standing.tally.now,
         months=standing.limits.quota,
@@ -77,27 +89,41 @@ class Standing:
     dead: int
     lately: int
 
-    def sentences(self, robots: Mapping[str, str]) -> list[Meaning]:
-        """The answers, the worst first.
+    def sentences(self, robots: Mapping[str, str], only_app: str) -> list[Meaning]:
+        """The answers.
 
         Args:
             robots: API of a robot's own limit → its name.
+            only_app: the app that goes without saying.
         """
-        meanings = [
-            *self._delivery(robots),
+        return [
+            *self._delivery(robots, only_app),
             self._waiting(),
-            *self._affected(),
+            *self._affected(only_app),
             *self._months(),
             *self._failed(),
         ]
-        return sorted(meanings, key=lambda meaning: TONES.index(meaning.tone))
 
-    def _delivery(self, robots: Mapping[str, str]) -> list[Meaning]:
+    def _delivery(self, robots: Mapping[str, str], only_app: str) -> list[Meaning]:
         if not self.limits.rules.workers:
             words = en("No worker runs: nothing is sent.")
             return [Meaning("bad", words, START)]
-        if self.limits.outages:
-            return [outage(entry) for entry in self.limits.outages[:MOST]]
+        troubles = [outage(entry) for entry in self.limits.outages[:MOST]]
+        troubles += [
+            Meaning(
+                "bad",
+                en(
+                    "No worker serves the {}: {:,} jobs wait.",
+                    lane_words(f"{lane.app}:{lane.lane}", only_app),
+                    lane.waiting,
+                ),
+                en("Start one with it among its --lanes."),
+            )
+            for lane in self.lanes
+            if lane.held_by == "worker"
+        ]
+        if troubles:
+            return troubles
         if throttled := self._throttled(robots):
             return throttled
         if self.lately:
@@ -140,15 +166,19 @@ class Standing:
         )
         return Meaning("wait", words)
 
-    def _affected(self) -> list[Meaning]:
-        late = [lane for lane in self.lanes if lane.waiting and self._age(lane) > OLD]
+    def _affected(self, only_app: str) -> list[Meaning]:
+        late = [
+            lane
+            for lane in self.lanes
+            # Those of a pause, or without a worker, have a sentence already.
+            if lane.held_by not in {"pause", "worker"} and lane.waiting and self._age(lane) > OLD
+        ]
         return [
             Meaning(
                 "doubt",
                 en(
-                    "Jobs of {} in the lane {} wait for {} already.",
-                    lane.app,
-                    lane.lane,
+                    "Jobs in the {} wait for {} already.",
+                    lane_words(f"{lane.app}:{lane.lane}", only_app),
                     span(self._age(lane)),
                 ),
                 _held(lane),
@@ -166,7 +196,8 @@ class Standing:
                 by_name.setdefault(name, BacklogGroup(group.app, "", "", group.sender, "")).add(
                     group
                 )
-        return sorted(by_name.values(), key=lambda sender: -sender.waiting)[:MOST]
+        # Rows of as many jobs stay where they are.
+        return sorted(by_name.values(), key=lambda sender: (-sender.waiting, sender.sender))[:MOST]
 
     def _months(self) -> list[Meaning]:
         """Months of which a lane has no call left, or will have none at the pace so far."""
@@ -238,12 +269,12 @@ async def _seen(standing: Standing, visit: Visit) -> Standing:
 
 
 def _held(lane: BacklogGroup) -> str:
-    match lane.held_by:
-        case "pause":
-            return en("It is paused: resume it, or wait for the end of the pause.")
-        case "worker":
-            return en("No worker serves this lane: start one with it among its --lanes.")
-        case "outage":
-            return en("It waits for the end of an outage; no job is lost.")
-        case _:
-            return en("It waits for DingTalk's limits; send less at a time, or in another lane.")
+    if lane.held_by == "outage":
+        return en("It waits for the end of an outage; no job is lost.")
+    return en("It waits for DingTalk's limits; send less at a time, or in another lane.")
+
+
+def _paused(pause: Pause, visit: Visit) -> Meaning:
+    lane = lane_words(pause.id, visit.context.only_app)
+    words = en("{} has paused: {}, until {}.", visit.name_of(pause.by), lane, spoken(pause.until))
+    return Meaning("doubt", words, en("Its jobs wait: resume it, or leave it to go on by itself."))

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from dingrelay_producers.client import outcomes
 from dingrelay_producers.client.outcomes import Meaning
-from dingrelay_producers.zone import local
 from dingrelay_tasks.sentence import en
+from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.limiter.breakers import BreakerState
 
 OUTCOMES: Mapping[str, Meaning] = {
@@ -30,6 +30,13 @@ STATES: Mapping[str, Meaning] = {
     "cancelled": Meaning("bad", en("cancelled")),
     "expired": Meaning("bad", en("too late"), en("Its time was over before its turn.")),
 }
+
+WAITS: Mapping[str, Meaning] = {
+    "api": Meaning("wait", en("waits until DingTalk answers again")),
+    "host": Meaning("wait", en("waits until DingTalk answers again")),
+    "app": Meaning("bad", en("waits: DingTalk refuses its app")),
+}
+"""What an open job waits for, but a pause → the same for people."""
 
 KINDS: Mapping[str, str] = {
     "message-send": en("work notification"),
@@ -65,14 +72,15 @@ START = en("Start one: dingrelay worker.")
 def outage(breaker: BreakerState) -> Meaning:
     """An API or a host that is out, or an app that is held."""
     kind, _, name = breaker.scope.partition(":")
-    since, retry = local(breaker.opened_at)[:16], local(breaker.next_probe)[11:19]
+    since, retry = spoken(breaker.opened_at), spoken(breaker.next_probe, seconds=True)
     if kind == "hold":
         words = en("The app {} is held since {}: {}", name, since, breaker.reason)
         return Meaning(
             "bad",
             words,
             en(
-                "Correct the app's key, secret, permissions or IP list; its jobs go on by themselves then."
+                "Correct the app's key, secret, permissions or IP list: it is tried again at {}, and its jobs go on by themselves then.",
+                retry,
             ),
         )
     words = en(

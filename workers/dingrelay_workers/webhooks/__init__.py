@@ -23,6 +23,7 @@ NOUN = Noun(
     services=(Service("service:WebhookService", ("database", "redis", "settings")),),
     routes=("routes:ROUTES",),
     pages=("console_routes",),
+    first_page=("console_routes:refusing",),
     commands=(Command("webhook", "cli:app"),),
     duties=(NounDuty("webhooks", "dispatcher:of_leader", lease="notices"),),
     personal_data=("personal_data:PERSONAL_DATA",),

@@ -1,6 +1,7 @@
 """The pages of webhook endpoints: their health, their deliveries one by one, and what can be done."""
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import cast, get_args
 
 from aiohttp import web
@@ -12,27 +13,26 @@ from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import moment
+from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import meaning
 from dingrelay_workers.console.verb_forms import VerbForms
 from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
 from dingrelay_workers.http import paging
+from dingrelay_workers.roles.scopes import operates
 from dingrelay_workers.webhooks.documents import ResumeRequest
 from dingrelay_workers.webhooks.endpoints import Endpoint
 from dingrelay_workers.webhooks.service import WebhookService
 
 TEST_SECONDS = 8.0
 """Time to wait for the answer to a test."""
+STUMBLE = timedelta(minutes=1)
+"""An endpoint that fails for less time than this is not news for the first page."""
 
 OF_ENDPOINT: Mapping[str, Meaning] = {
     "enabled": Meaning("good", en("is delivered to")),
     "paused": Meaning("doubt", en("paused")),
     "disabled": Meaning("bad", en("switched off after failures")),
 }
-FAILING = Meaning(
-    "doubt",
-    en("The endpoint accepts nothing at present; no notice is lost."),
-    en("It is tried again by itself. Look at its last answer below, and mend it."),
-)
 OF_DELIVERY: Mapping[str, Meaning] = {
     "pending": Meaning("wait", en("waits, or is tried again")),
     "delivered": Meaning("good", en("accepted by the endpoint")),
@@ -51,9 +51,39 @@ OF_DELIVERY: Mapping[str, Meaning] = {
 async def webhooks(visit: Visit) -> web.Response:
     """List the endpoints."""
     listed_endpoints = await visit.service(WebhookService).list()
-    shown = [(endpoint, meaning(OF_ENDPOINT, endpoint.state)) for endpoint in listed_endpoints]
+    shown = [(endpoint, _look_of(endpoint)) for endpoint in listed_endpoints]
     accepted = await visit.service(WebhookService).accepted([endpoint.id for endpoint, _ in shown])
     return visit.page("webhooks.html", endpoints=shown, accepted=accepted)
+
+
+async def refusing(visit: Visit) -> tuple[str, str] | None:
+    """The endpoints that accept nothing, or are switched off, for the first page."""
+    if not (operates(visit.session.grants) and visit.may("webhooks:read")):
+        return None
+    listed = visit.context.shared.get(("webhooks", visit.reach), visit.service(WebhookService).list)
+    before = clock.now() - STUMBLE
+    troubled = [
+        endpoint
+        for endpoint in await listed
+        if _look_of(endpoint).tone == "bad" and (endpoint.failing_since or before) <= before
+    ]
+    if not troubled:
+        return None
+    if len(troubled) > 1:
+        return "/webhooks", en("Endpoints of webhooks that accept no notices: {:,}.", len(troubled))
+    endpoint, words = troubled[0], _look_of(troubled[0]).words
+    return f"/webhooks/{endpoint.id}", en("Webhook “{}”: {}", endpoint.name or endpoint.id, words)
+
+
+def _look_of(endpoint: Endpoint) -> Meaning:
+    """The state of an endpoint, or since when it accepts nothing."""
+    if endpoint.state == "enabled" and endpoint.failing_since:
+        return Meaning(
+            "bad",
+            en("accepts nothing since {}; no notice is lost", spoken(endpoint.failing_since)),
+            en("It is tried again by itself. Look at its last answer below, and mend it."),
+        )
+    return meaning(OF_ENDPOINT, endpoint.state)
 
 
 @at("/webhooks/{id}", scope="webhooks:read")
@@ -73,8 +103,7 @@ async def webhook(visit: Visit) -> web.Response:
     return visit.page(
         "webhook.html",
         endpoint=endpoint,
-        state=meaning(OF_ENDPOINT, endpoint.state),
-        failing=FAILING,
+        state=_look_of(endpoint),
         now=_state_of(endpoint),
         deliveries=[(delivery, meaning(OF_DELIVERY, delivery.state)) for delivery in page],
         chosen=state,

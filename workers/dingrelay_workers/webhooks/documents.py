@@ -230,7 +230,7 @@ class EndpointHealth(BaseModel):
     taken_at: datetime | None
     """When it accepted the last notice."""
     failing_since: datetime | None
-    """Time of the first of its consecutive failures; null if the last delivery was accepted."""
+    """The same as the endpoint's own."""
     last_failure: str
     """A short word such as `http_503`; empty if the last delivery was accepted."""
     retry_at: datetime | None

@@ -57,6 +57,8 @@ class Endpoint(Subscription, frozen=True):
     changed_at: datetime
     old_secret_until: datetime | None
     """Until when the secret before the last rotation signs as well."""
+    failing_since: datetime | None = None
+    """Time of the first of its consecutive failures; null if the last delivery was accepted."""
 
 
 class StoredEndpoint(Endpoint, frozen=True):
@@ -66,7 +68,6 @@ class StoredEndpoint(Endpoint, frozen=True):
     """Secrets of the endpoint, the newest first."""
     enabled_at: datetime
     failures: int
-    failing_since: datetime | None
     failed_at: datetime | None
     last_failure: str
     breaker: int
