@@ -25,7 +25,7 @@ NOUN = Noun(
         Service("pictures:Pictures", ("database",)),
         Service("message_templates:MessageTemplates", ("settings", "database")),
     ),
-    routes=("routes:ROUTES", "draft_routes:ROUTES", "template_routes:ROUTES"),
+    routes=("routes:ROUTES", "draft_routes:ROUTES"),
     pages=("console_routes", "draft_console_routes", "template_console_routes"),
     first_page=(
         "console_routes:waiting_reviews",

@@ -108,9 +108,8 @@ class CampaignCalls:
         self, campaign: str, numbers: Sequence[int] | None = None
     ) -> dict[int, int]:
         """The chunks among these, or among all, that may still be called → their people."""
-        query = select(ChunkRow.number, ChunkRow.size).where(
-            ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
-        )
+        queued = ChunkRow.in_state(campaign, ChunkState.QUEUED)
+        query = select(ChunkRow.number, ChunkRow.size).where(queued)
         if numbers is not None:
             query = query.where(ChunkRow.number.in_(numbers))
         async with self._database.read() as connection:

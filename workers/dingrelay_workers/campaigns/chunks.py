@@ -186,26 +186,17 @@ def _known(released: datetime | None) -> datetime:
 
 async def left_behind(connection: AsyncConnection, campaign: str) -> list[Release]:
     """Releases that are over and near the last one: a crash may have left their records behind."""
-    settled = (
-        select(ChunkRow.number, ChunkRow.generation)
-        .where(ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.SETTLED)
-        .order_by(ChunkRow.number.desc())
-        .limit(FRONTIER)
-    )
+    number, generation = ChunkRow.number, ChunkRow.generation
+    settled = ChunkRow.in_state(campaign, ChunkState.SETTLED)
     # Chunks are released in their order, so those that were given back are the first that wait.
-    pending = (
-        select(ChunkRow.number, ChunkRow.generation)
-        .where(ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.PENDING)
-        .order_by(ChunkRow.number)
-        .limit(FRONTIER)
-    )
-    earlier = select(ChunkRow.number, ChunkRow.generation - 1).where(
-        ChunkRow.campaign == campaign,
-        ChunkRow.state == ChunkState.QUEUED,
-        ChunkRow.generation > 1,
-    )
+    pending = ChunkRow.in_state(campaign, ChunkState.PENDING)
+    again = ChunkRow.in_state(campaign, ChunkState.QUEUED), generation > 1
     releases: list[Release] = []
-    for query in (settled, pending, earlier):
+    for query in (
+        select(number, generation).where(settled).order_by(number.desc()).limit(FRONTIER),
+        select(number, generation).where(pending).order_by(number).limit(FRONTIER),
+        select(number, generation - 1).where(*again),
+    ):
         releases += [Release(*row) for row in await connection.execute(query)]
     return releases
 
@@ -214,9 +205,8 @@ async def still_queued(
     connection: AsyncConnection, campaign: str, releases: Collection[Release]
 ) -> dict[Release, int]:
     """The releases that are not over → the size of their chunk."""
-    query = select(ChunkRow.number, ChunkRow.generation, ChunkRow.size).where(
-        ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
-    )
+    query = select(ChunkRow.number, ChunkRow.generation, ChunkRow.size)
+    query = query.where(ChunkRow.in_state(campaign, ChunkState.QUEUED))
     numbers, sought = [release.number for release in releases], set(releases)
     rows = await database.rows_among(connection, query, ChunkRow.number, numbers)
     sizes = {Release(number, generation): size for number, generation, size in rows}
@@ -310,12 +300,9 @@ async def give_back(
 async def cancel_pending(connection: AsyncConnection, campaign: str, seconds: float) -> bool:
     """End chunks that have no job, pages of them for so long; whether there may be more."""
     began = time.monotonic()
-    query = select(ChunkRow.number, ChunkRow.size).where(
-        ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.PENDING
-    )
-    while rows := (
-        await connection.execute(query.order_by(ChunkRow.number).limit(database.CHUNK))
-    ).all():
+    pending = ChunkRow.in_state(campaign, ChunkState.PENDING)
+    query = select(ChunkRow.number, ChunkRow.size).where(pending).order_by(ChunkRow.number)
+    while rows := (await connection.execute(query.limit(database.CHUNK))).all():
         page = ChunkRow.campaign == campaign, ChunkRow.number.in_([row.number for row in rows])
         await change_rows(connection, ChunkRow, *page, state=ChunkState.SETTLED, error=CANCELLED)
         people = sum(row.size for row in rows)
@@ -335,7 +322,7 @@ async def release(
     """
     rows = await connection.execute(
         select(ChunkRow.number, ChunkRow.generation + 1, ChunkRow.users, ChunkRow.message)
-        .where(ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.PENDING)
+        .where(ChunkRow.in_state(campaign, ChunkState.PENDING))
         .order_by(ChunkRow.number)
         .limit(most)
     )
@@ -409,7 +396,7 @@ async def split(connection: AsyncConnection, campaign: str, most: int, users_per
     """
     rows = await connection.execute(
         select(ChunkRow.number, ChunkRow.size, ChunkRow.users, ChunkRow.message)
-        .where(ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.PENDING)
+        .where(ChunkRow.in_state(campaign, ChunkState.PENDING))
         .order_by(ChunkRow.number)
         .limit(most)
     )

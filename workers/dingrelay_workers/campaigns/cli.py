@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from dingrelay_producers.client.campaign_documents import CampaignStatus, Plan
     from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.documents import JobsDocument
-    from dingrelay_workers.campaigns.estimate import Month
     from dingrelay_workers.campaigns.recipients import Rows
     from dingrelay_workers.campaigns.report import CampaignPeople, CampaignReport
     from dingrelay_workers.campaigns.service import CampaignService
@@ -456,14 +455,18 @@ def recall(campaign: Id, yes: Yes = False) -> None:
         yes=yes,
         wait=bool(value_of("wait")),
     )
-    print_result(made, lambda: _accepted(made["jobs"]))
+    jobs = made["jobs"]
+    accepted = (
+        tr("accepted {count:,} jobs, such as {id}", count=len(jobs), id=jobs[0]) if jobs else None
+    )
+    print_result(made, lambda: accepted)
     if failed:
         raise typer.Exit(OTHERWISE)
 
 
 def _follow_up(
     campaign: str,
-    plan_jobs: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
+    plan_jobs: "Callable[[CampaignService], Coroutine[Any, Any, FollowUpPlan]]",
     carry_out: "Callable[[CampaignService], Coroutine[Any, Any, JobsDocument]]",
     *,
     yes: bool,
@@ -478,7 +481,8 @@ def _follow_up(
         Exit: there is no terminal for the question.
         Abort: the answer is no.
     """
-    plan, month = asyncio.run(_planned(plan_jobs))
+    plan = asyncio.run(plan_jobs(_campaigns()))
+    month = asyncio.run(_campaigns().month_of(plan))
     made = {"id": campaign, **plan.model_dump(), "quota": asdict(month), "jobs": list[str]()}
     if not as_json.get():
         from dingrelay_workers.campaigns.plan_text import plan_text
@@ -498,20 +502,6 @@ def _follow_up(
         problem = tr("{failed:,} of {count:,} jobs are not done", failed=failed, count=len(refs))
         note(problem, style="yellow")
     return made, failed
-
-
-async def _planned(
-    plan_jobs: "Callable[[CampaignService], Awaitable[FollowUpPlan]]",
-) -> "tuple[FollowUpPlan, Month]":
-    campaigns = _campaigns()
-    plan = await plan_jobs(campaigns)
-    return plan, await campaigns.month_of(plan)
-
-
-def _accepted(jobs: list[str]) -> str | None:
-    return (
-        tr("accepted {count:,} jobs, such as {id}", count=len(jobs), id=jobs[0]) if jobs else None
-    )
 
 
 def _confirm(what: str, question: str) -> None:
@@ -553,12 +543,8 @@ def delete(campaign: Id, yes: Yes = False) -> None:
         _confirm(
             tr("this deletes a campaign to {people:,} people", people=found.recipients), question
         )
-    asyncio.run(_delete(campaign))
+    with pages.counting(tr("rows deleted")) as count:
+        asyncio.run(_campaigns().delete(campaign, wait=True, on_rows=count))
     print_result(
         {"id": campaign, "state": "deleted"}, lambda: tr("{campaign} is deleted", campaign=campaign)
     )
-
-
-async def _delete(campaign: str) -> None:
-    with pages.counting(tr("rows deleted")) as count:
-        await _campaigns().delete(campaign, wait=True, on_rows=count)

@@ -1,13 +1,18 @@
-"""``/v1/campaigns`` before they are sent: written by several people and programs, checked and made ready."""
+"""``/v1/campaigns`` before they are sent, and ``/v1/templates``, with whose messages they begin."""
 
 from dataclasses import replace
+
+from pydantic import BaseModel
 
 from dingrelay_tasks.contract import AppName, Document
 from dingrelay_workers.campaigns.documents import Pasted
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts, PastedPeople
-from dingrelay_workers.campaigns.reach import WRITE
+from dingrelay_workers.campaigns.message_templates import MessageTemplate, MessageTemplates
+from dingrelay_workers.campaigns.reach import READ, WRITE
 from dingrelay_workers.campaigns.routes import ONE, VERBS, asking_campaigns
+from dingrelay_workers.http import paging
 from dingrelay_workers.http.routes import Body, HttpCall, Routes
+from dingrelay_workers.http.verb_routes import VerbRoutes
 
 ROUTES = Routes(tag="campaigns", scope=WRITE)
 
@@ -47,3 +52,21 @@ async def match_people(call: HttpCall) -> PastedPeople:
     request = PastedText.parse(call.body, strict=True)
     async with asking_campaigns(call.context):
         return await call.context.service(Drafts).parse_pasted(request.app, request.text)
+
+
+TemplateList = paging.page_of("TemplateList", "Templates, by name.", templates=MessageTemplate)
+
+
+@ROUTES("GET /v1/templates", TemplateList, scope=READ)
+async def list_templates(call: HttpCall) -> BaseModel:
+    """List the templates of messages."""
+    return TemplateList(templates=await call.context.service(MessageTemplates).list())
+
+
+@ROUTES("GET /v1/templates/{id}", MessageTemplate, scope=READ, path_parameters=ONE)
+async def get_template(call: HttpCall) -> MessageTemplate:
+    """A template, with its message."""
+    return await call.context.service(MessageTemplates).get(call.path("id"))
+
+
+VerbRoutes(MessageTemplates, fields={"path_parameters": ONE}).declare(ROUTES)

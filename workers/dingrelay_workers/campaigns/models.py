@@ -298,6 +298,11 @@ class ChunkRow(Base):
     unread_users: Mapped[str | None] = mapped_column(Text)
 
     @classmethod
+    def in_state(cls, campaign: str, state: ChunkState) -> ColumnElement[bool]:
+        """The condition of a campaign's chunks in a state."""
+        return and_(cls.campaign == campaign, cls.state == state)
+
+    @classmethod
     def of(cls, campaign: str) -> ColumnElement[bool]:
         """The condition of a campaign's chunks; a row of a greater number is left over of an earlier version."""
         count = select(CampaignRow.chunks).where(CampaignRow.id == campaign).scalar_subquery()

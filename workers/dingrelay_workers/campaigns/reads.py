@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import case, func, or_, select
+from sqlalchemy import Select, case, func, or_, select
 
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import (
@@ -241,19 +241,14 @@ class CampaignReads:
 
     async def writers(self, campaigns: Collection[str]) -> Mapping[str, Sequence[str]]:
         """Writers of those of these campaigns that exist."""
-        query = select(CampaignRow.id, CampaignRow.writers).where(
-            CampaignRow.id.in_(campaigns), CampaignRow.state.not_in(HIDDEN)
-        )
         async with self._opened() as database, database.read() as connection:
-            return {row.id: row.writers or () for row in await connection.execute(query)}
+            rows = await connection.execute(_among(campaigns))
+            return {row.id: row.writers or () for row in rows}
 
     async def names(self, campaigns: Collection[str]) -> Mapping[str, str]:
         """Names of those of these campaigns that exist."""
-        query = select(CampaignRow.id, CampaignRow.name).where(
-            CampaignRow.id.in_(campaigns), CampaignRow.state.not_in(HIDDEN)
-        )
         async with self._opened() as database, database.read() as connection:
-            return {row.id: row.name for row in await connection.execute(query)}
+            return {row.id: row.name for row in await connection.execute(_among(campaigns))}
 
     async def month_of(self, plan: FollowUpPlan) -> Month:
         """The month with the jobs' calls added."""
@@ -287,3 +282,9 @@ class CampaignReads:
 async def _find(database: Database, campaign: str, scope: str) -> CampaignRow:
     async with database.read() as connection:
         return await find_permitted(connection, campaign, scope)
+
+
+def _among(campaigns: Collection[str]) -> Select[str, str, list[str] | None]:
+    """Id, name and writers of those of these campaigns that exist."""
+    query = select(CampaignRow.id, CampaignRow.name, CampaignRow.writers)
+    return query.where(CampaignRow.id.in_(campaigns), CampaignRow.state.not_in(HIDDEN))

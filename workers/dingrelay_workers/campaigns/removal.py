@@ -231,9 +231,7 @@ async def check_deletable(connection: AsyncConnection, row: CampaignRow) -> None
         raise CampaignNotFound(row.id)
     if row.state != State.DELETING and row.stage not in DELETABLE:
         raise CampaignConflict(row.id, en("is {}: cancel it first, or wait for its end", row.stage))
-    under_way = select(ChunkRow.number).where(
-        ChunkRow.campaign == row.id, ChunkRow.state == ChunkState.QUEUED
-    )
+    under_way = select(ChunkRow.number).where(ChunkRow.in_state(row.id, ChunkState.QUEUED))
     if await connection.scalar(under_way.limit(1)) is not None:
         raise CampaignConflict(row.id, "has calls under way: delete it once they have ended")
 

@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import Malformed
 from dingrelay_producers.client.filters import CampaignOutcome, CampaignSought
 from dingrelay_producers.client.history_documents import Message
-from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.addresses import CHINA
@@ -35,6 +34,7 @@ from dingrelay_workers.campaigns.models import (
     State,
 )
 from dingrelay_workers.campaigns.people_index import chunks_with
+from dingrelay_workers.campaigns.store import find
 from dingrelay_workers.database import database
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import audience as directory
@@ -190,10 +190,7 @@ class Report:
             CampaignNotFound: there is none with this id.
         """
         async with self._database.snapshot() as connection:
-            async with AsyncSession(connection) as session:
-                row = await session.get(CampaignRow, campaign)
-            if row is None or row.state in HIDDEN:
-                raise CampaignNotFound(campaign)
+            row = await find(connection, campaign)
             sums = await _sums(connection, campaign)
             whole = await _whole_chunks(connection, campaign)
             if row.state == State.CANCELLED:
