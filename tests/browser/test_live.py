@@ -232,9 +232,8 @@ async def test_a_text_stays_when_another_type_is_chosen(console: "Console") -> N
     await page.fill("[name='text.content']", "in words")
     await page.get_by_label("Card with buttons").check()
     await page.fill("[name='action_card.markdown']", "on a card")
-    await page.get_by_role("button", name="Next: choose people").click()
-    await page.wait_for_url("**/choose")
-    await page.go_back()
+    await page.get_by_role("button", name="Save", exact=True).click()
+    await expect(page.locator("#saved")).to_contain_text("Saved")
     await page.reload()
     await expect(page.locator("[name='action_card.markdown']")).to_have_value("on a card")
     await page.get_by_label("Plain text").check()
@@ -303,3 +302,36 @@ async def test_without_script_a_person_is_found(console: "Console", language: st
     await expect(page.locator("html")).not_to_have_attribute("lang", language[:2])
     await page.locator("header form button").last.click()
     await page.wait_for_url("**/sign-in*")
+
+
+async def test_buttons_write_markdown_that_can_be_undone(console: "Console") -> None:
+    page = await _new_draft(console, "write")
+    await page.check("input[value=markdown]", force=True)
+    text, saved = page.locator("[name='markdown.text']"), page.locator("#saved")
+    await text.click()
+    await page.keyboard.type("one\ntwo")
+    tools = page.get_by_role("toolbar").filter(visible=True)
+    await tools.get_by_role("button", name="List").click()
+    await expect(text).to_have_value("one\n- two")
+    await page.keyboard.press("Control+b")
+    await page.keyboard.type("loud")
+    await expect(text).to_have_value("one\n- two**loud**")
+    for _ in range(2):
+        await page.keyboard.press("Control+z")
+    await expect(text).not_to_have_value("one\n- two**loud**")
+    await expect(saved).to_contain_text("Saved")
+
+
+async def test_what_was_mended_is_no_more_called_wrong(console: "Console") -> None:
+    """And what is refused is not called saved."""
+    page = await _new_draft(console, "write")
+    await page.get_by_role("button", name="Next").click()
+    wrong = page.locator("[id='text.content-wrong']")
+    await expect(wrong).to_be_visible()
+    await page.fill("[name='text.content']", "come!")
+    await expect(wrong).to_have_count(0)
+    await expect(page.locator("#problems > *")).to_have_count(0)
+    await page.locator("#name").evaluate("each => { each.removeAttribute('maxlength') }")
+    await page.fill("#name", "n" * 201)
+    await expect(page.locator("#saved")).to_contain_text("Not saved")
+    await expect(page.locator("#problems a")).to_have_count(1)
