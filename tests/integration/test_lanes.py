@@ -143,7 +143,8 @@ async def test_what_has_begun_is_finished_and_what_expires_ends(
     redis: AsyncRedis, records: Records, client: Client
 ) -> None:
     begun, claim = await running(redis, records)
-    usage = Usage(steps={"send 0": {"task": "1"}})
+    await records.write_intent(claim, {"step": "call:1"}, Usage())
+    usage = Usage(steps={"call:1": {"task": "1"}}, answered=True)
     await records.park(claim, State.RETRYING, delay=0, usage=usage)
     late = record.draft(
         message(text="b", expires_at=(datetime.now(UTC) + timedelta(minutes=5)).isoformat())
@@ -157,6 +158,20 @@ async def test_what_has_begun_is_finished_and_what_expires_ends(
     assert due < datetime.now(UTC) + timedelta(minutes=5, seconds=1)
     await redis.hset(redis_keys.job(late.id), mapping={"expires": 1000, "due": 1000})
     assert (await claimed(records, late)).expired
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_job_that_has_sent_nothing_has_not_begun(
+    refused: bool, redis: AsyncRedis, records: Records, client: Client
+) -> None:
+    job, claim = await running(redis, records)
+    usage = Usage(steps={"addresses": {"users": ["u1"]}}, answered=True)
+    if refused:
+        await records.write_intent(claim, {"step": "call:1"}, usage)
+        usage = Usage(answered=True)
+    await records.park(claim, State.RETRYING, delay=0, usage=usage)
+    await asyncio.to_thread(client.pause_lane, "default:normal")
+    assert await verdict(records, job) == "held"
 
 
 async def test_a_job_of_a_lost_worker_is_held_with_its_lane(

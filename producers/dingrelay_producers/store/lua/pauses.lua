@@ -46,9 +46,9 @@ local function pause_of(app, lane, sender)
   return latest, last_end
 end
 
--- Hold a waiting job, if it is one of a pause: whether it is held. What has begun is finished, what expires ends,
--- and kinds that clean up behind others go on.
-local HELD_FIELDS = {'app', 'lane', 'sender', 'kind', 'expires', 'intent', 'queue', 'created', 'batch_key', 'turn'}
+-- Hold a waiting job, if it is one of a pause: whether it is held. What has begun is finished: a call of it may have been
+-- carried out, or was. What expires ends, and kinds that clean up behind others go on.
+local HELD_FIELDS = {'app', 'lane', 'sender', 'kind', 'expires', 'intent', 'queue', 'created', 'batch_key', 'turn', 'begun'}
 local function hold(id)
   paused_until('')
   if not next(pauses) then return false end
@@ -56,11 +56,9 @@ local function hold(id)
   local fields = redis.call('HMGET', record, unpack(HELD_FIELDS))
   local name, ends = pause_of(fields[1] or '', fields[2] or '', fields[3])
   local expires = tonumber(fields[5] or nil) or math.huge
-  if not name or fields[6] or expires <= now or not string.find(HELD_KINDS, ' ' .. fields[4] .. ' ', 1, true) then
+  local has_begun = fields[6] or fields[11]
+  if not name or has_begun or expires <= now or not string.find(HELD_KINDS, ' ' .. fields[4] .. ' ', 1, true) then
     return false
-  end
-  for _, field in ipairs(redis.call('HKEYS', record)) do
-    if string.find(field, 'step:', 1, true) == 1 then return false end
   end
   local due = math.min(ends, expires)
   take_out(id, fields[7])

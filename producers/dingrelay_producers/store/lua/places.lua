@@ -25,6 +25,12 @@ local function write(record, list)
   end
 end
 
+-- Add what steps brought. One that ends once a call was noted is that call's: part of the job is done, it has begun.
+local function add_steps(list, steps, called)
+  for _, step in ipairs(steps) do add(list, 'step:' .. step.name, step.outcome) end
+  if called and #steps > 0 then add(list, 'begun', 1) end
+end
+
 local function waits(state)
   return state == 'queued' or state == 'snoozed' or state == 'retrying'
 end

@@ -12,7 +12,7 @@ local PACKED = {listpack = true, ziplist = true}
 local SHORT = {}
 for name in string.gmatch([[
   kind app lane queue digest summary v state created due woken batch_key recipients fence started owner
-  lease called settled attempts throttles not_before expires sender parent bare cancel waits_for failed retried
+  lease called begun settled attempts throttles not_before expires sender parent bare cancel waits_for failed retried
 ]], '%S+') do SHORT[name] = true end
 
 -- A record whose values are short. They may be longer than is asked for.

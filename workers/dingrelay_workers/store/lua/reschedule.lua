@@ -1,7 +1,7 @@
 -- running → snoozed | retrying | queued: the job waits on the schedule.
 -- Answers the state after, or '' if the job is no longer this owner's.
-local current, cancelled, batch_key, created, queue, bare =
-  owned(record, owner, fence, 'cancel', 'batch_key', 'created', 'queue', 'bare')
+local current, cancelled, batch_key, created, queue, bare, called =
+  owned(record, owner, fence, 'cancel', 'batch_key', 'created', 'queue', 'bare', 'called')
 if current ~= 'running' then return '' end
 
 -- What a job waits for whose outage has this name: the widest of the breakers that stand open.
@@ -17,7 +17,7 @@ end
 local values, cleared_fields = {}, {'owner', 'lease', 'crashes', 'losses', 'turn'}
 local awaited = outage and waits_for()
 if awaited then add(values, 'waits_for', awaited) else cleared_fields[#cleared_fields + 1] = 'waits_for' end
-for _, step in ipairs(steps) do add(values, 'step:' .. step.name, step.outcome) end
+add_steps(values, steps, called)
 if answered then cleared_fields[#cleared_fields + 1] = 'intent' end
 if error then add(values, 'error', error) end
 if throttles > 0 then redis.call('HINCRBY', record, 'throttles', throttles) end

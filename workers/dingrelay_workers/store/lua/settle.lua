@@ -1,8 +1,8 @@
 -- running → an end.
 -- Answers 1, or 0 if the job is no longer this owner's. Saying the same twice is fine: the first
 -- answer may have been lost.
-local current, queue, bare, spent, met, kind, app, sender, reserved = owned(record, owner, fence,
-  'queue', 'bare', 'attempts', 'throttles', 'kind', 'app', 'sender', 'reserved')
+local current, queue, bare, spent, met, kind, app, sender, reserved, called = owned(record, owner, fence,
+  'queue', 'bare', 'attempts', 'throttles', 'kind', 'app', 'sender', 'reserved', 'called')
 if current == state then return 1 end
 if current ~= 'running' then return 0 end
 
@@ -15,7 +15,7 @@ if error then
 else
   over[#over + 1] = 'error'
 end
-for _, step in ipairs(steps) do add(values, 'step:' .. step.name, step.outcome) end
+add_steps(values, steps, called)
 write(record, values)
 -- Whatever a job reserved that is done was sent.
 local sent = reserved and state == 'done'
