@@ -19,6 +19,7 @@ from dingrelay_simulation.campaigns import Broadcast, Order
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.faults import Faults, Trouble
 from dingrelay_simulation.fleet import ChunkRun
+from dingrelay_simulation.lanes import LanePause
 from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Command, Request, Requests
 from dingrelay_simulation.oracle import verify
 from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, read_tag
@@ -580,7 +581,7 @@ def crowd(*calls: tuple[float, str], jobs: int = 60) -> list[str]:
         for sender in ["team" + str(number % 2)]
     ]
     states = {one.job: status(State.DONE) for one in requests}
-    seen = {one.job: 1.0 for one in requests}
+    runs = {one.job: [(1.0, "w0")] for one in requests}
     pending = {
         sender: [one.tag for one in requests if one.values["users"] == [sender]]
         for sender in ("team0", "team1")
@@ -589,7 +590,7 @@ def crowd(*calls: tuple[float, str], jobs: int = 60) -> list[str]:
         effect(at, answered=at + 0.1, tag=pending[sender].pop(), users=(sender,), path=READ)
         for at, sender in calls
     ]
-    return kinds(requests, states, effects, seen=seen, limit=2)
+    return kinds(requests, states, effects, runs=runs, limit=2)
 
 
 def test_senders_take_turns() -> None:
@@ -634,3 +635,30 @@ def test_the_text_of_a_call_is_read_from_its_body() -> None:
     call = {"userIds": ["u1"], "msgParam": '{"content": "c1"}'}
     assert read_tag(BATCH_SEND, call) == ("c1", ("u1",))
     assert read_tag("/gettoken", None) == ("", ())
+
+
+def test_no_job_of_a_paused_lane_begins() -> None:
+    pause = LanePause("bulk", 5.0, 20.0)
+
+    def judge(left: float, began: float, lane: str = "bulk", **more: Any) -> list[str]:
+        calls = [effect(left, answered=left + 0.1)]
+        runs = {"j1": [(began, "w0")]}
+        return kinds([request(lane=lane)], DONE, calls, runs=runs, lane_pauses=[pause], **more)
+
+    assert judge(7.0, 6.9) == ["paused"]
+    assert judge(7.0, 6.9, lane="normal") == []
+    assert judge(7.0, 4.9) == []
+    assert judge(21.0, 20.9) == []
+    assert judge(7.0, 6.9, forgotten=[(4.0, 5.5)]) == []
+    assert judge(7.0, 6.9, troubles=[Trouble("kill", "w0", 6.0, 6.5)]) == ["paused"]
+
+
+def test_a_job_goes_on_in_a_pause_whose_call_may_have_been_carried_out() -> None:
+    pauses = [LanePause("all", 5.0, 20.0)]
+    runs = {"j1": [(3.9, "w0"), (9.0, "w1")]}
+    again = effect(9.1, answered=9.2, worker="w1")
+    lost = [effect(4.0, spoilt=True), again]
+    refused = [effect(4.0, answered=4.1, verdict="throttled"), again]
+    for calls, violated in ((lost, []), (refused, ["paused"])):
+        one = request(lane="bulk")
+        assert kinds([one], DONE, calls, runs=runs, lane_pauses=pauses) == violated

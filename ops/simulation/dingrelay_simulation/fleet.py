@@ -67,7 +67,7 @@ class Fleet:
     """All processes of one run. Use as an async context.
 
     Attributes:
-        seen: job → when a worker first took a message about it.
+        runs: job → when which worker took a message about it, in order.
         chunk_runs: runs of campaigns' chunks, in order.
     """
 
@@ -119,7 +119,7 @@ class Fleet:
             DINGTALK: self.dingtalk,
             PORTS["application"]: self.application,
         }
-        self.seen: dict[str, float] = {}
+        self.runs: dict[str, list[tuple[float, str]]] = {}
         self.chunk_runs: list[ChunkRun] = []
         self.workers = [self._worker(number, offset) for number, offset in enumerate(offsets)]
         self.producer = Process("producer")
@@ -128,19 +128,18 @@ class Fleet:
     def _worker(self, number: int, offset: float) -> SimulatedWorker:
         publisher = Publisher(self.settings)
         process = Process(f"w{number}", offset)
-        return SimulatedWorker(
-            process, self.settings, publisher, self.broker, self.seen, self._note_run
-        )
+        return SimulatedWorker(process, self.settings, publisher, self.broker, self._note_run)
 
     def _note_run(self, kind: str, job: str) -> None:
-        """Note which people a campaign's chunk is for, whose run begins."""
+        """Note that a run begins, and for which people if it is of a campaign's chunk."""
+        assert CLOCK.process
+        worker = CLOCK.process.name
+        self.runs.setdefault(job, []).append((CLOCK.now, worker))
         payload = self.valkey.call("HGET", keys.job(job), "payload") if kind == CHUNK else None
-        if payload and CLOCK.process:
+        if payload:
             chunk = json.loads(payload)
-            run = ChunkRun(
-                chunk["campaign"], CLOCK.now, CLOCK.process.name, frozenset(chunk["users"])
-            )
-            self.chunk_runs.append(run)
+            users = frozenset(chunk["users"])
+            self.chunk_runs.append(ChunkRun(chunk["campaign"], CLOCK.now, worker, users))
 
     def _look_soon(self) -> None:
         self.loop.call_soon(self.broker.look)
@@ -201,6 +200,11 @@ class Fleet:
             return None
         finally:
             CLOCK.process = process
+
+    def due(self, job: str) -> float:
+        """When Redis has a job's next attempt, in seconds from the beginning."""
+        due = self.valkey.call("HGET", keys.job(job), "due")
+        return int(due or 0) / 1_000 - CLOCK.epoch - self.valkey.offset
 
     def have_ended(self, jobs: Sequence[str]) -> bool:
         """Whether these jobs have ended, or have no record, by what Redis holds."""

@@ -16,6 +16,7 @@ from dingrelay_simulation.campaigns import Campaigns
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.dingtalk import APP
 from dingrelay_simulation.fleet import Fleet
+from dingrelay_simulation.lanes import Lanes
 from dingrelay_simulation.organisation import Changes
 from dingrelay_simulation.plan import Step
 from dingrelay_simulation.webhooks import Subscriptions
@@ -105,6 +106,7 @@ class Operations:
             self._decisions,
             Changes(fleet, self._database, note, self._send),
             Subscriptions(fleet, self._database, note, self._jobs),
+            Lanes(fleet),
         )
         self._by_name = {name: each for each in self._features for name in each.names}
         self._by_hand: dict[str, Callable[[Step], None]] = {

@@ -10,6 +10,7 @@ from dingrelay_simulation.scenes import (
     MORE_SCENES,
     SCENES,
     pass_midnight_in_doubt,
+    pause_a_lane,
 )
 
 SECONDS = 18.0
@@ -129,9 +130,8 @@ def draw(seed: int) -> Plan:
         if rng.random() < NEAR:
             at = rng.choice(operations).at + rng.uniform(-0.5, 6)
         faults.append(Step(round(max(0.0, at), 3), name, FAULTS[name](rng)))
-    if seed > PLAIN and rng.random() < MORE:
-        staged.at = rng.uniform(0, SECONDS)
-        rng.choice(MORE_SCENES)(staged)
+    if seed > PLAIN:
+        _add_scenes(staged, seed)
     operations += staged.operations
     faults += staged.faults
     return Plan(seed, world, tuple(sorted(operations, key=_at)), tuple(sorted(faults, key=_at)))
@@ -139,6 +139,8 @@ def draw(seed: int) -> Plan:
 
 MORE = 0.4
 """Share of the runs to which a scene is added that costs more."""
+PAUSES = 0.2
+"""Share of the runs to which one is added in which a lane is paused."""
 PLAIN = 100
 """Last seed to which none is added: it stands for what it stood for before there were any, as the table of mutations says."""
 
@@ -159,8 +161,10 @@ class _Scenes:
     def operation(self, after: float, name: str, **values: Any) -> int:
         """Add an operation; what is not given is drawn."""
         draft = self.draft
-        # What a scene commands is about its own.
-        drawn = {"verb": name} if "target" in values else OPERATIONS[name][1](draft) or {}
+        # What a scene commands is about its own, or about what no other operation is about.
+        drawn: dict[str, Any] = {"verb": name}
+        if "target" not in values and name in OPERATIONS:
+            drawn = OPERATIONS[name][1](draft) or {}
         if name == "approval":
             form = values.pop("form", draft.number)
             drawn |= {"tag": f"a{form}", "rows": form % 3}
@@ -188,6 +192,17 @@ def _scenes(draft: Draft, world: World) -> _Scenes:
         staged.at = max(0.0, midnight - BEFORE_MIDNIGHT)
         pass_midnight_in_doubt(staged)
     return staged
+
+
+def _add_scenes(staged: _Scenes, seed: int) -> None:
+    """Add scenes behind all that is drawn: a run without them is the one that its seed stood for before there were any."""
+    rng = staged.rng
+    if rng.random() < MORE:
+        staged.at = rng.uniform(0, SECONDS)
+        rng.choice(MORE_SCENES)(staged)
+    if random.Random(f"pauses {seed}").random() < PAUSES:
+        staged.at = rng.uniform(0, SECONDS)
+        pause_a_lane(staged)
 
 
 def _changes(draft: Draft, syncs: list[float]) -> list[Step]:

@@ -63,7 +63,7 @@ class Trace:
     Attributes:
         lines: one for each event.
         ends: job → when a worker ended it, as Redis confirmed.
-        pauses: job → when a worker put it off after a failure, and for how many seconds.
+        pauses: job → when a worker heard that it is put off after a failure, and for how many seconds from then.
         over: what is noted from now on is of tasks that never end, when they are collected.
     """
 
@@ -191,7 +191,7 @@ class Runner:
                 way=fleet.network.lines[DINGTALK].latency[1],
                 ends=trace.ends,
                 recalled=_recalled(fleet),
-                seen=fleet.seen,
+                runs=fleet.runs,
                 limit=plan.world.calls,
                 attempts=[attempt for attempt in attempts if attempt.tag],
                 calls=attempts,
@@ -392,8 +392,10 @@ def logging_to(trace: Trace) -> Generator[None]:
         trace.note("log", event.get("event"), shown)
         if event.get("event") in ENDED and "id" in event:
             trace.ends.setdefault(event["id"], []).append(CLOCK.now)
-        if event.get("event") == State.RETRYING:
-            trace.pauses.setdefault(event["id"], []).append((CLOCK.now, event["delay"]))
+        if event.get("event") == State.RETRYING and CURRENT:
+            # It is put off from when Redis notes it, which may be long before its worker hears so.
+            seconds = CURRENT[-1].due(event["id"]) - CLOCK.now
+            trace.pauses.setdefault(event["id"], []).append((CLOCK.now, seconds))
         raise structlog.DropEvent
 
     structlog.configure(

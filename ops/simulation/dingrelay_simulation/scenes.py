@@ -184,6 +184,22 @@ def move_under_a_sync(stage: Stage) -> None:
         stage.operation(second + rng.uniform(0, 1.5), "organisation", verb="move")
 
 
+def pause_a_lane(stage: Stage) -> None:
+    """A lane is paused while its jobs come, run and are repeated; it goes on by itself, or as an operator says so."""
+    rng = stage.rng
+    lane, seconds = rng.choice(("normal", "bulk", "all")), round(rng.uniform(4, 25), 1)
+    jobs = "normal" if lane == "all" else lane
+    if rng.random() < 0.5:
+        _lose_answers(stage, ASYNCSEND, 3.0)
+    for name in ("send", "send_many", "allow_duplicate"):
+        stage.operation(rng.uniform(0, 1.5), name, lane=jobs)
+    stage.operation(1.0, "pause_lane", lane=lane, seconds=seconds)
+    for name in ("send", "send_many", "times", "bare", "stop_on_unknown"):
+        stage.operation(rng.uniform(1, seconds), name, lane=jobs)
+    if rng.random() < 0.5:
+        stage.operation(rng.uniform(3, seconds + 1), "resume_lane", lane=lane)
+
+
 SCENES: tuple[Callable[[Stage], None], ...] = (
     cancel_in_doubt,
     expire_in_doubt,

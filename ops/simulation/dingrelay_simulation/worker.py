@@ -18,7 +18,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
 from dingrelay_producers.store.flows import run_flow_async, run_step_async
 from dingrelay_simulation.broker import Broker, Message
-from dingrelay_simulation.clock import CLOCK, Process
+from dingrelay_simulation.clock import Process
 from dingrelay_simulation.loop import VirtualLoop, in_process
 from dingrelay_simulation.taking import TakingBroker
 from dingrelay_tasks.contract import QUEUES
@@ -67,7 +67,6 @@ class SimulatedWorker:
 
     Attributes:
         process: as the loop and the network know it.
-        seen: job → when a worker of the fleet first took a message about it.
     """
 
     def __init__(
@@ -76,11 +75,9 @@ class SimulatedWorker:
         settings: Settings,
         publisher: Publisher,
         broker: Broker | TakingBroker,
-        seen: dict[str, float],
         began: Callable[[str, str], None],
     ) -> None:
         self.process = process
-        self.seen = seen
         self._began = began
         self.resources: Resources | None = None
         self._settings = settings
@@ -133,7 +130,6 @@ class SimulatedWorker:
     async def _run(self, executor: Executor, message: Message) -> None:
         request = message.request
         name = str(request["task"]).removeprefix(TASK_PREFIX)
-        self.seen.setdefault(str(request["id"]), CLOCK.now)
         self._began(name, str(request["id"]))
         back = False
         try:

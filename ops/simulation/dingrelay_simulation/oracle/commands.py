@@ -3,20 +3,10 @@
 from collections.abc import Iterator
 
 from dingrelay_simulation.operations import Command, Request
-from dingrelay_simulation.oracle.evidence import (
-    BEFORE,
-    DELAYS,
-    ENDS,
-    WORKERS,
-    Effect,
-    Evidence,
-    Violation,
-)
+from dingrelay_simulation.oracle.evidence import BEFORE, Effect, Evidence, Violation
 
 CANCELLED, MARKED = "True", "False"
 """Answers to a command that was carried out, and to one that was noted for a job that runs."""
-STOPPED = ENDS | DELAYS | {"dingtalk away", "cut from dingtalk"}
-"""Faults by which a call that was noted never comes to DingTalk."""
 READ = "burst"
 """Name of the operation whose jobs only read. Their calls write no intent, which is where a job that runs meets the mark."""
 
@@ -41,15 +31,10 @@ def check_cancels(evidence: Evidence) -> Iterator[Violation]:
 
 def _leaves_later(evidence: Evidence, command: Command, request: Request, attempt: Effect) -> bool:
     """Whether a call was noted after the command, and no earlier one may have been carried out."""
-    at, faults = command.at, evidence.faults
+    at = command.at
     if attempt.left <= at + BEFORE or evidence.forgotten(at, at):
         return False
     # Noted before the command, it may leave once its worker goes on, or hears of the note.
     if evidence.kept_from_redis(attempt.worker, at - BEFORE, at + BEFORE):
         return False
-    earlier = [other for other in evidence.attempts_by_tag[request.tag] if other.left < at]
-    if any(other.answered is None or evidence.struck(other, other.left) for other in earlier):
-        return False
-    # A call may have been noted that never reached DingTalk.
-    troubles = faults.around(request.at, at, "redis", "dingtalk", *WORKERS)
-    return not any(one.subject == "redis" or one.name in STOPPED for one in troubles)
+    return not evidence.in_doubt(request.tag, request.at, at)

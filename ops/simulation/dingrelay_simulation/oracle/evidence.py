@@ -14,6 +14,7 @@ from dingrelay_simulation.approvals import FORM_FIELD, Followed
 from dingrelay_simulation.campaigns import Broadcast
 from dingrelay_simulation.faults import Faults, Trouble
 from dingrelay_simulation.fleet import ChunkRun
+from dingrelay_simulation.lanes import LanePause
 from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Request, Requests
 from dingrelay_simulation.organisation import Directories
 from dingrelay_simulation.webhooks import Endpoint
@@ -38,6 +39,8 @@ ENDS = frozenset({"kill", "stop"})
 """Faults that end a worker."""
 DELAYS = frozenset({"freeze", "cut from redis", "lost on the way"})
 """Faults that keep a worker from Redis for a while."""
+STOPPED = ENDS | DELAYS | {"dingtalk away", "cut from dingtalk"}
+"""Faults by which a call that was noted never comes to DingTalk."""
 RETRIED = 6.0
 """Seconds after a fault in which a worker has tried again to reach Redis."""
 RECORDED = 0.5
@@ -148,7 +151,8 @@ class Evidence:
         directories: the organisation and the directory.
         endpoints: of webhooks, by their names.
         deliveries: what they got.
-        seen: job → when a worker first took a message about it.
+        runs: job → when which worker took a message about it, in order.
+        lane_pauses: those that were answered.
         limit: calls a second.
         recalled: DingTalk's id of a call that was taken back → its text, and who had it.
         attempts: calls with a text of ours that reached DingTalk, carried out or not, in order.
@@ -174,7 +178,10 @@ class Evidence:
     directories: Directories = field(default_factory=Directories)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict[str, Endpoint])
     deliveries: Sequence[Delivery] = ()
-    seen: Mapping[str, float] = field(default_factory=dict[str, float])
+    runs: Mapping[str, Sequence[tuple[float, str]]] = field(
+        default_factory=dict[str, Sequence[tuple[float, str]]]
+    )
+    lane_pauses: Sequence[LanePause] = ()
     limit: int = 20
     recalled: Mapping[int, tuple[str, set[str]]] = field(
         default_factory=dict[int, tuple[str, set[str]]]
@@ -195,6 +202,11 @@ class Evidence:
     def attempts_by_tag(self) -> dict[str, list[Effect]]:
         """Tag → the calls with it, in order."""
         return _by_tag(self.attempts)
+
+    @cached_property
+    def seen(self) -> dict[str, float]:
+        """Job → when a worker first took a message about it."""
+        return {job: runs[0][0] for job, runs in self.runs.items()}
 
     @cached_property
     def confirmed(self) -> set[str]:
@@ -258,6 +270,15 @@ class Evidence:
         """Whether a call's worker or Redis was struck, from a moment until the end of the call was recorded, or Redis forgot it."""
         until = (call.at if call.answered is None else call.answered) + RECORDED
         return self.forgotten_call(call) or bool(self.kept_from_redis(call.worker, since, until))
+
+    def in_doubt(self, tag: str, since: float, until: float) -> bool:
+        """Whether a call with a text may have been noted by a moment, without a record of its end, or that it never left."""
+        earlier = [call for call in self.attempts_by_tag.get(tag, ()) if call.left < until]
+        if any(call.answered is None or self.struck(call, call.left) for call in earlier):
+            return True
+        # One may have been noted that never reached DingTalk.
+        troubles = self.faults.around(since, until, "redis", "dingtalk", *WORKERS)
+        return any(one.subject == "redis" or one.name in STOPPED for one in troubles)
 
     def kept_from_redis(self, worker: str, since: float, until: float) -> list[Trouble]:
         """The faults that kept a worker from Redis in a time, or ended it."""
