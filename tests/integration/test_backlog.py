@@ -48,7 +48,9 @@ async def served(redis: Redis) -> None:
 
 
 async def lanes(redis: Redis) -> dict[tuple[str, str], BacklogGroup]:
-    _, found = await estimate.read(redis, await limits.read_pace(redis, RULES))
+    _, found = await estimate.read(
+        redis, await limits.read_pace(redis, Settings.load(env="sandbox"))
+    )
     return {(each.app, each.lane): each for each in found}
 
 
@@ -58,8 +60,8 @@ async def normal(redis: Redis) -> BacklogGroup:
 
 async def shown(redis: Redis, *apps: str) -> Series:
     """Metrics of a worker that has these apps."""
-    quota = Quota(redis, Settings.load(env="sandbox"))
-    return await ShownBacklog(redis, RULES, quota, apps=apps).current()
+    settings = Settings.load(env="sandbox")
+    return await ShownBacklog(redis, settings, Quota(redis, settings), apps=apps).current()
 
 
 async def change(redis: Redis, job_id: str, **fields: Any) -> None:
@@ -217,7 +219,7 @@ async def test_every_worker_shows_the_metrics_and_one_counts(
             assert value(f"dingrelay_quota_{name}", {"organisation": "default"}) == expected
         counts = []
         monkeypatch.setattr("dingrelay_workers.backlog.shown.read", counts.append)
-        other = ShownBacklog(one.redis, one.rules, one.quota, apps=["default"])
+        other = ShownBacklog(one.redis, settings, one.quota, apps=["default"])
         assert [["default", "bulk", "ready"], 3] in (await other.current())["backlog_jobs"]
         assert not counts
 

@@ -356,7 +356,7 @@ class Resources:
 
     async def _show_backlog(self) -> None:
         """Keep what the metrics show of waiting jobs current."""
-        shown = ShownBacklog(self.redis, self.rules, self.quota, apps=self.settings.apps)
+        shown = ShownBacklog(self.redis, self.settings, self.quota, apps=self.settings.apps)
         while True:
             try:
                 BACKLOG.series = await shown.current()

@@ -97,13 +97,11 @@ async def _read(settings: "Settings") -> "tuple[Tally, list[BacklogGroup], list[
     from dingrelay_workers import preflight
     from dingrelay_workers.backlog import estimate
     from dingrelay_workers.limiter.overview import read_pace
-    from dingrelay_workers.limiter.rules import Rules
     from dingrelay_workers.store.connections import impatient_redis
 
     preflight.check(settings)
-    rules = Rules.from_settings(settings.limits, settings.egress)
     async with impatient_redis(settings) as redis:
-        tally, lanes = await estimate.read(redis, await read_pace(redis, rules))
+        tally, lanes = await estimate.read(redis, await read_pace(redis, settings))
         return tally, lanes, await estimate.read_pauses(redis)
 
 

@@ -13,7 +13,6 @@ from dingrelay_workers.backlog.shown import MOST
 from dingrelay_workers.http.routes import HttpCall, Routes
 from dingrelay_workers.http.verb_routes import VerbRoutes
 from dingrelay_workers.limiter.overview import read_pace
-from dingrelay_workers.limiter.rules import Rules
 
 ROUTES = Routes(tag="operation", scope="limits:read")
 
@@ -25,9 +24,8 @@ async def get_queue(call: HttpCall) -> QueueDocument:
     Of the key's apps; the groups are those of its sender.
     """
     context = call.context
-    rules = Rules.from_settings(context.settings.limits, context.settings.egress)
     async with asking():
-        pace = await read_pace(context.redis, rules)
+        pace = await read_pace(context.redis, context.settings)
         tally, lanes = await estimate.read(context.redis, pace, most=MOST)
     pauses = await context.steps.carry_out(Lanes().paused())
     groups = [*filter(is_seen, tally.groups)]

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Sequence
 
 from redis.asyncio import Redis
 
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.backlog.estimate import STATES, BacklogGroup, Tally, read
 from dingrelay_workers.limiter.overview import read_pace
 from dingrelay_workers.limiter.quota import MonthCount, Quota
-from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.metrics import OTHERS, UNNAMED, Series
 
 EVERY = 15.0
@@ -31,7 +31,7 @@ class ShownBacklog:
 
     Args:
         redis: of the fleet.
-        rules: stand in where no worker has published its own.
+        settings: of this process, as of `read_pace`.
         quota: knows what is used of the month.
         apps: that get a label. Jobs may name others, and a client could make any number of series.
     """
@@ -39,13 +39,13 @@ class ShownBacklog:
     def __init__(
         self,
         redis: Redis,
-        rules: Rules,
+        settings: Settings,
         quota: Quota,
         *,
         apps: Collection[str],
     ) -> None:
         self._redis = redis
-        self._rules = rules
+        self._settings = settings
         self._quota = quota
         self._apps = apps
 
@@ -62,7 +62,7 @@ class ShownBacklog:
 
     async def _count(self) -> None:
         began = time.monotonic()
-        pace = await read_pace(self._redis, self._rules)
+        pace = await read_pace(self._redis, self._settings)
         counted, lanes = await read(self._redis, pace, most=MOST)
         shown = {
             **self._lanes(counted, lanes),

@@ -355,15 +355,13 @@ async def _look(
 ) -> dict[str, Any]:
     from dingrelay_workers.campaigns.store import find
     from dingrelay_workers.campaigns.waiting import why_it_waits
-    from dingrelay_workers.limiter import buckets, fleet_rules
-    from dingrelay_workers.limiter.rules import Rules
+    from dingrelay_workers.limiter.overview import read_pace
 
     async with database.read() as connection:
         row = await find(connection, campaign)
-    rules = await fleet_rules.read(redis, Rules.from_settings(settings.rules, settings.egress))
     states = [
         state
-        for state in await buckets.read_buckets(redis, rules)
+        for state in (await read_pace(redis, settings)).buckets
         if state.scope == f"app:{row.app}" and state.api == API
     ]
     names = ("state", "reason", "app", "recipients", "accepted", "left_out", "failed", "calls")

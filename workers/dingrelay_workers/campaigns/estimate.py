@@ -314,8 +314,8 @@ async def _waiting(
 ) -> float:
     """Seconds until what waits in the lane of campaigns, and campaigns of the app that run, are through."""
     rules = Rules.from_settings(settings.limits, settings.egress)
-    pace_now = await overview.read_pace(redis, rules)
-    _, lanes = await backlog.read(redis, pace_now, most=MOST_COUNTED)
+    fleet = await overview.read_pace(redis, settings)
+    _, lanes = await backlog.read(redis, fleet, most=MOST_COUNTED)
     queued = [
         lane.drain_seconds or 0.0
         for lane in lanes

@@ -19,7 +19,7 @@ from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.quota import SHARES, Quota
-from dingrelay_workers.limiter.rules import Rules, in_words
+from dingrelay_workers.limiter.rules import in_words
 
 LANE: Lane = "bulk"
 BRIEF = timedelta(seconds=3)
@@ -51,8 +51,7 @@ async def why_it_waits(settings: Settings, redis: Redis, row: CampaignRow, now: 
     for pause in await read_pauses(redis):
         if pause.name.has(row.app, LANE, row.sender):
             return en("{} is paused until {} at the latest.", pause.id, local(pause.until))
-    rules = Rules.from_settings(settings.limits, settings.egress)
-    now_kept = await overview.read_pace(redis, rules)
+    now_kept = await overview.read_pace(redis, settings)
     return (
         _outage(row.app, now_kept.breakers)
         or await _month(settings, redis, row.app)

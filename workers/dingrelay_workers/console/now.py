@@ -31,7 +31,6 @@ from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.limiter import overview
 from dingrelay_workers.limiter.overview import FleetLimits
 from dingrelay_workers.limiter.quota import SHARES
-from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import operates
 
@@ -240,9 +239,8 @@ class Standing:
 
 
 async def _standing(context: ConsoleContext) -> Standing:
-    rules = Rules.from_settings(context.settings.limits, context.settings.egress)
     async with asking():
-        pace = await overview.read_pace(context.redis, rules)
+        pace = await overview.read_pace(context.redis, context.settings)
         limits = await overview.read(context.redis, context.settings, pace)
         tally, lanes = await estimate.read(context.redis, pace, most=MOST_COUNTED)
         dead = await context.redis.zcard(keys.DEAD)

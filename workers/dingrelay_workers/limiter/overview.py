@@ -70,16 +70,18 @@ class FleetPace(NamedTuple):
     breakers: Sequence[BreakerState]
 
 
-async def read_pace(redis: Redis, fallback: Rules) -> FleetPace:
+async def read_pace(redis: Redis, settings: Settings) -> FleetPace:
     """How fast calls leave by now.
 
     Args:
         redis: of the fleet.
-        fallback: rules that stand in where no worker has published its own.
+        settings: of this process, whose rules stand in where no worker has published its own.
 
     Raises:
+        SettingsError: a rule in the settings can't be read.
         RedisError: Redis cannot be reached.
     """
+    fallback = Rules.from_settings(settings.limits, settings.egress)
     rules = await fleet_rules.read(redis, fallback)
     return FleetPace(
         rules, await buckets.read_buckets(redis, rules), await breakers.read_breakers(redis)
@@ -98,8 +100,7 @@ async def read(redis: Redis, settings: Settings, pace: FleetPace | None = None) 
         ValueError: a rule in the settings can't be read.
         RedisError: Redis cannot be reached.
     """
-    fallback = Rules.from_settings(settings.limits, settings.egress)
-    rules, states, outages = pace or await read_pace(redis, fallback)
+    rules, states, outages = pace or await read_pace(redis, settings)
     names = [keys.bucket(state.scope, state.api, state.unit) for state in states]
     minutes_taken = await minutes.read(redis, names)
     return FleetLimits(
