@@ -1,7 +1,11 @@
 """One call for several jobs: who is in it, and what each of them hears."""
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+import time
+from math import inf
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from hypothesis import given
@@ -11,7 +15,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from dingrelay_producers.store.states import OwnershipLost
 from dingrelay_workers.calls.batch import Batch, BatchKey, BatchMember
 from dingrelay_workers.calls.errors import BatchClosed, BatchSplit
+from dingrelay_workers.calls.exchange import Exchange
 from dingrelay_workers.calls.registry import BatchRegistry
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,
@@ -21,6 +27,8 @@ from dingrelay_workers.dingtalk.errors import (
     Throttled,
     Transient,
 )
+from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.transport import SharedCall
 from dingrelay_workers.limiter.slot import Draining, Parked, SlotRequest, Turns
 
 if TYPE_CHECKING:
@@ -113,6 +121,30 @@ async def test_a_member_that_is_not_ready_in_time_stays_behind() -> None:
     slow.leave()
     batch.complete({"task_id": 1})
     assert await ready.answer() == {"task_id": 1}
+
+
+async def test_a_call_leaves_in_the_time_of_each_job_or_without_it() -> None:
+    """A job's expiry, or the end of the day that it is admitted for, is as near as its intent says."""
+    batch, now = batch_of("u1"), time.monotonic()
+    over, soon, later = (batch.join([user], eager=False) for user in ("u2", "u3", "u4"))
+    batch.seal(paid=None)
+    for member, seconds in ((over, -0.001), (soon, 50), (later, 100)):
+        member.ready(now + seconds)
+    assert batch.freeze() == ["u1", "u3", "u4"]
+    assert batch.call.leave_by == now + 50
+    with pytest.raises(BatchClosed):
+        await over.answer()
+
+
+async def test_the_request_of_a_call_leaves_in_the_time_of_all_its_jobs() -> None:
+    intents: Any = SimpleNamespace(write=AsyncMock(return_value=9.0))
+    transport: Any = SimpleNamespace(request=AsyncMock(return_value={"errcode": 0}))
+    nothing: Any = None
+    exchange = Exchange(nothing, nothing, nothing, transport)
+    for soonest, leave_by in ((5.0, 5.0), (inf, 9.0)):
+        shared = SharedCall((), leave_by=soonest)
+        await exchange._request(Request(MESSAGE_SEND), nothing, intents, shared)
+        assert transport.request.call_args.kwargs["leave_by"] == leave_by
 
 
 async def test_a_user_who_is_in_the_call_is_not_added_again() -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -80,14 +81,16 @@ class BatchMember:
         batch: of which it is part.
         users: the people that it adds to the call.
         trace: of the job's run.
+        leave_by: when a call that carries it must be on its way, by the monotonic clock.
     """
 
-    __slots__ = ("_answer", "batch", "trace", "users")
+    __slots__ = ("_answer", "batch", "leave_by", "trace", "users")
 
     def __init__(self, batch: "Batch") -> None:
         self.batch = batch
         self.users: tuple[str, ...] = ()
         self.trace = ""
+        self.leave_by = inf
         self._answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
 
     @property
@@ -118,8 +121,7 @@ class BatchMember:
                     await self.batch.make(request, caller)
                 else:
                     await self.slot()
-                    await caller.intents.write()
-                    self.ready()
+                    self.ready(await caller.intents.write())
                 answer = await self.answer()
         finally:
             if not self.sends:
@@ -140,8 +142,9 @@ class BatchMember:
         if self._answer.done():
             self._answer.result()
 
-    def ready(self) -> None:
-        """The job's intent is written."""
+    def ready(self, leave_by: float = inf) -> None:
+        """The job's intent is written, and the call must be on its way by then."""
+        self.leave_by = leave_by
         self.batch.expect_no_longer(self)
 
     async def answer(self) -> Json:
@@ -173,7 +176,8 @@ class Batch:
     """One call, from the moment its slot is waited for until it is answered, of one job or of several.
 
     With a key it is open while it waits for its slot: jobs join. It is closed when the slot has come: those that
-    were claimed for it and those that joined write their intents. It is frozen before it leaves.
+    were claimed for it and those that joined write their intents. It is frozen before it leaves, and leaves in the time
+    of each.
 
     Attributes:
         key: what the jobs have in common that may join; None if none may.
@@ -327,13 +331,15 @@ class Batch:
                 log.warning("batch_members_late", jobs=len(self._expected))
 
     def freeze(self) -> list[str]:
-        """The users of the call; members that are not ready stay behind."""
-        for member in list(self._expected):
+        """The users of the call; members that are not ready, or whose time is over, stay behind."""
+        now = time.monotonic()
+        late = [member for member in self._members if member.leave_by <= now]
+        for member in [*self._expected, *late]:
             member.settle(BatchClosed())
             self.remove(member)
         self.frozen.set()
         traces = [member.trace for member in self._members if member is not self.sender]
-        self.call = SharedCall(traces)
+        self.call = SharedCall(traces, leave_by=min(member.leave_by for member in self._members))
         return [user for member in self._members for user in member.users]
 
     def complete(self, answer: Json) -> None:

@@ -128,7 +128,7 @@ class Exchange:
         """One request, which leaves soon after its intent, and in the job's time: others rely on the intent's."""
         value = token.value if token else ""
         for _ in range(MOST_INTENTS):
-            leave_by = await intents.write() if request.api.changes else None
+            leave_by = min(await intents.write(), shared.leave_by) if request.api.changes else None
             with suppress(TooLate):
                 return await self._transport.request(
                     request, value, leave_by=leave_by, shared=shared

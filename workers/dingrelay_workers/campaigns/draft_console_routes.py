@@ -39,7 +39,6 @@ from dingrelay_workers.campaigns.documents import (
     DraftChange,
     DraftContent,
     DraftVersion,
-    check_start_at,
 )
 from dingrelay_workers.campaigns.draft_words import (
     LABELS,
@@ -348,7 +347,6 @@ async def save_time(visit: Visit, form: FormValues) -> web.Response:
     # Where nothing had to be saved, another person's change since this page was made still conflicts.
     version = _version(form) if saved.version == draft.version else saved.version
     try:
-        check_start_at(saved.content.start_at)
         await _freeze(visit, saved, version)
     except ContractError as error:
         return await _review_page(visit, saved, error, status=422)

@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,15 +47,17 @@ _NONE: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
 
 @dataclass(slots=True)
 class SharedCall:
-    """The traces of a call that carries several jobs.
+    """A call that may carry several jobs.
 
     Attributes:
-        others: of the jobs that do not make it.
+        others: traces of the jobs that do not make it.
         trace: of the call itself, once it is being made.
+        leave_by: when it must be on its way for these jobs, by the monotonic clock.
     """
 
     others: Sequence[str]
     trace: str = ""
+    leave_by: float = inf
 
 
 def calling(request: Request, host: str, traces: Sequence[str]) -> AbstractContextManager[Span]:
