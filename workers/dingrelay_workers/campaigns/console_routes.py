@@ -84,8 +84,7 @@ async def campaigns(visit: Visit) -> web.Response:
     chosen, problems = await _filter(visit)
     listed: Sequence[CampaignStatus]
     if visit.query("waiting") and visit.may(APPROVE):
-        ids = await services.waiting_reviews(current_reach().apps_of(APPROVE))
-        listed = [await services.status(id_, READ) for id_ in ids[:PAGE]]
+        listed = await services.waiting(current_reach().apps_of(APPROVE), limit=PAGE)
     else:
         listed = await services.list(
             chosen, limit=PAGE + 1, after=(place[0], place[1]) if place else None

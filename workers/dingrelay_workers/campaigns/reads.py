@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, case, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import (
@@ -141,6 +142,17 @@ class CampaignReads:
         """Campaigns of these apps, or of any, that wait for an approval which the person who acts may give."""
         async with self._opened() as database:
             return await review.waiting(self._settings, database, apps)
+
+    async def waiting(
+        self, apps: Collection[str] | None, *, limit: int
+    ) -> Sequence[CampaignStatus]:
+        """The first of `waiting_reviews`."""
+        async with self._opened() as database:
+            ids = (await review.waiting(self._settings, database, apps))[:limit]
+            query = select(CampaignRow).where(CampaignRow.id.in_(ids))
+            async with database.read() as connection, AsyncSession(connection) as session:
+                rows = {row.id: row for row in await session.scalars(query)}
+        return [CampaignStatus.model_validate(rows[id_]) for id_ in ids if id_ in rows]
 
     async def decided_reviews(self) -> Sequence[tuple[str, str, str, str]]:
         """Id, name, decision and reason of the campaigns of the person who acts that were decided and wait for them."""

@@ -253,8 +253,10 @@ async def get_job(call: HttpCall) -> web.StreamResponse:
 
     With `wait` the answer comes once the job has ended, or when that is over.
     """
-    status = Jobs(call.context.settings).status(call.path("id"))
-    return await waited(call, await call.context.steps.carry_out(status), pending=200)
+    job = await call.context.steps.carry_out(Jobs(call.context.settings).status(call.path("id")))
+    if call.query.wait and not job.state.ended:
+        return await waited(call, job.id, pending=200)
+    return job_response(call, job, code=200)
 
 
 @_read(

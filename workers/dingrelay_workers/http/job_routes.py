@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dingrelay_producers.client.sending import Sending
 from dingrelay_producers.client.verbs import Steps
-from dingrelay_producers.errors import JobNotFound
+from dingrelay_producers.errors import JobNotFound, ServiceUnavailable
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract
@@ -46,14 +46,13 @@ def location(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
 
 
-async def waited(call: HttpCall, status: JobStatus, *, pending: int) -> web.Response:
-    """The job as an answer, once it has ended, the query's `wait` is over or the gateway stops."""
+async def waited(call: HttpCall, job_id: str, *, pending: int) -> web.Response:
+    """A job as an answer, read once it has ended, the query's `wait` is over or the gateway stops."""
     seconds = call.query.wait
-    waits = seconds and not status.state.ended
-    if waits and await call.context.ends.wait(status.id, seconds, until_stop=True):
-        status = await call.context.records.status(status.id)
-    code = 200 if seconds and status.state.ended else pending
-    return job_response(call, status, code=code)
+    if seconds:
+        await call.context.ends.wait(job_id, seconds, until_stop=True)
+    status = await call.context.records.status(job_id)
+    return job_response(call, status, code=200 if seconds and status.state.ended else pending)
 
 
 def job_of(contract: type[Contract], fields: Mapping[str, Any], sender: str) -> Contract:
@@ -81,8 +80,8 @@ async def _finish(call: HttpCall, response: web.Response) -> web.Response:
         return response
     job_id = response.headers["Location"].removeprefix(location(""))
     try:
-        answer = await waited(call, await call.context.records.status(job_id), pending=202)
-    except JobNotFound:  # discarded or erased since: what it was
+        answer = await waited(call, job_id, pending=202)
+    except (JobNotFound, ServiceUnavailable):  # discarded or erased since, or accepted: what it was
         return response
     for name in (REPLAYED, "Warning"):
         if name in response.headers:
