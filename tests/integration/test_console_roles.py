@@ -16,7 +16,7 @@ from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.personal_data.service import PersonalDataService
 from dingrelay_workers.roles.service import RoleRequest, RoleService
-from dingrelay_workers.sessions.models import ConsoleSessionRow
+from dingrelay_workers.sessions.models import ConsoleFormRow, ConsoleSessionRow
 from support import rows
 from support.consoles import Browser, fill
 from support.databases import on_sqlite
@@ -122,7 +122,7 @@ async def test_the_navigation_of_people_who_write_names_nothing_of_the_machine(
 async def test_a_role_is_given_and_taken_on_its_page_and_audited(browser: Browser) -> None:
     await browser.sign_in("root")
     page = "/settings/people?q=clerk"
-    form = (await browser.forms(page))["/settings/people/grant"]
+    form = (await browser.forms(page))["/settings/people/grant?q=clerk"]
     chosen = {"subject": "default clerk", "role": "write", "lane": "bulk"}
     assert await browser.post("/settings/people/grant", form | chosen) == 303
     assert "clerk has the role now" in await browser.text(browser.location)
@@ -136,6 +136,30 @@ async def test_a_role_is_given_and_taken_on_its_page_and_audited(browser: Browse
     found = await browser.rows(select(AuditRow.actor, AuditRow.kind, AuditRow.action))
     assert [row[1:] for row in found if row[0] == "root"] == [("role", "grant"), ("role", "revoke")]
     assert [row[1:] for row in found if row[0] != "root"] == [("login-link", "create")] * 2
+
+
+async def test_a_role_that_can_not_be_given_is_said_beside_its_field(browser: Browser) -> None:
+    await browser.sign_in("root")
+    path = "/settings/people/grant?q=clerk"
+    form = (await browser.forms("/settings/people?q=clerk"))[path]
+    chosen = {"subject": "default clerk", "role": "king", "lane": "bulk"}
+    status, text = await browser.send(path, form | chosen)
+    assert (status, 'href="#role"' in text, 'id="role-wrong"' in text) == (422, True, True)
+    assert 'value="default clerk" required checked' in text
+    assert 'name="back" value="/settings/people?q=clerk"' in text, "the language is chosen there"
+
+
+async def test_what_a_form_has_said_of_a_person_goes_with_them(
+    browser: Browser, settings: Settings
+) -> None:
+    await browser.sign_in("root")
+    form = (await browser.forms("/settings/people?q=clerk"))["/settings/people/grant?q=clerk"]
+    chosen = {"subject": "default clerk", "role": "write", "lane": "bulk"}
+    assert await browser.post("/settings/people/grant?q=clerk", form | chosen) == 303
+    said = select(ConsoleFormRow.said).where(ConsoleFormRow.said != "")
+    assert await browser.rows(said) == [("clerk has the role now",)]
+    await PersonalDataService(settings).erase(PersonRequest(user="clerk"))
+    assert await browser.rows(said) == []
 
 
 async def test_roles_of_a_person_are_handed_out_and_erased(
@@ -155,7 +179,7 @@ async def test_a_nul_character_reaches_no_database(browser: Browser) -> None:
         assert await browser.status(path) == 404, path
     form = {"subject": "default cle\0rk", "role": "view", "lane": "bulk"}
     page = "/settings/people?q=clerk"
-    assert await browser.submit(page, "/settings/people/grant", **form) == 303
+    assert await browser.submit(page, "/settings/people/grant?q=clerk", **form) == 303
 
 
 async def test_departments_are_found_by_their_names(browser: Browser) -> None:
@@ -174,7 +198,7 @@ async def test_an_administrator_of_one_app_gives_no_role_for_others(browser: Bro
         ({"app": "it"}, 403),
         ({"app": "*"}, 403),
     ):
-        form = (await browser.forms("/settings/people?q=clerk"))["/settings/people/grant"]
+        form = (await browser.forms("/settings/people?q=clerk"))["/settings/people/grant?q=clerk"]
         chosen = {"subject": "default clerk", "role": "view", "lane": "bulk", **apps}
         assert await browser.post("/settings/people/grant", form | chosen) == status, apps
     await browser.give("clerk", "write", apps=["*"])  # which would be replaced by less
@@ -218,7 +242,15 @@ async def test_a_key_that_can_not_be_made_says_why(browser: Browser) -> None:
     ):
         form = (await browser.forms("/settings/keys"))["/settings/keys"]
         status, text = await browser.send("/settings/keys", form | right | {name: value})
-        assert (status, 'href="/settings/keys"' in text) == (400, True), name
+        field = f"{name}s" if name in {"scope", "lane"} else name
+        assert (status, f'href="#{field}"' in text, f'id="{field}-wrong"' in text) == (
+            422,
+            True,
+            True,
+        ), name
+        # What was typed is there still.
+        assert ('value="crm"' in text) == (name != "name")
+        assert ('name="lane" value="bulk" checked' in text) is False
 
 
 @on_sqlite

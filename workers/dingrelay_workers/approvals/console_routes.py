@@ -15,6 +15,7 @@ from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.approval_actions import TerminationRequest, VerdictRequest
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.console.declared import FormValues, act, at
@@ -84,17 +85,29 @@ def _state_of(approval: ApprovalStatus) -> Mapping[str, object]:
     return {"state": meaning(OF_APPROVAL, approval.state).words, "waits for": waits_for}
 
 
-@act("/approvals/{app}/{id}/terminate", scope="approvals:write", state=_state)
+@act(
+    "/approvals/{app}/{id}/terminate",
+    scope="approvals:write",
+    state=_state,
+    page=approval,
+    labels={"reason": en("Reason, which the approvers see")},
+)
 async def terminate(visit: Visit, form: FormValues) -> web.Response:
     """Withdraw a running approval."""
     approval, reason = await _approval_of_path(visit), text_of(form, "reason")
     if not reason:
-        raise BadFilter(tr("reason: a value is missing"))
+        raise ContractError("reason", en("a value is missing"))
     request = TerminationRequest.parse({"app": approval.app, "reason": reason})
     return await _begin(visit, _verbs(visit).terminate(approval.instance, request))
 
 
-@act("/approvals/{app}/{id}/decide", scope="approvals:write", state=_state)
+@act(
+    "/approvals/{app}/{id}/decide",
+    scope="approvals:write",
+    state=_state,
+    page=approval,
+    labels={"remark": en("Remark")},
+)
 async def decide(visit: Visit, form: FormValues) -> web.Response:
     """Agree or refuse in the name of an approver."""
     approval, user = await _approval_of_path(visit), text_of(form, "user")

@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
+from typing import cast
 from urllib.parse import urlencode, urlsplit
 
 from aiohttp import hdrs, web
@@ -26,7 +27,14 @@ from dingrelay_producers.logs import places
 from dingrelay_producers.readiness import away
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, ConsoleContext
+from dingrelay_workers.console.context import (
+    CONTEXT,
+    REFUSED,
+    SAID,
+    SESSION,
+    ConsoleContext,
+    RefusedForm,
+)
 from dingrelay_workers.console.declared import (
     DECLARED,
     LONGEST_FORM,
@@ -43,6 +51,7 @@ from dingrelay_workers.console.forms import (
     read_form,
 )
 from dingrelay_workers.console.rendering import STATIC, render, static_file
+from dingrelay_workers.console.sentences import problems_in
 from dingrelay_workers.console.sign_in import (
     SESSION_COOKIE,
     come_back,
@@ -295,6 +304,10 @@ async def _first(
     try:
         response: web.Response = await route.handler(visit, sent)
     except (BadFilter, ContractError) as error:
+        if route.page and isinstance(error, ContractError):
+            problems = problems_in(error, route.labels)
+            visit.request[REFUSED] = RefusedForm(sent, problems, token.page)
+            return cast("web.Response", await route.page(visit))
         reason = translated(str(error))
         return visit.page("problem.html", status=400, reason=reason, back=token.page)
     return response

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -12,6 +12,8 @@ from dingrelay_producers.client.verbs import Steps
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.audit.service import AuditService
+from dingrelay_workers.console.declared import FormValues
+from dingrelay_workers.console.sentences import FieldProblem
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http.records import GatewayRecords
@@ -132,6 +134,24 @@ class ConsoleContext:
 CONTEXT: web.AppKey[ConsoleContext] = web.AppKey("console", ConsoleContext)
 SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
 """Session of the visitor, for the frame of the page."""
+
+
+class RefusedForm(NamedTuple):
+    """A form of which a field is wrong.
+
+    Attributes:
+        sent: what was typed.
+        problems: field → what is wrong.
+        page: path and query of the page that it stood on.
+    """
+
+    sent: FormValues
+    problems: Mapping[str, FieldProblem]
+    page: str
+
+
+REFUSED: web.RequestKey[RefusedForm] = web.RequestKey("refused", RefusedForm)
+"""The form that the page shows again."""
 NAMES: web.RequestKey[dict[str, str]] = web.RequestKey("names", dict)
 """Userid → name, of people on the page."""
 SAID: web.RequestKey[str] = web.RequestKey("said", str)

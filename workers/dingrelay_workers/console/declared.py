@@ -56,6 +56,8 @@ class ConsoleRoute(NamedTuple):
         scope: that one of the person's roles must have; "" for any role, ``*`` for administrators.
         state: of what a form changes, as it is now. A form that was made for another one is refused.
         limit: bytes of a form.
+        page: shows the form again with what was typed, where a field is wrong; None for a page that only says so.
+        labels: field → its words, for that page.
         menu: its entry in the navigation; None for a page without one.
     """
 
@@ -66,6 +68,8 @@ class ConsoleRoute(NamedTuple):
     state: State | None = None
     limit: int = LONGEST_FORM
     menu: MenuEntry | None = None
+    page: Screen | None = None
+    labels: Mapping[str, str] = {}
 
 
 DECLARED: list[ConsoleRoute] = []
@@ -86,17 +90,25 @@ def at(
 
 
 def act(
-    path: str, *, scope: str, state: State | None = None, limit: int = LONGEST_FORM
+    path: str,
+    *,
+    scope: str,
+    state: State | None = None,
+    limit: int = LONGEST_FORM,
+    page: Screen | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Callable[[Act], Act]:
     """Declare at its function what a form does.
 
-    The function gets the values of the form and answers with `Visit.redirect`, or with a page of a status from
-    400 on where a field is wrong: then nothing must have changed, and the form may be sent again. If it answers
+    The function gets the values of the form and answers with `Visit.redirect`. It raises `ContractError` where a
+    field is wrong, or answers with a page of a status from 400 on: then nothing must have changed, and the form may
+    be sent again. If it answers
     with a page of status 200, it is called again for the same form, and must not act twice (`Visit.once`).
     """
 
     def declare(acting: Act) -> Act:
-        _declare(ConsoleRoute("POST", path, scope, acting, state, limit))
+        route = ConsoleRoute("POST", path, scope, acting, state, limit)
+        _declare(route._replace(page=page, labels=labels or {}))
         return acting
 
     return declare

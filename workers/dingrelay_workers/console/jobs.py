@@ -305,15 +305,25 @@ async def confirm_resolve(visit: Visit) -> web.Response:
     )
 
 
-@act("/jobs/{id}/resolve", scope="jobs:write", state=_state)
+@act(
+    "/jobs/{id}/resolve",
+    scope="jobs:write",
+    state=_state,
+    page=confirm_resolve,
+    labels={
+        "happened": en("Did it happen?"),
+        "instance": en("The approval that it created, if it happened"),
+        "reason": en("How it is known; the audit keeps this"),
+    },
+)
 async def resolve(visit: Visit, form: FormValues) -> web.Response:
     """Say what became of a job whose answer was lost."""
     job = await _status(visit)
     happened, instance = text_of(form, "happened"), text_of(form, "instance")
     if happened not in {"yes", "no"}:
-        raise BadFilter(tr("Say whether it happened."))
+        raise ContractError("happened", en("Say whether it happened."))
     if not text_of(form, "reason"):  # which the audit has
-        raise BadFilter(tr("reason: a value is missing"))
+        raise ContractError("reason", en("a value is missing"))
     kind = KINDS.get(job.kind)
     if kind is None or kind.resolved_by == "sent":
         outcome = JobResolution(sent=happened == "yes")

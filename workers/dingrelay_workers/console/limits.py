@@ -71,9 +71,15 @@ async def last_day(visit: Visit) -> Sequence[Quarter]:
 
 
 def robots_of(visit: Visit) -> dict[str, str]:
-    """API of a robot's own limit → its name, of those whose webhooks this process has."""
-    robots = visit.context.settings.robots
-    return {robot.rule: name for name, robot in robots.items() if robot.token}
+    """API of a robot's own limit → its name and its groups, of those whose webhooks this process has."""
+    settings, names = visit.context.settings, dict[str, str]()
+    for name, robot in settings.robots.items():
+        groups = [group for group, pool in settings.groups.items() if name in pool.robots]
+        if robot.token and groups:
+            names[robot.rule] = tr("{name}, group {groups}", name=name, groups=", ".join(groups))
+        elif robot.token:
+            names[robot.rule] = name
+    return names
 
 
 def api_words(api: str, robots: Mapping[str, str]) -> str:

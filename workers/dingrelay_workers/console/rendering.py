@@ -21,7 +21,7 @@ from dingrelay_producers.time_spans import length
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.documents import counted
-from dingrelay_workers.console.context import CONTEXT, SAID, SESSION, name_of
+from dingrelay_workers.console.context import CONTEXT, REFUSED, SAID, SESSION, name_of
 from dingrelay_workers.console.declared import menu_of
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.moments import RANGES, spoken
@@ -58,6 +58,16 @@ def render(
 ) -> web.Response:
     """A page from a template, for the person who has signed in, if there is one."""
     context, session = request.app[CONTEXT], request.get(SESSION)
+    refused = request.get(REFUSED)
+    if refused is not None and status == 200:
+        status, values = 422, {"problems": refused.problems, **values}
+
+    def typed(name: str, value: object) -> object:
+        """What a field of a refused form held, or the value that it begins with."""
+        return value if refused is None else refused.sent.get(name, "")
+
+    def ticked(name: str, value: str, *, usual: bool = False) -> bool:
+        return usual if refused is None else value in refused.sent.getall(name, [])
 
     def path(to: str) -> str:
         return context.prefix + to
@@ -72,7 +82,10 @@ def render(
         assert session is not None, "a form needs a session"
         values_seen = {name: str(value) for name, value in state.items()}
         form_token = FormToken(
-            session.forms, values_seen, "" if count is None else str(count), request.path_qs
+            session.forms,
+            values_seen,
+            "" if count is None else str(count),
+            refused.page if refused else request.path_qs,
         )
         return form_token.sealed(session, to)
 
@@ -83,7 +96,9 @@ def render(
             path=path,
             static=static,
             here=request.path,
-            full=request.path_qs,
+            full=refused.page if refused else request.path_qs,
+            typed=typed,
+            ticked=ticked,
             session=session,
             said=request.get(SAID, ""),
             may=may,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from dingrelay_producers.client import outcomes
 from dingrelay_producers.client.outcomes import Meaning
+from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.limiter.breakers import BreakerState
@@ -64,6 +65,12 @@ class FieldProblem(NamedTuple):
     label: str
     words: str
     page: str = ""
+
+
+def problems_in(error: ContractError, labels: Mapping[str, str]) -> dict[str, FieldProblem]:
+    """Field → what is wrong with it. One of a list, such as ``scopes.2``, is that of the list."""
+    parts = [(part.field.partition(".")[0], part.problem) for part in (error, *error.others)]
+    return {field: FieldProblem(labels.get(field, field), problem) for field, problem in parts}
 
 
 START = en("Start one: dingrelay worker.")

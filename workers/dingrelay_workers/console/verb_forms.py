@@ -15,7 +15,7 @@ from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import ContractError, Document
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, State, act, at
-from dingrelay_workers.console.sentences import FieldProblem
+from dingrelay_workers.console.sentences import problems_in
 from dingrelay_workers.console.visit import Visit, text_of
 
 LONG = 500
@@ -143,16 +143,11 @@ class VerbForms:
         async def page(
             visit: Visit, form: FormValues | None = None, error: ContractError | None = None
         ) -> web.Response:
-            parts = (error, *error.others) if error else ()
-            problems = {
-                part.field: FieldProblem(labels.get(part.field, part.field), part.problem)
-                for part in parts
-            }
             texts = {name: text_of(form, name) if form else "" for name in labels}
             return visit.page(
                 "verb.html",
                 status=422 if error else 200,
-                problems=problems,
+                problems=problems_in(error, labels) if error else {},
                 action=self._path(visit, path),
                 question=verb.question,
                 fields=fields,

@@ -36,7 +36,21 @@ async def keys(visit: Visit) -> web.Response:
     )
 
 
-@act("/settings/keys", scope="keys:write")
+@act(
+    "/settings/keys",
+    scope="keys:write",
+    page=keys,
+    labels={
+        "name": en("Name, for people and logs"),
+        "scopes": en("What it may do"),
+        "apps": en("applications"),
+        "lanes": en("Lanes"),
+        "sender": en("sender"),
+        "owner": en("Its person's userid"),
+        "rate": en("Requests, such as 50/1s; no limit if empty"),
+        "expires": en("Expires after, such as 90d; never if empty"),
+    },
+)
 async def create(visit: Visit, form: FormValues) -> web.Response:
     """Make a key, and show it once."""
     request = {

@@ -31,7 +31,17 @@ async def roles(visit: Visit) -> web.Response:
     )
 
 
-@act("/settings/people/grant", scope=ANY)
+@act(
+    "/settings/people/grant",
+    scope=ANY,
+    page=roles,
+    labels={
+        "subject": en("Who"),
+        "role": en("Role"),
+        "apps": en("applications"),
+        "lanes": en("Lanes"),
+    },
+)
 async def grant(visit: Visit, form: FormValues) -> web.Response:
     """Give a role to a person or a department."""
     directory, _, subject = text_of(form, "subject").partition(" ")

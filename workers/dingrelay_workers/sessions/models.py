@@ -67,7 +67,9 @@ class ConsoleFormRow(Base):
     """
 
     __tablename__ = "console_forms"
-    __people__ = PersonColumns(others="digest session location said state")
+    __people__ = PersonColumns(
+        about="said", others="digest session location state", kept="12 hours"
+    )
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     session: Mapped[str] = mapped_column(
