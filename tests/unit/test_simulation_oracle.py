@@ -18,7 +18,7 @@ from dingrelay_simulation.approvals import Followed
 from dingrelay_simulation.campaigns import Broadcast, Order
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.faults import Faults, Trouble
-from dingrelay_simulation.fleet import ChunkRun
+from dingrelay_simulation.fleet import ChunkRun, Run
 from dingrelay_simulation.lanes import LanePause
 from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Command, Request, Requests
 from dingrelay_simulation.oracle import verify
@@ -504,11 +504,20 @@ def test_a_campaign_that_is_stopped_makes_no_call(
 ) -> None:
     report, call = broadcast("accepted"), effect(3.0, tag="b1", answered=3.1)
     report.orders = orders
-    ran = ChunkRun("campaign-1", run, "w0", frozenset({"u1", "u2"}))
-    for others in ({"campaign": "other"}, {"at": 3.1}, {"worker": "w1"}, {"users": frozenset()}):
+    ran = ChunkRun(run, "w0", "campaign-1", frozenset({"u1", "u2"}))
+    for others in (
+        {"campaign": "other"},
+        {"at": 3.1},
+        {"until": 2.9},
+        {"worker": "w1"},
+        {"users": frozenset()},
+    ):
         runs = [replace(ran, **others)]
         assert kinds([], {}, [call], broadcasts=[report], chunk_runs=runs) == []
     assert kinds([], {}, [call], broadcasts=[report], chunk_runs=[ran]) == violated
+    # One more message about it finds the run under way.
+    met = replace(ran, at=2.99)
+    assert kinds([], {}, [call], broadcasts=[report], chunk_runs=[ran, met]) == violated
 
 
 def test_the_directory_equals_the_organisation_after_the_last_sync() -> None:
@@ -581,7 +590,7 @@ def crowd(*calls: tuple[float, str], jobs: int = 60) -> list[str]:
         for sender in ["team" + str(number % 2)]
     ]
     states = {one.job: status(State.DONE) for one in requests}
-    runs = {one.job: [(1.0, "w0")] for one in requests}
+    runs = {one.job: [Run(1.0, "w0")] for one in requests}
     pending = {
         sender: [one.tag for one in requests if one.values["users"] == [sender]]
         for sender in ("team0", "team1")
@@ -642,7 +651,7 @@ def test_no_job_of_a_paused_lane_begins() -> None:
 
     def judge(left: float, began: float, lane: str = "bulk", **more: Any) -> list[str]:
         calls = [effect(left, answered=left + 0.1)]
-        runs = {"j1": [(began, "w0")]}
+        runs = {"j1": [Run(began, "w0")]}
         return kinds([request(lane=lane)], DONE, calls, runs=runs, lane_pauses=[pause], **more)
 
     assert judge(7.0, 6.9) == ["paused"]
@@ -655,7 +664,7 @@ def test_no_job_of_a_paused_lane_begins() -> None:
 
 def test_a_job_goes_on_in_a_pause_whose_call_may_have_been_carried_out() -> None:
     pauses = [LanePause("all", 5.0, 20.0)]
-    runs = {"j1": [(3.9, "w0"), (9.0, "w1")]}
+    runs = {"j1": [Run(3.9, "w0", until=4.2), Run(9.0, "w1")]}
     again = effect(9.1, answered=9.2, worker="w1")
     lost = [effect(4.0, spoilt=True), again]
     refused = [effect(4.0, answered=4.1, verdict="throttled"), again]

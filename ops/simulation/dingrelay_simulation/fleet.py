@@ -1,11 +1,12 @@
 """The simulated system: three workers, a producer, Valkey, SQLite and DingTalk on one loop."""
 
 import json
+import math
 import random
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,13 +38,28 @@ CHUNK = "campaign-chunk"
 """Name of the kind of a campaign's calls."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkRun:
-    """A run of a campaign's chunk: when a worker began it, and for which people it is."""
+@dataclass(eq=False)
+class Run:
+    """A run of a job, also one that ends at once, since another one of it is under way.
 
-    campaign: str
+    Attributes:
+        at, until: when its worker began it, and when it ended.
+    """
+
     at: float
     worker: str
+    until: float = field(default=math.inf, kw_only=True)
+
+    def made(self, worker: str, left: float) -> bool:
+        """Whether it may have made a call of this worker that left then."""
+        return self.worker == worker and self.at <= left <= self.until
+
+
+@dataclass(eq=False)
+class ChunkRun(Run):
+    """A run of a campaign's chunk, and for which people it is."""
+
+    campaign: str
     users: frozenset[str]
 
 
@@ -67,7 +83,7 @@ class Fleet:
     """All processes of one run. Use as an async context.
 
     Attributes:
-        runs: job → when which worker took a message about it, in order.
+        runs: of each job, in order.
         chunk_runs: runs of campaigns' chunks, in order.
     """
 
@@ -119,7 +135,7 @@ class Fleet:
             DINGTALK: self.dingtalk,
             PORTS["application"]: self.application,
         }
-        self.runs: dict[str, list[tuple[float, str]]] = {}
+        self.runs: dict[str, list[Run]] = {}
         self.chunk_runs: list[ChunkRun] = []
         self.workers = [self._worker(number, offset) for number, offset in enumerate(offsets)]
         self.producer = Process("producer")
@@ -130,16 +146,18 @@ class Fleet:
         process = Process(f"w{number}", offset)
         return SimulatedWorker(process, self.settings, publisher, self.broker, self._note_run)
 
-    def _note_run(self, kind: str, job: str) -> None:
+    def _note_run(self, kind: str, job: str) -> Run:
         """Note that a run begins, and for which people if it is of a campaign's chunk."""
         assert CLOCK.process
-        worker = CLOCK.process.name
-        self.runs.setdefault(job, []).append((CLOCK.now, worker))
+        run = Run(CLOCK.now, CLOCK.process.name)
         payload = self.valkey.call("HGET", keys.job(job), "payload") if kind == CHUNK else None
         if payload:
             chunk = json.loads(payload)
             users = frozenset(chunk["users"])
-            self.chunk_runs.append(ChunkRun(chunk["campaign"], CLOCK.now, worker, users))
+            run = ChunkRun(run.at, run.worker, chunk["campaign"], users)
+            self.chunk_runs.append(run)
+        self.runs.setdefault(job, []).append(run)
+        return run
 
     def _look_soon(self) -> None:
         self.loop.call_soon(self.broker.look)
@@ -165,6 +183,7 @@ class Fleet:
         if worker.process.dead:
             return
         worker.process.dead = True
+        worker.end_runs()
         self.network.reset(process=worker.process)
         self.databases.kill(worker.process.name)
         self.broker.lose(worker)

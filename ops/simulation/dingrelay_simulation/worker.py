@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -18,7 +18,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
 from dingrelay_producers.store.flows import run_flow_async, run_step_async
 from dingrelay_simulation.broker import Broker, Message
-from dingrelay_simulation.clock import Process
+from dingrelay_simulation.clock import CLOCK, Process
 from dingrelay_simulation.loop import VirtualLoop, in_process
 from dingrelay_simulation.taking import TakingBroker
 from dingrelay_tasks.contract import QUEUES
@@ -27,6 +27,9 @@ from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.resources import Resources, Surroundings
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+
+if TYPE_CHECKING:
+    from dingrelay_simulation.fleet import Run
 
 CONCURRENCY = 16
 
@@ -75,7 +78,7 @@ class SimulatedWorker:
         settings: Settings,
         publisher: Publisher,
         broker: Broker | TakingBroker,
-        began: Callable[[str, str], None],
+        began: Callable[[str, str], "Run"],
     ) -> None:
         self.process = process
         self._began = began
@@ -85,6 +88,7 @@ class SimulatedWorker:
         self._broker = broker
         self._tasks: list[asyncio.Task[Any]] = []
         self._running: set[asyncio.Task[Any]] = set()
+        self._runs: list[Run] = []
 
     def start(self, loop: VirtualLoop) -> None:
         """Begin to work."""
@@ -117,6 +121,11 @@ class SimulatedWorker:
         self.stopping = True
         self._stopping.set()
 
+    def end_runs(self) -> None:
+        """Note that those under way end, as the worker is killed."""
+        for run in self._runs:
+            run.until = CLOCK.now
+
     async def _take(self, executor: Executor) -> None:
         room = asyncio.Semaphore(CONCURRENCY)
         while True:
@@ -130,7 +139,8 @@ class SimulatedWorker:
     async def _run(self, executor: Executor, message: Message) -> None:
         request = message.request
         name = str(request["task"]).removeprefix(TASK_PREFIX)
-        self._began(name, str(request["id"]))
+        run = self._began(name, str(request["id"]))
+        self._runs.append(run)
         back = False
         try:
             if name in KINDS:
@@ -139,6 +149,9 @@ class SimulatedWorker:
             back = True
         except asyncio.CancelledError:
             """The lease went to another worker: as in the pool, the message is done with."""
+        finally:
+            run.until = min(run.until, CLOCK.now)
+            self._runs.remove(run)
         await self._broker.finish(self, message, back=back)
 
 

@@ -43,15 +43,15 @@ def check_stopped(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _run_of(runs: Sequence[ChunkRun], campaign: str, call: Effect) -> ChunkRun | None:
-    """The latest run of the call's worker for its people that began before it."""
-    earlier = (
+    """The first of the runs for a call's people that were under way when it left: a later one has met it, and ended."""
+    under_way = (
         run
         for run in runs
-        if (run.campaign, run.worker) == (campaign, call.worker)
-        and run.at <= call.left
+        if run.campaign == campaign
+        and run.made(call.worker, call.left)
         and run.users.issuperset(call.users)
     )
-    return max(earlier, key=lambda run: run.at, default=None)
+    return min(under_way, key=lambda run: run.at, default=None)
 
 
 def _stopped(broadcast: Broadcast) -> Iterator[tuple[float, float]]:

@@ -13,7 +13,7 @@ from dingrelay_simulation.application import Delivery
 from dingrelay_simulation.approvals import FORM_FIELD, Followed
 from dingrelay_simulation.campaigns import Broadcast
 from dingrelay_simulation.faults import Faults, Trouble
-from dingrelay_simulation.fleet import ChunkRun
+from dingrelay_simulation.fleet import ChunkRun, Run
 from dingrelay_simulation.lanes import LanePause
 from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Request, Requests
 from dingrelay_simulation.organisation import Directories
@@ -151,7 +151,7 @@ class Evidence:
         directories: the organisation and the directory.
         endpoints: of webhooks, by their names.
         deliveries: what they got.
-        runs: job → when which worker took a message about it, in order.
+        runs: of each job, in order.
         lane_pauses: those that were answered.
         limit: calls a second.
         recalled: DingTalk's id of a call that was taken back → its text, and who had it.
@@ -178,9 +178,7 @@ class Evidence:
     directories: Directories = field(default_factory=Directories)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict[str, Endpoint])
     deliveries: Sequence[Delivery] = ()
-    runs: Mapping[str, Sequence[tuple[float, str]]] = field(
-        default_factory=dict[str, Sequence[tuple[float, str]]]
-    )
+    runs: Mapping[str, Sequence[Run]] = field(default_factory=dict[str, Sequence[Run]])
     lane_pauses: Sequence[LanePause] = ()
     limit: int = 20
     recalled: Mapping[int, tuple[str, set[str]]] = field(
@@ -206,7 +204,7 @@ class Evidence:
     @cached_property
     def seen(self) -> dict[str, float]:
         """Job → when a worker first took a message about it."""
-        return {job: runs[0][0] for job, runs in self.runs.items()}
+        return {job: runs[0].at for job, runs in self.runs.items()}
 
     @cached_property
     def confirmed(self) -> set[str]:

@@ -31,13 +31,16 @@ def _had_begun(
     evidence: Evidence, requests: Sequence[Request], pause: LanePause, call: Effect
 ) -> bool:
     """Whether the run that made a call began before a pause, or an earlier one may have made a call, or Redis forgot the pause."""
-    runs = {request.job: evidence.runs.get(request.job, ()) for request in requests}
-    if not any(at <= pause.since for begun in runs.values() for at, _ in begun):
+    begun = [
+        run
+        for request in requests
+        for run in evidence.runs.get(request.job, ())
+        if run.at <= pause.since
+    ]
+    if not begun:
         return evidence.forgotten(pause.since, pause.since)
-    for begun in runs.values():
-        own = [at for at, worker in begun if worker == call.worker and at <= call.left]
-        if own and own[-1] <= pause.since:
-            return True
+    if any(run.made(call.worker, call.left) for run in begun):
+        return True
     since = min(request.at for request in requests)
     return evidence.forgotten(pause.since, pause.since) or evidence.in_doubt(
         call.tag, since, call.left
