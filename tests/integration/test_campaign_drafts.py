@@ -466,7 +466,8 @@ async def test_a_copy_keeps_the_text_as_written_and_the_people(
     await drafts.freeze(made.id, put.version, "ann")
     await campaigns.cancel(made.id)
     copy = await drafts.copy(made.id, "bob")
-    assert copy.content == put.content.model_copy(update={"start_at": None})
+    named = {"start_at": None, "name": "party (copy)"}
+    assert copy.content == put.content.model_copy(update=named)
     assert (copy.file_name, copy.file_bytes, copy.created_by) == ("x.csv", 10, "bob")
     frozen = await drafts.freeze(copy.id, 1, "bob")
     assert frozen.message["text"]["content"] == "写 {姓名} 的地方"

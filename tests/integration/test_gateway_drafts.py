@@ -80,7 +80,8 @@ def test_a_draft_becomes_a_campaign(crm: Ask) -> None:
     assert crm("DELETE", place).status == 409
     copied = crm("POST", f"{place}/copy")
     assert copied.headers["Location"] == f"{CAMPAIGNS}/{copied.json['id']}"
-    assert copied.json["content"] == crm("GET", f"{place}/draft").json["content"]
+    content = crm("GET", f"{place}/draft").json["content"]
+    assert copied.json["content"] == {**content, "name": f"{content['name']} (copy)"}
     alone = crm("POST", f"{place}/copy", {"people": False}).json["content"]
     assert (alone["message"], alone["pasted"]) == (TEXT, "")
     assert crm("POST", f"{place}/copy", {"people": "x"}).status == 422

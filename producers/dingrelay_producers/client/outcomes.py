@@ -99,7 +99,7 @@ OUTCOMES: Mapping[str, OutcomeWords] = {
     "malformed": OutcomeWords(
         "bad",
         en("left out"),
-        en("names no person"),
+        en("this row reaches no one"),
         en("Correct the row in the file, and send it to these people alone."),
     ),
     "pending": OutcomeWords("wait", en("not sent yet")),
