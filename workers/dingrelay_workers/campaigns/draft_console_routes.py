@@ -247,15 +247,17 @@ async def _attach(visit: Visit, form: FormValues, draft: CampaignDraft) -> Campa
     name, content = _file_of(form, "file")
     if content is None and not text_of(form, "remove"):
         return draft
-    return (await visit.service(Drafts).attach(draft.id, draft.version, name, content))[0]
+    draft, _ = await visit.service(Drafts).attach(draft.id, draft.version, name, content)
+    visit.context.checks.drop(_file_check(visit, draft)[0])
+    return draft
 
 
 def _file_check(
     visit: Visit, draft: CampaignDraft
 ) -> tuple[Hashable, Callable[[], Coroutine[Any, Any, FileCount]]]:
-    """The key and the read of the file of a draft: one for each version."""
-    drafts = visit.service(Drafts)
-    return ("file", draft.id, draft.version), lambda: drafts.count_file(draft.id)
+    """The key and the read of the file of a draft: not one for each change of its other people."""
+    drafts, file = visit.service(Drafts), (draft.file_name, draft.file_bytes)
+    return ("file", draft.id, draft.content.column, *file), lambda: drafts.count_file(draft.id)
 
 
 async def _skips_rows(visit: Visit, draft: CampaignDraft) -> bool:

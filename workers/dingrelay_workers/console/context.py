@@ -67,7 +67,7 @@ class SharedReads:
 
     def _result(self, key: Hashable, task: asyncio.Task[tuple[Value, float]]) -> Value:
         if task.exception():
-            self._reads.pop(key, None)  # it was learnt, and the next one may get further
+            self.drop(key)  # it was learnt, and the next one may get further
         return task.result()[0]
 
     def _read(
@@ -90,6 +90,10 @@ class SharedReads:
         if key not in self._reads:
             self._reads[key] = now(), asyncio.create_task(timed())
         return self._reads[key][1]
+
+    def drop(self, key: Hashable) -> None:
+        """Read this again at its next use."""
+        self._reads.pop(key, None)
 
     def forget(self) -> None:
         """Read everything again, since something has changed."""
