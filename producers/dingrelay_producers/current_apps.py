@@ -13,12 +13,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.settings.apps import App, at_start, check_apps, complete_app, read_secret
-from dingrelay_producers.settings.robots import (
-    RobotSettings,
-    check_robots,
-    limits_of,
-    secret_files,
-)
+from dingrelay_producers.settings.robots import RobotSettings, check_robots, limits_of, secret_files
 
 Place = tuple[str, str, str]
 """``apps`` or ``robots``, name and field."""

@@ -33,11 +33,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from dingrelay_producers.client.approvals import (
-        ApprovalRef,
-        ApprovalStatus,
-        ApprovalTaskStatus,
-    )
+    from dingrelay_producers.client.approvals import ApprovalRef, ApprovalStatus, ApprovalTaskStatus
     from dingrelay_producers.client.verbs import Verb
 
 A_DAY = 86_400.0

@@ -11,11 +11,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from dingrelay_producers.actor import ACTOR, Actor, system_user
-from dingrelay_producers.cli.reader_language import (
-    speak,
-    speak_error,
-    speak_headings,
-)
+from dingrelay_producers.cli.reader_language import speak, speak_error, speak_headings
 from dingrelay_producers.language import spoken, tr, translated
 
 OURS = {

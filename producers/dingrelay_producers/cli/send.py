@@ -6,11 +6,7 @@ from urllib.parse import parse_qsl
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.options import (
-    read_json,
-    read_message,
-    split,
-)
+from dingrelay_producers.cli.options import read_json, read_message, split
 from dingrelay_producers.cli.shared import JOB, WAIT, app_of_jobs, takes
 from dingrelay_producers.cli.waiting import enqueue, show_accepted
 from dingrelay_producers.language import tr

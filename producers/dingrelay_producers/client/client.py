@@ -35,12 +35,7 @@ from dingrelay_producers.client.lanes import Lanes, Pause, Pausing
 from dingrelay_producers.client.media import LocalFile, Medium
 from dingrelay_producers.client.sending import Refusal, Sending
 from dingrelay_producers.client.verbs import Steps
-from dingrelay_producers.errors import (
-    JobConflict,
-    JobNotFound,
-    LaneConflict,
-    UnreadableRecord,
-)
+from dingrelay_producers.errors import JobConflict, JobNotFound, LaneConflict, UnreadableRecord
 from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dingrelay_producers.actor import Reach, current_once, current_reach
 from dingrelay_producers.client.groups import Group, grouped
 from dingrelay_producers.client.verbs import Accept, Admit, FindApproval, Steps
-from dingrelay_producers.errors import (
-    DingrelayError,
-    IdempotencyConflict,
-    NotPermitted,
-    QueueFull,
-)
+from dingrelay_producers.errors import DingrelayError, IdempotencyConflict, NotPermitted, QueueFull
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued, moment_of

@@ -5,10 +5,6 @@
 and a DingTalk on this machine, for a test of what people get.
 """
 
-from dingrelay_producers.testing.recording import (
-    Outcome,
-    RecordingAsyncClient,
-    RecordingClient,
-)
+from dingrelay_producers.testing.recording import Outcome, RecordingAsyncClient, RecordingClient
 
 __all__ = ["Outcome", "RecordingAsyncClient", "RecordingClient"]

@@ -40,22 +40,13 @@ from dingrelay_workers.campaigns.documents import (
     DraftContent,
     DraftVersion,
 )
-from dingrelay_workers.campaigns.draft_words import (
-    LABELS,
-    differences,
-    problem_of,
-    problems_of,
-)
+from dingrelay_workers.campaigns.draft_words import LABELS, differences, problem_of, problems_of
 from dingrelay_workers.campaigns.drafts import MOST_PARSED, CampaignDraft, Drafts, FileCount
 from dingrelay_workers.campaigns.findings import causes_of, findings_of, unchecked
 from dingrelay_workers.campaigns.message_templates import MessageTemplate, MessageTemplates
 from dingrelay_workers.campaigns.pictures import Pictures
 from dingrelay_workers.campaigns.reach import READ, WRITE
-from dingrelay_workers.campaigns.recipients import (
-    ADDRESS_WORDS,
-    USERID,
-    FileColumn,
-)
+from dingrelay_workers.campaigns.recipients import ADDRESS_WORDS, USERID, FileColumn
 from dingrelay_workers.campaigns.report import campaign_of_test
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.sources import LARGEST_FILE

@@ -11,11 +11,7 @@ from redis.asyncio import Redis
 from sqlalchemy import ColumnElement, func, select
 
 from dingrelay_producers.actor import current_actor
-from dingrelay_producers.client.campaign_documents import (
-    CampaignPreview,
-    FirstRecipient,
-    Plan,
-)
+from dingrelay_producers.client.campaign_documents import CampaignPreview, FirstRecipient, Plan
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import clock

@@ -5,14 +5,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -33,12 +26,7 @@ from dingrelay_tasks.contract import batched
 from dingrelay_tasks.sentence import with_parts
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import lease, removal, sources
-from dingrelay_workers.campaigns.audience import (
-    UNWATCHED,
-    CreationProgress,
-    Gathered,
-    gather,
-)
+from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress, Gathered, gather
 from dingrelay_workers.campaigns.chunks import pending_row, storable
 from dingrelay_workers.campaigns.documents import CampaignSpec, DraftContent
 from dingrelay_workers.campaigns.models import (

@@ -35,14 +35,7 @@ from dingrelay_workers.http.body_reader import Line, batches, parse_json, requir
 from dingrelay_workers.http.dispatch import problem_of
 from dingrelay_workers.http.job_routes import JOB_LINKS, WaitQuery, job_of, job_response, waited
 from dingrelay_workers.http.problems import Problem, json_response, wanted_language
-from dingrelay_workers.http.routes import (
-    BODY_LIMIT,
-    NDJSON,
-    Body,
-    HttpCall,
-    RouteAnswer,
-    Routes,
-)
+from dingrelay_workers.http.routes import BODY_LIMIT, NDJSON, Body, HttpCall, RouteAnswer, Routes
 from dingrelay_workers.http.verb_routes import Nothing, VerbRoutes, check_nothing
 
 MEMORY = 1_000_000

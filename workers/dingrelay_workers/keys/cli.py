@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from dingrelay_producers.cli.output import (
-    Column,
-    console,
-    print_result,
-    print_secret,
-    print_table,
-)
+from dingrelay_producers.cli.output import Column, console, print_result, print_secret, print_table
 from dingrelay_producers.cli.verbs import VerbCommands, noun_app
 from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local

@@ -12,15 +12,7 @@ from dingrelay_producers.store import clock
 from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane, UserId
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.http.api_keys import (
-    ANY,
-    SCOPES,
-    SENDER,
-    TARGET,
-    ApiKey,
-    Grant,
-    Rate,
-)
+from dingrelay_workers.http.api_keys import ANY, SCOPES, SENDER, TARGET, ApiKey, Grant, Rate
 
 DEFAULT_OVERLAP = "24h"
 """Time for which both secrets are accepted after a rotation: enough to bring the new one to every machine."""

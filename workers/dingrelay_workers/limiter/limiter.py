@@ -20,21 +20,9 @@ from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, Throttled
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
-from dingrelay_workers.limiter.buckets import (
-    MICRO,
-    BucketState,
-    SaneAnswers,
-)
+from dingrelay_workers.limiter.buckets import MICRO, BucketState, SaneAnswers
 from dingrelay_workers.limiter.rules import JITTER, LARGEST_COST, Rule, Rules
-from dingrelay_workers.limiter.slot import (
-    Draining,
-    Outage,
-    Parked,
-    Slot,
-    SlotRequest,
-    Turn,
-    Turns,
-)
+from dingrelay_workers.limiter.slot import Draining, Outage, Parked, Slot, SlotRequest, Turn, Turns
 from dingrelay_workers.limiter.wait_queue import WaitQueue
 
 RETURNING_SHARE = 4

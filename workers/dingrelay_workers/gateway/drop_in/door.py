@@ -20,14 +20,7 @@ from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.errors import DingrelayError, NotPermitted, QueueFull
 from dingrelay_tasks.api_call import ApiCall, is_rest
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.gateway.drop_in import (
-    answers,
-    approvals,
-    media,
-    messages,
-    robots,
-    tokens,
-)
+from dingrelay_workers.gateway.drop_in import answers, approvals, media, messages, robots, tokens
 from dingrelay_workers.gateway.drop_in.answers import DoorAnswer, Refusal
 from dingrelay_workers.gateway.drop_in.incoming import (
     TOKEN_PARAMETER,
