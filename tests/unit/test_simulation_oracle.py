@@ -248,6 +248,23 @@ def test_a_fault_after_a_cancellation_forgives_no_call(trouble: Trouble, forgive
     assert kinds([request()], DONE, later, commands=[cancel], troubles=[trouble]) == expected
 
 
+@pytest.mark.parametrize(
+    ("trouble", "forgiven"),
+    [
+        (Trouble("kill", "w0", 3.5, 3.6), True),
+        (Trouble("redis slow", "redis", 3.5, 3.6), False),
+        (Trouble("kill", "w0", 5.1, 5.2), False),
+    ],
+)
+def test_a_call_that_was_noted_before_a_cancellation_leaves_once_its_connection_is_open(
+    trouble: Trouble, forgiven: bool
+) -> None:
+    cancel, again = Command(2.0, "cancel", "j1", "False"), [effect(9.0, answered=9.1)]
+    expected = [] if forgiven else ["cancelled"]
+    judged = kinds([request()], DONE, again, commands=[cancel], troubles=[trouble], way=1.5)
+    assert judged == expected
+
+
 def test_a_call_that_only_reads_is_made_by_a_job_that_runs_when_it_is_cancelled() -> None:
     later, read = [effect(3.0, answered=3.1)], request("burst")
     for answer, is_wrong in (("False", False), ("True", True)):

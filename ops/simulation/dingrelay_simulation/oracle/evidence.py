@@ -274,9 +274,12 @@ class Evidence:
         earlier = [call for call in self.attempts_by_tag.get(tag, ()) if call.left < until]
         if any(call.answered is None or self.struck(call, call.left) for call in earlier):
             return True
-        # One may have been noted that never reached DingTalk.
-        troubles = self.faults.around(since, until, "redis", "dingtalk", *WORKERS)
-        return any(one.subject == "redis" or one.name in STOPPED for one in troubles)
+        if self.faults.around(since, until, "redis"):
+            return True
+        # One may have been noted that never reached DingTalk: it leaves once its connection is open, two ways later.
+        opened = until + 2 * self.way
+        troubles = self.faults.around(since, opened, "dingtalk", *WORKERS)
+        return any(trouble.name in STOPPED for trouble in troubles)
 
     def kept_from_redis(self, worker: str, since: float, until: float) -> list[Trouble]:
         """The faults that kept a worker from Redis in a time, or ended it."""
