@@ -104,7 +104,7 @@ def _cost(found: CampaignPreview) -> Iterator[Meaning]:
     words = en(
         "{:,} people in {:,} calls: about {} of sending.", found.recipients, found.calls, sending
     )
-    if found.limit and found.minutes >= 1:
+    if found.limit:
         words = words + " " + en("The limit is {}.", found.limit)
     yield Meaning("good", words)
     begin, end = local(found.starts_at)[:16], local(found.ends_at)[:16]
