@@ -19,7 +19,7 @@ class LanePause:
     Attributes:
         lane: ``all`` for each.
         since: when that was, in seconds from the beginning.
-        until: when its jobs may go on: at its end, or once it may have been resumed, or paused anew.
+        until: when its jobs may go on: at its end, or once it may have been resumed, or paused again.
     """
 
     lane: str
