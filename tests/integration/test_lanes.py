@@ -40,6 +40,7 @@ from support.rows import put
 def grants() -> Sequence[Grant]:
     scopes = frozenset({"limits:read", "limits:write", "audit:read", "jobs:read"})
     return [
+        Grant(name="all", scopes=scopes),
         Grant(name="hr", scopes=scopes, apps=frozenset({"hr"})),
         Grant(name="it", scopes=scopes, apps=frozenset({"it"})),
         Grant(name="payroll", scopes=scopes, apps=frozenset({"hr"}), sender="payroll"),
@@ -85,6 +86,22 @@ async def test_a_job_of_a_paused_lane_does_not_begin(
     await asyncio.to_thread(client.pause_lane, name)
     job = await queued(redis, app="hr", lane="bulk", sender="payroll")
     assert await verdict(records, job) == ("held" if is_held else "claimed")
+
+
+def test_a_lane_of_an_app_that_no_worker_serves_is_not_paused(
+    valkey_url: str, client: Client, gateway: GatewayClient, keys: dict[str, str]
+) -> None:
+    """Whoever mistypes it would believe that nothing leaves."""
+    with Redis.from_url(valkey_url) as redis:
+        redis.hset(redis_keys.SERVED, mapping={"app:hr": 1, "app:it": 1})
+        redis.pexpire(redis_keys.SERVED, redis_keys.SERVED_TTL_MS)
+    with pytest.raises(ContractError, match=r"id: no worker serves hrr; did you mean hr\?"):
+        client.pause_lane("hrr:bulk")
+    refused = gateway.ask("POST", "/v1/lanes/hrr:bulk/pause", key=keys["all"])
+    assert (refused.status, "no worker serves hrr" in refused.content.decode()) == (422, True)
+    assert client.paused_lanes() == []
+    for name in ("hr:bulk", "robots:normal"):
+        client.pause_lane(name)
 
 
 async def test_a_paused_job_says_so_and_begins_once_it_is_resumed(

@@ -31,6 +31,7 @@ def grants() -> Sequence[Grant]:
         Grant(name="all", scopes=frozenset({"*"})),
         Grant(name="other", scopes=frozenset({"*"}), apps=frozenset({"it"})),
         Grant(name="shop", scopes=frozenset({"*"}), sender="shop"),
+        Grant(name="writes", scopes=frozenset({"campaigns:write"})),
     ]
 
 
@@ -61,6 +62,16 @@ def test_a_template_is_there_for_its_app_and_sender(
     found = rows_of(settings.database, audited.format(kept.json["id"]))
     actions = [tuple(row.values()) for row in found]
     assert actions == [(action, "template", "hr", "bulk") for action in ("keep", "keep", "delete")]
+
+
+def test_a_key_that_only_writes_keeps_a_template(
+    settings: Settings, callers: dict[str, Ask]
+) -> None:
+    request = {"name": "n", "message": TEXT}
+    for _ in range(2):
+        kept = callers["writes"]("POST", "/v1/templates", request)
+        assert (kept.status, kept.json.get("message")) == (201, TEXT)
+    assert callers["writes"]("DELETE", f"/v1/templates/{kept.json['id']}").status == 204
 
 
 async def test_templates_have_bounds(

@@ -8,13 +8,15 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import BaseModel, Field
 
 from dingrelay_producers.actor import current_actor, current_reach
-from dingrelay_producers.client.verbs import Audit, Question, Steps, verb
+from dingrelay_producers.client.verbs import Admit, Audit, Question, Steps, verb
 from dingrelay_producers.errors import LaneConflict, NotPermitted
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import transitions
 from dingrelay_producers.store.record import milliseconds, moment_of
+from dingrelay_producers.store.served_names import app_name
 from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import LANES, ContractError, Document, Moment, UserIdText
+from dingrelay_tasks.robot_names import ROBOTS
 from dingrelay_tasks.sentence import en
 
 ALL = "all"
@@ -145,9 +147,13 @@ class Lanes:
         """Have no job of a lane, or of a sender in it, begin.
 
         Jobs are accepted as before and wait. What a worker has begun is finished, within seconds, and messages can be
-        taken back. It ends by itself; paused once more, it ends at the new time.
+        taken back. It ends by itself; paused once more, it ends at the new time. An app that no worker serves is refused.
         """
         name, ends = self._permitted(lane), milliseconds(request.until)
+        if name.app != ROBOTS:
+            names = [("id", app_name(name.app))]
+            served, _ = yield Admit(names)
+            served.check(names, current_reach().sees_name)
         by = current_actor().signature
         answer = yield from self._change(
             "pause",

@@ -106,7 +106,7 @@ class MessageTemplates:
             shown: dict[str, Any] = {"app": request.app, "lane": LANE}
             after = {"name": request.name}
             await audit.record_verb(connection, self.keep, template, after=after, **shown)
-        return await self.get(template)
+        return await self.get(template, WRITE)
 
     @verb(
         "DELETE /v1/templates/{id}",
