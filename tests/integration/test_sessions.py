@@ -1,5 +1,6 @@
 """Sessions of the console are seen and ended, and a link is as good as its person's place in the organisation."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,10 @@ from dingrelay_producers.actor import ACTOR
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.maintenance.clean_up import CleanUp
-from dingrelay_workers.sessions import NOUN
+from dingrelay_workers.sessions import NOUN, sessions
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.sessions.service import SessionRequest, SessionService, SessionsRequest
 from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks, Sessions
@@ -27,6 +29,19 @@ PAGE = "/settings/sessions"
 
 async def link(browser: Browser, user: str, role: str = "view") -> str:
     return await LoginLinks(browser.database).create(LoginLinkRequest(user=user, role=role))
+
+
+async def test_a_link_waits_for_a_database_that_is_busy(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command makes it, for which no page waits."""
+    monkeypatch.setattr(sessions, "TIMEOUT", 0.01)
+    async with database.write(sessions.WRITER):
+        request = LoginLinkRequest(user="boss", role="view")
+        making = asyncio.create_task(LoginLinks(database).create(request))
+        done, _ = await asyncio.wait([making], timeout=0.2)
+    assert not done
+    assert await making
 
 
 async def users(browser: Browser) -> list[str]:
