@@ -377,6 +377,23 @@ async def test_an_endpoint_is_paused_and_resumed_with_or_without_what_waits(
     assert await delivery_states(browser) == ["skipped", "delivered"]
 
 
+async def test_the_filter_suggests_what_there_is_and_takes_two_days(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    await ended(redis, records, code="60011", sender="crm")
+    page = await browser.text("/jobs?q=lane:normal")
+    for suggestion in ("sender:crm", "code:60011", "state:dead", "kind:message-send"):
+        assert f'<option value="lane:normal {suggestion}">' in page, suggestion
+    assert "<title>Jobs: lane:normal" in page, "a bookmark is called by its filter"
+    today = datetime.now(zone()).date().isoformat()
+    assert await browser.status(f"/jobs?q=sender:crm+until:1h&since={today}&until={today}") == 303
+    # The last day is one of them, in the filter that was typed as well.
+    for query in (f"sender:crm+since:{today}+until:{today}", "sender:crm+since:1h"):
+        assert "60011" in (await browser.text(f"/jobs?q={query}")).partition("<tbody>")[2]
+    assert await browser.status("/jobs?q=&since=soon") == 303
+    assert await browser.status("/jobs?q=since:soon") == 400
+
+
 async def test_an_endpoint_that_accepts_nothing_is_news_on_its_list_and_the_first_page(
     browser: Browser,
 ) -> None:

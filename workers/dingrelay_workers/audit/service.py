@@ -87,7 +87,11 @@ class AuditEntry(BaseModel):
         for name, value in chain((self.before or {}).items(), (self.after or {}).items()):
             if value not in (None, "", []):
                 values.setdefault(name, []).append(spelled(name, _spelled(value)))
-        words = {"subject": tr("subject"), "replaced_by": tr("replaced by")}
+        words = {
+            "subject": tr("subject"),
+            "replaced_by": tr("replaced by"),
+            "directory": tr("directory"),
+        }
         return ", ".join(
             f"{words.get(name) or tr(name)} {' → '.join(steps)}" for name, steps in values.items()
         )
@@ -217,6 +221,8 @@ class AuditService:
 
 
 def _spelled(value: Any) -> str:
+    if isinstance(value, bool):
+        return tr("yes") if value else tr("no")
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -1,18 +1,18 @@
 """The filter of jobs that stands in the URL, such as ``state:dead app:hr to:u7 code:60011 since:2d``."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dingrelay_producers.client.filters import JobFilter
+from dingrelay_producers.client.job_list import Brief
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import KINDS, reported_kinds
-from dingrelay_workers.console.moments import RANGES
 from dingrelay_workers.console.sentences import STATES
 from dingrelay_workers.console.visit import BadFilter, Visit
 
@@ -26,6 +26,8 @@ _AGE = re.compile(r"(\d{1,4})([mhd])")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
+MOST_SUGGESTED = 20
+"""Values of a field that are suggested."""
 Offer = tuple[str, str, bool]
 """A choice of a filter: its label, the filter with it, or without it where it is chosen, and whether it is."""
 
@@ -72,10 +74,8 @@ def job_filter(texts: dict[str, str], now: datetime) -> JobFilter:
             )
     if "state" in texts:
         fields["state"] = State(texts["state"])
-    for name in ("since", "until"):
-        if name in texts:
-            fields[name] = moment(name, texts[name], now)
-    return JobFilter(**fields)
+    since, until = span_of(texts.get("since", ""), texts.get("until", ""), now)
+    return JobFilter(**{**fields, "since": since, "until": until})
 
 
 def moment(name: str, text: str, now: datetime) -> datetime:
@@ -99,7 +99,15 @@ def moment(name: str, text: str, now: datetime) -> datetime:
 
 def time_range(visit: Visit) -> tuple[datetime | None, datetime | None]:
     """The time of a list that the URL names: from when, and before when."""
-    since, until, now = visit.query("since"), visit.query("until"), clock.now()
+    return span_of(visit.query("since"), visit.query("until"), clock.now())
+
+
+def span_of(since: str, until: str, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """The time between two texts, as `moment` reads them; empty for no bound.
+
+    Raises:
+        BadFilter: one of them names no moment.
+    """
     # A day that is chosen belongs to the range.
     day = timedelta(days=1 if _DAY.fullmatch(until) else 0)
     return (
@@ -108,28 +116,35 @@ def time_range(visit: Visit) -> tuple[datetime | None, datetime | None]:
     )
 
 
-def offers(texts: dict[str, str], apps: Iterable[str]) -> Sequence[tuple[str, Sequence[Offer]]]:
-    """Filters that a click adds, by field."""
-    values: dict[str, dict[str, str]] = {
-        "state": {
-            name: translated(meaning_of_state.words) for name, meaning_of_state in STATES.items()
-        },
-        "since": {
-            "1h": tr("the last hour"),
-            **{value: translated(words) for value, words in RANGES.items()},
-        },
-        "app": {name: name for name in apps},
-        "kind": {name: name for name in reported_kinds()},
-        "lane": {name: name for name in LANES},
-    }
+def state_offers(texts: Mapping[str, str]) -> Sequence[Offer]:
+    """States that a click adds, or takes out."""
     return [
-        (name, [_offer(texts, name, value, words) for value, words in choices.items()])
-        for name, choices in values.items()
-        if len(choices) > 1
+        (translated(meaning.words), spelled(_toggled(texts, name)), texts.get("state") == name)
+        for name, meaning in STATES.items()
     ]
 
 
-def spelled(texts: dict[str, str]) -> str:
+def suggestions(
+    texts: Mapping[str, str], jobs: Iterable[Brief], apps: Collection[str]
+) -> Sequence[str]:
+    """The filter with one more field, of the values that there are, for a list below the box."""
+    values: dict[str, Collection[str]] = {
+        "state": STATES,
+        "lane": LANES,
+        "kind": reported_kinds(),
+        "app": apps if len(apps) > 1 else (),
+        "sender": {job.sender for job in jobs},
+        "code": {job.code for job in jobs},
+    }
+    return [
+        spelled({**texts, name: value})
+        for name, choices in values.items()
+        if name not in texts
+        for value in sorted(filter(None, choices))[:MOST_SUGGESTED]
+    ]
+
+
+def spelled(texts: Mapping[str, str]) -> str:
     """A filter as it stands in the URL."""
     return " ".join(
         f'{name}:"{value}"' if re.search(r"\s|^$", value) else f"{name}:{value}"
@@ -137,7 +152,6 @@ def spelled(texts: dict[str, str]) -> str:
     )
 
 
-def _offer(texts: dict[str, str], name: str, value: str, words: str) -> Offer:
-    is_chosen = texts.get(name) == value
-    other_fields = {field: text for field, text in texts.items() if field != name}
-    return words, spelled(other_fields if is_chosen else other_fields | {name: value}), is_chosen
+def _toggled(texts: Mapping[str, str], state: str) -> dict[str, str]:
+    others = {field: text for field, text in texts.items() if field != "state"}
+    return others if texts.get("state") == state else others | {"state": state}

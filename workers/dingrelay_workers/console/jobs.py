@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -12,7 +13,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.history_documents import JobDetails
-from dingrelay_producers.client.job_list import JobList, Position
+from dingrelay_producers.client.job_list import Brief, JobList, Position
 from dingrelay_producers.client.jobs import (
     CHANGEABLE,
     Change,
@@ -38,8 +39,15 @@ from dingrelay_tasks.kinds import KINDS, reported_kinds
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.console_routes import paused
 from dingrelay_workers.console.declared import FormValues, act, at
-from dingrelay_workers.console.job_filter import LONGEST, job_filter, offers, parse
-from dingrelay_workers.console.moments import spoken
+from dingrelay_workers.console.job_filter import (
+    LONGEST,
+    job_filter,
+    parse,
+    spelled,
+    state_offers,
+    suggestions,
+)
+from dingrelay_workers.console.moments import RANGES, spoken
 from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, WAITS, meaning, outage
 from dingrelay_workers.console.titles import robots_in, target_words, titles_of
 from dingrelay_workers.console.verb_forms import VerbForms
@@ -53,6 +61,8 @@ from dingrelay_workers.limiter.breakers import read_breakers
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TIMEOUT = 2.0
 """Seconds for an answer of the history."""
+SPAN = ("since", "until")
+"""Fields of the filter that name a time."""
 FAILED = frozenset({State.DEAD, State.UNKNOWN})
 SHOWN = 50
 """People of each outcome who are named."""
@@ -73,9 +83,12 @@ async def jobs(visit: Visit) -> web.Response:
     texts: dict[str, str] = {}
     try:
         texts = parse(text)
+        if span := {name: visit.query(name)[:40] for name in SPAN if visit.query(name)}:
+            # Two days that were chosen are a part of the filter.
+            return visit.redirect(f"/jobs?{urlencode({'q': spelled({**texts, **span})})}")
         selection = await _selection_of(visit, texts)
     except BadFilter as error:
-        return _list(visit, text, texts, problem=str(error), status=400)
+        return _list(visit, text, texts, await _briefs(visit), problem=str(error), status=400)
     after = _position(visit.query("after"))
     page, more = await visit.context.shared.get(
         ("jobs", visit.reach, selection, after), lambda: _page(visit, selection, after)
@@ -86,7 +99,18 @@ async def jobs(visit: Visit) -> web.Response:
         visit.service(HistoryService),
     )
     pauses = await paused(visit) if any(map(_is_paused, page)) else ()
-    return _list(visit, text, texts, page, more, titles=titles, pauses=pauses)
+    briefs = await _briefs(visit)
+    return _list(visit, text, texts, briefs, page, more, titles=titles, pauses=pauses)
+
+
+async def _briefs(visit: Visit) -> Sequence[Brief]:
+    """The newest jobs, and those that failed: what they have is suggested for the filter."""
+
+    async def read() -> list[Brief]:
+        lists = [listing(visit, failed=failed) for failed in (False, True)]
+        return [job for part in lists for job in (await part.briefs(JobFilter()))[0]]
+
+    return await visit.context.checks.get(("jobs", visit.reach), read)
 
 
 def _is_paused(job: JobStatus) -> bool:
@@ -148,6 +172,7 @@ def _list(
     visit: Visit,
     text: str,
     texts: dict[str, str],
+    briefs: Sequence[Brief],
     page: Sequence[JobStatus] = (),
     more: Position | None = None,
     *,
@@ -157,7 +182,8 @@ def _list(
     status: int = 200,
 ) -> web.Response:
     shown = [(job, _look_of(visit, job, pauses)) for job in page]
-    apps = filter(visit.grant.permits_app, visit.context.settings.apps)
+    apps = [app for app in visit.context.settings.apps if visit.grant.permits_app(app)]
+    timeless = {name: value for name, value in texts.items() if name not in SPAN}
     targets = {
         job.id: target_words(job.target) or job.app
         for job in page
@@ -173,7 +199,12 @@ def _list(
         robots_in=robots_in,
         cursor=paging.encode(*more) if more else "",
         looked_back_to=moment_of(more.at) if more and len(page) < PAGE else None,
-        offers=offers(texts, sorted(apps)),
+        states=state_offers(texts),
+        suggestions=suggestions(texts, briefs, apps),
+        since=texts.get("since", ""),
+        until=texts.get("until", ""),
+        timeless=spelled(timeless),
+        ranges={"1h": en("the last hour"), **RANGES},
         ticks=texts.get("state") in FAILED and visit.may("jobs:write"),
         changes=_changes_of_all(texts) if page and visit.may("jobs:write") else (),
         problem=problem,
