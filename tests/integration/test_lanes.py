@@ -91,7 +91,7 @@ async def test_a_job_of_a_paused_lane_does_not_begin(
 def test_a_lane_of_an_app_that_no_worker_serves_is_not_paused(
     valkey_url: str, client: Client, gateway: GatewayClient, keys: dict[str, str]
 ) -> None:
-    """Whoever mistypes it would believe that nothing leaves."""
+    """A mistyped app would look as if nothing left."""
     with Redis.from_url(valkey_url) as redis:
         redis.hset(redis_keys.SERVED, mapping={"app:hr": 1, "app:it": 1})
         redis.pexpire(redis_keys.SERVED, redis_keys.SERVED_TTL_MS)

@@ -29,7 +29,7 @@ NEWER = b"newer"
 """Answer of scripts that leave a record alone since a newer release wrote it."""
 
 LATE, OVER, EARLY = b"late", b"over", b"early"
-"""Answers of `postpone` for a job that need not run any more by then, and for a moment that is over."""
+"""Answers of `postpone` for a job that need not run any more by then, a moment that is over, and one before that which it waits for."""
 WOKEN_AT_ONCE = 100
 """Jobs of one call of that script: some ten commands each, in which Redis serves no other client."""
 TOGETHER = 50

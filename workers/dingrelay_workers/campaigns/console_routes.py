@@ -209,7 +209,7 @@ async def campaign(visit: Visit) -> web.Response:
 
 
 async def _under_way(visit: Visit, status: CampaignStatus) -> Sequence[tuple[Meaning, int, int]]:
-    """What is being done to a campaign that was sent: words, people who are through, and all."""
+    """Work on a campaign that was sent: words, people who are through, and all."""
     services, lately = visit.service(CampaignService), clock.now() - ANSWERED_WITHIN
     follow_ups = await services.follow_ups([status.id]) if status.calls else {}
     under_way: list[tuple[Meaning, int, int]] = []

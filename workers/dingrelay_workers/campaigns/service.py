@@ -209,7 +209,7 @@ class CampaignService(CampaignReads):
             await self._record(connection, self.submit, row)
             submitted = await review.review_of(self._settings, connection, row)
             if job is not None:
-                # Before all of it stands: nobody would learn of it otherwise.
+                # Before all of it stands: no reviewer would learn of it otherwise.
                 await self._acceptor.accept([job])
         return submitted
 

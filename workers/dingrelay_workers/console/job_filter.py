@@ -75,7 +75,8 @@ def job_filter(texts: dict[str, str], now: datetime) -> JobFilter:
     if "state" in texts:
         fields["state"] = State(texts["state"])
     since, until = span_of(texts.get("since", ""), texts.get("until", ""), now)
-    return JobFilter(**{**fields, "since": since, "until": until})
+    fields |= {"since": since, "until": until}
+    return JobFilter(**fields)
 
 
 def moment(name: str, text: str, now: datetime) -> datetime:

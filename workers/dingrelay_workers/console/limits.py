@@ -49,7 +49,7 @@ async def limits(visit: Visit) -> web.Response:
 
 
 def _stops(outages: Sequence[BreakerState], now: datetime, bucket: BucketState) -> Meaning:
-    """What keeps calls of a bucket."""
+    """The reason for which calls of a bucket wait."""
     if bucket.paused_until and bucket.paused_until > now:
         pause = span((bucket.paused_until - now).total_seconds())
         return Meaning("bad", en("paused for {}: {}", pause, bucket.reason))

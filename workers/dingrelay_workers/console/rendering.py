@@ -63,7 +63,7 @@ def render(
         status, values = 422, {"problems": refused.problems, **values}
 
     def typed(name: str, value: object) -> object:
-        """What a field of a refused form held, or the value that it begins with."""
+        """The text of a field of a refused form, or the value that it begins with."""
         return value if refused is None else refused.sent.get(name, "")
 
     def ticked(name: str, value: str, *, usual: bool = False) -> bool:

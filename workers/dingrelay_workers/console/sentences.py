@@ -37,7 +37,7 @@ WAITS: Mapping[str, Meaning] = {
     "host": Meaning("wait", en("waits until DingTalk answers again")),
     "app": Meaning("bad", en("waits: DingTalk refuses its app")),
 }
-"""What an open job waits for, but a pause → the same for people."""
+"""Cause for which an open job waits, but for a pause → the same for people."""
 
 KINDS: Mapping[str, str] = {
     "message-send": en("work notification"),

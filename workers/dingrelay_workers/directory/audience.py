@@ -64,7 +64,7 @@ async def left_users(database: Database, app: str, userids: Collection[str]) -> 
 
 
 async def who_left(connection: AsyncConnection, users: Collection[str]) -> set[str]:
-    """Those of these users whom a directory had and none has now."""
+    """The users among these that a directory had and none has now."""
     query = select(UserRow.userid, UserRow.left_at).where(UserRow.userid.in_(users))
     rows = (await connection.execute(query)).all()
     return {row.userid for row in rows} - {row.userid for row in rows if row.left_at is None}
