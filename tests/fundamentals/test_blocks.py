@@ -16,6 +16,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -215,7 +216,7 @@ class Reader:
     def later(self) -> str:
         """A job that waits for its time."""
         text = f"later {next(self._numbers)}"
-        due = "2099-01-01T00:00:00Z"
+        due = datetime.now(UTC) + timedelta(hours=1)
         return self.system.client.send(message("u40", text=text, send_at=due)).id
 
     def approval(self, state: State = State.DONE) -> tuple[str, str]:

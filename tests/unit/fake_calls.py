@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, Mock
@@ -51,7 +52,7 @@ def limiter(**given: Any) -> Any:
 
 def intents(write: Any = None) -> Any:
     """The log of a job none of whose calls is open."""
-    written = write or AsyncMock()
+    written = write or AsyncMock(return_value=inf)
     return SimpleNamespace(open=False, write=written, take_back=Mock(), call=nullcontext)
 
 
