@@ -328,15 +328,17 @@ def test_it_is_tested_confirmed_and_recalled(crm: Ask, client: Client) -> None:
     assert crm("POST", f"{place}/recall").status == 409
 
 
+async def sent(database: Database) -> str:
+    """A campaign of `crm` that was sent just now."""
+    campaign = await campaigns.put(database, people=4, state="done", sender="crm")
+    called = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
+    await change(database, ChunkRow, state=ChunkState.SETTLED, **called)
+    return campaign
+
+
 def test_sent_chunks_are_recalled_by_jobs_of_their_sender(
     callers: dict[str, Ask], settings: Settings, client: Client
 ) -> None:
-    async def sent(database: Database) -> str:
-        campaign = await campaigns.put(database, people=4, state="done", sender="crm")
-        called = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
-        await change(database, ChunkRow, state=ChunkState.SETTLED, **called)
-        return campaign
-
     place = f"/v1/campaigns/{in_database(settings.database, sent)}"
     for verb, kind in (("recall", "campaign-recall"), ("confirm", "campaign-confirm")):
         done = callers["crm"]("POST", f"{place}/{verb}")
@@ -353,13 +355,6 @@ def test_calls_are_recalled_by_the_same_jobs_however_often_that_is_asked_for(
     callers: dict[str, Ask], settings: Settings, client: Client
 ) -> None:
     """A gateway may die before its answer, and the request come again by another one or another person."""
-
-    async def sent(database: Database) -> str:
-        campaign = await campaigns.put(database, people=4, state="done", sender="crm")
-        called = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
-        await change(database, ChunkRow, state=ChunkState.SETTLED, **called)
-        return campaign
-
     place = f"/v1/campaigns/{in_database(settings.database, sent)}"
     first, again = (callers[key]("POST", f"{place}/recall").json for key in ("crm", "bulk"))
     assert (first["jobs"], first) == (1, again)

@@ -184,13 +184,14 @@ async def _preview(
     calls: int,
 ) -> CampaignPreview:
     preflight.check(settings)
+    rules = Rules.from_settings(settings.limits, settings.egress)
     app, recipients = campaign.app, people.recipients
     async with impatient_redis(settings) as redis:
         pages = _contents(staged(), message)
         reach = await _reach(settings, database, redis, app, recipients, pages)
-        waiting = await _waiting(settings, database, redis, campaign)
+        waiting = await _waiting(settings, database, redis, campaign, rules)
     seconds, limit = pace(
-        Rules.from_settings(settings.limits, settings.egress),
+        rules,
         app,
         recipients=recipients,
         calls=calls,
@@ -306,10 +307,13 @@ async def _contents(
 
 
 async def _waiting(
-    settings: Settings, database: Database, redis: Redis, campaign: CampaignSpec | CampaignRow
+    settings: Settings,
+    database: Database,
+    redis: Redis,
+    campaign: CampaignSpec | CampaignRow,
+    rules: Rules,
 ) -> float:
     """Seconds until what waits in the lane of campaigns, and campaigns of the app that run, are through."""
-    rules = Rules.from_settings(settings.limits, settings.egress)
     fleet = await overview.read_pace(redis, settings)
     _, lanes = await backlog.read(redis, fleet, most=MOST_COUNTED)
     queued = [

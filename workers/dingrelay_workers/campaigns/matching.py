@@ -1,6 +1,7 @@
 """Matches rows with people of the directory: a row is one person, whichever of its cells identifies them."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -50,9 +51,9 @@ class Departments(NamedTuple):
         places = {
             user: "/".join(line[0] for line in self.lines.get(user, ()) if line) for user in users
         }
-        every = list(places.values())
+        counts = Counter(places.values())
         return ", ".join(
-            user if not place else place if every.count(place) == 1 else f"{place} ({user})"
+            user if not place else place if counts[place] == 1 else f"{place} ({user})"
             for user, place in places.items()
         )
 

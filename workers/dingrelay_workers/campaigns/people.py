@@ -41,7 +41,7 @@ def person_of(rule: CampaignSettings, human: str) -> str:
 def humans_of(
     rule: CampaignSettings, writers: Sequence[str] | None, issuers: Sequence[str] | None
 ) -> set[str]:
-    """The humans by whom a campaign counts: its writers, and the issuers of a key without an owner.
+    """The humans who are behind a campaign: its writers, and the issuers of a key without an owner.
 
     An administrator issues keys to many, so the issuers of a key that has an owner are none of them.
     """

@@ -102,8 +102,8 @@ def act(
 
     The function gets the values of the form and answers with `Visit.redirect`. It raises `ContractError` where a
     field is wrong, or answers with a page of a status from 400 on: then nothing must have changed, and the form may
-    be sent again. If it answers
-    with a page of status 200, it is called again for the same form, and must not act twice (`Visit.once`).
+    be sent again. If it answers with a page of status 200, it is called again for the same form, and must not act
+    twice (`Visit.once`).
     """
 
     def declare(acting: Act) -> Act:

@@ -15,7 +15,6 @@ from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import ContractError, Document
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, State, act, at
-from dingrelay_workers.console.sentences import problems_in
 from dingrelay_workers.console.visit import Visit, text_of
 
 LONG = 500
@@ -135,51 +134,34 @@ class VerbForms:
 
     def _declare(self, verb: Verb) -> None:
         path = f"{self.page}/{verb.name}"
-
         fields = [] if verb.request is None else fields_of(verb.request)
         labels = {field.name: field.label for field in fields}
         of_object = self.states.get(verb.name, self.state)
 
-        async def page(
-            visit: Visit, form: FormValues | None = None, error: ContractError | None = None
-        ) -> web.Response:
-            texts = {name: text_of(form, name) if form else "" for name in labels}
+        async def ask(visit: Visit) -> web.Response:
+            if self.check:
+                await self.check(visit, verb)
             return visit.page(
                 "verb.html",
-                status=422 if error else 200,
-                problems=problems_in(error, labels) if error else {},
                 action=self._path(visit, path),
                 question=verb.question,
                 fields=fields,
-                values=texts | {field.name: "1" for field in fields if field.kind == "checkbox"},
                 state=await of_object(visit) if of_object else {},
                 about=await self.about(visit) if self.about else "",
                 back=self.back or self._path(visit, self.page),
             )
 
-        async def ask(visit: Visit) -> web.Response:
-            if self.check:
-                await self.check(visit, verb)
-            return await page(visit)
-
         async def carry_out(visit: Visit, form: FormValues) -> web.Response:
-            try:
-                request = () if verb.request is None else (read_request(verb.request, form),)
-                arguments = (visit.part("id"), *request)
-                document = await self.carry_out(visit, self.noun, verb, arguments)
-            except ContractError as error:
-                if verb.question is None:
-                    raise
-                return await page(visit, form, error)
+            request = () if verb.request is None else (read_request(verb.request, form),)
+            document = await self.carry_out(visit, self.noun, verb, (visit.part("id"), *request))
             if self.following:
                 return visit.redirect(*self.following(verb, document))
             following = self.page if verb.answer else self.page.rpartition("/")[0]
             said = self.said[verb.name](document) if verb.name in self.said else verb.done
             return visit.redirect(self._path(visit, following), said)
 
-        if verb.question:
-            at(path, scope=verb.scope)(ask)
-        act(path, scope=verb.scope, state=of_object)(carry_out)
+        page = at(path, scope=verb.scope)(ask) if verb.question else None
+        act(path, scope=verb.scope, state=of_object, page=page, labels=labels)(carry_out)
 
     def _path(self, visit: Visit, path: str) -> str:
         return path.replace("{id}", visit.part("id"))
