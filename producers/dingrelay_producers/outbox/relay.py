@@ -36,7 +36,9 @@ from dingrelay_tasks.sentence import en, to_text, writable
 BATCH = 100
 """Rows of a round: some milliseconds of Redis's time."""
 LEASE_MS = 10_000
-"""Longer than a round takes, which enqueues nothing later. Spares two relays the same work."""
+"""Longer than a round takes. Spares two relays the same work; where it is overrun both do it, and nothing else happens."""
+ROUND_MS = 10_000
+"""After which a round enqueues nothing: far less than the least life of a record, by which its rows are known."""
 INTERVAL = 1.0
 """Seconds between two looks at a table that was empty, or while a server is away."""
 PERHAPS_ENQUEUED = en(
@@ -137,7 +139,7 @@ class Relay:
 
     def _begin(self, redis: Redis) -> int:
         """Take the lease of a round; the moment, in ms of Redis's clock."""
-        redis.set(*self._lease, px=LEASE_MS)
+        redis.set(*self._lease, px=ROUND_MS)
         seconds, micros = redis.time()
         return seconds * 1000 + micros // 1000
 
@@ -150,7 +152,7 @@ class Relay:
         refusals: dict[str, str] = {}
         jobs: dict[str, Contract] = {}
         for row in rows:
-            if row.tried_at is not None and row.tried_at + self._record_ttl_ms < now + LEASE_MS:
+            if row.tried_at is not None and row.tried_at + self._record_ttl_ms < now + ROUND_MS:
                 refusals[row.id] = PERHAPS_ENQUEUED
                 continue
             try:
