@@ -38,7 +38,7 @@ BATCH = 100
 LEASE_MS = 10_000
 """Longer than a round takes. Spares two relays the same work; where it is overrun both do it, and nothing else happens."""
 ROUND_MS = 10_000
-"""After which a round enqueues nothing: far less than the least life of a record, by which its rows are known."""
+"""After which a round enqueues nothing: far less than a record lives, by which its rows are known."""
 INTERVAL = 1.0
 """Seconds between two looks at a table that was empty, or while a server is away."""
 PERHAPS_ENQUEUED = en(
