@@ -62,7 +62,7 @@ def worlds(draw: st.DrawFn) -> tuple[str, Sequence[tuple[str, dict[str, Any], se
         named = draw(st.lists(user, min_size=1, max_size=2, unique=True))
         fields = {"users": named, "word": draw(word)}
         if kind in {"a_draft", "a_colleague"}:
-            # A job number that two people have does not say of a draft whom it names: the userid may be meant.
+            # A job number that two people have does not say which of them a draft names: the userid may be meant.
             if fields["word"] in numbers:
                 continue
             numbers.add(fields["word"])
