@@ -3,9 +3,11 @@
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,16 +21,27 @@ UNSEEN = [random.SystemRandom().randrange(10_000, 10_000_000) for _ in range(eit
 CROWDS = either((1,), range(1, 21))
 
 
-def simulate(*options: str) -> subprocess.Popen[str]:
-    """Run the command in a process of its own: it puts that process's clock in place."""
-    return subprocess.Popen(
+@contextmanager
+def simulating(*options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command in a process of its own, which ends with the block: it puts that process's clock in place."""
+    # A seed that takes too long would not be known otherwise.
+    print("simulate", *options)
+    command = subprocess.Popen(
         [sys.executable, "-m", "dingrelay_simulation", "--verbose", *options],
         cwd=FOLDER,
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(FOLDER), *sys.path))},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
+    with command:
+        try:
+            yield command
+        finally:
+            # With the runs that it has begun, and their Valkeys.
+            with suppress(ProcessLookupError):
+                os.killpg(command.pid, signal.SIGKILL)
 
 
 def hashes(process: subprocess.Popen[str], seeds: Sequence[int]) -> dict[int, str]:
@@ -50,10 +63,15 @@ def test_no_seed_violates_an_invariant_and_each_is_replayed_exactly() -> None:
     seeds = [*kept_seeds(), *FIXED, *UNSEEN]
     half = len(seeds) // 2
     shares = [[*seeds[:half], FIXED[0]], [FIXED[0], *seeds[half:]]]
-    processes = [simulate("--twice", "--only", *map(str, share)) for share in shares]
-    one, other = map(hashes, processes, shares)
+    with ExitStack() as stack:
+        commands = [
+            stack.enter_context(simulating("--twice", "--only", *map(str, share)))
+            for share in shares
+        ]
+        one, other = map(hashes, commands, shares)
     assert one[FIXED[0]] == other[FIXED[0]]
 
 
 def test_senders_of_a_crowd_take_turns_and_use_the_limit_whatever_fails() -> None:
-    hashes(simulate("--crowd", "--only", *map(str, CROWDS)), CROWDS)
+    with simulating("--crowd", "--only", *map(str, CROWDS)) as command:
+        hashes(command, CROWDS)
