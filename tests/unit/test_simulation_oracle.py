@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dingrelay_producers.store.states import State
+from dingrelay_simulation import upgrade
 from dingrelay_simulation.application import Delivery
 from dingrelay_simulation.approvals import Followed
 from dingrelay_simulation.campaigns import Broadcast, Order
@@ -688,3 +689,17 @@ def test_a_job_goes_on_in_a_pause_whose_call_may_have_been_carried_out() -> None
     for calls, violated in ((lost, []), (refused, ["paused"])):
         one = request(lane="bulk")
         assert kinds([one], DONE, calls, runs=runs, lane_pauses=pauses) == violated
+
+
+def test_a_job_goes_on_in_a_pause_of_which_the_release_before_left_an_open_call() -> None:
+    pauses, runs = [LanePause("all", 5.0, 20.0)], {"j1": [Run(9.0, "w1")]}
+    job, call = request(lane="bulk"), effect(9.1, answered=9.2)
+    for open_call, violated in ((True, []), (False, ["paused"])):
+        left = replace(job, open_call=open_call)
+        assert kinds([left], DONE, [call], runs=runs, lane_pauses=pauses) == violated
+    left, answered = replace(job, open_call=True), effect(4.0, answered=4.1)
+    assert "paused" in kinds([left], DONE, [answered, call], runs=runs, lane_pauses=pauses)
+
+
+def test_a_record_of_the_release_before_says_whether_a_call_is_open() -> None:
+    assert {left.tag for left in upgrade.requests() if left.open_call} == {"o4", "o9"}

@@ -41,6 +41,7 @@ class Request:
         number: of the operation.
         at: seconds from the beginning.
         accepted: ``yes``, ``no``, or ``perhaps`` where the answer was lost.
+        open_call: whether its record had a call without an answer when the run began.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Request:
     tag: str
     job: str = ""
     accepted: str = "perhaps"
+    open_call: bool = False
 
 
 @dataclass

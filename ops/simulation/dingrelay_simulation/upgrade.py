@@ -9,6 +9,7 @@ import re
 from importlib import resources
 from typing import Any
 
+from dingrelay_producers.store import keys
 from dingrelay_simulation.operations import Request
 from dingrelay_simulation.valkey import VirtualValkey
 
@@ -48,7 +49,14 @@ def requests() -> list[Request]:
     """Its jobs, as if they were requested at the beginning."""
     return [
         Request(
-            -1 - number, 0.0, job["name"], {"users": job["users"]}, job["tag"], job["job"], "yes"
+            -1 - number,
+            0.0,
+            job["name"],
+            {"users": job["users"]},
+            job["tag"],
+            job["job"],
+            "yes",
+            open_call="intent" in LEFT["keys"][keys.job(job["job"])]["value"],
         )
         for number, job in enumerate(LEFT["jobs"])
     ]

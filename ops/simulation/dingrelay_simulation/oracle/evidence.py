@@ -223,6 +223,11 @@ class Evidence:
             if len(requests) == 1 and requests[0].accepted == "yes"
         ]
 
+    @cached_property
+    def left_open(self) -> set[str]:
+        """Tags of jobs that an earlier release left with a call whose answer it did not have."""
+        return {request.tag for request in self.requests.jobs if request.open_call}
+
     def requests_by_tag(self, names: Iterable[str]) -> dict[str, list[Request]]:
         """Tag → requests by operations of these names."""
         groups: dict[str, list[Request]] = defaultdict(list)
@@ -272,6 +277,8 @@ class Evidence:
     def in_doubt(self, tag: str, since: float, until: float) -> bool:
         """Whether a call with a text may have been noted by a moment, without a record of its end, or that it never left."""
         earlier = [call for call in self.attempts_by_tag.get(tag, ()) if call.left < until]
+        if tag in self.left_open and not any(call.verdict == "ok" for call in earlier):
+            return True
         if any(call.answered is None or self.struck(call, call.left) for call in earlier):
             return True
         if self.faults.around(since, until, "redis"):

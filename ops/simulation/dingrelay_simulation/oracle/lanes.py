@@ -37,7 +37,7 @@ def _had_begun(
         for run in evidence.runs.get(request.job, ())
         if run.at <= pause.since
     ]
-    if not begun:
+    if not begun and call.tag not in evidence.left_open:
         return evidence.forgotten(pause.since, pause.since)
     if any(run.made(call.worker, call.left) for run in begun):
         return True
