@@ -1,5 +1,6 @@
 """A second person approves a campaign before it starts, on each database."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ from dingrelay_producers.client.campaign_documents import (
 from dingrelay_producers.errors import CampaignConflict, ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.contract import Contract
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.personal_data import erase
@@ -27,6 +30,7 @@ from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.gateway.services import Services
+from dingrelay_workers.http.accepting import Acceptor
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.keys.personal_data import erase_keys
@@ -286,6 +290,28 @@ async def test_what_no_reviewer_could_be_told_of_is_not_submitted(
         await by("ann", campaigns).submit(campaign)
     assert (await campaigns.review(campaign)).state == "none"
     assert await all_of(database, AuditRow) == []
+
+
+async def test_a_submission_holds_no_transaction_while_its_card_is_sent(
+    database: Database, valkey_url: str, database_url: str, redis: Redis
+) -> None:
+    on = {"env": "test", "redis_url": valkey_url, "database_url": database_url}
+    settings = Settings.load(campaigns={"reviewers": ("bob",)}, **on)
+    campaign, own = await draft(database), CampaignRow.id
+
+    class Slow(Acceptor):
+        async def accept(self, jobs: Sequence[Contract]) -> list[JobStatus]:
+            async with asyncio.timeout(5):
+                await change(database, CampaignRow, own == campaign, people_digest="of others")
+            return await super().accept(jobs)
+
+    campaigns = by("ann", CampaignService(settings, database, Slow(settings)))
+    # What another person changed meanwhile is not what the reviewers are told of.
+    with pytest.raises(CampaignConflict, match="was changed since it was read"):
+        await campaigns.submit(campaign)
+    assert (await campaigns.review(campaign)).state == "none"
+    await campaigns.submit(campaign)
+    assert (await campaigns.review(campaign)).state == "asked"
 
 
 async def test_a_reviewer_reads_what_there_is_to_decide(

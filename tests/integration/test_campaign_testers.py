@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,15 +10,17 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.actor import ACTOR, Actor
 from dingrelay_producers.client import campaign_documents
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
-from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, State
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
 from support.campaigns import put
-from support.rows import all_of
+from support.rows import all_of, change
+from support.servers import free_port
 
 Service = Callable[..., CampaignService]
 Send = Callable[..., Awaitable[dict[str, Any]]]
@@ -105,3 +108,22 @@ async def test_oneself_is_a_person(database: Database, service: Service, send: S
     for person in (Actor("http", "drk_aaaaaaaaaaaa", person="cho"), Actor("cli", "alice@host")):
         ACTOR.set(person)
         await send(campaigns, campaign)
+
+
+async def test_what_is_not_accepted_is_not_in_the_audit(
+    database: Database, database_url: str
+) -> None:
+    act("ann")
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    settings = Settings.load(env="test", redis_url=nowhere, database_url=database_url)
+    campaigns, campaign = CampaignService(settings, database), await draft(database)
+    called = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
+    await change(database, ChunkRow, state=ChunkState.SETTLED, **called)
+    for verb in (
+        campaigns.test(campaign, campaign_documents.TestRequest(users=["ann"])),
+        campaigns.confirm(campaign),
+        campaigns.recall(campaign),
+    ):
+        with pytest.raises(ServiceUnavailable):
+            await verb
+    assert await all_of(database, AuditRow) == []

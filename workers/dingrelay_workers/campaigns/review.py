@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from math import isinf
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 from sqlalchemy import Row, delete, false, or_, select
@@ -26,6 +26,7 @@ from dingrelay_tasks.sentence import Kept, Sentence, en
 from dingrelay_workers.campaigns.models import CampaignRow, ReviewRow, State
 from dingrelay_workers.campaigns.people import (
     acting_person,
+    author,
     deciders,
     humans_of,
     person_of,
@@ -159,25 +160,53 @@ async def decided(settings: Settings, database: Database) -> Sequence[Row[Any, A
     return [row for row in rows if person and person in {row.asked_by, *(row.writers or ())}]
 
 
-async def submit(
-    settings: Settings, connection: AsyncConnection, row: CampaignRow, by: str
-) -> MessageSend | None:
-    """Submit a campaign that is ready for its approval; once more submits it again.
+class Submission(NamedTuple):
+    """A submission of a campaign for its approval that is about to be made.
 
-    Returns:
-        The job that sends a link to the reviewers of the settings, or to people with the role of those who approve in the
-        directory of the campaign's app; None where there are none.
+    Attributes:
+        digest: of what is to be approved.
+        by: who submits it.
+        at: when.
+        card: sends a link to the reviewers of the settings, or to people with the role of those who approve in the
+            directory of the campaign's app; None where there are none.
+    """
+
+    digest: str
+    by: str
+    at: datetime
+    card: MessageSend | None
+
+
+async def submission_of(
+    settings: Settings, connection: AsyncConnection, row: CampaignRow
+) -> Submission:
+    """The submission of a campaign that is ready, by the actor.
 
     Raises:
         CampaignConflict: it is not ready, or was started.
     """
-    now = clock.now()
+    by, at = author(settings), clock.now()
     _check_ready(row)
+    people = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
+    reviewers = [user for user in people if user not in {*(row.writers or ()), by}]
+    card = await to_reviewers(settings, connection, row, reviewers, by, at) if reviewers else None
+    return Submission(digest_of(row), by, at, card)
+
+
+async def submit(connection: AsyncConnection, row: CampaignRow, submission: Submission) -> None:
+    """Submit a campaign for its approval; once more submits it again.
+
+    Raises:
+        CampaignConflict: it is not what its reviewers are told of any more.
+    """
+    _check_ready(row)
+    if digest_of(row) != submission.digest:
+        raise _changed(row)
     request = {
         "campaign": row.id,
-        "digest": digest_of(row),
-        "asked_by": by,
-        "asked_at": now,
+        "digest": submission.digest,
+        "asked_by": submission.by,
+        "asked_at": submission.at,
         "decision": "",
         "decided_by": "",
         "decided_at": None,
@@ -186,11 +215,6 @@ async def submit(
     await upsert(connection, ReviewRow, [request])
     issuers = {"issuers": with_issuers(row.issuers)}
     await change_rows(connection, CampaignRow, CampaignRow.id == row.id, **issuers)
-    people = settings.campaigns.reviewers or await approvers(connection, row.app, row.app)
-    reviewers = [user for user in people if user not in {*(row.writers or ()), by}]
-    if not reviewers:
-        return None
-    return await to_reviewers(settings, connection, row, reviewers, by, now)
 
 
 async def decide(
@@ -352,7 +376,11 @@ def check_version(row: CampaignRow, version: int | None) -> None:
         CampaignConflict: it was changed since.
     """
     if version not in {None, row.version}:
-        raise CampaignConflict(row.id, "was changed since it was read: look at it again")
+        raise _changed(row)
+
+
+def _changed(row: CampaignRow) -> CampaignConflict:
+    return CampaignConflict(row.id, "was changed since it was read: look at it again")
 
 
 def digest_of(row: CampaignRow) -> str:

@@ -33,7 +33,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import estimate, notices, removal, review, testers
@@ -167,8 +167,7 @@ class CampaignService(CampaignReads):
             users = testers.named_or_self(self._settings, request.users)
             job, marked = await test_of(connection, row, users, request.fields)
             await testers.admit(self._settings, connection, row, users, marked=marked)
-            await self._record(connection, self.test, row, after={"people": len(users)})
-        (status,) = await self._acceptor.accept([job])
+        (status,) = await self._accept(self.test, row, [job], people=len(users))
         return status
 
     @verb("POST /v1/campaigns/{id}/recall", scope=WRITE, done=en("It is being taken back."))
@@ -203,15 +202,16 @@ class CampaignService(CampaignReads):
 
         The reviewers of the settings get a link to it. Any change of the campaign voids the approval.
         """
-        async with self._changing(campaign) as (connection, row):
-            by = author(self._settings)
-            job = await review.submit(self._settings, connection, row, by)
-            await self._record(connection, self.submit, row)
-            submitted = await review.review_of(self._settings, connection, row)
-            if job is not None:
-                # Before all of it stands: no reviewer would learn of it otherwise.
-                await self._acceptor.accept([job])
-        return submitted
+        async with self._reading(campaign, WRITE) as (database, row):
+            async with database.read() as connection:
+                submission = await review.submission_of(self._settings, connection, row)
+            if submission.card is not None:
+                # Before it stands: no reviewer would learn of it otherwise.
+                await self._acceptor.accept([submission.card])
+            async with changing(database, campaign) as (connection, present):
+                await review.submit(connection, present, submission)
+                await self._record(connection, self.submit, present)
+                return await review.review_of(self._settings, connection, present)
 
     @verb("POST /v1/campaigns/{id}/approve", scope=APPROVE, done=en("It is approved."))
     async def approve(self, campaign: str, request: ApproveRequest = ANY_VERSION) -> CampaignReview:
@@ -307,16 +307,22 @@ class CampaignService(CampaignReads):
         campaign: str,
         make_plan: Callable[[FollowUp, CampaignRow], Awaitable[FollowUpPlan]],
     ) -> JobsDocument:
-        """Have the jobs of a plan accepted, once the audit has them."""
+        """Have the jobs of a plan accepted."""
         async with self._reading(campaign, WRITE) as (database, row):
             plan = await make_plan(FollowUp(database), row)
             if not plan.jobs:
                 return JobsDocument(jobs=0, ids=[])
-            async with changing(database, campaign) as (connection, _):
-                after = {"people": plan.people, "calls": plan.calls}
-                await self._record(connection, body, row, after=after)
-        jobs = await self._acceptor.accept(plan.jobs)
+        jobs = await self._accept(body, row, plan.jobs, people=plan.people, calls=plan.calls)
         return JobsDocument(jobs=len(jobs), ids=[job.id for job in jobs])
+
+    async def _accept(
+        self, body: Callable[..., Any], row: CampaignRow, jobs: Sequence[Contract], **after: int
+    ) -> Sequence[JobStatus]:
+        """Have the jobs accepted that a verb consists of, and then write it down: a refusal has done nothing."""
+        accepted = await self._acceptor.accept(jobs)
+        async with self._opened() as database, database.write("audit") as connection:
+            await self._record(connection, body, row, after=after)
+        return accepted
 
     @asynccontextmanager
     async def exporting(
