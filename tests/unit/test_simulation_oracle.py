@@ -23,6 +23,7 @@ from dingrelay_simulation.fleet import ChunkRun, Run
 from dingrelay_simulation.lanes import LanePause
 from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Command, Request, Requests
 from dingrelay_simulation.oracle import verify
+from dingrelay_simulation.oracle.approvals import SEARCH
 from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, read_tag
 from dingrelay_simulation.organisation import Directories, Leaving
 from dingrelay_simulation.run import answered_in_time
@@ -74,6 +75,7 @@ def kinds(
     return [violation.kind for violation in verify(evidence)]
 
 
+CREATE = "/v1.0/workflow/processInstances"
 DONE = {"j1": status(State.DONE, calls=1)}
 
 
@@ -417,6 +419,35 @@ def test_approvals_exist_once_for_a_job() -> None:
     assert kinds([job], done, instances={"a1": [one, two]}, **known) == ["twice"]
     assert kinds([job], {"j1": status(State.DEAD)}, instances={"a1": [one]}) == ["twice"]
     assert kinds([job], {"j1": status(State.UNKNOWN)}, instances={"a1": [one]}) == []
+
+
+@pytest.mark.parametrize(
+    ("carried_out", "searched", "troubles", "forgiven"),
+    [
+        (30.0, 28.0, [], True),
+        (26.0, 28.0, [], False),
+        (30.0, 26.0, [], False),
+        (26.0, 13.0, [], False),
+        (26.0, 13.0, [Trouble("kill", "w0", 3.0, 4.0)], True),
+        (26.0, 13.0, [Trouble("kill", "w1", 3.0, 4.0)], False),
+        (30.0, 32.0, [], False),
+    ],
+)
+def test_an_approval_is_created_again_that_dingtalk_created_after_it_was_searched_for(
+    carried_out: float, searched: float, troubles: list[Trouble], forgiven: bool
+) -> None:
+    job, done = request("approval", "a1"), {"j1": status(State.DONE, instance_id="p1")}
+    calls = [
+        effect(2.0, tag="a1", path=CREATE, carried_out=carried_out),
+        effect(searched, answered=searched + 0.1, tag="", path=SEARCH, worker="w1"),
+        effect(33.0, answered=33.1, tag="a1", path=CREATE, worker="w1", carried_out=33.0),
+    ]
+    more: Any = {
+        "instances": {"a1": [instance("p1"), instance("p2")]},
+        "followed": {"p1": Followed("approved", "j1")},
+    }
+    violated = kinds([job], done, calls, troubles=troubles, **more)
+    assert violated == ([] if forgiven else ["twice"])
 
 
 def test_jobs_do_not_share_an_approval() -> None:

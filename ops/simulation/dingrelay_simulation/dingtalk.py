@@ -27,6 +27,7 @@ class SimulatedDingTalk:
         calls: each call, when it was made, and its outcome.
         came: when calls began to leave their workers, had left, and were made, of those that are on their way.
         left: number of a call → when it began to leave its worker, and had left.
+        carried_out: number of a call → when that was, or when it was refused: later than it came, where DingTalk was slow.
         ends: of the connections, by their protocols: of one that is closed by then, aiohttp no longer knows it.
     """
 
@@ -39,6 +40,7 @@ class SimulatedDingTalk:
         self.calls: list[tuple[float, Any, Outcome]] = []
         self.came: dict[int, tuple[float, float, float]] = {}
         self.left: dict[int, tuple[float, float]] = {}
+        self.carried_out: dict[int, float] = {}
         self.ends: dict[Any, End] = {}
         self._runner: web.AppRunner | None = None
 
@@ -100,6 +102,7 @@ def install() -> None:
         if CURRENT and CURRENT[-1].state is state:
             left, departed, at = CURRENT[-1].came.get(id(call), (CLOCK.now,) * 3)
             CURRENT[-1].left[call.id] = left, departed
+            CURRENT[-1].carried_out[call.id] = CLOCK.now
             CURRENT[-1].calls.append((at, call, outcome))
         return outcome
 

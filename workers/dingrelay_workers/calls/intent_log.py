@@ -22,9 +22,9 @@ is written again.
 
 Another worker that looks for its effect waits for the whole delay after the intent: DingTalk has the
 rest of it to show the effect of the last request that could leave under it. If the worker lives and
-gives the answer up, the intent is written again, and the wait starts there. One gap stays: a worker
-that is killed while its kernel still holds the request, or while DingTalk works on it for longer
-than the delay.
+gives the answer up, the intent is written again, and the wait starts there. Two gaps stay: DingTalk
+works on the request for longer than the delay from there on, or from the intent on where the worker
+is killed; and the kernel still holds the request of a worker that has given it up or is killed.
 """
 CLOCKS_AGREE_MS = 10_000
 """Clocks that moved apart by less were not set: it is what the measurement leaves open."""

@@ -1,9 +1,16 @@
-"""Approvals: once for a job that is done, and never for one that ended without."""
+"""Approvals: once for a job that is done, and never for one that ended without.
 
-from collections.abc import Iterator
+DingTalk may carry a call out later than the settle delay after its worker gave the answer up: a search finds nothing, and
+nothing shows that the call is still under way.
+"""
+
+from collections.abc import Iterator, Sequence
 
 from dingrelay_producers.store.states import State
-from dingrelay_simulation.oracle.evidence import Evidence, Violation
+from dingrelay_simulation.oracle.evidence import Effect, Evidence, Violation
+
+SEARCH = "/v1.0/workflow/processes/instanceIds/query"
+"""API by which a worker looks for an approval whose answer was lost."""
 
 
 def check_approvals(evidence: Evidence) -> Iterator[Violation]:
@@ -30,8 +37,22 @@ def check_approvals(evidence: Evidence) -> Iterator[Violation]:
         perhaps += sum(request.accepted == "perhaps" for request in requests)
         perhaps += len(evidence.again_by_hand & jobs.keys())
         effects = evidence.effects_by_tag.get(tag, [])
-        perhaps += sum(evidence.forgotten_call(effect) for effect in effects)
+        perhaps += sum(
+            evidence.forgotten_call(effect) or _searched_in_vain(evidence, effect, effects)
+            for effect in effects
+        )
         if len(existing) > len(done) + perhaps:
             states = {job: str(status.state) if status else None for job, status in jobs.items()}
             text = f"{tag!r} exists {len(existing)} times for {states}"
             yield Violation("twice", text, next(iter(jobs), ""))
+
+
+def _searched_in_vain(evidence: Evidence, call: Effect, calls: Sequence[Effect]) -> bool:
+    """Whether a worker that made another call looked for the effect of this one in its time, and it came later."""
+    settles = evidence.settles(call)
+    return call.carried_out > settles and any(
+        search.worker == other.worker and settles <= search.left < min(other.left, call.carried_out)
+        for other in calls
+        for search in evidence.calls
+        if search.path == SEARCH
+    )

@@ -62,7 +62,7 @@ class Effect:
 
     Attributes:
         id: the sandbox's number of it.
-        at: when it was, in seconds from the beginning.
+        at: when it came, in seconds from the beginning.
         worker: its sender.
         path: of the API.
         tag: the text in it.
@@ -77,6 +77,7 @@ class Effect:
         departed: when its last byte left.
         method: of HTTP: a path has an API for each of them.
         left_on: the day on which that was, likewise.
+        carried_out: when DingTalk had it take effect.
     """
 
     id: int
@@ -95,6 +96,7 @@ class Effect:
     departed: float = 0.0
     method: str = "POST"
     left_on: int = 0
+    carried_out: float = 0.0
 
     @property
     def over_limit(self) -> list[str]:
@@ -159,6 +161,8 @@ class Evidence:
         calls: all that reached it.
         pauses: job → when a worker put it off after a failure, and for how long.
         month: its calls.
+        call_timeout: seconds after which a worker gives an answer up.
+        settle_delay: seconds after which what can't be found is held not to exist.
     """
 
     requests: Requests
@@ -190,6 +194,8 @@ class Evidence:
         default_factory=dict[str, Sequence[tuple[float, float]]]
     )
     month: Month = field(default_factory=lambda: Month(0, 0))
+    call_timeout: float = 15.0
+    settle_delay: float = 10.0
 
     @cached_property
     def effects_by_tag(self) -> dict[str, list[Effect]]:
@@ -295,6 +301,16 @@ class Evidence:
             for trouble in self.faults.around(since, until, worker, "redis")
             if trouble.subject == "redis" or trouble.name in ENDS | DELAYS
         ]
+
+    def settles(self, call: Effect) -> float:
+        """When a call that can't be found by then is held not to have been carried out.
+
+        Its worker notes that it gives the answer up; from one that was struck no more is known than when the call left.
+        """
+        given_up = call.left + self.call_timeout
+        if self.kept_from_redis(call.worker, call.left - BEFORE, given_up + RECORDED):
+            given_up = call.left - BEFORE
+        return given_up + self.settle_delay
 
     def unrecorded(self, worker: str, at: float) -> bool:
         """Whether a worker may have ended, or Redis forgotten, before what the worker knew at a moment was in Redis.
