@@ -20,6 +20,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import WaitsFor
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.backlog.estimate import tally
 from dingrelay_workers.backlog.personal_data import erase, export
 from dingrelay_workers.database.database import Database
@@ -280,6 +281,37 @@ def test_every_door_pauses_and_audits_with_app_and_lane(
     assert store.ttl(redis_keys.PAUSES) != -1
 
 
+def test_a_pause_has_a_reason_at_every_door(
+    gateway: GatewayClient,
+    keys: dict[str, str],
+    settings: Settings,
+    client: Client,
+    cli: Cli,
+) -> None:
+    assert client.pause_lane("hr:bulk", reason="盘点").reason == "盘点"
+    # Its end is changed, and nothing said of why.
+    assert client.pause_lane("hr:bulk").reason == "盘点"
+    assert cli("lane", "pause", "hr:normal", "--yes", "--reason", "a wrong text").exit_code == 0
+    assert "a wrong text" in cli("lane", "list").output
+    stocktaking = gateway.ask(
+        "POST", "/v1/lanes/hr:urgent/pause", {"reason": "by\nphone"}, key=keys["hr"]
+    )
+    assert stocktaking.json["reason"] == "by\nphone"
+    assert client.pause_lane("it:bulk").reason == ""
+    with pytest.raises(ContractError, match="reason: "):
+        client.pause_lane("it:bulk", reason="x" * 201)
+    reasons = {pause.id: pause.reason for pause in client.paused_lanes()}
+    assert reasons == {
+        "hr:bulk": "盘点",
+        "hr:normal": "a wrong text",
+        "hr:urgent": "by\nphone",
+        "it:bulk": "",
+    }
+    query = "select reason from audit where kind = 'lane' order by number"
+    found = [row["reason"] for row in rows(settings.database, query)]
+    assert found == ["盘点", "", "a wrong text", "by\nphone", ""]
+
+
 @pytest.mark.parametrize("verb", ["pause", "resume"])
 def test_a_key_pauses_what_is_all_its_own(
     verb: str, gateway: GatewayClient, keys: dict[str, str], client: Client
@@ -306,14 +338,15 @@ async def test_a_person_leaves_the_pauses_that_they_began(
 ) -> None:
     for name, person in (("hr:bulk", "u1"), ("hr:normal", "u2")):
         token = ACTOR.set(Actor("console", person))
-        await asyncio.to_thread(client.pause_lane, name)
+        await asyncio.to_thread(client.pause_lane, name, reason="why")
         ACTOR.reset(token)
     stores = Stores(database, redis)
     assert [row["id"] for row in await export(stores, DataSubject("u1"))] == ["hr:bulk"]
     moment = datetime.now(UTC) + timedelta(seconds=1)
     await erase(stores, Erasing("u1", since=moment, tombstone="gone", now=moment))
     pauses = await asyncio.to_thread(client.paused_lanes)
-    assert {pause.id: pause.by for pause in pauses} == {"hr:bulk": "gone", "hr:normal": "u2"}
+    by = {pause.id: (pause.by, pause.reason) for pause in pauses}
+    assert by == {"hr:bulk": ("gone", "why"), "hr:normal": ("u2", "why")}
 
 
 @pytest.fixture
@@ -333,7 +366,7 @@ async def test_an_operator_pauses_and_resumes_in_the_console(
     question = "/lanes/hr:all:payroll/pause"
     assert "sender payroll, hr" in await browser.text(question)
     stale = (await browser.forms(question))[question]
-    assert await browser.submit(question) == 303
+    assert await browser.submit(question, reason="a wrong text") == 303
     assert browser.location.startswith("/?")
     # A form from before the pause changes nothing: another person was faster.
     assert await browser.post(question, stale | {"until": "2100-01-01T00:00"}) == 409
@@ -341,7 +374,7 @@ async def test_an_operator_pauses_and_resumes_in_the_console(
     for path in ("/", "/limits"):
         assert re.search("sender payroll, hr.*?>ops<", await browser.text(path), re.DOTALL)
     now = await browser.text("/")
-    assert "ops has paused: sender payroll, hr, until tomorrow" in now
+    assert re.search("sender payroll, hr: paused by ops until tomorrow .*: a wrong text<", now)
     # What is paused is resumed, or ends at another time.
     assert now.count(f'href="{question}">Change the end') == now.count(
         "/lanes/hr:all:payroll/resume"
@@ -349,13 +382,14 @@ async def test_an_operator_pauses_and_resumes_in_the_console(
     assert f'href="{question}">Pause' not in now
     page = await browser.text(f"/jobs/{job.id}")
     for paused_job in (page, await browser.text("/jobs?q=app:hr")):
-        assert "paused by ops until tomorrow" in paused_job
+        assert re.search("paused by ops until tomorrow .*: a wrong text<", paused_job)
     assert re.search("sender payroll, hr.*?>ops<", page, re.DOTALL)
     assert await browser.status("/lanes/hr:slow/pause") == 404
 
     async with browser.another("viewer", "view") as viewer:
         seen = await viewer.text("/limits")
         assert "sender payroll, hr" in seen
+        assert "a wrong text" in seen
         assert "/resume" not in seen
         assert await viewer.status(question) == 403
 
@@ -386,3 +420,25 @@ async def test_a_pause_ends_at_the_moment_that_is_chosen_in_the_readers_zone(
     assert await browser.submit(question, until=chosen) == 303
     (pause,) = await asyncio.to_thread(client.paused_lanes)
     assert pause.until == until
+
+
+async def test_the_audit_says_which_pause_ended_by_itself(browser: Browser, client: Client) -> None:
+    ended = datetime.now(UTC) - timedelta(hours=1)
+    begun, until = ended - timedelta(hours=1), {"until": ended.isoformat()}
+    pause = {"kind": "lane", "action": "pause", "at": begun, "after": until, "door": "cli"}
+    await put(
+        browser.database,
+        AuditRow,
+        {**pause, "object": "hr:bulk"},
+        {**pause, "object": "hr:normal"},
+        {**pause, "object": "hr:normal", "action": "resume", "after": None},
+        {**pause, "object": "hr:urgent", "after": None},  # for a day
+    )
+    table = await browser.text("/settings/audit?kind=lane")
+    changes = [row for row in table.split("<tr>") if "lane " in row]
+    said = {
+        lane: ["ended by itself" in row for row in changes if f"lane {lane}" in row]
+        for lane in ("bulk", "normal", "urgent")
+    }
+    assert said == {"bulk": [True], "normal": [False, False], "urgent": [False]}
+    assert "until today" in table or "until yesterday" in table

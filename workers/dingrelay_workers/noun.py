@@ -86,6 +86,7 @@ class Audited(NamedTuple):
         states: state → its meaning.
         writers: the function of a visit and of ids → userids of those who wrote it, of each that exists.
         names: the function of a visit and of ids → name, of each that exists.
+        ends: the function of a visit and of changes → number of a change → a sentence that says how its effect ended.
     """
 
     kind: str
@@ -95,6 +96,7 @@ class Audited(NamedTuple):
     states: Part = ""
     writers: Part = ""
     names: Part = ""
+    ends: Part = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

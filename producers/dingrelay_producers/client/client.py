@@ -378,7 +378,7 @@ class Client:
             return self._changed(self._jobs.discard(checked_id(job_id)))
         return False
 
-    def pause_lane(self, lane: str, *, until: datetime | None = None) -> Pause:
+    def pause_lane(self, lane: str, *, until: datetime | None = None, reason: str = "") -> Pause:
         """Have no job of a lane, or of a sender in it, begin; the pause.
 
         Jobs are accepted as before and wait. What a worker has begun is finished, and messages can be taken back.
@@ -387,11 +387,13 @@ class Client:
             lane: such as ``hr:bulk`` (app and lane), ``hr:bulk:payroll`` for the jobs of one sender, ``hr:all`` for
                 all lanes.
             until: when they go on by themselves, in a week at most; a day from now if not given.
+            reason: shown with the pause, and kept in the audit. Paused again without one, a lane keeps it.
 
         Raises:
             ContractError: there is no such lane, or the end is in the past or too far.
         """
-        return self._carry_out(Lanes().pause(lane, Pausing(until=until)))
+        request = Pausing.parse({"until": until, "reason": reason})
+        return self._carry_out(Lanes().pause(lane, request))
 
     def resume_lane(self, lane: str) -> bool:
         """Let the jobs of a lane go on, or those of a sender in it; whether it was paused."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, Field
@@ -21,10 +21,11 @@ from dingrelay_tasks.sentence import en
 
 ALL = "all"
 """Name of all lanes."""
-_USUAL_MS = 24 * 3_600_000
+USUAL = timedelta(days=1)
 """A pause without an end is over a day later: one that is forgotten does not keep jobs for ever."""
-_LONGEST_MS = 7 * 24 * 3_600_000
+LONGEST = timedelta(days=7)
 """Jobs are kept for longer."""
+_MS = timedelta(milliseconds=1)
 _NAME = re.compile(r"([A-Za-z0-9_-]{1,64}):([a-z]+)(?::([A-Za-z0-9_-]{1,64}))?")
 _SCOPE = "limits:write"
 
@@ -71,7 +72,7 @@ class LaneName(NamedTuple):
 
 
 class Pausing(Document):
-    """How long a lane is paused."""
+    """How long a lane is paused, and why."""
 
     until: Annotated[
         Moment | None,
@@ -79,6 +80,12 @@ class Pausing(Document):
         Asked("2026-01-31T09:00, or +2h from now; a day if not given, a week at most."),
     ] = None
     """When its jobs go on by themselves, in a week at most; a day from now if not given."""
+    reason: Annotated[
+        str,
+        Field(title=en("Why, for those who find it paused"), max_length=200, pattern=r"^[^\x00]*$"),
+        Asked("Why, for those who find it paused."),
+    ] = ""
+    """Shown with the pause. Paused again without one, a lane keeps it."""
 
 
 FOR_A_DAY = Pausing()
@@ -99,6 +106,8 @@ class Pause(BaseModel, frozen=True):
     """When its jobs go on by themselves."""
     by: UserIdText
     """The one who paused it: a userid, the name of an API key, or a user of a shell."""
+    reason: str = Field(default="", exclude_if=lambda reason: not reason)
+    """Why, in the words of the one who paused it; empty for none."""
 
     @property
     def name(self) -> LaneName:
@@ -106,11 +115,10 @@ class Pause(BaseModel, frozen=True):
         return LaneName(self.app, self.lane, self.sender)
 
     @classmethod
-    def of(cls, name: LaneName, until: int, since: int, by: str) -> Self:
+    def of(cls, name: LaneName, until: int, since: int, by: str, reason: bytes) -> Self:
         """A pause between two moments (ms)."""
-        return cls(
-            **name._asdict(), id=str(name), since=moment_of(since), until=moment_of(until), by=by
-        )
+        times = {"since": moment_of(since), "until": moment_of(until)}
+        return cls(**name._asdict(), **times, id=str(name), by=by, reason=reason.decode())
 
 
 class Lanes:
@@ -159,16 +167,22 @@ class Lanes:
             "pause",
             name,
             transitions.pause(
-                name=str(name), ends=ends, usual=_USUAL_MS, longest=_LONGEST_MS, person=by
+                name=str(name),
+                ends=ends,
+                usual=USUAL // _MS,
+                longest=LONGEST // _MS,
+                person=by,
+                reason=request.reason,
             ),
             after={"until": None if ends is None else moment_of(ends).isoformat()},
+            reason=request.reason,
         )
         if answer == b"late":
             raise ContractError("until", "must be in the future")
         if answer == b"far":
             raise ContractError("until", "must be within a week")
-        until, since = answer
-        return Pause.of(name, until, since, by)
+        until, since, reason = answer
+        return Pause.of(name, until, since, by, reason)
 
     @verb(
         "POST /v1/lanes/{id}/resume",
@@ -204,8 +218,8 @@ class Lanes:
 def pauses_in(answer: Sequence[Any]) -> list[Pause]:
     """The pauses in the answer of `transitions.read_pauses`, the latest first."""
     pauses = [
-        Pause.of(LaneName.parse(name.decode()), until, since, by.decode())
-        for name, until, since, by in answer
+        Pause.of(LaneName.parse(name.decode()), until, since, by.decode(), reason)
+        for name, until, since, by, reason in answer
     ]
     return sorted(pauses, key=lambda pause: pause.since, reverse=True)
 

@@ -30,6 +30,7 @@ class Audit(NamedTuple):
         lane: theirs.
         before: small values that the change replaces.
         after: small values that it leads to.
+        reason: that is given with it; "" for none.
     """
 
     action: str
@@ -39,6 +40,7 @@ class Audit(NamedTuple):
     lane: str
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
+    reason: str = ""
 
 
 class Admit(NamedTuple):

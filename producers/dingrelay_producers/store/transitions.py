@@ -155,7 +155,9 @@ def wake(*, jobs: Sequence[Untaken]) -> None:
 
 
 @script(_PACKAGE, PAUSES)
-def pause(*, name: str, ends: int | None, usual: int, longest: int, person: str) -> None:
+def pause(
+    *, name: str, ends: int | None, usual: int, longest: int, person: str, reason: str
+) -> None:
     """Pause a lane, or a sender in it, until a moment, for the `usual` time if none is given, or the `longest` (ms)."""
 
 

@@ -1,6 +1,7 @@
 """The page of the audit: who changed what."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ from dingrelay_workers.audit.models import OF_PEOPLE
 from dingrelay_workers.audit.service import AuditEntry, AuditService, csv_line_of, csv_lines
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
+from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import OUTCOMES, STATES, meaning
 from dingrelay_workers.console.titles import names_of_jobs
 from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
@@ -86,6 +88,11 @@ _NAMES: Mapping[str, Callable[[Visit, Collection[str]], Awaitable[Mapping[str, s
     **{kind.kind: noun.load(kind.names) for noun in NOUNS for kind in noun.audited if kind.names},
 }
 """Kind of object → the names of those of these ids that have one."""
+_ENDS: Mapping[str, Callable[[Visit, Sequence[AuditEntry]], Awaitable[Mapping[int, str]]]] = {
+    kind.kind: noun.load(kind.ends) for noun in NOUNS for kind in noun.audited if kind.ends
+}
+"""Kind of object → how the effects of these changes ended, by their numbers."""
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*")
 
 
 @at("/settings/audit", scope="audit:read", menu=("settings", 30, en("Audit")))
@@ -125,6 +132,7 @@ async def audit(visit: Visit) -> web.Response:
         of_people=OF_PEOPLE,
         actions=ACTIONS,
         change_of=_change,
+        ends=await _ends_of(visit, entries),
         roles=NAMES,
     )
 
@@ -136,6 +144,13 @@ async def _names_of(
     return {
         kind: await _NAMES[kind](visit, objects[kind]) for kind in objects.keys() & _NAMES.keys()
     }
+
+
+async def _ends_of(visit: Visit, entries: Sequence[AuditEntry]) -> Mapping[int, str]:
+    ends: dict[int, str] = {}
+    for kind, ends_of in _ENDS.items():
+        ends |= await ends_of(visit, [entry for entry in entries if entry.kind == kind])
+    return ends
 
 
 def _called(
@@ -171,6 +186,8 @@ def _spelled(kind: str, field: str, value: str) -> str:
         )
     if field == "outcome":
         return translated(meaning(OUTCOMES, value).words)
+    if _MOMENT.fullmatch(value):
+        return spoken(datetime.fromisoformat(value))
     words = STATES_OF.get(kind, {}).get(value) if field == "state" else None
     return translated(words.words) if words else value
 

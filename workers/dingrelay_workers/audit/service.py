@@ -1,6 +1,14 @@
 """The audit, written in the transaction of a change, and read."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -21,7 +29,7 @@ from dingrelay_producers.spreadsheet import csv_line
 from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local
 from dingrelay_workers.audit.models import AuditRow
-from dingrelay_workers.database.database import Database, chunks, latest_first, narrowed
+from dingrelay_workers.database.database import Database, chunks, latest_first, narrowed, rows_among
 from dingrelay_workers.database.errors import answering, reading
 
 if TYPE_CHECKING:
@@ -106,6 +114,7 @@ async def record(
     lane: str = "",
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
+    reason: str = "",
 ) -> None:
     """Write down a change in its transaction.
 
@@ -118,6 +127,7 @@ async def record(
         lane: the objects'.
         before: small values that the change replaces.
         after: small values that it leads to.
+        reason: that is given with it; the actor's if empty.
     """
     actor = current_actor()
     row = {
@@ -132,7 +142,7 @@ async def record(
         "kind": kind,
         "before": to_jsonable_python(before),
         "after": to_jsonable_python(after),
-        "reason": actor.reason.replace("\0", "")[:_LONGEST_REASON],
+        "reason": (reason or actor.reason).replace("\0", "")[:_LONGEST_REASON],
         "request": actor.request[:128],
     }
     await connection.execute(insert(AuditRow), [{**row, "object": name} for name in names])
@@ -196,6 +206,18 @@ class AuditService:
             if connection is None:
                 return []
             return [AuditEntry.model_validate(row) for row in await connection.execute(page)]
+
+    async def changes_of(
+        self, kind: str, objects: Collection[str], since: datetime
+    ) -> Sequence[AuditEntry]:
+        """The changes of these objects from then on, the earliest first."""
+        query = select(AuditRow.__table__).where(AuditRow.kind == kind, AuditRow.at >= since)
+        query = query.order_by(AuditRow.number)
+        async with reading(self._settings, AuditRow, self._database, within=TIMEOUT) as connection:
+            if connection is None:
+                return []
+            rows = await rows_among(connection, query, AuditRow.object, objects)
+            return [AuditEntry.model_validate(row) for row in rows]
 
     @verb(scope=_SCOPE)
     async def export(self, audit_filter: AuditFilter) -> AsyncIterator[AuditEntry]:

@@ -9,7 +9,14 @@ NOUN = Noun(
     routes=("routes:ROUTES",),
     pages=("console_routes",),
     personal_data=("personal_data:PERSONAL_DATA",),
-    audited=(Audited("lane", en("lane"), names="console_routes:names_of_lanes"),),
+    audited=(
+        Audited(
+            "lane",
+            en("lane"),
+            names="console_routes:names_of_lanes",
+            ends="console_routes:ends_of_pauses",
+        ),
+    ),
     commands=(
         Command("queue", "cli:queue"),
         Command("lane", "cli_lanes:app"),

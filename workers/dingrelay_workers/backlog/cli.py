@@ -122,6 +122,7 @@ def _print_lanes(tally: "Tally", lanes: "list[BacklogGroup]", pauses: "list[Paus
             by=pause.by,
             moment=local(pause.until),
         )
+        text += f": {pause.reason}" if pause.reason else ""
         console(stderr=True).print(text, style="yellow")
     _note(tally)
 

@@ -62,5 +62,6 @@ def _print_table(pauses: "list[Pause]") -> None:
         Column("paused by", lambda pause: pause.by, rank=1),
         Column("since", lambda pause: local(pause.since), rank=2),
         Column("until", lambda pause: local(pause.until)),
+        Column("reason", lambda pause: pause.reason, rank=3, cut=True),
         empty=tr("nothing is paused"),
     )

@@ -37,7 +37,7 @@ from dingrelay_producers.zone import local
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.kinds import KINDS, reported_kinds
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.backlog.console_routes import paused
+from dingrelay_workers.backlog.console_routes import paused, words_of_pause
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.job_filter import (
     LONGEST,
@@ -47,7 +47,7 @@ from dingrelay_workers.console.job_filter import (
     state_offers,
     suggestions,
 )
-from dingrelay_workers.console.moments import RANGES, spoken
+from dingrelay_workers.console.moments import RANGES
 from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, WAITS, meaning, outage
 from dingrelay_workers.console.titles import robots_in, target_words, titles_of
 from dingrelay_workers.console.verb_forms import VerbForms
@@ -127,9 +127,7 @@ def _look_of(visit: Visit, job: JobStatus, pauses: Sequence[Pause]) -> Meaning:
     pause = next((pause for pause in pauses if pause.id == job.waits_for.name), None)
     if pause is None:
         return meaning(STATES, job.state)
-    return Meaning(
-        "doubt", en("paused by {} until {}", visit.name_of(pause.by), spoken(pause.until))
-    )
+    return Meaning("doubt", words_of_pause(visit, pause))
 
 
 def _changes_of_all(texts: Mapping[str, str]) -> Sequence[ChangeOfMany]:

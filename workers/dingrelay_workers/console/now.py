@@ -15,7 +15,7 @@ from dingrelay_producers.store.record import milliseconds
 from dingrelay_producers.time_spans import span
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import estimate
-from dingrelay_workers.backlog.console_routes import paused
+from dingrelay_workers.backlog.console_routes import paused, words_of_pause
 from dingrelay_workers.backlog.documents import counted
 from dingrelay_workers.backlog.estimate import BacklogGroup, Tally, is_seen
 from dingrelay_workers.backlog.shown import MOST as MOST_COUNTED
@@ -23,7 +23,6 @@ from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at, menu_of
 from dingrelay_workers.console.jobs import listing
 from dingrelay_workers.console.limits import last_day, robots_of
-from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import START, outage
 from dingrelay_workers.console.titles import lane_words
 from dingrelay_workers.console.visit import Visit
@@ -274,5 +273,5 @@ def _held(lane: BacklogGroup) -> str:
 
 def _paused(pause: Pause, visit: Visit) -> Meaning:
     lane = lane_words(pause.id, visit.context.only_app)
-    words = en("{} has paused: {}, until {}.", visit.name_of(pause.by), lane, spoken(pause.until))
+    words = en("{}: {}", lane, words_of_pause(visit, pause))
     return Meaning("doubt", words, en("Its jobs wait: resume it, or leave it to go on by itself."))

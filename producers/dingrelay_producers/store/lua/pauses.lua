@@ -1,23 +1,24 @@
 -- Pauses of lanes, and jobs that are held for the end of one.
 --
 -- A pause has the name APP:LANE, or APP:LANE:SENDER for the jobs of one sender; the lane may be `all`. Redis has it
--- as `end since person`, both in ms. Jobs are held on their way to a worker, so that none runs and no call leaves;
+-- as `end since person`, both in ms, with the reason on a line of its own. Jobs are held on their way to a worker, so that none runs and no call leaves;
 -- the scheduler wakes them at the end of the pause, or as soon as it is resumed.
 
 -- All pauses that Redis has, also those that are over.
 local function stored_pauses()
   local stored, all = {}, redis.call('HGETALL', PAUSES)
   for index = 1, #all, 2 do
-    local ends, since, person = string.match(all[index + 1], '^(%d+) (%d+) (.*)$')
+    local ends, since, person, reason = string.match(all[index + 1], '^(%d+) (%d+) ([^\n]*)\n?(.*)$')
     if ends then
-      stored[#stored + 1] = {name = all[index], ends = tonumber(ends), since = tonumber(since), person = person}
+      stored[#stored + 1] = {name = all[index], ends = tonumber(ends), since = tonumber(since), person = person, reason = reason}
     end
   end
   return stored
 end
 
-local function store_pause(name, ends, since, person)
-  redis.call('HSET', PAUSES, name, string.format('%.0f %.0f ', ends, since) .. person)
+local function store_pause(name, ends, since, person, reason)
+  local line = reason == '' and '' or '\n' .. reason
+  redis.call('HSET', PAUSES, name, string.format('%.0f %.0f ', ends, since) .. person .. line)
 end
 
 -- The pauses of now: name -> when it ends. They are read once a run, and there are few.
