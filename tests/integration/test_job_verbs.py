@@ -16,9 +16,10 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import record
 from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.http.api_keys import Grant
-from dingrelay_workers.store.records import Records
+from dingrelay_workers.store.records import Records, Usage
 from support.command_line import Cli, end
 from support.databases import rows
 from support.drop_in import RECALL, asking, token_of
@@ -174,6 +175,28 @@ async def test_a_job_is_brought_forward_by_no_postponement(
     assert (await asyncio.to_thread(client.status, job.id)).due_at == sent_at
     for _ in range(2):
         assert await asyncio.to_thread(client.postpone, job.id, later)
+    assert (await asyncio.to_thread(client.status, job.id)).due_at == later
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["backoff", "pause"])
+async def test_what_a_job_waits_for_is_cut_short_by_no_postponement(
+    redis: AsyncRedis, records: Records, client: Client, held: bool
+) -> None:
+    job = await queued(redis)
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+    if held:
+        await asyncio.to_thread(client.pause_lane, f"{job.app}:{job.lane}", until=ends)
+        assert (await records.claim(a_wakeup(job))).verdict == "held"
+    else:
+        claim = await claimed(records, job)
+        await records.park(claim, State.RETRYING, delay=7200, usage=Usage())
+    due_at = (await asyncio.to_thread(client.status, job.id)).due_at
+    assert due_at is not None
+    with pytest.raises(ContractError, match="until: must not be before the time"):
+        await asyncio.to_thread(client.postpone, job.id, due_at - timedelta(minutes=1))
+    assert (await asyncio.to_thread(client.status, job.id)).due_at == due_at
+    later = due_at + timedelta(minutes=1)
+    assert await asyncio.to_thread(client.postpone, job.id, later)
     assert (await asyncio.to_thread(client.status, job.id)).due_at == later
 
 

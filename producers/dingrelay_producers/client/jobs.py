@@ -151,8 +151,8 @@ class Jobs:
     def postpone(self, job_id: str, request: Postponement) -> Steps[JobStatus]:
         """Have a job that waits not run before a moment.
 
-        Whatever it waits for. What it has done is kept, and so is its `expires_at`, which must be later. One that has a
-        `send_at`, or was postponed, is put off further only.
+        Whatever it waits for. What it has done is kept, and so is its `expires_at`, which must be later. It is put off
+        further only: behind its `send_at`, an earlier postponement, the pause before its retry, or the end of a pause.
         """
         yield from self._begin("postpone", job_id, after={"until": request.until})
         state = yield record.postpone(job_id, request.until)

@@ -137,7 +137,7 @@ def requeue(*, record: Key, dead: Key, job: str) -> None:
     """Give an ended job another life."""
 
 
-@script(_PACKAGE, PLACES)
+@script(_PACKAGE, PAUSES)
 def postpone(*, record: Key, job: str, moment: int) -> None:
     """Have a job that waits not run before a moment (ms)."""
 
