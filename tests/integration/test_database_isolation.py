@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,7 +124,7 @@ async def test_the_loop_does_not_stand_still_while_another_process_turns_a_file_
             super().execute(sql, *arguments)
             return self
 
-    class Connection(database_module._Connection):
+    class Connection(sqlite3.Connection):
         def cursor(self, *_: object) -> Refusing:
             return super().cursor(Refusing)
 
@@ -132,7 +133,7 @@ async def test_the_loop_does_not_stand_still_while_another_process_turns_a_file_
 
     calls = SimpleNamespace(monotonic=time.monotonic, sleep=blocks)
     monkeypatch.setattr(database_module, "time", calls)
-    monkeypatch.setattr(database_module, "_Connection", Connection)
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Connection))
     database = Database(f"sqlite:///{tmp_path / 'new.db'}")
     async with database.read() as connection:
         assert await connection.scalar(text("pragma journal_mode")) == "wal"

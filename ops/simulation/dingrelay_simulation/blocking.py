@@ -23,11 +23,11 @@ from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.loop import PROCESS
 from dingrelay_simulation.network import Network
 from dingrelay_workers import resources
-from dingrelay_workers.database import database
+from dingrelay_workers.database import database, sqlite_connections
 
 STATEMENT = 0.0004
 """Seconds of a statement."""
-INSTANT = frozenset({"cursor", "fetchone", "fetchmany", "fetchall", "close"})
+INSTANT = frozenset({"close"})
 """Functions of SQLite's that take no time: they execute nothing."""
 AWAY = "unable to open database file"
 """SQLite's words for a disk that is away."""
@@ -257,7 +257,8 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
         def __getattr__(self, name: str) -> Any:
             return getattr(sqlite3, name)
 
-    sql.sqlite3 = Sqlite()
+    connections: Any = sqlite_connections
+    connections.sqlite3 = Sqlite()
     module: Any = database
     prepare: Any = module._prepare
 
