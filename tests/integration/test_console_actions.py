@@ -170,10 +170,16 @@ async def test_a_job_is_resolved_with_a_reason(
 async def test_failed_jobs_of_a_code_are_changed_after_their_number_is_typed(
     browser: Browser, redis: Redis, records: Records, change: str, after: str
 ) -> None:
-    chosen = [await ended(redis, records, text=f"text {each}") for each in range(12)]
+    chosen = [await ended(redis, records, text=f"text {each}", sender="crm") for each in range(12)]
     other = await ended(redis, records, code="33012", text="other")
     groups = await browser.text("/dead")
     assert escape(HTML) in groups
+    # Whose they are, and from when to when they failed.
+    row = next(row for row in groups.split("<tr>") if ">60121<" in row)
+    assert re.search(
+        r"q=state%3Adead%20code%3A60121%20app%3A\w+%20sender%3Acrm\">crm</a> <small>12<", row
+    )
+    assert row.count("<time") == 2
     page = all_jobs(change, "state:dead code:60121")
     assert f'"/jobs/all/{change}?q=state%3Adead%20code%3A60121"' in groups
     shown = (await browser.text(page)).partition("<main")[2]

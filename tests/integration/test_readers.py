@@ -203,7 +203,13 @@ def test_dead_jobs_are_counted_by_code_by_every_door(doors: Doors) -> None:
     counts = [(each["state"], each["code"], each["jobs"]) for each in shown["codes"]]
     assert counts[0] == ("dead", "60011", 3)
     assert sorted(counts[1:]) == [("dead", "90018", 1), ("unknown", "60011", 1)]
-    assert (shown["codes"][0]["message"], shown["codes"][0]["hint"]) == ("no", "ask")
+    first = shown["codes"][0]
+    assert (first["message"], first["hint"]) == ("no", "ask")
+    assert datetime.fromisoformat(first["first_at"]) <= datetime.fromisoformat(first["latest_at"])
+    assert first["senders"] == [
+        {"app": "default", "sender": "hr", "jobs": 2},
+        {"app": "hr", "sender": "hr", "jobs": 1},
+    ]
     own = doors.ask("dead/codes", "hr").json["codes"]
     assert {(each["code"], each["jobs"]) for each in own} == {("60011", 1), ("90018", 1)}
     some = doors.ask("dead/codes?app=default&state=dead").json

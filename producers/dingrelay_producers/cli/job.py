@@ -28,7 +28,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.dead_codes import DeadCodes
+    from dingrelay_producers.client.dead_codes import DeadCode, DeadCodes
     from dingrelay_producers.client.verbs import Verb
     from dingrelay_producers.store.status import JobStatus
 
@@ -150,12 +150,21 @@ def _print_codes(dead_codes: "DeadCodes") -> None:
         Column("jobs", lambda code: f"{code.jobs:,}", right=True),
         Column("state", lambda code: state_text(State(code.state))),
         Column("code", lambda code: code.code or code.error_class),
+        Column("first", lambda code: local(code.first_at), rank=5),
         Column("latest", lambda code: local(code.latest_at), rank=3),
+        Column("senders", _senders, rank=4, cut=True),
         Column("reason", lambda code: translated(code.message), rank=1, cut=True),
         Column("hint", lambda code: translated(code.hint), rank=2, cut=True),
     )
     if not dead_codes.complete:
         note(tr("the latest ones only: there are more"), style="dim")
+
+
+def _senders(code: "DeadCode") -> str:
+    parts = [
+        f"{':'.join(filter(None, (part.app, part.sender)))} {part.jobs:,}" for part in code.senders
+    ]
+    return ", ".join(parts)
 
 
 def _reason(job: "JobStatus") -> str:

@@ -177,16 +177,16 @@ class JobList:
             ServiceUnavailable: Redis can't be used.
         """
         briefs, complete = await self.briefs(job_filter)
-        groups: dict[tuple[str, str], list[str]] = {}
+        groups: dict[tuple[str, str], list[Brief]] = {}
         for brief in briefs:
-            groups.setdefault((brief.state, brief.code), []).append(brief.id)
+            groups.setdefault((brief.state, brief.code), []).append(brief)
         statuses: dict[str, JobStatus] = {}
-        while unread := [jobs for jobs in groups.values() if jobs and jobs[0] not in statuses]:
-            statuses |= (await self._read_records([jobs[0] for jobs in unread]))[0]
+        while unread := [jobs for jobs in groups.values() if jobs and jobs[0].id not in statuses]:
+            statuses |= (await self._read_records([jobs[0].id for jobs in unread]))[0]
             for jobs in unread:
-                if jobs[0] not in statuses:
+                if jobs[0].id not in statuses:
                     del jobs[0]
-        counted = [(statuses[jobs[0]], len(jobs)) for jobs in groups.values() if jobs]
+        counted = [(statuses[jobs[0].id], jobs) for jobs in groups.values() if jobs]
         from dingrelay_producers.client.dead_codes import DeadCodes
 
         return DeadCodes.of(counted, complete=complete)
