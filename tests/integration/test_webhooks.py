@@ -372,6 +372,28 @@ async def test_a_test_reports_its_result_at_once(at: Office, receiver: Receiver)
     assert len(receiver.requests) == 2
 
 
+async def test_a_test_that_is_accepted_closes_the_breaker(
+    at: Office, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause in ("FIRST_PAUSE", "LONGEST_PAUSE"):
+        monkeypatch.setattr(endpoints, pause, timedelta(hours=1))
+    endpoint = (await at.add(receiver.url)).id
+    receiver.behaves = answering(500)
+    ids = await at.people_left(people(NEEDED + 5))
+
+    async def is_open() -> bool:
+        return (await all_of(at.database, EndpointRow))[0]["breaker"] > 0
+
+    await eventually(is_open)
+    assert not (await at.store.test(endpoint, within=20)).accepted
+    assert await is_open()
+    receiver.behaves = None
+    assert (await at.store.test(endpoint, within=20)).accepted
+    assert (await at.store.get(endpoint)).failing_since is None
+    receiver.requests.clear()
+    await at.arrived(receiver, ids)
+
+
 async def test_a_celery_application_needs_no_http(at: Office, redis: Redis) -> None:
     issued = await at.add("celery://crm/crm.tasks.on_notice")
     (notice,) = await at.people_left(["ann"])

@@ -81,7 +81,9 @@ def _look_of(endpoint: Endpoint) -> Meaning:
         return Meaning(
             "bad",
             en("accepts nothing since {}; no notice is lost", spoken(endpoint.failing_since)),
-            en("It is tried again by itself. Look at its last answer below, and mend it."),
+            en(
+                "It is tried again by itself, and at once after a test that it accepts. Look at its last answer below, and mend it."
+            ),
         )
     return meaning(OF_ENDPOINT, endpoint.state)
 

@@ -165,6 +165,9 @@ async def settle(
             dead.append(delivery)
         if delivery.state != "test":
             after[endpoint.id] = endpoint.after(receipt, now)
+        elif receipt.verdict == "taken" and endpoint.failures:
+            # A person has mended it. What it accepts of the others is not known by that: `taken_at` stays.
+            after[endpoint.id] = endpoint.model_copy(update=endpoints.HEALTHY)
     if rows:
         await connection.execute(_SETTLE, rows)
     changed = [(old, after[id_]) for id_, old in before.items() if after[id_] is not old]
