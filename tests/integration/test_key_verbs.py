@@ -1,6 +1,8 @@
 """Verbs of API keys: each has one body, which every door carries out."""
 
+import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 
@@ -10,15 +12,16 @@ from dingrelay_producers.errors import KeyNotFound, NotPermitted
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
-from dingrelay_workers.keys.documents import KeyRequest
+from dingrelay_workers.keys.documents import KeyRequest, RotationRequest
 from dingrelay_workers.keys.models import ApiKeyRow
 from dingrelay_workers.keys.service import KeyService
 from dingrelay_workers.roles.scopes import RolesReach
 from support.command_line import Cli
-from support.databases import rows
+from support.databases import on_sqlite, rows
 from support.gateways import Ask
-from support.rows import all_of
+from support.rows import all_of, put
 
 VERBS = verbs_of(KeyService)
 TEXT = {"name": "x", "scopes": ["messages:write"]}
@@ -78,3 +81,27 @@ async def test_an_actor_gives_and_changes_no_more_than_it_has(
     assert await all_of(database, ApiKeyRow) == stored
     assert (await keys.create(KeyRequest.parse({**TEXT, "apps": ["hr"], "lanes": ["bulk"]}))).id
     assert len(await keys.list()) == 1
+
+
+@on_sqlite
+async def test_a_key_names_its_people_who_have_left(
+    database: Database, settings: Settings, every: Ask, cli: Cli
+) -> None:
+    """They may still have a secret of it, and the programs that use it go on."""
+    ACTOR.set(Actor("console", "boss", person="boss"))
+    keys = KeyService(database)
+    issued = await keys.issue(Grant(name="k", scopes=frozenset({"jobs:read"}), owner="bob"))
+    assert (await keys.get(issued.id)).left == []
+    for person in ("boss", "bob"):
+        await put(database, UserRow, {"userid": person, "left_at": datetime.now(UTC)})
+    assert (await keys.get(issued.id)).left == ["bob", "boss"]
+    assert await keys.verify(issued.key)
+    listed = await asyncio.to_thread(every, "GET", "/v1/keys")
+    assert [key["left"] for key in listed.json["keys"] if key["id"] == issued.id] == [
+        ["bob", "boss"]
+    ]
+    printed = await asyncio.to_thread(cli, "key", "list")
+    assert f"{issued.id} (k) goes on though bob, boss" in " ".join(printed.output.split())
+    ACTOR.set(Actor("console", "cho", person="cho"))
+    await keys.rotate(issued.id, RotationRequest.parse({"overlap": "0s"}))
+    assert (await keys.get(issued.id)).left == ["bob"]

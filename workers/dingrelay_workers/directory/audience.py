@@ -65,8 +65,8 @@ async def left_users(database: Database, app: str, userids: Collection[str]) -> 
 
 async def who_left(connection: AsyncConnection, users: Collection[str]) -> set[str]:
     """The users among these that a directory had and none has now."""
-    query = select(UserRow.userid, UserRow.left_at).where(UserRow.userid.in_(users))
-    rows = (await connection.execute(query)).all()
+    query = select(UserRow.userid, UserRow.left_at)
+    rows = await rows_among(connection, query, UserRow.userid, users)
     return {row.userid for row in rows} - {row.userid for row in rows if row.left_at is None}
 
 

@@ -100,6 +100,15 @@ def _print_table(keys: "Sequence[KeyDocument]") -> None:
         Column("owner", lambda key: key.owner, rank=9),
         Column("name", lambda key: key.name, rank=1, cut=True),
     )
+    for key in keys:
+        if key.left and key.state == "live":
+            warning = tr(
+                "note: {id} ({name}) goes on though {people}, who owned or issued it, left: rotate it with --overlap 0s, or replace it",
+                people=", ".join(key.left),
+                id=key.id,
+                name=key.name,
+            )
+            console(stderr=True).print(warning, style="yellow", markup=False)
 
 
 def _moment(moment: "datetime | None") -> str:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from dingrelay_producers.settings.sections import duration
 from dingrelay_producers.store import clock
 from dingrelay_tasks.asked import Asked
-from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane, UserId
+from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane, UserId, UserIdText
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.http.api_keys import ANY, SCOPES, SENDER, TARGET, ApiKey, Grant, Rate
 
@@ -201,6 +201,8 @@ class KeyDocument(ApiKey, frozen=True):
     """Precise to about a minute."""
     old_secret_until: datetime | None
     """Until when secrets before the last rotation are taken as well."""
+    left: list[UserIdText]
+    """Its owner and its issuers who have left the organisation: it goes on until it is rotated or revoked."""
 
 
 class IssuedKey(BaseModel):

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -28,6 +28,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
+from dingrelay_workers.directory.audience import who_left
 from dingrelay_workers.http.api_keys import (
     ANY,
     KEY_ID,
@@ -114,15 +115,24 @@ class StoredKey(ApiKey, frozen=True):
         """The secrets before the present one that are taken still."""
         return {digest: until for digest, until in self.old_secrets.items() if until > now}
 
-    def document(self) -> KeyDocument:
-        """The key as it is shown."""
+    def old_until(self, now: datetime) -> datetime | None:
+        """Until when one of these is taken; None for none."""
+        return None if self.end(now) else max(self.old(now).values(), default=None)
+
+    @property
+    def people(self) -> Sequence[str]:
+        """Its owner, and those who were shown a secret of it."""
+        return list(filter(None, dict.fromkeys([self.owner, *self.issuers])))
+
+    def document(self, left: Collection[str]) -> KeyDocument:
+        """The key as it is shown, where these people have left."""
         now = clock.now()
-        ends = [] if self.end(now) else self.old(now).values()
         return KeyDocument(
             **dict(self),
             state=_STATES[self.end(now)],
+            left=[person for person in self.people if person in left],
             last_used_at=self.used_at,
-            old_secret_until=max(ends, default=None),
+            old_secret_until=self.old_until(now),
         )
 
 
@@ -278,15 +288,20 @@ class KeyService:
     async def get(self, key_id: str) -> KeyDocument:
         """How an API key stands, live or not."""
         async with answering(self._timeout), self._database.read() as connection:
-            return (await _visible(connection, key_id)).document()
+            stored = await _visible(connection, key_id)
+            return stored.document(await who_left(connection, stored.people))
 
     async def list(self) -> Sequence[KeyDocument]:
         """The keys, the newest first."""
         query = select(ApiKeyRow.__table__).order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id)
         async with answering(self._timeout), self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
-        stored_keys = map(StoredKey.model_validate, rows)
-        return [stored.document() for stored in stored_keys if _sees(stored)]
+            stored_keys = [
+                stored for stored in map(StoredKey.model_validate, rows) if _sees(stored)
+            ]
+            people = {person for stored in stored_keys for person in stored.people}
+            left = await who_left(connection, people)
+        return [stored.document(left) for stored in stored_keys]
 
     @verb("POST /v1/keys/{id}/rotate", scope=_SCOPE)
     async def rotate(self, key_id: str, request: RotationRequest = AS_USUAL) -> IssuedKey:
@@ -305,7 +320,7 @@ class KeyService:
             if end := stored.end(now):
                 raise KeyConflict(key_id, en("{}; create another", end))
             if digest in {stored.digest, *stored.old_secrets}:
-                ends = stored.document().old_secret_until
+                ends = stored.old_until(now)
                 return IssuedKey(id=key_id, key=f"{key_id}.{text}", old_secret_until=ends)
             old = {**stored.old(now), stored.digest: until} if overlap else {}
             if len(old) > MOST_OLD_SECRETS:
@@ -344,8 +359,9 @@ class KeyService:
                 before = _columns(stored.key)
                 await audit.record_verb(connection, self.revoke, key_id, before=before)
                 stored = stored.model_copy(update={"revoked_at": now})
+            left = await who_left(connection, stored.people)
         self._known.forget(key_id)
-        return stored.document()
+        return stored.document(left)
 
     async def _verify(self, key_id: str, secret: str) -> ApiKey | None:
         # The digest is made first, so that an unknown id is no faster for it.
