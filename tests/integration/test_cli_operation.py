@@ -47,6 +47,7 @@ def test_nothing_in_use_is_reported(cli: Cli) -> None:
         "rules": {"workers": 0, "differences": []},
         "buckets": [],
         "outages": [],
+        "ended_outages": [],
         "quota": [{**quota, "counts": counts} for counts in ("calls", "pushes")],
     }
     shown = cli.shown("limits")

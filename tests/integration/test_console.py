@@ -9,16 +9,22 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import update
 
+from conftest import wait_until_async
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.clock import RedisClock
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.console.server import listening
 from dingrelay_workers.http import paging
+from dingrelay_workers.limiter.breakers import MICRO, NEEDED, Breakers, Pace, sick
+from dingrelay_workers.limiter.buckets import ended
+from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.sessions import sessions
 from dingrelay_workers.sessions.models import ConsoleLinkRow, ConsoleSessionRow
 from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks, Sessions
 from support.consoles import HTML, Browser, fill
 from support.databases import prepare
+from support.jobs import server_time
 
 NOW = datetime.now(UTC)
 PAGES = [each.path for each in DECLARED if each.method == "GET"]
@@ -168,3 +174,31 @@ async def test_tokens_are_stored_as_digests_only(browser: Browser) -> None:
     assert session.token not in repr(session)
     stored = str(await browser.rows(ConsoleSessionRow.__table__.select()))
     assert (link in stored, session.token in stored) == (False, False)
+
+
+async def test_now_tells_of_an_outage_that_is_over(browser: Browser, redis: Redis) -> None:
+    await browser.sign_in()
+    rules = Rules.from_settings({}, "default")
+    circuit = Breakers(redis, rules).circuit("default", "message.send", "oapi")
+    now = await server_time(redis) * 1000
+    began = now - 40 * 60 * MICRO
+    for _ in range(NEEDED):
+        report = sick(
+            circuit,
+            Pace(1, 60, 15),
+            "answer",
+            needed=NEEDED,
+            trial=False,
+            reason="HTTP 503",
+            now=began,
+        )
+        await run_async(redis, report)
+    assert "that are over" not in await browser.text("/")
+    of_api = rules.of("default", "message.send")
+    await run_async(redis, ended(of_api, now, circuit=circuit.keys, sane=True, trial=True))
+
+    async def is_told() -> bool:
+        text = (await browser.text("/")).partition("that are over")[2]
+        return bool(re.search(r"message\.send.*?>40 min<.*?>HTTP 503<", text, re.DOTALL))
+
+    await wait_until_async(is_told)

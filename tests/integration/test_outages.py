@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dingrelay_producers.store import clock
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import WaitsFor
@@ -285,8 +286,18 @@ async def test_refused_credentials_hold_the_app(opened: OpenFleet, sandbox: Sand
     status = await fleet.status(drafts[0])
     assert status.error
     assert status.error.error_class == "credentials"
+    assert await breakers.read_ended(fleet.redis) == []
+    [hold] = [
+        state for state in await fleet.resources.limiter.breakers.states() if "hold" in state.scope
+    ]
     sandbox.delete_fault(fault)
     await fleet.done(drafts)
+    # What is over is known for a day, with its length.
+    ended = await breakers.read_ended(fleet.redis)
+    assert [(end.scope, end.reason, end.opened_at) for end in ended] == [
+        ("hold:default", hold.reason, hold.opened_at)
+    ]
+    assert ended[0].opened_at < ended[0].ended_at <= clock.now() + timedelta(seconds=1)
 
 
 async def test_instantly_refused_tokens_are_free(fleet: Fleet, sandbox: SandboxAdmin) -> None:

@@ -34,6 +34,8 @@ REVOKED_TTL_MS = 86_400_000
 """A day for the message of a bare client to reach a worker."""
 BREAKER_TTL_MS = 7 * 86_400_000
 """An open breaker that is not probed for so long closes; the next call probes again."""
+ENDED_OUTAGES_TTL_MS = 86_400_000
+"""A day: as far back as the console's first page looks."""
 SICK_TTL_MS = 600_000
 """Sick answers that are further apart are not in a row."""
 OUTAGE_TTL_MS = 8 * 86_400_000
@@ -125,6 +127,10 @@ BREAKERS = PREFIX + "breakers"
 """Sorted set: keys of open breakers → since when (µs). TTL: BREAKER_TTL_MS."""
 OUTAGES = PREFIX + "outages"
 """Hash: where jobs wait for the end of an outage → when the last one came (ms). TTL: OUTAGE_TTL_MS."""
+ENDED_OUTAGES = PREFIX + "ended-outages"
+"""Sorted set: an outage that is over, as its breaker's key, since when (µs) and why in lines → its end (µs).
+
+TTL: ENDED_OUTAGES_TTL_MS; so long after its end one is taken out, too."""
 PAUSES = PREFIX + "pauses"
 """Hash: a lane that is paused, or a sender in it → its end, since when (ms), the person and the reason. TTL: PAUSE_TTL_MS."""
 HELD = PREFIX + "held"
@@ -595,6 +601,7 @@ IMPERSONAL = frozenset(
         "DINGTALK_CLOCK",
         "DISPATCHER",
         "DOCTOR",
+        "ENDED_OUTAGES",
         "ENDINGS",
         "ENDINGS_READ",
         "HELD",

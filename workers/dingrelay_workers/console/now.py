@@ -68,6 +68,7 @@ async def now(visit: Visit) -> web.Response:
         now=standing.tally.now,
         months=standing.limits.quota,
         dead=standing.dead,
+        ended=standing.limits.ended_outages,
         waiting=filter(None, waiting),
     )
 

@@ -7,7 +7,7 @@ them on the way of every call, and `lua/sick.lua` and `lua/ended.lua` change the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
@@ -16,7 +16,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.scripts import Call, round_trip, run_async
 from dingrelay_producers.store.status import WaitsFor
 from dingrelay_tasks.sentence import from_text, to_text
@@ -44,6 +44,9 @@ SLICE = 50
 """Jobs that are woken at a time once an outage is over."""
 QUIET = 0.3
 """Beats without any answer after which the fleet slows down; an answer takes 0.05 to 0.2 s."""
+
+MOST_ENDED = 20
+"""Outages of the last day that are shown."""
 
 Symptom = Literal["way", "cut", "answer", "held", "unused"]
 """The symptom of a failed call (`lua/sick.lua`)."""
@@ -166,6 +169,21 @@ class BreakerState:
         scope, _, name = self.scope.partition(":")
         of_app = name == app and (scope == "hold" or self.name == api)
         return of_app or (scope == "egress" and self.name == HOST_OF.get(api))
+
+
+@dataclass(frozen=True, slots=True)
+class EndedOutage:
+    """A breaker that stood open, or an app that was held.
+
+    Attributes:
+        scope: as that of `BreakerState`, and so is `name`.
+    """
+
+    scope: str
+    name: str
+    reason: str
+    opened_at: datetime
+    ended_at: datetime
 
 
 def sick(
@@ -352,9 +370,18 @@ class Breakers:
             if key.decode().startswith(holds_prefix) and key.decode() != current_hold
         ]
         if stale:
+            since: list[Any] = [await self._redis.hmget(key, "opened", "reason") for key in stale]
+            ended = {
+                b"\n".join((key, opened, reason or b"")): clock.now().timestamp() * MICRO
+                for key, (opened, reason) in zip(stale, since, strict=True)
+                if opened
+            }
             async with self._redis.pipeline() as pipe:
                 pipe.delete(*stale)
                 pipe.zrem(keys.BREAKERS, *stale)
+                if ended:
+                    pipe.zadd(keys.ENDED_OUTAGES, ended)
+                    pipe.pexpire(keys.ENDED_OUTAGES, keys.ENDED_OUTAGES_TTL_MS)
                 await pipe.execute()
             log.info("app_released", app=app)
 
@@ -393,10 +420,10 @@ async def read_breakers(redis: Redis) -> list[BreakerState]:
     for member, (opened, next_, reason, level) in zip(members, answers, strict=True):
         if opened is None:
             continue
-        scope, _, name = member.decode().removeprefix(keys.PREFIX).rpartition(":")
+        scope, name = _named_in(member)
         states.append(
             BreakerState(
-                scope=scope.removeprefix("breaker:"),
+                scope=scope,
                 name=name,
                 reason=from_text((reason or b"").decode()),
                 opened_at=_time_of(opened),
@@ -405,6 +432,28 @@ async def read_breakers(redis: Redis) -> list[BreakerState]:
             )
         )
     return states
+
+
+async def read_ended(redis: Redis) -> list[EndedOutage]:
+    """The outages and holds that ended in the last day, the latest first."""
+    day = timedelta(milliseconds=keys.ENDED_OUTAGES_TTL_MS)
+    oldest = (clock.now() - day).timestamp() * MICRO
+    entries: list[Any] = await redis.zrevrangebyscore(
+        keys.ENDED_OUTAGES, "+inf", oldest, start=0, num=MOST_ENDED, withscores=True
+    )
+    ended: list[EndedOutage] = []
+    for entry, ended_at in entries:
+        key, opened, reason = entry.split(b"\n", 2)
+        scope, name = _named_in(key)
+        moments = _time_of(opened), _time_of(ended_at)
+        ended.append(EndedOutage(scope, name, from_text(reason.decode()), *moments))
+    return ended
+
+
+def _named_in(key: bytes) -> tuple[str, str]:
+    """Scope and name of a breaker's key."""
+    scope, _, name = key.decode().removeprefix(keys.PREFIX).rpartition(":")
+    return scope.removeprefix("breaker:"), name
 
 
 def _time_of(micros: bytes) -> datetime:

@@ -12,7 +12,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_workers import minutes
 from dingrelay_workers.limiter import breakers, buckets, fleet_rules
-from dingrelay_workers.limiter.breakers import BreakerState
+from dingrelay_workers.limiter.breakers import BreakerState, EndedOutage
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.fleet_rules import Difference, FleetRules
 from dingrelay_workers.limiter.quota import MonthCount, Quota
@@ -36,6 +36,8 @@ class FleetLimits(BaseModel):
     buckets: list[BucketState]
     outages: list[BreakerState]
     """APIs and hosts that are out, and apps that are held."""
+    ended_outages: list[EndedOutage] = []
+    """Those that ended in the last 24 hours, the latest first, twenty at most."""
     quota: list[MonthCount]
 
     def of_actor(self, settings: Settings) -> Self:
@@ -57,6 +59,7 @@ class FleetLimits(BaseModel):
             update={
                 "buckets": [bucket for bucket in self.buckets if sees(bucket.scope)],
                 "outages": [entry for entry in self.outages if sees(entry.scope)],
+                "ended_outages": [entry for entry in self.ended_outages if sees(entry.scope)],
                 "quota": [month for month in self.quota if month.organisation in organisations],
             }
         )
@@ -110,5 +113,6 @@ async def read(redis: Redis, settings: Settings, pace: FleetPace | None = None) 
             for state, name in zip(states, names, strict=True)
         ],
         outages=[*outages],
+        ended_outages=await breakers.read_ended(redis),
         quota=await Quota(redis, settings).months(),
     )

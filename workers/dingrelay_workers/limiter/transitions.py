@@ -133,6 +133,7 @@ def ended(
     host: Key,
     hold: Key,
     open_breakers: Key,
+    ended_outages: Key,
     buckets: Keys,
     time_us: int | None,
     probed: bool,
@@ -141,6 +142,7 @@ def ended(
     top: float,
     head_start: int,
     remembered: int,
+    ended_ttl: int,
     charged: int | None,
     tokens: float,
     burst: int,
@@ -151,7 +153,8 @@ def ended(
 
     `probed`: it came out of a pause: its buckets open again, and the next pause is shorter. `sane`: its answer was: the
     breakers before it close, and the rate climbs from a quarter of `top`, as if for `head_start` (us); 0 can't climb.
-    `trial`: it was their probe. The host remembers for `remembered` (ms) that it closed. The `charged` bucket, by its
+    `trial`: it was their probe. The host remembers for `remembered` (ms) that it closed, and
+    `ended_outages` for `ended_ttl` (ms) what was out. The `charged` bucket, by its
     number, is charged again, by `tokens` of its `burst` at its `rate`.
     """
 
