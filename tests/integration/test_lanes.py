@@ -442,3 +442,8 @@ async def test_the_audit_says_which_pause_ended_by_itself(browser: Browser, clie
     }
     assert said == {"bulk": [True], "normal": [False, False], "urgent": [False]}
     assert "until today" in table or "until yesterday" in table
+    # The words are those of the buttons, and the noun is said once.
+    browser.session.cookie_jar.update_cookies({"dingrelay_language": "zh"})
+    chinese = re.sub("<[^>]+>", "", await browser.text("/settings/audit?kind=lane"))
+    assert re.search(r"恢复\s*通道 normal, hr", chinese)
+    assert "通道 通道" not in chinese

@@ -86,6 +86,7 @@ class Audited(NamedTuple):
         states: state → its meaning.
         writers: the function of a visit and of ids → userids of those who wrote it, of each that exists.
         names: the function of a visit and of ids → name, of each that exists.
+        names_say_kind: whether a name goes without the kind in front of it.
         ends: the function of a visit and of changes → number of a change → a sentence that says how its effect ended.
     """
 
@@ -96,6 +97,7 @@ class Audited(NamedTuple):
     states: Part = ""
     writers: Part = ""
     names: Part = ""
+    names_say_kind: bool = False
     ends: Part = ""
 
 

@@ -20,7 +20,7 @@ from dingrelay_workers.audit.service import AuditEntry, AuditService, csv_line_o
 from dingrelay_workers.console.declared import at
 from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.moments import spoken
-from dingrelay_workers.console.sentences import OUTCOMES, STATES, meaning
+from dingrelay_workers.console.sentences import ACTIONS, OUTCOMES, STATES, action_words, meaning
 from dingrelay_workers.console.titles import names_of_jobs
 from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
 from dingrelay_workers.history.service import HistoryService
@@ -41,44 +41,6 @@ KINDS: Mapping[str, Audited] = {
     for kind in declared
 }
 """Kind of object → what is shown of it."""
-ACTIONS: Mapping[str, str] = {
-    "create": en("make"),
-    "start": en("start sending"),
-    "pause": en("pause"),
-    "resume": en("let run on"),
-    "cancel": en("cancel"),
-    "delete": en("delete"),
-    "replace": en("replace by a changed one"),
-    "test": en("send to testers"),
-    "recall": en("take back"),
-    "confirm": en("ask who has read it"),
-    "submit": en("submit for approval"),
-    "approve": en("approve"),
-    "reject": en("reject"),
-    "write": en("begin a draft"),
-    "save": en("make a draft again"),
-    "keep": en("keep as a template"),
-    "attach": en("make a draft again"),
-    "freeze": en("make ready"),
-    "copy": en("copy into a draft"),
-    "requeue": en("send again"),
-    "discard": en("discard"),
-    "resolve": en("decide what became of it"),
-    "rotate": en("give a new secret"),
-    "grant": en("grant"),
-    "revoke": en("revoke"),
-    "add": en("add"),
-    "remove": en("remove"),
-    "export": en("export"),
-    "erase": en("erase"),
-    "terminate": en("withdraw in DingTalk"),
-    "agree": en("agree in DingTalk"),
-    "refuse": en("refuse in DingTalk"),
-    "comment": en("comment in DingTalk"),
-    "end": en("end"),
-    "end_all": en("end all"),
-}
-"""Action of the audit → words. One that is not here stands for itself."""
 STATES_OF: Mapping[str, Mapping[str, Meaning]] = {
     "job": STATES,
     **{kind.kind: noun.load(kind.states) for noun in NOUNS for kind in noun.audited if kind.states},
@@ -130,7 +92,7 @@ async def audit(visit: Visit) -> web.Response:
         kinds=KINDS,
         words_of={name: kind.words for name, kind in KINDS.items()},
         of_people=OF_PEOPLE,
-        actions=ACTIONS,
+        actions={action: action_words("", action) for action in ACTIONS if "." not in action},
         change_of=_change,
         ends=await _ends_of(visit, entries),
         roles=NAMES,
@@ -172,10 +134,10 @@ def _change(entry: AuditEntry) -> str:
 def _in_words(entry: AuditEntry) -> AuditEntry:
     words = {
         "door": DOORS[entry.door],
-        "action": ACTIONS.get(entry.action, entry.action),
         "kind": KINDS[entry.kind].words if entry.kind in KINDS else entry.kind,
     }
     shown = {name: translated(word) for name, word in words.items()}
+    shown["action"] = action_words(entry.kind, entry.action)
     return entry.model_copy(update=shown | {"role": _spelled(entry.kind, "role", entry.role)})
 
 

@@ -14,6 +14,7 @@ NOUN = Noun(
             "lane",
             en("lane"),
             names="console_routes:names_of_lanes",
+            names_say_kind=True,
             ends="console_routes:ends_of_pauses",
         ),
     ),

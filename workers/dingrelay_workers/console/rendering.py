@@ -26,6 +26,7 @@ from dingrelay_workers.console.declared import menu_of
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.moments import RANGES, spoken
 from dingrelay_workers.console.phone import ShownMessage, markdown, picture, plain
+from dingrelay_workers.console.sentences import action_words
 from dingrelay_workers.console.titles import kind_words, lane_words, target_words
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import operates
@@ -258,6 +259,7 @@ def _templates() -> Environment:
         "columns": Columns,
         "time_ranges": RANGES,
         "query_of": _query,
+        "action_words": action_words,
         "problems": {},
     }
     filters |= {

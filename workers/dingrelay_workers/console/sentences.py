@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from dingrelay_producers.client import outcomes
 from dingrelay_producers.client.outcomes import Meaning
+from dingrelay_producers.language import translated
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.moments import spoken
@@ -51,6 +52,54 @@ KINDS: Mapping[str, str] = {
     "user-sync": en("sync of the directory"),
 }
 """Kind of job → words. One that is not here stands for itself."""
+
+
+ACTIONS: Mapping[str, str] = {
+    "create": en("make"),
+    "start": en("start sending"),
+    "pause": en("pause"),
+    "resume": en("resume"),
+    "campaign.resume": en("go on"),
+    "cancel": en("cancel"),
+    "delete": en("delete"),
+    "replace": en("replace by a changed one"),
+    "test": en("send to testers"),
+    "recall": en("take back"),
+    "confirm": en("ask who has read it"),
+    "submit": en("submit for approval"),
+    "approve": en("approve"),
+    "reject": en("reject"),
+    "write": en("begin a draft"),
+    "save": en("make a draft again"),
+    "keep": en("keep as a template"),
+    "attach": en("upload a file"),
+    "freeze": en("make ready"),
+    "copy": en("copy into a draft"),
+    "requeue": en("requeue"),
+    "discard": en("discard"),
+    "postpone": en("postpone"),
+    "resolve": en("decide what became of it"),
+    "rotate": en("give a new secret"),
+    "grant": en("grant"),
+    "revoke": en("revoke"),
+    "add": en("add"),
+    "remove": en("remove"),
+    "export": en("export"),
+    "erase": en("erase"),
+    "terminate": en("withdraw in DingTalk"),
+    "agree": en("agree in DingTalk"),
+    "refuse": en("refuse in DingTalk"),
+    "comment": en("comment in DingTalk"),
+    "end": en("end"),
+    "end_all": en("end all"),
+}
+"""Action, or kind of object and action → words, on buttons and in the audit. One that is not here stands for itself."""
+
+
+def action_words(kind: str, action: str) -> str:
+    """The words for an action, for a button or a line."""
+    words = translated(ACTIONS.get(f"{kind}.{action}") or ACTIONS.get(action, action))
+    return words[:1].upper() + words[1:]
 
 
 class FieldProblem(NamedTuple):
