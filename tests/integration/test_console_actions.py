@@ -163,7 +163,24 @@ async def test_a_job_is_resolved_with_a_reason(
     assert await state(redis, job) == after
     reasons = select(AuditRow.reason).where(AuditRow.kind == "job")
     assert await browser.rows(reasons) == [(f"seen {HTML}",)]
-    assert HTML not in await browser.text(f"/jobs/{job.id}")
+    text = await browser.text(f"/jobs/{job.id}")
+    assert HTML not in text
+    times = re.findall(r'<time datetime="([^"]+)"', text.partition('class="life"')[2])
+    assert (len(times) >= 3, times) == (True, sorted(times))
+
+
+async def test_an_unknown_job_offers_the_action_and_names_no_command(
+    browser: Browser, redis: Redis, records: Records
+) -> None:
+    job = await queued(redis)
+    claim = await claimed(records, job)
+    error = record.CANCELLED_TOO_LATE
+    await records.settle(claim, State.UNKNOWN, usage=Usage(), error=error)
+    page, all_of_them = await browser.text(f"/jobs/{job.id}"), await browser.text("/dead")
+    for text in (page, all_of_them):
+        assert "dingrelay job" not in text
+        assert "the role operate" in text
+    assert f"/jobs/{job.id}/resolve" in page
 
 
 @pytest.mark.parametrize(("change", "after"), [("requeue", "queued"), ("discard", "none")])
@@ -184,7 +201,10 @@ async def test_failed_jobs_of_a_code_are_changed_after_their_number_is_typed(
     assert f'"/jobs/all/{change}?q=state%3Adead%20code%3A60121"' in groups
     shown = (await browser.text(page)).partition("<main")[2]
     assert shown.count("<li>") == many_jobs.EXAMPLES
-    assert await browser.submit(page, count="11") == 400
+    status, again = await browser.send(page, (await browser.forms(page))[page] | {"count": "11"})
+    assert status == 422
+    assert re.search(r'id="count" [^>]*value="11"[^>]*aria-invalid="true"', again)
+    assert again.count("another number was typed") == 2
     assert await browser.submit(page, count="12") == 303
     assert {await state(redis, each) for each in chosen} == {after}
     assert await state(redis, other) == "dead"
@@ -375,7 +395,7 @@ async def test_an_endpoint_is_paused_and_resumed_with_or_without_what_waits(
     form = (await browser.forms(page))[f"{page}/pause"]
     assert await browser.post(f"{page}/pause", form) == 303
     assert await browser.post(f"{page}/pause", form | {"more": "1"}) == 409
-    assert await browser.submit(f"{page}/skip", f"{page}/resume", count="7") == 400
+    assert await browser.submit(f"{page}/skip", f"{page}/resume", count="7") == 422
     assert await browser.submit(page, f"{page}/resume") == 303
     assert await delivery_states(browser) == ["pending", "delivered"]
     assert await browser.submit(page, f"{page}/pause") == 303

@@ -361,7 +361,7 @@ async def test_an_operator_pauses_and_resumes_in_the_console(
     job = await queued(redis, app="hr", lane="bulk", sender="payroll")
     page = await browser.text("/")
     for path in ("/lanes/hr:bulk/pause", "/lanes/hr:all:payroll/pause"):
-        assert f'href="{path}"' in page
+        assert f'href="{path}?from=%2F"' in page
     assert "/lanes/hr:all:payroll/pause" in await browser.text(f"/jobs/{job.id}")
     question = "/lanes/hr:all:payroll/pause"
     assert "sender payroll, hr" in await browser.text(question)
@@ -376,10 +376,10 @@ async def test_an_operator_pauses_and_resumes_in_the_console(
     now = await browser.text("/")
     assert re.search("sender payroll, hr: paused by ops until tomorrow .*: a wrong text<", now)
     # What is paused is resumed, or ends at another time.
-    assert now.count(f'href="{question}">Change the end') == now.count(
+    assert now.count(f'href="{question}?from=%2F">Change the end') == now.count(
         "/lanes/hr:all:payroll/resume"
     )
-    assert f'href="{question}">Pause' not in now
+    assert f'href="{question}?from=%2F">Pause' not in now
     page = await browser.text(f"/jobs/{job.id}")
     for paused_job in (page, await browser.text("/jobs?q=app:hr")):
         assert re.search("paused by ops until tomorrow .*: a wrong text<", paused_job)
@@ -393,7 +393,20 @@ async def test_an_operator_pauses_and_resumes_in_the_console(
         assert "/resume" not in seen
         assert await viewer.status(question) == 403
 
-    assert await browser.submit("/limits", "/lanes/hr:all:payroll/resume") == 303
+    # One comes back to the page from which one came.
+    from_limits = "/lanes/hr:all:payroll/resume?from=%2Flimits"
+    assert await browser.submit("/limits", from_limits) == 303
+    assert browser.location.startswith("/limits?")
+    from_job = f"{question}?from=%2Fjobs%2F{job.id}"
+    assert f'href="{from_job}"' in await browser.text(f"/jobs/{job.id}")
+    assert await browser.submit(from_job) == 303
+    assert browser.location.startswith(f"/jobs/{job.id}?")
+    assert await browser.submit("/", "/lanes/hr:all:payroll/resume?from=%2F") == 303
+    # No link leads elsewhere.
+    elsewhere = f"{question}?from=%2F%2Fevil.example"
+    assert await browser.submit(elsewhere, f"{question}?from=%2F") == 303
+    assert browser.location.startswith("/?")
+    assert await browser.submit("/", "/lanes/hr:all:payroll/resume?from=%2F") == 303
     assert await asyncio.to_thread(client.paused_lanes) == []
 
 
@@ -401,7 +414,7 @@ async def test_an_operator_of_another_app_sees_no_pause_and_resumes_none(
     browser: Browser, client: Client
 ) -> None:
     await asyncio.to_thread(client.pause_lane, "hr:bulk")
-    token = (await browser.forms("/limits"))["/lanes/hr:bulk/resume"]
+    token = (await browser.forms("/limits"))["/lanes/hr:bulk/resume?from=%2Flimits"]
     await put(browser.database, UserRow, {"userid": "u7", "name": "u7"})
     await browser.give("u7", "operate", apps=["it"])
     await browser.come_in("u7")

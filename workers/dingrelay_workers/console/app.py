@@ -40,6 +40,7 @@ from dingrelay_workers.console.declared import (
     LONGEST_FORM,
     ConsoleRoute,
     FormValues,
+    Screen,
     act,
 )
 from dingrelay_workers.console.forms import (
@@ -51,7 +52,7 @@ from dingrelay_workers.console.forms import (
     read_form,
 )
 from dingrelay_workers.console.rendering import STATIC, render, static_file
-from dingrelay_workers.console.sentences import problems_in
+from dingrelay_workers.console.sentences import FieldProblem, problems_in
 from dingrelay_workers.console.sign_in import (
     SESSION_COOKIE,
     come_back,
@@ -296,21 +297,36 @@ async def _first(
     # A Chinese keyboard types ２００，０００ as well.
     typed = _SEPARATORS.sub("", unicodedata.normalize("NFKC", text_of(sent, COUNT)))
     if token.count and typed != token.count:
-        reason = tr("To confirm, type the number {count:,}.", count=int(token.count))
-        title = tr("Nothing was done: another number was typed")
-        return visit.page("problem.html", status=400, title=title, reason=reason, back=token.page)
+        words = en("Nothing was done: another number was typed.")
+        return await _refuse(route, visit, sent, token, {COUNT: FieldProblem(en("number"), words)})
     if changed_page := _changed_page(visit, token, await _state_of(route, visit)):
         return changed_page
     try:
         response: web.Response = await route.handler(visit, sent)
     except (BadFilter, ContractError) as error:
         if route.page and isinstance(error, ContractError):
-            problems = problems_in(error, route.labels)
-            visit.request[REFUSED] = RefusedForm(sent, problems, token.page)
-            return cast("web.Response", await route.page(visit))
+            return await _refuse(route, visit, sent, token, problems_in(error, route.labels))
         reason = translated(str(error))
         return visit.page("problem.html", status=400, reason=reason, back=token.page)
     return response
+
+
+async def _refuse(
+    route: ConsoleRoute,
+    visit: Visit,
+    sent: FormValues,
+    token: FormToken,
+    problems: Mapping[str, FieldProblem],
+) -> web.Response:
+    """The page of a form again, with what was typed and what is wrong with it."""
+    visit.request[REFUSED] = RefusedForm(sent, problems, token.page)
+    return cast("web.Response", await (route.page or _screen_at(route.path))(visit))
+
+
+def _screen_at(path: str) -> Screen:
+    """The page that asks before a form of this path is carried out."""
+    screen: Screen = next(route.handler for route in DECLARED if route[:2] == ("GET", path))
+    return screen
 
 
 def _page_of(request: web.Request, route: ConsoleRoute) -> str:

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -57,6 +58,7 @@ from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import dingtalk_ids
 from dingrelay_workers.http import paging
 from dingrelay_workers.limiter.breakers import read_breakers
+from dingrelay_workers.roles.scopes import operates
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TIMEOUT = 2.0
@@ -249,9 +251,7 @@ async def job(visit: Visit) -> web.Response:
         why=await _why_it_waits(visit.context.redis, status, fields),
         pauses=pauses,
         key=details.key,
-        worker=fields.get(b"owner", b"").decode(errors="replace").partition("/")[0],
-        not_before=_moment(fields, b"not_before"),
-        expires=None if status.state.ended else _moment(fields, b"expires"),
+        life=_life(visit, status, fields),
         people=[(meaning(OUTCOMES, outcome), users) for outcome, users in people.items()],
         names=names,
         shown=SHOWN,
@@ -259,6 +259,28 @@ async def job(visit: Visit) -> web.Response:
         ids=result.get("ids") or dingtalk_ids(result),
         result=result,
     )
+
+
+def _life(
+    visit: Visit, job: JobStatus, fields: Mapping[bytes, bytes]
+) -> Sequence[tuple[datetime, str, str]]:
+    """What happened to a job, and what is to come, in the order of time: moment, words and detail."""
+    worker = fields.get(b"owner", b"").decode(errors="replace").partition("/")[0]
+    resolved, is_open = job.resolved, not job.state.ended
+    steps: list[tuple[datetime | None, str, str]] = [
+        (job.created_at, en("accepted"), ""),
+        (_moment(fields, b"not_before"), en("not before then"), ""),
+        (job.started_at, en("begun"), worker if operates(visit.session.grants) else ""),
+        (job.settled_at, en("has ended"), ""),
+    ]
+    if resolved:
+        words = en("it happened") if resolved.happened else en("it did not happen")
+        steps.append((resolved.at, words, visit.name_of(resolved.by) if resolved.by else ""))
+    if is_open:
+        steps.append((job.due_at, en("is looked at next"), ""))
+        steps.append((_moment(fields, b"expires"), en("its time is over"), ""))
+    life = [(at, words, detail) for at, words, detail in steps if at]
+    return sorted(life, key=itemgetter(0))
 
 
 async def _recall(visit: Visit, details: JobDetails) -> tuple[str, bool] | None:

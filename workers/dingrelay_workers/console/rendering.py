@@ -26,7 +26,7 @@ from dingrelay_workers.console.declared import menu_of
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.moments import RANGES, spoken
 from dingrelay_workers.console.phone import ShownMessage, markdown, picture, plain
-from dingrelay_workers.console.sentences import action_words
+from dingrelay_workers.console.sentences import ADVICE, action_words
 from dingrelay_workers.console.titles import kind_words, lane_words, target_words
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import operates
@@ -231,7 +231,7 @@ def _markdown(context: Context, text: str, *, fields: bool = True) -> Markup:
 
 def _advice(text: str) -> Markup:
     """A text in the reader's language, in which backticks stand around commands."""
-    parts = translated(text).split("`")
+    parts = translated(ADVICE.get(text, text)).split("`")
     return Markup().join(
         Markup("<code>{}</code>").format(part) if index % 2 else part
         for index, part in enumerate(parts)

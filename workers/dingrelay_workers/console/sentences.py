@@ -6,6 +6,7 @@ from typing import NamedTuple
 from dingrelay_producers.client import outcomes
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.language import translated
+from dingrelay_producers.store.record import CANCELLED_TOO_LATE
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.moments import spoken
@@ -121,6 +122,13 @@ def problems_in(error: ContractError, labels: Mapping[str, str]) -> dict[str, Fi
     parts = [(part.field.partition(".")[0], part.problem) for part in (error, *error.others)]
     return {field: FieldProblem(labels.get(field, field), problem) for field, problem in parts}
 
+
+ADVICE: Mapping[str, str] = {
+    CANCELLED_TOO_LATE["hint"]: en(
+        "Look in DingTalk whether it happened, and say on the job's page what became of it; that needs the role operate."
+    ),
+}
+"""Hint that names a command → what to do here instead."""
 
 START = en("Start one: dingrelay worker.")
 

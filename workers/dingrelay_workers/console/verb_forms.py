@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, get_args
+from urllib.parse import urlencode
 
 from aiohttp import web
 from annotated_types import MaxLen
@@ -14,7 +15,8 @@ from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import ContractError, Document
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.console.declared import FormValues, State, act, at
+from dingrelay_workers.console.declared import FormValues, Screen, State, act, at
+from dingrelay_workers.console.sign_in import own_path
 from dingrelay_workers.console.visit import Visit, text_of
 
 LONG = 500
@@ -90,6 +92,16 @@ def _input(field: FieldInfo) -> tuple[str, Callable[[str], Any]]:
     return next((_INPUTS[type_] for type_ in types if type_ in _INPUTS), _INPUTS[str])
 
 
+def _came_from(visit: Visit) -> str:
+    """The page of ours that led to a verb and is to be seen again after it; "" if the link names none."""
+    page = visit.query("from")
+    return own_path(visit.request, page).removeprefix(visit.context.prefix) if page else ""
+
+
+def _query_of(page: str) -> str:
+    return f"?{urlencode({'from': page})}" if page else ""
+
+
 async def _of_service(visit: Visit, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
     return await getattr(visit.service(noun), verb.name)(*arguments)
 
@@ -110,6 +122,7 @@ class VerbForms:
         about: an object in words, where its page does not show it.
         back: where "go back" of a question leads; the page if empty.
         said: verb → what it says once it is done, from its document, where that differs from its declaration.
+        pages: verb → the page that asks, where that is at another path.
         states: verb → the state for which its form is good, where that is another one; None for any.
     """
 
@@ -124,6 +137,7 @@ class VerbForms:
     said: Mapping[str, Callable[[Any], str]] = field(
         default_factory=dict[str, Callable[[Any], str]]
     )
+    pages: Mapping[str, Screen] = field(default_factory=dict[str, Screen])
     states: Mapping[str, State | None] = field(default_factory=dict[str, State | None])
 
     def declare(self, *, by_hand: Collection[str] = ()) -> None:
@@ -143,24 +157,27 @@ class VerbForms:
                 await self.check(visit, verb)
             return visit.page(
                 "verb.html",
-                action=self._path(visit, path),
+                action=self._path(visit, path) + _query_of(_came_from(visit)),
                 question=verb.question,
                 fields=fields,
                 state=await of_object(visit) if of_object else {},
                 about=await self.about(visit) if self.about else "",
-                back=self.back or self._path(visit, self.page),
+                back=_came_from(visit) or self.back or self._path(visit, self.page),
             )
 
         async def carry_out(visit: Visit, form: FormValues) -> web.Response:
             request = () if verb.request is None else (read_request(verb.request, form),)
             document = await self.carry_out(visit, self.noun, verb, (visit.part("id"), *request))
             if self.following:
-                return visit.redirect(*self.following(verb, document))
+                path_of, sentence = self.following(verb, document)
+                return visit.redirect(_came_from(visit) or path_of, sentence)
             following = self.page if verb.answer else self.page.rpartition("/")[0]
             said = self.said[verb.name](document) if verb.name in self.said else verb.done
             return visit.redirect(self._path(visit, following), said)
 
-        page = at(path, scope=verb.scope)(ask) if verb.question else None
+        page = self.pages.get(verb.name)
+        if verb.question:
+            page = at(path, scope=verb.scope)(ask)
         act(path, scope=verb.scope, state=of_object, page=page, labels=labels)(carry_out)
 
     def _path(self, visit: Visit, path: str) -> str:

@@ -139,9 +139,9 @@ async def confirm_skip(visit: Visit) -> web.Response:
     )
 
 
-VerbForms(noun=WebhookService, page="/webhooks/{id}", state=_state).declare(
-    by_hand={"add", "rotate", "remove", "test"}
-)
+VerbForms(
+    noun=WebhookService, page="/webhooks/{id}", state=_state, pages={"resume": confirm_skip}
+).declare(by_hand={"add", "rotate", "remove", "test"})
 
 
 @act("/webhooks/{id}/test", scope="webhooks:write")
