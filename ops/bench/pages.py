@@ -129,21 +129,28 @@ class Visitor:
         self._console, self._url = each_read
         self._usual = usual
 
+    @classmethod
+    def before(cls, url: str, session: ClientSession) -> "Visitor":
+        """A visitor of a console that is not measured."""
+        visitor = cls.__new__(cls)
+        visitor._url, visitor._session = url, session  # noqa: SLF001 - its own class
+        return visitor
+
     async def visit(self, link: str, group: str, requests: int, seconds: int) -> list[Figure]:
         """The figures of a database: each page by the first console, tabs that are left open by the second."""
         jar = CookieJar(unsafe=True)
         async with ClientSession(cookie_jar=jar, auto_decompress=False) as self._session:
-            await self._sign_in(link)
+            await self.sign_in(link)
             weights: dict[str, int] = {}
-            screens = await self._screens(weights)
+            screens = await self.screens(weights)
             figures = [
                 await self._screen(f"{group}: screens, p95", screen, paths, requests)
                 for screen, paths in screens.items()
             ]
             heaviest = max(weights, key=lambda path: weights[path])
-            first, page = await self._get("/")
+            first, page = await self.get("/")
             for needed in sorted(set(_NEEDED.findall(page))):
-                first += (await self._get(needed))[0]
+                first += (await self.get(needed))[0]
             self._console, self._url = self._usual
             tabs = await self._tabs(seconds)
         largest, share = weights[heaviest] / 1000, f"{TABS} open tabs, of a core"
@@ -155,13 +162,14 @@ class Visitor:
             *figures,
         ]
 
-    async def _sign_in(self, link: str) -> None:
+    async def sign_in(self, link: str) -> None:
+        """Come in by a link."""
         fields = {"link": link.partition("link=")[2]}
         own = {"Sec-Fetch-Site": "same-origin"}
         async with self._session.post(f"{self._url}/sign-in", data=fields, headers=own) as answer:
             answer.raise_for_status()
 
-    async def _get(self, path: str, tag: str = "") -> tuple[int, str]:
+    async def get(self, path: str, tag: str = "") -> tuple[int, str]:
         """How many bytes a page is sent in, and its text."""
         headers = {"If-None-Match": tag} if tag else {}
         async with self._session.get(self._url + path, headers=headers) as answer:
@@ -170,7 +178,7 @@ class Visitor:
             text = gzip.decompress(body) if "Content-Encoding" in answer.headers else body
             return len(body), text.decode()
 
-    async def _screens(self, weights: dict[str, int]) -> dict[str, list[str]]:
+    async def screens(self, weights: dict[str, int]) -> dict[str, list[str]]:
         """Screen → some of its pages, found by following links; notes what they weigh."""
         pages = [each.path for each in DECLARED if each.method == "GET"]
         found: dict[str, list[str]] = {path: [] for path in pages if not path.endswith(".csv")}
@@ -181,7 +189,7 @@ class Visitor:
                 fits = re.fullmatch(re.sub(r"{\w+}", "[^/]+", screen), bare)
                 if fits and path not in paths and len(paths) < EXAMPLES:
                     paths.append(path)
-                    weights[path], page = await self._get(path)
+                    weights[path], page = await self.get(path)
                     waiting += map(unescape, _LINK.findall(page))
                 if fits:
                     break
@@ -195,7 +203,7 @@ class Visitor:
             before = cpu_seconds([self._console])
             for _ in range(requests):
                 began = time.perf_counter()
-                await self._get(path)
+                await self.get(path)
                 times.append((time.perf_counter() - began) * 1000)
             if (p95 := percentile(times, 95)) > worst:
                 slowest, worst, usual = path, p95, percentile(times, 50)

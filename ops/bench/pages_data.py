@@ -92,6 +92,7 @@ def fill_redis(url: str) -> None:
             pipe.hset(keys.job(job.id), mapping={"state": "dead", "settled": now, "error": error})
             pipe.zadd(keys.DEAD, {job.id: now})
             pipe.zrem(keys.SCHEDULE, job.id)
+        pipe.expire(keys.DEAD, DAYS * 86_400)
         pipe.execute()
 
 

@@ -40,22 +40,22 @@ class Arrivals(NamedTuple):
 
 async def arrivals_of(connection: AsyncConnection, campaign: str) -> Arrivals:
     """The arrivals of a campaign, in steps that suit its length."""
-    second = cast(extract("epoch", ChunkRow.called_at), BigInteger)
-    taken = ChunkRow.of(campaign), ChunkRow.task_id.is_not(None), ChunkRow.called_at.is_not(None)
-    ends = select(func.min(second), func.max(second)).where(*taken)
-    bounds = (await connection.execute(ends.having(func.count() > 0))).one_or_none()
+    at = ChunkRow.called_at
+    taken = ChunkRow.of(campaign), ChunkRow.task_id.is_not(None), at.is_not(None)
+    # Moments as they are stored: SQLite takes longer to count the seconds of one than to read its row.
+    bounds = (await connection.execute(select(func.min(at), func.max(at)).where(*taken))).one()
     seconds = STEPS[0]
     sent = list[Arrival]()
-    if bounds is not None:
-        first, last = bounds
+    if None not in bounds:
+        first, last = (int(moment.timestamp()) for moment in bounds)
         fit = (step for step in STEPS if last // step - first // step < MOST_STEPS)
         seconds = next(fit, (last - first) // MOST_STEPS + 1)
-        number = second // seconds
+        number = cast(extract("epoch", at), BigInteger) // seconds
         query = select(number, func.sum(ChunkRow.accepted)).where(*taken).group_by(number)
-        people = {int(at): int(count) for at, count in await connection.execute(query)}
+        people = {int(step): int(count) for step, count in await connection.execute(query)}
         sent = [
-            Arrival(datetime.fromtimestamp(at * seconds, UTC), people.get(at, 0))
-            for at in range(first // seconds, last // seconds + 1)
+            Arrival(datetime.fromtimestamp(step * seconds, UTC), people.get(step, 0))
+            for step in range(min(people), max(people) + 1)
         ]
     rows = select(ReadRow.at, ReadRow.read).where(ReadRow.campaign == campaign)
     asked = (await connection.execute(rows.order_by(ReadRow.at))).all()

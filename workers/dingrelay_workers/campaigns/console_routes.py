@@ -20,7 +20,6 @@ from dingrelay_producers.store.states import CampaignStage
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import result_table
-from dingrelay_workers.campaigns.arrivals import Arrivals
 from dingrelay_workers.campaigns.calls import FollowUpPlan
 from dingrelay_workers.campaigns.draft_console_routes import next_step
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts
@@ -159,14 +158,14 @@ async def campaign(visit: Visit) -> web.Response:
     if status.state != "draft":  # why one that is ready waits is that of its review
         status = await services.show(status.id)
 
-    async def add_up() -> tuple[CampaignReport, Arrivals]:
-        return await services.report(status.id), await services.arrivals(status.id)
-
     if status.state == "running":
         # Many watch it, and to add up the calls of a million people takes long.
-        report, arrivals = await visit.context.shared.get(("report", status.id), add_up)
+        figures = await visit.context.shared.get(
+            ("figures", status.id), lambda: services.figures(status.id)
+        )
     else:
-        report, arrivals = await add_up()
+        figures = await services.figures(status.id)
+    report, arrivals, ends_at = figures
     review = await services.review(status.id)
     await visit.know(review.asked_by, review.decided_by)
     outcomes = [
@@ -187,7 +186,7 @@ async def campaign(visit: Visit) -> web.Response:
         state=_standing(status, report, review),
         moves=moves,
         under_way=under_way,
-        ends_at=await services.ends_at(status.id) if status.state == "running" else None,
+        ends_at=ends_at,
         settled=report.recipients - report.outcomes[PENDING],
         report=report,
         arrivals=arrivals,

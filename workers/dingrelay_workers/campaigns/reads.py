@@ -172,20 +172,21 @@ class CampaignReads:
         async with self._reading(campaign) as (database, _):
             return await Report(database).summary(campaign)
 
-    async def arrivals(self, campaign: str) -> Arrivals:
-        """When its calls were taken, and its message read."""
-        async with self._reading(campaign) as (database, _), database.read() as connection:
-            return await arrivals_of(connection, campaign)
+    async def figures(self, campaign: str) -> tuple[CampaignReport, Arrivals, datetime | None]:
+        """Its report, when its calls were taken, and when it is through at its present pace, if it runs and calls leave."""
+        async with self._reading(campaign) as (database, row):
+            report = await Report(database).summary(campaign)
+            async with database.read() as connection:
+                arrivals = await arrivals_of(connection, campaign)
+            ends_at = None
+            if row.state == State.RUNNING:
+                ends_at = await estimate.ends_at(database, row, clock.now())
+            return report, arrivals, ends_at
 
     async def first_recipients(self, campaign: str) -> Sequence[FirstRecipient]:
         """First people of a campaign, and their messages."""
         async with self._reading(campaign) as (database, row):
             return await estimate.first_recipients(database, row)
-
-    async def ends_at(self, campaign: str) -> datetime | None:
-        """When it is through at its present pace, if it runs and calls leave."""
-        async with self._reading(campaign) as (database, row):
-            return await estimate.ends_at(database, row, clock.now())
 
     async def people(
         self,

@@ -192,7 +192,7 @@ class Report:
         async with self._database.snapshot() as connection:
             row = await find(connection, campaign)
             sums = await _sums(connection, campaign)
-            whole = await _whole_chunks(connection, campaign)
+            whole = await _whole_chunks(connection, campaign) if sums["errors"] else []
             if row.state == State.CANCELLED:
                 whole = _with_waiting(whole, int(sums["waiting"]))
             reasons = [*await _single(connection, campaign), *whole]
@@ -466,6 +466,7 @@ async def _sums(connection: AsyncConnection, campaign: str) -> dict[str, Any]:
         "delivered": ChunkRow.delivered,
         "read": ChunkRow.read,
         "unread": ChunkRow.unread,
+        "errors": case((ChunkRow.error.is_not(None), 1), else_=0),
     }
     columns = [func.coalesce(func.sum(value), 0).label(name) for name, value in sums.items()]
     answer = await connection.execute(select(*columns).where(ChunkRow.of(campaign)))

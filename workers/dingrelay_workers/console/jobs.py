@@ -29,6 +29,7 @@ from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.language import tr
+from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import clock, keys, record
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.scripts import run_async
@@ -443,8 +444,8 @@ async def userid_of(visit: Visit, text: str, field: str) -> str:
     Raises:
         BadFilter: several people have this name.
     """
-    result = await visit.service(HistoryService).search(text, app=None, limit=NAMESAKES)
-    same = {person.userid for person in result.people if text in {person.userid, person.name}}
+    apps = {DEFAULT_APP, *visit.context.settings.apps}
+    same = await visit.service(HistoryService).namesakes(text, apps=apps, limit=NAMESAKES)
     if text in same or not same:
         return text
     if len(same) > 1:

@@ -224,6 +224,14 @@ class HistoryService:
             people = await find_people(connection, fit, app=app, limit=limit)
         return FoundPeople(people=people, matches=matches or 0)
 
+    async def namesakes(self, text: str, *, apps: Collection[str], limit: int) -> set[str]:
+        """Userids of people in the actor's directories of these apps that have this userid, or this whole name."""
+        readable = current_reach().apps_of(DIRECTORY_SCOPE)
+        theirs = {*apps} if readable is None else {*apps} & readable
+        is_named = (UserRow.userid == text) | (UserRow.name == text)
+        query = select(UserRow.userid).where(UserRow.app.in_(theirs), is_named).limit(limit)
+        return {row["userid"] for row in await self._rows(query)}
+
     async def kept(self, ids: Collection[str]) -> Mapping[str, tuple[str, str | None]]:
         """Id → kind and content, of those of these jobs that the history has; None where it keeps no contents."""
         query = select(JobRow.job, JobRow.kind, JobRow.content)

@@ -1,0 +1,110 @@
+"""What a page of the console costs: statements of SQL and exchanges with Redis, which no busy machine changes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pages_data
+import pytest
+from aiohttp import ClientSession, CookieJar
+from pages import Visitor
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.console import context
+from dingrelay_workers.console.server import listening
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
+from support.databases import prepare
+
+JOBS, PEOPLE, CAMPAIGN = 5_000, 2_000, 5_000
+STATEMENTS, EXCHANGES = 8, 6
+"""The most of a page: with the two for its visitor's session and roles."""
+MORE_STATEMENTS = {
+    "/campaigns": 10,
+    "/campaigns/{id}": 23,
+    "/campaigns/{id}/choose": 11,
+    "/campaigns/{id}/people": 14,
+    "/campaigns/{id}/send": 27,
+    "/campaigns/{id}/test": 12,
+    "/jobs/all/{change}": 9,
+    # A person who is the only one that fits is shown at once.
+    "/people": 17,
+    "/people/{user}": 15,
+}
+MORE_EXCHANGES = {
+    "/": 23,
+    # Records are looked at in steps of 200, where what they ask for is read.
+    "/jobs": 24,
+    "/jobs/all/{change}": 45,
+    "/limits": 8,
+}
+"""Screens that cost more than that, among them such as lead to another page."""
+
+
+@dataclass
+class Costs:
+    """Statements and exchanges so far."""
+
+    statements: int = 0
+    exchanges: int = 0
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Costs]:
+    """The costs of this process while the block runs."""
+    costs, send = Costs(), AbstractConnection.send_packed_command
+
+    def count(*_: object) -> None:
+        costs.statements += 1
+
+    async def count_and_send(connection: Any, command: Any, *arguments: Any, **named: Any) -> None:
+        # The clock is followed beside the pages.
+        costs.exchanges += b"TIME" not in (command if isinstance(command, bytes) else command[0])
+        await send(connection, command, *arguments, **named)
+
+    event.listen(Engine, "before_cursor_execute", count)
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", count_and_send)
+    try:
+        yield costs
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+
+async def test_a_page_costs_few_statements_and_exchanges(
+    each_settings: Settings, valkey_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page reads by itself what others would share with it."""
+    monkeypatch.setattr(context, "SHARED_FOR", 0)
+    # The checks that the first visit begins go on beside pages, and serve the second one.
+    monkeypatch.setattr(context, "CHECKED_FOR", 600)
+    prepare(each_settings.database)
+    pages_data.fill_redis(valkey_url)
+    pages_data.fill(each_settings.database, JOBS, PEOPLE, CAMPAIGN)
+    database = Database(each_settings.database)
+    link = await LoginLinks(database).create(LoginLinkRequest(user="admin", role="admin"))
+    await database.dispose()
+    dear: dict[str, tuple[int, int]] = {}
+    async with (
+        listening(each_settings, "127.0.0.1", 0) as url,
+        ClientSession(cookie_jar=CookieJar(unsafe=True), auto_decompress=False) as session,
+    ):
+        visitor = Visitor.before(url, session)
+        await visitor.sign_in(f"link={link}")
+        screens = await visitor.screens({})
+        assert len(screens) > 30
+        for screen, paths in screens.items():
+            for path in paths:
+                with counted(monkeypatch) as costs:
+                    await visitor.get(path)
+                most = (
+                    MORE_STATEMENTS.get(screen, STATEMENTS),
+                    MORE_EXCHANGES.get(screen, EXCHANGES),
+                )
+                if costs.statements > most[0] or costs.exchanges > most[1]:
+                    dear[path] = costs.statements, costs.exchanges
+    assert not dear
