@@ -25,7 +25,7 @@ CROWDS = either((1,), range(1, 21))
 def simulating(*options: str) -> Iterator[subprocess.Popen[str]]:
     """Run the command in a process of its own, which ends with the block: it puts that process's clock in place."""
     # A seed that takes too long would not be known otherwise.
-    print("simulate", *options)
+    print("simulate", *options)  # noqa: T201 - which seeds, if it is too slow
     command = subprocess.Popen(
         [sys.executable, "-m", "dingrelay_simulation", "--verbose", *options],
         cwd=FOLDER,
