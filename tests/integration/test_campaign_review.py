@@ -306,7 +306,7 @@ async def test_a_submission_holds_no_transaction_while_its_card_is_sent(
             return await super().accept(jobs)
 
     campaigns = by("ann", CampaignService(settings, database, Slow(settings)))
-    # What another person changed meanwhile is not what the reviewers are told of.
+    # What another person has changed since is not what the card says.
     with pytest.raises(CampaignConflict, match="was changed since it was read"):
         await campaigns.submit(campaign)
     assert (await campaigns.review(campaign)).state == "none"

@@ -197,7 +197,7 @@ async def submit(connection: AsyncConnection, row: CampaignRow, submission: Subm
     """Submit a campaign for its approval; once more submits it again.
 
     Raises:
-        CampaignConflict: it is not what its reviewers are told of any more.
+        CampaignConflict: it is not what the card to its reviewers says any more.
     """
     _check_ready(row)
     if digest_of(row) != submission.digest:
