@@ -1,4 +1,4 @@
-"""What a page of the console costs: statements of SQL and exchanges with Redis, which no busy machine changes."""
+"""Costs of a page of the console: statements of SQL and exchanges with Redis, which no busy machine changes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -40,7 +40,7 @@ class DeadCode(BaseModel):
     first_at: datetime
     """When the first of those that are counted failed."""
     senders: list[FailedSender]
-    """Whose they are, the most first, ten at most."""
+    """Senders of the jobs, the most first, ten at most."""
 
 
 SENDERS = 10

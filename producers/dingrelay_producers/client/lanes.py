@@ -117,8 +117,14 @@ class Pause(BaseModel, frozen=True):
     @classmethod
     def of(cls, name: LaneName, until: int, since: int, by: str, reason: bytes) -> Self:
         """A pause between two moments (ms)."""
-        times = {"since": moment_of(since), "until": moment_of(until)}
-        return cls(**name._asdict(), **times, id=str(name), by=by, reason=reason.decode())
+        return cls(
+            **name._asdict(),
+            id=str(name),
+            since=moment_of(since),
+            until=moment_of(until),
+            by=by,
+            reason=reason.decode(),
+        )
 
 
 class Lanes:

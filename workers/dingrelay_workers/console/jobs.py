@@ -265,7 +265,7 @@ async def job(visit: Visit) -> web.Response:
 def _life(
     visit: Visit, job: JobStatus, fields: Mapping[bytes, bytes]
 ) -> Sequence[tuple[datetime, str, str]]:
-    """What happened to a job, and what is to come, in the order of time: moment, words and detail."""
+    """Events of a job, past and to come, in the order of time: moment, words and detail."""
     worker = fields.get(b"owner", b"").decode(errors="replace").partition("/")[0]
     resolved, is_open = job.resolved, not job.state.ended
     steps: list[tuple[datetime | None, str, str]] = [

@@ -30,7 +30,7 @@ class ConnectionThreads:
         """Open a connection; the arguments are those of `sqlite3.connect`."""
         self._threads = {thread for thread in self._threads if thread.is_alive()}
         connection = _Connection(partial(sqlite3.connect, *arguments, **options))
-        thread = connection._thread  # noqa: SLF001 - nothing else returns it
+        thread = connection._thread  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - nothing else returns it
         # As SQLAlchemy does where it opens the connection itself: no process waits for it.
         thread.daemon = True
         self._threads.add(thread)
@@ -113,7 +113,7 @@ class _Cursor:
         """End it, which needs nothing."""
 
     def _run(self, method: str, statement: str, parameters: Any) -> None:
-        cursor = self._connection._conn.cursor()  # noqa: SLF001
+        cursor = self._connection._conn.cursor()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         try:
             getattr(cursor, method)(statement, parameters)
             self._rows = cursor.fetchall()

@@ -37,7 +37,7 @@ class FleetLimits(BaseModel):
     outages: list[BreakerState]
     """APIs and hosts that are out, and apps that are held."""
     ended_outages: list[EndedOutage] = []
-    """Those that ended in the last 24 hours, the latest first, twenty at most."""
+    """Outages that ended in the last 24 hours, the latest first, twenty at most."""
     quota: list[MonthCount]
 
     def of_actor(self, settings: Settings) -> Self:
