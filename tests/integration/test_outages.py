@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dingrelay_producers.store import clock
+from dingrelay_producers.store import clock, keys
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import WaitsFor
@@ -298,6 +298,25 @@ async def test_refused_credentials_hold_the_app(opened: OpenFleet, sandbox: Sand
         ("hold:default", hold.reason, hold.opened_at)
     ]
     assert ended[0].opened_at < ended[0].ended_at <= clock.now() + timedelta(seconds=1)
+
+
+async def test_holds_of_other_credentials_are_over_once_these_are_accepted(fleet: Fleet) -> None:
+    hold = keys.hold("default", "others")
+    before = await fleet.resources.limiter.breakers.states()
+    opened = clock.now() - timedelta(minutes=5)
+    microseconds = round(opened.timestamp() * 1_000_000)
+    await fleet.redis.hset(hold, mapping={"opened": microseconds, "reason": "refused"})
+    await fleet.redis.pexpire(hold, keys.BREAKER_TTL_MS)
+    await fleet.redis.zadd(keys.BREAKERS, {hold: microseconds})
+    await fleet.redis.pexpire(keys.BREAKERS, keys.BREAKER_TTL_MS)
+    await fleet.resources.limiter.breakers.forget_other_holds("default")
+    assert await fleet.resources.limiter.breakers.states() == before
+    assert await fleet.redis.zscore(keys.BREAKERS, hold) is None
+    (ended,) = await breakers.read_ended(fleet.redis)
+    assert (ended.scope, ended.name, ended.reason) == ("hold:default", "others", "refused")
+    assert ended.opened_at == opened
+    assert timedelta(minutes=4) < ended.ended_at - opened < timedelta(minutes=10)
+    assert await fleet.redis.pttl(keys.ENDED_OUTAGES) > 0
 
 
 async def test_instantly_refused_tokens_are_free(fleet: Fleet, sandbox: SandboxAdmin) -> None:

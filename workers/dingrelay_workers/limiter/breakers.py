@@ -2,7 +2,7 @@
 
 There is one for each API of an app, one for each host, and one for an app that is held because
 DingTalk refuses it as a whole. `lua/breakers.lua` describes their fields, `lua/acquire.lua` reads
-them on the way of every call, and `lua/sick.lua` and `lua/ended.lua` change them.
+them on the way of every call, and `lua/sick.lua`, `lua/ended.lua` and `lua/release.lua` change them.
 """
 
 from collections.abc import Callable, Sequence
@@ -365,24 +365,12 @@ class Breakers:
         current_hold, holds_prefix = keys.hold(app, self._credentials(app)), keys.hold(app, "")
         opened: list[Any] = await self._redis.zrange(keys.BREAKERS, 0, -1)
         stale = [
-            key
-            for key in opened
-            if key.decode().startswith(holds_prefix) and key.decode() != current_hold
+            hold
+            for hold in map(bytes.decode, opened)
+            if hold.startswith(holds_prefix) and hold != current_hold
         ]
         if stale:
-            since: list[Any] = [await self._redis.hmget(key, "opened", "reason") for key in stale]
-            ended = {
-                b"\n".join((key, opened, reason or b"")): clock.now().timestamp() * MICRO
-                for key, (opened, reason) in zip(stale, since, strict=True)
-                if opened
-            }
-            async with self._redis.pipeline() as pipe:
-                pipe.delete(*stale)
-                pipe.zrem(keys.BREAKERS, *stale)
-                if ended:
-                    pipe.zadd(keys.ENDED_OUTAGES, ended)
-                    pipe.pexpire(keys.ENDED_OUTAGES, keys.ENDED_OUTAGES_TTL_MS)
-                await pipe.execute()
+            await run_async(self._redis, transitions.release(holds=stale))
             log.info("app_released", app=app)
 
     async def resume(self) -> float | None:

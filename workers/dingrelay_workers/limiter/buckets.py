@@ -13,11 +13,8 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from dingrelay_producers.store.keys import (
-    BREAKERS,
     BUCKET_TTL_MS,
     BUCKETS,
-    ENDED_OUTAGES,
-    ENDED_OUTAGES_TTL_MS,
     PREFIX,
     SICK_TTL_MS,
     breaker,
@@ -289,8 +286,6 @@ def ended(
         api=api,
         host=host,
         hold=hold,
-        open_breakers=BREAKERS,
-        ended_outages=ENDED_OUTAGES,
         buckets=[rule.key for rule in rules],
         time_us=now,
         probed=probed,
@@ -299,7 +294,6 @@ def ended(
         top=calls.top if calls.top > calls.rate else 0,
         head_start=round(HEAD_START * MICRO),
         remembered=SICK_TTL_MS,
-        ended_ttl=ENDED_OUTAGES_TTL_MS,
         charged=rules.index(rule) + 1 if charged else None,
         tokens=tokens,
         burst=rule.burst,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.script_functions import Key, Keys, Prelude, script
 from dingrelay_producers.store.transitions import PAUSES, PLACES, RESERVATIONS, TIME
 from dingrelay_workers.limiter.rules import Rule
@@ -11,6 +12,16 @@ _PACKAGE = "dingrelay_workers.limiter"
 RULES = Prelude(_PACKAGE, "rules", (TIME,))
 _TURNS = Prelude(_PACKAGE, "turns")
 _BREAKERS = Prelude(_PACKAGE, "breakers")
+_CLOSING = Prelude(
+    _PACKAGE,
+    "closing",
+    (TIME,),
+    lambda: {
+        "BREAKERS": keys.BREAKERS,
+        "ENDED_OUTAGES": keys.ENDED_OUTAGES,
+        "ENDED_OUTAGES_TTL": keys.ENDED_OUTAGES_TTL_MS,
+    },
+)
 _ADAPTATION = Prelude(_PACKAGE, "adaptation")
 
 
@@ -126,14 +137,17 @@ def penalize(
     """
 
 
-@script(_PACKAGE, RULES)
+@script(_PACKAGE, _CLOSING)
+def release(*, holds: Keys) -> None:
+    """Release an app from holds of its credentials that it has no more."""
+
+
+@script(_PACKAGE, RULES, _CLOSING)
 def ended(
     *,
     api: Key,
     host: Key,
     hold: Key,
-    open_breakers: Key,
-    ended_outages: Key,
     buckets: Keys,
     time_us: int | None,
     probed: bool,
@@ -142,7 +156,6 @@ def ended(
     top: float,
     head_start: int,
     remembered: int,
-    ended_ttl: int,
     charged: int | None,
     tokens: float,
     burst: int,
@@ -153,8 +166,7 @@ def ended(
 
     `probed`: it came out of a pause: its buckets open again, and the next pause is shorter. `sane`: its answer was: the
     breakers before it close, and the rate climbs from a quarter of `top`, as if for `head_start` (us); 0 can't climb.
-    `trial`: it was their probe. The host remembers for `remembered` (ms) that it closed, and
-    `ended_outages` for `ended_ttl` (ms) what was out. The `charged` bucket, by its
+    `trial`: it was their probe. The host remembers for `remembered` (ms) that it closed. The `charged` bucket, by its
     number, is charged again, by `tokens` of its `burst` at its `rate`.
     """
 

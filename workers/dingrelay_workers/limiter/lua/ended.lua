@@ -14,16 +14,8 @@ local function open_bucket(bucket)
 end
 
 local function close(key, name)
-  local field = redis.call('HMGET', key, 'opened', 'reason')
-  local opened = field[1]
-  redis.call('DEL', key)
-  if opened then
-    redis.call('ZREM', open_breakers, key)
-    redis.call('ZADD', ended_outages, now, table.concat({key, opened, field[2] or ''}, '\n'))
-    redis.call('ZREMRANGEBYSCORE', ended_outages, '-inf', now - ended_ttl * 1000)
-    redis.call('PEXPIRE', ended_outages, ended_ttl)
-    news[#news + 1] = name
-  end
+  local opened = close_breaker(key, now)
+  if opened then news[#news + 1] = name end
   return opened
 end
 
