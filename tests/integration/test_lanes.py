@@ -460,3 +460,16 @@ async def test_the_audit_says_which_pause_ended_by_itself(browser: Browser, clie
     chinese = re.sub("<[^>]+>", "", await browser.text("/settings/audit?kind=lane"))
     assert re.search(r"恢复\s*通道 normal, hr", chinese)
     assert "通道 通道" not in chinese
+
+
+async def test_a_name_that_looks_like_a_moment_stands_in_the_audit_as_it_is(
+    browser: Browser,
+) -> None:
+    campaign = {"kind": "campaign", "action": "write", "object": "c1", "door": "console"}
+    names = ["2026-13-01T09:00 party", "2026-02-30T09:00"]
+    # These are moments, though no zone may have them.
+    titles = [*names, "0001-01-01T00:00Z", "9999-12-31T23:59Z"]
+    changes = [{**campaign, "after": {"title": title}} for title in titles]
+    await put(browser.database, AuditRow, *changes)
+    page = await browser.text("/settings/audit?kind=campaign")
+    assert [name for name in names if name in page] == names

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from urllib.parse import urlencode
@@ -149,7 +150,9 @@ def _spelled(kind: str, field: str, value: str) -> str:
     if field == "outcome":
         return translated(meaning(OUTCOMES, value).words)
     if _MOMENT.fullmatch(value):
-        return spoken(datetime.fromisoformat(value))
+        # A name may look like a moment, too.
+        with suppress(ValueError, OverflowError):
+            return spoken(datetime.fromisoformat(value))
     words = STATES_OF.get(kind, {}).get(value) if field == "state" else None
     return translated(words.words) if words else value
 
