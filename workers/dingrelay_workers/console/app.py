@@ -320,18 +320,20 @@ async def _refuse(
 ) -> web.Response:
     """The page of a form again, with what was typed and what is wrong with it."""
     visit.request[REFUSED] = RefusedForm(sent, problems, token.page)
-    return cast("web.Response", await (route.page or _screen_at(route.path))(visit))
+    screen = route.page or _screen_at(route.path)
+    assert screen is not None, f"{route.path}: no page has its form"
+    return cast("web.Response", await screen(visit))
 
 
-def _screen_at(path: str) -> Screen:
-    """The page that asks before a form of this path is carried out."""
-    screen: Screen = next(route.handler for route in DECLARED if route[:2] == ("GET", path))
-    return screen
+def _screen_at(path: str) -> Screen | None:
+    """The page at this path, which asks before its form is carried out; None for none."""
+    screens = (route.handler for route in DECLARED if route[:2] == ("GET", path))
+    return next(screens, None)
 
 
 def _page_of(request: web.Request, route: ConsoleRoute) -> str:
     """The page on which a form stood: at its own path, or that from which it was sent."""
-    if ("GET", route.path) in {other_route[:2] for other_route in DECLARED}:
+    if _screen_at(route.path):
         return request.path
     came_from = urlsplit(request.headers.get(hdrs.REFERER, ""))
     return came_from.path if came_from.netloc == request.host else ""
