@@ -439,7 +439,7 @@ async def test_a_wake_up_of_a_job_that_was_claimed_late_finds_it_running(lanes: 
 async def test_parked_jobs_of_a_paused_sender_use_no_slot(lanes: Lanes) -> None:
     await lanes.fill(30, "paused", "free")
     call = transitions.pause(
-        name="default:all:paused", ends=None, usual=60_000, longest=60_000, person="u1"
+        name="default:all:paused", ends=None, usual=60_000, longest=60_000, person="u1", reason=""
     )
     await run_async(lanes.redis, call)
     woken = await lanes.wake()
@@ -456,7 +456,7 @@ async def test_a_job_that_was_woken_for_its_turn_is_held_with_its_lane(lanes: La
     await lanes.fill(3, "a")
     assert await lanes.wake_only() == 3
     call = transitions.pause(
-        name="default:bulk", ends=None, usual=60_000, longest=60_000, person="u1"
+        name="default:bulk", ends=None, usual=60_000, longest=60_000, person="u1", reason=""
     )
     await run_async(lanes.redis, call)
     late = {"nonce": "n", "most": 10, "late": -60.0}
