@@ -119,6 +119,8 @@ async def test_a_job_is_discarded_after_a_question(
     browser: Browser, redis: Redis, records: Records
 ) -> None:
     job = await ended(redis, records)
+    assert '<button class="danger">' in await browser.text(f"/jobs/{job.id}/discard")
+    assert '<button class="primary">' in await browser.text(f"/jobs/{job.id}/requeue")
     assert await browser.submit(f"/jobs/{job.id}/discard") == 303
     assert await state(redis, job) == "none"
     assert await audited(browser) == [("ops", "discard", job.id)]

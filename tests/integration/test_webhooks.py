@@ -387,10 +387,10 @@ async def test_a_test_that_is_accepted_closes_the_breaker(
     await eventually(is_open)
     assert not (await at.store.test(endpoint, within=20)).accepted
     assert await is_open()
+    receiver.requests.clear()
     receiver.behaves = None
     assert (await at.store.test(endpoint, within=20)).accepted
     assert (await at.store.get(endpoint)).failing_since is None
-    receiver.requests.clear()
     await at.arrived(receiver, ids)
 
 

@@ -192,6 +192,7 @@ class Jobs:
             en("Discard this job for good?"),
             en("Discard it"),
             en("Nothing of it is kept but its line in the history. This can't be undone."),
+            ends=True,
         ),
         done=en("The job is discarded."),
     )
@@ -245,6 +246,7 @@ class Jobs:
             en(
                 "It disappears for everybody who got it. A call that carried other messages, too, is left as it is."
             ),
+            ends=True,
         ),
         done=en("It is being taken back by this job."),
     )

@@ -99,11 +99,13 @@ class Question(NamedTuple):
         title: what is about to happen, as a question.
         button: the verb.
         risk: what follows from it.
+        ends: whether it ends, deletes or takes back something: its button is that of a danger.
     """
 
     title: str
     button: str
     risk: str
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)

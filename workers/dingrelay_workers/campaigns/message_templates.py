@@ -115,6 +115,7 @@ class MessageTemplates:
             en("Delete this template?"),
             en("Delete it for good"),
             en("Broadcasts that were begun from it stay as they are."),
+            ends=True,
         ),
         done=en("The template is deleted."),
     )

@@ -29,12 +29,14 @@ class _Words(NamedTuple):
 
     Attributes:
         done: a template for how many were changed.
+        ends: as of a question (`Question`).
     """
 
     title: str
     button: str
     line: str
     done: str
+    ends: bool
 
 
 _WORDS: Mapping[ChangeOfMany, _Words] = {
@@ -43,18 +45,21 @@ _WORDS: Mapping[ChangeOfMany, _Words] = {
         en("Cancel {:,} jobs"),
         en("One that runs just now is carried out, and not tried again."),
         en("{:,} jobs are cancelled."),
+        ends=True,
     ),
     "requeue": _Words(
         en("Requeue {:,} jobs?"),
         en("Requeue {:,} jobs"),
         en("Each is tried again at once, with what it has already done remembered."),
         en("{:,} jobs are requeued."),
+        ends=False,
     ),
     "discard": _Words(
         en("Discard {:,} jobs for good?"),
         en("Discard {:,} jobs"),
         en("Nothing of them is kept but their lines in the history. This can't be undone."),
         en("{:,} jobs are discarded."),
+        ends=True,
     ),
 }
 
@@ -85,6 +90,7 @@ async def confirm_change(visit: Visit) -> web.Response:
         count=count,
         state=_state_of(visit, briefs),
         back=back,
+        ends=words.ends,
     )
 
 

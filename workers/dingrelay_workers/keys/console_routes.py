@@ -16,7 +16,7 @@ from dingrelay_workers.keys.documents import DEFAULT_OVERLAP, IssuedKey, KeyRequ
 from dingrelay_workers.keys.service import KeyService
 
 OF_KEY: Mapping[str, Meaning] = {
-    "live": Meaning("good", en("is taken")),
+    "live": Meaning("good", en("is valid")),
     "expired": Meaning("doubt", en("has expired")),
     "revoked": Meaning("bad", en("is revoked")),
 }
@@ -83,6 +83,7 @@ async def confirm_revoke(visit: Visit) -> web.Response:
         lines=(tr("Programs that use it are refused within 5 seconds, and for ever."), key.id),
         button=tr("Revoke"),
         back="/settings/keys",
+        ends=True,
     )
 
 

@@ -131,11 +131,12 @@ async def confirm_skip(visit: Visit) -> web.Response:
         f"/webhooks/{endpoint.id}/resume",
         title=tr("Resume without the notices that wait?"),
         button=tr("Drop them and resume"),
-        lines=(tr("{waiting:,} notices wait.", waiting=endpoint.health.backlog),),
+        lines=(tr("Notices that wait: {waiting:,}.", waiting=endpoint.health.backlog),),
         count=endpoint.health.backlog,
         state=_state_of(endpoint),
         fields={"skip": "1"},
         back=f"/webhooks/{endpoint.id}",
+        ends=True,
     )
 
 
