@@ -229,6 +229,26 @@ class TemplateNotFound(ObjectNotFound):
     withheld = en("no such template")
 
 
+class TemplateConflict(Conflict):
+    """The template of this name is not the one that was read.
+
+    Attributes:
+        template: its id.
+        revision: of its present message.
+    """
+
+    def __init__(self, template: str, revision: str) -> None:
+        super().__init__(
+            en(
+                "template {} has this name: read it and replace its revision {}, or choose another name",
+                template,
+                revision,
+            )
+        )
+        self.template = template
+        self.revision = revision
+
+
 class CampaignConflict(Conflict):
     """The campaign's state does not allow what was asked of it.
 

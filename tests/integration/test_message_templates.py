@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from dingrelay_producers.client.campaign_documents import TemplateRequest
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.campaigns import message_templates
 from dingrelay_workers.campaigns.drafts import Drafts
-from dingrelay_workers.campaigns.message_templates import MessageTemplates, TemplateRequest
+from dingrelay_workers.campaigns.message_templates import MessageTemplates
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
@@ -44,10 +45,11 @@ def test_a_template_is_there_for_its_app_and_sender(
     assert kept.status == 201, kept.content
     path = f"/v1/templates/{kept.json['id']}"
     assert kept.headers["Location"] == path
-    # One of the same name is replaced.
-    again = ask("POST", "/v1/templates", request | {"message": {"msgtype": "text"}}).json
-    assert again["id"] == kept.json["id"]
-    assert ask("GET", path).json == {**kept.json, "message": {"msgtype": "text"}}
+    again = {"message": {"msgtype": "text"}, "replaces": kept.json["revision"]}
+    replaced = ask("POST", "/v1/templates", request | again).json
+    assert ask("GET", path).json == replaced
+    written = (replaced["id"], replaced["message"], replaced["kept_by"] == kept.json["kept_by"])
+    assert written == (kept.json["id"], {"msgtype": "text"}, True)
     for key in ("other", "shop"):
         assert callers[key]("GET", "/v1/templates").json["templates"] == []
         for method in ("GET", "DELETE"):
@@ -62,6 +64,26 @@ def test_a_template_is_there_for_its_app_and_sender(
     found = rows_of(settings.database, audited.format(kept.json["id"]))
     actions = [tuple(row.values()) for row in found]
     assert actions == [(action, "template", "hr", "bulk") for action in ("keep", "keep", "delete")]
+
+
+def test_a_template_is_replaced_by_who_has_read_it(
+    settings: Settings, callers: dict[str, Ask]
+) -> None:
+    ask = callers["all"]
+    first = ask("POST", "/v1/templates", {"name": "n", "message": TEXT}).json
+    other = {"name": "n", "message": {"msgtype": "text"}}
+    refused = ask("POST", "/v1/templates", other)
+    assert (refused.status, first["revision"] in refused.json["detail"]) == (409, True)
+    theirs = ask("POST", "/v1/templates", other | {"replaces": first["revision"]}).json
+    mine = {"name": "n", "message": {"text": {}}, "replaces": first["revision"]}
+    path = f"/v1/templates/{first['id']}"
+    assert ask("POST", "/v1/templates", mine).status == 409
+    assert ask("GET", path).json == theirs
+    # A repetition of what is kept is none.
+    assert ask("POST", "/v1/templates", other | {"replaces": first["revision"]}).json == theirs
+    assert ask("DELETE", path).status == 204
+    gone = ask("POST", "/v1/templates", mine | {"replaces": theirs["revision"]})
+    assert (gone.status, gone.json["errors"][0]["pointer"]) == (422, "/replaces")
 
 
 def test_a_key_that_only_writes_keeps_a_template(
@@ -80,7 +102,6 @@ async def test_templates_have_bounds(
     monkeypatch.setattr(message_templates, "MOST", 1)
     templates = MessageTemplates(settings, database)
     await templates.keep(TemplateRequest.parse({"name": "a", "message": TEXT}))
-    await templates.keep(TemplateRequest.parse({"name": "a", "message": {}}))
     for request, field in (
         ({"name": "b", "message": TEXT}, "name"),
         ({"name": "a", "message": {"text": "x" * 60_000}}, "message"),
@@ -135,3 +156,27 @@ async def test_a_broadcast_begins_with_a_template(browser: Browser, settings: Se
     assert "The template is deleted." in await browser.text(browser.location)
     actions = select(AuditRow.action).where(AuditRow.object == begin).order_by(AuditRow.number)
     assert await browser.rows(actions) == [("keep",), ("delete",)]
+
+
+async def test_a_template_is_replaced_by_who_was_shown_it(browser: Browser) -> None:
+    await browser.sign_in("wang", "write")
+    assert await browser.submit("/campaigns/new", name="party", app="default") == 303
+    write = browser.location
+    keep = f"{write.removesuffix('/write')}/template"
+    text = {"name": "party", "app": "default", "msgtype": "text", "text.content": "come!"}
+    replaces: dict[str, str] = {}
+    for content in ("come!", "stay!", "go!"):
+        assert await browser.submit(write, **text | {"text.content": content}) == 303
+        if content != "come!":
+            # The revision before is refused as none is.
+            form = (await browser.forms(write))[keep] | {"template_name": "party"} | replaces
+            status, page = await browser.send(keep, form)
+            assert (status, "by wang" in page, "Open it" in page) == (409, True, True)
+            ((revision),) = re.findall(r'name="replaces" value="([0-9a-f]+)"', page)
+            replaces = {"replaces": revision}
+        assert await browser.submit(write, keep, template_name="party", **replaces) == 303
+    (template,) = re.findall(
+        r"/campaigns/templates/[0-9a-f-]{36}", await browser.text("/campaigns/templates")
+    )
+    page = await browser.text(template)
+    assert ("go!" in page, "by wang" in page) == (True, True)

@@ -12,11 +12,12 @@ from redis.asyncio import Redis
 from sqlalchemy import Executable, Select
 
 from conftest import wait_until_async
+from dingrelay_producers.client.campaign_documents import TemplateRequest
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import State
 from dingrelay_workers.approvals.models import ApprovalRow
 from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
-from dingrelay_workers.campaigns.message_templates import MessageTemplates, TemplateRequest
+from dingrelay_workers.campaigns.message_templates import MessageTemplates
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.server import listening
 from dingrelay_workers.console.sign_in import SESSION_COOKIE

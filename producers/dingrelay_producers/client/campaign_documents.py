@@ -8,8 +8,19 @@ from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Required, Self
 from pydantic import AliasChoices, BaseModel, Field
 
 from dingrelay_producers.store.states import CampaignStage, CampaignState
-from dingrelay_tasks.contract import ContractError, Document, UserId, UserIdText
+from dingrelay_tasks.asked import Asked
+from dingrelay_tasks.contract import (
+    AppName,
+    ContractError,
+    Document,
+    SenderName,
+    UserId,
+    UserIdText,
+)
 from dingrelay_tasks.sentence import Kept, en, joined, writable
+
+NAME = r"^[^\x00-\x1f]*$"
+LONGEST_NAME = 200
 
 Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
 """A path or an open binary file with CSV under a header or one JSON object a line; or userids, or
@@ -339,3 +350,47 @@ class TestRequest(Document):
     """Writers or reviewers of it; without them the person who asks."""
     fields: Annotated[dict[str, str], Field(max_length=100, default_factory=dict[str, str])]
     """Values of the message's fields; without them it is that of the first recipient."""
+
+
+class TemplateRequest(Document):
+    """A message to be kept under a name."""
+
+    name: Annotated[
+        str,
+        Field(pattern=NAME, min_length=1, max_length=LONGEST_NAME),
+        Asked("A name for people, one of its app and sender.", argument=True),
+    ]
+    app: AppName = "default"
+    message: Annotated[
+        dict[str, Any],
+        Asked(
+            "DingTalk's own msg object; its texts may hold {name} fields.", metavar="JSON|@FILE|@-"
+        ),
+    ]
+    """DingTalk's own `msg` object, complete or not; its texts may hold `{name}` fields."""
+    sender: SenderName = ""
+    replaces: Annotated[
+        str,
+        Field(max_length=64),
+        Asked(
+            "Revision of the template of this name that you have read, as `template show` names it."
+        ),
+    ] = ""
+    """Revision that was read of the template with this name, which is replaced: refused where it has another one by now
+    (409). Empty for a name without a template."""
+
+
+class MessageTemplate(BaseModel):
+    """A message that is kept, from which campaigns are begun."""
+
+    id: str
+    name: str
+    app: str
+    sender: str
+    message: dict[str, Any]
+    revision: str
+    """Digest of the message: another one after each change."""
+    kept_by: UserIdText = ""
+    """The one who changed it last: a userid, the id of an API key or a user of a shell; empty where the audit of the
+    last 400 days has no change."""
+    kept_at: datetime | None = None

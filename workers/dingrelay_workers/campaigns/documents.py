@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from dingrelay_producers.client.campaign_documents import Plan
+from dingrelay_producers.client.campaign_documents import LONGEST_NAME, NAME, Plan
 from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local
 from dingrelay_tasks.contract import (
@@ -213,8 +213,6 @@ MOST_WITHOUT = 50
 Departments = Annotated[
     list[DepartmentId], Field(max_length=MOST_NAMED, default_factory=list[DepartmentId])
 ]
-NAME = r"^[^\x00-\x1f]*$"
-LONGEST_NAME = 200
 Pasted = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=MOST_PASTED)]
 CampaignIds = Annotated[
     list[Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]],

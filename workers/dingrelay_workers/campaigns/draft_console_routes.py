@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from dingrelay_producers.client.campaign_documents import TestRequest
+from dingrelay_producers.client.campaign_documents import MessageTemplate, TestRequest
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.filters import CampaignFilter
 from dingrelay_producers.client.job_details import details_of
@@ -43,7 +43,7 @@ from dingrelay_workers.campaigns.documents import (
 from dingrelay_workers.campaigns.draft_words import LABELS, differences, problem_of, problems_of
 from dingrelay_workers.campaigns.drafts import MOST_PARSED, CampaignDraft, Drafts, FileCount
 from dingrelay_workers.campaigns.findings import causes_of, findings_of, unchecked
-from dingrelay_workers.campaigns.message_templates import MessageTemplate, MessageTemplates
+from dingrelay_workers.campaigns.message_templates import MessageTemplates
 from dingrelay_workers.campaigns.pictures import Pictures
 from dingrelay_workers.campaigns.reach import READ, WRITE
 from dingrelay_workers.campaigns.recipients import ADDRESS_WORDS, USERID, FileColumn
@@ -536,8 +536,9 @@ async def write_page(
     *,
     status: int = 200,
     template: str = "",
+    conflict: MessageTemplate | None = None,
 ) -> web.Response:
-    """The page with the message; `template` is the name that one was to be kept under."""
+    """The page with the message; `template` is the name that one was to be kept under, `conflict` the one that has it."""
     content = draft.content
     values = {field.name: "" for fields in FIELDS.values() for field in fields}
     for message in (*content.other_messages.values(), content.message):
@@ -553,6 +554,7 @@ async def write_page(
         colours=COLOURS,
         message=content.message,
         template_name=template or content.name,
+        conflict=conflict,
         pictures=await visit.service(Pictures).latest(content.app, ON_SHELF),
         **await _common(visit, draft, "write", problems),
     )

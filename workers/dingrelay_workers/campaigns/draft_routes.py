@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from pydantic import BaseModel
 
+from dingrelay_producers.client.campaign_documents import MessageTemplate
 from dingrelay_tasks.contract import AppName, Document
 from dingrelay_workers.campaigns.documents import Pasted
 from dingrelay_workers.campaigns.drafts import CampaignDraft, Drafts, PastedPeople
-from dingrelay_workers.campaigns.message_templates import MessageTemplate, MessageTemplates
+from dingrelay_workers.campaigns.message_templates import MessageTemplates
 from dingrelay_workers.campaigns.reach import READ, WRITE
 from dingrelay_workers.campaigns.routes import ONE, VERBS, asking_campaigns
 from dingrelay_workers.http import paging
@@ -60,7 +61,7 @@ TemplateList = paging.page_of("TemplateList", "Templates, by name.", templates=M
 @ROUTES("GET /v1/templates", TemplateList, scope=READ)
 async def list_templates(call: HttpCall) -> BaseModel:
     """List the templates of messages."""
-    return TemplateList(templates=await call.context.service(MessageTemplates).list())
+    return TemplateList(templates=[*await call.context.service(MessageTemplates).list()])
 
 
 @ROUTES("GET /v1/templates/{id}", MessageTemplate, scope=READ, path_parameters=ONE)

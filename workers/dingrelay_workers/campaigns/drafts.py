@@ -21,6 +21,7 @@ from sqlalchemy import and_, select
 
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import (
+    LONGEST_NAME,
     WITH_PEOPLE,
     CampaignStatus,
     Cause,
@@ -41,7 +42,6 @@ from dingrelay_workers.audit import service as audit
 from dingrelay_workers.campaigns import estimate, pasted, removal, review, sources, workbook
 from dingrelay_workers.campaigns.audience import LISTED, batches
 from dingrelay_workers.campaigns.documents import (
-    LONGEST_NAME,
     DraftChange,
     DraftContent,
     DraftVersion,

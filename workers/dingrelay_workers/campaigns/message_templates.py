@@ -1,23 +1,28 @@
 """Messages that are kept under a name, from which campaigns are begun."""
 
 import uuid
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
-from pydantic import BaseModel, Field
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.engine import RowMapping
 
 from dingrelay_producers.actor import current_reach
+from dingrelay_producers.client.campaign_documents import MessageTemplate, TemplateRequest
 from dingrelay_producers.client.filters import SeenFilter
 from dingrelay_producers.client.verbs import Question, verb
-from dingrelay_producers.errors import TemplateNotFound
+from dingrelay_producers.errors import TemplateConflict, TemplateNotFound
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.contract import AppName, ContractError, Document, SenderName
+from dingrelay_producers.store import clock
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.message import digest
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
-from dingrelay_workers.campaigns.documents import LONGEST_NAME, NAME
 from dingrelay_workers.campaigns.models import LANE, TemplateRow
 from dingrelay_workers.campaigns.reach import READ, WRITE, check_permitted, permitted_sender
 from dingrelay_workers.database.database import Database, change_rows, narrowed
+from dingrelay_workers.database.schema import opened
 
 MOST = 200
 """Templates of an app and a sender."""
@@ -25,49 +30,31 @@ LARGEST = 50_000
 """Characters of a message, as JSON."""
 
 
-class TemplateRequest(Document):
-    """A message to be kept. One of the same name, app and sender is replaced."""
-
-    name: Annotated[str, Field(pattern=NAME, min_length=1, max_length=LONGEST_NAME)]
-    app: AppName = "default"
-    message: dict[str, Any]
-    """DingTalk's own `msg` object, complete or not; its texts may hold `{name}` fields."""
-    sender: SenderName = ""
-
-
-class MessageTemplate(BaseModel, from_attributes=True):
-    """A message that is kept."""
-
-    id: str
-    name: str
-    app: str
-    sender: str
-    message: dict[str, Any]
-
-
 class MessageTemplates:
     """Templates of messages of the apps and the sender of the actor of the present task.
 
     Args:
         settings: of this process.
-        database: with its tables.
+        database: as of `CampaignService`.
     """
 
     NOUN = "template"
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database | None = None) -> None:
         self._settings = settings
         self._database = database
 
-    async def list(self) -> list[MessageTemplate]:
+    async def list(self) -> Sequence[MessageTemplate]:
         """The templates that the actor sees, by name."""
         chosen = SeenFilter().of_actor(READ)
         query = narrowed(select(TemplateRow.__table__), TemplateRow, chosen)
         if chosen.sender is not None:
             query = query.where(TemplateRow.sender == chosen.sender)
-        async with self._database.read() as connection:
-            rows = await connection.execute(query.order_by(TemplateRow.name, TemplateRow.id))
-            return [MessageTemplate.model_validate(row) for row in rows]
+        query = query.order_by(TemplateRow.name, TemplateRow.id)
+        async with self._opened() as database:
+            async with database.read() as connection:
+                rows = (await connection.execute(query)).mappings().all()
+            return await self._documents(database, rows)
 
     async def get(self, template: str, scope: str = READ) -> MessageTemplate:
         """The template with this id.
@@ -76,29 +63,44 @@ class MessageTemplates:
             TemplateNotFound: there is none, or it is not theirs.
         """
         query = select(TemplateRow.__table__).where(TemplateRow.id == template)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None or not current_reach().reaches(scope, app=row.app, sender=row.sender):
-            raise TemplateNotFound(template)
-        return MessageTemplate.model_validate(row)
+        async with self._opened() as database:
+            async with database.read() as connection:
+                rows = (await connection.execute(query)).mappings().all()
+            if not any(
+                current_reach().reaches(scope, app=row["app"], sender=row["sender"]) for row in rows
+            ):
+                raise TemplateNotFound(template)
+            (document,) = await self._documents(database, rows)
+            return document
 
     @verb("POST /v1/templates", scope=WRITE, operation="keepTemplate")
     async def keep(self, request: TemplateRequest) -> MessageTemplate:
-        """Keep a message as a template."""
+        """Keep a message as a template.
+
+        One of the same name, app and sender is replaced where `replaces` is its revision. Else it is refused (409): read
+        that one, or choose another name.
+        """
         sender = permitted_sender(self._settings, request.app, request.sender)
         if len(str(request.message)) > LARGEST:
             raise ContractError("message", en("may have {:,} characters", LARGEST))
-        values = {**request.model_dump(), "sender": sender}
+        values = {**request.model_dump(exclude={"replaces"}), "sender": sender}
         own = TemplateRow.app == request.app, TemplateRow.sender == sender
-        async with self._database.write(f"templates {request.app}") as connection:
-            rows = (
-                await connection.execute(select(TemplateRow.id, TemplateRow.name).where(*own))
-            ).all()
-            ids = {row.name: row.id for row in rows}
-            template = ids.get(request.name)
-            if template is not None:
+        query = select(TemplateRow.__table__).where(*own, TemplateRow.name == request.name)
+        async with (
+            self._opened() as database,
+            database.write(f"templates {request.app}") as connection,
+        ):
+            stored = (await connection.execute(query)).one_or_none()
+            if stored is not None:
+                template, revision = stored.id, _revision(stored.message)
+                if revision == _revision(request.message):
+                    return await self.get(template, WRITE)
+                if revision != request.replaces:
+                    raise TemplateConflict(template, revision)
                 await change_rows(connection, TemplateRow, TemplateRow.id == template, **values)
-            elif len(ids) >= MOST:
+            elif request.replaces:
+                raise ContractError("replaces", "there is no template of this name any more")
+            elif (await connection.scalar(select(func.count()).where(*own)) or 0) >= MOST:
                 raise ContractError("name", en("there are {} templates: delete one first", MOST))
             else:
                 template = str(uuid.uuid4())
@@ -123,8 +125,35 @@ class MessageTemplates:
         """Delete a template; what was begun from it stays."""
         stored = await self.get(template, WRITE)
         check_permitted(stored.app, stored.sender)
-        async with self._database.write(f"templates {stored.app}") as connection:
+        async with (
+            self._opened() as database,
+            database.write(f"templates {stored.app}") as connection,
+        ):
             await connection.execute(delete(TemplateRow).where(TemplateRow.id == template))
             shown: dict[str, Any] = {"app": stored.app, "lane": LANE}
             before = {"name": stored.name}
             await audit.record_verb(connection, self.delete, template, before=before, **shown)
+
+    def _opened(self) -> AbstractAsyncContextManager[Database]:
+        return opened(self._settings, self._database)
+
+    async def _documents(
+        self, database: Database, rows: Sequence[RowMapping]
+    ) -> Sequence[MessageTemplate]:
+        """The templates of rows, with who changed each last, as the audit has it."""
+        changes = await audit.AuditService(self._settings, database).changes_of(
+            self.NOUN, [row["id"] for row in rows], clock.now() - audit.KEPT
+        )
+        last = {
+            change.object: {"kept_by": change.actor, "kept_at": change.at} for change in changes
+        }
+        return [
+            MessageTemplate.model_validate(
+                {**row, "revision": _revision(row["message"]), **last.get(row["id"], {})}
+            )
+            for row in rows
+        ]
+
+
+def _revision(message: Mapping[str, Any]) -> str:
+    return digest(message)[:16]

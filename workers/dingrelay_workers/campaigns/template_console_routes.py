@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from dingrelay_producers.client.campaign_documents import TemplateRequest
+from dingrelay_producers.errors import TemplateConflict
 from dingrelay_tasks.contract import TYPE_FIELD, ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.draft_console_routes import write_page
 from dingrelay_workers.campaigns.drafts import Drafts
-from dingrelay_workers.campaigns.message_templates import MessageTemplates, TemplateRequest
+from dingrelay_workers.campaigns.message_templates import MessageTemplates
 from dingrelay_workers.campaigns.reach import READ, WRITE
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.message_form import TYPES
@@ -33,6 +35,7 @@ async def templates(visit: Visit) -> web.Response:
 async def template(visit: Visit) -> web.Response:
     """A template, as a phone shows it."""
     kept = await visit.service(MessageTemplates).get(visit.part("id"))
+    await visit.know(kept.kept_by)
     return visit.page("message_template.html", kept=kept)
 
 
@@ -40,16 +43,24 @@ async def template(visit: Visit) -> web.Response:
 async def save_template(visit: Visit, form: FormValues) -> web.Response:
     """Keep the message of a draft, as it is saved."""
     draft = await visit.service(Drafts).get(visit.part("id"))
-    name = text_of(form, "template_name")
+    templates = visit.service(MessageTemplates)
+    name, replaces = text_of(form, "template_name"), text_of(form, "replaces")
     fields = {"app": draft.content.app, "message": draft.content.message}
+    status, conflict = 422, None
     try:
-        request = TemplateRequest.parse({**fields, "name": name})
-        await visit.service(MessageTemplates).keep(request)
+        request = TemplateRequest.parse({**fields, "name": name, "replaces": replaces})
+        await templates.keep(request)
     except ContractError as error:
-        problem = FieldProblem(en("Name of the template"), error.problem)
-        return await write_page(visit, draft, {"template_name": problem}, status=422, template=name)
-    said = en("It is kept as the template “{}”.", request.name)
-    return visit.redirect(f"/campaigns/{draft.id}/write", said)
+        words = error.problem
+    except TemplateConflict as error:
+        status, conflict = 409, await templates.get(error.template, WRITE)
+        await visit.know(conflict.kept_by)
+        words = en("There is a template of this name: replace it, or choose another name")
+    else:
+        said = en("It is kept as the template “{}”.", request.name)
+        return visit.redirect(f"/campaigns/{draft.id}/write", said)
+    problem = {"template_name": FieldProblem(en("Name of the template"), words)}
+    return await write_page(visit, draft, problem, status=status, template=name, conflict=conflict)
 
 
 async def _state(visit: Visit) -> Mapping[str, object]:
