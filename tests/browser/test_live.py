@@ -30,6 +30,7 @@ USES = {
     "not seen": "Object.defineProperty(document, 'visibilityState', {value: 'hidden'})",
 }
 TABS = 50
+KEEP, FORGET = "Keep this filter", "Forget this filter"
 RELAYED = {"Content-Type", "Location", "Set-Cookie", "ETag", "Content-Security-Policy"}
 """Headers of answers that the proxy of a test passes on."""
 
@@ -132,6 +133,20 @@ async def test_keys_lead_to_the_search_and_show_themselves(console: "Console") -
     await page.focus("main button")
     await page.keyboard.press("/")
     assert "/campaigns/new" in page.url
+
+
+async def test_a_filter_is_kept_until_it_is_forgotten(console: "Console") -> None:
+    page = await console.open("/jobs?q=state:dead+code:60121")
+    row = page.locator("[data-filters]")
+    await row.locator("button", has_text=KEEP).click()
+    await page.goto(console.url + "/jobs")
+    await row.locator("a", has_text="state:dead code:60121").click()
+    await expect(page.locator("#q")).to_have_value("state:dead code:60121")
+    await expect(row.locator("a")).to_have_attribute("aria-current", "true")
+    await row.locator("button", has_text=FORGET).click()
+    await expect(row.locator("a")).to_have_count(0)
+    await page.goto(console.url + "/jobs")
+    await expect(row).to_be_hidden()
 
 
 async def test_a_double_click_sends_a_form_once(console: "Console") -> None:

@@ -19,6 +19,35 @@ document.addEventListener("keydown", (event) => {
   if (keys) keys.togglePopover();
   if (search || keys) event.preventDefault();
 });
+// Filters that a person keeps, in this browser: each is a link to itself.
+const FILTERS = "dingrelay filters", MOST_FILTERS = 20;
+const readFilters = () => {
+  try { return JSON.parse(localStorage.getItem(FILTERS)) || []; } catch { return []; }
+};
+const showFilters = () => {
+  const row = document.querySelector("[data-filters]");
+  if (!row) return;
+  const filters = readFilters(), present = row.dataset.filters, isKept = filters.includes(present);
+  const [keep, forget] = row.querySelectorAll("button");
+  const write = (changed) => {
+    localStorage.setItem(FILTERS, JSON.stringify(changed.slice(-MOST_FILTERS)));
+    showFilters();
+  };
+  for (const link of row.querySelectorAll("a")) link.remove();
+  for (const filter of filters) {
+    const link = document.createElement("a");
+    link.href = `?${new URLSearchParams({ q: filter })}`;
+    link.textContent = filter;
+    if (filter === present) link.setAttribute("aria-current", "true");
+    keep.before(link, " ");
+  }
+  keep.hidden = !present || isKept;
+  forget.hidden = !isKept;
+  keep.onclick = () => write([...readFilters(), present]);
+  forget.onclick = () => write(readFilters().filter((filter) => filter !== present));
+  row.hidden = !present && !filters.length;
+};
+showFilters();
 const main = document.querySelector("main[data-live]");
 if (main) {
   const stale = document.getElementById("stale");
@@ -45,6 +74,7 @@ if (main) {
       const fresh = page.querySelector("main");
       if (fresh && !busy()) {
         main.replaceChildren(...fresh.childNodes);
+        showFilters();
         if (!("live" in fresh.dataset)) clearInterval(timer);
         stale.hidden = true;
       }
