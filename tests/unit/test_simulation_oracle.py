@@ -101,6 +101,11 @@ def test_a_record_may_be_gone_that_was_discarded_or_that_redis_forgot() -> None:
     assert kinds([request()], {"j1": None}, commands=[discard]) == []
     assert kinds([request()], {"j1": None}, forgotten=[(0.8, 1.2)]) == []
     assert kinds([request()], {"j1": None}, forgotten=[(3.0, 3.2)]) == ["gone"]
+    runs = {"j1": [Run(2.0, "w0", until=4.0)]}
+    assert kinds([request()], {"j1": None}, forgotten=[(3.0, 3.2)], runs=runs) == ["gone"]
+    bare = request("bare")
+    assert kinds([bare], {"j1": None}, forgotten=[(3.0, 3.2)], runs=runs) == []
+    assert kinds([bare], {"j1": None}, forgotten=[(5.0, 5.2)], runs=runs) == ["gone"]
 
 
 def test_a_job_ends_once_unless_it_was_requeued_or_redis_forgot() -> None:

@@ -36,7 +36,14 @@ from dingrelay_simulation.loop import VirtualLoop, in_process
 from dingrelay_simulation.network import DINGTALK, End
 from dingrelay_simulation.operations import Operations
 from dingrelay_simulation.oracle import verify
-from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, Violation, read_tag
+from dingrelay_simulation.oracle.evidence import (
+    RECORDED,
+    Effect,
+    Evidence,
+    Month,
+    Violation,
+    read_tag,
+)
 from dingrelay_simulation.plan import SECONDS, Plan
 from dingrelay_simulation.valkey import VirtualValkey
 from dingrelay_workers.limiter.quota import CALLS
@@ -262,6 +269,7 @@ async def _settle(fleet: Fleet, operations: Operations) -> None:
     began = CLOCK.now
     while CLOCK.now - began <= SETTLE:
         if fleet.broker.idle and await operations.ended():
+            await asyncio.sleep(RECORDED)  # so that the last calls are counted for the month, too
             return
         await asyncio.sleep(LOOK if CLOCK.now - began < 60 else 5 * LOOK)
 

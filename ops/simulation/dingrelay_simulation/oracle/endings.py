@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from dingrelay_simulation.operations import Request
 from dingrelay_simulation.oracle.evidence import Evidence, Violation
 
 
@@ -14,10 +15,18 @@ def check_endings(evidence: Evidence) -> Iterator[Violation]:
             continue
         status = evidence.statuses.get(job)
         if status is None:
-            if job not in discarded and not evidence.forgotten(request.at, request.at):
+            if job not in discarded and not _forgotten(evidence, request):
                 yield Violation("gone", f"{job} was accepted and has no record", job)
         elif not status.state.ended:
             yield Violation("open", f"{job} is {status.state} for ever: {status.error}", job)
+
+
+def _forgotten(evidence: Evidence, request: Request) -> bool:
+    """Whether Redis may have forgotten the record of a job: that of a bare client's is made in a run, which is done with its message then."""
+    made = [(request.at, request.at)]
+    if request.name == "bare":
+        made += [(run.at, run.until) for run in evidence.runs.get(request.job, ())]
+    return any(evidence.forgotten(since, until) for since, until in made)
 
 
 def check_single_ends(evidence: Evidence) -> Iterator[Violation]:
