@@ -6,11 +6,15 @@ import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import aiosqlite
 import pytest
+from psycopg.pq import TransactionStatus
 from redis.asyncio import Redis
 from sqlalchemy import event, make_url, text, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conftest import wait_until_async
 from dingrelay_producers import Settings, State
@@ -60,6 +64,43 @@ def test_whoever_migrates_does_so_too(postgres_url: str) -> None:
         isolation = connection.scalar(text("show transaction_isolation"))
     engine.dispose()
     assert isolation == "read committed"
+
+
+async def test_a_reader_begins_no_transaction(postgres_url: str) -> None:
+    database = Database(postgres_url)
+
+    async def status(connection: AsyncConnection) -> TransactionStatus:
+        await connection.execute(text("select 1"))
+        raw: Any = await connection.get_raw_connection()
+        transaction: TransactionStatus = raw.driver_connection.info.transaction_status
+        return transaction
+
+    async with database.read() as reader:
+        assert await status(reader) == TransactionStatus.IDLE
+    async with database.snapshot() as snapshot:
+        assert await status(snapshot) == TransactionStatus.INTRANS
+    async with database.write("tests") as writer:
+        assert await status(writer) == TransactionStatus.INTRANS
+    await database.dispose()
+
+
+async def test_a_statement_of_a_reader_is_one_trip_to_the_thread_of_sqlite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'database.db'}")
+    async with database.read() as connection:
+        await connection.execute(text("select 1"))
+    trips, execute = list[object](), aiosqlite.Connection._execute
+
+    async def note(connection: aiosqlite.Connection, function: object, *arguments: object) -> Any:
+        trips.append(function)
+        return await execute(connection, function, *arguments)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", note)
+    async with database.read() as connection:
+        await connection.execute(text("select 1"))
+    assert len(trips) == 1
+    await database.dispose()
 
 
 INSERT = "insert into names values ('a'), ('b') returning name"

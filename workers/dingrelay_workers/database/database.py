@@ -71,7 +71,7 @@ CONNECTIONS, OVERFLOW = 5, 10
 POOL = {"pool_size": CONNECTIONS, "max_overflow": OVERFLOW}
 
 ISOLATION = "READ COMMITTED"
-"""PostgreSQL's isolation level, whatever its own default is: a writer that has waited for its turn reads what was
+"""A writer's isolation level on PostgreSQL, whatever its own default is: one that has waited for its turn reads what was
 committed before it."""
 
 CHUNK = 500
@@ -144,6 +144,9 @@ class Database:
         self._url = async_url(url)
         self._threads = ConnectionThreads()
         self.engine = _engine(self._url, busy_timeout_ms, arguments(url), self._threads)
+        self._writing = self.engine
+        if not self.is_sqlite:
+            self._writing = self.engine.execution_options(isolation_level=ISOLATION)
         self._writers = _Writers()
         self._places: _Places | None = None
 
@@ -216,7 +219,7 @@ class Database:
     async def write(self, app: str) -> AsyncGenerator[AsyncConnection, None]:
         """The transaction of the app's only writer; commits unless the block raises."""
         if not self.is_sqlite:
-            async with self._use(), self.engine.begin() as connection:
+            async with self._use(), self._writing.begin() as connection:
                 key = crc32(f"dingrelay directory {app}".encode())
                 timeout = func.set_config(
                     "idle_in_transaction_session_timeout", str(IDLE_TIMEOUT_MS), True
@@ -224,7 +227,7 @@ class Database:
                 await connection.execute(select(timeout, func.pg_advisory_xact_lock(key)))
                 yield connection
             return
-        async with self._use(), self._writers.turn(), self.engine.begin() as connection:
+        async with self._use(), self._writers.turn(), self._writing.begin() as connection:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
@@ -420,8 +423,14 @@ def _engine(
     url: URL, busy_timeout_ms: int, more: dict[str, Any], threads: ConnectionThreads
 ) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
+        # A reader's statement needs no transaction: that would be two more exchanges.
         engine = create_async_engine(
-            url, pool_pre_ping=True, connect_args=more, isolation_level=ISOLATION, **POOL
+            url,
+            pool_pre_ping=True,
+            connect_args=more,
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
+            **POOL,
         )
         event.listen(engine.sync_engine, "connect", notice_pooler)
         return engine
