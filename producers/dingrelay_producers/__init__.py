@@ -16,7 +16,11 @@ if TYPE_CHECKING:
         AsyncApprovalRef,
     )
     from dingrelay_producers.client.async_client import AsyncClient
-    from dingrelay_producers.client.campaign_documents import CampaignPreview, CampaignStatus
+    from dingrelay_producers.client.campaign_documents import (
+        CampaignPreview,
+        CampaignStatus,
+        MessageTemplate,
+    )
     from dingrelay_producers.client.campaigns import (
         AsyncCampaignPlan,
         AsyncCampaignRef,
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
         JobNotFound,
         NotInstalled,
         ServiceUnavailable,
+        TemplateConflict,
+        TemplateNotFound,
         UnreadableRecord,
         UploadFailed,
         WaitTimeout,
@@ -73,11 +79,14 @@ __all__ = [
     "JobRef",
     "JobStatus",
     "Medium",
+    "MessageTemplate",
     "NotInstalled",
     "ServiceUnavailable",
     "Settings",
     "SettingsError",
     "State",
+    "TemplateConflict",
+    "TemplateNotFound",
     "UnreadableRecord",
     "UploadFailed",
     "WaitTimeout",
@@ -91,7 +100,7 @@ _MODULES = {
         "AsyncApprovalRef",
     ),
     "client.async_client": ("AsyncClient",),
-    "client.campaign_documents": ("CampaignPreview", "CampaignStatus"),
+    "client.campaign_documents": ("CampaignPreview", "CampaignStatus", "MessageTemplate"),
     "client.campaigns": ("AsyncCampaignPlan", "AsyncCampaignRef", "CampaignPlan", "CampaignRef"),
     "client.client": ("Client",),
     "client.job_ref": ("AsyncJobRef", "JobRef"),
@@ -107,6 +116,8 @@ _MODULES = {
         "JobNotFound",
         "NotInstalled",
         "ServiceUnavailable",
+        "TemplateConflict",
+        "TemplateNotFound",
         "UnreadableRecord",
         "UploadFailed",
         "WaitTimeout",

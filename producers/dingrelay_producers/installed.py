@@ -6,7 +6,15 @@ from typing import Any, Literal
 from dingrelay_producers.errors import NotInstalled
 from dingrelay_producers.settings import Settings
 
-ServiceName = Literal["approvals", "audit", "campaigns", "history", "personal_data"]
+ServiceName = Literal[
+    "ApprovalService",
+    "AuditService",
+    "CampaignService",
+    "HistoryService",
+    "MessageTemplates",
+    "PersonalDataService",
+]
+"""A class of the workers' package, made of settings alone."""
 
 
 def service(name: ServiceName, settings: Settings) -> Any:
@@ -19,7 +27,12 @@ def service(name: ServiceName, settings: Settings) -> Any:
     """
     try:
         nouns = import_module("dingrelay_workers.nouns").NOUNS
-        (kind,) = (noun.load(noun.services[0].part) for noun in nouns if noun.name == name)
+        (kind,) = (
+            noun.load(part)
+            for noun in nouns
+            for part, *_ in noun.services
+            if part.endswith(f":{name}")
+        )
     except ModuleNotFoundError as error:
         raise NotInstalled("worker") from error
     return kind(settings)

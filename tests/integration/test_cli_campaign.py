@@ -50,6 +50,29 @@ def test_a_draft_is_created_listed_and_shown(cli: Cli) -> None:
         assert "Party" in cli.shown("campaign", *command)
 
 
+def test_a_template_is_kept_shown_and_deleted(cli: Cli, tmp_path: Path) -> None:
+    message = {"msgtype": "text", "text": {"content": "{name}, come!"}}
+    (tmp_path / "message.json").write_text(json.dumps(message))
+    keep = ("template", "keep", "party", "--app", "hr", "--sender", "crm", "--message")
+    kept = cli.json(*keep, "@message.json")
+    fields = (kept["name"], kept["app"], kept["sender"], kept["message"])
+    assert fields == ("party", "hr", "crm", message)
+    refused = cli.refused(*keep, "{}")
+    assert kept["id"] in refused
+    assert "--message" in cli.refused(*keep, "{")
+    assert cli.json("template", "show", kept["id"]) == kept
+    changed = cli.json(*keep, "{}", "--replaces", kept["revision"])
+    assert (changed["id"], changed["message"]) == (kept["id"], {})
+    assert cli.json("template", "list") == [changed]
+    for command in (("list",), ("show", kept["id"])):
+        shown = cli.shown("template", *command)
+        assert ("party" in shown, "crm" in shown) == (True, True)
+    deleted = cli.json("template", "delete", kept["id"], "--yes")
+    assert deleted == {"id": kept["id"], "state": "deleted"}
+    assert cli.json("template", "list") == []
+    assert kept["id"] in cli.refused("template", "show", kept["id"])
+
+
 def test_recipients_may_come_from_standard_input(cli: Cli) -> None:
     lines = "".join(json.dumps({"userid": f"u{number}", "n": number}) + "\n" for number in range(3))
     made = cli("campaign", "create", "n", "--text", "{n}", "--file", "-", "--json", stdin=lines)

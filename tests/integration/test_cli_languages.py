@@ -374,6 +374,12 @@ STEPS = [
     "campaign report {campaign} --refresh --yes --timeout 0",
     "campaign delete {campaign}",
     "campaign delete {campaign} --yes",
+    "template keep 年会 --message {{}} --app hr",
+    'template keep one --message {{"a":1}}',
+    "template list",
+    "template show {template}",
+    "template delete {template} --yes",
+    "template show {template}",
     "key create crm --scope messages:write --app hr",
     "key list",
     "key rotate {key}",
@@ -467,6 +473,7 @@ def test_every_command_speaks_and_ends_alike_on_every_terminal(
                 end(redis, ids[name], state, ERROR)
             ids["row"] = outbox_row(monkeypatch, tmp_path)
             ids["key"] = cli.json("key", "create", "one", "--scope", "jobs:read")["id"]
+            ids["template"] = cli.json("template", "keep", "one", "--message", "{}")["id"]
             hook = ("https://a.example/x", "--type", "*")
             ids["endpoint"] = cli.json("webhook", "create", *hook)["id"]
             for step in STEPS:

@@ -15,6 +15,7 @@ from dingrelay_producers import (
     Settings,
     WaitTimeout,
 )
+from dingrelay_producers.errors import TemplateConflict, TemplateNotFound
 from dingrelay_tasks.contract import ContractError
 from support import campaigns
 from support.databases import in_database, prepare
@@ -106,6 +107,21 @@ async def test_asyncio_has_the_same(settings: Settings) -> None:
             await (await plan.create()).delete()
         # As in a notebook: the synchronous client where a loop runs already.
         assert client.client.campaign_ref(campaign.id).status().id == campaign.id
+
+
+async def test_templates_are_kept_read_and_deleted(settings: Settings) -> None:
+    async with AsyncClient(settings) as client:
+        kept = await client.keep_template("party", TEXT, app="hr", sender="crm")
+        assert (kept.name, kept.app, kept.sender, kept.message) == ("party", "hr", "crm", TEXT)
+        with pytest.raises(TemplateConflict) as refused:
+            await client.keep_template("party", PLAIN, app="hr", sender="crm")
+        known = {"app": "hr", "sender": "crm", "replaces": refused.value.revision}
+        changed = await client.keep_template("party", PLAIN, **known)
+        assert await client.templates() == [changed] == [await client.template(kept.id)]
+        await client.delete_template(kept.id)
+        for gone in (client.template, client.delete_template):
+            with pytest.raises(TemplateNotFound):
+                await gone(kept.id)
 
 
 def test_wait_returns_how_it_ended(client: Client, sqlite_url: str) -> None:

@@ -71,6 +71,8 @@ CALLS: list[tuple[str, Call, Sequence[Any]]] = [
     ("instance", resolve("instance"), [1]),
     *((name, preview(name), values) for name, values in PLANS.items()),
     ("campaign_id", method("campaign_ref"), NO_IDS),
+    ("template_id", method("template"), NO_IDS),
+    ("template_id", method("delete_template"), NO_IDS),
     ("users", lambda client, users: client.campaign_ref("some").test(users), NO_USERS),
     ("fields", lambda client, fields: client.campaign_ref("some").test(["u1"], fields), [1]),
     ("sample", lambda client, each: client.campaign_ref("some").confirm(each), NO_SAMPLES),

@@ -111,7 +111,7 @@ class Noun:
         scopes: scope of API keys → the least role in the console that has it.
         notices: first word of a type of notices → the family.
         tables: modules with tables.
-        services: of the doors; the first one is that of the client and the command line, made of settings alone.
+        services: of the doors; the client's (`installed.py`) are made of settings alone.
         routes: of the gateway.
         pages: modules that declare pages and forms of the console.
         first_page: functions of a visit: what waits for its person, as path and sentence, for the first page.

@@ -137,7 +137,7 @@ def userid(
     from dingrelay_producers.installed import service
     from dingrelay_producers.settings import Settings
 
-    history = service("history", Settings.load())
+    history = service("HistoryService", Settings.load())
     people = run(history.search(text, app=app, limit=LOOK_ALIKES)).people
     same = {
         person.userid: person

@@ -39,8 +39,8 @@ class VerbCommands(NamedTuple):
         noun: class with the verbs, such as ``dingrelay_producers.client.jobs:Jobs``.
         argument: names what a verb is done to; its name, and typer's annotation.
         carry_out: given that class, a verb and arguments of its body, carries it out and prints what it leads to.
-        takes: shared options of every verb. A field of the request which is called as one is given by it.
-        more: verb → further shared options.
+        takes: shared options of every verb.
+        more: verb → further shared options. A field of the request which is called as a shared option is given by it.
         names: verb → its command, where that is called otherwise.
         about: last paragraph of each help page.
     """
@@ -114,7 +114,8 @@ def _command_of(noun: type, verb: "Verb", verbs: VerbCommands) -> Command:
     has_object = "{" in verb.path
     request: Any = verb.request
     fields = dict(request.model_fields) if request else {}
-    parameters = [_parameter(request, field) for field in fields if field not in verbs.takes]
+    taken = (*verbs.takes, *verbs.more.get(verb.name, ()))
+    parameters = [_parameter(request, field) for field in fields if field not in taken]
     if has_object:
         parameters.insert(0, Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation))
     more = [options.option_of(name, *asked, default=None) for name, asked in _more(verb)]
@@ -127,7 +128,7 @@ def _command_of(noun: type, verb: "Verb", verbs: VerbCommands) -> Command:
         if verb.question and not values["yes"]:
             _ask(verb.question)
         arguments: list[Any] = [values[name]] if has_object else []
-        shared = {field: value_of(field) for field in verbs.takes}
+        shared = {field: value_of(field) for field in taken}
         request_fields = _read_fields(request, {**values, **shared}) if request else {}
         names = {field: _name(field, about) for field, about in fields.items()}
         with options.errors_of_options(names, request_fields):
@@ -139,8 +140,7 @@ def _command_of(noun: type, verb: "Verb", verbs: VerbCommands) -> Command:
     def read(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"values": values}
 
-    shared = takes(*verbs.takes, *verbs.more.get(verb.name, ()))
-    return shared(with_options(run, parameters, read, instead_of=["values"]))
+    return takes(*taken)(with_options(run, parameters, read, instead_of=["values"]))
 
 
 def _more(verb: "Verb") -> Iterator[tuple[str, tuple[Any, Asked]]]:
@@ -211,5 +211,7 @@ def _read_fields(model: "type[BaseModel]", values: Mapping[str, Any]) -> dict[st
             value = (options.read_past if _asked(field).past else options.read_moment)(
                 value, option
             )
+        elif schema.get("type") == "object":
+            value = options.read_json(value, option)
         fields[name] = options.split(value) if isinstance(value, list) else value
     return fields

@@ -204,7 +204,7 @@ class ApprovalRef:
     def known(self) -> ApprovalStatus | None:
         """Like `status`; None if it is not followed (yet)."""
         status: ApprovalStatus | None = run(
-            service("approvals", self._client.settings).get(self.app, self.id)
+            service("ApprovalService", self._client.settings).get(self.app, self.id)
         )
         return status
 

@@ -91,6 +91,10 @@ class AsyncClient(InThreads[Client]):
 
     check = in_threads(Client.check)
     upload = in_threads(Client.upload)
+    templates = in_threads(Client.templates)
+    template = in_threads(Client.template)
+    keep_template = in_threads(Client.keep_template)
+    delete_template = in_threads(Client.delete_template)
     approvals = in_threads(Client.approvals)
     status = in_threads(Client.status)
     details = in_threads(Client.details)

@@ -358,7 +358,7 @@ class TemplateRequest(Document):
     name: Annotated[
         str,
         Field(pattern=NAME, min_length=1, max_length=LONGEST_NAME),
-        Asked("A name for people, one of its app and sender.", argument=True),
+        Asked("A name for people, one of its app and sender.", "NAME", argument=True),
     ]
     app: AppName = "default"
     message: Annotated[

@@ -1,7 +1,7 @@
 """The client of a business application."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
@@ -50,7 +50,7 @@ from dingrelay_tasks.sentence import en
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.approvals import ApprovalRef, ApprovalStatus
-    from dingrelay_producers.client.campaign_documents import Plan
+    from dingrelay_producers.client.campaign_documents import MessageTemplate, Plan
     from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
     from dingrelay_producers.client.dead_codes import DeadCodes
     from dingrelay_producers.client.personal_data import Erasure
@@ -229,7 +229,7 @@ class Client:
         app = checked.get("app", DEFAULT_APP)
         names = [("app", app_name(app))]
         self._connection.served(names).check(names)
-        campaigns = service("campaigns", self.settings)
+        campaigns = service("CampaignService", self.settings)
         return CampaignPlan(campaigns, checked)
 
     def campaign_ref(self, campaign_id: str) -> "CampaignRef":
@@ -244,8 +244,76 @@ class Client:
         from dingrelay_producers.client.campaigns import CampaignRef
 
         checked_id(campaign_id, "campaign_id", en("a campaign"))
-        campaigns = service("campaigns", self.settings)
+        campaigns = service("CampaignService", self.settings)
         return CampaignRef(campaigns, campaign_id)
+
+    def templates(self) -> "Sequence[MessageTemplate]":
+        """The templates of messages, by name.
+
+        Raises:
+            NotInstalled: as `campaign`.
+        """
+        templates: Sequence[MessageTemplate] = run(self._templates.list())
+        return templates
+
+    def template(self, template_id: str) -> "MessageTemplate":
+        """A template of a message.
+
+        Args:
+            template_id: the template's.
+
+        Raises:
+            TemplateNotFound: there is none.
+        """
+        checked_id(template_id, "template_id", en("a template"))
+        template: MessageTemplate = run(self._templates.get(template_id))
+        return template
+
+    def keep_template(
+        self,
+        name: str,
+        message: Mapping[str, Any],
+        *,
+        app: str = DEFAULT_APP,
+        sender: str = "",
+        replaces: str = "",
+    ) -> "MessageTemplate":
+        """Keep a message under a name, from which campaigns are begun.
+
+        Args:
+            name: for people, one of its app and sender.
+            message: DingTalk's own ``msg`` object, complete or not; its texts may hold ``{name}`` fields.
+            app: by which app it is to be sent.
+            sender: as for a job.
+            replaces: the `revision` of the template of this name that was read, which is replaced.
+
+        Raises:
+            ContractError: names the argument that is wrong.
+            TemplateConflict: the name has a template of another revision.
+        """
+        from dingrelay_producers.client.campaign_documents import TemplateRequest
+
+        request = TemplateRequest.parse(
+            {"name": name, "message": message, "app": app, "sender": sender, "replaces": replaces}
+        )
+        template: MessageTemplate = run(self._templates.keep(request))
+        return template
+
+    def delete_template(self, template_id: str) -> None:
+        """Delete a template; campaigns that were begun from it stay.
+
+        Args:
+            template_id: the template's.
+
+        Raises:
+            TemplateNotFound: there is none.
+        """
+        checked_id(template_id, "template_id", en("a template"))
+        run(self._templates.delete(template_id))
+
+    @property
+    def _templates(self) -> Any:
+        return service("MessageTemplates", self.settings)
 
     def approval(self, instance: str, *, app: str = DEFAULT_APP) -> "ApprovalRef":
         """The reference of an approval by DingTalk's id of it; it need not exist."""
@@ -268,7 +336,7 @@ class Client:
             ServiceUnavailable: the database can't be used.
         """
         approval_filter, most = checked_filter(ApprovalFilter, filters), checked_limit(limit)
-        approvals = service("approvals", self.settings)
+        approvals = service("ApprovalService", self.settings)
         statuses: Sequence[ApprovalStatus] = run(approvals.list(approval_filter, limit=most))
         return statuses
 
@@ -515,7 +583,7 @@ class Client:
 
         request = PersonRequest(user=user, app=app)
         most = checked_limit(limit)
-        history = service("history", self.settings)
+        history = service("HistoryService", self.settings)
         history_of_person: PersonHistory
         history_of_person, _ = run(history.person(request.user, app=app, limit=most))
         return history_of_person
@@ -537,7 +605,9 @@ class Client:
         from dingrelay_producers.client.personal_data import PersonRequest
 
         request = PersonRequest(user=user, app=app)
-        document: dict[str, Any] = run(service("personal_data", self.settings).export(request))
+        document: dict[str, Any] = run(
+            service("PersonalDataService", self.settings).export(request)
+        )
         return document
 
     def erase_person(self, user: str, *, app: str | None = None) -> "Erasure":
@@ -561,7 +631,7 @@ class Client:
         from dingrelay_producers.client.personal_data import PersonRequest
 
         request = PersonRequest(user=user, app=app)
-        erasure: Erasure = run(service("personal_data", self.settings).erase(request))
+        erasure: Erasure = run(service("PersonalDataService", self.settings).erase(request))
         return erasure
 
     def dead(self, limit: int = 50) -> list[JobStatus]:

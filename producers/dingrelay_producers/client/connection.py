@@ -141,14 +141,14 @@ class ClientConnection:
             case Remember(job):
                 return None if self.history is None else run(self.history.details(job))
             case FindApproval(app, instance):
-                return run(service("approvals", self.settings).get(app, instance))
+                return run(service("ApprovalService", self.settings).get(app, instance))
             case calls:
                 return self.redis_call(lambda redis: run_step(redis, calls))
 
     def _note(self, change: Audit) -> None:
         """Write a change into the audit. Without a database the change is made all the same: Redis has the jobs."""
         try:
-            run(service("audit", self.settings).note(**change._asdict()))
+            run(service("AuditService", self.settings).note(**change._asdict()))
         except NotInstalled:  # such an install has no database
             return
         except ServiceUnavailable as error:
@@ -158,7 +158,7 @@ class ClientConnection:
     def history(self) -> Any:
         """Jobs that ended; None where its packages are not installed."""
         try:
-            return service("history", self.settings)
+            return service("HistoryService", self.settings)
         except NotInstalled:
             return None
 

@@ -32,7 +32,10 @@ NOUN = Noun(
         "console_routes:decided_reviews",
         "console_routes:scheduled",
     ),
-    commands=(Command("campaign", "cli:app", "Campaigns"),),
+    commands=(
+        Command("campaign", "cli:app", "Campaigns"),
+        Command("template", "cli_templates:app", "Campaigns"),
+    ),
     duties=(NounDuty("campaigns", "dispatcher:of_leader"),),
     clean_up=("drafts:clean_up", "pictures:clean_up", "removal:clean_up"),
     messages=("messages:add_campaigns",),

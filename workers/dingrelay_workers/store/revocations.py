@@ -107,7 +107,7 @@ class Revocations:
         """Write a change into the audit. Without a database it is made all the same."""
         try:
             # Loaded in a thread: SQLAlchemy would hold all jobs up.
-            audit = await asyncio.to_thread(service, "audit", self._settings)
+            audit = await asyncio.to_thread(service, "AuditService", self._settings)
             await audit.note(**change._asdict())
         except ServiceUnavailable as error:
             FLOWER.on_unaudited(str(error))
