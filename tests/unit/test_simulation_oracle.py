@@ -178,6 +178,43 @@ def test_a_fault_forgives_only_the_call_that_it_struck(trouble: Trouble, forgive
     assert kinds([request()], DONE, AGAIN, troubles=[trouble]) == expected
 
 
+@pytest.mark.parametrize(
+    ("trouble", "left", "began", "forgiven"),
+    [
+        (Trouble("freeze", "w0", 5.0, 20.0), 21.0, 21.5, True),
+        (Trouble("redis slow", "redis", 5.0, 20.0), 21.0, 21.5, True),
+        (Trouble("freeze", "w1", 5.0, 20.0), 21.0, 21.5, False),
+        (Trouble("dingtalk away", "dingtalk", 5.0, 20.0), 21.0, 21.5, False),
+        (Trouble("freeze", "w0", 0.5, 1.5), 21.0, 21.5, False),
+        (Trouble("freeze", "w0", 5.0, 20.0), 21.0, 20.5, False),
+        (Trouble("freeze", "w0", 5.0, 20.0), 21.0, 23.5, False),
+    ],
+)
+def test_a_call_is_repeated_by_the_run_that_took_its_job_over_once_it_was_noted(
+    trouble: Trouble, left: float, began: float, forgiven: bool
+) -> None:
+    runs = {"j1": [Run(2.0, "w0", until=23.0), Run(began, "w1", until=26.0)]}
+    calls = [
+        effect(22.0, left=left, answered=22.5),
+        effect(25.0, left=24.0, answered=25.5, worker="w1"),
+    ]
+    violated = kinds([request()], DONE, calls, runs=runs, troubles=[trouble])
+    assert violated == ([] if forgiven else ["again"])
+
+
+def test_a_campaigns_call_is_repeated_by_the_run_that_took_its_chunk_over() -> None:
+    report, frozen = broadcast("accepted"), Trouble("freeze", "w0", 5.0, 20.0)
+    calls = [
+        effect(22.0, left=21.0, answered=22.5, tag="b1 u1"),
+        effect(25.0, answered=25.5, worker="w1", tag="b1 u1", dropped={"u1": "143106"}),
+    ]
+    chunk = ChunkRun(2.0, "w0", "campaign-1", frozenset({"u1"}), until=23.0)
+    later = replace(chunk, at=21.5, worker="w1", until=26.0)
+    for runs, violated in (({"c1": [chunk, later]}, []), ({"c1": [chunk]}, ["dropped"])):
+        found = kinds([], {}, calls, broadcasts=[report], runs=runs, troubles=[frozen])
+        assert found == violated
+
+
 def test_a_call_is_made_again_whose_end_redis_forgot() -> None:
     slow = [effect(2.0, answered=12.0), effect(20.0, answered=20.1)]
     assert kinds([request()], DONE, slow, forgotten=[(11.8, 12.3)]) == []
@@ -427,7 +464,7 @@ def test_approvals_exist_once_for_a_job() -> None:
 
 
 @pytest.mark.parametrize(
-    ("carried_out", "searched", "troubles", "forgiven"),
+    ("arrived", "searched", "troubles", "forgiven"),
     [
         (30.0, 28.0, [], True),
         (26.0, 28.0, [], False),
@@ -439,13 +476,13 @@ def test_approvals_exist_once_for_a_job() -> None:
     ],
 )
 def test_an_approval_is_created_again_that_dingtalk_created_after_it_was_searched_for(
-    carried_out: float, searched: float, troubles: list[Trouble], forgiven: bool
+    arrived: float, searched: float, troubles: list[Trouble], forgiven: bool
 ) -> None:
     job, done = request("approval", "a1"), {"j1": status(State.DONE, instance_id="p1")}
     calls = [
-        effect(2.0, tag="a1", path=CREATE, carried_out=carried_out),
+        effect(arrived, left=2.0, tag="a1", path=CREATE),
         effect(searched, answered=searched + 0.1, tag="", path=SEARCH, worker="w1"),
-        effect(33.0, answered=33.1, tag="a1", path=CREATE, worker="w1", carried_out=33.0),
+        effect(33.0, answered=33.1, tag="a1", path=CREATE, worker="w1"),
     ]
     more: Any = {
         "instances": {"a1": [instance("p1"), instance("p2")]},

@@ -24,10 +24,9 @@ class SimulatedDingTalk:
 
     Attributes:
         state: its truth.
-        calls: each call, when it was made, and its outcome.
-        came: when calls began to leave their workers, had left, and were made, of those that are on their way.
+        calls: each call, when it arrived and was counted, and its outcome.
+        came: when calls began to leave their workers, and had left, of those that are on their way.
         left: number of a call → when it began to leave its worker, and had left.
-        carried_out: number of a call → when that was, or when it was refused: later than it came, where DingTalk was slow.
         ends: of the connections, by their protocols: of one that is closed by then, aiohttp no longer knows it.
     """
 
@@ -38,9 +37,8 @@ class SimulatedDingTalk:
         # The network refuses connections.
         self.state.door = SimpleNamespace(shut=False)  # type: ignore[assignment]
         self.calls: list[tuple[float, Any, Outcome]] = []
-        self.came: dict[int, tuple[float, float, float]] = {}
+        self.came: dict[int, tuple[float, float]] = {}
         self.left: dict[int, tuple[float, float]] = {}
-        self.carried_out: dict[int, float] = {}
         self.ends: dict[Any, End] = {}
         self._runner: web.AppRunner | None = None
 
@@ -94,16 +92,14 @@ def install() -> None:
             left, departed = CLOCK.now, CLOCK.now
             if near and near.left is not None:
                 left, departed = near.left, near.departed
-            CURRENT[-1].came[id(call)] = left, departed, CLOCK.now
+            CURRENT[-1].came[id(call)] = left, departed
         return call
 
     def noted(state: SandboxState, call: Any) -> Outcome:
         outcome: Outcome = respond(state, call)
         if CURRENT and CURRENT[-1].state is state:
-            left, departed, at = CURRENT[-1].came.get(id(call), (CLOCK.now,) * 3)
-            CURRENT[-1].left[call.id] = left, departed
-            CURRENT[-1].carried_out[call.id] = CLOCK.now
-            CURRENT[-1].calls.append((at, call, outcome))
+            CURRENT[-1].left[call.id] = CURRENT[-1].came.get(id(call), (CLOCK.now, CLOCK.now))
+            CURRENT[-1].calls.append((CLOCK.now, call, outcome))
         return outcome
 
     module.respond, module._call = noted, came

@@ -338,7 +338,6 @@ def _attempts(fleet: Fleet, answered: dict[int, float]) -> list[Effect]:
                 at=at,
                 left=left,
                 departed=departed,
-                carried_out=fleet.dingtalk.carried_out[call.id],
                 worker=call.remote,
                 path=call.path,
                 tag=tag,

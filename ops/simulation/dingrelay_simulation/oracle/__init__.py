@@ -1,7 +1,7 @@
 """The oracle: what must hold of a run, judged call by call from what was requested and what DingTalk holds.
 
-It forgives a call too many only where a fault explains this call: its answer was lost, or its worker, or Redis, was
-struck between the call and the record of its end.
+It forgives a call too many only where a fault explains this call: its answer was lost, its worker, or Redis, was
+struck between the call and the record of its end, or its run lost the job to a later one.
 """
 
 from dingrelay_simulation.oracle import (

@@ -50,8 +50,8 @@ def check_approvals(evidence: Evidence) -> Iterator[Violation]:
 def _searched_in_vain(evidence: Evidence, call: Effect, calls: Sequence[Effect]) -> bool:
     """Whether a worker that made another call looked for the effect of this one in its time, and it came later."""
     settles = evidence.settles(call)
-    return call.carried_out > settles and any(
-        search.worker == other.worker and settles <= search.left < min(other.left, call.carried_out)
+    return call.at > settles and any(
+        search.worker == other.worker and settles <= search.left < min(other.left, call.at)
         for other in calls
         for search in evidence.calls
         if search.path == SEARCH

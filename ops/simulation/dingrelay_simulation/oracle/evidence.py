@@ -2,9 +2,10 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 from dingrelay_producers.store.status import JobStatus
@@ -49,8 +50,6 @@ REPORTED = 12.0
 """The same where DingTalk's report on the message is read before."""
 UNDER_WAY = 70.0
 """Seconds for which a call may be on its way to DingTalk."""
-UNHEARD = 10.0
-"""Seconds before a call leaves in which its worker may have been unheard of, and have lost its job."""
 WORKERS = tuple(f"w{number}" for number in range(draws.WORKERS))
 BEFORE = 0.05
 """Seconds before a call leaves in which its worker notes it."""
@@ -62,7 +61,7 @@ class Effect:
 
     Attributes:
         id: the sandbox's number of it.
-        at: when it came, in seconds from the beginning.
+        at: when it arrived, and DingTalk counted it and had it take effect, in seconds from the beginning.
         worker: its sender.
         path: of the API.
         tag: the text in it.
@@ -77,7 +76,6 @@ class Effect:
         departed: when its last byte left.
         method: of HTTP: a path has an API for each of them.
         left_on: the day on which that was, likewise.
-        carried_out: when DingTalk had it take effect.
     """
 
     id: int
@@ -96,7 +94,6 @@ class Effect:
     departed: float = 0.0
     method: str = "POST"
     left_on: int = 0
-    carried_out: float = 0.0
 
     @property
     def over_limit(self) -> list[str]:
@@ -329,22 +326,46 @@ class Evidence:
     def explains(self, first: Effect, second: Effect) -> bool:
         """Whether a fault explains that a call was made again.
 
-        Its answer was lost, or its worker or Redis was struck until the end of the call was recorded.
+        Its answer was lost, its worker or Redis was struck until the end of the call was recorded, or the run that made
+        it had lost the job to the run that made the second one.
         """
         if second.left < first.left:
             first, second = second, first  # it was overtaken on its way
+        if self._taken_over(first, second):
+            return True
+        since = first.left - BEFORE
         if first.answered is None:
-            return self.explains_silence(first, second.left)
+            troubles = self.faults.around(since, second.left, "dingtalk", "redis", first.worker)
+            return first.spoilt or bool(troubles)
         recorded = REPORTED if first.tag in self.confirmed else RECORDED
-        since, until = first.left - BEFORE, min(second.left, first.answered + recorded)
+        until = min(second.left, first.answered + recorded)
         return self.forgotten_call(first) or bool(self.kept_from_redis(first.worker, since, until))
 
-    def explains_silence(self, call: Effect, until: float) -> bool:
-        """Whether a fault explains that a call has no answer: of DingTalk, of its worker, or of Redis, by which that lost its job."""
-        since = call.left - UNHEARD
-        return call.spoilt or bool(
-            self.faults.around(since, until, "dingtalk", "redis", call.worker)
+    def _taken_over(self, first: Effect, second: Effect) -> bool:
+        """Whether the second call is of a run that began while the run of the first one was under way.
+
+        The fault by which that lost its job struck before; it had noted its call by then, as it could not do any more.
+        """
+        return any(
+            run.made(first.worker, first.left)
+            and first.left - BEFORE <= later.at <= run.until
+            and later.made(second.worker, second.left)
+            and self.kept_from_redis(run.worker, run.at, later.at)
+            for runs in self._runs_of(first)
+            for run, later in combinations(runs, 2)
         )
+
+    def _runs_of(self, call: Effect) -> Iterator[Sequence[Run]]:
+        """The runs of each job whose call this may be."""
+        jobs = {request.job for request in self.requests.jobs if request.tag == call.tag}
+        tag = call.tag.split(" ", maxsplit=1)[0]
+        campaigns = {broadcast.id for broadcast in self.broadcasts if broadcast.tag == tag}
+        for job, runs in self.runs.items():
+            chunk = next((run for run in runs if isinstance(run, ChunkRun)), None)
+            if job in jobs or (
+                chunk and chunk.campaign in campaigns and chunk.users.issuperset(call.users)
+            ):
+                yield runs
 
 
 def _by_tag(effects: Iterable[Effect]) -> dict[str, list[Effect]]:
