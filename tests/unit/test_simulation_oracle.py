@@ -566,6 +566,14 @@ def test_a_campaigns_report_is_true(report: Broadcast, times: int, violated: lis
     assert kinds([], {}, effects, broadcasts=[report]) == violated
 
 
+def test_a_campaign_that_ends_early_does_not_know_of_a_call_that_redis_forgot() -> None:
+    report = broadcast("cancelled", "cancelled")
+    call = effect(2.0, answered=2.1, tag="b1 u1")
+    assert kinds([], {}, [call], broadcasts=[report]) == ["campaign"]
+    assert kinds([], {}, [call], broadcasts=[report], forgotten=[(1.5, 2.2)]) == []
+    assert kinds([], {}, [call], broadcasts=[report], forgotten=[(3.0, 4.0)]) == ["campaign"]
+
+
 def test_a_campaign_names_its_people_and_reaches_each_once() -> None:
     other = broadcast("accepted")
     other.users = ("u1", "u2")

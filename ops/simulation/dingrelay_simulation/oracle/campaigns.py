@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dingrelay_simulation.campaigns import ENDS, Broadcast
 from dingrelay_simulation.fleet import ChunkRun
@@ -15,15 +15,15 @@ REACHED = frozenset({"accepted", "duplicate"})
 
 
 def check_campaigns(evidence: Evidence) -> Iterator[Violation]:
-    """Every campaign ends, names all of its people, and is right about each."""
-    received: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    """Every campaign ends, names all of its people, and is right about each, unless Redis forgot the call."""
+    received: dict[str, dict[str, list[Effect]]] = defaultdict(lambda: defaultdict(list))
     for effect in evidence.effects:
         # What a limit dropped in silence no report can tell; `limits.py` judges whether it may.
         for user in (*effect.delivered, *effect.over_limit):
-            received[effect.tag.split(" ", maxsplit=1)[0]][user] += 1
+            received[effect.tag.split(" ", maxsplit=1)[0]][user].append(effect)
     for broadcast in evidence.broadcasts:
         if broadcast.id:
-            yield from _check_campaign(broadcast, received[broadcast.tag])
+            yield from _check_campaign(evidence, broadcast, received[broadcast.tag])
 
 
 def check_stopped(evidence: Evidence) -> Iterator[Violation]:
@@ -66,7 +66,9 @@ def _stopped(broadcast: Broadcast) -> Iterator[tuple[float, float]]:
             yield order.answered, min(going_on, default=math.inf)
 
 
-def _check_campaign(broadcast: Broadcast, received: dict[str, int]) -> Iterator[Violation]:
+def _check_campaign(
+    evidence: Evidence, broadcast: Broadcast, received: Mapping[str, Sequence[Effect]]
+) -> Iterator[Violation]:
     name, about = f"campaign {broadcast.tag}", broadcast.id
     if broadcast.state not in ENDS:
         yield Violation("open", f"{name} is {broadcast.state} for ever", about)
@@ -74,10 +76,11 @@ def _check_campaign(broadcast: Broadcast, received: dict[str, int]) -> Iterator[
     if sorted(outcomes) != sorted(broadcast.users):
         yield Violation("people", f"{name} has other people than requested", about)
     for user in broadcast.users:
-        times, outcome = received.get(user, 0), outcomes.get(user, "missing")
-        untrue = (outcome in REACHED and not times) or (outcome in NOT_SENT and times)
-        if times > 1 or untrue:
-            text = f"{name} says {outcome} of {user}, who got it {times} times"
+        calls, outcome = received.get(user, ()), outcomes.get(user, "missing")
+        remembered = any(not evidence.forgotten_call(call) for call in calls)
+        untrue = (outcome in REACHED and not calls) or (outcome in NOT_SENT and remembered)
+        if len(calls) > 1 or untrue:
+            text = f"{name} says {outcome} of {user}, who got it {len(calls)} times"
             yield Violation("campaign", text, about)
     totals = broadcast.totals
     total = sum(totals.get(name, 0) for name in ("accepted", "left_out", "failed"))
