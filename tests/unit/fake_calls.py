@@ -9,10 +9,12 @@ from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 from dingrelay_workers.calls.job_calls import JobCalls
+from dingrelay_workers.calls.tokens import Token
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.request import Request
 
 Reply = dict[str, Any] | Exception
+TOKEN = Token("a token", 1, inf)
 
 
 @dataclass
@@ -72,7 +74,7 @@ def job_calls(*, turn: str = "", **parts: Any) -> JobCalls:
         "settings": SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o")),
         "limiter": limiter(),
         "quota": SimpleNamespace(check=AsyncMock(), count=Mock()),
-        "tokens": AsyncMock(at_hand=Mock(return_value=True)),
+        "tokens": AsyncMock(at_hand=Mock(return_value=TOKEN)),
         "transport": AsyncMock(),
         "clock": SimpleNamespace(ahead=AsyncMock(return_value=0)),
         "batches": SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None),

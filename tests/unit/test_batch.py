@@ -25,11 +25,13 @@ from dingrelay_workers.dingtalk.errors import (
     Permanent,
     QuotaExhausted,
     Throttled,
+    TokenInvalid,
     Transient,
 )
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import SharedCall
 from dingrelay_workers.limiter.slot import Draining, Parked, SlotRequest, Turns
+from unit.fake_calls import TOKEN, intents, job_calls, limiter
 
 if TYPE_CHECKING:
     from dingrelay_workers.store.records import Records
@@ -137,14 +139,25 @@ async def test_a_call_leaves_in_the_time_of_each_job_or_without_it() -> None:
 
 
 async def test_the_request_of_a_call_leaves_in_the_time_of_all_its_jobs() -> None:
-    intents: Any = SimpleNamespace(write=AsyncMock(return_value=9.0))
+    log: Any = SimpleNamespace(write=AsyncMock(return_value=9.0))
     transport: Any = SimpleNamespace(request=AsyncMock(return_value={"errcode": 0}))
     nothing: Any = None
     exchange = Exchange(nothing, nothing, nothing, transport)
     for soonest, leave_by in ((5.0, 5.0), (inf, 9.0)):
         shared = SharedCall((), leave_by=soonest)
-        await exchange._request(Request(MESSAGE_SEND), nothing, intents, shared)
+        await exchange._request(Request(MESSAGE_SEND), TOKEN, log, shared)
         assert transport.request.call_args.kwargs["leave_by"] == leave_by
+
+
+async def test_a_call_whose_token_is_refused_is_made_again_in_another_slot() -> None:
+    refused, log, limits = TokenInvalid("40014", "invalid access_token"), intents(), limiter()
+    transport = SimpleNamespace(request=AsyncMock(side_effect=[refused, {"errcode": 0}]))
+    calls = job_calls(transport=transport, limiter=limits, intents=log)
+    assert await calls.send(Request(MESSAGE_SEND)) == {"errcode": 0}
+    assert limits.acquire.await_count == 2
+    assert [call.args[1:] for call in limits.report.call_args_list] == [(refused,), ()]
+    assert log.write.await_count == 2
+    log.take_back.assert_called_once_with()
 
 
 async def test_a_user_who_is_in_the_call_is_not_added_again() -> None:

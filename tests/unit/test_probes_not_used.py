@@ -13,7 +13,7 @@ from redis.exceptions import ReadOnlyError
 
 from conftest import wait_until_async
 from dingrelay_workers.dingtalk import apis
-from dingrelay_workers.dingtalk.errors import Permanent, Transient
+from dingrelay_workers.dingtalk.errors import Permanent, TokenInvalid, Transient
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import TooLate
 from dingrelay_workers.limiter import wait_queue
@@ -22,7 +22,7 @@ from dingrelay_workers.limiter.buckets import Ask, acquire, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot import Draining, Outage, Slot, SlotRequest, Turns
-from unit.fake_calls import intents, job_calls
+from unit.fake_calls import TOKEN, intents, job_calls
 
 APP, API, HOST = "default", "message.send", "oapi"
 
@@ -148,11 +148,19 @@ async def test_there_is_no_token_for_it(fleet: Fleet) -> None:
     assert await fleet.breakers_open() == 1, "only DingTalk's API for tokens has answered"
 
 
+async def test_its_token_is_refused(fleet: Fleet) -> None:
+    refused = TokenInvalid("40014", "invalid access_token")
+    transport: Any = SimpleNamespace(request=AsyncMock(side_effect=[refused, {"errcode": 0}]))
+    await probe_with(fleet, transport=transport)
+    assert await fleet.breakers_open() == 0, "it was made again, as another probe"
+
+
 async def probe_with(
     fleet: Fleet, *, write: Any = None, transport: Any = None, token: Any = None
 ) -> Any:
     """A job's call, which is the probe."""
-    tokens = SimpleNamespace(token=token or AsyncMock(), at_hand=lambda _: True)
+    at_hand = None if token else TOKEN
+    tokens = SimpleNamespace(token=token or AsyncMock(), at_hand=lambda *_: at_hand)
     calls = job_calls(
         limiter=fleet.limiter, tokens=tokens, transport=transport, intents=intents(write)
     )

@@ -363,11 +363,11 @@ def test_only_a_call_that_waits_for_others_to_join_it_is_late() -> None:
     assert "limit" in kinds([request()], DONE, alone, limit=2)
 
 
-def test_a_call_that_is_repeated_with_a_new_token_needs_no_other_slot() -> None:
+def test_a_call_that_is_repeated_with_a_new_token_needs_another_slot() -> None:
     refused = effect(4.0, left=1.5, verdict="token")
     repeated = [effect(4.0, left=2.0 + number / 5, answered=4.1) for number in range(3)]
     assert "limit" in kinds([request()], DONE, repeated, limit=2)
-    assert "limit" not in kinds([request()], DONE, [refused, *repeated], limit=2)
+    assert "limit" in kinds([request()], DONE, [refused, *repeated], limit=2)
 
 
 def test_a_call_is_made_again_whose_worker_was_killed_while_it_read_the_report() -> None:

@@ -13,6 +13,7 @@ from dingrelay_workers.dingtalk.errors import (
     DingTalkError,
     Permanent,
     Throttled,
+    TokenInvalid,
     Transient,
 )
 from dingrelay_workers.limiter import limiter, transitions
@@ -87,6 +88,9 @@ TRIAL, PROBING, SICK = {"trial": True}, {"probing": True}, {"sick": True}
         (TRIAL, Credentials("40089", "wrong secret"), ["held"]),
         (PLAIN, unsent(Throttled("paused", "no token")), []),
         (TRIAL, unsent(Credentials("40089", "no token")), ["unused"]),
+        (SICK, TokenInvalid("40014", "expired"), []),
+        (PROBING, TokenInvalid("40014", "expired"), []),
+        (TRIAL, TokenInvalid("40014", "expired"), ["unused"]),
         (TRIAL, asyncio.CancelledError(), ["unused"]),
         (PLAIN, asyncio.CancelledError(), []),
     ],
@@ -115,7 +119,14 @@ async def test_a_call_that_did_not_leave_gives_only_its_probe_back(
 
 
 @pytest.mark.parametrize(
-    "error", [None, Throttled("90018", "later"), Ambiguous("x", "y"), asyncio.CancelledError()]
+    "error",
+    [
+        None,
+        Throttled("90018", "later"),
+        Ambiguous("x", "y"),
+        TokenInvalid("40014", "expired"),
+        asyncio.CancelledError(),
+    ],
 )
 @pytest.mark.parametrize(("request_", "charged"), [(REQUEST, "7 again"), (TO_ROBOT, "0.33 again")])
 async def test_a_slow_call_is_charged_again_however_it_ends(

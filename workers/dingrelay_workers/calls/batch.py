@@ -26,6 +26,7 @@ from dingrelay_workers.dingtalk.errors import (
     NotFound,
     Permanent,
     Permission,
+    TokenInvalid,
 )
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import REQUEST_ID, SharedCall
@@ -247,24 +248,29 @@ class Batch:
         Raises:
             Exception: how it ended for the job that makes it.
         """
-        answer = None
+        exchange, api, app = caller.exchange, request.api, caller.app
+        answer = token = refused = None
         try:
-            # A process that was stopped with its slot, or has lost its token, takes another one in its place.
+            # A process that was stopped with its slot, or has lost its token, takes another one in its place; a call
+            # whose token DingTalk refused is made again with a new one, once.
             while answer is None:
-                await caller.exchange.prepare(request.api, caller.app)
-                async with self._slot(request.api, caller) as slot:
-                    if not self.frozen.is_set():
-                        if self.key is not None:
-                            await self._fill(self.key, slot, caller)
-                        users = self.freeze()
-                        caller.batches.withdraw(self)
-                        request = request.to(users) if users else request
-                    on_time = not caller.limiter.stale(slot)
-                    if on_time and caller.exchange.can_leave(request.api, caller.app):
-                        slot.sent = True
-                        answer = await caller.exchange.make(
-                            request, caller.app, caller.intents, self.call
-                        )
+                await exchange.prepare(api, app, refused)
+                try:
+                    async with self._slot(api, caller) as slot:
+                        if not self.frozen.is_set():
+                            if self.key is not None:
+                                await self._fill(self.key, slot, caller)
+                            users = self.freeze()
+                            caller.batches.withdraw(self)
+                            request = request.to(users) if users else request
+                        token = exchange.token_at_hand(api, app, refused)
+                        if token and not caller.limiter.stale(slot):
+                            slot.sent = True
+                            answer = await exchange.make(
+                                request, app, token, caller.intents, self.call, again=bool(refused)
+                            )
+                except TokenInvalid:
+                    refused = token
         except BaseException as error:
             caller.batches.withdraw(self)
             outcome = self.fail(error, sent=caller.intents.open)

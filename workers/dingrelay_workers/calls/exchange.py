@@ -1,8 +1,9 @@
-"""One request to DingTalk and its answer: token → intent → HTTP → classify → count."""
+"""One request to DingTalk and its answer: intent → HTTP → classify → count."""
 
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from math import inf
 
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Json
@@ -32,6 +33,12 @@ REFUSED_HERE = en(
     "A token that was just fetched is refused: this API may want another's, such as a person's."
 )
 REFUSED_OWN = en("The token in the call is none that DingTalk knows.")
+JUST_FETCHED = 10
+"""Seconds in which a token that replaces a refused one is not taken for another that has ended, if it is refused as well.
+
+They outlive a run: a job that has no slot at once for its call with the new token waits in its lane, and runs again."""
+NO_TOKEN = Token("", 0, inf)
+"""Stands for the token of a call that needs none, or brings its own."""
 
 
 class Exchange:
@@ -53,41 +60,59 @@ class Exchange:
         self._transport = transport
 
     async def make(
-        self, request: Request, app: str, intents: IntentLog, shared: SharedCall
+        self,
+        request: Request,
+        app: str,
+        token: Token,
+        intents: IntentLog,
+        shared: SharedCall,
+        *,
+        again: bool = False,
     ) -> Json:
-        """DingTalk's answer; asked once more with a new token if DingTalk calls the token invalid.
+        """DingTalk's answer to one request.
 
-        An invalid token had no effect, so the repeat is safe even for a call that changes something.
+        Args:
+            request: what is asked.
+            app: for which it is asked.
+            token: see `token_at_hand`.
+            intents: of the job that makes the call.
+            shared: the call.
+            again: DingTalk refused another token for it before.
 
         Raises:
+            TokenInvalid: a new token may be accepted. The call had no effect, so that it may be repeated.
             DingTalkError: how DingTalk answered, or that it did not.
             Exception: as `IntentLog.write`.
         """
-        api, refused = request.api, None
-        with self._counting_call(api, app):
-            while True:
-                token = await self._token(app, refused) if api.access == "token" else None
-                try:
-                    return await self._request(request, token, intents, shared)
-                except TokenInvalid as error:
-                    if refused or not token:
-                        raise _refused(error, api) from None
-                    refused = token
+        since = time.monotonic()
+        with self._counting_call(request.api, app):
+            try:
+                return await self._request(request, token, intents, shared)
+            except TokenInvalid as error:
+                if again or token is NO_TOKEN or since < token.renewed_at + JUST_FETCHED:
+                    raise _refused(error, request.api) from None
+                if request.api.changes:
+                    intents.take_back()
+                raise
 
-    def can_leave(self, api: Api, app: str) -> bool:
-        """Whether a call leaves at once: the token that it needs is at hand."""
-        return api.access != "token" or self._tokens.at_hand(app)
+    def token_at_hand(self, api: Api, app: str, refused: Token | None) -> Token | None:
+        """The token with which a call leaves at once, none that DingTalk refused; None if there is none."""
+        return self._tokens.at_hand(app, refused) if api.access == "token" else NO_TOKEN
 
-    async def prepare(self, api: Api, app: str) -> None:
+    async def prepare(self, api: Api, app: str, refused: Token | None) -> None:
         """Have the token at hand that a call needs, before a slot is taken for it.
 
         Calls that waited for their token with their slots would leave in a burst when it is there.
 
         Raises:
-            DingTalkError: there is none.
+            DingTalkError: there is none but the one that DingTalk refused.
         """
         if api.access == "token":
-            await self._token(app, None)
+            try:
+                await self._tokens.token(app, distrust=refused)
+            except DingTalkError as error:
+                error.unsent = True  # it says nothing about this API, and is already reported
+                raise
 
     @contextmanager
     def _counting_call(self, api: Api, app: str) -> Generator[None]:
@@ -103,7 +128,7 @@ class Exchange:
             refused = isinstance(error, Final) and not isinstance(
                 error, QuotaExhausted | _TokenRefused
             )
-            if refused and not error.unsent:
+            if refused:
                 self._count(api, app)
             raise
         finally:
@@ -115,23 +140,15 @@ class Exchange:
         if api.counted:
             self._quota.count(self._settings.app(app).organisation)
 
-    async def _token(self, app: str, refused: Token | None) -> Token:
-        try:
-            return await self._tokens.token(app, distrust=refused)
-        except DingTalkError as error:
-            error.unsent = True  # it says nothing about this API, and is already reported
-            raise
-
     async def _request(
-        self, request: Request, token: Token | None, intents: IntentLog, shared: SharedCall
+        self, request: Request, token: Token, intents: IntentLog, shared: SharedCall
     ) -> Json:
         """One request, which leaves soon after its intent, and in the job's time: others rely on the intent's."""
-        value = token.value if token else ""
         for _ in range(MOST_INTENTS):
             leave_by = min(await intents.write(), shared.leave_by) if request.api.changes else None
             with suppress(TooLate):
                 return await self._transport.request(
-                    request, value, leave_by=leave_by, shared=shared
+                    request, token.value, leave_by=leave_by, shared=shared
                 )
             intents.take_back()
         late = Transient("late", "the worker was too busy to send the request after its intent")

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -93,11 +93,14 @@ class Token:
     Attributes:
         generation: distinguishes a token from the one before it.
         stale_at: when this process asks Redis again, on its own monotonic clock.
+        renewed_at: when this process got it in place of one that DingTalk had refused, on the same clock; before all
+            time for any other.
     """
 
     value: str = field(repr=False)
     generation: int
     stale_at: float
+    renewed_at: float = -math.inf
 
 
 class Tokens:
@@ -135,15 +138,14 @@ class Tokens:
             DingTalkError: the token call failed otherwise, or did a moment ago.
             SettingsError: the app is not configured.
         """
-        held = self._held.get(app)
-        while held is None or not self.at_hand(app) or _same(held, distrust):
+        while (held := self.at_hand(app, distrust)) is None:
             # No other job sets out with it either: where the app is held, the probe that finds it
             # invalid stands in the way of the very fetch that would end the hold.
             self._held.pop(app, None)
             # One question a process, however many jobs wait for the answer.
             asking = self._asking.get(app)
             if asking is None:
-                asking = self._start(self._get_token(app, distrust))
+                asking = self._start(self._renew(app, distrust))
                 self._asking[app] = asking
                 asking.add_done_callback(lambda _: self._asking.pop(app))
             held = await asyncio.shield(asking)
@@ -151,14 +153,21 @@ class Tokens:
                 break
         return held
 
-    def at_hand(self, app: str) -> bool:
-        """Whether a call that leaves now waits for no token."""
+    def at_hand(self, app: str, distrust: Token | None = None) -> Token | None:
+        """The token of a call that leaves now, none that is distrusted; None if it has to wait for one."""
         held = self._held.get(app)
-        return held is not None and time.monotonic() < held.stale_at
+        usable = held and time.monotonic() < held.stale_at and not _same(held, distrust)
+        return held if usable else None
 
     async def close(self) -> None:
         """Let what is under way finish."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _renew(self, app: str, distrust: Token | None) -> Token:
+        token = await self._get_token(app, distrust)
+        if distrust:
+            token = self._held[app] = replace(token, renewed_at=time.monotonic())
+        return token
 
     async def _get_token(self, app: str, distrust: Token | None) -> Token:
         margin = int(REFRESH_MARGIN * 1000)

@@ -2,7 +2,7 @@
 
 * DingTalkError
   x Throttled          the API is paused for the whole fleet, and the job waits
-  x TokenInvalid       the token is fetched again once, the call repeated once
+  x TokenInvalid       the token is fetched again once, the call repeated once in a slot of its own
   x Transient          certainly not carried out; tried again with backoff
   x Ambiguous          it left and may have been carried out; settled, not guessed
   x Held               the app as a whole is refused: its jobs wait until it is repaired

@@ -145,8 +145,8 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
     if open_call and isinstance(error, QuotaExhausted) and claim.age < settings.max_age:
         # The body knows until when the call may be repeated or looked for, and calls may be bought.
         led_to = Outcome(State.SNOOZED, reason=str(error), delay=QUOTA_PAUSE, error=_error(error))
-    elif open_call and isinstance(error, Final) and error.of_read:
-        # A refused look-up says nothing about the call, and an administrator may permit it.
+    elif open_call and isinstance(error, Final) and (error.of_read or error.unsent):
+        # A look-up or a token that is refused says nothing about the call, and an administrator may permit it.
         led_to = _retry_or_give_up(error, claim, settings)
     if open_call and led_to.state == State.DEAD and led_to.error:
         # The error that ends it says nothing about the call that has no answer.

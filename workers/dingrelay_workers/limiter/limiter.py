@@ -17,7 +17,13 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.dingtalk.apis import TOKEN
-from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, Throttled
+from dingrelay_workers.dingtalk.errors import (
+    UNREACHABLE,
+    DingTalkError,
+    Held,
+    Throttled,
+    TokenInvalid,
+)
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
 from dingrelay_workers.limiter.buckets import MICRO, BucketState, SaneAnswers
@@ -160,7 +166,10 @@ class Limiter:
                 sane = True
             case DingTalkError() if (isinstance(error, Held) or error.sick) and not error.unsent:
                 wait = await self._failed(slot, circuit, error)
-            case None | DingTalkError() if slot.sent and not (error and error.unsent):
+            # A refused token is no answer of the API: its call is made again in another slot.
+            case None | DingTalkError() if slot.sent and not (
+                error and (error.unsent or isinstance(error, TokenInvalid))
+            ):
                 self._answers[turns.app, turns.api].add(self._clock() - slot.at)
                 sane, probed = True, slot.probing
             case _ if slot.trial:

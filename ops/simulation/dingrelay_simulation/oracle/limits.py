@@ -19,8 +19,6 @@ WINDOW = 1.0
 """Seconds in which calls are counted."""
 NOTED = 0.05
 """Seconds after its slot in which a call has noted itself in Redis and leaves, where nothing is struck."""
-AGAIN = 10
-"""Ways that a call may be under way, refused for its token, and repeated with a new one; that needs no other slot."""
 SLOT = 6.0
 """Seconds for which a call may have had its slot before it left."""
 PEOPLES_WINDOW = 12.0
@@ -52,20 +50,8 @@ def check_calls(evidence: Evidence) -> Iterator[Violation]:
 def _late(evidence: Evidence, calls: Sequence[Effect]) -> bool:
     """Whether one of these calls got its slot late, or left late with it, or Redis forgot that it gave one out."""
     since, until = calls[0].left - SLOT, calls[-1].left
-    if any(_repeated(evidence, call) for call in calls):
-        return True
     return evidence.forgotten(since, until) or any(
         evidence.kept_from_redis(worker, since, until) for worker in {call.worker for call in calls}
-    )
-
-
-def _repeated(evidence: Evidence, call: Effect) -> bool:
-    """Whether this call was made again after DingTalk refused its token."""
-    return any(
-        other.verdict == "token"
-        and (other.path, other.tag, other.worker) == (call.path, call.tag, call.worker)
-        and 0 < call.left - other.left < AGAIN * evidence.way + WINDOW
-        for other in evidence.calls
     )
 
 
