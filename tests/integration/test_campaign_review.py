@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,20 +29,22 @@ from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.personal_data import erase
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.directory import retention
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, RunRow, UserRow
 from dingrelay_workers.gateway.services import Services
 from dingrelay_workers.http.accepting import Acceptor
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.keys.documents import RotationRequest
 from dingrelay_workers.keys.personal_data import erase_keys
 from dingrelay_workers.keys.service import KeyService
+from dingrelay_workers.maintenance.clean_up import CleanUp
 from dingrelay_workers.roles.models import RoleRow
 from dingrelay_workers.subjects import Erasing, Stores
 from support.campaigns import put
 from support.command_line import Cli
 from support.databases import in_database, on_sqlite, rows
 from support.gateways import Reply, gateway_thread, stored_keys
-from support.rows import all_of, change
+from support.rows import LONG_AGO, all_of, change
 from support.rows import put as put_rows
 from support.servers import free_port
 
@@ -108,9 +111,9 @@ async def test_who_has_left_approves_nothing(
         ACTOR.set(actor)
         assert not (await campaigns.review(campaign)).decidable
         assert await campaigns.waiting_reviews(None) == []
-        with pytest.raises(CampaignConflict, match="bob has left"):
+        with pytest.raises(CampaignConflict, match="in the directory: bob is not"):
             await campaigns.approve(campaign)
-        with pytest.raises(CampaignConflict, match="bob has left"):
+        with pytest.raises(CampaignConflict, match="in the directory: bob is not"):
             await campaigns.reject(campaign, RejectRequest(reason="no"))
     await change(database, UserRow, UserRow.app == "hr", left_at=None)
     ACTOR.set(key)
@@ -134,7 +137,7 @@ async def test_a_key_that_a_leaver_issued_approves_nothing(
 
     ACTOR.set(await actor_of(issued.key))
     assert not (await campaigns.review(campaign)).decidable
-    with pytest.raises(CampaignConflict, match="boss issued this one, and has left"):
+    with pytest.raises(CampaignConflict, match="boss issued this one, and is not in the directory"):
         await campaigns.approve(campaign)
     for overlap, refused in (("1h", True), ("0s", False)):
         ACTOR.set(Actor("console", "cho", person="cho"))
@@ -142,6 +145,32 @@ async def test_a_key_that_a_leaver_issued_approves_nothing(
         rotated = await KeyService(database).rotate(issued.id, request)
         ACTOR.set(await actor_of(rotated.key))
         assert (await campaigns.review(campaign)).decidable != refused
+    assert (await campaigns.approve(campaign)).state == "approved"
+
+
+async def test_who_was_deleted_from_the_directory_approves_nothing(
+    database: Database, service: Service, redis: Redis
+) -> None:
+    """`[sync] keep_left` deletes the rows of leavers, and their keys go on."""
+    campaigns, campaign = service(), await draft(database)
+    forgetful = Settings.load(env="test", sync={"keep_left": "2d"})
+    parts: Any = SimpleNamespace(database=lambda: database, settings=forgetful)
+    await by("ann", campaigns).submit(campaign)
+    await put_rows(database, UserRow, {"userid": "boss"})
+    everything = {"run": "r", "scope": "everything", "closed_at": LONG_AGO}
+    for fields in ({"person": "bob"}, {"person": "boss", "issuers": ["bob"]}):
+        ACTOR.set(Actor("http", "drk_1", "reviewer", **fields))
+        await put_rows(database, UserRow, {"userid": "bob", "left_at": LONG_AGO})
+        assert not (await campaigns.review(campaign)).decidable
+        await retention.clean_up(CleanUp(parts, lambda: datetime.now(UTC)))
+        assert [row["userid"] for row in await all_of(database, UserRow)] == ["boss"]
+        if not await all_of(database, RunRow):
+            # A directory that was never read as a whole says nothing of who is not in it.
+            assert (await campaigns.review(campaign)).decidable
+            await put_rows(database, RunRow, everything)
+        with pytest.raises(CampaignConflict, match="bob"):
+            await campaigns.approve(campaign)
+    ACTOR.set(Actor("http", "drk_1", "reviewer", person="boss"))
     assert (await campaigns.approve(campaign)).state == "approved"
 
 

@@ -9,7 +9,7 @@ from dingrelay_producers.errors import CampaignConflict
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.sections import CampaignSettings
 from dingrelay_tasks.sentence import en
-from dingrelay_workers.directory.audience import who_left
+from dingrelay_workers.directory.audience import who_is_absent
 from dingrelay_workers.http.api_keys import KEY_ID
 
 
@@ -56,7 +56,7 @@ async def deciders(settings: Settings, connection: AsyncConnection, campaign: st
 
     Raises:
         CampaignConflict: it is not known of one who that is: of a key without an owner, or a user of the shell; or one
-            has left, who may still hold the secret of the key.
+            is in no directory, who may still hold the secret of the key.
     """
     actor = current_actor()
     people = [
@@ -64,14 +64,14 @@ async def deciders(settings: Settings, connection: AsyncConnection, campaign: st
         *(person_of(settings.campaigns, human) for human in actor.issuers),
     ]
     if all(people):
-        leavers = await who_left(connection, people)
-        if people[0] in leavers:
-            problem = en("must be approved by a person who is there: {} has left", people[0])
+        absent = await who_is_absent(connection, people)
+        if people[0] in absent:
+            problem = en("must be approved by a person in the directory: {} is not", people[0])
             raise CampaignConflict(campaign, problem)
-        if leavers:
+        if absent:
             problem = en(
-                "must be approved with another key or link: {} issued this one, and has left",
-                min(leavers),
+                "must be approved with another key or link: {} issued this one, and is not in the directory",
+                min(absent),
             )
             raise CampaignConflict(campaign, problem)
         return people

@@ -35,11 +35,8 @@ async def everyone(database: Database, app: str) -> AsyncIterator[list[str]]:
 
 async def was_synced(database: Database, app: str) -> bool:
     """Whether the whole directory of an app was ever read."""
-    complete = select(RunRow.number).where(
-        RunRow.app == app, RunRow.scope == "everything", RunRow.closed_at.is_not(None)
-    )
     async with database.read() as connection:
-        return await connection.scalar(complete.limit(1)) is not None
+        return await _was_read(connection, RunRow.app == app)
 
 
 async def count_absent(
@@ -63,11 +60,22 @@ async def left_users(database: Database, app: str, userids: Collection[str]) -> 
         return {user for (user,) in await rows_among(connection, query, UserRow.userid, userids)}
 
 
-async def who_left(connection: AsyncConnection, users: Collection[str]) -> set[str]:
-    """The users among these that a directory had and none has now."""
+async def who_is_absent(connection: AsyncConnection, users: Collection[str]) -> set[str]:
+    """The users among these that no directory has now, where one had them or was ever read as a whole.
+
+    A directory forgets who left long ago (`[sync] keep_left`), so that a missing row is no proof that they are there.
+    """
     query = select(UserRow.userid, UserRow.left_at)
     rows = await rows_among(connection, query, UserRow.userid, users)
-    return {row.userid for row in rows} - {row.userid for row in rows if row.left_at is None}
+    known = users if await _was_read(connection) else {row.userid for row in rows}
+    return {*known} - {row.userid for row in rows if row.left_at is None}
+
+
+async def _was_read(connection: AsyncConnection, *where: ColumnElement[bool]) -> bool:
+    """Whether a directory for which this holds was ever read as a whole."""
+    complete = RunRow.scope == "everything", RunRow.closed_at.is_not(None)
+    query = select(RunRow.number).where(*complete, *where).limit(1)
+    return await connection.scalar(query) is not None
 
 
 async def places(connection: AsyncConnection, app: str, userids: Collection[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.actor import current_actor, current_reach, current_seed
+from dingrelay_producers.actor import SHELL, current_actor, current_reach, current_seed
 from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import DingrelayError, KeyConflict, KeyNotFound, NotPermitted
 from dingrelay_producers.store import clock
@@ -28,7 +28,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
-from dingrelay_workers.directory.audience import who_left
+from dingrelay_workers.directory.audience import who_is_absent
 from dingrelay_workers.http.api_keys import (
     ANY,
     KEY_ID,
@@ -121,8 +121,9 @@ class StoredKey(ApiKey, frozen=True):
 
     @property
     def people(self) -> Sequence[str]:
-        """Its owner, and those who were shown a secret of it."""
-        return list(filter(None, dict.fromkeys([self.owner, *self.issuers])))
+        """The userids of its owner, and of those who were shown a secret of it."""
+        humans = dict.fromkeys(filter(None, [self.owner, *self.issuers]))
+        return [human for human in humans if not human.startswith(SHELL)]
 
     def document(self, left: Collection[str]) -> KeyDocument:
         """The key as it is shown, where these people have left."""
@@ -289,7 +290,7 @@ class KeyService:
         """How an API key stands, live or not."""
         async with answering(self._timeout), self._database.read() as connection:
             stored = await _visible(connection, key_id)
-            return stored.document(await who_left(connection, stored.people))
+            return stored.document(await who_is_absent(connection, stored.people))
 
     async def list(self) -> Sequence[KeyDocument]:
         """The keys, the newest first."""
@@ -300,7 +301,7 @@ class KeyService:
                 stored for stored in map(StoredKey.model_validate, rows) if _sees(stored)
             ]
             people = {person for stored in stored_keys for person in stored.people}
-            left = await who_left(connection, people)
+            left = await who_is_absent(connection, people)
         return [stored.document(left) for stored in stored_keys]
 
     @verb("POST /v1/keys/{id}/rotate", scope=_SCOPE)
@@ -359,7 +360,7 @@ class KeyService:
                 before = _columns(stored.key)
                 await audit.record_verb(connection, self.revoke, key_id, before=before)
                 stored = stored.model_copy(update={"revoked_at": now})
-            left = await who_left(connection, stored.people)
+            left = await who_is_absent(connection, stored.people)
         self._known.forget(key_id)
         return stored.document(left)
 
