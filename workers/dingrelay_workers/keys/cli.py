@@ -102,11 +102,20 @@ def _print_table(keys: "Sequence[KeyDocument]") -> None:
     )
     for key in keys:
         if key.left and key.state == "live":
-            warning = tr(
-                "note: {id} ({name}) goes on though {people}, who owned or issued it, left: rotate it with --overlap 0s, or replace it",
-                people=", ".join(key.left),
-                id=key.id,
-                name=key.name,
+            warning = (
+                tr(
+                    "note: {id} ({name}) goes on though its owner {owner} is not in the directory: make a new key, and revoke this one",
+                    id=key.id,
+                    name=key.name,
+                    owner=key.owner,
+                )
+                if key.owner in key.left
+                else tr(
+                    "note: {id} ({name}) goes on though {people}, not in the directory, issued it: rotate it with --overlap 0s",
+                    id=key.id,
+                    name=key.name,
+                    people=", ".join(key.left),
+                )
             )
             console(stderr=True).print(warning, style="yellow", markup=False)
 

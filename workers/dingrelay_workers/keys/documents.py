@@ -202,7 +202,8 @@ class KeyDocument(ApiKey, frozen=True):
     old_secret_until: datetime | None
     """Until when secrets before the last rotation are taken as well."""
     left: list[UserIdText]
-    """Its owner and its issuers who have left the organisation: it goes on until it is rotated or revoked."""
+    """Its owner and its issuers who have left the organisation, or are in no directory once one was synced. It goes on:
+    rotate it with an overlap of 0s; where it is its owner, make a new key and revoke this one."""
 
 
 class IssuedKey(BaseModel):

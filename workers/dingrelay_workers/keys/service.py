@@ -126,7 +126,7 @@ class StoredKey(ApiKey, frozen=True):
         return [human for human in humans if not human.startswith(SHELL)]
 
     def document(self, left: Collection[str]) -> KeyDocument:
-        """The key as it is shown, where these people have left."""
+        """The key as it is shown, where these people are in no directory."""
         now = clock.now()
         return KeyDocument(
             **dict(self),
