@@ -171,6 +171,20 @@ async def test_the_month_is_counted_by_day_and_forecast(
     assert calls.days == {"2026-11-16": 3}
 
 
+async def test_a_clock_that_goes_back_over_midnight_takes_nothing_back(
+    redis: Redis, clock: Clock, process: Process
+) -> None:
+    quota, midnight = process("1000"), datetime(2026, 11, 15, 16, tzinfo=UTC)
+    (of,) = quota._settings.organisations
+    for minutes, calls in ((-2, 3), (1, 1), (-1, 2), (2, 1)):
+        clock.moment = midnight + timedelta(minutes=minutes)
+        for _ in range(calls):
+            quota.count(of)
+        await quota._flush()
+    calls, _ = await quota.months()
+    assert (calls.used, calls.days) == (7, {"2026-11-15": 5, "2026-11-16": 2})
+
+
 async def test_a_report_whose_answer_is_lost_counts_once(
     redis: Redis, clock: Clock, valkey_server: Any
 ) -> None:

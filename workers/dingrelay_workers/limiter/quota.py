@@ -36,6 +36,8 @@ MONTH = len("2026-11")
 """Characters of a day that are its month."""
 FRESH = 1.0
 """Seconds for which a read count is good enough: no call waits for a question of its own."""
+KEPT_DAYS = 2
+"""Days of which a process knows what it has counted: a better reading of DingTalk's clock may lead back over midnight."""
 FLUSH_EVERY = 0.2
 """Seconds for which calls are counted here before they are reported to the fleet."""
 
@@ -223,7 +225,8 @@ class Quota:
                 counts.setdefault((organisation, today), Counter())[counter] += number
         for organisation, day in [*self._unreported]:
             await self._report(organisation, day)
-        for place in [place for place in self._days if place[1] != today]:
+        latest = sorted({day for _, day in self._days})[-KEPT_DAYS:]
+        for place in [place for place in self._days if place[1] not in latest]:
             del self._days[place]
 
     async def _report(self, organisation: str, day: str) -> None:
