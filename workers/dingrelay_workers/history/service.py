@@ -248,6 +248,8 @@ class HistoryService:
 
     async def _rows(self, *queries: Executable) -> Sequence[RowMapping]:
         """The rows of some queries; none where nothing was ever written."""
+        if not queries:
+            return []
         async with self._reading() as connection:
             if connection is None:
                 return []
