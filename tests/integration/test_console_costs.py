@@ -22,7 +22,7 @@ from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
 from support.databases import prepare
 
 JOBS, PEOPLE, CAMPAIGN = 5_000, 2_000, 5_000
-STATEMENTS, EXCHANGES = 8, 6
+STATEMENTS, EXCHANGES = 8, 4
 """The most of a page: with the two for its visitor's session and roles."""
 MORE_STATEMENTS = {
     "/campaigns": 10,

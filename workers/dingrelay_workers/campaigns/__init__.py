@@ -20,7 +20,7 @@ NOUN = Noun(
     },
     tables=("models",),
     services=(
-        Service("service:CampaignService", ("settings", "database", "acceptor")),
+        Service("service:CampaignService", ("settings", "database", "acceptor", "redis")),
         Service("drafts:Drafts", ("settings", "database")),
         Service("pictures:Pictures", ("database",)),
         Service("message_templates:MessageTemplates", ("settings", "database")),

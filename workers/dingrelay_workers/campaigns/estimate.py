@@ -190,6 +190,7 @@ async def _preview(
         pages = _contents(staged(), message)
         reach = await _reach(settings, database, redis, app, recipients, pages)
         waiting = await _waiting(settings, database, redis, campaign, rules)
+        month = await month_of(settings, redis, app, calls)
     seconds, limit = pace(
         rules,
         app,
@@ -201,7 +202,6 @@ async def _preview(
     now = clock.now()
     start = max(now, campaign.start_at or now)
     quiet = QuietHours.parse(campaign.quiet)
-    month = await month_of(settings, app, calls)
     # Of a plan they are filled in from its own file, where the directory may not be read.
     first = staged() if isinstance(people, Gathered) else as_shown(staged())
     return CampaignPreview(
@@ -385,13 +385,8 @@ async def ends_at(database: Database, row: CampaignRow, now: datetime) -> dateti
     return QuietHours.parse(row.quiet).finish(now, (now - begun) * (pending / people))
 
 
-async def month_of(settings: Settings, app: str, calls: int) -> Month:
-    """The month with so many calls added.
-
-    Raises:
-        ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
-    """
+async def month_of(settings: Settings, redis: Redis, app: str, calls: int) -> Month:
+    """The month with so many calls added."""
     organisation = settings.apps[app].organisation if app in settings.apps else "default"
-    async with impatient_redis(settings) as redis:
-        used = await Quota(redis, settings).used(organisation)
+    used = await Quota(redis, settings).used(organisation)
     return share_of_month(calls, used=used, limit=settings.quota.monthly_calls)

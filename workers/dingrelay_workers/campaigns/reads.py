@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from datetime import UTC, datetime
 from typing import Any
 
+from redis.asyncio import Redis
 from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -49,16 +50,20 @@ from dingrelay_workers.store.connections import impatient_redis
 class CampaignReads:
     """Reads campaigns, for the actor of the present task: one that is not theirs is not there (`CampaignNotFound`).
 
-    Without a database it opens connections for each call, since the caller's event loop lives no longer.
+    Without a database, or Redis, it opens connections for each call, since the caller's event loop lives no longer.
 
     Args:
         settings: of this process.
         database: of a process that serves many callers, whose tables are up to date; for its event loop only.
+        redis: of such a process.
     """
 
-    def __init__(self, settings: Settings, database: Database | None = None) -> None:
+    def __init__(
+        self, settings: Settings, database: Database | None = None, redis: Redis | None = None
+    ) -> None:
         self._settings = settings
         self._database = database
+        self._redis = redis
         self._readers = FileReaders(settings, database)
 
     async def preview(
@@ -102,7 +107,7 @@ class CampaignReads:
                 held = await review.problem_of(self._settings, connection, row)
             if held is None:
                 with suppress(ServiceUnavailable):
-                    async with impatient_redis(self._settings) as redis:
+                    async with impatient_redis(self._settings, self._redis) as redis:
                         held = await why_it_waits(self._settings, redis, row, clock.now())
             shown: dict[str, Any] = {"waits": held or ""}
             if row.stage == CampaignStage.DRAFT:
@@ -265,7 +270,8 @@ class CampaignReads:
 
     async def month_of(self, plan: FollowUpPlan) -> Month:
         """The month with the jobs' calls added."""
-        return await estimate.month_of(self._settings, plan.app, plan.calls)
+        async with impatient_redis(self._settings, self._redis) as redis:
+            return await estimate.month_of(self._settings, redis, plan.app, plan.calls)
 
     async def _permitted(self, database: Database, plan: Plan) -> Plan:
         """A plan with its sender, once it is clear that the actor may have it.

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.campaign_documents import (
@@ -67,8 +68,9 @@ class CampaignService(CampaignReads):
         settings: Settings,
         database: Database | None = None,
         acceptor: Acceptor | None = None,
+        redis: Redis | None = None,
     ) -> None:
-        super().__init__(settings, database)
+        super().__init__(settings, database, redis)
         self._acceptor = acceptor or Acceptor(settings)
 
     @verb(scope=WRITE)
@@ -152,7 +154,7 @@ class CampaignService(CampaignReads):
             if wait:
                 await removal.remove(database, campaign, on_rows)
                 return
-        async with impatient_redis(self._settings) as redis:
+        async with impatient_redis(self._settings, self._redis) as redis:
             await WORK.announce(redis)
 
     @verb("POST /v1/campaigns/{id}/test", scope=WRITE)
@@ -279,7 +281,7 @@ class CampaignService(CampaignReads):
                 states = {"before": {"state": before}, "after": {"state": to}}
                 await self._record(connection, body, row, **states)
             moved = CampaignStatus.model_validate(await find(connection, campaign))
-        async with impatient_redis(self._settings) as redis:
+        async with impatient_redis(self._settings, self._redis) as redis:
             await WORK.announce(redis)
         return moved
 

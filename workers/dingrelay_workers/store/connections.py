@@ -64,13 +64,20 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 @asynccontextmanager
-async def impatient_redis(settings: Settings) -> AsyncGenerator[aio.Redis]:
+async def impatient_redis(
+    settings: Settings, shared: aio.Redis | None = None
+) -> AsyncGenerator[aio.Redis]:
     """Redis for a command at a terminal, while the block runs.
+
+    Args:
+        settings: where it is.
+        shared: of a process that serves many callers, which does not wait for Redis either. Without one a connection is
+            opened for the block, since the caller's event loop lives no longer.
 
     Raises:
         ServiceUnavailable: it cannot be reached.
     """
-    redis = open_async(
+    redis = shared or open_async(
         settings.redis_address, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=SOCKET_TIMEOUT
     )
     try:
@@ -82,7 +89,8 @@ async def impatient_redis(settings: Settings) -> AsyncGenerator[aio.Redis]:
             en("DINGRELAY_REDIS_URL: Redis at {} cannot be reached ({})", where, name)
         ) from None
     finally:
-        await redis.aclose()
+        if shared is None:
+            await redis.aclose()
 
 
 T = TypeVar("T")
