@@ -29,6 +29,7 @@ def test_an_endpoint_is_added_and_removed(cli: Cli, caplog: pytest.LogCaptureFix
     resumed = cli.json("webhook", "resume", endpoint, "--since", "2h")
     assert (resumed["state"], resumed["notices"]) == ("enabled", 0)
     assert cli.json("webhook", "resume", endpoint, "--since", "2026-01-31T09:00")["notices"] == 0
+    cli.shown("webhook", "resume", endpoint, "--since", "2h", "--until", "1h")
     rotated = cli.json("webhook", "rotate", endpoint, "--overlap", "1h")
     assert rotated["secret"] != made["secret"]
     assert rotated["old_secret_until"]
@@ -70,5 +71,6 @@ def test_a_wrong_option_is_named(cli: Cli) -> None:
 
 def test_a_time_that_is_none_is_refused(cli: Cli) -> None:
     endpoint = cli.json("webhook", "create", URL, "--type", "*")["id"]
-    for since in ("yesterday", "+2h"):
-        assert "--since" in cli.refused("webhook", "resume", endpoint, "--since", since)
+    for option in ("--since", "--until"):
+        for moment in ("yesterday", "+2h"):
+            assert option in cli.refused("webhook", "resume", endpoint, option, moment)

@@ -443,7 +443,7 @@ async def test_an_endpoint_that_accepts_nothing_is_news_on_its_list_and_the_firs
     assert "accepts nothing" not in await browser.text("/webhooks")
 
 
-async def test_one_notice_or_those_since_a_time_are_delivered_again(browser: Browser) -> None:
+async def test_one_notice_or_those_of_a_time_are_delivered_again(browser: Browser) -> None:
     dead, _ = await notices(browser, "dead", "delivered")
     page = "/webhooks/drw_test"
     text = await browser.text(page)
@@ -452,6 +452,8 @@ async def test_one_notice_or_those_since_a_time_are_delivered_again(browser: Bro
     assert await delivery_states(browser) == ["pending", "delivered"]
     assert await browser.submit(page, f"{page}/replay", notice="12345") == 409
     assert await browser.submit(page, f"{page}/replay", since="soon") == 400
+    assert await browser.submit(page, f"{page}/replay", since="2d", until="1d") == 303
+    assert "0 notices are delivered again" in await browser.text(browser.location)
     assert await browser.submit(page, f"{page}/replay", since="2d") == 303
     assert await delivery_states(browser) == ["pending", "pending"]
     assert "2 notices are delivered again" in await browser.text(browser.location)

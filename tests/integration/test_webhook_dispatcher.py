@@ -148,7 +148,7 @@ async def test_an_endpoint_of_a_group_gets_the_ends_of_its_messages(fleet: Fleet
     async with fleet.database.write("tests") as connection:
         (endpoint,) = (await endpoints.some(connection, [group])).values()
         since = datetime.now(UTC) - timedelta(hours=1)
-        replayed, _ = await deliveries.replay(connection, endpoint, 0, since, [])
+        replayed, _ = await deliveries.replay(connection, endpoint, 0, [], since)
     assert replayed == 1
 
 

@@ -300,7 +300,13 @@ async def test_a_replay_sends_the_same_ids_once_more(at: Office, receiver: Recei
 
         await eventually(again)
     assert all(receiver.ids[notice] == 1 for notice in before)
-    assert (await at.store.resume(issued.id, ResumeRequest(since=datetime.now(UTC)))).notices == 0
+    for span, notices in (
+        (ResumeRequest(since=datetime.now(UTC)), 0),
+        (ResumeRequest(since=since, until=since), 0),
+        (ResumeRequest(since=since, until=datetime.now(UTC)), 3),
+        (ResumeRequest(until=since), 2),
+    ):
+        assert (await at.store.resume(issued.id, span)).notices == notices
     with pytest.raises(EndpointConflict, match="some of these"):
         await at.store.resume(issued.id, ResumeRequest(numbers=[12345]))
     latest, *_ = await at.store.deliveries(issued.id, limit=9)

@@ -12,7 +12,7 @@ from dingrelay_producers.language import tr
 from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
-from dingrelay_workers.console.job_filter import moment
+from dingrelay_workers.console.job_filter import span_of
 from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import meaning
 from dingrelay_workers.console.verb_forms import VerbForms
@@ -161,11 +161,12 @@ async def probe(visit: Visit, _: FormValues) -> web.Response:
 
 @act("/webhooks/{id}/replay", scope="webhooks:write", state=_state)
 async def replay(visit: Visit, form: FormValues) -> web.Response:
-    """Deliver one notice again, or those since a time."""
+    """Deliver one notice again, or those of a time."""
     if number := text_of(form, "notice"):
         request = ResumeRequest.parse({"numbers": [number]})
     else:
-        request = ResumeRequest(since=moment("since", text_of(form, "since"), clock.now()))
+        since, until = span_of(text_of(form, "since"), text_of(form, "until"), clock.now())
+        request = ResumeRequest(since=since, until=until)
     endpoint = await visit.service(WebhookService).resume(visit.part("id"), request)
     sentence = en("{:,} notices are delivered again.", endpoint.notices)
     return visit.redirect(f"/webhooks/{endpoint.id}", sentence)

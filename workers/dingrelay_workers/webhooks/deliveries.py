@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     RowMapping,
     String,
+    and_,
     bindparam,
     delete,
     func,
@@ -194,8 +195,9 @@ async def replay(
     connection: AsyncConnection,
     endpoint: Endpoint,
     behind: int,
-    since: datetime | None,
     numbers: Collection[int],
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> tuple[int, int | None]:
     """Have notices of a page delivered again, or for the first time to an endpoint that is newer.
 
@@ -203,8 +205,9 @@ async def replay(
         connection: of a transaction.
         endpoint: gets those that it takes.
         behind: the number of the last notice that was looked at.
-        since: of notices from then on; None for no others than these.
-        numbers: of these notices.
+        numbers: of these notices; without a time of no others.
+        since: of notices from then on as well.
+        until: of notices before then as well, where there is `since` of those in between.
 
     Returns:
         How many, and the number of the last notice that was looked at; None: there are no more.
@@ -216,8 +219,13 @@ async def replay(
         .limit(SLICE)
     )
     replayed: ColumnElement[bool] = NoticeRow.number.in_(numbers)
+    span: list[ColumnElement[bool]] = []
     if since is not None:
-        replayed = or_(replayed, NoticeRow.recorded_at >= since)
+        span.append(NoticeRow.recorded_at >= since)
+    if until is not None:
+        span.append(NoticeRow.recorded_at < until)
+    if span:
+        replayed = or_(replayed, and_(*span))
     query = query.where(replayed)
     page = (await connection.execute(query)).all()
     rows = [

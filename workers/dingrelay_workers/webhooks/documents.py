@@ -190,6 +190,7 @@ class ResumeRequest(Document):
     Attributes:
         skip: drop the notices of the time in which it was paused or disabled.
         since: deliver once more the notices from this moment on.
+        until: deliver once more the notices before this moment: those from `since` on, or all that are kept.
         numbers: deliver once more the notices with these numbers, which the list of deliveries has.
     """
 
@@ -199,6 +200,13 @@ class ResumeRequest(Document):
         Asked(
             "Deliver again what it had since then, with the same ids: 2026-01-31T09:00, or 2h "
             "for two hours ago.",
+            past=True,
+        ),
+    ] = None
+    until: Annotated[
+        Moment | None,
+        Asked(
+            "Deliver again what it had before then: with --since what it had in between, or all that is kept.",
             past=True,
         ),
     ] = None
@@ -213,7 +221,12 @@ class ResumeRequest(Document):
     @property
     def repeats(self) -> bool:
         """Whether something is delivered once more."""
-        return self.since is not None or bool(self.numbers)
+        return self.spans or bool(self.numbers)
+
+    @property
+    def spans(self) -> bool:
+        """Whether the notices of a time are delivered once more."""
+        return self.since is not None or self.until is not None
 
 
 ALL_THAT_WAITS = ResumeRequest()

@@ -186,8 +186,8 @@ class WebhookService:
         self, endpoint: str, request: ResumeRequest = ALL_THAT_WAITS
     ) -> ResumedEndpoint:
         """Resume deliveries to an endpoint, including the notices of the meantime, and deliver others again."""
-        since, numbers = request.since, sorted(set(request.numbers))
-        after = {"skip": request.skip, "since": since, "notices": numbers}
+        since, until, numbers = request.since, request.until, sorted(set(request.numbers))
+        after = {"skip": request.skip, "since": since, "until": until, "notices": numbers}
         count = behind = 0
         while True:
             async with answering(self._timeout), self._database.write(WRITER) as connection:
@@ -206,9 +206,11 @@ class WebhookService:
                         await endpoints.change(connection, endpoint, enabled_at=stored.changed_at)
                     await deliveries.resume(connection, endpoint, skip=request.skip)
                     await endpoints.change(connection, endpoint, **endpoints.HEALTHY)
-                replayed, last = await deliveries.replay(connection, stored, behind, since, numbers)
+                replayed, last = await deliveries.replay(
+                    connection, stored, behind, numbers, since, until
+                )
                 count += replayed
-                if last is None and since is None and count < len(numbers):
+                if last is None and not request.spans and count < len(numbers):
                     raise EndpointConflict(endpoint, en("has no delivery of some of these notices"))
             if last is None:
                 break
