@@ -19,6 +19,7 @@ from dingrelay_workers.console import context
 from dingrelay_workers.console.server import listening
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
+from support.consoles import browsing
 from support.databases import prepare
 
 JOBS, PEOPLE, CAMPAIGN = 5_000, 2_000, 5_000
@@ -108,3 +109,30 @@ async def test_a_page_costs_few_statements_and_exchanges(
                 if costs.statements > most[0] or costs.exchanges > most[1]:
                     dear[path] = costs.statements, costs.exchanges
     assert not dear
+
+
+async def test_tabs_of_one_person_share_what_was_rendered(
+    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "SHARED_FOR", 600)
+
+    async with browsing(settings) as browser:
+
+        async def is_shared(path: str = "/webhooks", **headers: str) -> bool:
+            with counted(monkeypatch) as costs:
+                answer = await browser.get(path, **{"If-None-Match": '"older"'}, **headers)
+            assert answer[0] == 200
+            assert answer[1]
+            return not costs.statements
+
+        await browser.sign_in("ann")
+        assert not await is_shared()
+        assert await is_shared()
+        assert not await is_shared("/webhooks?more=")
+        assert not await is_shared(**{"Accept-Language": "zh"})
+        # A file is written to one request.
+        for _ in range(2):
+            assert not await is_shared("/settings/audit.csv")
+        await browser.sign_in("bob")
+        await browser.status("/limits")
+        assert not await is_shared()

@@ -19,6 +19,7 @@ from dingrelay_producers.language import (
     CHINESE,
     ENGLISH,
     accepted,
+    current_language,
     spoken,
     tr,
     translated,
@@ -29,6 +30,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.context import (
     CONTEXT,
+    PAGE,
     REFUSED,
     SAID,
     SESSION,
@@ -51,7 +53,7 @@ from dingrelay_workers.console.forms import (
     forged,
     read_form,
 )
-from dingrelay_workers.console.rendering import STATIC, render, static_file
+from dingrelay_workers.console.rendering import STATIC, page_of, render, static_file
 from dingrelay_workers.console.sentences import FieldProblem, problems_in
 from dingrelay_workers.console.sign_in import (
     SESSION_COOKIE,
@@ -210,10 +212,32 @@ def _handler(route: ConsoleRoute) -> Callable[[web.Request], Awaitable[web.Strea
                         field.file.close()
         if form_digest := request.query.get(DONE):
             request[SAID] = await visit.context.forms.said(session, form_digest)
+        if hdrs.IF_NONE_MATCH in request.headers:
+            return await _shared(route, visit)
         response: web.StreamResponse = await route.handler(visit)
         return response
 
     return handle
+
+
+async def _shared(route: ConsoleRoute, visit: Visit) -> web.StreamResponse:
+    """The answer of a page that the browser has, and asks for again: its tabs share what was rendered a moment ago.
+
+    Persons share none: what a page shows depends on who asks, and its forms are theirs.
+    """
+    request, own = visit.request, list[web.StreamResponse]()
+
+    async def rendered() -> bytes | None:
+        own.append(await route.handler(visit))
+        return request.get(PAGE)
+
+    key = ("page", visit.session.token, request.path_qs, current_language())
+    page = await visit.context.shared.get(key, rendered)
+    if page is not None and not own:
+        return page_of(request, page)
+    # A redirect or a file is the answer to one request.
+    response: web.StreamResponse = own[0] if own else await route.handler(visit)
+    return response
 
 
 async def _carry_out(route: ConsoleRoute, visit: Visit, sent: FormValues) -> web.StreamResponse:

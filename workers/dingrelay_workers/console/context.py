@@ -158,6 +158,8 @@ REFUSED: web.RequestKey[RefusedForm] = web.RequestKey("refused", RefusedForm)
 """The form that the page shows again."""
 NAMES: web.RequestKey[dict[str, str]] = web.RequestKey("names", dict)
 """Userid → name, of people on the page."""
+PAGE: web.RequestKey[bytes] = web.RequestKey("page", bytes)
+"""The page that answers it, if that is status 200; not yet compressed."""
 SAID: web.RequestKey[str] = web.RequestKey("said", str)
 """Result of the form that led here, for the top of the page."""
 

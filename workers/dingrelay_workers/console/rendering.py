@@ -21,7 +21,7 @@ from dingrelay_producers.time_spans import length
 from dingrelay_producers.zone import local, zone
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog.documents import counted
-from dingrelay_workers.console.context import CONTEXT, REFUSED, SAID, SESSION, name_of
+from dingrelay_workers.console.context import CONTEXT, PAGE, REFUSED, SAID, SESSION, name_of
 from dingrelay_workers.console.declared import menu_of
 from dingrelay_workers.console.forms import FormToken
 from dingrelay_workers.console.moments import RANGES, spoken
@@ -118,6 +118,13 @@ def render(
         )
     )
     body = text.encode("utf-8", "replace")
+    if status == 200:
+        request[PAGE] = body
+    return page_of(request, body, status=status)
+
+
+def page_of(request: web.Request, body: bytes, *, status: int = 200) -> web.Response:
+    """The answer to a request with a page; of one that the browser has, it says only that."""
     tag = hashlib.sha256(body).hexdigest()[:32]
     headers = {
         "ETag": f'"{tag}"',
