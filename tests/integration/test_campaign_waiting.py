@@ -97,7 +97,9 @@ async def test_the_end_is_foretold_from_the_pace_of_the_last_minute(database: Da
     campaign = await put(database, people=40, started_at=now - timedelta(minutes=9))
 
     async def ends_at() -> datetime | None:
-        return await estimate.ends_at(database, await CampaignStore(database).get(campaign), now)
+        row = await CampaignStore(database).get(campaign)
+        async with database.read() as connection:
+            return await estimate.ends_at(connection, row, now)
 
     assert await ends_at() is None
     await end(database, campaign, taken(called_at=now))

@@ -27,10 +27,10 @@ STATEMENTS, EXCHANGES = 8, 4
 """The most of a page: with the two for its visitor's session and roles."""
 MORE_STATEMENTS = {
     "/campaigns": 10,
-    "/campaigns/{id}": 23,
+    "/campaigns/{id}": 20,
     "/campaigns/{id}/choose": 11,
     "/campaigns/{id}/people": 14,
-    "/campaigns/{id}/send": 27,
+    "/campaigns/{id}/send": 24,
     "/campaigns/{id}/test": 12,
     "/jobs/all/{change}": 9,
     # A person who is the only one that fits is shown at once.

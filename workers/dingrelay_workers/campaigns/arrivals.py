@@ -1,5 +1,6 @@
 """A campaign's arrivals over time: when its calls were taken, and how many people had read it when DingTalk was asked."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -40,22 +41,25 @@ class Arrivals(NamedTuple):
 
 async def arrivals_of(connection: AsyncConnection, campaign: str) -> Arrivals:
     """The arrivals of a campaign, in steps that suit its length."""
-    at = ChunkRow.called_at
+    at, seconds = ChunkRow.called_at, STEPS[0]
+    number = cast(extract("epoch", at), BigInteger) // seconds
+    query = select(number, func.sum(ChunkRow.accepted)).group_by(number)
     taken = ChunkRow.of(campaign), ChunkRow.task_id.is_not(None), at.is_not(None)
-    # Moments as they are stored: SQLite takes longer to count the seconds of one than to read its row.
-    bounds = (await connection.execute(select(func.min(at), func.max(at)).where(*taken))).one()
-    seconds = STEPS[0]
+    minutes = {
+        int(minute) * seconds: int(people)
+        for minute, people in await connection.execute(query.where(*taken))
+    }
     sent = list[Arrival]()
-    if None not in bounds:
-        first, last = (int(moment.timestamp()) for moment in bounds)
+    if minutes:
+        first, last = min(minutes), max(minutes)
         fit = (step for step in STEPS if last // step - first // step < MOST_STEPS)
         seconds = next(fit, (last - first) // MOST_STEPS + 1)
-        number = cast(extract("epoch", at), BigInteger) // seconds
-        query = select(number, func.sum(ChunkRow.accepted)).where(*taken).group_by(number)
-        people = {int(step): int(count) for step, count in await connection.execute(query)}
+        steps = Counter[int]()
+        for minute, people in minutes.items():
+            steps[minute // seconds] += people
         sent = [
-            Arrival(datetime.fromtimestamp(step * seconds, UTC), people.get(step, 0))
-            for step in range(min(people), max(people) + 1)
+            Arrival(datetime.fromtimestamp(step * seconds, UTC), steps[step])
+            for step in range(first // seconds, last // seconds + 1)
         ]
     rows = select(ReadRow.at, ReadRow.read).where(ReadRow.campaign == campaign)
     asked = (await connection.execute(rows.order_by(ReadRow.at))).all()

@@ -152,12 +152,9 @@ async def _filter(visit: Visit) -> tuple[CampaignFilter, Mapping[str, FieldProbl
 async def campaign(visit: Visit) -> web.Response:
     """One broadcast: what it says, whether it may be sent, how far it is, and who did not get it, by reason."""
     services = visit.service(CampaignService)
-    status = await _status(visit)
+    status, review = await services.show_reviewed(visit.part("id"))
     if status.stage == "draft" and visit.may(WRITE):
         return await next_step(visit)
-    if status.state != "draft":  # why one that is ready waits is that of its review
-        status = await services.show(status.id)
-
     if status.state == "running":
         # Many watch it, and to add up the calls of a million people takes long.
         figures = await visit.context.shared.get(
@@ -166,7 +163,6 @@ async def campaign(visit: Visit) -> web.Response:
     else:
         figures = await services.figures(status.id)
     report, arrivals, ends_at = figures
-    review = await services.review(status.id)
     await visit.know(review.asked_by, review.decided_by)
     outcomes = [
         (outcome, meaning(OUTCOMES, outcome), people)

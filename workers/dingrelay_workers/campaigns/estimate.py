@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import current_actor
 from dingrelay_producers.client.campaign_documents import CampaignPreview, FirstRecipient, Plan
@@ -371,14 +372,13 @@ async def _first(
     ]
 
 
-async def ends_at(database: Database, row: CampaignRow, now: datetime) -> datetime | None:
+async def ends_at(connection: AsyncConnection, row: CampaignRow, now: datetime) -> datetime | None:
     """When a campaign that runs is through at the pace of the last minute; None where no call left in it."""
     begun = max(row.started_at or now, now - timedelta(minutes=1))
     lately = select(func.sum(ChunkRow.size)).where(
         ChunkRow.campaign == row.id, ChunkRow.called_at > begun
     )
-    async with database.read() as connection:
-        people = int(await connection.scalar(lately) or 0)
+    people = int(await connection.scalar(lately) or 0)
     if row.state != State.RUNNING or not people:
         return None
     pending = row.recipients - row.accepted - row.left_out - row.failed

@@ -38,7 +38,13 @@ from dingrelay_workers.campaigns.reach import (
     find_permitted,
     permitted_sender,
 )
-from dingrelay_workers.campaigns.report import CampaignPerson, CampaignReport, Place, Report
+from dingrelay_workers.campaigns.report import (
+    CampaignPerson,
+    CampaignReport,
+    Place,
+    Report,
+    summary_of,
+)
 from dingrelay_workers.campaigns.review import CampaignReview
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.campaigns.waiting import why_it_waits
@@ -105,15 +111,25 @@ class CampaignReads:
             status = CampaignStatus.model_validate(row)
             async with database.read() as connection:
                 held = await review.problem_of(self._settings, connection, row)
-            if held is None:
-                with suppress(ServiceUnavailable):
-                    async with impatient_redis(self._settings, self._redis) as redis:
-                        held = await why_it_waits(self._settings, redis, row, clock.now())
-            shown: dict[str, Any] = {"waits": held or ""}
+            shown: dict[str, Any] = {"waits": held or await self._why_it_waits(row)}
             if row.stage == CampaignStage.DRAFT:
                 _, written = await sources.read(database, campaign, file=False)
                 shown["message"] = written.content.message
             return status.model_copy(update=shown)
+
+    async def show_reviewed(self, campaign: str) -> tuple[CampaignStatus, CampaignReview]:
+        """How a campaign and its approval stand, and why one waits that was started, as `show` says."""
+        async with self._reading(campaign) as (database, row):
+            async with database.read() as connection:
+                reviewed = await review.review_of(self._settings, connection, row)
+            shown = {"waits": await self._why_it_waits(row)}
+            return CampaignStatus.model_validate(row).model_copy(update=shown), reviewed
+
+    async def _why_it_waits(self, row: CampaignRow) -> str:
+        with suppress(ServiceUnavailable):
+            async with impatient_redis(self._settings, self._redis) as redis:
+                return await why_it_waits(self._settings, redis, row, clock.now())
+        return ""
 
     async def list(
         self,
@@ -179,13 +195,13 @@ class CampaignReads:
 
     async def figures(self, campaign: str) -> tuple[CampaignReport, Arrivals, datetime | None]:
         """Its report, when its calls were taken, and when it is through at its present pace, if it runs and calls leave."""
-        async with self._reading(campaign) as (database, row):
-            report = await Report(database).summary(campaign)
-            async with database.read() as connection:
-                arrivals = await arrivals_of(connection, campaign)
+        async with self._opened() as database, database.snapshot() as connection:
+            row = await find_permitted(connection, campaign, READ)
+            report = await summary_of(connection, row)
+            arrivals = await arrivals_of(connection, campaign)
             ends_at = None
             if row.state == State.RUNNING:
-                ends_at = await estimate.ends_at(database, row, clock.now())
+                ends_at = await estimate.ends_at(connection, row, clock.now())
             return report, arrivals, ends_at
 
     async def first_recipients(self, campaign: str) -> Sequence[FirstRecipient]:

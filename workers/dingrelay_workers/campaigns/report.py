@@ -190,53 +190,7 @@ class Report:
             CampaignNotFound: there is none with this id.
         """
         async with self._database.snapshot() as connection:
-            row = await find(connection, campaign)
-            sums = await _sums(connection, campaign)
-            whole = await _whole_chunks(connection, campaign) if sums["errors"] else []
-            if row.state == State.CANCELLED:
-                whole = _with_waiting(whole, int(sums["waiting"]))
-            reasons = [*await _single(connection, campaign), *whole]
-        outcomes = dict.fromkeys(EVERY, 0)
-        for reason in reasons:
-            outcomes[reason.outcome] += reason.people
-        # A call is accepted before its report shows people that it did not reach.
-        outcomes[PENDING] = sums["queued"]
-        if row.state != State.CANCELLED:
-            outcomes[PENDING] += sums["waiting"]
-        unaccepted = sum(people for outcome, people in outcomes.items() if outcome != ACCEPTED)
-        outcomes[ACCEPTED] = max(0, row.recipients - unaccepted)
-        outcomes[MALFORMED] = row.malformed
-        return CampaignReport(
-            id=row.id,
-            name=row.name,
-            state=State(row.state),
-            recipients=row.recipients,
-            outcomes=outcomes,
-            calls=row.calls,
-            ambiguous=CallSums(calls=sums["ambiguous_calls"], people=sums["ambiguous_people"]),
-            recalled=CallSums(
-                calls=sums["recalled_calls"],
-                people=sums["recalled_people"] - outcomes[OutcomeKind.KEPT],
-            ),
-            delivery=DeliverySums(
-                calls=sums["confirmed_calls"],
-                people=sums["confirmed_people"],
-                delivered=sums["delivered"],
-                read=sums["read"],
-                unread=sums["unread"],
-                invalid=outcomes[OutcomeKind.INVALID],
-                forbidden=outcomes[OutcomeKind.FORBIDDEN],
-                failed=sum(
-                    reason.people
-                    for reason in reasons
-                    if (reason.outcome, reason.reason) == UNDELIVERED
-                ),
-            ),
-            reasons=sorted(reasons, key=lambda reason: -reason.people)[:MOST_REASONS],
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            seconds=_seconds(row),
-        )
+            return await summary_of(connection, await find(connection, campaign))
 
     async def results(
         self, campaign: str, outcome: CampaignSought | None = None
@@ -281,6 +235,56 @@ class Report:
                 people += rows
             results = await _named(connection, campaign, [person for _, person in people[:limit]])
         return results, people[limit - 1][0] if len(people) > limit else None
+
+
+async def summary_of(connection: AsyncConnection, row: CampaignRow) -> CampaignReport:
+    """A campaign in figures, as of the snapshot of this connection."""
+    sums = await _sums(connection, row.id)
+    whole = await _whole_chunks(connection, row.id) if sums["errors"] else []
+    if row.state == State.CANCELLED:
+        whole = _with_waiting(whole, int(sums["waiting"]))
+    reasons = [*await _single(connection, row.id), *whole]
+    outcomes = dict.fromkeys(EVERY, 0)
+    for reason in reasons:
+        outcomes[reason.outcome] += reason.people
+    # A call is accepted before its report shows people that it did not reach.
+    outcomes[PENDING] = sums["queued"]
+    if row.state != State.CANCELLED:
+        outcomes[PENDING] += sums["waiting"]
+    unaccepted = sum(people for outcome, people in outcomes.items() if outcome != ACCEPTED)
+    outcomes[ACCEPTED] = max(0, row.recipients - unaccepted)
+    outcomes[MALFORMED] = row.malformed
+    return CampaignReport(
+        id=row.id,
+        name=row.name,
+        state=State(row.state),
+        recipients=row.recipients,
+        outcomes=outcomes,
+        calls=row.calls,
+        ambiguous=CallSums(calls=sums["ambiguous_calls"], people=sums["ambiguous_people"]),
+        recalled=CallSums(
+            calls=sums["recalled_calls"],
+            people=sums["recalled_people"] - outcomes[OutcomeKind.KEPT],
+        ),
+        delivery=DeliverySums(
+            calls=sums["confirmed_calls"],
+            people=sums["confirmed_people"],
+            delivered=sums["delivered"],
+            read=sums["read"],
+            unread=sums["unread"],
+            invalid=outcomes[OutcomeKind.INVALID],
+            forbidden=outcomes[OutcomeKind.FORBIDDEN],
+            failed=sum(
+                reason.people
+                for reason in reasons
+                if (reason.outcome, reason.reason) == UNDELIVERED
+            ),
+        ),
+        reasons=sorted(reasons, key=lambda reason: -reason.people)[:MOST_REASONS],
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        seconds=_seconds(row),
+    )
 
 
 async def _some(
