@@ -54,13 +54,16 @@ def settings(settings: Settings) -> Settings:
 async def writer(browser: Browser) -> Browser:
     """A person who writes, before a console whose directory has two departments."""
     teams = {team: [f"{team}{number}" for number in range(3)] for team in (2, 3)}
-    people = {
+    members_of = {
         team: [Member(f"u{each}", {"name": HOSTILE + each}) for each in members]
         for team, members in teams.items()
     }
-    directory = await organise(browser.database, {1: [], **people}, {1: (2, 3)})
+    directory = await organise(browser.database, {1: [], **members_of}, {1: (2, 3)})
     await directory.close_run("walk", confirm_removals=True)
     await rows.change(browser.database, DepartmentRow, DepartmentRow.id == 1, name=HOSTILE)
+    # Who approves, and who makes links, are in the directory of another app.
+    people = ({"app": "branch", "userid": user} for user in ("wang", "li", "issuer-of-li"))
+    await rows.put(browser.database, UserRow, *people)
     await browser.sign_in("wang", "write")
     return browser
 
