@@ -74,7 +74,11 @@ def job_calls(*, turn: str = "", **parts: Any) -> JobCalls:
         "settings": SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o")),
         "limiter": limiter(),
         "quota": SimpleNamespace(check=AsyncMock(), count=Mock()),
-        "tokens": AsyncMock(at_hand=Mock(return_value=TOKEN)),
+        "tokens": AsyncMock(
+            at_hand=Mock(return_value=TOKEN),
+            note_refusal=Mock(return_value=False),
+            note_acceptance=Mock(),
+        ),
         "transport": AsyncMock(),
         "clock": SimpleNamespace(ahead=AsyncMock(return_value=0)),
         "batches": SimpleNamespace(claim_late=lambda *_: None, withdraw=lambda _: None),

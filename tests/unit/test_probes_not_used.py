@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from redis.asyncio import Redis
@@ -160,7 +160,9 @@ async def probe_with(
 ) -> Any:
     """A job's call, which is the probe."""
     at_hand = None if token else TOKEN
-    tokens = SimpleNamespace(token=token or AsyncMock(), at_hand=lambda *_: at_hand)
+    tokens = Mock(
+        token=token or AsyncMock(), at_hand=lambda *_: at_hand, note_refusal=lambda *_: False
+    )
     calls = job_calls(
         limiter=fleet.limiter, tokens=tokens, transport=transport, intents=intents(write)
     )

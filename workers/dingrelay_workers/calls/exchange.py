@@ -33,10 +33,6 @@ REFUSED_HERE = en(
     "A token that was just fetched is refused: this API may want another's, such as a person's."
 )
 REFUSED_OWN = en("The token in the call is none that DingTalk knows.")
-JUST_FETCHED = 10
-"""Seconds in which a token that replaces a refused one is not taken for another that has ended, if it is refused as well.
-
-They outlive a run: a job that has no slot at once for its call with the new token waits in its lane, and runs again."""
 NO_TOKEN = Token("", 0, inf)
 """Stands for the token of a call that needs none, or brings its own."""
 
@@ -84,16 +80,18 @@ class Exchange:
             DingTalkError: how DingTalk answered, or that it did not.
             Exception: as `IntentLog.write`.
         """
-        since = time.monotonic()
-        with self._counting_call(request.api, app):
+        api = request.api
+        with self._counting_call(api, app):
             try:
-                return await self._request(request, token, intents, shared)
+                answer = await self._request(request, token, intents, shared)
             except TokenInvalid as error:
-                if again or token is NO_TOKEN or since < token.renewed_at + JUST_FETCHED:
-                    raise _refused(error, request.api) from None
-                if request.api.changes:
+                if token is NO_TOKEN or self._tokens.note_refusal(app, api.name, token) or again:
+                    raise _refused(error, api) from None
+                if api.changes:
                     intents.take_back()
                 raise
+            self._tokens.note_acceptance(app, api.name)
+            return answer
 
     def token_at_hand(self, api: Api, app: str, refused: Token | None) -> Token | None:
         """The token with which a call leaves at once, none that DingTalk refused; None if there is none."""

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
@@ -78,6 +78,8 @@ SOON = 5.0
 LONGEST_VALIDITY = 86_400.0
 """Most seconds for which a token is kept, whatever its answer says; DingTalk's live for two hours
 (API §1)."""
+JUST_FETCHED = 10
+"""Seconds in which an API that refuses a token, and then the one in its place, is taken to be in trouble."""
 _VALUE = re.compile(r"[\x21-\x7e]{1,2048}")
 """Texts that a header and a URL can carry."""
 
@@ -93,14 +95,11 @@ class Token:
     Attributes:
         generation: distinguishes a token from the one before it.
         stale_at: when this process asks Redis again, on its own monotonic clock.
-        renewed_at: when this process got it in place of one that DingTalk had refused, on the same clock; before all
-            time for any other.
     """
 
     value: str = field(repr=False)
     generation: int
     stale_at: float
-    renewed_at: float = -math.inf
 
 
 class Tokens:
@@ -123,6 +122,8 @@ class Tokens:
         self._settings = settings
         self._worker = worker
         self._held: dict[str, Token] = {}
+        # App and API → the generation that it refused, and when.
+        self._refusals: dict[tuple[str, str], tuple[int, float]] = {}
         self._asking: dict[str, asyncio.Task[Token]] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
 
@@ -145,7 +146,7 @@ class Tokens:
             # One question a process, however many jobs wait for the answer.
             asking = self._asking.get(app)
             if asking is None:
-                asking = self._start(self._renew(app, distrust))
+                asking = self._start(self._get_token(app, distrust))
                 self._asking[app] = asking
                 asking.add_done_callback(lambda _: self._asking.pop(app))
             held = await asyncio.shield(asking)
@@ -159,15 +160,24 @@ class Tokens:
         usable = held and time.monotonic() < held.stale_at and not _same(held, distrust)
         return held if usable else None
 
+    def note_refusal(self, app: str, api: str, token: Token) -> bool:
+        """An API refused a token; whether it had refused the one before just now, and accepted none in between.
+
+        That outlives a run: a job that has no slot at once for its call with the new token is parked, and runs again.
+        """
+        now, before = time.monotonic(), self._refusals.get((app, api))
+        self._refusals[app, api] = token.generation, now
+        return (
+            before is not None and before[0] < token.generation and now < before[1] + JUST_FETCHED
+        )
+
+    def note_acceptance(self, app: str, api: str) -> None:
+        """An API accepted a token: should it refuse that, it has ended."""
+        self._refusals.pop((app, api), None)
+
     async def close(self) -> None:
         """Let what is under way finish."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
-
-    async def _renew(self, app: str, distrust: Token | None) -> Token:
-        token = await self._get_token(app, distrust)
-        if distrust:
-            token = self._held[app] = replace(token, renewed_at=time.monotonic())
-        return token
 
     async def _get_token(self, app: str, distrust: Token | None) -> Token:
         margin = int(REFRESH_MARGIN * 1000)
