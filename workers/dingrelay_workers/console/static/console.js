@@ -69,10 +69,10 @@ if (main) {
       if (answer.status === 304) { stale.hidden = true; return; }
       if (answer.redirected) { location.reload(); return; }
       if (!answer.ok) throw new Error(answer.status);
-      tag = answer.headers.get("ETag") || "";
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.querySelector("main");
       if (fresh && !busy()) {
+        tag = answer.headers.get("ETag") || "";
         main.replaceChildren(...fresh.childNodes);
         showFilters();
         if (!("live" in fresh.dataset)) clearInterval(timer);
