@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.campaign_documents import MessageTemplate, TemplateRequest
@@ -65,12 +66,12 @@ class MessageTemplates:
         query = select(TemplateRow.__table__).where(TemplateRow.id == template)
         async with self._opened() as database:
             async with database.read() as connection:
-                rows = (await connection.execute(query)).mappings().all()
-            if not any(
-                current_reach().reaches(scope, app=row["app"], sender=row["sender"]) for row in rows
+                row = (await connection.execute(query)).mappings().one_or_none()
+            if row is None or not current_reach().reaches(
+                scope, app=row["app"], sender=row["sender"]
             ):
                 raise TemplateNotFound(template)
-            (document,) = await self._documents(database, rows)
+            (document,) = await self._documents(database, [row])
             return document
 
     @verb("POST /v1/templates", scope=WRITE, operation="keepTemplate")
@@ -83,32 +84,40 @@ class MessageTemplates:
         sender = permitted_sender(self._settings, request.app, request.sender)
         if len(str(request.message)) > LARGEST:
             raise ContractError("message", en("may have {:,} characters", LARGEST))
-        values = {**request.model_dump(exclude={"replaces"}), "sender": sender}
-        own = TemplateRow.app == request.app, TemplateRow.sender == sender
-        query = select(TemplateRow.__table__).where(*own, TemplateRow.name == request.name)
         async with (
             self._opened() as database,
             database.write(f"templates {request.app}") as connection,
         ):
-            stored = (await connection.execute(query)).one_or_none()
-            if stored is not None:
-                template, revision = stored.id, _revision(stored.message)
-                if revision == _revision(request.message):
-                    return await self.get(template, WRITE)
-                if revision != request.replaces:
-                    raise TemplateConflict(template, revision)
-                await change_rows(connection, TemplateRow, TemplateRow.id == template, **values)
-            elif request.replaces:
-                raise ContractError("replaces", "there is no template of this name any more")
-            elif (await connection.scalar(select(func.count()).where(*own)) or 0) >= MOST:
-                raise ContractError("name", en("there are {} templates: delete one first", MOST))
-            else:
-                template = str(uuid.uuid4())
-                await connection.execute(insert(TemplateRow), [{**values, "id": template}])
-            shown: dict[str, Any] = {"app": request.app, "lane": LANE}
-            after = {"name": request.name}
-            await audit.record_verb(connection, self.keep, template, after=after, **shown)
+            template = await self._store(connection, request, sender)
         return await self.get(template, WRITE)
+
+    async def _store(
+        self, connection: AsyncConnection, request: TemplateRequest, sender: str
+    ) -> str:
+        """The id of the template that has the message now; the same message once more changes nothing."""
+        values = {**request.model_dump(exclude={"replaces"}), "sender": sender}
+        own = TemplateRow.app == request.app, TemplateRow.sender == sender
+        query = select(TemplateRow.__table__).where(*own, TemplateRow.name == request.name)
+        stored = (await connection.execute(query)).one_or_none()
+        if stored is not None:
+            template: str = stored.id
+            revision = _revision(stored.message)
+            if revision == _revision(request.message):
+                return template
+            if revision != request.replaces:
+                raise TemplateConflict(template, revision)
+            await change_rows(connection, TemplateRow, TemplateRow.id == template, **values)
+        elif request.replaces:
+            raise ContractError("replaces", "there is no template of this name any more")
+        elif (await connection.scalar(select(func.count()).where(*own)) or 0) >= MOST:
+            raise ContractError("name", en("there are {} templates: delete one first", MOST))
+        else:
+            template = str(uuid.uuid4())
+            await connection.execute(insert(TemplateRow), [{**values, "id": template}])
+        shown: dict[str, Any] = {"app": request.app, "lane": LANE}
+        after = {"name": request.name}
+        await audit.record_verb(connection, self.keep, template, after=after, **shown)
+        return template
 
     @verb(
         "DELETE /v1/templates/{id}",
