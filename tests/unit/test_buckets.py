@@ -238,7 +238,7 @@ def test_a_throttle_pauses_everyone_once_a_second(fleet: Fleet) -> None:
         assert fleet.penalize(2)[1] is False
     for lane in LANES:
         reply = fleet.call(lane)
-        assert (reply.starts, reply.paused, reply.reason) == ((), True, "90018")
+        assert (reply.starts, reply.voids, reply.reason) == ((), 21, "90018")
         assert reply.wait == pytest.approx(1.2, abs=1e-3)
     assert fleet.redis.hget(CALLS.key, "throttles") == b"21"
     assert fleet.rate() == pytest.approx(19 * 0.7, rel=1e-2)

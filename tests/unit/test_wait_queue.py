@@ -36,12 +36,12 @@ def queue(redis: Any = None) -> WaitQueue:
     )
 
 
-def reply(starts: Sequence[float], *, wait: float = 0, paused: bool = False) -> Reply:
+def reply(starts: Sequence[float], *, wait: float = 0, voids: int = 0) -> Reply:
     return Reply(
         starts=tuple(starts),
         wait=wait,
         probing=False,
-        paused=paused,
+        voids=voids,
         parked=0,
         slot=0.01,
         reason="",
@@ -54,13 +54,15 @@ class Buckets:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.queue = queue(self)
+        self.voids = 0
 
     async def answer(self, waiters: int) -> Reply:
         await asyncio.sleep(self.rng.choice((0, 0, 0.005, 0.03, 0.15)))
         granted = self.rng.randint(0, min(3, waiters))
         starts = sorted(self.rng.choice((0, 0, 0.02, 0.12, 0.2)) for _ in range(granted))
         wait = self.rng.choice((0.001, 0.02, 0.1)) if granted < waiters else 0
-        return reply(starts, wait=wait, paused=self.rng.random() < 0.2)
+        self.voids += self.rng.random() < 0.2
+        return reply(starts, wait=wait, voids=self.voids)
 
     async def revoke(self) -> None:
         """Penalties that this process itself hears of."""

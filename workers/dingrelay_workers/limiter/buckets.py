@@ -69,7 +69,7 @@ class Reply:
         starts: for each of the first waiters, seconds until its call may leave.
         wait: seconds after which to ask again for the first waiter that got no slot.
         probing: the granted call comes out of a pause; how it is answered must be reported.
-        paused: a throttling answer has paused one of the buckets.
+        voids: how often the slots that were given out of these buckets were voided, by a pause or a late call.
         parked: senders that have jobs parked in this lane.
         slot: seconds that one call like the last one considered takes up.
         reason: of the pause, or of the outage.
@@ -81,7 +81,7 @@ class Reply:
     starts: tuple[float, ...]
     wait: float
     probing: bool
-    paused: bool
+    voids: int
     parked: int
     slot: float
     reason: str
@@ -92,12 +92,12 @@ class Reply:
     @classmethod
     def read(cls, answer: Any) -> "Reply":
         """The answer of the script."""
-        starts, wait, probing, paused, parked, slot, reason, sick, trial, outage = answer
+        starts, wait, probing, voids, parked, slot, reason, sick, trial, outage = answer
         return cls(
             starts=tuple(start / MICRO for start in starts),
             wait=wait / MICRO,
             probing=bool(probing),
-            paused=bool(paused),
+            voids=voids,
             parked=parked,
             slot=slot / MICRO,
             reason=from_text(reason.decode()),

@@ -38,7 +38,7 @@ LEAST_SLEEP = 0.012
 TICK = 0.0005
 """Seconds that are not worth a timer, which is late by more."""
 FAR = 0.1
-"""Seconds; a slot further away than this is confirmed before it is used."""
+"""Seconds; a slot further away than this is confirmed before it is used: a pause or a late call may have voided it."""
 BRIEF = 0.25
 """Seconds of waiting that are not worth parking for."""
 BATCH = 100
@@ -59,10 +59,11 @@ class Waiter:
         future: whether its slot has come; False for none within its time.
         turn: its place in the order: each waiter of a sender comes one turn after the last one.
         timer: fires at its slot; None once it has.
-        unconfirmed: its slot is so far away that a penalty may come in between.
+        unconfirmed: its slot is so far away that it may be voided before.
+        voids: how often slots had been voided when it was given its own.
     """
 
-    __slots__ = ("deadline", "future", "since", "slot", "timer", "turn", "unconfirmed")
+    __slots__ = ("deadline", "future", "since", "slot", "timer", "turn", "unconfirmed", "voids")
 
     def __init__(self, request: SlotRequest, turn: int, since: float, deadline: float) -> None:
         self.slot = Slot(request)
@@ -72,6 +73,7 @@ class Waiter:
         self.future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.timer: asyncio.TimerHandle | None = None
         self.unconfirmed = False
+        self.voids = 0
 
 
 class WaitQueue:
@@ -163,11 +165,14 @@ class WaitQueue:
             self._leave(waiter)
         return waiter.slot if came else None
 
-    def revoke_slots(self) -> None:
-        """Take back every slot that has not come: a penalty voids them."""
-        if not self._held:
+    def revoke_slots(self, voids: int | None = None) -> None:
+        """Take back the slots that have not come: all of them, or those that were voided since they were given.
+
+        `voids` is how often that has happened by now (`Reply.voids`).
+        """
+        revoked = sorted((w for w in self._held if w.voids != voids), key=_start)
+        if not revoked:
             return
-        revoked = sorted(self._held, key=_start)
         for waiter in revoked:
             self._unhold(waiter)
             self._release_unused(waiter)
@@ -278,8 +283,7 @@ class WaitQueue:
         now = self._clock()
         self.parked = reply.parked > 0
         self._spacing = reply.slot or self._spacing
-        if reply.paused:
-            self.revoke_slots()
+        self.revoke_slots(reply.voids)
         self._confirm()
         for waiter, start in zip(front, reply.starts, strict=False):
             waiter.slot.due = queried_at + start
@@ -305,8 +309,8 @@ class WaitQueue:
         now = self._clock()
         start = self._behind_those_before(now, start)
         slot.at = now + start
-        # It may have had an unconfirmed slot before, which a penalty took back.
-        waiter.unconfirmed = start > FAR
+        # It may have had an unconfirmed slot before, which was taken back.
+        waiter.unconfirmed, waiter.voids = start > FAR, reply.voids
         if start <= TICK:
             self._release_waiter(waiter)
             return
@@ -324,7 +328,7 @@ class WaitQueue:
         return last if start < last < start + FAR else start
 
     def _confirm(self) -> None:
-        """No penalty came in between: the slots stand, and those that are due are used.
+        """They were not voided in between: the slots stand, and those that are due are used.
 
         A timer may fire a little before the clock gets there.
         """

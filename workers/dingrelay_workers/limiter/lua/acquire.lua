@@ -1,6 +1,6 @@
 -- Reserve slots for the first waiters of a queue, over all rules of their call, all or nothing.
 --
--- Answers granted {start in us, ...}, wait of the first one refused (us), probing, paused,
+-- Answers granted {start in us, ...}, wait of the first one refused (us), probing, how often slots were voided,
 -- senders with jobs parked in the lane, one slot (us), reason, and of the breakers: 1 if a
 -- sane answer must be reported, 1 if the call granted is a probe, which one stands open (api, host or hold;
 -- then nothing is granted, and the reason is its).
@@ -29,7 +29,7 @@ local trial = #open > 0 and 1 or 0
 local function bucket_of(key, limit)
   local burst, first, top = limit.burst, limit.first, limit.top
   local field = read_bucket(key, now, 'rate', 'grown', 'ceiling', 'paused', 'reason', 'half_open', 'probe',
-    'aged', 'noted', 'calls', 'climbs', 'retry', 'unheard', 'since', 'hush', 'slowest')
+    'aged', 'noted', 'calls', 'climbs', 'retry', 'unheard', 'since', 'hush', 'slowest', 'voids')
   local rate = present_rate(first, top, field[3])
   return {
     key = key, burst = burst, first = first, top = top, rate = rate, sibling = limit.sibling,
@@ -41,15 +41,16 @@ local function bucket_of(key, limit)
     calls = tonumber(field[12]) or 0, climbs = tonumber(field[13]) or now, retry = tonumber(field[14]) or 0,
     unanswered = tonumber(field[15]) or 0, since = tonumber(field[16]) or 0,
     quiet_until = tonumber(field[17]) or 0, slowest = tonumber(field[18]) or 0,
+    voids = tonumber(field[19]) or 0,
   }
 end
 
-local states, shut, reason, paused, probing = {}, 0, '', 0, 0
+local states, shut, reason, voids, probing = {}, 0, '', 0, 0
 for i, key in ipairs(buckets) do
   local bucket = bucket_of(key, limits[i])
   states[i] = bucket
+  voids = voids + bucket.voids
   if bucket.pause > 0 and bucket.pause < LONGEST then
-    paused = 1
     if bucket.pause > shut then shut, reason = bucket.pause, bucket.reason end
   elseif bucket.half_open and bucket.under_way > 0 and bucket.under_way < LONGEST then
     shut = math.max(shut, math.min(PROBE_POLL, bucket.under_way))
@@ -66,7 +67,7 @@ if hushed and calls.quiet_until > now and most > 0 then
 end
 if shut > 0 or most == 0 then
   if answers > 0 and not calls.new then redis.call('HSET', calls.key, answers_of_calls(calls)) end
-  return {{}, math.ceil(shut), 0, paused, parked, 0, reason, sick, 0, ''}
+  return {{}, math.ceil(shut), 0, voids, parked, 0, reason, sick, 0, ''}
 end
 if probing == 1 or trial == 1 or hushed then most = 1 end
 
@@ -172,5 +173,5 @@ for _, bucket in ipairs(states) do
   if bucket == calls then write_bucket(bucket, answers_of_calls(calls)) else write_bucket(bucket) end
 end
 
-return {granted, math.ceil(wait * 1000000), probing, 0, parked,
+return {granted, math.ceil(wait * 1000000), probing, voids, parked,
   math.ceil(slot * 1000000), '', (sick == 1 or hushed) and 1 or 0, trial, ''}

@@ -40,10 +40,11 @@ local function close_breakers(bucket)
 end
 
 -- A call that arrived long after its slot counts in the window of its arrival, too: so many tokens go, whether they are
--- there or not.
+-- there or not. What is reserved from here on was counted without it, and is void.
 local function charge_again(bucket)
   local field = read_bucket(bucket, now)
   redis.call('HSET', bucket, 'balance', refilled(field[1], field[2], burst, rate, now) - tokens, 'at', now)
+  redis.call('HINCRBY', bucket, 'voids', 1)
   -- The call that took a slot of it has renewed that of an older one.
   if not field[2] then redis.call('PEXPIRE', bucket, ttl, 'NX') end
 end

@@ -81,6 +81,7 @@ if effect and top > first and not half_open then
     'climbs', paused, 'proven', calls)
   drift_score, burst_score = 0, 0
 end
+if paused > now then redis.call('HINCRBY', bucket, 'voids', 1) end
 redis.call('HSET', bucket, 'judged', calls, 'drift_score', drift_score, 'burst_score', burst_score)
 
 redis.call('ZADD', index, math.floor(now / 1000), bucket)
