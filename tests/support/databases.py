@@ -16,11 +16,8 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import psycopg
 import pytest
 from sqlalchemy import URL, event, make_url, text
-from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
-from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
-from sqlalchemy.engine import Engine
-from sqlalchemy.util import LRUCache
 
+from dingrelay_simulation.compiled import share_compiled
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import sync_engine, upgrade
 
@@ -53,31 +50,7 @@ SHAPE = """
 """One value for all tables, columns, indexes and constraints, which tables have rows, and the revision."""
 
 
-_STATEMENTS: LRUCache[Any, Any] = LRUCache(4_000)
-
-
-def _share_statements() -> None:
-    """Compile each statement once a test process; every engine would do so, and each test has engines of its own.
-
-    What is compiled is found by the dialect, and all our engines of a database have dialects of one configuration.
-    """
-    start = Engine.__init__
-
-    def start_sharing(
-        engine: Engine, pool: Any, dialect: Any, *arguments: Any, **named: Any
-    ) -> None:
-        start(engine, pool, dialect, *arguments, **named)
-        if type(dialect) in kinds:
-            engine._compiled_cache = _STATEMENTS
-
-    kinds = (SQLiteDialect_aiosqlite, PGDialectAsync_psycopg)
-    for kind in kinds:
-        kind.__eq__ = lambda dialect, other: type(dialect) is type(other)  # type: ignore[method-assign,assignment]
-        kind.__hash__ = lambda dialect: hash(type(dialect))  # type: ignore[method-assign,assignment]
-    Engine.__init__ = start_sharing  # type: ignore[method-assign,assignment]
-
-
-_share_statements()
+share_compiled()
 
 
 def prepare(database_url: str) -> None:

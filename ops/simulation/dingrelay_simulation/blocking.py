@@ -14,12 +14,10 @@ from typing import Any
 import aiosqlite.core
 import redis._parsers.hiredis as parser
 import redis.connection
-from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
-from sqlalchemy.engine import Engine
-from sqlalchemy.util import LRUCache
 
 from dingrelay_producers.client import connection as client_connection
 from dingrelay_simulation.clock import CLOCK
+from dingrelay_simulation.compiled import share_compiled
 from dingrelay_simulation.loop import PROCESS
 from dingrelay_simulation.network import Network
 from dingrelay_workers import resources
@@ -197,29 +195,6 @@ def _is_closed(sock: Any) -> bool:
     return False
 
 
-def _share_compiled() -> None:
-    """Let all processes have one cache of SQL's compiled statements; each would compile them again."""
-    dialect: Any = SQLiteDialect_aiosqlite
-    compiled: Any = LRUCache(1_000)
-    engine: Any = Engine
-
-    def one_hash(_: Any) -> int:
-        return 1
-
-    def is_alike(dialect: Any, other: Any) -> bool:
-        return type(dialect) is type(other)
-
-    def one_cache(_: Any) -> Any:
-        return compiled
-
-    def keep(*_: Any) -> None:
-        """Leave the one cache where an engine sets its own."""
-
-    # They are configured alike.
-    dialect.__hash__, dialect.__eq__ = one_hash, is_alike
-    engine._compiled_cache = property(one_cache, keep)
-
-
 def _beside(work: Coroutine[Any, Any, Any]) -> None:
     """In place of a thread in which a client writes into SQL: on the loop, beside what it goes on with."""
     task = asyncio.get_running_loop().create_task(work)
@@ -234,7 +209,7 @@ def install(network: Callable[[], Network], databases: Callable[[], Databases]) 
         return BlockingSocket(network(), self.port)
 
     redis.connection.Connection._connect = connect  # type: ignore[method-assign]
-    _share_compiled()
+    share_compiled()
     about: Any = resources
     about.version = cache(about.version)
     in_client: Any = client_connection
