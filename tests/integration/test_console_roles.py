@@ -222,8 +222,9 @@ async def test_a_key_is_made_rotated_and_revoked_on_its_page(browser: Browser) -
     page = await browser.text("/settings/keys")
     assert (page.count(f"/settings/keys/{key}/revoke"), shown[0] in page) == (1, False)
     form = (await browser.forms("/settings/keys"))[f"/settings/keys/{key}/rotate"]
-    _, text = await browser.send(f"/settings/keys/{key}/rotate", form)
+    _, text = await browser.send(f"/settings/keys/{key}/rotate", form | {"owner": "cho"})
     assert KEY.findall(text)[0] != shown[0]
+    assert "of cho" in await browser.text("/settings/keys")
     revoke = f"/settings/keys/{key}/revoke"
     assert await browser.submit(revoke) == 303
     assert revoke not in await browser.text("/settings/keys")

@@ -11,6 +11,7 @@ from dingrelay_producers.client.verbs import verbs_of
 from dingrelay_producers.errors import KeyNotFound, NotPermitted
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Lane
+from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import UserRow
 from dingrelay_workers.http.api_keys import Grant
@@ -94,7 +95,7 @@ async def test_a_key_names_its_people_who_have_left(
     assert (await keys.get(issued.id)).left == []
     for person, left, advice in (
         ("boss", ["boss"], "boss, not in the directory, issued it: rotate it with --overlap 0s"),
-        ("bob", ["bob", "boss"], "its owner bob is not in the directory: make a new key"),
+        ("bob", ["bob", "boss"], "its owner bob is not in the directory: rotate it"),
     ):
         await put(database, UserRow, {"userid": person, "left_at": datetime.now(UTC)})
         assert (await keys.get(issued.id)).left == left
@@ -108,3 +109,35 @@ async def test_a_key_names_its_people_who_have_left(
     ACTOR.set(Actor("console", "cho", person="cho"))
     await keys.rotate(issued.id, RotationRequest.parse({"overlap": "0s"}))
     assert (await keys.get(issued.id)).left == ["bob"]
+    await keys.rotate(issued.id, RotationRequest.parse({"overlap": "0s", "owner": "cho"}))
+    assert (await keys.get(issued.id)).left == []
+
+
+@on_sqlite
+async def test_a_rotation_gives_a_key_another_owner(database: Database, cli: Cli) -> None:
+    """The one before may have the old secret, and so acts with the key as long as that is taken."""
+    ACTOR.set(Actor("console", "boss", person="boss"))
+    keys = KeyService(database)
+    scopes = frozenset({"keys:write"})
+    issued = await keys.issue(Grant(name="k", scopes=scopes, owner="bob"))
+    for overlap, owner, issuers in (
+        ("1h", "cho", ["boss", "bob"]),
+        ("1h", None, ["boss", "bob"]),
+        ("0s", "dan", ["boss"]),
+    ):
+        request = RotationRequest.parse({"overlap": overlap, "owner": owner})
+        await keys.rotate(issued.id, request)
+        key = await keys.get(issued.id)
+        assert (key.owner, key.issuers) == (owner or "cho", issuers)
+    await asyncio.to_thread(cli.json, "key", "rotate", issued.id, "--owner", "bob")
+    handed = [
+        ((row["before"] or {}).get("owner"), row["after"].get("owner"))
+        for row in await all_of(database, AuditRow)
+        if row["action"] == "rotate"
+    ]
+    assert handed == [("bob", "cho"), (None, None), ("cho", "dan"), ("dan", "bob")]
+    # The owner is one that the actor may give, as with a new key.
+    ACTOR.set(Actor("http", "k", reach=Grant(name="k", scopes=scopes, owner="bob")))
+    with pytest.raises(NotPermitted, match="this key is not cho's"):
+        await keys.rotate(issued.id, RotationRequest(owner="cho"))
+    assert (await keys.get(issued.id)).owner == "bob"

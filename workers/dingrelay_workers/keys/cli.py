@@ -104,7 +104,7 @@ def _print_table(keys: "Sequence[KeyDocument]") -> None:
         if key.left and key.state == "live":
             warning = (
                 tr(
-                    "note: {id} ({name}) goes on though its owner {owner} is not in the directory: make a new key, and revoke this one",
+                    "note: {id} ({name}) goes on though its owner {owner} is not in the directory: rotate it with --overlap 0s and another --owner",
                     id=key.id,
                     name=key.name,
                     owner=key.owner,

@@ -69,8 +69,9 @@ async def create(visit: Visit, form: FormValues) -> web.Response:
 @act("/settings/keys/{id}/rotate", scope="keys:write")
 async def rotate(visit: Visit, form: FormValues) -> web.Response:
     """Give a key a new secret, and show it once."""
-    request = RotationRequest.parse({"overlap": text_of(form, "overlap")})
-    return _issued(visit, await visit.service(KeyService).rotate(visit.part("id"), request))
+    request = {"overlap": text_of(form, "overlap"), "owner": text_of(form, "owner") or None}
+    rotation = RotationRequest.parse(request)
+    return _issued(visit, await visit.service(KeyService).rotate(visit.part("id"), rotation))
 
 
 @at("/settings/keys/{id}/revoke", scope="keys:write")

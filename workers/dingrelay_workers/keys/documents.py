@@ -173,6 +173,7 @@ class RotationRequest(Document):
     Attributes:
         overlap: for how long secrets before the new one are taken as well at most, such as ``24h``;
             ``0s`` ends them at once.
+        owner: userid of the person who answers for it from now on; none where that stays as it is.
     """
 
     overlap: Annotated[
@@ -181,6 +182,9 @@ class RotationRequest(Document):
         Field(json_schema_extra={"examples": ["24h"], "pattern": OVERLAP_PATTERN}),
         Asked("For how long the present secret is taken as well; 0s: not at all."),
     ] = DEFAULT_OVERLAP
+    owner: Annotated[
+        UserId | None, Asked("Userid of its person from now on; the present one if not given.")
+    ] = None
 
     def length(self) -> timedelta:
         """The overlap."""
@@ -203,7 +207,7 @@ class KeyDocument(ApiKey, frozen=True):
     """Until when secrets before the last rotation are taken as well."""
     left: list[UserIdText]
     """Its owner and its issuers who have left the organisation, or are in no directory once one was synced. It goes on:
-    rotate it with an overlap of 0s; where it is its owner, make a new key and revoke this one."""
+    rotate it with an overlap of 0s; where it is its owner, to another owner."""
 
 
 class IssuedKey(BaseModel):

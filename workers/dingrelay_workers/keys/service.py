@@ -306,7 +306,7 @@ class KeyService:
 
     @verb("POST /v1/keys/{id}/rotate", scope=_SCOPE)
     async def rotate(self, key_id: str, request: RotationRequest = AS_USUAL) -> IssuedKey:
-        """Give an API key a new secret.
+        """Give an API key a new secret, and another owner if one is named.
 
         It is shown this once only. The key's id stays.
         """
@@ -316,8 +316,9 @@ class KeyService:
         digest, until = digest_of(key_id, text), now + overlap
         async with answering(self._timeout), self._database.write(WRITER) as connection:
             stored = await _visible(connection, key_id)
+            owner = request.owner or stored.owner
             # The actor gets the secret and so the key: the same check as for a new key.
-            _check_given(stored.key)
+            _check_given(stored.key.model_copy(update={"owner": owner}))
             if end := stored.end(now):
                 raise KeyConflict(key_id, en("{}; create another", end))
             if digest in {stored.digest, *stored.old_secrets}:
@@ -327,20 +328,22 @@ class KeyService:
             if len(old) > MOST_OLD_SECRETS:
                 problem = en("has {} old secrets; an overlap of 0s ends them", MOST_OLD_SECRETS)
                 raise KeyConflict(key_id, problem)
+            handover = {} if owner == stored.owner else {"owner": owner}
+            # Who was shown a secret that is taken no more can't act with the key. An owner who was knows the old one.
+            former = [*stored.issuers, *({stored.owner} - {owner, ""})] if old else []
             await _change(
                 connection,
                 key_id,
+                **handover,
                 digest=digest,
-                # Who was shown a secret that is taken no more can't act with the key.
-                issuers=[
-                    *dict.fromkeys([*(stored.issuers if old else ()), *current_actor().hands])
-                ],
+                issuers=[*dict.fromkeys([*former, *current_actor().hands])],
                 old_secrets={
                     old_digest: min(end, until).isoformat() for old_digest, end in old.items()
                 },
             )
-            after = {"old_secret_until": until if overlap else None}
-            await audit.record_verb(connection, self.rotate, key_id, after=after)
+            before = dict.fromkeys(handover, stored.owner)
+            after = {"old_secret_until": until if overlap else None, **handover}
+            await audit.record_verb(connection, self.rotate, key_id, before=before, after=after)
         self._known.forget(key_id)
         return IssuedKey(
             id=key_id, key=f"{key_id}.{text}", old_secret_until=until if overlap else None
