@@ -94,23 +94,25 @@ async def test_a_key_names_its_people_who_have_left(
     issued = await keys.issue(Grant(name="k", scopes=frozenset({"jobs:read"}), owner="bob"))
     assert (await keys.get(issued.id)).left == []
     for person, left, advice in (
-        ("boss", ["boss"], "boss, not in the directory, issued it: rotate it with --overlap 0s"),
-        ("bob", ["bob", "boss"], "its owner bob is not in the directory: rotate it"),
+        ("boss", ["boss"], "boss, not in the directory, issued it: give it a new secret"),
+        ("bob", ["bob", "boss"], "its owner bob is not in the directory: give it another owner"),
     ):
         await put(database, UserRow, {"userid": person, "left_at": datetime.now(UTC)})
-        assert (await keys.get(issued.id)).left == left
+        key = await keys.get(issued.id)
+        assert key.left == left
+        assert advice in str(key.warning)
         printed = await asyncio.to_thread(cli, "key", "list")
-        assert advice in " ".join(printed.output.split())
+        assert str(key.warning) in " ".join(printed.output.split())
     assert await keys.verify(issued.key)
     listed = await asyncio.to_thread(every, "GET", "/v1/keys")
-    assert [key["left"] for key in listed.json["keys"] if key["id"] == issued.id] == [
-        ["bob", "boss"]
-    ]
+    shown = [key for key in listed.json["keys"] if key["id"] == issued.id]
+    assert [(key["left"], key["warning"]) for key in shown] == [(["bob", "boss"], key.warning)]
     ACTOR.set(Actor("console", "cho", person="cho"))
     await keys.rotate(issued.id, RotationRequest.parse({"overlap": "0s"}))
     assert (await keys.get(issued.id)).left == ["bob"]
     await keys.rotate(issued.id, RotationRequest.parse({"overlap": "0s", "owner": "cho"}))
-    assert (await keys.get(issued.id)).left == []
+    key = await keys.get(issued.id)
+    assert (key.left, key.warning) == ([], None)
 
 
 @on_sqlite

@@ -8,7 +8,7 @@ import typer
 
 from dingrelay_producers.cli.output import Column, console, print_result, print_secret, print_table
 from dingrelay_producers.cli.verbs import VerbCommands, noun_app
-from dingrelay_producers.language import tr
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
@@ -101,21 +101,12 @@ def _print_table(keys: "Sequence[KeyDocument]") -> None:
         Column("name", lambda key: key.name, rank=1, cut=True),
     )
     for key in keys:
-        if key.left and key.state == "live":
-            warning = (
-                tr(
-                    "note: {id} ({name}) goes on though its owner {owner} is not in the directory: rotate it with --overlap 0s and another --owner",
-                    id=key.id,
-                    name=key.name,
-                    owner=key.owner,
-                )
-                if key.owner in key.left
-                else tr(
-                    "note: {id} ({name}) goes on though {people}, not in the directory, issued it: rotate it with --overlap 0s",
-                    id=key.id,
-                    name=key.name,
-                    people=", ".join(key.left),
-                )
+        if key.warning:
+            warning = tr(
+                "note: {id} ({name}) {warning}",
+                id=key.id,
+                name=key.name,
+                warning=translated(key.warning),
             )
             console(stderr=True).print(warning, style="yellow", markup=False)
 

@@ -11,7 +11,7 @@ from dingrelay_producers.settings.sections import duration
 from dingrelay_producers.store import clock
 from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane, UserId, UserIdText
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Kept, en
 from dingrelay_workers.http.api_keys import ANY, SCOPES, SENDER, TARGET, ApiKey, Grant, Rate
 
 DEFAULT_OVERLAP = "24h"
@@ -206,8 +206,9 @@ class KeyDocument(ApiKey, frozen=True):
     old_secret_until: datetime | None
     """Until when secrets before the last rotation are taken as well."""
     left: list[UserIdText]
-    """Its owner and its issuers who have left the organisation, or are in no directory once one was synced. It goes on:
-    rotate it with an overlap of 0s; where it is its owner, to another owner."""
+    """Its owner and its issuers who have left the organisation, or are in no directory once one was synced."""
+    warning: Kept | None
+    """Advice about them, in one sentence; null of a key without such people, or that is not live."""
 
 
 class IssuedKey(BaseModel):

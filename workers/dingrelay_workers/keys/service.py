@@ -24,7 +24,7 @@ from dingrelay_producers.actor import SHELL, current_actor, current_reach, curre
 from dingrelay_producers.client.verbs import verb
 from dingrelay_producers.errors import DingrelayError, KeyConflict, KeyNotFound, NotPermitted
 from dingrelay_producers.store import clock
-from dingrelay_tasks.sentence import en
+from dingrelay_tasks.sentence import Sentence, en
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.errors import answering
@@ -128,12 +128,25 @@ class StoredKey(ApiKey, frozen=True):
     def document(self, left: Collection[str]) -> KeyDocument:
         """The key as it is shown, where these people are in no directory."""
         now = clock.now()
+        leavers = [person for person in self.people if person in left]
         return KeyDocument(
             **dict(self),
             state=_STATES[self.end(now)],
-            left=[person for person in self.people if person in left],
+            left=leavers,
+            warning=self._warning(leavers) if leavers and not self.end(now) else None,
             last_used_at=self.used_at,
             old_secret_until=self.old_until(now),
+        )
+
+    def _warning(self, leavers: Sequence[str]) -> Sentence:
+        if self.owner in leavers:
+            return en(
+                "goes on though its owner {} is not in the directory: give it another owner and a new secret, with an overlap of 0s",
+                self.owner,
+            )
+        return en(
+            "goes on though {}, not in the directory, issued it: give it a new secret, with an overlap of 0s",
+            ", ".join(leavers),
         )
 
 
