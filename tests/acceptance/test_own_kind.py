@@ -1,7 +1,6 @@
 """A kind that another package brings, as the guide's page writes it: whatever carries, shows, limits or forgets jobs has it."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
-from support import packages, processes
+from support import packages, processes, supervised
 from support.databases import rows
 from support.gateways import ask
 from support.servers import free_port
@@ -33,14 +32,6 @@ from acme_todo.todo import Todo
 from dingrelay_producers import Client
 with Client() as client:
     print(client.send(Todo(user="u1", subject="python", url="https://example.com")).id)
-"""
-PAGES_TESTS = """
-import sys
-import pytest
-from dingrelay_producers.testing import fixtures
-from support import supervised
-fixtures.subprocess = supervised  # the programs of its system are forks
-sys.exit(pytest.main(["-p", "no:cacheprovider", "-q", "tests"]))
 """
 LONG_AGO_MS = 40 * 3_600_000
 """After which an ended job's record is not needed any more."""
@@ -71,15 +62,7 @@ def finding(project: Path) -> Iterator[dict[str, str]]:
 
 
 def test_the_pages_own_tests_pass(project: Path, finding: dict[str, str]) -> None:
-    path = os.pathsep.join([finding["PYTHONPATH"], *sys.path])
-    run = processes.run(
-        [sys.executable, "-c", PAGES_TESTS],
-        cwd=project,
-        env={**os.environ, **finding, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    run = supervised.run_tests(project / "tests", Path(finding["PYTHONPATH"]), **finding)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "3 passed" in run.stdout
 

@@ -19,8 +19,9 @@ from dingrelay_producers import outbox
 from dingrelay_producers.outbox import rows
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks import MessageSend
-from fundamentals.documents import DOCUMENTS, GUIDE, ROOT, code_blocks, text
+from fundamentals.documents import DOCUMENTS, GUIDE, code_blocks, text
 from fundamentals.system import DINGRELAY
+from support import supervised
 from support.gateways import gateway_thread
 from support.servers import program
 
@@ -233,24 +234,6 @@ def test_an_application_passes_its_test_of_what_people_get(tmp_path: Path) -> No
     shown = files(page)
     shown["conftest.py"] += seconds
     write(tmp_path, shown | {"orders.py": function(page, "tell_paid")})
-    tested = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "--rootdir",
-            tmp_path,
-            tmp_path,
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
+    tested = supervised.run_tests(tmp_path, tmp_path, seconds=SECONDS)
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert "1 passed" in tested.stdout

@@ -39,7 +39,7 @@ pytestmark = on_sqlite
 
 FEW, MANY = 60, 400
 """People."""
-DEPARTMENTS, LARGE = 20, 3
+DEPARTMENTS, LARGE = 10, 3
 """Departments of few people, and of many: those have more than one page of people each."""
 ATTEMPTS = 3
 """Attempts before a child of these tests is dead."""
@@ -347,10 +347,10 @@ async def test_people_and_departments_that_move_during_a_walk_do_not_leave(
     walker: Walker, sandbox: SandboxAdmin
 ) -> None:
     await walker.sync()
-    sandbox.put_department(998, name="Hall", parent_id=20)
+    sandbox.put_department(998, name="Hall", parent_id=DEPARTMENTS)
     sandbox.put_department(999, name="Lab", parent_id=998)
     sandbox.put_user("u7", dept_id_list=[999])
-    sandbox.put_user("u8", dept_id_list=[20])
+    sandbox.put_user("u8", dept_id_list=[DEPARTMENTS])
     await walker.sync()
 
     def move(read: int) -> None:

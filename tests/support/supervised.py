@@ -17,15 +17,33 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dingrelay_workers.embedded.child import Child
 from support import processes
 from support.processes import DEVNULL, STDOUT, TimeoutExpired
 
-__all__ = ["DEVNULL", "STDOUT", "Popen", "TimeoutExpired", "command", "run", "variables"]
+__all__ = [
+    "DEVNULL",
+    "STDOUT",
+    "Popen",
+    "TimeoutExpired",
+    "command",
+    "run",
+    "run_tests",
+    "variables",
+]
 
 PROGRAM = "from support import supervised; supervised.run()"
+PYTEST = """
+import sys
+import pytest
+from dingrelay_producers.testing import fixtures
+from support import supervised
+fixtures.subprocess = supervised
+sys.exit(pytest.main(["-p", "no:cacheprovider", "-q", "--rootdir", ".", "."]))
+"""
 SERVER = "the server of forks"
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 LOOK_SECONDS = 0.02
@@ -39,6 +57,32 @@ def command(module: str, *arguments: str, before: str = "") -> list[str]:
 def variables() -> dict[str, str]:
     """Variables that the command needs."""
     return {"PYTHONPATH": os.pathsep.join(sys.path), **processes.address()}
+
+
+def run_tests(
+    folder: Path, *path: Path, seconds: float = 120, **variables: str
+) -> "processes.CompletedProcess[str]":
+    """A run of pytest on a folder's tests; the programs of their system are forks.
+
+    Args:
+        folder: with the tests.
+        path: what they import from, before the rest.
+        seconds: that it may take.
+        variables: of its environment.
+    """
+    return processes.run(
+        [sys.executable, "-c", PYTEST],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTEST_ADDOPTS": "",
+            **variables,
+            "PYTHONPATH": os.pathsep.join([*map(str, path), *sys.path]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
 
 
 class Popen(processes.Popen[bytes]):
