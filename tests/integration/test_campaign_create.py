@@ -145,10 +145,12 @@ async def test_malformed_rows_are_people_of_the_report(campaigns: CampaignStore)
     created = await campaigns.create({**asked, "malformed": "skip"})
     await rows.change(campaigns.database, CampaignRow, state=State.DONE, named=None)
     report = Report(campaigns.database)
-    assert (await report.summary(created.id)).outcomes["malformed"] == 63
+    outcomes = (await report.summary(created.id)).outcomes
+    assert (outcomes["malformed"], outcomes["unmatched"]) == (61, 2)
+    assert (created.malformed, created.unmatched) == (61, 2)
     [[only], named] = [page async for page in report.results(created.id)]
     assert (only.userid, only.outcome) == ("u1", "pending")
-    assert {each.outcome for each in named} == {"malformed"}
+    assert [each.outcome for each in named] == ["malformed"] * 61 + ["unmatched"] * 2
     assert [each.name for each in named[:2]] == ["left 0", "left 1"]
     assert [(each.name, each.reason) for each in named[60:]] == [
         ("u 2", "line 63: userid: holds a comma, a blank or a control character"),
@@ -158,7 +160,8 @@ async def test_malformed_rows_are_people_of_the_report(campaigns: CampaignStore)
         ),
         ("wu", "line 1 of the pasted text: wu is not in the directory: no value for {name}"),
     ]
-    assert [page async for page in report.results(created.id, "malformed")] == [named]
+    for outcome, part in (("malformed", named[:61]), ("unmatched", named[61:])):
+        assert [page async for page in report.results(created.id, outcome)] == [part]
     place, people = None, list[Result]()
     while place is not None or not people:
         page, place = await report.people(created.id, behind=place, limit=25)

@@ -380,7 +380,8 @@ async def test_skipped_rows_are_counted_by_cause(
         (True, 2): ("left", "李雷 has left the organisation"),
     }
     counts = {"several": 1, "left": 2, "value": 1, "empty": 1, "malformed": 1, "unknown": 2}
-    assert (checked.recipients, checked.malformed, checked.causes) == (1, 8, counts)
+    assert (checked.recipients, checked.malformed, checked.unmatched) == (1, 3, 5)
+    assert checked.causes == counts
     words = [translated(finding.words) for finding in findings_of(checked)]
     assert "1 rows lack a value that the text needs, and are left out." in words
     assert "1 rows have a name that several people have, and are left out." in words
@@ -625,7 +626,7 @@ async def test_the_check_is_stored_with_the_campaign(
     assert (listed.excluded, listed.preview) == (1, None)
     started = await campaigns.status(frozen.id)
     assert started.preview
-    assert (started.preview.malformed, started.skipped, started.preview.skipped) == (1, [], [])
+    assert (started.preview.unmatched, started.skipped, started.preview.skipped) == (1, [], [])
 
 
 @pytest.mark.usefixtures("organisation")
@@ -728,7 +729,7 @@ async def test_unreachable_people_are_counted(
     await send(redis, "u1", PLAIN)
     await fill_day(redis, "u2")
     found = await campaigns.preview(await drafted(drafts, "u1,u2,u3,u4,u5,u1,没有"))
-    assert (found.recipients, found.duplicates, found.malformed) == (5, 1, 1)
+    assert (found.recipients, found.duplicates, found.unmatched) == (5, 1, 1)
     assert (found.not_in_directory, found.left, found.out_of_range) == (1, 1, 1)
     assert found.absent == []
     assert (found.had_it_today, found.at_daily_limit) == (1, 1)

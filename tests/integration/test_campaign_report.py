@@ -18,7 +18,7 @@ from dingrelay_workers.campaigns.chunks import ChunkEnding, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.campaigns.removal import forget_unread
-from dingrelay_workers.campaigns.report import SAME_CONTENT, Report, campaigns_of
+from dingrelay_workers.campaigns.report import OF_ROWS, SAME_CONTENT, Report, campaigns_of
 from dingrelay_workers.database.database import Database
 from support import campaigns
 from support.campaigns import NOW, failed, taken
@@ -73,7 +73,7 @@ async def results(database: Database, campaign: str) -> list[tuple[Any, ...]]:
 async def counts(database: Database, campaign: str) -> dict[str, int]:
     """Outcomes that anybody has, in the summary."""
     outcomes = (await Report(database).summary(campaign)).outcomes
-    assert outcomes.keys() == {*OutcomeKind, "accepted", "pending", "malformed"}
+    assert outcomes.keys() == {*OutcomeKind, "accepted", "pending", *OF_ROWS}
     return {outcome: people for outcome, people in outcomes.items() if people}
 
 

@@ -45,7 +45,7 @@ def test_a_draft_is_created_listed_and_shown(cli: Cli) -> None:
     assert cli.json("campaign", "list") == [{**shown, "preview": None}]
     assert cli.json("campaign", "list", "--app", "other") == []
     people = cli("campaign", "create", "P", *options, "--to", "u0,new").stdout
-    assert "people: 251, calls: 3, duplicates: 1, excluded: 0, malformed: 0" in people
+    assert "people: 251, calls: 3, duplicates: 1, excluded: 0, malformed: 0, unmatched: 0" in people
     for command in (("list",), ("show", created["id"])):
         assert "Party" in cli.shown("campaign", *command)
 
@@ -104,7 +104,10 @@ def test_malformed_rows_are_named_with_their_lines(cli: Cli, tmp_path: Path) -> 
     skip = ("--malformed", "skip", "--malformed-file", "bad-lines.csv")
     created = cli("campaign", "create", "n", *options, *skip)
     assert created.exit_code == 0
-    assert "people: 1, calls: 1, duplicates: 1, excluded: 0, malformed: 2" in created.stdout
+    assert (
+        "people: 1, calls: 1, duplicates: 1, excluded: 0, malformed: 2, unmatched: 0"
+        in created.stdout
+    )
     assert "line 5: columns: 1 instead of 2" in created.stderr
     assert (tmp_path / "bad-lines.csv").read_text().splitlines()[2] == "5,columns: 1 instead of 2"
     [made] = cli.json("campaign", "list")

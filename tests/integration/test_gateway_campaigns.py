@@ -190,6 +190,9 @@ def test_malformed_rows_name_their_lines(crm: Ask) -> None:
     assert (skipped.json["recipients"], skipped.json["malformed"]) == (1, 2)
     assert [row["line"] for row in skipped.json["skipped"]] == [3, 5]
 
+    mixed = upload(crm, fields, recipients='姓名\n王二\nNAME\n""\n'.encode())
+    assert mixed.json["detail"] == "1 row is malformed, 2 rows do not match one person"
+
     many = b"userid\n" + b"a b\n" * 50
     problem = upload(crm, fields, recipients=many).json
     assert problem["detail"] == "50 rows are malformed, of which the first 20 are listed"

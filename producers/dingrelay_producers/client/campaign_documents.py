@@ -1,7 +1,7 @@
 """Documents of campaigns: the plan, the check, the state; and what is said with their verbs."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Required, Self, TypedDict
 
@@ -30,6 +30,13 @@ mappings with a ``userid``."""
 Cause = Literal["unknown", "left", "several", "different", "empty", "value", "malformed"]
 """Why a row is skipped: its person is not in the directory, or has left; its name is that of several people; its cells
 are of different people; nothing stands where it should name one; it lacks a value of the text; or it can't be read."""
+_UNMATCHED: frozenset[Cause] = frozenset({"unknown", "left", "several", "different"})
+
+
+def split_causes(causes: Mapping[Cause, int]) -> tuple[int, int]:
+    """How many rows with these causes are malformed, and how many can be read but do not match one person."""
+    unmatched = sum(rows for cause, rows in causes.items() if cause in _UNMATCHED)
+    return sum(causes.values()) - unmatched, unmatched
 
 
 class Malformed(NamedTuple):
@@ -56,6 +63,11 @@ class Malformed(NamedTuple):
         return en("{}: {}", self.place, self.problem)
 
     @property
+    def outcome(self) -> Literal["malformed", "unmatched"]:
+        """Its outcome in the report."""
+        return "unmatched" if self.cause in _UNMATCHED else "malformed"
+
+    @property
     def place(self) -> str:
         """The row's position in the file, for people."""
         if self.pasted:
@@ -68,17 +80,32 @@ class MalformedRecipients(ContractError):
 
     Attributes:
         count: how many there are.
+        counts: how many are malformed, and how many do not match one person, in words.
         first: some of them.
     """
 
-    def __init__(self, what: str, count: int, first: Sequence[Malformed]) -> None:
-        lines = [str(malformed) for malformed in first]
-        if count > len(first):
-            lines.append(en("and {} more", count - len(first)))
-        rows = en("1 row is") if count == 1 else en("{} rows are", count)
-        super().__init__(what, en("{} malformed:\n", rows) + joined("\n", lines))
-        self.count = count
+    def __init__(self, what: str, causes: Mapping[Cause, int], first: Sequence[Malformed]) -> None:
+        self.count = sum(causes.values())
+        malformed, unmatched = split_causes(causes)
+        words: list[str] = []
+        if malformed:
+            words.append(
+                en("1 row is malformed")
+                if malformed == 1
+                else en("{} rows are malformed", malformed)
+            )
+        if unmatched:
+            words.append(
+                en("1 row does not match one person")
+                if unmatched == 1
+                else en("{} rows do not match one person", unmatched)
+            )
+        self.counts = joined(", ", words)
         self.first = tuple(first)
+        lines = [str(row) for row in first]
+        if self.count > len(first):
+            lines.append(en("and {} more", self.count - len(first)))
+        super().__init__(what, self.counts + ":\n" + joined("\n", lines))
 
 
 class Plan(TypedDict, total=False):
@@ -216,9 +243,11 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     duplicates: int
     """Rows that repeated a person."""
     malformed: int
-    """Rows that are skipped."""
+    """Rows that are skipped since they name no person, can't be read, or lack a value of the text."""
+    unmatched: int = 0
+    """Rows that are skipped since they do not match one person of the directory."""
     causes: dict[Cause, int] = {}
-    """Their causes; empty of a check of an older release."""
+    """Causes of both; empty of a check of an older release."""
     excluded: int = 0
     """People who were named and taken out."""
     file_rows: int = 0
@@ -228,7 +257,7 @@ class CampaignPreview(BaseModel, frozen=True, json_schema_serialization_defaults
     absent: list[UserIdText] = []
     """Up to ten people who are not in the directory and have not left."""
     skipped: list[SkippedRow] = []
-    """Some of the malformed rows."""
+    """Some of the rows that are skipped."""
     first: list[FirstRecipient] = []
 
 
@@ -266,7 +295,9 @@ class CampaignStatus(
     duplicates: int
     """Rows that repeated a person."""
     malformed: int
-    """Rows that were skipped."""
+    """Rows that were skipped since they name no person, can't be read, or lack a value of the text."""
+    unmatched: int = 0
+    """Rows that were skipped since they do not match one person of the directory."""
     excluded: int
     """People who were named and taken out."""
     planned: Annotated[int, Field(validation_alias=AliasChoices("planned", "chunks"))]

@@ -45,6 +45,7 @@ CampaignOutcome = Literal[
     "cancelled",
     "pending",
     "malformed",
+    "unmatched",
 ]
 """Outcomes of a recipient of a campaign, or of a row that should have named one."""
 CampaignSought = Literal[CampaignOutcome, "unread"]

@@ -47,6 +47,7 @@ class OutcomeWords(NamedTuple):
 _NOT_SENT, _NOT_RECEIVED, _SENT = en("not sent"), en("not received"), en("sent")
 _LOOK_AT_JOB = en("Look at the job: it says why.")
 _LOOK_UP = en("Look the person up: the userid may be wrong, or they have left.")
+_CORRECT_ROW = en("Correct the row in the file, and send it to these people alone.")
 
 OUTCOMES: Mapping[str, OutcomeWords] = {
     "accepted": OutcomeWords("good", _SENT),
@@ -100,7 +101,10 @@ OUTCOMES: Mapping[str, OutcomeWords] = {
         "bad",
         en("left out"),
         en("this row reaches no one"),
-        en("Correct the row in the file, and send it to these people alone."),
+        _CORRECT_ROW,
+    ),
+    "unmatched": OutcomeWords(
+        "bad", en("left out"), en("this row does not match one person"), _CORRECT_ROW
     ),
     "pending": OutcomeWords("wait", en("not sent yet")),
 }

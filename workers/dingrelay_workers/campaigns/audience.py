@@ -19,6 +19,7 @@ from dingrelay_producers.client.campaign_documents import (
     MalformedRecipients,
     Plan,
     SkippedRow,
+    split_causes,
 )
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_tasks.contract import ContractError, batched
@@ -68,7 +69,8 @@ CREATE TABLE malformed (
     pasted INTEGER NOT NULL,
     written TEXT NOT NULL,
     problem TEXT NOT NULL,
-    users TEXT NOT NULL
+    users TEXT NOT NULL,
+    outcome TEXT NOT NULL
 );
 BEGIN;
 """
@@ -79,9 +81,11 @@ INSERT OR IGNORE INTO people (userid, result)
 VALUES (?, (SELECT id FROM results WHERE digest = ?))
 """
 _ADD_MALFORMED = """
-INSERT INTO malformed (line, pasted, written, problem, users) VALUES (?, ?, ?, ?, ?)
+INSERT INTO malformed (line, pasted, written, problem, users, outcome) VALUES (?, ?, ?, ?, ?, ?)
 """
-_MALFORMED = "SELECT number, line, pasted, written, problem, users FROM malformed ORDER BY number"
+_MALFORMED = """
+SELECT number, line, pasted, written, problem, users, outcome FROM malformed ORDER BY number
+"""
 _REMOVE = "DELETE FROM people WHERE userid = ?"
 _READ = "SELECT result, userid FROM people ORDER BY position"
 _READ_BY_RESULT = "SELECT result, userid FROM people ORDER BY result, position"
@@ -124,15 +128,15 @@ class Staging:
         """Keep a row that names no person, as the campaign's table has it."""
         written = storable(row.text)[:LONGEST_WRITTEN]
         problem = to_text(storable(row.problem))
-        values = row.line, row.pasted, written, problem, storable(",".join(row.users))
+        values = row.line, row.pasted, written, problem, storable(",".join(row.users)), row.outcome
         self._connection.execute(_ADD_MALFORMED, values)
 
     def malformed(self) -> Iterator[dict[str, Any]]:
         """The rows that name no person, in their order."""
         for number, line, in_text, *texts in self._connection.execute(_MALFORMED):
-            written, problem, users = texts
+            written, problem, users, outcome = texts
             row = {"number": number, "line": line, "pasted": bool(in_text), "written": written}
-            yield row | {"problem": from_text(problem), "users": users}
+            yield row | {"problem": from_text(problem), "users": users, "outcome": outcome}
 
     def count(self) -> int:
         """How many people are there."""
@@ -259,8 +263,13 @@ class Gathered:
 
     @property
     def malformed(self) -> int:
-        """How many rows are skipped."""
-        return self.causes.total()
+        """How many rows are skipped since they name no person, can't be read, or lack a value."""
+        return split_causes(self.causes)[0]
+
+    @property
+    def unmatched(self) -> int:
+        """How many rows are skipped since they do not match one person."""
+        return split_causes(self.causes)[1]
 
     @property
     def skipped(self) -> list[SkippedRow]:
@@ -286,7 +295,7 @@ class Gathered:
             MalformedRecipients: who can't be read there would be sent to.
             ContractError: a file of them can't be read as a whole.
         """
-        count, first = 0, list[Malformed]()
+        causes, first = Counter[Cause](), list[Malformed]()
         try:
             rows = self._read("without")
             pasted_rows = pasted.rows(self._plan.get("without_pasted", ""))
@@ -296,15 +305,15 @@ class Gathered:
                     malformed._replace(pasted=in_text)
                     for malformed in nobodys[: LISTED - len(first)]
                 ]
-                count += len(nobodys)
+                causes.update(malformed.cause for malformed in nobodys)
                 self.excluded += self.staging.remove(row.userid for row in _sound(people))
         except ContractError as error:
             if not error.field.startswith("line "):
                 raise
             raise ContractError("exclusions", str(error)) from None
-        if count:
+        if causes:
             what = "without_pasted" if first[0].pasted else "exclusions"
-            raise MalformedRecipients(what, count, first)
+            raise MalformedRecipients(what, causes, first)
 
     def _read(
         self, what: Literal["recipients", "without"], fields: Sequence[str] = (), column: str = ""
@@ -462,8 +471,8 @@ async def gather(
     with closing(Staging(varies=bool(spec.template.fields))) as staging:
         gathered = Gathered(database, spec, plan, progress, staging)
         await gathered.add()
-        if gathered.malformed and plan.get("malformed", "refuse") == "refuse":
-            raise MalformedRecipients("recipients", gathered.malformed, gathered.first_malformed)
+        if gathered.causes and plan.get("malformed", "refuse") == "refuse":
+            raise MalformedRecipients("recipients", gathered.causes, gathered.first_malformed)
         await gathered.exclude()
         if not gathered.recipients:
             raise ContractError("recipients", "no recipient is left")

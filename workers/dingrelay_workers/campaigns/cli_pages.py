@@ -75,7 +75,7 @@ def campaign_page(row: "CampaignStatus") -> Table:
         (
             tr("left out"),
             tr(
-                "{duplicates:,} duplicates, {malformed:,} malformed rows, {excluded:,} excluded",
+                "{duplicates:,} duplicates, {malformed:,} malformed rows, {unmatched:,} unmatched rows, {excluded:,} excluded",
                 **fields,
             ),
         ),
@@ -103,7 +103,7 @@ def print_created(created: "CampaignStatus") -> None:
     """A new campaign, and on standard error what is missing in it."""
     line = tr(
         "draft {id}  people: {recipients:,}, calls: {planned:,}, duplicates: {duplicates:,}, "
-        "excluded: {excluded:,}, malformed: {malformed:,}",
+        "excluded: {excluded:,}, malformed: {malformed:,}, unmatched: {unmatched:,}",
         **dict(created),
     )
     console().print(line, markup=False)
@@ -113,7 +113,7 @@ def print_created(created: "CampaignStatus") -> None:
             err.print(finding)
     for row in created.skipped:
         err.print(translated(str(row)), style="yellow", markup=False)
-    if created.malformed > len(created.skipped):
+    if created.malformed + created.unmatched > len(created.skipped):
         err.print(tr("and more: --malformed-file has them all"), style="yellow")
 
 

@@ -52,7 +52,10 @@ FIRST = 3
 """People whose messages are shown."""
 ABSENT = 10
 """People who are in no directory and are named."""
-COUNTED = ("duplicates", "malformed", "causes", "excluded", "file_rows", "skipped")
+COUNTED = (
+    *("duplicates", "malformed", "unmatched", "causes"),
+    *("excluded", "file_rows", "skipped"),
+)
 """Fields of a check that are known since the campaign's people were gathered."""
 
 

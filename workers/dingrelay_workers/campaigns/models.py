@@ -95,7 +95,8 @@ class CampaignRow(Base):
         reason: for the pause, in one sentence.
         recipients: how many people, each once.
         duplicates: rows of the source with a recipient already read.
-        malformed: rows of the source that were skipped.
+        malformed: rows of the source that were skipped since they name no person, can't be read, or lack a value.
+        unmatched: rows that were skipped since they do not match one person.
         excluded: people who were named and taken out.
         checked: what its check found when it was made, in figures; None of one of 0.2.0, and where Redis was away.
         named: until its start, the people that its check names, and the rows that name none.
@@ -153,6 +154,7 @@ class CampaignRow(Base):
     recipients: Mapped[int]
     duplicates: Mapped[int]
     malformed: Mapped[int]
+    unmatched: Mapped[int] = mapped_column(server_default="0")
     excluded: Mapped[int] = mapped_column(server_default="0")
     people_digest: Mapped[str] = mapped_column(String(64), server_default=text("''"))
     checked: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -349,10 +351,11 @@ class MalformedRow(Base):
         number: from 1, in the order in which they were read.
         written: what stands where the row should name a person.
         users: people that it may mean, or that the problem names, separated by commas.
+        outcome: as that of `Malformed`.
     """
 
     __tablename__ = "campaign_malformed"
-    __people__ = PersonColumns(users="users", about="written problem", others="campaign")
+    __people__ = PersonColumns(users="users", about="written problem", others="campaign outcome")
 
     campaign: Mapped[str] = mapped_column(
         ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True
@@ -363,11 +366,13 @@ class MalformedRow(Base):
     written: Mapped[str] = mapped_column(Text)
     problem: Mapped[str] = mapped_column(Said)
     users: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(String(16))
 
     @classmethod
     def of(cls, campaign: str) -> ColumnElement[bool]:
         """The condition of a campaign's rows; one of a greater number is left over of an earlier version."""
-        count = select(CampaignRow.malformed).where(CampaignRow.id == campaign).scalar_subquery()
+        skipped = select(CampaignRow.malformed + CampaignRow.unmatched)
+        count = skipped.where(CampaignRow.id == campaign).scalar_subquery()
         return and_(cls.campaign == campaign, cls.number <= count)
 
 

@@ -42,7 +42,8 @@ from dingrelay_workers.directory.models import UserRow
 
 ACCEPTED = "accepted"
 PENDING = "pending"
-MALFORMED = "malformed"
+OF_ROWS = ("malformed", "unmatched")
+"""Outcomes of rows that named no person."""
 EVERY: tuple[str, ...] = (ACCEPTED, *OutcomeKind, PENDING)
 """Everything that can have become of a person, each in one of them."""
 
@@ -65,7 +66,7 @@ MOST_REASONS = 100
 MOST_CHUNKS = 2**31 - 1
 
 Place = tuple[int, int]
-"""Position of a person in a campaign: the number of their chunk, and their own in it, from 1 on. That of a malformed row
+"""Position of a person in a campaign: the number of their chunk, and their own in it, from 1 on. That of a row that was skipped
 is behind all chunks: `MOST_CHUNKS` and its number."""
 
 
@@ -73,8 +74,8 @@ class Result(NamedTuple):
     """The outcome of one person, or of a row that named none.
 
     Attributes:
-        userid: "" of a malformed row, whose `name` is what was written there.
-        outcome: one of `EVERY`, or `MALFORMED`.
+        userid: "" of a row that was skipped, whose `name` is what was written there.
+        outcome: one of `EVERY`, or of `OF_ROWS`.
         task_id: DingTalk's id of the call that was for them; None if it took none.
         reason: why, where there is more to say.
         name: as the directory has it, like the fields below; "" where it does not.
@@ -157,7 +158,7 @@ class CampaignReport(BaseModel):
     state: CampaignState
     recipients: int
     outcomes: dict[str, int]
-    """Outcome → people; together they are the recipients. `malformed` are the rows beside them that named no person."""
+    """Outcome → people; together they are the recipients. `malformed` and `unmatched` are the rows beside them that named no one person."""
     calls: int
     """Calls that DingTalk took."""
     ambiguous: CallSums
@@ -195,21 +196,21 @@ class Report:
     async def results(
         self, campaign: str, outcome: CampaignSought | None = None
     ) -> AsyncIterator[Sequence[Result]]:
-        """Every recipient, and then every malformed row, or those with an outcome, in pages of up to 10,000.
+        """Every recipient, and then every row that was skipped, or those with an outcome, in pages of up to 10,000.
 
         No transaction stays open between pages.
         """
         last: int | None = -1
-        while last is not None and outcome != MALFORMED:
+        while last is not None and outcome not in OF_ROWS:
             async with self._database.read() as connection:
                 page, last = await _some(connection, campaign, outcome, last + 1, PAGE)
                 results = await _named(connection, campaign, [result for _, result in page])
             if results:
                 yield results
         number: int | None = 0
-        while number is not None and outcome in {None, MALFORMED}:
+        while number is not None and outcome in {None, *OF_ROWS}:
             async with self._database.read() as connection:
-                rows, number = await _malformed(connection, campaign, number, MALFORMED_PAGE)
+                rows, number = await _skipped(connection, campaign, outcome, number, MALFORMED_PAGE)
             if rows:
                 yield [row for _, row in rows]
 
@@ -224,15 +225,14 @@ class Report:
         """Recipients in their order, behind a place; and the last one's place, None where there are no more."""
         first, seen = behind or (0, 0)
         people: list[tuple[Place, Result]] = []
-        last: int | None = None if outcome == MALFORMED or first == MOST_CHUNKS else first - 1
+        last: int | None = None if outcome in OF_ROWS or first == MOST_CHUNKS else first - 1
         async with self._database.read() as connection:
             while last is not None and len(people) <= limit:
                 page, last = await _some(connection, campaign, outcome, last + 1, FEW)
                 people += [person for person in page if person[0] > (first, seen)]
-            if len(people) <= limit and outcome in {None, MALFORMED}:
-                number = seen if first == MOST_CHUNKS else 0
-                rows, _ = await _malformed(connection, campaign, number, limit + 1 - len(people))
-                people += rows
+            if len(people) <= limit and outcome in {None, *OF_ROWS}:
+                number, most = seen if first == MOST_CHUNKS else 0, limit + 1 - len(people)
+                people += (await _skipped(connection, campaign, outcome, number, most))[0]
             results = await _named(connection, campaign, [person for _, person in people[:limit]])
         return results, people[limit - 1][0] if len(people) > limit else None
 
@@ -253,7 +253,7 @@ async def summary_of(connection: AsyncConnection, row: CampaignRow) -> CampaignR
         outcomes[PENDING] += sums["waiting"]
     unaccepted = sum(people for outcome, people in outcomes.items() if outcome != ACCEPTED)
     outcomes[ACCEPTED] = max(0, row.recipients - unaccepted)
-    outcomes[MALFORMED] = row.malformed
+    outcomes |= {outcome: getattr(row, outcome) for outcome in OF_ROWS}
     return CampaignReport(
         id=row.id,
         name=row.name,
@@ -316,20 +316,26 @@ async def _some(
     return people, rows[-1].number if len(rows) == most else None
 
 
-async def _malformed(
-    connection: AsyncConnection, campaign: str, behind: int, most: int
+async def _skipped(
+    connection: AsyncConnection,
+    campaign: str,
+    outcome: CampaignSought | None,
+    behind: int,
+    most: int,
 ) -> tuple[list[tuple[Place, Result]], int | None]:
-    """Malformed rows behind one, and the last one's number; None: there are no more."""
+    """Rows that were skipped, behind one, and the last one's number; None: there are no more."""
     row = MalformedRow
-    query = select(row.number, row.line, row.pasted, row.written, row.problem)
+    query = select(row.number, row.line, row.pasted, row.written, row.problem, row.outcome)
     query = query.where(row.of(campaign), row.number > behind).order_by(row.number)
+    if outcome is not None:
+        query = query.where(row.outcome == outcome)
     rows = (await connection.execute(query.limit(most))).all()
     results = [
         (
             (MOST_CHUNKS, row.number),
             Result(
                 userid="",
-                outcome=MALFORMED,
+                outcome=row.outcome,
                 task_id=None,
                 reason=str(Malformed(row.line, row.problem, row.pasted)),
                 name=row.written,

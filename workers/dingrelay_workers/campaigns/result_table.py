@@ -79,5 +79,5 @@ def _outcome_of(
     person: Recipient | Malformed, known: Mapping[str, tuple[object, ...]]
 ) -> tuple[object, ...]:
     if isinstance(person, Malformed):
-        return tr("left out"), translated(str(person)), "malformed", None
+        return tr("left out"), translated(str(person)), person.outcome, None
     return known.get(person.userid) or (tr("not in the campaign"), "", "", None)

@@ -292,9 +292,7 @@ def _malformed(error: MalformedRecipients) -> Problem:
         FieldError(pointer=_part(error.field), detail=row.problem, line=row.line or None)
         for row in error.first
     ]
-    problem = en("1 row is malformed")
-    if error.count > 1:
-        problem = en("{} rows are malformed", error.count)
+    problem = error.counts
     if error.count > len(rows):
         problem += en(", of which the first {} are listed", len(rows))
     return Problem(problems.INVALID, problem, errors=rows)

@@ -57,7 +57,8 @@ STORED = {"app", "name", "start_at", "quiet", "rate", "weight", "error_share", "
 """Fields of a campaign's specification that are columns."""
 UNCHECKED: Mapping[str, Any] = {
     "message": {},
-    **dict.fromkeys(("recipients", "duplicates", "malformed", "excluded", "chunks", "settled"), 0),
+    **dict.fromkeys(("recipients", "duplicates", "malformed", "unmatched", "excluded"), 0),
+    **dict.fromkeys(("chunks", "settled"), 0),
     "checked": None,
     "named": None,
     "people_digest": "",
@@ -247,6 +248,7 @@ class CampaignStore:
             "recipients": people,
             "duplicates": gathered.duplicates,
             "malformed": gathered.malformed,
+            "unmatched": gathered.unmatched,
             "excluded": gathered.excluded,
             "checked": found and _figures(found),
             "named": people_of_check if any(people_of_check.values()) else None,
