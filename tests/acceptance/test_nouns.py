@@ -47,8 +47,8 @@ class Copy:
 
     def __init__(self, folder: Path, noun: Noun, redis_url: str) -> None:
         for package in PACKAGES:
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+            # With what is compiled of it, or each module would be compiled again.
+            shutil.copytree(ROOT / package, folder / package)
         shutil.copy(ROOT / "pyproject.toml", folder)
         workers = folder / "workers" / "dingrelay_workers"
         shutil.rmtree(workers / noun.name)

@@ -273,6 +273,7 @@ def office(redis: Redis, each_settings: Settings, database: Database) -> Office:
 @example(("7", [("an_unresolved_job", {"users": ["7"], "word": "7"}, set())]))
 @example(("张%_", [("a_kept_call", {"users": ["张%_"], "word": "x"}, {"张%_"})]))
 @example(("a", [("a_visitor", {"users": ["ab", "a"], "word": "x"}, {"ab", "a"})]))
+@example(("a", [("a_visitor", {"users": ["ab"], "word": "x"}, {"ab"})]))
 @example(("text", [("a_draft", {"users": ["u7"], "word": "text"}, {"u7"})]))
 @example(("a", [("a_change", {"users": ["ab"], "word": "a"}, {"ab"})]))
 async def test_what_is_about_others_stays_as_it_was(

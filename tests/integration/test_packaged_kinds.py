@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
+from dingrelay_tasks import KindError, kinds
 from support import packages
 
 RIGHT = '''
@@ -30,10 +32,10 @@ msgstr "没有铃"
 DINGRELAY = "-m dingrelay_producers.cli"
 
 
-def refused(folder: Path, command: str, *, code: str, value: str = "acme_ping.ping") -> str:
+def refused(folder: Path, command: str, *, code: str) -> str:
     """Error of a program that finds the package; it must end as for a wrong setting."""
     modules = {"acme_ping/__init__.py": "", "acme_ping/ping.py": code}
-    packages.install(folder, "acme_ping", modules=modules, kinds={"acme-ping": value})
+    packages.install(folder, "acme_ping", modules=modules, kinds={"acme-ping": "acme_ping.ping"})
     run = in_process_of(folder, *command.split())
     assert run.returncode == 2, run.stderr
     return run.stderr.replace("\n", " ")
@@ -77,18 +79,28 @@ def in_process_of(
         ),
     ],
 )
-def test_a_worker_refuses_a_wrong_kind_by_name(
-    tmp_path: Path, code: str, value: str, reason: str
+def test_a_wrong_kind_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, value: str, reason: str
 ) -> None:
-    answer = refused(tmp_path, f"{DINGRELAY} worker", code=code, value=value)
-    assert answer.startswith("acme_ping 1.0: ")
-    assert reason in answer
+    modules = {"acme_ping/__init__.py": "", "acme_ping/ping.py": code}
+    packages.install(tmp_path, "acme_ping", modules=modules, kinds={"acme-ping": value})
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(kinds, "_DECLARED", dict(kinds.KINDS))
+    (package,) = distributions(path=[str(tmp_path)])
+    (point,) = package.entry_points
+    with pytest.raises(KindError) as answer:
+        kinds._import_packaged(point)
+    for name in ("acme_ping", "acme_ping.ping"):
+        sys.modules.pop(name, None)
+    assert str(answer.value).startswith("acme_ping 1.0: ")
+    assert reason in str(answer.value)
 
 
 @pytest.mark.parametrize(
     "command",
     [
         "-m celery -A dingrelay_workers.app worker",
+        f"{DINGRELAY} worker",
         f"{DINGRELAY} gateway",
         f"{DINGRELAY} console",
     ],

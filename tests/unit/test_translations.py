@@ -287,7 +287,8 @@ def test_contract_errors_are_in_chinese() -> None:
             try:
                 model.__pydantic_validator__.validate_python({name: value}, strict=True)
             except ValidationError as refused:
-                errors = refused.errors(include_url=False, include_input=False)
+                # Of ten thousand entries, all that are wrong are so for the same reasons.
+                errors = refused.errors(include_url=False, include_input=False)[:20]
                 said |= {contract_error([error], {name: value}, model).problem for error in errors}
     wrong = {word for text in said for word in foreign_words(language.translated(text, CHINESE))}
     assert wrong == {"everything"}  # a value of the field
