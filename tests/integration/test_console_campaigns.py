@@ -5,6 +5,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from html import escape, unescape
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
@@ -32,11 +33,13 @@ from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow
 from dingrelay_workers.campaigns.pictures import Pictures, delete_before
 from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.console.context import SOON
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.models import DepartmentRow, UserRow
 from dingrelay_workers.sessions.models import ConsoleFormRow
 from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
 from support import campaigns, rows
 from support.consoles import Browser
+from support.databases import in_database, prepare
 from support.directories import organise
 
 HOSTILE = "<script>alert(1)</script>"
@@ -50,20 +53,37 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"campaigns": campaigns})
 
 
-@pytest.fixture
-async def writer(browser: Browser) -> Browser:
-    """A person who writes, before a console whose directory has two departments."""
+@pytest.fixture(scope="module")
+def organised(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a database whose directory has two departments."""
+    file = tmp_path_factory.mktemp("organised") / "directory.db"
+    prepare(f"sqlite:///{file}")
+    in_database(f"sqlite:///{file}", _organise)
+    return file.read_bytes()
+
+
+async def _organise(database: Database) -> None:
     teams = {team: [f"{team}{number}" for number in range(3)] for team in (2, 3)}
     members_of = {
         team: [Member(f"u{each}", {"name": HOSTILE + each}) for each in members]
         for team, members in teams.items()
     }
-    directory = await organise(browser.database, {1: [], **members_of}, {1: (2, 3)})
+    directory = await organise(database, {1: [], **members_of}, {1: (2, 3)})
     await directory.close_run("walk", confirm_removals=True)
-    await rows.change(browser.database, DepartmentRow, DepartmentRow.id == 1, name=HOSTILE)
+    await rows.change(database, DepartmentRow, DepartmentRow.id == 1, name=HOSTILE)
     # Who approves, and who makes links, are in the directory of another app.
     people = ({"app": "branch", "userid": user} for user in ("wang", "li", "issuer-of-li"))
-    await rows.put(browser.database, UserRow, *people)
+    await rows.put(database, UserRow, *people)
+
+
+@pytest.fixture
+def organisation(organised: bytes, sqlite_url: str) -> None:
+    Path(sqlite_url.removeprefix("sqlite:///")).write_bytes(organised)
+
+
+@pytest.fixture
+async def writer(organisation: None, browser: Browser) -> Browser:
+    """A person who writes, before a console whose directory has two departments."""
     await browser.sign_in("wang", "write")
     return browser
 

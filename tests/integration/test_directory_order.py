@@ -175,10 +175,11 @@ IDENTITIES: dict[str, tuple[list[Write], dict[str, str]]] = {
 
 
 async def test_a_person_has_one_row_in_any_order(database: Database) -> None:
+    """On PostgreSQL, whose statements are the same, in the first one."""
     every = [
         (f"{number}: {order}", order, writes, expected)
         for number, (writes, expected) in enumerate(IDENTITIES.values())
-        for order in orders(len(writes))
+        for order in orders(len(writes))[: None if database.is_sqlite else 1]
     ]
     for app, order, writes, expected in every:
         for index in order:

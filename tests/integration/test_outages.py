@@ -58,9 +58,13 @@ def any_call(path: str, number: int) -> ApiCall:
 
 
 OUTAGES: dict[str, list[dict[str, Any]]] = {
-    "503, then -1": [{"kind": "http", "status": 503}, {"kind": "error"}],
-    "timeouts": [{"kind": "hang"}],
-    "resets, then html": [{"kind": "reset_before"}, {"kind": "html", "status": 502}],
+    "calls": [
+        {"kind": "hang"},
+        {"kind": "http", "status": 503},
+        {"kind": "error"},
+        {"kind": "reset_before"},
+        {"kind": "html", "status": 502},
+    ],
     "tokens": [{"kind": "http", "status": 503, "api": "/gettoken"}],
 }
 """Answers to calls, one after the other."""
