@@ -62,6 +62,17 @@ async def test_an_accepted_job_is_scheduled_before_it_is_published(redis: Redis)
     assert await places(redis, later) == {"schedule": later.due}
 
 
+@pytest.mark.parametrize(("waits", "woken"), [(State.SNOOZED, 1), (State.RETRYING, 0)])
+async def test_news_ends_a_wait_for_it_and_no_pause_after_a_failure(
+    redis: Redis, waits: State, woken: int
+) -> None:
+    job = await queued(redis)
+    due = await server_time(redis) + 60_000
+    await redis.hset(keys.job(job.id), mapping={"state": waits, "due": due})
+    assert await scripts.run_async(redis, record.wake(job.id)) == woken
+    assert (int(await redis.hget(keys.job(job.id), "due")) < due) == bool(woken)
+
+
 async def test_a_clock_step_back_does_not_delay_a_wakeup(redis: Redis, records: Records) -> None:
     """It is the only one of its job: nothing would look at that again until the clock has come back."""
     draft = await queued(redis)
