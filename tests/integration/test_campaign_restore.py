@@ -68,7 +68,7 @@ class Fleet:
 
     async def work_now(self, wakeup: Wakeup) -> State:
         """Run the job whatever it waits for; its state after."""
-        await self._records.wake(wakeup.id)
+        await self.redis.hset(keys.job(wakeup.id), "due", 0)
         await self.work([wakeup])
         (state,) = await self._records.states([wakeup.id])
         return State(state or "")
