@@ -394,19 +394,19 @@ def test_calls_leave_close_together_whose_slots_came_late(trouble: Trouble, forg
 
 def test_the_months_calls_are_counted_unless_their_answers_were_lost() -> None:
     answers = [("w0", 2.0), ("w0", 4.0)]
-    assert kinds([], {}, month=Month(2, 2, answers)) == []
-    assert kinds([], {}, month=Month(1, 2, answers)) == ["month"]
-    assert kinds([], {}, month=Month(3, 2, answers)) == ["month"]
-    assert kinds([], {}, month=Month(1, 2, [("w0", None), ("w0", 4.0)])) == []
+    assert kinds([], {}, month=Month(2, answers)) == []
+    assert kinds([], {}, month=Month(1, answers)) == ["month"]
+    assert kinds([], {}, month=Month(3, answers)) == ["month"]
+    assert kinds([], {}, month=Month(1, [("w0", None), ("w0", 4.0)])) == []
     killed = [Trouble("kill", "w0", 2.1, 9.0)]
-    assert kinds([], {}, month=Month(1, 2, answers), troubles=killed) == []
+    assert kinds([], {}, month=Month(1, answers), troubles=killed) == []
     slow = Trouble("redis slow", "redis", 2.1, 9.0)
-    assert kinds([], {}, month=Month(3, 2, answers), troubles=[slow]) == ["month"]
-    assert kinds([], {}, month=Month(1, 2, answers), troubles=[slow]) == ["month"]
+    assert kinds([], {}, month=Month(3, answers), troubles=[slow]) == ["month"]
+    assert kinds([], {}, month=Month(1, answers), troubles=[slow]) == ["month"]
     later = Trouble("kill", "w0", 12.0, 20.0)
-    assert kinds([], {}, month=Month(1, 2, answers), troubles=[slow, later]) == []
-    assert kinds([], {}, month=Month(1, 2, answers), troubles=[later]) == ["month"]
-    assert kinds([], {}, month=Month(1, 2, answers), forgotten=[(4.1, 4.2)]) == []
+    assert kinds([], {}, month=Month(1, answers), troubles=[slow, later]) == []
+    assert kinds([], {}, month=Month(1, answers), troubles=[later]) == ["month"]
+    assert kinds([], {}, month=Month(1, answers), forgotten=[(4.1, 4.2)]) == []
 
 
 def test_an_answer_that_comes_after_its_calls_time_is_none() -> None:

@@ -284,8 +284,9 @@ def _month(fleet: Fleet, answered: dict[int, float]) -> Month:
     answers = [
         (call.remote, None if call.id in spoilt else answered_in_time(fleet, call.id, answered))
         for _, call, _ in fleet.dingtalk.calls
+        if call.counted
     ]
-    return Month(counted, sum(state.limiter.used.values()), answers)
+    return Month(counted, answers)
 
 
 def _duration(plan: Plan) -> float:

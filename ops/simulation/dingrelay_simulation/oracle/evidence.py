@@ -107,12 +107,10 @@ class Month:
 
     Attributes:
         counted: as the fleet counted them.
-        used: as DingTalk did.
-        answers: of each call to any API its worker, and when its sane answer was there, if it ever was.
+        answers: of each that DingTalk counted its worker, and when its sane answer was there, if it ever was.
     """
 
     counted: int
-    used: int
     answers: Sequence[tuple[str, float | None]] = ()
 
 
@@ -190,7 +188,7 @@ class Evidence:
     pauses: Mapping[str, Sequence[tuple[float, float]]] = field(
         default_factory=dict[str, Sequence[tuple[float, float]]]
     )
-    month: Month = field(default_factory=lambda: Month(0, 0))
+    month: Month = field(default_factory=lambda: Month(0))
     call_timeout: float = 15.0
     settle_delay: float = 10.0
 

@@ -99,8 +99,9 @@ def check_month(evidence: Evidence) -> Iterator[Violation]:
         answered is None or evidence.unrecorded(worker, answered)
         for worker, answered in month.answers
     )
-    if not month.used - lost <= month.counted <= month.used:
-        text = f"the fleet counted {month.counted} calls of the month, and DingTalk {month.used}"
+    used = len(month.answers)
+    if not used - lost <= month.counted <= used:
+        text = f"the fleet counted {month.counted} calls of the month, and DingTalk {used}"
         yield Violation("month", text)
 
 
