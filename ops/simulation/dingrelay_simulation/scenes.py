@@ -58,7 +58,9 @@ def equal_approvals_in_doubt(stage: Stage) -> None:
     rng = stage.rng
     kind, count = rng.choice((*DONE_UNSEEN, "error", "html")), rng.choice((1, 2, 2, 3))
     name = "lost_answer" if kind in DONE_UNSEEN else "sick"
-    values = {} if kind in DONE_UNSEEN else {"effect": True}
+    values: dict[str, Any] = {} if kind in DONE_UNSEEN else {"effect": True}
+    if kind == "error":
+        values["code"] = "-1"
     stage.fault(
         0.0, name, kind=kind, api=INSTANCES, count=count, seconds=None, share=None, **values
     )
@@ -180,8 +182,8 @@ def move_under_a_sync(stage: Stage) -> None:
     rng, second = stage.rng, stage.rng.uniform(8, 12)
     for at in (0.0, second):
         stage.operation(at, "sync", scope="everything")
-    for _ in range(12):
-        stage.operation(second + rng.uniform(0, 1.5), "organisation", verb="move")
+    for _ in range(60):
+        stage.operation(second + rng.uniform(0, 3), "organisation", verb="move")
 
 
 def pause_a_lane(stage: Stage) -> None:
