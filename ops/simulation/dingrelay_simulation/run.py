@@ -32,7 +32,7 @@ from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.dingtalk import APP
 from dingrelay_simulation.faults import Faults
 from dingrelay_simulation.fleet import Fleet
-from dingrelay_simulation.loop import VirtualLoop, in_process
+from dingrelay_simulation.loop import Endless, VirtualLoop, in_process
 from dingrelay_simulation.network import DINGTALK, End
 from dingrelay_simulation.operations import Operations
 from dingrelay_simulation.oracle import verify
@@ -151,6 +151,10 @@ class Runner:
             with logging_to(trace):
                 asyncio.set_event_loop(loop)
                 return loop.run_until_complete(self._run(loop, plan, trace))
+        except Endless as error:
+            violation = Violation("endless", str(error))
+            trace.note("violation", violation)
+            return Result(plan, trace, [violation], 0, CLOCK.now, loop.steps, 0, self._reached())
         finally:
             trace.over = True
             CURRENT.clear()
