@@ -188,6 +188,7 @@ def _broadcast(
         "reason": "",
         "message": {"msgtype": "text", "text": {"content": "x"}},
         "created_at": datetime.now(UTC),
+        "started_at": None if state else datetime.now(UTC),
         "quiet": "",
         "weight": 1,
         "error_share": 0.2,

@@ -209,7 +209,7 @@ async def test_people_who_keep_a_recalled_message_are_named(database: Database) 
 
 
 async def test_a_draft_has_nobody_but_pending_people(database: Database) -> None:
-    campaign = await campaigns.put(database)
+    campaign = await campaigns.put(database, started_at=None)
     assert await counts(database, campaign) == {"pending": 4}
     summary = await Report(database).summary(campaign)
     assert (summary.reasons, summary.seconds) == ([], None)

@@ -60,7 +60,8 @@ async def put(
         {**chunk, "number": number, "size": len(part), "users": ",".join(part)}
         for number, part in enumerate(parts)
     ]
-    await rows.put(database, CampaignRow, {**row, "created_at": datetime.now(UTC), **fields})
+    moments = dict.fromkeys(("created_at", "started_at"), datetime.now(UTC))
+    await rows.put(database, CampaignRow, {**row, **moments, **fields})
     await rows.put(database, ChunkRow, *numbered)
     return campaign
 

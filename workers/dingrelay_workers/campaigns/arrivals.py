@@ -39,6 +39,10 @@ class Arrivals(NamedTuple):
     read: Sequence[Arrival]
 
 
+NO_ARRIVALS = Arrivals(STEPS[0], (), ())
+"""Arrivals of a campaign that was not started."""
+
+
 async def arrivals_of(connection: AsyncConnection, campaign: str) -> Arrivals:
     """The arrivals of a campaign, in steps that suit its length."""
     at, seconds = ChunkRow.called_at, STEPS[0]

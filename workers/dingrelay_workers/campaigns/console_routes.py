@@ -265,12 +265,11 @@ async def _choices(visit: Visit, draft: CampaignDraft, *, rows: int) -> list[Mea
     """Sentences about the people that a draft names."""
     content = draft.content
     ids = [*content.departments, *content.without_departments]
-    nodes, _ = await visit.service(DirectoryService).nodes(content.app, ids=ids)
+    names = await visit.service(DirectoryService).department_names(content.app, ids)
     campaigns: list[str] = []
     for left_out in content.without_campaigns:
         with suppress(CampaignNotFound):
             campaigns.append((await visit.service(CampaignService).status(left_out)).name)
-    names = {node.id: node.name for node in nodes}
     return choices_of(draft, names, campaigns, rows=rows)
 
 

@@ -23,7 +23,7 @@ from dingrelay_producers.store import clock
 from dingrelay_producers.store.states import CampaignStage
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.campaigns import estimate, removal, review, sources
-from dingrelay_workers.campaigns.arrivals import Arrivals, arrivals_of
+from dingrelay_workers.campaigns.arrivals import NO_ARRIVALS, Arrivals, arrivals_of
 from dingrelay_workers.campaigns.audience import UNWATCHED, CreationProgress
 from dingrelay_workers.campaigns.calls import KEPT, FollowUp, FollowUpPlan
 from dingrelay_workers.campaigns.documents import CampaignSpec
@@ -198,7 +198,7 @@ class CampaignReads:
         async with self._opened() as database, database.snapshot() as connection:
             row = await find_permitted(connection, campaign, READ)
             report = await summary_of(connection, row)
-            arrivals = await arrivals_of(connection, campaign)
+            arrivals = await arrivals_of(connection, campaign) if row.started_at else NO_ARRIVALS
             ends_at = None
             if row.state == State.RUNNING:
                 ends_at = await estimate.ends_at(connection, row, clock.now())

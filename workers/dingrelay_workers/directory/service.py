@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.history_documents import KnownPerson
-from dingrelay_workers.database.database import CHUNK, Database, chunks
+from dingrelay_workers.database.database import CHUNK, Database, chunks, rows_among
 from dingrelay_workers.database.errors import answering
 from dingrelay_workers.directory import addresses
 from dingrelay_workers.directory.departments import tree
@@ -166,6 +166,17 @@ class DirectoryService:
             )
             for row in rows
         ], max(0, len(offered) - MOST_NODES)
+
+    async def department_names(self, app: str, ids: Collection[int]) -> dict[int, str]:
+        """The names of those of these departments that exist and have one."""
+        if not ids:
+            return {}
+        query = select(DepartmentRow.id, DepartmentRow.name).where(
+            DepartmentRow.app == app, DepartmentRow.left_at.is_(None), DepartmentRow.name != ""
+        )
+        async with answering(TIMEOUT), self._database.read() as connection:
+            rows = await rows_among(connection, query, DepartmentRow.id, ids)
+        return {row.id: row.name for row in rows}
 
 
 async def _parents(connection: AsyncConnection, app: str) -> dict[int, int | None]:
