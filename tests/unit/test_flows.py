@@ -75,8 +75,10 @@ def test_several_calls_are_answered_by_a_list(drive: Driver, count: int) -> None
 
 @pytest.mark.parametrize("several", [False, True])
 def test_an_error_is_raised_at_the_yield_and_the_flow_goes_on(
-    drive: Driver, *, several: bool
+    drive: Driver, valkey_url: str, *, several: bool
 ) -> None:
+    with Redis.from_url(valkey_url) as redis:
+        redis.script_flush()  # as after a failover
     failing = FAIL.call([], ["room"])
 
     def recover() -> Flow[tuple[str, int]]:

@@ -254,7 +254,10 @@ def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     while unknown := [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]:
         # The first of them loads the script into Redis. Another server may have become the primary since.
         first, *later = unknown
-        answers[first] = redis.eval(calls[first].script.body, *_parts([calls[first]]))
+        try:
+            answers[first] = redis.eval(calls[first].script.body, *_parts([calls[first]]))
+        except ResponseError as error:
+            answers[first] = error
         later_answers = _round_trip(redis, [calls[at] for at in later]) if later else []
         for at, answer in zip(later, later_answers, strict=True):
             answers[at] = answer
