@@ -428,7 +428,9 @@ async def fill(database: Database) -> str:
         await rows.put(database, ApprovalRow, {**of, "state": state, "title": title, "looks": 1})
         task = {"instance": instance, "task": "1", "user": "u2", "state": "running"}
         await rows.put(database, ApprovalTaskRow, task)
-    return await campaigns.put(database, state=State.DRAFT, name="春节前的年会邀请" * 5)
+    return await campaigns.put(
+        database, started_at=None, state=State.DRAFT, name="春节前的年会邀请" * 5
+    )
 
 
 def outbox_row(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
