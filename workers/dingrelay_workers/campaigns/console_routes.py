@@ -265,7 +265,7 @@ async def _choices(visit: Visit, draft: CampaignDraft, *, rows: int) -> list[Mea
     """Sentences about the people that a draft names."""
     content = draft.content
     ids = [*content.departments, *content.without_departments]
-    names = await visit.service(DirectoryService).department_names(content.app, ids)
+    names = await visit.service(DirectoryService).names_by_department(content.app, ids)
     campaigns: list[str] = []
     for left_out in content.without_campaigns:
         with suppress(CampaignNotFound):

@@ -103,7 +103,7 @@ async def lines(
     every = select(DepartmentRow.id, DepartmentRow.parent, DepartmentRow.name)
     departments = {
         row.id: (row.parent, row.name)
-        for row in await connection.execute(every.where(*_present(app)))
+        for row in await connection.execute(every.where(DepartmentRow.present(app)))
     }
     lines_by_user: dict[str, list[list[str]]] = {}
     for user, department in members:
@@ -122,7 +122,7 @@ async def department_names(
     connection: AsyncConnection, app: str, names: Collection[str]
 ) -> set[str]:
     """The names among these that a department has."""
-    query = select(DepartmentRow.name).where(*_present(app))
+    query = select(DepartmentRow.name).where(DepartmentRow.present(app))
     return {str(name) for (name,) in await rows_among(connection, query, DepartmentRow.name, names)}
 
 
@@ -144,7 +144,3 @@ async def fields(
 
 def _here(app: str) -> tuple[ColumnElement[bool], ...]:
     return UserRow.app == app, UserRow.left_at.is_(None)
-
-
-def _present(app: str) -> tuple[ColumnElement[bool], ...]:
-    return DepartmentRow.app == app, DepartmentRow.left_at.is_(None)

@@ -161,9 +161,7 @@ def tree(app: str, departments: Collection[int]) -> Select[int]:
 
     A department that moved during a walk may stand in a circle until the next one: `UNION` takes each once.
     """
-    present = select(DepartmentRow.id).where(
-        DepartmentRow.app == app, DepartmentRow.left_at.is_(None)
-    )
+    present = select(DepartmentRow.id).where(DepartmentRow.present(app))
     subtree = present.where(DepartmentRow.id.in_(departments)).cte(recursive=True)
     return select(subtree.union(present.where(DepartmentRow.parent == subtree.c.id)).c.id)
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    ColumnElement,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    and_,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -78,6 +80,11 @@ class DepartmentRow(Base):
     left_at: Mapped[datetime | None] = mapped_column(Utc)
     read_at: Mapped[int] = _moment()
     detailed_at: Mapped[int] = _moment()
+
+    @classmethod
+    def present(cls, app: str) -> ColumnElement[bool]:
+        """The condition of an app's departments that exist."""
+        return and_(cls.app == app, cls.left_at.is_(None))
 
 
 class UserRow(Base):

@@ -114,7 +114,7 @@ class DirectoryService:
         current_reach().check(SCOPE, app=app)
         query = select(
             DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent, DepartmentRow.fields
-        ).where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
+        ).where(DepartmentRow.present(app))
         if parent is not None:
             query = query.where(DepartmentRow.parent == parent)
         if named:
@@ -143,7 +143,7 @@ class DirectoryService:
         Of the others than `ids` as many as are shown at once; and how many more there are.
         """
         query = select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent)
-        query = query.where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
+        query = query.where(DepartmentRow.present(app))
         async with answering(TIMEOUT), self._database.read() as connection:
             existing = (await connection.execute(query.order_by(DepartmentRow.id))).all()
             parents_of = {row.id: row.parent for row in existing}
@@ -167,13 +167,12 @@ class DirectoryService:
             for row in rows
         ], max(0, len(offered) - MOST_NODES)
 
-    async def department_names(self, app: str, ids: Collection[int]) -> dict[int, str]:
+    async def names_by_department(self, app: str, ids: Collection[int]) -> dict[int, str]:
         """The names of those of these departments that exist and have one."""
         if not ids:
             return {}
-        query = select(DepartmentRow.id, DepartmentRow.name).where(
-            DepartmentRow.app == app, DepartmentRow.left_at.is_(None), DepartmentRow.name != ""
-        )
+        query = select(DepartmentRow.id, DepartmentRow.name)
+        query = query.where(DepartmentRow.present(app), DepartmentRow.name != "")
         async with answering(TIMEOUT), self._database.read() as connection:
             rows = await rows_among(connection, query, DepartmentRow.id, ids)
         return {row.id: row.name for row in rows}
@@ -182,7 +181,7 @@ class DirectoryService:
 async def _parents(connection: AsyncConnection, app: str) -> dict[int, int | None]:
     """Department that exists → the one above it."""
     query = select(DepartmentRow.id, DepartmentRow.parent)
-    query = query.where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
+    query = query.where(DepartmentRow.present(app))
     return {row.id: row.parent for row in await connection.execute(query)}
 
 
