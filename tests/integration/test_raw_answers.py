@@ -1,16 +1,19 @@
 """Answers that no HTTP library would give, over plain sockets: what each means, and what a fleet does."""
 
+import asyncio
 import itertools
 import json
 import logging
+import socket
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -269,3 +272,33 @@ async def test_a_walk_ends_whatever_the_tree_and_the_wire_are(
     assert status.result, status
     assert (status.result["departments"], status.result["users"]) == (4, 4)
     assert len(dingtalk.asked) < 60
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+@pytest.mark.parametrize("size", [100_000, 30_000_000], ids=["in the kernel", "in the process"])
+@pytest.mark.parametrize(
+    "loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_what_has_not_left_when_it_is_given_up_never_leaves(
+    loop: Callable[[], asyncio.AbstractEventLoop], size: int
+) -> None:
+    """DingTalk reads nothing until the call was given up; what it gets then is not the whole."""
+
+    async def part_that_arrives() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            # Far less than the request fits into what DingTalk has not read.
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
+            async with connected(RawDingTalk(url=url), call_timeout=0.5) as transport:
+                with pytest.raises(Ambiguous, match="did not arrive"):
+                    await transport.request(Request(MESSAGE_SEND, body={"msg": "x" * size}), TOKEN)
+            connection, _ = server.accept()
+            connection.settimeout(10)
+            arrived = 0
+            with connection, suppress(ConnectionResetError):
+                while part := connection.recv(2**20):
+                    arrived += len(part)
+            return arrived
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(part_that_arrives()) < size

@@ -23,14 +23,14 @@ class Line:
         refused: no connection is opened, and none stays open.
         silent: nothing arrives; what was sent arrives once that is over.
         slow: seconds that each way takes longer.
-        held: messages sent while it was silent.
+        held: messages sent while it was silent, and to whom; None is a close.
     """
 
     latency: tuple[float, float]
     refused: bool = False
     silent: bool = False
     slow: float = 0.0
-    held: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    held: list[tuple["End", bytes | None]] = field(default_factory=list[tuple["End", bytes | None]])
 
 
 class Server(Protocol):
@@ -112,7 +112,10 @@ class End(asyncio.Transport):
             self._network.carry(self, None)
 
     def abort(self) -> None:
-        self.close()
+        """Close at once: what has not left is dropped."""
+        if not self.closing:
+            self._network.drop(self)
+            self.close()
 
     def lose(self, error: Exception | None) -> None:
         """The connection breaks."""
@@ -199,9 +202,14 @@ class Network:
             return
         line = self.line(process, end.port) if self.cut else self.lines[end.port]
         if line.silent:
-            line.held.append(lambda: self._carry(peer, data, line))
+            line.held.append((peer, data))
         else:
             self._carry(peer, data, line)
+
+    def drop(self, end: End) -> None:
+        """Forget what an end has sent and what has not left."""
+        for line in (*self.cut.values(), self.lines[end.port]):
+            line.held = [(peer, data) for peer, data in line.held if peer is not end.peer]
 
     def _carry(self, peer: End, data: bytes | None, line: Line) -> None:
         arrival = CLOCK.now + self._way(line)
@@ -224,8 +232,8 @@ class Network:
         """Let held messages arrive."""
         line.silent = False
         held, line.held = line.held, []
-        for deliver in held:
-            deliver()
+        for peer, data in held:
+            self._carry(peer, data, line)
 
     def reset(self, port: int | None = None, process: Process | None = None) -> None:
         """Break the connections to a server, or of a process."""

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 CHUNK = 500
 """Jobs that Redis looks at in one step, and serves no other client for a millisecond or two."""
-CHUNK_OF_TEXTS = 200
-"""The same where what each of them asks for is read, which may be long."""
 MOST_LOOKED_AT = 10_000
 """Jobs that one page may cost; a filter that finds few gives short pages."""
 MOST_COUNTED = 1_000
@@ -248,17 +246,15 @@ class JobList:
             if job_filter.to and job_filter.to.isascii()
             else None
         )
-        chunk = CHUNK_OF_TEXTS if job_filter.reads_jobs else CHUNK
-        limit = min(limit, chunk)
-        last, full = after, all(allowed.values())
+        last, more = after, all(allowed.values())
         if last is None and job_filter.until and index == keys.RECENT:
             # Its score is when a job was accepted.
             last = Position(math.ceil(_milliseconds(job_filter.until, 0)), "")
-        while full:
+        while more:
             call = transitions.briefs(
                 index=index,
-                most=chunk,
-                limit=limit,
+                most=CHUNK,
+                limit=min(limit, CHUNK),
                 last_score=last and last.at,
                 last_id=last.job_id if last else "",
                 since=_milliseconds(job_filter.since, 0),
@@ -272,7 +268,7 @@ class JobList:
                 lanes=lanes,
                 codes=codes,
             )
-            ((number, job, at, *rows),) = await self._run_on_redis(
+            ((number, job, at, more, *rows),) = await self._run_on_redis(
                 lambda redis: _run_many(redis, [call])  # noqa: B023
             )
             if not number:
@@ -284,7 +280,6 @@ class JobList:
                 # The one of this place may be gone, and others have its moment.
                 briefs = [brief for brief in briefs if (brief.at, brief.id) < after]
             yield briefs, number, last
-            full = number == chunk or len(rows) == limit
 
     async def _among(self, ids: Sequence[str], job_filter: JobFilter) -> dict[str, JobStatus]:
         """The jobs among these that match, in their order."""

@@ -8,6 +8,8 @@ import asyncio
 import errno
 import json
 import os
+import socket
+import struct
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,7 +21,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.connector import Connection
+from aiohttp.connector import AddrInfoType, Connection
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from dingrelay_producers.settings import Settings
@@ -158,6 +160,30 @@ class _Request(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
+class _Response(aiohttp.ClientResponse):
+    """An answer. A request that is given up before it leaves this machine no more.
+
+    A connection that is closed in order still delivers what was written to it, and after an outage of the network
+    that may be when the job has expired, or was sent again.
+    """
+
+    def close(self) -> None:
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.abort()
+        super().close()
+
+
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""Linger for 0 s: the kernel, too, drops what has not left when the connection or its process ends (socket(7))."""
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    return made
+
+
 async def _on_another_connection(
     request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
@@ -237,12 +263,14 @@ class Transport:
     ) -> aiohttp.ClientSession:
         """The connections of one worker process; by TCP unless there is another connector."""
         return aiohttp.ClientSession(
-            connector=connector or aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            connector=connector
+            or aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
             timeout=aiohttp.ClientTimeout(
                 total=settings.call_timeout, sock_connect=CONNECT_TIMEOUT
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=_Request,
+            response_class=_Response,
             middlewares=(_once, _on_another_connection),
         )
 

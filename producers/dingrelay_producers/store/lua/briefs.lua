@@ -1,8 +1,12 @@
 -- The latest jobs of an index that fit, with what lists are narrowed by and counted by.
--- Answers how many jobs it looked at, the last of them and its score; then for each that fits its id, its score and
--- these six fields and its summary. A job without a record has none of them, and fits.
+-- Answers how many jobs it looked at, the last of them and its score, and 1 if the index may have more; then for each
+-- that fits its id, its score and these six fields and its summary. A job without a record has none of them, and fits.
 
 local CODE = 6
+-- Bytes of payloads and addresses that one call reads; a bulk message may have 64 KiB. So no call takes longer than a
+-- few milliseconds, and jobs of one line are looked at as many at a time as where none of it is read.
+local TEXTS = 262144
+local read = 0
 
 local allowed = {}
 for field, values in ipairs({states, kinds, apps, senders, lanes, codes}) do
@@ -13,11 +17,17 @@ for field, values in ipairs({states, kinds, apps, senders, lanes, codes}) do
 end
 
 local NAMES = {'state', 'kind', 'app', 'sender', 'lane', 'created', 'summary'}
-if person or text then NAMES[8], NAMES[9] = 'payload', 'step:addresses' end
 
-local function asks_for(fields, part)
-  if not part then return true end
-  return string.find(fields[8] or '', part, 1, true) or string.find(fields[9] or '', part, 1, true)
+-- Whether payload or addresses hold the person and the text; so does a job without a record.
+local function asks_for(record)
+  if not (person or text) then return true end
+  local texts = redis.call('HMGET', record, 'payload', 'step:addresses')
+  local payload, addresses = texts[1] or '', texts[2] or ''
+  read = read + #payload + #addresses
+  local function holds(part)
+    return not part or string.find(payload, part, 1, true) or string.find(addresses, part, 1, true)
+  end
+  return not texts[1] or holds(person) and holds(text)
 end
 
 local function code_of(error)
@@ -27,12 +37,12 @@ end
 
 -- The six fields of a record that fits, and its summary.
 local function fitting(record)
+  if not asks_for(record) then return end
   local fields = redis.call('HMGET', record, unpack(NAMES))
   if not fields[1] then return {} end
   local created = tonumber(fields[6] or 0)
   -- A moment that can't be read is named where the record is read.
   if created and (created < since or created >= before) then return end
-  if not (asks_for(fields, person) and asks_for(fields, text)) then return end
   local brief = {}
   for field = 1, CODE do
     local value = fields[field] or ''
@@ -54,14 +64,18 @@ if last_score then
   end
 end
 
-local places, answer = redis.call('ZREVRANGE', index, rank, rank + most - 1, 'WITHSCORES'), {0, '', ''}
+local places = redis.call('ZREVRANGE', index, rank, rank + most - 1, 'WITHSCORES')
+local answer = {0, '', '', #places == 2 * most and 1 or 0}
 for place = 1, #places, 2 do
   local id, at = places[place], places[place + 1]
   answer[1], answer[2], answer[3] = answer[1] + 1, id, at
   local fields = fitting(JOB .. id)
   if fields then
     answer[#answer + 1] = {id, at, unpack(fields)}
-    if #answer - 3 == limit then break end
+  end
+  if #answer - 4 == limit or read > TEXTS then
+    answer[4] = 1
+    break
   end
 end
 return answer
