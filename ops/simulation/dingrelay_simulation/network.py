@@ -23,7 +23,7 @@ class Line:
         refused: no connection is opened, and none stays open.
         silent: nothing arrives; what was sent arrives once that is over.
         slow: seconds that each way takes longer.
-        held: messages sent while it was silent, and to whom; None is a close.
+        held: messages sent while it was silent, and their receivers; None is a close.
     """
 
     latency: tuple[float, float]

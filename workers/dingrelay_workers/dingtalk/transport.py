@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.connector import AddrInfoType, Connection
+from aiohttp.connector import Connection
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from dingrelay_producers.settings import Settings
@@ -177,8 +177,8 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 """Linger for 0 s: the kernel, too, drops what has not left when the connection or its process ends (socket(7))."""
 
 
-def _socket(address: AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, _ = address
+def _socket(address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
+    family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
     return made
