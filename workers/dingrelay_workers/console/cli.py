@@ -1,7 +1,6 @@
 """``dingrelay console``: pages for people who do not program, and the links with which they sign in."""
 
-import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,10 +9,6 @@ from dingrelay_producers.cli.output import print_result
 from dingrelay_producers.language import tr
 from dingrelay_workers.roles import cli as roles
 from dingrelay_workers.sessions import cli as sessions
-
-if TYPE_CHECKING:
-    from dingrelay_producers.settings import Settings
-    from dingrelay_workers.sessions.sessions import LoginLinkRequest
 
 app = typer.Typer(
     help="Pages for people who do not program: who got what, what waits, what failed."
@@ -62,19 +57,11 @@ def login_link(
 ) -> None:
     """Print a link that signs a person in, once, within ten minutes."""
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.sessions.sessions import LoginLinkRequest
+    from dingrelay_workers.cli_services import ask
+    from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
 
     with errors_of_options({}, {}):
         request = LoginLinkRequest(user=user, role=role)
-    settings = Settings.load()
-    token = asyncio.run(_create(settings, request))
-    link = f"{(settings.console_url or URL).rstrip('/')}/sign-in?link={token}"
+    token = ask(LoginLinks, lambda links: links.create(request))
+    link = f"{(Settings.load().console_url or URL).rstrip('/')}/sign-in?link={token}"
     print_result({"link": link}, lambda: link)
-
-
-async def _create(settings: "Settings", request: "LoginLinkRequest") -> str:
-    from dingrelay_workers.database.schema import opened
-    from dingrelay_workers.sessions.sessions import LoginLinks
-
-    async with opened(settings) as database:
-        return await LoginLinks(database).create(request)

@@ -1,8 +1,7 @@
 """``dingrelay key``: API keys of the HTTP gateway."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,22 +15,17 @@ if TYPE_CHECKING:
 
     from dingrelay_producers.client.verbs import Verb
     from dingrelay_workers.keys.documents import IssuedKey, KeyDocument
-    from dingrelay_workers.keys.service import KeyService
-
-Found = TypeVar("Found")
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, drk_…")]
 
-TIMEOUT = 30.0
-"""Seconds for the database; another process may be writing to an SQLite file."""
 
-
-def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
+def _carry_out(noun: Any, verb: "Verb", *arguments: Any) -> None:
+    from dingrelay_workers.cli_services import carry_out
     from dingrelay_workers.keys.documents import IssuedKey, KeyRequest
 
     if isinstance(arguments[0], KeyRequest):
         _warn_of_unknown_apps(arguments[0].apps)
-    key = asyncio.run(_ask(lambda keys: verb.body(keys, *arguments)))
+    key = carry_out(noun, verb, *arguments)
     if isinstance(key, IssuedKey):
         _show_once(key)
         return
@@ -48,17 +42,11 @@ app = noun_app(
 @app.command("list")
 def list_() -> None:
     """List the keys, the newest first, with their last use."""
-    keys = asyncio.run(_ask(lambda keys: keys.list()))
-    print_result(keys, lambda: _print_table(keys))
-
-
-async def _ask(question: "Callable[[KeyService], Awaitable[Found]]") -> Found:
-    from dingrelay_producers.settings import Settings
-    from dingrelay_workers.database.schema import opened
+    from dingrelay_workers.cli_services import ask
     from dingrelay_workers.keys.service import KeyService
 
-    async with opened(Settings.load()) as database:
-        return await question(KeyService(database, timeout=TIMEOUT))
+    keys = ask(KeyService, lambda service: service.list())
+    print_result(keys, lambda: _print_table(keys))
 
 
 def _warn_of_unknown_apps(names: list[str]) -> None:

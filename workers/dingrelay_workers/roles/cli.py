@@ -1,8 +1,7 @@
 """``dingrelay console role``: who may do what in the console."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +11,7 @@ from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
-    from dingrelay_workers.roles.service import GivenRole, RoleService
-
-Found = TypeVar("Found")
+    from dingrelay_workers.roles.service import GivenRole
 
 _OPTIONS = {
     "apps": "--app",
@@ -54,25 +51,21 @@ def role(
 
     dingrelay console role department:17 write --app hr
     """
+    from dingrelay_workers.cli_services import ask
+    from dingrelay_workers.roles.service import RoleRequest, RoleService
+
     if subject is None:
-        given_roles = asyncio.run(_with_roles(lambda roles: roles.list()))
-        print_result(
-            given_roles,
-            lambda: _print(given_roles),
-        )
+        given_roles = ask(RoleService, lambda roles: roles.list())
+        print_result(given_roles, lambda: _print(given_roles))
         return
     if name is None:
         raise typer.BadParameter(tr("name a role"), param_hint="ROLE")
-    from dingrelay_workers.roles.service import RoleRequest
-
     limits = {"apps": split(application), "lanes": split(lane)}
     fields: dict[str, Any] = {"subject": subject, "role": name, "directory": directory}
     fields |= {field: values for field, values in limits.items() if values}
     with errors_of_options(_OPTIONS, fields):
         request = RoleRequest.parse(fields)
-        asyncio.run(
-            _with_roles(lambda roles: roles.revoke(request) if revoke else roles.grant(request))
-        )
+        ask(RoleService, lambda roles: roles.revoke(request) if revoke else roles.grant(request))
     console().print(
         tr("{subject} does not have the role {role} any more.", subject=subject, role=name)
         if revoke
@@ -90,12 +83,3 @@ def _print(given_roles: "Sequence[GivenRole]") -> None:
         Column("lanes", lambda row: " ".join(row.lanes), rank=4),
         Column("given at", lambda row: local(row.given_at), rank=3),
     )
-
-
-async def _with_roles(work: "Callable[[RoleService], Awaitable[Found]]") -> Found:
-    from dingrelay_producers.settings import Settings
-    from dingrelay_workers.database.schema import opened
-    from dingrelay_workers.roles.service import RoleService
-
-    async with opened(Settings.load()) as database:
-        return await work(RoleService(database))

@@ -1,8 +1,7 @@
 """``dingrelay console sessions``: who is signed in to the console."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,13 +12,13 @@ from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.verbs import Verb
-    from dingrelay_workers.sessions.service import SessionDocument, SessionService
-
-Found = TypeVar("Found")
+    from dingrelay_workers.sessions.service import SessionDocument
 
 
-def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
-    asyncio.run(_ask(lambda sessions: verb.body(sessions, *arguments)))
+def _carry_out(noun: Any, verb: "Verb", *arguments: Any) -> None:
+    from dingrelay_workers.cli_services import carry_out
+
+    carry_out(noun, verb, *arguments)
     console().print(translated(verb.done))
 
 
@@ -37,7 +36,10 @@ app = noun_app(
 @app.command("list")
 def list_() -> None:
     """List the sessions that go on, the one that was used last first."""
-    sessions = asyncio.run(_ask(lambda sessions: sessions.list()))
+    from dingrelay_workers.cli_services import ask
+    from dingrelay_workers.sessions.service import SessionService
+
+    sessions = ask(SessionService, lambda service: service.list())
     print_result(sessions, lambda: _print(sessions))
 
 
@@ -52,12 +54,3 @@ def _print(sessions: "Sequence[SessionDocument]") -> None:
         Column("signed in", lambda row: local(row.begun_at), rank=4),
         Column("last page", lambda row: local(row.used_at), rank=3),
     )
-
-
-async def _ask(question: "Callable[[SessionService], Awaitable[Found]]") -> Found:
-    from dingrelay_producers.settings import Settings
-    from dingrelay_workers.database.schema import opened
-    from dingrelay_workers.sessions.service import SessionService
-
-    async with opened(Settings.load()) as database:
-        return await question(SessionService(database))

@@ -1,8 +1,7 @@
 """``dingrelay webhook``: the endpoints that receive notices."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -31,22 +30,18 @@ if TYPE_CHECKING:
         IssuedEndpoint,
     )
     from dingrelay_workers.webhooks.endpoints import Endpoint
-    from dingrelay_workers.webhooks.service import WebhookService
-
-Found = TypeVar("Found")
 
 EndpointArgument = Annotated[str, typer.Argument(metavar="ID", help="The endpoint's id, drw_…")]
 
-TIMEOUT = 30.0
-"""Seconds for the database; another process may be writing to an SQLite file."""
 ANSWER = 30.0
 """Seconds for the answer to a test: the time-out of a request, and a worker that is busy."""
 
 
-def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
+def _carry_out(noun: Any, verb: "Verb", *arguments: Any) -> None:
+    from dingrelay_workers.cli_services import carry_out
     from dingrelay_workers.webhooks.documents import IssuedEndpoint, ResumeRequest
 
-    endpoint = asyncio.run(_ask(lambda webhooks: verb.body(webhooks, *arguments)))
+    endpoint = carry_out(noun, verb, *arguments)
     if endpoint is None:
         document = {"id": arguments[0], "state": "deleted"}
         print_result(document, lambda: tr("{endpoint} is deleted", endpoint=arguments[0]))
@@ -81,21 +76,19 @@ def list_(
     limit: Limit = 10,
 ) -> None:
     """List the endpoints, or the deliveries of one: its backlog, since when it fails, and its latest notices."""
+    from dingrelay_workers.cli_services import ask
+    from dingrelay_workers.webhooks.service import WebhookService
+
     if endpoint is None:
-        listed_endpoints = asyncio.run(_ask(lambda webhooks: webhooks.list()))
-        print_result(
-            listed_endpoints,
-            lambda: _print_table(listed_endpoints),
-        )
+        listed_endpoints = ask(WebhookService, lambda webhooks: webhooks.list())
+        print_result(listed_endpoints, lambda: _print_table(listed_endpoints))
         return
 
-    async def act(
-        webhooks: "WebhookService",
-    ) -> "tuple[EndpointStatus, Sequence[DeliveryDocument]]":
+    async def act(webhooks: WebhookService) -> "tuple[EndpointStatus, Sequence[DeliveryDocument]]":
         latest = await webhooks.deliveries(endpoint, state=state, limit=limit)
         return await webhooks.get(endpoint), latest
 
-    status, deliveries = asyncio.run(_ask(act))
+    status, deliveries = ask(WebhookService, act)
     document = status.model_dump(mode="json")
     document["deliveries"] = [delivery.model_dump(mode="json") for delivery in deliveries]
     print_result(document, lambda: _print_deliveries(status, deliveries))
@@ -104,7 +97,10 @@ def list_(
 @app.command("test")
 def probe(endpoint: EndpointArgument) -> None:
     """Send a test notice to an endpoint, and show the answer."""
-    answer = asyncio.run(_ask(lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
+    from dingrelay_workers.cli_services import ask
+    from dingrelay_workers.webhooks.service import WebhookService
+
+    answer = ask(WebhookService, lambda webhooks: webhooks.test(endpoint, within=ANSWER))
     sent = answer.state == "tested"
     page = (
         answer.reason
@@ -113,17 +109,6 @@ def probe(endpoint: EndpointArgument) -> None:
     )
     print_result(answer, lambda: translated(page))
     raise typer.Exit((DONE if answer.accepted else OTHERWISE) if sent else UNREACHABLE)
-
-
-async def _ask(question: "Callable[[WebhookService], Awaitable[Found]]") -> Found:
-    from dingrelay_producers.settings import Settings
-    from dingrelay_workers.database.schema import opened
-    from dingrelay_workers.store.connections import impatient_redis
-    from dingrelay_workers.webhooks.service import WebhookService
-
-    settings = Settings.load()
-    async with opened(settings) as database, impatient_redis(settings) as redis:
-        return await question(WebhookService(database, redis, settings, timeout=TIMEOUT))
 
 
 def _show_once(issued_endpoint: "IssuedEndpoint") -> None:
