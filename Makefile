@@ -63,10 +63,10 @@ INSTALL = { $(BIN)/python -m pip --disable-pip-version-check install --require-h
 	failed) exit 1;; esac; done; }
 
 # Its translations are compiled where it is installed.
-CATALOGUE := producers/dingrelay_producers/locale/zh_CN/LC_MESSAGES/dingrelay.po
+CATALOGUES := $(wildcard producers/dingrelay_producers/locale/*/LC_MESSAGES/dingrelay.po)
 
 # Packages come with their hashes, and ours is built with what is locked: nothing else gets in.
-$(RUNNABLE): requirements.lock pyproject.toml $(CATALOGUE)
+$(RUNNABLE): requirements.lock pyproject.toml $(CATALOGUES)
 	@test -x $(BIN)/python || { python=$$($(FIND_PYTHON)) && $$python -m venv $(VENV); }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@echo "$(call SAY,fetching what it runs with: a minute or a few$(COMMA) once,下载运行所需的依赖，需要一到几分钟，只有第一次)"

@@ -1,26 +1,33 @@
-"""The catalogue of translations: what is in the code goes into the ``.po``, from which the ``.mo`` is compiled."""
+"""The catalogues of translations: what is in the code goes into the ``.po``, from which the ``.mo`` is compiled.
+
+That of English has the texts with a count alone, with their forms for one and for more; they are added by hand.
+"""
 
 import io
+from pathlib import Path
 
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
 
 from compiled import LOCALE as FOLDER
 from compiled import compile_stale
-from dingrelay_producers.language import SENTENCE
+from dingrelay_producers.language import CHINESE, DOMAIN, ENGLISH, SENTENCE
 from extraction import ROOT, texts
 
-LOCALE = "zh_CN"
-PO = ROOT / FOLDER / f"{LOCALE}/LC_MESSAGES/dingrelay.po"
-
-HEADER = (
-    "# Texts of the command line and of the HTTP gateway. `make translations` keeps it up to date."
-)
+HEADERS = {
+    CHINESE: "# Texts of the command line and of the HTTP gateway. `make translations` keeps it up to date.",
+    ENGLISH: "# Texts with a count: `{count:job|jobs}` is the first for 1, the second for any other. Add what is new.",
+}
 
 
-def extracted() -> Catalog:
+def path(locale: str) -> Path:
+    """The ``.po`` of a language."""
+    return ROOT / FOLDER / locale / "LC_MESSAGES/dingrelay.po"
+
+
+def extracted(locale: str) -> Catalog:
     """All texts of the code, without translations."""
-    catalogue = new()
+    catalogue = _new(locale)
     for message, context in texts():
         catalogue.add(message, context=context)
     for message in catalogue:
@@ -35,31 +42,28 @@ class _Catalogue(Catalog):
 
     mime_headers = property(  # type: ignore[assignment]
         lambda self: [
-            ("Language", LOCALE),
+            ("Language", str(self.locale_identifier)),
             ("MIME-Version", "1.0"),
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Transfer-Encoding", "8bit"),
-            ("Plural-Forms", "nplurals=1; plural=0;"),
+            ("Plural-Forms", f"nplurals={self.num_plurals}; plural={self.plural_expr};"),
         ]
     )
 
 
-def new() -> Catalog:
-    """A catalogue without texts."""
-    return _Catalogue(locale=LOCALE, domain="dingrelay", header_comment=HEADER, fuzzy=False)
+def _new(locale: str) -> Catalog:
+    return _Catalogue(locale=locale, domain=DOMAIN, header_comment=HEADERS[locale], fuzzy=False)
 
 
-def stored() -> Catalog:
+def stored(locale: str) -> Catalog:
     """The catalogue as it stands."""
-    if not PO.exists():
-        return new()
-    with PO.open("rb") as file:
-        return read_po(file, locale=LOCALE, domain="dingrelay")
+    with path(locale).open("rb") as file:
+        return read_po(file, locale=locale, domain=DOMAIN)
 
 
-def updated() -> Catalog:
+def updated(locale: str) -> Catalog:
     """The texts of the code, with the translations that there are."""
-    known, catalogue = stored(), extracted()
+    known, catalogue = stored(locale), extracted(locale)
     for message in catalogue:
         other = None if message.context else SENTENCE
         for context in (message.context, other):
@@ -78,10 +82,12 @@ def po(catalogue: Catalog) -> bytes:
 
 
 def main() -> None:
-    """Bring both files up to date, and name what is to be translated."""
-    catalogue = updated()
-    PO.parent.mkdir(parents=True, exist_ok=True)
-    PO.write_bytes(po(catalogue))
+    """Bring the files up to date, and name what is to be translated."""
+    catalogue, english = updated(CHINESE), updated(ENGLISH)
+    for message in [message for message in english if message.id and not message.string]:
+        english.delete(message.id, message.context)
+    for locale, texts_of in ((CHINESE, catalogue), (ENGLISH, english)):
+        path(locale).write_bytes(po(texts_of))
     compile_stale(ROOT)
     missing = [message.id for message in catalogue if message.id and not message.string]
     print(f"{len(catalogue)} texts, {len(missing)} without a translation")

@@ -1,9 +1,13 @@
-"""The reader's language: English, or Chinese from the catalogue ``locale``.
+"""The reader's language: English, or Chinese, from the catalogues ``locale``.
 
 Logs, records, JSON and what the client raises are always English, so that programs can compare them. Only
 what is about to be shown to a person is said in their language: a command says its own words by `tr`; a
 sentence that comes from elsewhere, as an error, a hint in a record or a campaign's reason does, keeps its
 template and its values (`dingrelay_tasks.sentence`) and is said again by `translated`.
+
+The catalogue of English has the texts with a count, each with its forms for one and for more, as
+``{count:,} {count:job|jobs}``. gettext's own plurals have one count a text; here are texts with two, and sentences whose
+English is stored before anyone reads it.
 """
 
 import gettext
@@ -17,6 +21,7 @@ from enum import Enum
 from functools import cache, cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from string import Formatter
 
 from dingrelay_producers.reader_settings import asked
 from dingrelay_tasks.sentence import Sentence
@@ -112,7 +117,7 @@ def tr(message: str, /, **values: object) -> str:
         values: what is put in.
     """
     spoken = _catalogue(current_language()).gettext(message) if message else message
-    return spoken.format(**values) if values else spoken
+    return _FORMS.format(spoken, **values) if values else spoken
 
 
 def translated(text: str, language: str | None = None) -> str:
@@ -134,7 +139,20 @@ def translated(text: str, language: str | None = None) -> str:
         else value
         for value in text.values
     )
-    return template.format(*values) if text.values else template
+    return _FORMS.format(template, *values) if text.values else template
+
+
+class _Forms(Formatter):
+    """Formats, beside all that `str.format` does, ``{count:job|jobs}``: the first for 1, the second for any other."""
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        one, bar, more = format_spec.partition("|")
+        if not bar:
+            return format(value, format_spec)
+        return one if value == 1 else more
+
+
+_FORMS = _Forms()
 
 
 @cache

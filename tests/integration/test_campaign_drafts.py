@@ -383,8 +383,8 @@ async def test_skipped_rows_are_counted_by_cause(
     assert (checked.recipients, checked.malformed, checked.unmatched) == (1, 3, 5)
     assert checked.causes == counts
     words = [translated(finding.words) for finding in findings_of(checked)]
-    assert "1 rows lack a value that the text needs, and are left out." in words
-    assert "1 rows have a name that several people have, and are left out." in words
+    assert "1 row lacks a value that the text needs, and is left out." in words
+    assert "1 row has a name that several people have, and is left out." in words
 
 
 @pytest.mark.usefixtures("organisation")

@@ -80,7 +80,7 @@ def test_a_report_counts_and_names_everybody(cli: Cli, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "r.ndjson").read_text().splitlines()]
     assert [{**line, "task_id": str(line["task_id"] or "")} for line in lines] == rows
     shown = cli("campaign", "report", campaign).stdout
-    assert "1 calls for 2 people, settled by DingTalk's same-content rule" in shown
+    assert "1 call for 2 people, settled by DingTalk's same-content rule" in shown
     assert "1 duplicate: had this content already that day" in shown
 
 
@@ -370,7 +370,7 @@ def test_chunks_under_way_at_a_pause_are_recalled_too(cli: Cli, sandbox: Sandbox
     cli.in_database(pause_with_a_call_under_way)
     answer = cli.json("campaign", "recall", campaign, "--yes")
     assert (answer["chunks"], answer["people"], answer["under_way"]) == (3, 5, 1)
-    assert "of these, 1 are under way" in cli("campaign", "recall", campaign, "--yes").output
+    assert "of these, 1 is under way" in cli("campaign", "recall", campaign, "--yes").output
 
 
 def test_a_report_is_no_formula_for_a_spreadsheet(cli: Cli, tmp_path: Path) -> None:

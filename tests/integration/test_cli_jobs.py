@@ -278,7 +278,7 @@ def test_a_file_that_is_not_utf8_is_refused(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "jobs").write_bytes(b"\xef\xbb\xbf" + good * 3 + b"\xff\xfe\n" + good)
     accepted = "3 jobs accepted; to go on, give --from 4\n"
     assert cli.refused("send", "--jobs", "jobs").startswith(f"{accepted}line 4: is not UTF-8")
-    assert cli("send", "--jobs", "jobs", "--from", "5").stderr == "1 jobs accepted\n"
+    assert cli("send", "--jobs", "jobs", "--from", "5").stderr == "1 job accepted\n"
 
 
 def test_a_line_that_does_not_end_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +328,7 @@ def test_a_key_of_another_job_shows_which_lines_are_accepted(cli: Cli) -> None:
     cli("send", "--jobs", "-", stdin=a_line("k", "a"))
     stream = a_line("j", "a") + a_line("k", "b") + a_line("l", "a")
     progress, error, *_ = cli.refused("send", "--jobs", "-", stdin=stream).splitlines()
-    assert progress == "1 jobs accepted; to go on, give --from 4"
+    assert progress == "1 job accepted; to go on, give --from 4"
     assert error.startswith("line 2: idempotency_key: already used by job")
 
 

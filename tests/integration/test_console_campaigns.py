@@ -472,10 +472,10 @@ async def test_the_second_person_sees_which_people_were_chosen(
     for words in (
         "Checked at today",
         "Everyone in the organisation.",
-        "1 pasted names or numbers.",
+        "1 pasted name or number.",
         "Those in the file “list.csv”: 2 rows.",
         "Not those in the departments: team 3",
-        "Not the 1 pasted names or numbers that are left out.",
+        "Not the 1 pasted name or number that is left out.",
         "4 people are left out",
         "line 1 of the pasted text: 不存在 is no person",
     ):
@@ -559,7 +559,7 @@ async def test_people_come_from_the_tree_pasted_text_and_a_file(
     assert "open=2" in writer.location
     page = await writer.text(writer.location)
     assert HOSTILE not in page
-    for words in ("line 2: 不存在 is no person", "It names 2 people.", "It names 1 people."):
+    for words in ("line 2: 不存在 is no person", "It names 2 people.", "It names 1 person."):
         assert words in page
     choose = f"{draft}/choose"
     texts = {"departments": "2", "pasted": f"{HOSTILE}\nu31"}
@@ -597,8 +597,8 @@ async def test_the_step_of_the_people_says_which_rows_reach_no_one(
     for words in (
         "Go on, and they are left out.",
         "line 2: 不存在 is no person",
-        "1 rows name no person of the directory",
-        "1 rows have nothing where the person should be named",
+        "1 row names no person of the directory",
+        "1 row has nothing where the person should be named",
         "line 3 of the file: has no full name",
     ):
         assert words in page, words
@@ -826,7 +826,7 @@ async def test_the_check_says_what_it_takes_and_which_people_it_will_not_reach(
     page = await writer.text(f"{draft}/check")
     for words in (
         "2 people in 2 calls",
-        "1 rows name no person of the directory",
+        "1 row names no person of the directory",
         f"What {escape(HOSTILE)}20 gets",
     ):
         assert words in page

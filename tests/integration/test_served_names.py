@@ -180,4 +180,4 @@ def test_commands_refuse_it_and_name_the_line(fleet: None, cli: Cli) -> None:
     lines = "".join(json.dumps({**MESSAGE, "app": app}) + "\n" for app in ("hr", "hrr", "crm"))
     refused = cli.refused("send", "--jobs", "-", stdin=lines)
     assert "line 2: app: no worker serves hrr" in refused
-    assert "1 jobs accepted; to go on, give --from 2" in refused
+    assert "1 job accepted; to go on, give --from 2" in refused

@@ -17,6 +17,7 @@ from threading import Barrier
 from typing import Any, cast
 
 import pytest
+from babel.messages.catalog import Message
 from hypothesis import given as examples
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -41,7 +42,7 @@ from dingrelay_workers.dingtalk.approval_schema import Schema
 from dingrelay_workers.http.problems import KINDS
 from support.foreign_words import foreign_words
 
-STORED = [message for message in catalogue.stored() if message.id]
+STORED = [message for message in catalogue.stored(CHINESE) if message.id]
 BY_KEY = {(message.context, message.id): message for message in STORED}
 SAME = {
     "userid",
@@ -72,7 +73,9 @@ def markup(text: str) -> list[str]:
 
 
 def test_extracting_finds_nothing_that_the_catalogue_lacks_and_the_catalogue_nothing_else() -> None:
-    found = {(message.context, message.id) for message in catalogue.extracted() if message.id}
+    found = {
+        (message.context, message.id) for message in catalogue.extracted(CHINESE) if message.id
+    }
     advice = "run `make translations`, translate what it names, and run it again"
     assert found - BY_KEY.keys() == set(), advice
     assert BY_KEY.keys() - found == set(), advice
@@ -81,13 +84,14 @@ def test_extracting_finds_nothing_that_the_catalogue_lacks_and_the_catalogue_not
 def test_each_text_is_translated_and_none_is_fuzzy_or_obsolete() -> None:
     assert [message.id for message in STORED if not message.string] == []
     assert [message.id for message in STORED if message.fuzzy] == []
-    assert list(catalogue.stored().obsolete) == []
+    assert list(catalogue.stored(CHINESE).obsolete) == []
 
 
 def test_a_catalogue_is_compiled_where_it_changed(tmp_path: Path) -> None:
-    po = tmp_path / catalogue.PO.relative_to(catalogue.ROOT)
+    source = catalogue.path(CHINESE)
+    po = tmp_path / source.relative_to(catalogue.ROOT)
     po.parent.mkdir(parents=True)
-    po.write_bytes(catalogue.PO.read_bytes())
+    po.write_bytes(source.read_bytes())
     compiled.compile_stale(tmp_path)
     with po.with_suffix(".mo").open("rb") as file:
         known = gettext.GNUTranslations(file)
@@ -116,6 +120,62 @@ def test_a_translation_has_the_same_values_and_is_chinese() -> None:
 def test_a_translation_leaves_no_word_in_english() -> None:
     wrong = {str(message.id): foreign_words(str(message.string)) for message in STORED}
     assert {english: words for english, words in wrong.items() if words} == {}
+
+
+COUNTED = [message for message in catalogue.stored(ENGLISH) if message.id]
+FORM = re.compile(r"\{(?:\w+):([^{}|]+)\|([^{}|]+)\}")
+PLURALS = {
+    word
+    for message in COUNTED
+    for _, more in FORM.findall(str(message.string))
+    for word in re.findall(r"\b(?:\w{2,}s|people)\b", more)
+} - {
+    word
+    for message in COUNTED
+    for one, _ in FORM.findall(str(message.string))
+    for word in one.split()
+}
+COUNTS = re.compile(rf"(\{{[^{{}}]*\}}|\b1) (?:(?!of\b)[a-z]+ )?(?:{'|'.join(PLURALS)})\b")
+"""A value and a plural behind it."""
+NO_COUNTS = {
+    "dingtalk {} approvals",
+    "dingtalk {} mobile numbers",
+    "dingtalk {} people",
+    "{type} to departments",
+    "{} of {} calls of this month are used; {} jobs stop at {:.0%}",
+    # Click chooses the form itself.
+    "Option {name} requires {number} arguments.",
+    "Argument {name} takes {number} values.",
+}
+"""Texts with a plural behind a value that is no count, such as an app or a lane."""
+
+
+def _in_english(message: Message, count: int) -> str:
+    """The text with each of its values a count."""
+    fields = [name for _, name, _, _ in Formatter().parse(str(message.id)) if name is not None]
+    with language.spoken(ENGLISH):
+        if message.context:
+            return language.translated(en(str(message.id), *[count] * len(fields)))
+        return language.tr(str(message.id), **dict.fromkeys(fields, count))
+
+
+@pytest.mark.parametrize("message", COUNTED, ids=lambda message: str(message.id))
+def test_a_text_with_a_count_has_its_singular_for_one_alone(message: Message) -> None:
+    template = str(message.id)
+    names = [name for _, name, _, _ in Formatter().parse(template) if name]
+    for count in (0, 2, 1_000):
+        of_code = template.format(*[count] * 9, **dict.fromkeys(names, count))
+        assert _in_english(message, count) == of_code
+    assert template in NO_COUNTS or not COUNTS.search(_in_english(message, 1))
+
+
+def test_each_text_with_a_count_has_its_forms_and_no_other_does() -> None:
+    found = {(each.context, each.id) for each in STORED if COUNTS.search(str(each.id))}
+    counted = {(message.context, message.id) for message in COUNTED}
+    assert {key for key in found - counted if key[1] not in NO_COUNTS} == set(), (
+        "add their forms to the catalogue of English"
+    )
+    assert counted - BY_KEY.keys() == set(), "run `make translations`"
 
 
 @pytest.mark.parametrize(
