@@ -2,8 +2,11 @@
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -13,6 +16,9 @@ from conftest import wait_until_async
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.clock import RedisClock
 from dingrelay_producers.store.scripts import run_async
+from dingrelay_workers.backlog import estimate
+from dingrelay_workers.backlog.estimate import BacklogGroup, Tally
+from dingrelay_workers.console.context import SharedReads
 from dingrelay_workers.console.declared import DECLARED
 from dingrelay_workers.console.server import listening
 from dingrelay_workers.http import paging
@@ -141,6 +147,31 @@ async def test_an_unchanged_page_is_not_sent_again(browser: Browser) -> None:
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert await browser.get("/webhooks", **{"If-None-Match": tag}) == (304, "")
+
+
+async def test_the_first_page_is_not_sent_again_while_its_jobs_only_wait(
+    browser: Browser, redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(browser.database, redis, settings)
+    read, readings = estimate.read, 0
+
+    async def a_minute_later(*given: Any, **options: Any) -> tuple[Tally, list[BacklogGroup]]:
+        nonlocal readings
+        readings += 1
+        tally, lanes = await read(*given, **options)
+        return replace(tally, now=tally.now + timedelta(minutes=readings)), lanes
+
+    async def anew(_reads: SharedReads, _key: object, now: Callable[[], Awaitable[Any]]) -> Any:
+        return await now()
+
+    monkeypatch.setattr(estimate, "read", a_minute_later)
+    monkeypatch.setattr(SharedReads, "get", anew)
+    await browser.sign_in()
+    async with browser.session.get(f"{browser.url}/") as answer:
+        tag, text = answer.headers["ETag"], await answer.text()
+    assert "Jobs that wait: 1, the oldest since today " in text
+    assert await browser.get("/", **{"If-None-Match": tag}) == (304, "")
+    assert readings == 2
 
 
 async def test_a_missing_object_has_a_page(browser: Browser) -> None:

@@ -12,12 +12,12 @@ from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.language import tr
 from dingrelay_producers.store import clock
-from dingrelay_producers.time_spans import span
 from dingrelay_tasks.robot_names import WEBHOOK
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.backlog import workers as fleet
 from dingrelay_workers.backlog.console_routes import paused
 from dingrelay_workers.console.declared import at
+from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import outage
 from dingrelay_workers.console.visit import Visit
 from dingrelay_workers.history.quarters import Quarter, QuarterService
@@ -51,8 +51,8 @@ async def limits(visit: Visit) -> web.Response:
 def _stops(outages: Sequence[BreakerState], now: datetime, bucket: BucketState) -> Meaning:
     """The reason for which calls of a bucket wait."""
     if bucket.paused_until and bucket.paused_until > now:
-        pause = span((bucket.paused_until - now).total_seconds())
-        return Meaning("bad", en("paused for {}: {}", pause, bucket.reason))
+        until = spoken(bucket.paused_until, seconds=True)
+        return Meaning("bad", en("paused until {}: {}", until, bucket.reason))
     if any(entry.stops(bucket.scope.partition(":")[2], bucket.api) for entry in outages):
         return Meaning("bad", en("an outage"))
     if bucket.waiting:

@@ -1,4 +1,7 @@
-"""How things stand, in a few sentences: is delivery normal, what waits, who is affected, what to do."""
+"""How things stand, in a few sentences: is delivery normal, what waits, who is affected, what to do.
+
+It says since when, and not for how long: a page on which nothing happens is the same, and is not sent again.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +26,7 @@ from dingrelay_workers.console.context import ConsoleContext
 from dingrelay_workers.console.declared import at, menu_of
 from dingrelay_workers.console.jobs import listing
 from dingrelay_workers.console.limits import last_day, robots_of
+from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import START, outage
 from dingrelay_workers.console.titles import lane_words
 from dingrelay_workers.console.visit import Visit
@@ -65,7 +69,6 @@ async def now(visit: Visit) -> web.Response:
         pauses=pauses,
         pause_of=pause_of,
         senders=standing.senders,
-        now=standing.tally.now,
         months=standing.limits.quota,
         dead=standing.dead,
         ended=standing.limits.ended_outages,
@@ -132,57 +135,66 @@ class Standing:
     def _throttled(self, robots: Mapping[str, str]) -> list[Meaning]:
         now = self.tally.now
         pauses = [
-            (bucket, (bucket.paused_until - now).total_seconds())
+            (
+                bucket.scope.partition(":")[2],
+                robots.get(bucket.api, bucket.api),
+                bucket.paused_until,
+            )
             for bucket in self.limits.buckets
             if bucket.paused_until and bucket.paused_until > now
         ]
         return [
             Meaning(
                 "doubt",
-                en("DingTalk throttles {} ({}): calls go on in {}.", *api, span(max(1.0, seconds))),
+                en(
+                    "DingTalk throttles {} ({}): calls go on at {}.",
+                    app,
+                    api,
+                    spoken(until, seconds=True),
+                ),
                 en("No job is lost."),
             )
-            for bucket, seconds in pauses[:MOST]
-            for api in [(bucket.scope.partition(":")[2], robots.get(bucket.api, bucket.api))]
+            for app, api, until in pauses[:MOST]
         ]
 
     def _waiting(self) -> Meaning:
         waiting = sum(lane.waiting for lane in self.lanes)
         if not waiting:
             return Meaning("good", en("Nothing waits."))
-        age = max((self._age(lane) for lane in self.lanes), default=0.0)
+        oldest = min(lane.since or self.tally.now for lane in self.lanes)
         drains = [lane.drain_seconds for lane in self.lanes if lane.waiting]
         if any(drain is None for drain in drains):
             return Meaning(
-                "wait", en("Jobs that wait: {:,}, the oldest for {}.", waiting, span(age))
+                "wait", en("Jobs that wait: {:,}, the oldest since {}.", waiting, spoken(oldest))
             )
         through = span(max(1.0, *(drain for drain in drains if drain is not None)))
         words = en(
-            "Jobs that wait: {:,}, the oldest for {}; all are through in {}.",
+            "Jobs that wait: {:,}, the oldest since {}; all are through in {}.",
             waiting,
-            span(age),
+            spoken(oldest),
             through,
         )
         return Meaning("wait", words)
 
     def _affected(self, only_app: str) -> list[Meaning]:
+        old = self.tally.now - timedelta(seconds=OLD)
         late = [
-            lane
+            (lane, lane.since)
             for lane in self.lanes
             # Those of a pause, or without a worker, have a sentence already.
-            if lane.held_by not in {"pause", "worker"} and lane.waiting and self._age(lane) > OLD
+            if lane.held_by not in {"pause", "worker"} and lane.since and lane.since < old
         ]
         return [
             Meaning(
                 "doubt",
                 en(
-                    "Jobs in the {} wait for {} already.",
+                    "Jobs in the {} have waited since {}.",
                     lane_words(f"{lane.app}:{lane.lane}", only_app),
-                    span(self._age(lane)),
+                    spoken(since),
                 ),
                 _held(lane),
             )
-            for lane in late[:MOST]
+            for lane, since in late[:MOST]
         ]
 
     @property
@@ -232,10 +244,6 @@ class Standing:
             )
         remedy = en("Look at the failed jobs: each code has its remedy there.")
         return [Meaning("bad" if self.lately else "doubt", words, remedy)]
-
-    def _age(self, lane: BacklogGroup) -> float:
-        since = lane.since
-        return (self.tally.now - since).total_seconds() if since else 0.0
 
 
 async def _standing(context: ConsoleContext) -> Standing:
