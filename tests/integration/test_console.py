@@ -161,11 +161,11 @@ async def test_the_first_page_is_not_sent_again_while_its_jobs_only_wait(
         tally, lanes = await read(*given, **options)
         return replace(tally, now=tally.now + timedelta(minutes=readings)), lanes
 
-    async def anew(_reads: SharedReads, _key: object, now: Callable[[], Awaitable[Any]]) -> Any:
+    async def read_now(_reads: SharedReads, _key: object, now: Callable[[], Awaitable[Any]]) -> Any:
         return await now()
 
     monkeypatch.setattr(estimate, "read", a_minute_later)
-    monkeypatch.setattr(SharedReads, "get", anew)
+    monkeypatch.setattr(SharedReads, "get", read_now)
     await browser.sign_in()
     async with browser.session.get(f"{browser.url}/") as answer:
         tag, text = answer.headers["ETag"], await answer.text()
