@@ -227,6 +227,10 @@ def test_equal_messages_may_go_out_again_on_another_day() -> None:
     days = [effect(2.0, answered=2.1, day=1), effect(5.0, answered=5.1, day=2)]
     assert kinds(jobs, states, days) == []
     assert kinds(jobs[:1], DONE, days) == ["again"]
+    # The first one left on the day before, and was long on its way.
+    days = [effect(6.0, left=1.5, answered=6.1, day=2, left_on=1), effect(8.0, day=2)]
+    assert kinds(jobs, states, days) == []
+    assert kinds(jobs[:1], DONE, days) == ["again"]
 
 
 def test_a_lost_call_is_not_repeated_on_another_day() -> None:
@@ -327,9 +331,11 @@ def test_a_job_expires_by_redis_clock() -> None:
 
 def test_no_job_dies_of_what_passes() -> None:
     dead = status(State.DEAD)
-    dead.error = SimpleNamespace(error_class="permanent")
+    dead.error = SimpleNamespace(error_class="permanent", code="60121")
     assert kinds([request()], {"j1": dead}) == []
     dead.error.error_class = "credentials"
+    assert kinds([request()], {"j1": dead}) == ["dead"]
+    dead.error = SimpleNamespace(error_class="permanent", code="unreadable")
     assert kinds([request()], {"j1": dead}) == ["dead"]
 
 

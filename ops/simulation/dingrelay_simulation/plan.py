@@ -9,6 +9,7 @@ from dingrelay_simulation.scenes import (
     BEFORE_MIDNIGHT,
     MORE_SCENES,
     SCENES,
+    SCENES_OF_ERRORS,
     pass_midnight_in_doubt,
     pause_a_lane,
 )
@@ -141,6 +142,8 @@ MORE = 0.4
 """Share of the runs to which a scene is added that costs more."""
 PAUSES = 0.2
 """Share of the runs to which one is added in which a lane is paused."""
+ERRORS = 0.4
+"""Share of the runs to which one is added in which jobs are stopped that wait for their next attempt."""
 PLAIN = 100
 """Last seed to which none is added: it stands for what it stood for before there were any, as the table of mutations says."""
 
@@ -203,6 +206,11 @@ def _add_scenes(staged: _Scenes, seed: int) -> None:
     if random.Random(f"pauses {seed}").random() < PAUSES:
         staged.at = rng.uniform(0, SECONDS)
         pause_a_lane(staged)
+    rng = random.Random(f"errors {seed}")
+    if rng.random() < ERRORS:
+        draft = Draft(rng, staged.draft.number)
+        behind = _Scenes(draft, rng.uniform(0, SECONDS), staged.operations, staged.faults)
+        rng.choice(SCENES_OF_ERRORS)(behind)
 
 
 def _changes(draft: Draft, syncs: list[float]) -> list[Step]:

@@ -202,6 +202,56 @@ def pause_a_lane(stage: Stage) -> None:
         stage.operation(rng.uniform(3, seconds + 1), "resume_lane", lane=lane)
 
 
+def cancel_beside_an_equal(stage: Stage) -> None:
+    """A message whose call never came is cancelled before its next attempt, and an equal one has come in between."""
+    rng = stage.rng
+    values = {"kind": "reset_before", "api": ASYNCSEND, "seconds": 1.2, "share": 1.0}
+    stage.fault(0.0, "lost_answer", **values, count=None)
+    equal: dict[str, Any] = {"tag": "beside", "users": ["u1", "u2"]}
+    target = stage.operation(0.2, "equal", **equal)
+    stage.operation(rng.uniform(1.3, 2.5), "equal", **equal)
+    stage.operation(rng.uniform(2.6, 5), "cancel", target=target)
+
+
+def _put_off(stage: Stage, api: str, seconds: float) -> None:
+    """Calls are refused for a while, and nothing of them is done."""
+    name, kind = stage.rng.choice((("throttle", "throttle"), ("sick", "error")))
+    values = {"kind": kind, "effect": None, "api": api, "seconds": seconds, "share": 1.0}
+    stage.fault(0.0, name, **values, count=None)
+
+
+def stop_campaign_that_is_put_off(stage: Stage) -> None:
+    """A campaign is stopped whose calls wait for their next attempt, while the worker that would withdraw them may stand still."""
+    rng = stage.rng
+    target = stage.operation(0.0, "campaign", rate=None, fields=True, users=list(USERS))
+    stopped = rng.uniform(1.5, 3)
+    _put_off(stage, ASYNCSEND, stopped)
+    for worker in rng.sample(range(3), 2):
+        stage.fault(stopped - 0.02, "freeze", worker=worker, seconds=round(rng.uniform(12, 20), 1))
+    stage.operation(stopped, "campaign_command", target=target, verb="pause")
+    resumed = stopped + rng.uniform(20, 24)
+    stage.operation(resumed, "campaign_command", target=target, verb="resume")
+
+
+def pause_behind_a_look_up(stage: Stage) -> None:
+    """A lane is paused in which approvals have looked something up, and wait for the next attempt of their call."""
+    rng = stage.rng
+    _put_off(stage, INSTANCES, 2.0)
+    for _ in range(2):
+        stage.operation(rng.uniform(0, 0.5), "approval")
+    seconds = round(rng.uniform(6, 15), 1)
+    stage.operation(rng.uniform(1, 2), "pause_lane", lane="normal", seconds=seconds)
+
+
+def refuse_unreadably(stage: Stage) -> None:
+    """DingTalk refuses calls for a while with a code that can't be read."""
+    rng = stage.rng
+    values = {"kind": "throttle", "body": {"code": ["Throttling"], "message": 1}, "share": 1.0}
+    stage.fault(0.0, "throttle", **values, api=INSTANCES, seconds=2.0, count=None)
+    for _ in range(2):
+        stage.operation(rng.uniform(0, 1.5), "approval")
+
+
 SCENES: tuple[Callable[[Stage], None], ...] = (
     cancel_in_doubt,
     expire_in_doubt,
@@ -221,5 +271,12 @@ MORE_SCENES: tuple[Callable[[Stage], None], ...] = (
     move_under_a_sync,
 )
 """Scenes of any time that a third of the runs has beside those."""
+SCENES_OF_ERRORS: tuple[Callable[[Stage], None], ...] = (
+    cancel_beside_an_equal,
+    stop_campaign_that_is_put_off,
+    pause_behind_a_look_up,
+    refuse_unreadably,
+)
+"""Scenes of any time that two of five runs have beside those: jobs are stopped that wait for their next attempt."""
 BEFORE_MIDNIGHT = 6.0
 """Seconds before midnight at which that one begins."""

@@ -325,11 +325,14 @@ class Evidence:
         """Whether a fault explains that a call was made again.
 
         Its answer was lost, its worker or Redis was struck until the end of the call was recorded, or the run that made
-        it had lost the job to the run that made the second one.
+        it had lost the job to the run that made the second one. Or each is of its job, and midnight came between: a
+        call is counted on the day on which it left, and this one was long on its way.
         """
         if second.left < first.left:
             first, second = second, first  # it was overtaken on its way
-        if self._taken_over(first, second):
+        jobs = sum(request.tag == first.tag for request in self.requests.jobs)
+        days_apart = first.path == ASYNCSEND and first.left_on != second.left_on
+        if self._taken_over(first, second) or (jobs > 1 and days_apart):
             return True
         since = first.left - BEFORE
         if first.answered is None:

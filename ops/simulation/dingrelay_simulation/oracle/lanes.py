@@ -13,7 +13,7 @@ ALL = "all"
 def check_paused_lanes(evidence: Evidence) -> Iterator[Violation]:
     """No call of a job leaves in a pause of its lane, unless the job had begun before."""
     for pause in evidence.lane_pauses:
-        for tag, requests in evidence.requests_by_tag(SENDS).items():
+        for tag, requests in evidence.requests_by_tag(SENDS | {"approval"}).items():
             if not all(request.job and _is_paused(pause, request) for request in requests):
                 continue
             for call in evidence.attempts_by_tag.get(tag, ()):
@@ -24,7 +24,7 @@ def check_paused_lanes(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _is_paused(pause: LanePause, request: Request) -> bool:
-    return pause.lane in {ALL, request.values.get("lane")}
+    return pause.lane in {ALL, request.values.get("lane", "normal")}
 
 
 def _had_begun(

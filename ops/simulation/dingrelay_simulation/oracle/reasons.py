@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from dingrelay_producers.store.states import State
 from dingrelay_simulation.oracle.evidence import Evidence, Violation
+from dingrelay_workers.dingtalk.classify import UNREADABLE
 
 MARGIN = 0.3
 """Seconds by which moments may be off that two processes took."""
@@ -31,8 +32,9 @@ def check_dead(evidence: Evidence) -> Iterator[Violation]:
     for job, status in evidence.statuses.items():
         if not status or status.state != State.DEAD or not status.error:
             continue
-        if status.error.error_class in PASSING:
-            yield Violation("dead", f"{job} is dead: {status.error.error_class}", job)
+        if status.error.error_class in PASSING or status.error.code == UNREADABLE:
+            text = f"{job} is dead: {status.error.error_class} {status.error.code}"
+            yield Violation("dead", text, job)
 
 
 def check_pauses(evidence: Evidence) -> Iterator[Violation]:
