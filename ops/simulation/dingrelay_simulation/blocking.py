@@ -80,8 +80,7 @@ class InlineQueue:
         if self._busy:
             return
         self._busy = True
-        called = getattr(function, "func", function)
-        if getattr(called, "__name__", "") in INSTANT:
+        if _name(function) in INSTANT:
             self._next()
         else:
             asyncio.get_running_loop().call_later(STATEMENT, self._next)
@@ -119,8 +118,13 @@ _FAULTS: list[Callable[[], str]] = [str]
 """Function that answers how the running process's statement fails: ``before`` or ``after`` its effect, or empty."""
 
 
+def _name(function: Callable[[], Any]) -> str:
+    return getattr(getattr(function, "func", function), "__name__", "")
+
+
 def _carry_out(function: Callable[[], Any], fault: str) -> Any:
-    if fault == "before":
+    # A connection that is given up ends its transaction, whether or not the database hears of it.
+    if fault == "before" and _name(function) != "close":
         raise sqlite3.OperationalError(AWAY)
     result = function()
     if fault == "after":
