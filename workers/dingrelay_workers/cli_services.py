@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.database.schema import opened
+from dingrelay_workers.noun import made_of
 from dingrelay_workers.store.connections import impatient_redis
 
 if TYPE_CHECKING:
@@ -43,7 +43,5 @@ async def _ask(
 ) -> _Document:
     settings = Settings.load()
     async with opened(settings) as database, impatient_redis(settings) as redis:
-        stores = {"settings": settings, "database": database, "redis": redis, "timeout": TIMEOUT}
-        return await question(
-            kind(**{name: stores[name] for name in signature(kind).parameters if name in stores})
-        )
+        service = made_of(kind, settings=settings, database=database, redis=redis, timeout=TIMEOUT)
+        return await question(service)

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 Part = str
 """A part of a noun: ``module:name`` in its folder, or a module only. Importing the declaration imports none of them."""
 Role = Literal["view", "write", "approve", "operate", "admin"]
 """Role in the console."""
+_Instance = TypeVar("_Instance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +37,18 @@ class Service(NamedTuple):
     """A service of the doors.
 
     Attributes:
-        part: its class.
-        needs: arguments of the class, in order.
+        part: its class, which is made of resources that it names (`made_of`).
         closes: whether its `close` ends what it does beside requests.
     """
 
     part: Part
-    needs: tuple[Literal["settings", "database", "redis", "acceptor"], ...]
     closes: bool = False
+
+
+def made_of(kind: Callable[..., _Instance], **resources: Any) -> _Instance:
+    """An instance of a class, with those of the resources that it takes, by the names of its parameters."""
+    names = signature(kind).parameters.keys() & resources.keys()
+    return kind(**{name: resources[name] for name in names})
 
 
 class Command(NamedTuple):

@@ -15,7 +15,7 @@ NOUN = Noun(
         ),
     },
     tables=("models",),
-    services=(Service("service:ApprovalService", ("settings", "database")),),
+    services=(Service("service:ApprovalService"),),
     routes=("routes:ROUTES",),
     pages=("console_routes",),
     personal_data=("personal_data:PERSONAL_DATA",),

@@ -23,7 +23,7 @@ NOUN = Noun(
         ),
     },
     tables=("models",),
-    services=(Service("service:DirectoryService", ("database",)),),
+    services=(Service("service:DirectoryService"),),
     routes=("routes:ROUTES",),
     duties=(NounDuty("syncs", "sync_schedule:of_leader", wanted=attrgetter("sync.every")),),
     clean_up=("retention:clean_up",),

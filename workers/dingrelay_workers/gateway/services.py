@@ -9,6 +9,7 @@ from dingrelay_workers.database.errors import check_answers
 from dingrelay_workers.database.migration import Migration
 from dingrelay_workers.http.accepting import Acceptor
 from dingrelay_workers.http.records import GatewayRecords
+from dingrelay_workers.noun import made_of
 from dingrelay_workers.nouns import NOUNS
 
 _Service = TypeVar("_Service")
@@ -33,7 +34,7 @@ class Services:
         for noun in NOUNS:
             for service in noun.services:
                 kind = noun.load(service.part)
-                self.by_class[kind] = instance = kind(*(resources[need] for need in service.needs))
+                self.by_class[kind] = instance = made_of(kind, **resources)
                 self._closing += [instance] if service.closes else []
 
     def of(self, kind: type[_Service]) -> _Service:

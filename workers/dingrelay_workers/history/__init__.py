@@ -8,8 +8,8 @@ NOUN = Noun(
     name="history",
     tables=("models",),
     services=(
-        Service("service:HistoryService", ("settings", "database")),
-        Service("quarters:QuarterService", ("database",)),
+        Service("service:HistoryService"),
+        Service("quarters:QuarterService"),
     ),
     routes=("routes:ROUTES",),
     pages=("console_routes",),

@@ -9,8 +9,8 @@ NOUN = Noun(
     scopes={"keys:write": "admin"},
     tables=("models",),
     services=(
-        Service("service:KeyService", ("database",), closes=True),
-        Service("rates:KeyRates", ("redis",)),
+        Service("service:KeyService", closes=True),
+        Service("rates:KeyRates"),
     ),
     routes=("routes:ROUTES",),
     pages=("console_routes",),

@@ -5,7 +5,7 @@ from dingrelay_workers.noun import Audited, Command, Noun, Service
 
 NOUN = Noun(
     name="personal_data",
-    services=(Service("service:PersonalDataService", ("settings",)),),
+    services=(Service("service:PersonalDataService"),),
     commands=(Command("person", "cli:app"),),
     for_jobs=("service:for_jobs",),
     audited=(Audited("person", en("personal data"), is_person=True),),

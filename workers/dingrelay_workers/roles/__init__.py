@@ -6,7 +6,7 @@ from dingrelay_workers.noun import Audited, Noun, Service
 NOUN = Noun(
     name="roles",
     tables=("models",),
-    services=(Service("service:RoleService", ("database",)),),
+    services=(Service("service:RoleService"),),
     pages=("console_routes",),
     personal_data=("personal_data:PERSONAL_DATA",),
     audited=(Audited("role", en("role"), is_person=True),),

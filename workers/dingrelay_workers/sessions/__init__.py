@@ -6,7 +6,7 @@ from dingrelay_workers.noun import Audited, Noun, Service
 NOUN = Noun(
     name="sessions",
     tables=("models",),
-    services=(Service("service:SessionService", ("database",)),),
+    services=(Service("service:SessionService"),),
     pages=("console_routes",),
     clean_up=("sessions:clean_up",),
     personal_data=("personal_data:PERSONAL_DATA",),

@@ -20,7 +20,7 @@ NOUN = Noun(
             shared=("dingtalk.user_", "dingtalk.org_"),
         ),
     },
-    services=(Service("service:WebhookService", ("database", "redis", "settings")),),
+    services=(Service("service:WebhookService"),),
     routes=("routes:ROUTES",),
     pages=("console_routes",),
     first_page=("console_routes:refusing",),
