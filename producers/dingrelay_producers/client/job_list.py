@@ -254,7 +254,7 @@ class JobList:
             call = transitions.briefs(
                 index=index,
                 most=CHUNK,
-                limit=min(limit, CHUNK),
+                limit=limit,
                 last_score=last and last.at,
                 last_id=last.job_id if last else "",
                 since=_milliseconds(job_filter.since, 0),

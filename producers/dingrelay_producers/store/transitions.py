@@ -204,8 +204,9 @@ def briefs(
 ) -> None:
     """The latest jobs of an index that fit, from behind the last one of before.
 
-    `most` jobs are looked at until `limit` are found, fewer where their texts are long. They were accepted from `since` to `before` (ms); payload or
-    addresses hold the text and the person, and each field has one of some values, each behind a newline; '' for any.
+    `most` jobs are looked at until `limit` are found, fewer where their texts are long. They were accepted from `since`
+    to `before` (ms); payload or addresses hold the text and the person, and each field has one of some values, each
+    behind a newline; '' for any.
     """
 
 
