@@ -208,9 +208,9 @@ def _add_scenes(staged: _Scenes, seed: int) -> None:
         pause_a_lane(staged)
     rng = random.Random(f"errors {seed}")
     if rng.random() < ERRORS:
-        draft = Draft(rng, staged.draft.number)
-        behind = _Scenes(draft, rng.uniform(0, SECONDS), staged.operations, staged.faults)
-        rng.choice(SCENES_OF_ERRORS)(behind)
+        at, draft = rng.uniform(0, SECONDS), Draft(rng, staged.draft.number)
+        stage = _Scenes(draft, at, staged.operations, staged.faults)
+        rng.choice(SCENES_OF_ERRORS)(stage)
 
 
 def _changes(draft: Draft, syncs: list[float]) -> list[Step]:

@@ -29,9 +29,13 @@ class Stage(Protocol):
         ...
 
 
+def _strike(stage: Stage, name: str, api: str, seconds: float, **values: Any) -> None:
+    """Strike all calls of an API for a while."""
+    stage.fault(0.0, name, **values, api=api, seconds=seconds, share=1.0, count=None)
+
+
 def _lose_answers(stage: Stage, api: str, seconds: float) -> None:
-    kind = stage.rng.choice(DONE_UNSEEN)
-    stage.fault(0.0, "lost_answer", kind=kind, api=api, seconds=seconds, share=1.0, count=None)
+    _strike(stage, "lost_answer", api, seconds, kind=stage.rng.choice(DONE_UNSEEN))
 
 
 def cancel_in_doubt(stage: Stage) -> None:
@@ -95,8 +99,7 @@ def outlast_leases(stage: Stage) -> None:
     """DingTalk takes longer for calls than the shortest lease lasts, and answers."""
     rng = stage.rng
     values = {"kind": "latency", "min_ms": 9_000, "max_ms": 13_000, "effect": rng.random() < 0.7}
-    api = rng.choice((ASYNCSEND, ASYNCSEND, INSTANCES))
-    stage.fault(0.0, "slow", **values, api=api, seconds=6.0, share=1.0, count=None)
+    _strike(stage, "slow", rng.choice((ASYNCSEND, ASYNCSEND, INSTANCES)), 6.0, **values)
     for name in ("send", "stop_on_unknown", "approval", "call"):
         stage.operation(rng.uniform(0, 3), name)
 
@@ -205,8 +208,7 @@ def pause_a_lane(stage: Stage) -> None:
 def cancel_beside_an_equal(stage: Stage) -> None:
     """A message whose call never came is cancelled before its next attempt, and an equal one has come in between."""
     rng = stage.rng
-    values = {"kind": "reset_before", "api": ASYNCSEND, "seconds": 1.2, "share": 1.0}
-    stage.fault(0.0, "lost_answer", **values, count=None)
+    _strike(stage, "lost_answer", ASYNCSEND, 1.2, kind="reset_before")
     equal: dict[str, Any] = {"tag": "beside", "users": ["u1", "u2"]}
     target = stage.operation(0.2, "equal", **equal)
     stage.operation(rng.uniform(1.3, 2.5), "equal", **equal)
@@ -216,8 +218,7 @@ def cancel_beside_an_equal(stage: Stage) -> None:
 def _put_off(stage: Stage, api: str, seconds: float) -> None:
     """Calls are refused for a while, and nothing of them is done."""
     name, kind = stage.rng.choice((("throttle", "throttle"), ("sick", "error")))
-    values = {"kind": kind, "effect": None, "api": api, "seconds": seconds, "share": 1.0}
-    stage.fault(0.0, name, **values, count=None)
+    _strike(stage, name, api, seconds, kind=kind, effect=None)
 
 
 def stop_campaign_that_is_put_off(stage: Stage) -> None:
@@ -246,8 +247,8 @@ def pause_behind_a_look_up(stage: Stage) -> None:
 def refuse_unreadably(stage: Stage) -> None:
     """DingTalk refuses calls for a while with a code that can't be read."""
     rng = stage.rng
-    values = {"kind": "throttle", "body": {"code": ["Throttling"], "message": 1}, "share": 1.0}
-    stage.fault(0.0, "throttle", **values, api=INSTANCES, seconds=2.0, count=None)
+    body = {"code": ["Throttling"], "message": 1}
+    _strike(stage, "throttle", INSTANCES, 2.0, kind="throttle", body=body)
     for _ in range(2):
         stage.operation(rng.uniform(0, 1.5), "approval")
 

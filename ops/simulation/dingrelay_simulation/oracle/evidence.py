@@ -325,14 +325,11 @@ class Evidence:
         """Whether a fault explains that a call was made again.
 
         Its answer was lost, its worker or Redis was struck until the end of the call was recorded, or the run that made
-        it had lost the job to the run that made the second one. Or each is of its job, and midnight came between: a
-        call is counted on the day on which it left, and this one was long on its way.
+        it had lost the job to the run that made the second one. Or they are equal calls of two days.
         """
         if second.left < first.left:
             first, second = second, first  # it was overtaken on its way
-        jobs = sum(request.tag == first.tag for request in self.requests.jobs)
-        days_apart = first.path == ASYNCSEND and first.left_on != second.left_on
-        if self._taken_over(first, second) or (jobs > 1 and days_apart):
+        if self._taken_over(first, second) or self._are_of_two_days(first, second):
             return True
         since = first.left - BEFORE
         if first.answered is None:
@@ -341,6 +338,15 @@ class Evidence:
         recorded = REPORTED if first.tag in self.confirmed else RECORDED
         until = min(second.left, first.answered + recorded)
         return self.forgotten_call(first) or bool(self.kept_from_redis(first.worker, since, until))
+
+    def _are_of_two_days(self, first: Effect, second: Effect) -> bool:
+        """Whether several jobs have this text, and midnight came between the calls as they left.
+
+        Workers count a call on the day on which it left; DingTalk does where it arrives.
+        """
+        if first.path != ASYNCSEND or first.left_on == second.left_on:
+            return False
+        return sum(request.tag == first.tag for request in self.requests.jobs) > 1
 
     def _taken_over(self, first: Effect, second: Effect) -> bool:
         """Whether the second call is of a run that began while the run of the first one was under way.
