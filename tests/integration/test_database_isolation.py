@@ -138,6 +138,30 @@ async def test_a_cancelled_writer_gives_its_lock_back(tmp_path: Path, statement:
     await database.dispose()
 
 
+async def test_a_writer_whose_rollback_fails_gives_its_lock_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'database.db'}", busy_timeout_ms=0)
+    failures = [sqlite3.OperationalError("disk I/O error")]
+    roll_back = aiosqlite.Connection.rollback
+
+    async def roll_back_later(connection: aiosqlite.Connection) -> None:
+        if failures:
+            raise failures.pop()
+        await roll_back(connection)
+
+    monkeypatch.setattr(aiosqlite.Connection, "rollback", roll_back_later)
+    with pytest.raises(SQLAlchemyError):
+        async with database.write("default"):
+            raise RuntimeError
+    other = Database(f"sqlite:///{tmp_path / 'database.db'}", busy_timeout_ms=0)
+    async with other.write("default") as connection:
+        await connection.exec_driver_sql("create table names (name text)")
+    assert not failures
+    await database.dispose()
+    await other.dispose()
+
+
 async def test_failed_writes_cost_nothing(postgres_url: str, valkey_url: str, redis: Redis) -> None:
     prepare(postgres_url)
     database = Database(with_options(postgres_url, "default_transaction_read_only=on"))

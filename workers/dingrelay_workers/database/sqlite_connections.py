@@ -65,10 +65,13 @@ class _Connection(aiosqlite.Connection):
         return _Cursor(self)
 
     async def rollback(self) -> None:
-        """Roll back the transaction; a reader has none, and needs no trip."""
+        """Roll back the transaction; a reader has none, and needs no trip.
+
+        One that fails leaves the transaction to the next, by which a pool parts with the connection.
+        """
         if self.begins:
-            self.begins = False
             await super().rollback()
+            self.begins = False
 
     async def work(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function in the connection's thread."""
