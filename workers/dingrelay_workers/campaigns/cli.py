@@ -14,6 +14,7 @@ from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.options import read_message, read_moment
 from dingrelay_producers.cli.output import as_json, console, note, print_result
 from dingrelay_producers.cli.shared import WAIT, served_app, takes, value_of
+from dingrelay_producers.cli.verbs import VerbCommands, noun_app
 from dingrelay_producers.cli.waiting import show_accepted, wait_for_all
 from dingrelay_producers.client.filters import CampaignFilter, CampaignSought
 from dingrelay_producers.exit_codes import OTHERWISE, USAGE
@@ -25,6 +26,7 @@ from dingrelay_workers.campaigns.cli_pages import watch
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.campaign_documents import CampaignStatus, Plan
+    from dingrelay_producers.client.verbs import Verb
     from dingrelay_workers.campaigns.calls import FollowUpPlan
     from dingrelay_workers.campaigns.documents import JobsDocument
     from dingrelay_workers.campaigns.recipients import Rows
@@ -37,14 +39,33 @@ MOST_LISTED = 1_000
 FOLLOW_UP_SECONDS = 3600.0
 """How long recalls, and questions for who got it, are waited for by default."""
 
-app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=True)
-
 Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 Version = Annotated[
     int | None,
     typer.Option(min=1, help="Only this version, as `campaign show` names it; no later one."),
 ]
+
+
+def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
+    _print_state(asyncio.run(verb.body(_campaigns(), *arguments)))
+
+
+app = noun_app(
+    VerbCommands(
+        "dingrelay_workers.campaigns.service:CampaignService",
+        ("campaign", Id),
+        _carry_out,
+        names={
+            "submit": "review",
+            "approve": "review",
+            "reject": "review",
+            "confirm": "report",
+            "export": "report",
+        },
+    ),
+    "Broadcast to any number of people.",
+)
 
 
 @app.command()
@@ -258,24 +279,6 @@ def review(
         {"id": campaign, **found.model_dump(mode="json")},
         lambda: f"{campaign}: {translated(WORDS[found.state])}",
     )
-
-
-@app.command()
-def pause(campaign: Id) -> None:
-    """Hold a campaign; no call of it leaves two seconds later."""
-    _print_state(asyncio.run(_campaigns().pause(campaign)))
-
-
-@app.command()
-def resume(campaign: Id) -> None:
-    """Let a paused campaign run on."""
-    _print_state(asyncio.run(_campaigns().resume(campaign)))
-
-
-@app.command()
-def cancel(campaign: Id) -> None:
-    """End a campaign for good: people who have not got it yet will not."""
-    _print_state(asyncio.run(_campaigns().cancel(campaign)))
 
 
 def _print_state(moved: "CampaignStatus") -> None:

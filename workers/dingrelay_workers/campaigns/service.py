@@ -111,7 +111,7 @@ class CampaignService(CampaignReads):
         done=en("It is paused. What is under way still arrives."),
     )
     async def pause(self, campaign: str) -> CampaignStatus:
-        """Hold a campaign.
+        """Hold a campaign; no call of it leaves two seconds later.
 
         Asking for the state that it is in changes nothing.
         """
@@ -130,7 +130,7 @@ class CampaignService(CampaignReads):
 
     @verb("POST /v1/campaigns/{id}/cancel", scope=WRITE, done=en("It is cancelled."))
     async def cancel(self, campaign: str) -> CampaignStatus:
-        """End a campaign for good.
+        """End a campaign for good: people who have not got it yet will not.
 
         Asking for the state that it is in changes nothing.
         """
