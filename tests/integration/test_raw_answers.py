@@ -5,13 +5,17 @@ import itertools
 import json
 import logging
 import socket
+import ssl
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import aiohttp.connector
 import pytest
 import uvloop
 from redis.asyncio import Redis
@@ -44,6 +48,7 @@ from integration.raw_dingtalk import (
 from support.examples import either
 from support.jobs import message
 from support.outages import OpenFleet, eventually, has_ended
+from support.servers import Authority
 
 BEFORE = of_path("GET", "/before", ruled=lambda _: "", changes=False)
 SEEDS = range(either(1, 100))
@@ -279,26 +284,47 @@ async def test_a_walk_ends_whatever_the_tree_and_the_wire_are(
 @pytest.mark.parametrize(
     "loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
 )
+@pytest.mark.parametrize("scheme", ["http", "https"])
 def test_what_has_not_left_when_it_is_given_up_never_leaves(
-    loop: Callable[[], asyncio.AbstractEventLoop], size: int
+    scheme: str,
+    loop: Callable[[], asyncio.AbstractEventLoop],
+    size: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """DingTalk reads nothing until the call was given up; what it gets then is not the whole."""
+    """DingTalk reads nothing until the call was given up; what it gets then had left before."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    # Far less than the request fits into what DingTalk has not read.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    given_up = threading.Event()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    if scheme == "https":
+        authority = Authority(tmp_path / "authority")
+        dingtalks = authority.issue("dingtalk")
+        context.load_cert_chain(dingtalks.cert, dingtalks.key)
+        trusting = ssl.create_default_context(cafile=str(authority.cert))
+        monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", trusting)
+
+    def read_late() -> int:
+        connection, _ = listener.accept()
+        if scheme == "https":
+            connection = context.wrap_socket(connection, server_side=True)
+        assert given_up.wait(10)
+        connection.settimeout(10)
+        arrived = 0
+        with connection, suppress(ConnectionResetError, ssl.SSLEOFError):
+            while part := connection.recv(2**20):
+                arrived += len(part)
+        return arrived
 
     async def part_that_arrives() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            # Far less than the request fits into what DingTalk has not read.
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            url = f"http://127.0.0.1:{server.getsockname()[1]}"
-            async with connected(RawDingTalk(url=url), call_timeout=0.5) as transport:
-                with pytest.raises(Ambiguous, match="did not arrive"):
-                    await transport.request(Request(MESSAGE_SEND, body={"msg": "x" * size}), TOKEN)
-            connection, _ = server.accept()
-            connection.settimeout(10)
-            arrived = 0
-            with connection, suppress(ConnectionResetError):
-                while part := connection.recv(2**20):
-                    arrived += len(part)
-            return arrived
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        reader = asyncio.create_task(asyncio.to_thread(read_late))
+        async with connected(RawDingTalk(url=url), call_timeout=0.5) as transport:
+            with pytest.raises(Ambiguous, match="did not arrive"):
+                await transport.request(Request(MESSAGE_SEND, body={"msg": "x" * size}), TOKEN)
+        given_up.set()
+        return await reader
 
-    with asyncio.Runner(loop_factory=loop) as runner:
-        assert runner.run(part_that_arrives()) < size
+    with listener, asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(part_that_arrives()) < 50_000
