@@ -22,12 +22,14 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, beijing
 from dingrelay_tasks.contract import Json
+from dingrelay_workers.campaigns.models import CampaignRow
+from dingrelay_workers.campaigns.models import State as CampaignState
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.limiter.daily_limits import place
 from dingrelay_workers.maintenance.leader import WORK
 from dingrelay_workers.resources import Resources
-from support import campaigns, jobs
+from support import campaigns, jobs, rows
 from support.sandboxes import sandbox_settings
 
 PEOPLE = [f"u{number}" for number in range(1, 10)]
@@ -188,6 +190,7 @@ class Story:
             people=people,
             size=self.dice.choice([1, 2]),
             message=message,
+            state=CampaignState.DRAFT,
         )
         content: str = message["text"]["content"]
         self.campaigns[name] = dict.fromkeys(users, content)
@@ -195,6 +198,10 @@ class Story:
             self.campaigns[name] = await campaigns.fill_in(
                 self.database, name, [self._message()["message"] for _ in range(people)]
             )
+        # Only now: the dispatcher may run, and take a chunk before it has a message of its own.
+        await rows.change(
+            self.database, CampaignRow, CampaignRow.id == name, state=CampaignState.RUNNING
+        )
         await WORK.announce(self.redis)
         self._note("campaign", name, self.campaigns[name])
 
