@@ -339,6 +339,13 @@ async def test_buttons_write_markdown_that_can_be_undone(console: "Console") -> 
     await expect(saved).to_contain_text("Saved")
 
 
+async def test_the_steps_follow_what_was_saved_by_itself(console: "Console") -> None:
+    page = await _new_draft(console, "write")
+    await expect(page.locator(".steps .done")).to_have_count(0)
+    await page.fill("[name='text.content']", "come!")
+    await expect(page.locator(".steps .done")).to_have_text("Write")
+
+
 async def test_what_was_mended_is_no_more_called_wrong(console: "Console") -> None:
     """And what is refused is not called saved."""
     page = await _new_draft(console, "write")

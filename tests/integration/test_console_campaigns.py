@@ -518,7 +518,10 @@ async def test_those_who_approve_find_what_waits_for_them(writer: Browser) -> No
     other = await begun(writer)
     assert ">DingTalk approvals<" in await writer.text("/campaigns")
     page = await writer.text("/approvals")
-    assert ("Broadcasts are approved under" in page, 'href="/campaigns"' in page) == (True, True)
+    assert ("Broadcasts are approved on a page" in page, 'href="/campaigns"' in page) == (
+        True,
+        True,
+    )
     async with writer.another("li", "approve") as reviewer:
         page = await reviewer.text("/campaigns")
         assert 'href="/campaigns?waiting=1">Broadcasts that wait for your approval: 2' in page
@@ -547,6 +550,17 @@ async def test_a_rejection_has_a_reason(writer: Browser, settings: Settings) -> 
     for path in (campaign, f"{draft}/check", f"{draft}/review"):
         page = await writer.text(path)
         assert ("too long" in page, HOSTILE in page) == (True, False)
+
+
+async def test_send_leads_only_without_a_pending_or_negative_decision(writer: Browser) -> None:
+    """An approval that the settings do not require."""
+    campaign = await made(writer, await written(writer), then="ask")
+    send, leads = f'href="{campaign}/start"', f'<a class="primary" href="{campaign}/start"'
+    page = await writer.text(campaign)
+    assert (send in page, leads in page) == (True, False)
+    async with writer.another("li", "approve") as reviewer:
+        assert await reviewer.submit(campaign, f"{campaign}/approve") == 303
+    assert leads in await writer.text(campaign)
 
 
 async def test_people_come_from_the_tree_pasted_text_and_a_file(
@@ -614,6 +628,23 @@ async def test_the_step_of_the_people_says_which_rows_reach_no_one(
     other = rows.replace("不存在".encode(), "没有人".encode())
     status, page = await upload(writer, draft, other, "x.csv", **people)
     assert (status, "&#34;没有人&#34;" in page) == (422, True)
+
+
+async def test_the_last_step_opens_once_the_draft_is_ready(writer: Browser) -> None:
+    draft = await written(writer)
+    send = f'href="{draft}/send"'
+    assert send not in await writer.text(f"{draft}/review")
+    await made(writer, draft)
+    assert send in await writer.text(f"{draft}/review")
+
+
+async def test_an_app_is_chosen_only_where_there_are_several(
+    writer: Browser, settings: Settings
+) -> None:
+    assert 'id="app"' not in await writer.text("/campaigns/new")
+    draft = await written(writer)
+    assert 'id="app"' not in await writer.text(f"{draft}/write")
+    assert (await stored(settings, draft)).content.app == "default"
 
 
 async def test_an_empty_message_leads_to_no_other_step(writer: Browser, settings: Settings) -> None:

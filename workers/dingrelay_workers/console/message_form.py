@@ -54,7 +54,7 @@ ROWS = "oa.body.form"
 """Rows of a notice's table: ``name: value`` a line."""
 
 _CARD = "action_card"
-_MEDIUM = en("DingTalk's id of it: upload the file")
+_PICTURE = en("Picture: upload it below, this fills itself in")
 FIELDS: Mapping[str, tuple[MessageField, ...]] = {
     "text": (MessageField("text.content", en("Text"), widget="text"),),
     "markdown": (
@@ -67,7 +67,9 @@ FIELDS: Mapping[str, tuple[MessageField, ...]] = {
         MessageField("link.title", en("Title"), 200),
         MessageField("link.text", en("Text"), 500, "text"),
         MessageField("link.messageUrl", en("Address that it opens"), 2_048, "url"),
-        MessageField("link.picUrl", en("Address or id of its picture"), 1_000, takes="image"),
+        MessageField(
+            "link.picUrl", en("Address of its picture, or upload it below"), 1_000, takes="image"
+        ),
     ),
     _CARD: (
         MessageField("action_card.title", en("Title, as the list of chats shows it"), 64),
@@ -94,12 +96,19 @@ FIELDS: Mapping[str, tuple[MessageField, ...]] = {
         MessageField("oa.body.rich.num", en("A large number"), 20),
         MessageField("oa.body.rich.unit", en("Its unit"), 10),
         MessageField("oa.body.content", en("Text"), 2_000, "text"),
-        MessageField("oa.body.image", en("Id of its picture"), 1_000, takes="image"),
+        MessageField("oa.body.image", _PICTURE, 1_000, takes="image"),
         MessageField("oa.body.author", en("Author"), 50),
         MessageField("oa.message_url", en("Address that it opens"), 2_048, "url"),
     ),
-    "image": (MessageField("image.media_id", _MEDIUM, 1_000, takes="image"),),
-    "file": (MessageField("file.media_id", _MEDIUM, 1_000, takes="file"),),
+    "image": (MessageField("image.media_id", _PICTURE, 1_000, takes="image"),),
+    "file": (
+        MessageField(
+            "file.media_id",
+            en("File: upload it below, this fills itself in"),
+            1_000,
+            takes="file",
+        ),
+    ),
 }
 _ROW = re.compile(r"[:：]")
 _BUTTON = re.compile(rf"{_CARD}\.(?:btn_json_list\.(\d+)\.|single_)(title|url|action_url)")

@@ -216,17 +216,19 @@ class Standing:
         for month in self.limits.quota:
             most = month.limit or 0
             lanes = [lane for lane, share in SHARES.items() if most and month.used >= most * share]
-            used = f"{month.used:,}", f"{most:,}", counted(month.counts), month.organisation
+            used = month.organisation, f"{month.used:,}", f"{most:,}", counted(month.counts)
             if lanes:
                 words = en(
-                    "{} of {} {} of {} this month are used: no more in {}.", *used, ", ".join(lanes)
+                    "{}: {} of {} {} used this month; no more in {}.", *used, ", ".join(lanes)
                 )
                 remedy = en(
                     "Book a larger edition and set [quota] edition, then requeue what failed."
                 )
                 meanings.append(Meaning("bad", words, remedy))
             elif most and month.expected > most:
-                words = en("{} of {} {} of {} this month are used: too few at this pace.", *used)
+                words = en(
+                    "{}: {} of {} {} used this month; at this pace the rest does not last.", *used
+                )
                 remedy = en("Put many people into one message, or book a larger edition.")
                 meanings.append(Meaning("doubt", words, remedy))
         return meanings

@@ -39,7 +39,7 @@ if (form) {
       // Other forms of the page go on from this version, too.
       for (const each of document.querySelectorAll("[name=version]")) each.value = fresh.elements.version.value;
       const refused = answer.status === 422;
-      const shown = ["saved", "preview", "pasted-people", "without_pasted-people"];
+      const shown = ["standing", "saved", "preview", "pasted-people", "without_pasted-people"];
       // What is still to be filled in is said by the button that goes on; what was mended is no more said.
       if (refused || document.querySelector("#problems > *")) shown.push("problems");
       for (const id of shown) {
