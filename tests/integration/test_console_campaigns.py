@@ -638,6 +638,29 @@ async def test_the_last_step_opens_once_the_draft_is_ready(writer: Browser) -> N
     assert send in await writer.text(f"{draft}/review")
 
 
+async def test_a_text_that_is_too_long_is_refused_as_a_whole(writer: Browser) -> None:
+    """A length in the page would make the browser cut off what is pasted."""
+    draft = await begun(writer)
+    assert "maxlength" not in re.findall("<textarea[^>]*>", await writer.text(f"{draft}/write"))[0]
+    form = (await writer.forms(f"{draft}/write"))[f"{draft}/write"]
+    message = {
+        "name": "party",
+        "app": "default",
+        "msgtype": "text",
+        "text.content": "x" * 5_001,
+        "then": "choose",
+    }
+    status, page = await writer.send(f"{draft}/write", form | message)
+    assert (status, "x" * 5_001 in page, 'id="text.content-wrong"' in page) == (422, True, True)
+
+
+async def test_a_search_for_departments_shows_what_was_sought(writer: Browser) -> None:
+    draft = await begun(writer)
+    for named, found in (("alert", True), ("nowhere", False)):
+        page = await writer.text(f"{draft}/choose?named={named}")
+        assert (f'value="{named}"' in page, "No department has this" in page) == (True, not found)
+
+
 async def test_an_app_is_chosen_only_where_there_are_several(
     writer: Browser, settings: Settings
 ) -> None:

@@ -596,6 +596,8 @@ async def _choose_page(
         tree=tree,
         open=parents,
         elsewhere=elsewhere,
+        named=named,
+        found=any(named in node.name for node in nodes),
         minus=[node for node in nodes if node.parent is not None],
         more=more,
         campaigns=await _earlier(visit, content),
