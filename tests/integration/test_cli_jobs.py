@@ -78,8 +78,8 @@ def test_a_call_is_what_the_options_say(cli: Cli, store: Redis) -> None:
 
 def test_a_call_that_is_wrong(cli: Cli) -> None:
     for arguments, error in (
-        (["POST", "https://evil.example/x"], "path: must be a path"),
-        (["TRACE", "/x"], "method: "),
+        (["POST", "https://evil.example/x"], "/PATH: must be a path"),
+        (["TRACE", "/x"], "METHOD: "),
         (["POST", "/x", "--body", "{"], "is not JSON"),
     ):
         assert error in cli.refused("call", *arguments)

@@ -111,9 +111,9 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         (["worker", "--lanes", "urgent,slow"], "no such lane: slow"),
         (["worker", "--lanes", ","], "at least one lane"),
         (["send", "--text", "a"], "to: name at least one user or department, or everyone"),
-        (["send", "--to", "u\t1", "--text", "a"], "to.users.0: "),
+        (["send", "--to", "u\t1", "--text", "a"], "--to: users.0: "),
         (["send", "--to", "u1", "--text", ""], "message.text.content: "),
-        (["send", "--to", "u1", "--message", '{"msgtype": "fax"}'], "message.msgtype: "),
+        (["send", "--to", "u1", "--message", '{"msgtype": "fax"}'], "--message: msgtype: "),
         (["approval", "create", "PROC-1", "--originator", "u1"], "form: "),
     ],
 )

@@ -35,7 +35,7 @@ def ask(
 
 def carry_out(kind: Callable[..., Any], verb: "Verb", *arguments: Any) -> Any:
     """The document of a verb of a service, as `ask`."""
-    return ask(kind, lambda service: verb.body(service, *arguments))
+    return ask(kind, lambda service: getattr(service, verb.name)(*arguments))
 
 
 async def _ask(

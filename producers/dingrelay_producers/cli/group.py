@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextvars import copy_context
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -191,6 +192,17 @@ def share_options(command: Any, shared: Sequence[Any]) -> None:
             share_options(subcommand, shared)
         else:
             vars(subcommand)["get_params"] = _params_of(subcommand, shared)
+            vars(subcommand)["invoke"] = partial(_invoke, subcommand)
+
+
+def _invoke(command: Any, context: Any) -> Any:
+    """Carry a command out; an error about what an option gives names the option."""
+    try:
+        return type(command).invoke(command, context)
+    except ValueError as error:
+        from dingrelay_producers.cli.options import blamed_on_options
+
+        raise blamed_on_options(error, context) from None
 
 
 def _note(sentence: str, *, style: str) -> None:

@@ -3,8 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from inspect import Parameter, signature
 from pathlib import Path
@@ -286,39 +285,37 @@ def read_pair(text: str, sign: str, form: str, option: str) -> tuple[str, str]:
     return left_part, right_part
 
 
-@contextmanager
-def errors_of_options(
-    options: Mapping[str, str], values_by_field: Mapping[str, Any]
-) -> Generator[None]:
-    """Turns errors about fields of what is asked into errors about options.
+def blamed_on_options(error: ValueError, context: Any) -> Exception:
+    """An error about fields of a request as one about the options, or arguments, that are called so.
 
     Args:
-        options: field → the option that gives it. An error about another field stays.
-        values_by_field: field → what it is; of a list the value that is wrong is named.
-
-    Raises:
-        BadParameter: names the option.
+        error: stays what it is if it is another one, or none of the options has given the field.
+        context: of the command.
     """
     from dingrelay_tasks.contract import ContractError
 
-    try:
-        yield
-    except ContractError as error:
-        if error.field.partition(".")[0] not in options:
-            raise
+    options = {option.name: option for option in context.command.params}
+    left_out = (None, False)
+    given = {name for name in options if context.params.get(name) not in left_out}
+    if not isinstance(error, ContractError) or error.field.partition(".")[0] not in given:
+        return error
 
-        def name_and_problem(error: ContractError) -> tuple[str, str]:
-            field, _, index = error.field.partition(".")
-            values = values_by_field.get(field)
-            if index.isdecimal() and isinstance(values, list):
-                problem = f"{values[int(index)]}: {translated(error.problem)}"
-            else:
-                problem = translated(error.problem)
-            return options.get(field, error.field), problem
+    def name_and_problem(error: ContractError) -> tuple[str, str]:
+        field, _, place = error.field.partition(".")
+        problem = translated(error.problem)
+        if field not in given:
+            return error.field, problem
+        option, values = options[field], context.params[field]
+        if place.isdecimal() and isinstance(values, list):
+            place = split(values)[int(place)]
+        is_option = option.param_type_name == "option"
+        shown = option.opts[0] if is_option else (option.metavar or field.upper()).strip("[]")
+        return shown, f"{place}: {problem}" if place else problem
 
-        option, problem = name_and_problem(error)
-        others = (": ".join(name_and_problem(other)) for other in error.others)
-        raise typer.BadParameter("; ".join((problem, *others)), param_hint=option) from None
+    shown, problem = name_and_problem(error)
+    others = (": ".join(name_and_problem(other)) for other in error.others)
+    problems = "; ".join((problem, *others))
+    return typer.BadParameter(problems, ctx=context, param_hint=shown)
 
 
 def split(values: list[str] | None) -> list[str]:

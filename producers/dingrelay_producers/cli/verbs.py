@@ -67,7 +67,8 @@ def carry_out_in_redis(noun: Any, verb: "Verb", *arguments: Any, **more: Any) ->
 
     connection = ClientConnection(running.settings())
     try:
-        return connection.carry_out(verb.body(noun(connection.settings), *arguments, **more))
+        steps = getattr(noun(connection.settings), verb.name)(*arguments, **more)
+        return connection.carry_out(steps)
     finally:
         connection.close()
 
@@ -130,12 +131,10 @@ def _command_of(noun: type, verb: "Verb", verbs: VerbCommands) -> Command:
         arguments: list[Any] = [values[name]] if has_object else []
         shared = {field: value_of(field) for field in taken}
         request_fields = _read_fields(request, {**values, **shared}) if request else {}
-        names = {field: _name(field, about) for field, about in fields.items()}
-        with options.errors_of_options(names, request_fields):
-            if request:
-                arguments.append(request.parse(request_fields))
-            further = {argument.name: values[argument.name] for argument in more}
-            verbs.carry_out(noun, verb, *arguments, **further)
+        if request:
+            arguments.append(request.parse(request_fields))
+        further = {argument.name: values[argument.name] for argument in more}
+        verbs.carry_out(noun, verb, *arguments, **further)
 
     def read(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"values": values}

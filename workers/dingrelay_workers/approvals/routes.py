@@ -84,8 +84,8 @@ def _declare(verb: Verb) -> None:
 
     async def handle(call: HttpCall) -> web.StreamResponse:
         request = model.parse(call.body, strict=True)
-        verbs = ApprovalVerbs(call.context.settings)
-        return await made(call, verb.body(verbs, call.path("instance"), request))
+        body = getattr(ApprovalVerbs(call.context.settings), verb.name)
+        return await made(call, body(call.path("instance"), request))
 
     makes_job(
         ROUTES,

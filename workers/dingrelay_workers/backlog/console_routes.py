@@ -2,10 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from dingrelay_producers.client.lanes import USUAL, LaneName, Lanes, Pause
-from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.store import clock
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import ContractError
@@ -73,17 +71,10 @@ async def _state(visit: Visit) -> dict[str, object]:
     return {"paused until": until[0].isoformat() if until else ""}
 
 
-async def _carry_out(
-    visit: Visit, noun: type[Lanes], verb: Verb, arguments: tuple[Any, ...]
-) -> Any:
-    return await visit.context.carry_out(verb.body(noun(), *arguments))
-
-
 VerbForms(
     noun=Lanes,
     page="/lanes/{id}",
     state=_state,
-    carry_out=_carry_out,
     following=lambda verb, _: ("/", verb.done),
     about=_words,
     back="/",

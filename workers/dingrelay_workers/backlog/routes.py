@@ -1,10 +1,8 @@
 """``/v1/queue``, ``/v1/lanes`` and ``/v1/workers``: what waits, what is paused, and who carries it out."""
 
 from dataclasses import replace
-from typing import Any
 
 from dingrelay_producers.client.lanes import Lanes
-from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_workers.backlog import estimate, workers
 from dingrelay_workers.backlog.documents import QueueDocument, WorkerList
@@ -39,12 +37,4 @@ async def list_workers(call: HttpCall) -> WorkerList:
         return await workers.read(call.context.redis)
 
 
-async def _carry_out(call: HttpCall, noun: type[Lanes], verb: Verb, said: tuple[Any, ...]) -> Any:
-    return await call.context.steps.carry_out(verb.body(noun(), *said))
-
-
-VerbRoutes(
-    Lanes,
-    carry_out=_carry_out,
-    fields={"problems": frozenset({409})},
-).declare(ROUTES)
+VerbRoutes(Lanes, fields={"problems": frozenset({409})}).declare(ROUTES)

@@ -47,8 +47,10 @@ Version = Annotated[
 ]
 
 
-def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
-    _print_state(asyncio.run(verb.body(_campaigns(), *arguments)))
+def _carry_out(noun: Any, verb: "Verb", *arguments: Any) -> None:
+    from dingrelay_workers.cli_services import carry_out
+
+    _print_state(carry_out(noun, verb, *arguments))
 
 
 app = noun_app(
@@ -247,9 +249,11 @@ def review(
     approve: Annotated[
         bool, typer.Option("--approve", help="Approve what others submitted: it may start.")
     ] = False,
-    reject: Annotated[
+    reason: Annotated[
         str | None,
-        typer.Option(metavar="REASON", help="Reject it: it does not start. The writers read why."),
+        typer.Option(
+            "--reject", metavar="REASON", help="Reject it: it does not start. The writers read why."
+        ),
     ] = None,
     version: Version = None,
 ) -> None:
@@ -257,12 +261,12 @@ def review(
 
     Reviewers of the settings get a link to what is submitted. --approve needs the --version that `campaign show` names.
     """
-    if approve and reject is not None:
+    if approve and reason is not None:
         raise typer.BadParameter(tr("give exactly one of them"), param_hint="--approve, --reject")
     if approve and version is None:
         problem = tr("name the version that you have read; `campaign show` has it")
         raise typer.BadParameter(problem, param_hint="--version")
-    if version is not None and not approve and reject is None:
+    if version is not None and not approve and reason is None:
         raise typer.BadParameter(tr("goes with --approve or --reject"), param_hint="--version")
     from dingrelay_producers.client.campaign_documents import ApproveRequest, RejectRequest
     from dingrelay_workers.campaigns.review import WORDS
@@ -270,8 +274,8 @@ def review(
     campaigns = _campaigns()
     if approve:
         decided = campaigns.approve(campaign, ApproveRequest(version=version))
-    elif reject is not None:
-        decided = campaigns.reject(campaign, RejectRequest(version=version, reason=reject))
+    elif reason is not None:
+        decided = campaigns.reject(campaign, RejectRequest(version=version, reason=reason))
     else:
         decided = campaigns.submit(campaign)
     found = asyncio.run(decided)
@@ -418,15 +422,17 @@ async def _report(
 @takes(*WAIT)
 def send_test(
     campaign: Id,
-    to: Annotated[
+    users: Annotated[
         list[str] | None,
         typer.Option(
-            help="Writers or reviewers of it, comma-separated; repeatable. Without it: yourself."
+            "--to",
+            help="Writers or reviewers of it, comma-separated; repeatable. Without it: yourself.",
         ),
     ] = None,
-    field: Annotated[
+    fields: Annotated[
         list[str] | None,
         typer.Option(
+            "--field",
             metavar="NAME=VALUE",
             help="A field of the message; repeatable. Without them: as for the first recipient.",
         ),
@@ -440,8 +446,8 @@ def send_test(
     from dingrelay_producers.client.campaign_documents import TestRequest
     from dingrelay_producers.client.client import Client
 
-    users = common.userids(to, "--to") if to else []
-    request = TestRequest.parse({"users": users, "fields": _fields(field)})
+    testers = common.userids(users, "--to")
+    request = TestRequest.parse({"users": testers, "fields": _fields(fields)})
     job = asyncio.run(_campaigns().test(campaign, request))
     with Client() as client:
         show_accepted(client.job(job.id), f"{job.kind} app={job.app} lane={job.lane}")

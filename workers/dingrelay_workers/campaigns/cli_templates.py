@@ -28,8 +28,10 @@ def _templates() -> "MessageTemplates":
     return MessageTemplates(Settings.load())
 
 
-def _carry_out(_: Any, verb: "Verb", *arguments: Any) -> None:
-    template = asyncio.run(verb.body(_templates(), *arguments))
+def _carry_out(noun: Any, verb: "Verb", *arguments: Any) -> None:
+    from dingrelay_workers.cli_services import carry_out
+
+    template = carry_out(noun, verb, *arguments)
     if template is None:
         document = {"id": arguments[0], "state": "deleted"}
         print_result(document, lambda: translated(verb.done))

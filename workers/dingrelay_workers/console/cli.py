@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from dingrelay_producers.cli.options import errors_of_options
 from dingrelay_producers.cli.output import print_result
 from dingrelay_producers.language import tr
 from dingrelay_workers.roles import cli as roles
@@ -60,8 +59,7 @@ def login_link(
     from dingrelay_workers.cli_services import ask
     from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
 
-    with errors_of_options({}, {}):
-        request = LoginLinkRequest(user=user, role=role)
+    request = LoginLinkRequest(user=user, role=role)
     token = ask(LoginLinks, lambda links: links.create(request))
     link = f"{(Settings.load().console_url or URL).rstrip('/')}/sign-in?link={token}"
     print_result({"link": link}, lambda: link)

@@ -317,10 +317,6 @@ def _state_of(job: JobStatus) -> dict[str, object]:
     return {"state": meaning(STATES, job.state).words if job.state.ended else en("not over yet")}
 
 
-async def _carry_out(visit: Visit, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
-    return await visit.context.carry_out(verb.body(noun(visit.context.settings), *arguments))
-
-
 async def _check(visit: Visit, verb: Verb) -> None:
     if verb.name in CHANGEABLE:
         check_change(cast("Change", verb.name), await _status(visit))
@@ -337,7 +333,6 @@ VerbForms(
     noun=Jobs,
     page="/jobs/{id}",
     state=_state,
-    carry_out=_carry_out,
     check=_check,
     following=_following,
 ).declare(by_hand={"resolve"})  # its page shows what may have happened

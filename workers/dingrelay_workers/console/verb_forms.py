@@ -102,8 +102,11 @@ def _query_of(page: str) -> str:
     return f"?{urlencode({'from': page})}" if page else ""
 
 
-async def _of_service(visit: Visit, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
-    return await getattr(visit.service(noun), verb.name)(*arguments)
+async def _carry_out(visit: Visit, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
+    context = visit.context
+    if noun in context.services.by_class:
+        return await getattr(visit.service(noun), verb.name)(*arguments)
+    return await context.carry_out(getattr(noun(context.settings), verb.name)(*arguments))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +117,6 @@ class VerbForms:
         noun: class with the verbs.
         page: path of an object's page, such as ``/jobs/{id}``; that of a verb's form is below it.
         state: of the object, as for `act`.
-        carry_out: runs the body of a verb for a visit; arguments as of the body, behind `self`. If not given,
-            the noun's class is its service.
         check: refuses to ask what the object's state does not allow.
         following: path and sentence to which the document of a verb leads; back to the page, or to the list of a
             verb that leaves no object, with what the verb says, if not given.
@@ -129,7 +130,6 @@ class VerbForms:
     noun: type
     page: str
     state: State
-    carry_out: Callable[[Visit, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
     check: Callable[[Visit, Verb], Awaitable[None]] | None = None
     following: Callable[[Verb, Any], tuple[str, str]] | None = None
     about: Callable[[Visit], Awaitable[str]] | None = None
@@ -167,7 +167,7 @@ class VerbForms:
 
         async def carry_out(visit: Visit, form: FormValues) -> web.Response:
             request = () if verb.request is None else (read_request(verb.request, form),)
-            document = await self.carry_out(visit, self.noun, verb, (visit.part("id"), *request))
+            document = await _carry_out(visit, self.noun, verb, (visit.part("id"), *request))
             if self.following:
                 path_of, sentence = self.following(verb, document)
                 return visit.redirect(_came_from(visit) or path_of, sentence)

@@ -19,7 +19,6 @@ from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.jobs import Jobs
 from dingrelay_producers.client.sending import JobBatch, Refusal, Sending
-from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import DingrelayError, ServiceUnavailable
 from dingrelay_producers.publisher import BATCH
@@ -322,15 +321,9 @@ def _listing(
     )
 
 
-async def _carry_out(call: HttpCall, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
-    jobs = noun(call.context.settings)
-    return await call.context.steps.carry_out(verb.body(jobs, *arguments))
-
-
 VerbRoutes(
     Jobs,
     {JobStatus: RouteAnswer(description="The job as it stands now.", model=JobStatus)},
-    _carry_out,
     show=partial(job_response, code=200, located=False),
     links={200: JOB_LINKS},
 ).declare(ROUTES)

@@ -21,8 +21,12 @@ class Nothing(Part):
     """An empty object, or no body at all."""
 
 
-async def _of_service(call: HttpCall, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
-    return await getattr(call.context.service(noun), verb.name)(*arguments)
+async def _carry_out(call: HttpCall, noun: type, verb: Verb, arguments: tuple[Any, ...]) -> Any:
+    context = call.context
+    if noun in context.services:
+        return await getattr(context.service(noun), verb.name)(*arguments)
+    steps = getattr(noun(context.settings), verb.name)(*arguments)
+    return await context.steps.carry_out(steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class VerbRoutes:
         answers: document of a verb → describes the answer with it, for the document of the API, where the document's
             own docstring does not; by its status where that is not the usual one.
         carry_out: runs the body of a verb for a request; arguments as of the body, behind `self`. If not given,
-            the noun's class is its service.
+            the noun's class is a service, or its bodies are steps.
         show: the response of a document; None for the usual one.
         links: status → links from an answer with it, of verbs that are done to an object.
         fields: others of the routes of verbs that are done to an object, as of `Route`.
@@ -44,7 +48,7 @@ class VerbRoutes:
     answers: Mapping[type[BaseModel], RouteAnswer | Mapping[int, RouteAnswer]] = field(
         default_factory=dict[type[BaseModel], RouteAnswer | Mapping[int, RouteAnswer]]
     )
-    carry_out: Callable[[HttpCall, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _of_service
+    carry_out: Callable[[HttpCall, type, Verb, tuple[Any, ...]], Awaitable[Any]] = _carry_out
     show: Callable[[HttpCall, Any], web.StreamResponse] | None = None
     links: Mapping[int, Any] = field(default_factory=dict[int, Any])
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])

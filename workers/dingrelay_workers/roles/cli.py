@@ -5,21 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dingrelay_producers.cli.options import errors_of_options, split
+from dingrelay_producers.cli.options import split
 from dingrelay_producers.cli.output import Column, console, print_result, print_table
 from dingrelay_producers.language import tr
 from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from dingrelay_workers.roles.service import GivenRole
-
-_OPTIONS = {
-    "apps": "--app",
-    "lanes": "--lane",
-    "directory": "--directory",
-    "subject": "SUBJECT",
-    "role": "ROLE",
-}
 
 
 def role(
@@ -29,16 +21,16 @@ def role(
             metavar="[SUBJECT]", help="A userid, or department:ID for all in it and in those below."
         ),
     ] = None,
-    name: Annotated[
+    role: Annotated[
         str | None,
         typer.Argument(metavar="[ROLE]", help="One of view, write, approve, operate and admin."),
     ] = None,
-    application: Annotated[
+    apps: Annotated[
         list[str] | None,
         typer.Option("--app", help="For this DingTalk application only; repeatable, or a,b."),
     ] = None,
-    lane: Annotated[
-        list[str] | None, typer.Option(help="In these lanes only; repeatable, or a,b.")
+    lanes: Annotated[
+        list[str] | None, typer.Option("--lane", help="In these lanes only; repeatable, or a,b.")
     ] = None,
     directory: Annotated[
         str, typer.Option(help="The application in whose directory they are.")
@@ -58,18 +50,17 @@ def role(
         given_roles = ask(RoleService, lambda roles: roles.list())
         print_result(given_roles, lambda: _print(given_roles))
         return
-    if name is None:
+    if role is None:
         raise typer.BadParameter(tr("name a role"), param_hint="ROLE")
-    limits = {"apps": split(application), "lanes": split(lane)}
-    fields: dict[str, Any] = {"subject": subject, "role": name, "directory": directory}
+    limits = {"apps": split(apps), "lanes": split(lanes)}
+    fields: dict[str, Any] = {"subject": subject, "role": role, "directory": directory}
     fields |= {field: values for field, values in limits.items() if values}
-    with errors_of_options(_OPTIONS, fields):
-        request = RoleRequest.parse(fields)
-        ask(RoleService, lambda roles: roles.revoke(request) if revoke else roles.grant(request))
+    request = RoleRequest.parse(fields)
+    ask(RoleService, lambda roles: roles.revoke(request) if revoke else roles.grant(request))
     console().print(
-        tr("{subject} does not have the role {role} any more.", subject=subject, role=name)
+        tr("{subject} does not have the role {role} any more.", subject=subject, role=role)
         if revoke
-        else tr("{subject} has the role {role}.", subject=subject, role=name)
+        else tr("{subject} has the role {role}.", subject=subject, role=role)
     )
 
 
