@@ -47,7 +47,6 @@ def counter() -> Iterator[Counter]:
     @at("/counter", scope="jobs:read")
     async def show(visit: Visit) -> Any:
         return visit.confirmation(
-            "/counter",
             title="Count?",
             button="Count",
             count=12 if visit.query("many") else None,
@@ -196,7 +195,7 @@ async def test_a_number_must_be_typed_as_it_is_asked_for(
     counting: Browser, counter: Counter
 ) -> None:
     for typed, status in (("", 422), ("1", 422), ("12", 303), ("1,2 ", 303), ("１，２", 303)):
-        assert await counting.submit("/counter?many=1", "/counter", count=typed) == status
+        assert await counting.submit("/counter?many=1", count=typed) == status
     assert counter.values == ["", "", ""]
 
 

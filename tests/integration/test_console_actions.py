@@ -614,10 +614,10 @@ async def test_the_messages_to_a_person_are_a_file_for_a_spreadsheet(browser: Br
 
 async def test_a_message_to_a_person_is_in_words_with_what_to_do(browser: Browser) -> None:
     says = {
-        "text users=1": "a text to one person",
-        "oa users=20 departments=1": "a notice to departments",
-        "action_card users=20": "a card to 20 people",
-        "markdown everyone": "a formatted text to everyone",
+        "text users=1": "Plain text to one person",
+        "oa users=20 departments=1": "Notice with a table to departments",
+        "action_card users=20": "Card with buttons to 20 people",
+        "markdown everyone": "Text with headings and lists to everyone",
         "sticker users=20": "sticker to 20 people",
     }
     failed = {"state": "dead", "error_class": "permission", "error_code": "60011"}

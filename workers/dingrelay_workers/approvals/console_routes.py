@@ -20,7 +20,7 @@ from dingrelay_tasks.sentence import en
 from dingrelay_workers.approvals.service import ApprovalService
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.sentences import meaning
-from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
+from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, text_of
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
 
@@ -43,12 +43,11 @@ OF_TASK: Mapping[str, Meaning] = {
 @at("/approvals", scope="approvals:read", menu=("people", 30, en("DingTalk approvals")))
 async def approvals(visit: Visit) -> web.Response:
     """The latest approvals, and who has to decide."""
-    cursor, state = visit.query("after"), visit.query("state")
-    after = decoded(cursor, datetime, str, str) if cursor else None
-    if state and state not in get_args(ApprovalStateName):
-        raise BadFilter(tr("there is no state “{state}”", state=state))
+    state = visit.choice("state", get_args(ApprovalStateName))
     approval_filter = ApprovalFilter(state=cast("ApprovalStateName | None", state or None))
-    page = await visit.service(ApprovalService).list(approval_filter, limit=PAGE, after=after)
+    page = await visit.service(ApprovalService).list(
+        approval_filter, limit=PAGE, after=visit.after(datetime, str, str)
+    )
     return visit.page(
         "approvals.html",
         approvals=[(approval, meaning(OF_APPROVAL, approval.state)) for approval in page],

@@ -12,7 +12,6 @@ from aiohttp import web
 from dingrelay_producers.client.filters import AuditFilter
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.language import tr, translated
-from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.spreadsheet import SPREADSHEET
 from dingrelay_producers.store import clock
 from dingrelay_tasks.sentence import en
@@ -23,7 +22,7 @@ from dingrelay_workers.console.job_filter import moment
 from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import ACTIONS, OUTCOMES, STATES, action_words, meaning
 from dingrelay_workers.console.titles import names_of_jobs
-from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
+from dingrelay_workers.console.visit import PAGE, WRITERS, Visit
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
 from dingrelay_workers.noun import Audited
@@ -62,16 +61,13 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*")
 async def audit(visit: Visit) -> web.Response:
     """List changes with their actors, the latest first."""
     audit_filter, values = _filter(visit), {name: visit.query(name) for name in _FIELDS}
-    after = visit.query("after")
-    place = decoded(after, datetime, int) if after else None
     entries = await visit.service(AuditService).list(
-        audit_filter, limit=PAGE + 1, after=(place[0], place[1]) if place else None
+        audit_filter, limit=PAGE + 1, after=visit.after(datetime, int)
     )
     last = entries[PAGE - 1] if len(entries) > PAGE else None
     people = {entry.actor for entry in entries if entry.door == "console"}
     people |= {entry.object for entry in entries if entry.kind in OF_PEOPLE}
-    apps = {DEFAULT_APP, *visit.context.settings.apps}
-    names = await visit.service(HistoryService).names(people, apps=apps)
+    names = await visit.service(HistoryService).names(people, apps=visit.directories)
     objects = {
         kind: {entry.object for entry in entries if entry.kind == kind}
         for kind in {entry.kind for entry in entries}

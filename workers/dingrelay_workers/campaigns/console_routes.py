@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 from aiohttp import web
 
@@ -35,7 +35,7 @@ from dingrelay_workers.console.jobs import userid_of
 from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import OUTCOMES, FieldProblem, meaning
 from dingrelay_workers.console.verb_forms import VerbForms
-from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
+from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, text_of
 from dingrelay_workers.directory.service import DirectoryService
 from dingrelay_workers.http import paging
 from dingrelay_workers.nouns import NOUNS
@@ -77,17 +77,13 @@ OF_REVIEW: Mapping[str, Meaning] = {
 @at("/campaigns", scope=READ, menu=("people", 10, en("Broadcasts")))
 async def campaigns(visit: Visit) -> web.Response:
     """The latest broadcasts that fit a filter in the URL, from drafts to those that have ended."""
-    after = visit.query("after")
-    place = decoded(after, datetime, str) if after else None
     services = visit.service(CampaignService)
     chosen, problems = await _filter(visit)
     listed: Sequence[CampaignStatus]
     if visit.query("waiting") and visit.may(APPROVE):
         listed = await services.waiting(current_reach().apps_of(APPROVE), limit=PAGE)
     else:
-        listed = await services.list(
-            chosen, limit=PAGE + 1, after=(place[0], place[1]) if place else None
-        )
+        listed = await services.list(chosen, limit=PAGE + 1, after=visit.after(datetime, str))
     last = listed[PAGE - 1] if len(listed) > PAGE else None
     cursor = paging.encode(last.created_at, last.id) if last else ""
     ready = [row.id for row in listed[:PAGE] if row.stage == "ready"]
@@ -123,16 +119,7 @@ async def campaigns(visit: Visit) -> web.Response:
 
 async def _filter(visit: Visit) -> tuple[CampaignFilter, Mapping[str, FieldProblem]]:
     """The filter in the URL, without a writer whose name several people have; and what is wrong with it."""
-    (since, until), state = time_range(visit), visit.query("state")
-    if state and state not in OF_CAMPAIGN:
-        raise BadFilter(
-            tr(
-                "{name}: there is no “{value}”; there are {known}",
-                name="state",
-                value=state,
-                known=", ".join(OF_CAMPAIGN),
-            )
-        )
+    (since, until), state = time_range(visit), visit.choice("state", OF_CAMPAIGN)
     writer, problems = visit.query("writer")[:LONGEST], dict[str, FieldProblem]()
     try:
         writer = await userid_of(visit, writer, tr("Written by")) if writer else ""
@@ -302,13 +289,11 @@ async def confirm_start(visit: Visit) -> web.Response:
     if check is None:
         return visit.page("checking.html", campaign=status, findings=[])
     return visit.confirmation(
-        f"/campaigns/{status.id}/start",
         title=tr("Send “{name}”?", name=status.name),
         button=tr("Send it to {recipients:,} people", recipients=status.recipients),
-        lines=tuple(translated(finding.words) for finding in findings_of(check)),
+        lines=[translated(finding.words) for finding in findings_of(check)],
         count=status.recipients if many else None,
         state=_seen(status),
-        back=f"/campaigns/{status.id}",
     )
 
 
@@ -318,13 +303,11 @@ async def confirm_cancel(visit: Visit) -> web.Response:
     status = await _status(visit)
     unsent = status.recipients - status.accepted - status.left_out - status.failed
     return visit.confirmation(
-        f"/campaigns/{status.id}/cancel",
         title=tr("Cancel “{name}”?", name=status.name),
         button=tr("Cancel it for {left:,} people", left=unsent),
         lines=(tr("Those who have it keep it. It can't be taken up again."),),
         count=unsent if unsent > MANY else None,
         state=_seen(status),
-        back=f"/campaigns/{status.id}",
         ends=True,
     )
 
@@ -340,13 +323,11 @@ async def confirm_delete(visit: Visit) -> web.Response:
         )
         lines.append(more)
     return visit.confirmation(
-        f"/campaigns/{status.id}/delete",
         title=tr("Delete “{name}”?", name=status.name),
         button=tr("Delete it for good"),
-        lines=tuple(lines),
+        lines=lines,
         count=status.recipients if status.recipients > MANY else None,
         state=_seen(status),
-        back=f"/campaigns/{status.id}",
         ends=True,
     )
 
@@ -362,11 +343,8 @@ async def confirm_recall(visit: Visit) -> web.Response:
         if not plan.too_old:
             reason = tr("There is nothing to take back, or all of it is taken back already.")
         return _nothing(visit, status, reason)
-    return await _confirm_calls(
-        visit,
-        status,
-        plan,
-        "recall",
+    return visit.confirmation(
+        lines=await _cost_of(visit, plan),
         title=tr("Take “{name}” back?", name=status.name),
         button=tr("Take it back from {people:,} people", people=plan.people),
         count=plan.people if plan.people > MANY else None,
@@ -397,11 +375,8 @@ async def confirm_unread(visit: Visit) -> web.Response:
     if not plan.jobs:
         reason = tr("DingTalk can be asked about none of it: it answers for 24 hours.")
         return _nothing(visit, status, reason)
-    return await _confirm_calls(
-        visit,
-        status,
-        plan,
-        "confirm",
+    return visit.confirmation(
+        lines=await _cost_of(visit, plan),
         title=tr("Ask DingTalk who has read “{name}”?", name=status.name),
         button=tr("Ask about {people:,} people", people=plan.people),
     )
@@ -410,10 +385,9 @@ async def confirm_unread(visit: Visit) -> web.Response:
 @at(f"{_ONE}/people", scope=READ)
 async def people_by_outcome(visit: Visit) -> web.Response:
     """People of a campaign, or those of one outcome."""
-    status, outcome, after = await _status(visit), _outcome(visit), visit.query("after")
-    place = decoded(after, int, int) if after else None
+    status, outcome = await _status(visit), _outcome(visit)
     people, last = await visit.service(CampaignService).people(
-        status.id, outcome, behind=(place[0], place[1]) if place else None, limit=PAGE
+        status.id, outcome, behind=visit.after(int, int), limit=PAGE
     )
     return visit.page(
         "campaign_people.html",
@@ -438,14 +412,10 @@ def _words_of(outcome: CampaignSought | None) -> Meaning:
     return _UNREAD if outcome == "unread" else meaning(OUTCOMES, outcome or "")
 
 
-async def _confirm_calls(
-    visit: Visit, status: CampaignStatus, plan: FollowUpPlan, verb: str, **more: Any
-) -> web.Response:
-    """Ask before calls are made about what was sent, with what they cost."""
+async def _cost_of(visit: Visit, plan: FollowUpPlan) -> Sequence[str]:
+    """Sentences on what calls about a broadcast reach and cost."""
     month = await visit.service(CampaignService).month_of(plan)
-    back = f"/campaigns/{status.id}"
-    lines = tuple(plan_text(plan, month).splitlines())
-    return visit.confirmation(f"{back}/{verb}", lines=lines, back=back, **more)
+    return plan_text(plan, month).splitlines()
 
 
 def _nothing(visit: Visit, status: CampaignStatus, reason: str) -> web.Response:

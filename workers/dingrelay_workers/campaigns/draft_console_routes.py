@@ -142,7 +142,7 @@ async def _new_page(
     return visit.page(
         "draft_new.html",
         status=422 if problems else 200,
-        apps=_apps(visit),
+        apps=visit.apps,
         chosen=template,
         templates=await visit.service(MessageTemplates).list(),
         values=content or begun,
@@ -336,7 +336,7 @@ async def save_time(visit: Visit, form: FormValues) -> web.Response:
     if refused is not None:
         return refused
     if then not in {"ask", "send"}:
-        return _go_on(visit, form, "review", saved)
+        return visit.redirect(_way(saved, "review"))
     # Where nothing had to be saved, another person's change since this page was made still conflicts.
     version = _version(form) if saved.version == draft.version else saved.version
     try:
@@ -461,7 +461,7 @@ async def _save(
     changes: dict[str, Any],
     said: str = "",
 ) -> web.Response:
-    """Save what a step has changed, and go on: not to the next step while this one lacks something."""
+    """Save what a step has changed, and lead back to it, or to the step that a button names, once this one lacks nothing."""
     before = draft.version
     refused, draft = await _change(visit, form, step, draft, changes)
     if refused is not None:
@@ -475,7 +475,8 @@ async def _save(
             words = en("Some rows reach no one: see below. Go on, and they are left out.")
             problem = FieldProblem(LABELS["pasted"], words, way)
             return await _PAGES[step](visit, draft, {"pasted": problem}, status=422)
-    return _go_on(visit, form, step, draft, said)
+        return visit.redirect(_way(draft, text_of(form, "then")), said)
+    return visit.redirect(way + _opened(form), said)
 
 
 async def _change(
@@ -514,16 +515,6 @@ async def _change(
     return None, draft
 
 
-def _go_on(
-    visit: Visit, form: FormValues, step: str, draft: CampaignDraft, said: str = ""
-) -> web.Response:
-    """Lead to the step that a button names, or back to this one."""
-    then = text_of(form, "then")
-    if then in STEPS:
-        return visit.redirect(_way(draft, then), said)
-    return visit.redirect(_way(draft, step) + _opened(form), said)
-
-
 def _with(draft: CampaignDraft, changes: Mapping[str, Any]) -> CampaignDraft:
     """A draft as a form has it that was not saved."""
     return draft.model_copy(update={"content": draft.content.model_copy(update=dict(changes))})
@@ -548,7 +539,7 @@ async def write_page(
         "draft_write.html",
         status=status,
         values=values,
-        apps=_apps(visit),
+        apps=visit.apps,
         types=TYPES,
         fields=FIELDS,
         colours=COLOURS,
@@ -634,22 +625,17 @@ def _gone(chosen: Sequence[int], nodes: Sequence[DepartmentNode]) -> Iterator[De
 
 async def _earlier(visit: Visit, content: DraftContent) -> list[tuple[str, str, int, str]]:
     """Broadcasts whose people can be left out, and those that are: id, name, people, day."""
-    service = visit.service(CampaignService)
-    found = [
-        each
-        for each in await service.list(CampaignFilter(app=content.app), limit=EARLIER)
-        if each.started_at or each.id in content.without_campaigns
-    ]
-    rows = {each.id: (each.name, each.recipients, local(each.created_at)[:10]) for each in found}
-    for id_ in content.without_campaigns:
-        if id_ not in rows:
-            try:
-                each = await service.status(id_)
-            except CampaignNotFound:
-                rows[id_] = (id_, 0, "")
-            else:
-                rows[id_] = (each.name, each.recipients, local(each.created_at)[:10])
-    return [(id_, *row) for id_, row in rows.items()]
+    service, chosen = visit.service(CampaignService), content.without_campaigns
+    listed = await service.list(CampaignFilter(app=content.app), limit=EARLIER)
+    found = [each for each in listed if each.started_at or each.id in chosen]
+    gone: list[tuple[str, str, int, str]] = []
+    for id_ in sorted(set(chosen) - {each.id for each in found}):
+        try:
+            found.append(await service.status(id_))
+        except CampaignNotFound:
+            gone.append((id_, id_, 0, ""))
+    rows = [(each.id, each.name, each.recipients, local(each.created_at)[:10]) for each in found]
+    return rows + gone
 
 
 def _opened(form: FormValues) -> str:
@@ -715,12 +701,6 @@ async def _found(visit: Visit) -> CampaignDraft:
         raise CampaignConflict(found.id, en("is {}: copy it, and change the copy", found.stage))
     await visit.know(found.updated_by)
     return found
-
-
-def _apps(visit: Visit) -> list[str]:
-    """Apps that this person may send from."""
-    apps = sorted(visit.context.settings.apps) or ["default"]
-    return [app for app in apps if visit.grant.permits_app(app)]
 
 
 def _pasted(form: FormValues, name: str) -> str:

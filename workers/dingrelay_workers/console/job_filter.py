@@ -14,7 +14,7 @@ from dingrelay_producers.zone import zone
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import KINDS, reported_kinds
 from dingrelay_workers.console.sentences import STATES
-from dingrelay_workers.console.visit import BadFilter, Visit
+from dingrelay_workers.console.visit import BadFilter, Visit, checked_choice
 
 FIELDS = ("state", "app", "to", "code", "since", "until", "sender", "kind", "lane")
 LONGEST = 300
@@ -63,15 +63,8 @@ def job_filter(texts: dict[str, str], now: datetime) -> JobFilter:
     """
     fields: dict[str, Any] = dict(texts)
     for name, choices in (("state", list(State)), ("kind", list(KINDS)), ("lane", list(LANES))):
-        if name in texts and texts[name] not in choices:
-            raise BadFilter(
-                tr(
-                    "{name}: there is no “{value}”; there are {known}",
-                    name=name,
-                    value=texts[name],
-                    known=", ".join(choices),
-                )
-            )
+        if name in texts:
+            checked_choice(name, texts[name], choices)
     if "state" in texts:
         fields["state"] = State(texts["state"])
     since, until = span_of(texts.get("since", ""), texts.get("until", ""), now)

@@ -29,7 +29,6 @@ from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.client.verbs import Verb
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.language import tr
-from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import clock, keys, record
 from dingrelay_producers.store.record import moment_of
 from dingrelay_producers.store.scripts import run_async
@@ -53,7 +52,7 @@ from dingrelay_workers.console.moments import RANGES
 from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, WAITS, meaning, outage
 from dingrelay_workers.console.titles import robots_in, target_words, titles_of
 from dingrelay_workers.console.verb_forms import VerbForms
-from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
+from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, text_of
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import dingtalk_ids
@@ -92,15 +91,11 @@ async def jobs(visit: Visit) -> web.Response:
         selection = await _selection_of(visit, texts)
     except BadFilter as error:
         return _list(visit, text, texts, await _briefs(visit), problem=str(error), status=400)
-    after = _position(visit.query("after"))
+    after = visit.after(int, str, read=paging.position)
     page, more = await visit.context.shared.get(
         ("jobs", visit.reach, selection, after), lambda: _page(visit, selection, after)
     )
-    titles = await titles_of(
-        visit.context.redis,
-        {job.id: job.kind for job in page},
-        visit.service(HistoryService),
-    )
+    titles = await titles_of(visit, {job.id: job.kind for job in page})
     pauses = await paused(visit) if any(map(_is_paused, page)) else ()
     briefs = await _briefs(visit)
     return _list(visit, text, texts, briefs, page, more, titles=titles, pauses=pauses)
@@ -183,7 +178,6 @@ def _list(
     status: int = 200,
 ) -> web.Response:
     shown = [(job, _look_of(visit, job, pauses)) for job in page]
-    apps = [app for app in visit.context.settings.apps if visit.grant.permits_app(app)]
     timeless = {name: value for name, value in texts.items() if name not in SPAN}
     targets = {
         job.id: target_words(job.target) or job.app
@@ -201,7 +195,7 @@ def _list(
         cursor=paging.encode(*more) if more else "",
         looked_back_to=moment_of(more.at) if more and len(page) < PAGE else None,
         states=state_offers(texts),
-        suggestions=suggestions(texts, briefs, apps),
+        suggestions=suggestions(texts, briefs, visit.apps),
         since=texts.get("since", ""),
         until=texts.get("until", ""),
         timeless=spelled(timeless),
@@ -222,7 +216,7 @@ async def job(visit: Visit) -> web.Response:
     async with asking():
         fields = record.fields(await run_async(visit.context.redis, record.read(status.id)))
     history = visit.service(HistoryService)
-    titles = await titles_of(visit.context.redis, {status.id: status.kind}, history)
+    titles = await titles_of(visit, {status.id: status.kind})
     people: dict[str, list[str]] = {}
     for user, outcome in details.recipients.items():
         people.setdefault(outcome, []).append(user)
@@ -439,8 +433,8 @@ async def userid_of(visit: Visit, text: str, field: str) -> str:
     Raises:
         BadFilter: several people have this name.
     """
-    apps = {DEFAULT_APP, *visit.context.settings.apps}
-    same = await visit.service(HistoryService).namesakes(text, apps=apps, limit=NAMESAKES)
+    history = visit.service(HistoryService)
+    same = await history.namesakes(text, apps=visit.directories, limit=NAMESAKES)
     if text in same or not same:
         return text
     if len(same) > 1:
@@ -453,7 +447,3 @@ async def userid_of(visit: Visit, text: str, field: str) -> str:
             )
         )
     return same.pop()
-
-
-def _position(cursor: str) -> Position | None:
-    return decoded(cursor, int, str, read=paging.position) if cursor else None

@@ -82,11 +82,10 @@ async def confirm_change(visit: Visit) -> web.Response:
     if not complete:
         lines.append(en("The latest {:,} of them.", MOST_COUNTED))
     return visit.confirmation(
-        f"/jobs/all/{change}?{visit.request.rel_url.raw_query_string}",
         title=Sentence(words.title, count),
         button=Sentence(words.button, count),
-        lines=tuple(lines),
-        examples=tuple(_example(job) for job in briefs[:EXAMPLES]),
+        lines=lines,
+        examples=[_example(job) for job in briefs[:EXAMPLES]],
         count=count,
         state=_state_of(visit, briefs),
         back=back,

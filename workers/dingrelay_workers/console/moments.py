@@ -8,20 +8,7 @@ from dingrelay_producers.store import clock
 from dingrelay_producers.zone import zone as readers_zone
 from dingrelay_tasks.sentence import en
 
-MONTHS = (
-    en("Jan"),
-    en("Feb"),
-    en("Mar"),
-    en("Apr"),
-    en("May"),
-    en("Jun"),
-    en("Jul"),
-    en("Aug"),
-    en("Sep"),
-    en("Oct"),
-    en("Nov"),
-    en("Dec"),
-)
+MONTHS = en("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec")
 RANGES: Mapping[str, str] = {
     "today": en("today"),
     "7d": en("7 days"),
@@ -57,7 +44,7 @@ def spoken(
             return tr("tomorrow {time}", time=time)
         case _:
             pass
-    month = translated(MONTHS[at.month - 1])
+    month = translated(MONTHS).split()[at.month - 1]
     if at.year == today.year:
         return tr("{month} {day}, {time}", month=month, day=at.day, time=time)
     return tr("{month} {day}, {year}, {time}", month=month, day=at.day, year=at.year, time=time)

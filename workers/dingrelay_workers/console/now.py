@@ -163,18 +163,10 @@ class Standing:
             return Meaning("good", en("Nothing waits."))
         oldest = min(lane.since or self.tally.now for lane in self.lanes)
         drains = [lane.drain_seconds for lane in self.lanes if lane.waiting]
-        if any(drain is None for drain in drains):
-            return Meaning(
-                "wait", en("Jobs that wait: {:,}, the oldest since {}.", waiting, spoken(oldest))
-            )
-        through = span(max(1.0, *(drain for drain in drains if drain is not None)))
-        words = en(
-            "Jobs that wait: {:,}, the oldest since {}; all are through in {}.",
-            waiting,
-            spoken(oldest),
-            through,
-        )
-        return Meaning("wait", words)
+        known = [drain for drain in drains if drain is not None]
+        through = en("All are through in {}.", span(max(1.0, *known))) if known == drains else ""
+        words = en("Jobs that wait: {:,}, the oldest since {}.", waiting, spoken(oldest))
+        return Meaning("wait", words, through)
 
     def _affected(self, only_app: str) -> list[Meaning]:
         old = self.tally.now - timedelta(seconds=OLD)

@@ -24,6 +24,7 @@ from dingrelay_workers.backlog.documents import counted
 from dingrelay_workers.console.context import CONTEXT, PAGE, REFUSED, SAID, SESSION, name_of
 from dingrelay_workers.console.declared import menu_of
 from dingrelay_workers.console.forms import FormToken
+from dingrelay_workers.console.message_form import TYPES
 from dingrelay_workers.console.moments import RANGES, spoken
 from dingrelay_workers.console.phone import ShownMessage, markdown, picture, plain
 from dingrelay_workers.console.sentences import ADVICE, action_words
@@ -31,16 +32,7 @@ from dingrelay_workers.console.titles import kind_words, lane_words, target_word
 from dingrelay_workers.nouns import NOUNS
 from dingrelay_workers.roles.scopes import operates
 
-MESSAGE_TYPES = {
-    "text": en("a text"),
-    "markdown": en("a formatted text"),
-    "link": en("a link"),
-    "action_card": en("a card"),
-    "oa": en("a notice"),
-    "image": en("a picture"),
-    "file": en("a file"),
-    "voice": en("a voice message"),
-}
+MESSAGE_TYPES = {**TYPES, "voice": en("Voice message")}
 _MESSAGE = re.compile(r"message-send (\w+) (everyone|(?:users=\d+ ?)?(?:departments=\d+)?)")
 FOLDERS = [Path(__file__).parent, *(noun.folder for noun in NOUNS)]
 """Folders with templates and static files."""

@@ -5,8 +5,6 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from redis.asyncio import Redis
-
 from dingrelay_producers.client.lanes import ALL, LaneName
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
@@ -26,17 +24,14 @@ LONGEST = 20_000
 _WITH_TITLE = ("markdown", "link", "action_card", "actionCard", "oa")
 
 
-async def titles_of(
-    redis: Redis, jobs: Mapping[str, str], history: HistoryService
-) -> dict[str, str]:
+async def titles_of(visit: "Visit", jobs: Mapping[str, str]) -> dict[str, str]:
     """Titles of those messages that have one, by their records, or by the history where it keeps contents.
 
     A text has none: its first words may be all of it, such as a code to sign in.
 
     Args:
-        redis: with the records.
+        visit: of the page.
         jobs: id → kind.
-        history: of jobs.
     """
     messages = [job_id for job_id, kind in jobs.items() if kind in MESSAGES]
     if not messages:
@@ -47,7 +42,7 @@ async def titles_of(
         with_payload=[True] * len(messages),
     )
     async with asking():
-        answer = await run_async(redis, call)
+        answer = await run_async(visit.context.redis, call)
     payloads: dict[str, bytes | str | None] = {
         job_id: record.fields([pairs]).get(b"payload")
         for job_id, pairs in zip(messages, answer, strict=True)
@@ -55,7 +50,8 @@ async def titles_of(
     if gone := [job_id for job_id, payload in payloads.items() if payload is None]:
         with suppress(ServiceUnavailable):
             payloads |= {
-                job_id: content for job_id, (_, content) in (await history.kept(gone)).items()
+                job_id: content
+                for job_id, (_, content) in (await visit.service(HistoryService).kept(gone)).items()
             }
     titles = {job_id: title_in(payload) for job_id, payload in payloads.items() if payload}
     return {job_id: title for job_id, title in titles.items() if title}
@@ -74,7 +70,7 @@ async def names_of_jobs(visit: "Visit", ids: Collection[str]) -> Mapping[str, st
     with suppress(ServiceUnavailable):
         kept = await history.kept([job_id for job_id in ids if job_id not in kinds])
         kinds |= {job_id: kind for job_id, (kind, _) in kept.items()}
-    titles = await titles_of(redis, kinds, history)
+    titles = await titles_of(visit, kinds)
     return {job_id: titles.get(job_id) or kind_words(kind) for job_id, kind in kinds.items()}
 
 

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import quote
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from dingrelay_producers.language import tr
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import clock
 from dingrelay_producers.zone import local
+from dingrelay_tasks.contract import LANES
 from dingrelay_workers.console.context import NAMES, ConsoleContext, name_of
 from dingrelay_workers.console.declared import FormValues
 from dingrelay_workers.console.rendering import render
@@ -55,6 +57,34 @@ class NotHere(Exception):
 
 class BadFilter(Exception):
     """A filter in the URL, or a field of a form, can't be read; the reason is for people."""
+
+
+class Question(TypedDict, total=False):
+    """Content of a page that asks for confirmation. Its texts may be sentences (`en`), or are in the reader's language.
+
+    Attributes:
+        title: what is about to happen, as a question.
+        button: the verb, with the number where there is one.
+        lines: what follows from it.
+        examples: some of what is changed.
+        count: to be typed; None asks for none.
+        state: as the form's.
+        fields: hidden ones of the form.
+        action: path of the form; that of the page if not given.
+        back: where "cancel" leads; to the page above if not given.
+        ends: whether it ends, deletes or takes back something: its button is that of a danger.
+    """
+
+    title: str
+    button: str
+    lines: Sequence[str]
+    examples: Sequence[str]
+    count: int | None
+    state: Mapping[str, object]
+    fields: Mapping[str, str]
+    action: str
+    back: str
+    ends: bool
 
 
 def _csv_headers(*name_parts: str) -> Mapping[str, str]:
@@ -111,9 +141,38 @@ class Visit:
         """A parameter of the URL, without blanks around it; "" if it is missing."""
         return self.request.query.get(name, "").strip()
 
+    def choice(self, name: str, choices: Collection[str]) -> str:
+        """A parameter of the URL that is one of these; "" if it is missing."""
+        value = self.query(name)
+        return value and checked_choice(name, value, choices)
+
+    def after(self, *types: type, read: Callable[[Sequence[Any]], Any] = tuple) -> Any:
+        """The place behind which a page of a list begins, as `read` parses the values of its cursor; None for the first."""
+        cursor = self.query("after")
+        try:
+            return read(paging.decode(cursor, *types)) if cursor else None
+        except ValueError:
+            raise BadFilter(tr("this is no page of the list")) from None
+
     def part(self, name: str) -> str:
         """A part of the path, such as ``id`` of ``/jobs/{id}``."""
         return self.request.match_info[name]
+
+    @property
+    def directories(self) -> AbstractSet[str]:
+        """The apps whose directories have the people of the console."""
+        return {DEFAULT_APP, *self.context.settings.apps}
+
+    @property
+    def apps(self) -> Sequence[str]:
+        """Apps that the person may use this page for."""
+        apps = sorted(self.context.settings.apps) or [DEFAULT_APP]
+        return [app for app in apps if self.grant.permits_app(app)]
+
+    @property
+    def lanes(self) -> Sequence[str]:
+        """Lanes that the person may use this page for."""
+        return [lane for lane in LANES if self.grant.permits_lane(lane)]
 
     async def send_csv(self, lines: AsyncIterable[bytes], *name_parts: str) -> web.StreamResponse:
         """Send lines for a spreadsheet as they come, in a file that is named so, with the day; of HEAD none is read."""
@@ -121,9 +180,8 @@ class Visit:
 
     async def know(self, *users: str) -> None:
         """Look up the names of people on the page."""
-        apps = {DEFAULT_APP, *self.context.settings.apps}
-        names = self.request.get(NAMES, {})
-        fresh_names = await self.service(HistoryService).names(set(users) - {""}, apps=apps)
+        history, names = self.service(HistoryService), self.request.get(NAMES, {})
+        fresh_names = await history.names(set(users) - {""}, apps=self.directories)
         self.request[NAMES] = {**names, **fresh_names}
 
     def name_of(self, user: str) -> str:
@@ -144,49 +202,15 @@ class Visit:
         self.said = said
         return web.Response(status=303, headers={"Location": self.context.prefix + path})
 
-    def confirmation(
-        self,
-        path: str,
-        *,
-        title: str,
-        button: str,
-        lines: tuple[str, ...] = (),
-        examples: tuple[str, ...] = (),
-        count: int | None = None,
-        state: Mapping[str, object] | None = None,
-        fields: Mapping[str, str] | None = None,
-        back: str = "/",
-        ends: bool = False,
-    ) -> web.Response:
-        """A page that asks before something that can't be undone, or that changes many things.
-
-        Its texts may be sentences (`en`), or are in the reader's language.
-
-        Args:
-            path: of the form.
-            title: what is about to happen, as a question.
-            button: the verb, with the number where there is one.
-            lines: what follows from it.
-            examples: some of what is changed.
-            count: to be typed; None asks for none.
-            state: as the form's.
-            fields: hidden ones of the form.
-            back: where "cancel" leads.
-            ends: whether it ends, deletes or takes back something: its button is that of a danger.
-        """
-        return self.page(
-            "confirm.html",
-            action=path,
-            title=title,
-            button=button,
-            lines=lines,
-            examples=examples,
-            count=count,
-            state=state or {},
-            fields=fields or {},
-            back=back,
-            ends=ends,
-        )
+    def confirmation(self, **question: Unpack[Question]) -> web.Response:
+        """A page that asks before something that can't be undone, or that changes many things."""
+        own = self.request.path_qs.removeprefix(self.context.prefix)
+        values = {
+            "action": own,
+            "back": own.partition("?")[0].rpartition("/")[0] or "/",
+            **question,
+        }
+        return self.page("confirm.html", **cast("dict[str, Any]", values))
 
 
 def text_of(form: FormValues, name: str) -> str:
@@ -200,11 +224,15 @@ def texts_of(form: FormValues, name: str) -> list[str]:
     return [value for value in form.getall(name, []) if isinstance(value, str)]
 
 
-def decoded(
-    cursor: str, *types: type, read: Callable[[Sequence[Any]], Any] = lambda parts: parts
-) -> Any:
-    """The values in a cursor of the URL, as `read` parses its parts."""
-    try:
-        return read(paging.decode(cursor, *types))
-    except ValueError:
-        raise BadFilter(tr("this is no page of the list")) from None
+def checked_choice(name: str, value: str, choices: Collection[str]) -> str:
+    """A value of a filter.
+
+    Raises:
+        BadFilter: it is none of these.
+    """
+    if value in choices:
+        return value
+    known = ", ".join(choices)
+    raise BadFilter(
+        tr("{name}: there is no “{value}”; there are {known}", name=name, value=value, known=known)
+    )

@@ -16,7 +16,7 @@ from dingrelay_workers.console.job_filter import time_range
 from dingrelay_workers.console.rendering import title_of
 from dingrelay_workers.console.sentences import OUTCOMES, meaning
 from dingrelay_workers.console.titles import titles_of
-from dingrelay_workers.console.visit import PAGE, WRITERS, Visit, decoded
+from dingrelay_workers.console.visit import PAGE, WRITERS, Visit
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.http import paging
@@ -38,13 +38,9 @@ async def people(visit: Visit) -> web.Response:
 @at("/people/{user}", scope="jobs:read")
 async def person(visit: Visit) -> web.Response:
     """Every message to a person."""
-    user, after = visit.part("user"), visit.query("after")
-    since, before = _range(visit)
-    if after:
-        at, id_ = decoded(after, datetime, str)
-        before = at, id_
+    user, (since, before) = visit.part("user"), _range(visit)
     person_history, behind = await visit.service(HistoryService).person(
-        user, app=None, limit=PAGE, since=since, before=before
+        user, app=None, limit=PAGE, since=since, before=visit.after(datetime, str) or before
     )
     # A broadcast from the console names no system as its sender.
     by_people = {
@@ -67,7 +63,7 @@ async def person(visit: Visit) -> web.Response:
             campaign: ", ".join(visit.name_of(userid) for userid in userids)
             for campaign, userids in writers.items()
         },
-        titles=await titles_of(visit.context.redis, jobs, visit.service(HistoryService)),
+        titles=await titles_of(visit, jobs),
         since=visit.query("since"),
         until=visit.query("until"),
         cursor=paging.encode(*behind) if behind else "",

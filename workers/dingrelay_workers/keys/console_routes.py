@@ -6,7 +6,6 @@ from aiohttp import web
 
 from dingrelay_producers.client.outcomes import Meaning
 from dingrelay_producers.language import tr
-from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.sentences import meaning
@@ -30,8 +29,8 @@ async def keys(visit: Visit) -> web.Response:
         "keys.html",
         keys=[(key, meaning(OF_KEY, key.state)) for key in listed],
         scopes=[scope for scope in SCOPES if visit.grant.permits(scope)],
-        apps=[app for app in visit.context.settings.apps if visit.grant.permits_app(app)],
-        lanes=[lane for lane in LANES if visit.grant.permits_lane(lane)],
+        apps=visit.apps,
+        lanes=visit.lanes,
         overlap=DEFAULT_OVERLAP,
     )
 
@@ -79,7 +78,6 @@ async def confirm_revoke(visit: Visit) -> web.Response:
     """Ask before a key is refused for ever."""
     key = await visit.service(KeyService).get(visit.part("id"))
     return visit.confirmation(
-        f"/settings/keys/{key.id}/revoke",
         title=tr("Revoke the key “{name}”?", name=key.name),
         lines=(tr("Programs that use it are refused within 5 seconds, and for ever."), key.id),
         button=tr("Revoke"),

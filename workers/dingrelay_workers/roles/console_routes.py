@@ -2,7 +2,6 @@
 
 from aiohttp import web
 
-from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.visit import Visit, text_of, texts_of
@@ -19,15 +18,14 @@ async def roles(visit: Visit) -> web.Response:
     """List people and departments with their roles."""
     text = visit.query("q")[:100]
     service = visit.service(RoleService)
-    apps = [app for app in visit.context.settings.apps if visit.grant.permits_app(app)]
     return visit.page(
         "roles.html",
         text=text,
         found=await service.candidates(text, MOST) if text else [],
         given=await service.list(),
         names=NAMES,
-        apps=apps,
-        lanes=[lane for lane in LANES if visit.grant.permits_lane(lane)],
+        apps=visit.apps,
+        lanes=visit.lanes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from operator import itemgetter
 from typing import cast, get_args
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from dingrelay_workers.console.job_filter import span_of
 from dingrelay_workers.console.moments import spoken
 from dingrelay_workers.console.sentences import meaning
 from dingrelay_workers.console.verb_forms import VerbForms
-from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, decoded, text_of
+from dingrelay_workers.console.visit import PAGE, Visit, text_of
 from dingrelay_workers.http import paging
 from dingrelay_workers.roles.scopes import operates
 from dingrelay_workers.webhooks.documents import ResumeRequest
@@ -92,10 +93,8 @@ def _look_of(endpoint: Endpoint) -> Meaning:
 async def webhook(visit: Visit) -> web.Response:
     """One endpoint, its health, and its deliveries."""
     endpoint = await visit.service(WebhookService).get(visit.part("id"))
-    state, after = visit.query("state"), visit.query("after")
-    if state and state not in get_args(DeliveryStateName):
-        raise BadFilter(tr("there is no state “{state}”", state=state))
-    behind = decoded(after, int)[0] if after else None
+    state = visit.choice("state", get_args(DeliveryStateName))
+    behind = visit.after(int, read=itemgetter(0))
     page = await visit.service(WebhookService).deliveries(
         endpoint.id,
         state=cast("DeliveryStateName | None", state or None),
@@ -128,14 +127,13 @@ async def confirm_skip(visit: Visit) -> web.Response:
     """Ask before an endpoint is resumed without what it has missed."""
     endpoint = await visit.service(WebhookService).get(visit.part("id"))
     return visit.confirmation(
-        f"/webhooks/{endpoint.id}/resume",
+        action=f"/webhooks/{endpoint.id}/resume",
         title=tr("Resume without the notices that wait?"),
         button=tr("Drop them and resume"),
         lines=(tr("Notices that wait: {waiting:,}.", waiting=endpoint.health.backlog),),
         count=endpoint.health.backlog,
         state=_state_of(endpoint),
         fields={"skip": "1"},
-        back=f"/webhooks/{endpoint.id}",
         ends=True,
     )
 
