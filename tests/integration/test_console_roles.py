@@ -123,7 +123,7 @@ async def test_a_role_is_given_and_taken_on_its_page_and_audited(browser: Browse
     await browser.sign_in("root")
     page = "/settings/people?q=clerk"
     form = (await browser.forms(page))["/settings/people/grant?q=clerk"]
-    chosen = {"subject": "default clerk", "role": "write", "lane": "bulk"}
+    chosen = {"subject": "default clerk", "role": "write", "lanes": "bulk"}
     assert await browser.post("/settings/people/grant", form | chosen) == 303
     assert "clerk has the role now" in await browser.text(browser.location)
     assert await browser.come_in("clerk")
@@ -142,7 +142,7 @@ async def test_a_role_that_can_not_be_given_is_said_beside_its_field(browser: Br
     await browser.sign_in("root")
     path = "/settings/people/grant?q=clerk"
     form = (await browser.forms("/settings/people?q=clerk"))[path]
-    chosen = {"subject": "default clerk", "role": "king", "lane": "bulk"}
+    chosen = {"subject": "default clerk", "role": "king", "lanes": "bulk"}
     status, text = await browser.send(path, form | chosen)
     assert (status, 'href="#role"' in text, 'id="role-wrong"' in text) == (422, True, True)
     assert 'value="default clerk" required checked' in text
@@ -154,7 +154,7 @@ async def test_what_a_form_has_said_of_a_person_goes_with_them(
 ) -> None:
     await browser.sign_in("root")
     form = (await browser.forms("/settings/people?q=clerk"))["/settings/people/grant?q=clerk"]
-    chosen = {"subject": "default clerk", "role": "write", "lane": "bulk"}
+    chosen = {"subject": "default clerk", "role": "write", "lanes": "bulk"}
     assert await browser.post("/settings/people/grant?q=clerk", form | chosen) == 303
     said = select(ConsoleFormRow.said).where(ConsoleFormRow.said != "")
     assert await browser.rows(said) == [("clerk has the role now",)]
@@ -177,7 +177,7 @@ async def test_a_nul_character_reaches_no_database(browser: Browser) -> None:
     await browser.sign_in("root")
     for path in ("/people/%00", "/people?q=%00", "/settings/audit?actor=%00", "/?done=%00"):
         assert await browser.status(path) == 404, path
-    form = {"subject": "default cle\0rk", "role": "view", "lane": "bulk"}
+    form = {"subject": "default cle\0rk", "role": "view", "lanes": "bulk"}
     page = "/settings/people?q=clerk"
     assert await browser.submit(page, "/settings/people/grant?q=clerk", **form) == 303
 
@@ -194,15 +194,15 @@ async def test_an_administrator_of_one_app_gives_no_role_for_others(browser: Bro
     await browser.come_in("boss")
     for apps, status in (
         ({}, 303),
-        ({"app": "hr"}, 303),
-        ({"app": "it"}, 403),
-        ({"app": "*"}, 403),
+        ({"apps": "hr"}, 303),
+        ({"apps": "it"}, 403),
+        ({"apps": "*"}, 403),
     ):
         form = (await browser.forms("/settings/people?q=clerk"))["/settings/people/grant?q=clerk"]
-        chosen = {"subject": "default clerk", "role": "view", "lane": "bulk", **apps}
+        chosen = {"subject": "default clerk", "role": "view", "lanes": "bulk", **apps}
         assert await browser.post("/settings/people/grant", form | chosen) == status, apps
     await browser.give("clerk", "write", apps=["*"])  # which would be replaced by less
-    less = form | chosen | {"role": "write", "app": "hr"}
+    less = form | chosen | {"role": "write", "apps": "hr"}
     assert await browser.post("/settings/people/grant", less) == 403
     found = await RoleService(browser.database).list()
     assert [each.apps for each in found if each.subject == "clerk"] == [["*"], ["hr"]]
@@ -212,7 +212,7 @@ async def test_an_administrator_of_one_app_gives_no_role_for_others(browser: Bro
 async def test_a_key_is_made_rotated_and_revoked_on_its_page(browser: Browser) -> None:
     await browser.sign_in("root")
     form = (await browser.forms("/settings/keys"))["/settings/keys"]
-    chosen = form | {"name": "crm", "scope": "messages:write", "lane": "normal"}
+    chosen = form | {"name": "crm", "scopes": "messages:write", "lanes": "normal"}
     status, text = await browser.send("/settings/keys", chosen)
     shown = KEY.findall(text)
     assert (status, len(shown)) == (200, 1)
@@ -233,25 +233,24 @@ async def test_a_key_is_made_rotated_and_revoked_on_its_page(browser: Browser) -
 @on_sqlite
 async def test_a_key_that_can_not_be_made_says_why(browser: Browser) -> None:
     await browser.sign_in("root")
-    right = {"name": "crm", "scope": "messages:write", "lane": "normal"}
+    right = {"name": "crm", "scopes": "messages:write", "lanes": "normal"}
     for name, value in (
         ("name", ""),
-        ("scope", "all"),
+        ("scopes", "all"),
         ("rate", "fast"),
-        ("lane", "slow"),
+        ("lanes", "slow"),
         ("expires", "0d"),
     ):
         form = (await browser.forms("/settings/keys"))["/settings/keys"]
         status, text = await browser.send("/settings/keys", form | right | {name: value})
-        field = f"{name}s" if name in {"scope", "lane"} else name
-        assert (status, f'href="#{field}"' in text, f'id="{field}-wrong"' in text) == (
+        assert (status, f'href="#{name}"' in text, f'id="{name}-wrong"' in text) == (
             422,
             True,
             True,
         ), name
         # What was typed is there still.
         assert ('value="crm"' in text) == (name != "name")
-        assert ('name="lane" value="bulk" checked' in text) is False
+        assert ('name="lanes" value="bulk" checked' in text) is False
 
 
 @on_sqlite

@@ -118,14 +118,16 @@ FORMS: Mapping[str, Way | None] = {
     ),
     "key create": Way(
         "/settings/keys",
-        {name: name for name in ("name", "sender", "rate", "expires", "owner")}
-        | {"scopes": "scope", "apps": "app", "lanes": "lane"},
+        {
+            name: name
+            for name in ("name", "scopes", "apps", "lanes", "sender", "rate", "expires", "owner")
+        },
     ),
     "key rotate": Way("/settings/keys/{id}/rotate", {"overlap": "overlap", "owner": "owner"}),
     "webhook resume": Way("/webhooks/{id}/resume", {"skip": "skip"}),
     "role grant": Way(
         "/settings/people/grant",
-        {"role": "role", "apps": "app", "lanes": "lane"},
+        {"role": "role", "apps": "apps", "lanes": "lanes"},
         {"subject": "default u2"},
         {"subject": "u2"},
     ),

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime
 from math import inf
+from operator import attrgetter
 from typing import Any
 from urllib.parse import urlencode
 
@@ -52,6 +53,7 @@ from dingrelay_workers.campaigns.service import CampaignService
 from dingrelay_workers.campaigns.sources import LARGEST_FILE
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.message_form import (
+    ALL,
     COLOURS,
     FIELDS,
     TYPES,
@@ -59,7 +61,7 @@ from dingrelay_workers.console.message_form import (
     message_of,
     others_of,
 )
-from dingrelay_workers.console.sentences import OUTCOMES, FieldProblem, meaning
+from dingrelay_workers.console.sentences import FieldProblem, people_by_outcome
 from dingrelay_workers.console.visit import Visit, text_of, texts_of
 from dingrelay_workers.dingtalk.classify import hint_of
 from dingrelay_workers.directory.service import DepartmentNode, DirectoryService
@@ -171,7 +173,7 @@ async def save_message(visit: Visit, form: FormValues) -> web.Response:
     values = {name: text_of(form, name) for name in form}
     changes = {name: values.get(name, "") for name in ("name", "app")}
     said, refused = "", None
-    for field in (field for fields in FIELDS.values() for field in fields if field.takes):
+    for field in filter(attrgetter("takes"), ALL):
         name, content = _file_of(form, f"file.{field.name}")
         if content is None:
             continue
@@ -394,12 +396,13 @@ async def _test_of(visit: Visit, draft: CampaignDraft) -> tuple[list[Meaning], b
             Meaning("wait", en("The test is on its way: this page shows what becomes of it."))
         ], False
     names = await visit.service(HistoryService).names(list(found.recipients), apps=[app])
-    by_outcome: dict[str, list[str]] = {}
-    for user, outcome in found.recipients.items():
-        by_outcome.setdefault(outcome, []).append(names.get(user, user))
     shown = [
-        Meaning(each.tone, en("{}: {}", ", ".join(people), each.words), each.remedy)
-        for each, people in ((meaning(OUTCOMES, key), value) for key, value in by_outcome.items())
+        Meaning(
+            each.tone,
+            en("{}: {}", ", ".join(names.get(user, user) for user in users), each.words),
+            each.remedy,
+        )
+        for each, users in people_by_outcome(found.recipients)
     ]
     if status.error:
         hint = status.error.hint or hint_of(status.error.code)
@@ -531,7 +534,7 @@ async def write_page(
 ) -> web.Response:
     """The page with the message; `template` is the name that one was to be kept under, `conflict` the one that has it."""
     content = draft.content
-    values = {field.name: "" for fields in FIELDS.values() for field in fields}
+    values = dict.fromkeys((field.name for field in ALL), "")
     for message in (*content.other_messages.values(), content.message):
         values |= form_of(message)
     values |= {"name": content.name, "app": content.app}

@@ -49,7 +49,14 @@ from dingrelay_workers.console.job_filter import (
     suggestions,
 )
 from dingrelay_workers.console.moments import RANGES
-from dingrelay_workers.console.sentences import OUTCOMES, START, STATES, WAITS, meaning, outage
+from dingrelay_workers.console.sentences import (
+    START,
+    STATES,
+    WAITS,
+    meaning,
+    outage,
+    people_by_outcome,
+)
 from dingrelay_workers.console.titles import robots_in, target_words, titles_of
 from dingrelay_workers.console.verb_forms import VerbForms
 from dingrelay_workers.console.visit import PAGE, BadFilter, Visit, text_of
@@ -217,10 +224,8 @@ async def job(visit: Visit) -> web.Response:
         fields = record.fields(await run_async(visit.context.redis, record.read(status.id)))
     history = visit.service(HistoryService)
     titles = await titles_of(visit, {status.id: status.kind})
-    people: dict[str, list[str]] = {}
-    for user, outcome in details.recipients.items():
-        people.setdefault(outcome, []).append(user)
-    shown = {user for users in people.values() for user in users[:SHOWN]}
+    people = people_by_outcome(details.recipients)
+    shown = {user for _, users in people for user in users[:SHOWN]}
     names = await history.names(shown, apps=[status.app])
     if status.resolved and status.resolved.by:
         await visit.know(status.resolved.by)
@@ -247,7 +252,7 @@ async def job(visit: Visit) -> web.Response:
         pauses=pauses,
         key=details.key,
         life=_life(visit, status, fields),
-        people=[(meaning(OUTCOMES, outcome), users) for outcome, users in people.items()],
+        people=people,
         names=names,
         shown=SHOWN,
         hint=hint_of(status.error.code) if status.error else "",

@@ -110,6 +110,7 @@ FIELDS: Mapping[str, tuple[MessageField, ...]] = {
         ),
     ),
 }
+ALL = [field for fields in FIELDS.values() for field in fields]
 _ROW = re.compile(r"[:：]")
 _BUTTON = re.compile(rf"{_CARD}\.(?:btn_json_list\.(\d+)\.|single_)(title|url|action_url)")
 
@@ -187,8 +188,7 @@ def field_of(path: str) -> MessageField | None:
     if button := _BUTTON.fullmatch(name):
         part = "title" if button[2] == "title" else "url"
         name = f"{_CARD}.{int(button[1] or 0) + 1}.{part}"
-    fields = (field for kind in FIELDS.values() for field in kind)
-    return next((field for field in fields if _within(field.name, name)), None)
+    return next((field for field in ALL if _within(field.name, name)), None)
 
 
 def label_of(path: str) -> str:

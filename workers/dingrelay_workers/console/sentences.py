@@ -160,6 +160,18 @@ def outage(breaker: BreakerState) -> Meaning:
     )
 
 
+def people_by_outcome(recipients: Mapping[str, str]) -> list[tuple[Meaning, list[str]]]:
+    """The meaning of each outcome, and the users who have it.
+
+    Args:
+        recipients: user → outcome.
+    """
+    users: dict[str, list[str]] = {}
+    for user, outcome in recipients.items():
+        users.setdefault(outcome, []).append(user)
+    return [(meaning(OUTCOMES, outcome), named) for outcome, named in users.items()]
+
+
 def meaning(table: Mapping[str, Meaning], word: str) -> Meaning:
     """The meaning of a word; one that a newer release has stands for itself."""
     return table.get(word, Meaning("doubt", word))

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -17,8 +17,9 @@ from dingrelay_tasks.contract import ContractError, Document
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, Screen, State, act, at
 from dingrelay_workers.console.sign_in import own_path
-from dingrelay_workers.console.visit import Visit, text_of
+from dingrelay_workers.console.visit import Visit, text_of, texts_of
 
+_Request = TypeVar("_Request", bound=BaseModel)
 LONG = 500
 """Characters of which a field has several lines."""
 
@@ -65,14 +66,22 @@ def _kind_of(field: FieldInfo) -> str:
     return "textarea" if longest >= LONG else _input(field)[0]
 
 
-def read_request(model: type[BaseModel], form: FormValues) -> BaseModel:
+def read_request(model: type[_Request], form: FormValues, **given: object) -> _Request:
     """Read the request of a verb from a form.
+
+    Args:
+        model: of the request.
+        form: text of each field, or the values of its boxes.
+        given: values that stand for those of the form.
 
     Raises:
         ContractError: a value can't be read, or the model refuses it; names the field.
     """
     values: dict[str, Any] = {}
     for name, about in model.model_fields.items():
+        if get_origin(about.annotation) is list:
+            values[name] = texts_of(form, name)
+            continue
         text = text_of(form, name)
         if not text:
             continue
@@ -81,7 +90,7 @@ def read_request(model: type[BaseModel], form: FormValues) -> BaseModel:
         except ValueError:
             raise ContractError(name, en("can't be read")) from None
     assert issubclass(model, Document)
-    return model.parse(values)
+    return model.parse(values | given)
 
 
 def _input(field: FieldInfo) -> tuple[str, Callable[[str], Any]]:

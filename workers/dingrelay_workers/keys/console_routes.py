@@ -9,7 +9,8 @@ from dingrelay_producers.language import tr
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
 from dingrelay_workers.console.sentences import meaning
-from dingrelay_workers.console.visit import Visit, text_of, texts_of
+from dingrelay_workers.console.verb_forms import read_request
+from dingrelay_workers.console.visit import Visit, texts_of
 from dingrelay_workers.http.api_keys import SCOPES
 from dingrelay_workers.keys.documents import DEFAULT_OVERLAP, IssuedKey, KeyRequest, RotationRequest
 from dingrelay_workers.keys.service import KeyService
@@ -52,24 +53,15 @@ async def keys(visit: Visit) -> web.Response:
 )
 async def create(visit: Visit, form: FormValues) -> web.Response:
     """Make a key, and show it once."""
-    request = {
-        "name": text_of(form, "name"),
-        "scopes": texts_of(form, "scope"),
-        "apps": texts_of(form, "app") or sorted(visit.grant.apps),
-        "lanes": texts_of(form, "lane"),
-        "sender": text_of(form, "sender"),
-        "rate": text_of(form, "rate") or None,
-        "expires": text_of(form, "expires") or None,
-        "owner": text_of(form, "owner") or None,
-    }
-    return _issued(visit, await visit.service(KeyService).create(KeyRequest.parse(request)))
+    apps = texts_of(form, "apps") or sorted(visit.grant.apps)
+    request = read_request(KeyRequest, form, apps=apps)
+    return _issued(visit, await visit.service(KeyService).create(request))
 
 
 @act("/settings/keys/{id}/rotate", scope="keys:write")
 async def rotate(visit: Visit, form: FormValues) -> web.Response:
     """Give a key a new secret, and show it once."""
-    request = {"overlap": text_of(form, "overlap"), "owner": text_of(form, "owner") or None}
-    rotation = RotationRequest.parse(request)
+    rotation = read_request(RotationRequest, form)
     return _issued(visit, await visit.service(KeyService).rotate(visit.part("id"), rotation))
 
 
@@ -101,7 +93,6 @@ def _issued(visit: Visit, issued_key: IssuedKey) -> web.Response:
     return response
 
 
-async def names_of(visit: Visit, keys: Collection[str]) -> Mapping[str, str]:
-    """Names of those of these that the person sees."""
-    listed = await visit.service(KeyService).list()
-    return {key.id: key.name for key in listed if key.id in keys and key.name}
+async def names_of(visit: Visit, _: Collection[str]) -> Mapping[str, str]:
+    """Names of the keys that the person sees."""
+    return {key.id: key.name for key in await visit.service(KeyService).list()}

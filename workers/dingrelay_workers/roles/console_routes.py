@@ -4,6 +4,7 @@ from aiohttp import web
 
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.console.declared import FormValues, act, at
+from dingrelay_workers.console.verb_forms import read_request
 from dingrelay_workers.console.visit import Visit, text_of, texts_of
 from dingrelay_workers.http.api_keys import ANY
 from dingrelay_workers.roles.scopes import NAMES
@@ -43,14 +44,9 @@ async def roles(visit: Visit) -> web.Response:
 async def grant(visit: Visit, form: FormValues) -> web.Response:
     """Give a role to a person or a department."""
     directory, _, subject = text_of(form, "subject").partition(" ")
-    request = {
-        "directory": directory,
-        "subject": subject,
-        "role": text_of(form, "role"),
-        "apps": texts_of(form, "app") or sorted(visit.grant.apps),
-        "lanes": texts_of(form, "lane"),
-    }
-    await visit.service(RoleService).grant(RoleRequest.parse(request))
+    apps = texts_of(form, "apps") or sorted(visit.grant.apps)
+    request = read_request(RoleRequest, form, directory=directory, subject=subject, apps=apps)
+    await visit.service(RoleService).grant(request)
     return visit.redirect("/settings/people", en("{} has the role now", subject))
 
 

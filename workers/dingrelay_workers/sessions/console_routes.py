@@ -40,5 +40,4 @@ async def end_all(visit: Visit, form: FormValues) -> web.Response:
     """End all sessions of a person."""
     request = SessionsRequest.parse({"user": text_of(form, "user")})
     await visit.service(SessionService).end_all(request)
-    said = en("All sessions of {} have ended, and their links.", request.user)
-    return visit.redirect(_PAGE, said)
+    return visit.redirect(_PAGE, en("All sessions of this person have ended, and their links."))
