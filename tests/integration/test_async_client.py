@@ -6,7 +6,6 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
-from redis import Redis
 
 from dingrelay_producers import (
     AsyncCampaignPlan,
@@ -15,15 +14,12 @@ from dingrelay_producers import (
     AsyncJobRef,
     CampaignPlan,
     CampaignRef,
-    CannotResolve,
     Client,
-    JobNotFound,
     JobRef,
     Settings,
     State,
     WaitTimeout,
 )
-from dingrelay_producers.store import keys
 from support.jobs import message
 
 PAIRS = [
@@ -38,20 +34,6 @@ PAIRS = [
 async def client(valkey_url: str) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(Settings.load(env="test", redis_url=valkey_url)) as client:
         yield client
-
-
-@pytest.fixture
-def ended_dead(valkey_url: str) -> str:
-    """The id of a job that a worker would have given up."""
-    with (
-        Client(Settings.load(env="test", redis_url=valkey_url)) as client,
-        Redis.from_url(valkey_url) as redis,
-    ):
-        job = client.send(message(text="dead"))
-        redis.hset(keys.job(job.id), "state", State.DEAD)
-        redis.zadd(keys.DEAD, {job.id: 1})
-        redis.expire(keys.DEAD, 60)
-        return job.id
 
 
 @pytest.mark.parametrize(("blocking", "asynchronous"), PAIRS)
@@ -84,17 +66,6 @@ async def test_a_job_is_sent_found_and_cancelled(client: AsyncClient) -> None:
     assert await client.requeue(job.id)
     assert (await job.status()).state == State.QUEUED
     assert await client.cancel(job.id)
-
-
-async def test_dead_jobs_are_listed_and_requeued(client: AsyncClient, ended_dead: str) -> None:
-    assert [each.id for each in await client.dead()] == [ended_dead]
-    assert not await client.resolve(ended_dead, sent=True)
-    with pytest.raises(CannotResolve):
-        await client.resolve(ended_dead, not_created=True)
-    assert await client.discard(ended_dead)
-    assert not await client.discard(ended_dead)
-    with pytest.raises(JobNotFound):
-        await client.requeue(ended_dead)
 
 
 async def test_on_sent_is_called_on_the_loop_for_each_accepted_job(client: AsyncClient) -> None:

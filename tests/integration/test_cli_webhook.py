@@ -59,12 +59,7 @@ def test_a_test_without_a_worker_says_so(cli: Cli, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_wrong_option_is_named(cli: Cli) -> None:
-    for options, error in (
-        (("--type", "job.died"), '"job.dead"'),
-        (("--type", "*", "--kind", "nope"), "--kind"),
-        (("--type", "*", "--app", "a b"), "--app"),
-    ):
-        assert error in cli.refused("webhook", "create", URL, *options)
+    assert '"job.dead"' in cli.refused("webhook", "create", URL, "--type", "job.died")
     assert "URL" in cli.refused("webhook", "create", "https://10.0.0.1/", "--type", "*")
     assert "none" in cli("webhook", "list").stderr
 
@@ -72,5 +67,4 @@ def test_a_wrong_option_is_named(cli: Cli) -> None:
 def test_a_time_that_is_none_is_refused(cli: Cli) -> None:
     endpoint = cli.json("webhook", "create", URL, "--type", "*")["id"]
     for option in ("--since", "--until"):
-        for moment in ("yesterday", "+2h"):
-            assert option in cli.refused("webhook", "resume", endpoint, option, moment)
+        assert option in cli.refused("webhook", "resume", endpoint, option, "+2h")

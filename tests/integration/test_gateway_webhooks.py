@@ -87,7 +87,6 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"url": "https://a.example:0/"}, "/url"),
     ({"url": "https://bücher.example/"}, "/url"),
     ({"url": "https://a.example/ b"}, "/url"),
-    ({"url": "https://a.example/" + "x" * 2_000}, "/url"),
     ({"url": "celery://"}, "/url"),
     ({"url": "celery://crm"}, "/url"),
     ({"url": "celery://dingrelay.bulk/crm.on"}, "/url"),
@@ -99,7 +98,6 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"types": ["jobs.*"]}, "/types/0"),
     ({"types": ["webhook.test"]}, "/types/0"),
     ({"apps": ["*"]}, "/apps/0"),
-    ({"senders": ["a b"]}, "/senders/0"),
     ({"kinds": ["approval-follow"]}, "/kinds/0"),
     ({"secret": "whsec_mine"}, "/secret"),
 ]

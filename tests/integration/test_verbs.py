@@ -365,7 +365,7 @@ def test_a_door_is_closed_without_the_scope(attempt: Attempt) -> None:
 @by_door
 def test_a_door_names_the_field_that_is_wrong(attempt: Attempt) -> None:
     verb, way, opened = attempt.verb, attempt.way, attempt.door
-    wrong = refused(verb.request, as_text=opened.as_text) if verb.request else []
+    wrong = refused(verb.request, *opened.wrong) if verb.request else []
     for field, value in [*wrong, *LOOKED_UP.get(f"{verb.noun} {verb.name}", ())]:
         if field not in opened.names(verb, way):
             continue

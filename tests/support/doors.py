@@ -4,10 +4,10 @@ import asyncio
 import functools
 import inspect
 import json
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
@@ -78,11 +78,11 @@ class Door(Protocol):
     """A door.
 
     Attributes:
-        as_text: whether values are typed.
+        wrong: kinds of values that can be said there, and are refused (`refused`).
         unavailable: status of the answer, or exit code, where the body can't do it now.
     """
 
-    as_text: ClassVar[bool]
+    wrong: ClassVar[Sequence[Literal["type", "text"]]]
     unavailable: ClassVar[int]
 
     def names(self, verb: Verb, way: Way) -> Mapping[str, str]:
@@ -104,7 +104,7 @@ class HttpDoor:
 
     gateway: GatewayClient
     key: str
-    as_text, unavailable = False, 503
+    wrong, unavailable = ("type", "text"), 503
 
     def names(self, verb: Verb, way: Way) -> Mapping[str, str]:
         return {name: name for name in _fields_of(verb)}
@@ -124,7 +124,7 @@ class ConsoleDoor:
 
     url: str
     session: Session
-    as_text, unavailable = True, 503
+    wrong, unavailable = ("text",), 503
 
     def names(self, verb: Verb, way: Way) -> Mapping[str, str]:
         titled = fields_of(verb.request) if verb.request else ()
@@ -163,7 +163,7 @@ class CommandLine:
     """The command line."""
 
     cli: Cli
-    as_text, unavailable = True, UNREACHABLE
+    wrong, unavailable = ("text",), UNREACHABLE
 
     def names(self, verb: Verb, way: Way) -> Mapping[str, str]:
         names = {name: way.names.get(name, name) for name in _fields_of(verb)}
@@ -210,7 +210,7 @@ class PythonDoor:
 
     client: Any
     methods: Mapping[str, Callable[[Any, str, Any], Any]]
-    as_text, unavailable = False, 503
+    wrong, unavailable = ("type",), 503
 
     def names(self, verb: Verb, way: Way) -> Mapping[str, str]:
         parameters = inspect.signature(self._method(verb, way, "x")).parameters

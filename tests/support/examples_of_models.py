@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -17,15 +17,16 @@ def examples(model: type[BaseModel]) -> dict[str, Any]:
     return {name: _good(name, schema) for name, schema in _schemas(model).items()}
 
 
-def refused(model: type[BaseModel], *, as_text: bool) -> list[tuple[str, Any]]:
-    """Values that are refused, each with its field: of another type, or what can't be read; `MISSING` for none.
+def refused(model: type[BaseModel], *kinds: Literal["type", "text"]) -> list[tuple[str, Any]]:
+    """Values that are refused, each with its field; `MISSING` for none.
 
     Args:
         model: takes none of them.
-        as_text: whether a value is typed.
+        kinds: values of another type, or texts that can't be read.
     """
-    wrong = _wrong_text if as_text else _wrong_type
-    values = [(name, wrong(schema)) for name, schema in _schemas(model).items()]
+    wrongs = [{"type": _wrong_type, "text": _wrong_text}[kind] for kind in kinds]
+    schemas = _schemas(model).items()
+    values = [(name, wrong(schema)) for wrong in wrongs for name, schema in schemas]
     required = [name for name, field in model.model_fields.items() if field.is_required()]
     return [pair for pair in values if pair[1] is not None] + [(name, MISSING) for name in required]
 

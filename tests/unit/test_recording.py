@@ -116,9 +116,10 @@ def test_actions_on_an_approval_are_recorded() -> None:
     client = RecordingClient()
     approval = client.approval("PROC-1")
     approval.agree("u1")
+    approval.refuse("u1")
     approval.terminate("no longer needed")
     approval.comment("why?", "u1")
-    assert [job.kind for job in client.sent] == ["approval-decide", "api-call", "api-call"]
+    assert [job.kind for job in client.sent] == [*["approval-decide"] * 2, *["api-call"] * 2]
     with pytest.raises(NotImplementedError, match="use the fixture `dingrelay`"):
         approval.wait()
 
