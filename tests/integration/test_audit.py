@@ -91,7 +91,7 @@ def test_a_change_is_written_down_by_each_door(
     lines = cli("audit", "list", "--csv", "--kind", "job").stdout.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("number,at,actor,")
-    assert "campaign delete" in cli("audit", "list", "-n", "1").stdout
+    assert "campaign delete" in cli("audit", "list", "-n", "1", "--kind", "campaign").stdout
 
 
 async def test_the_row_is_of_the_transaction_of_its_change(database: Database) -> None:

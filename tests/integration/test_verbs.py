@@ -377,6 +377,24 @@ def test_a_door_names_the_field_that_is_wrong(attempt: Attempt) -> None:
         assert opened.blames(text, verb, way, field), (field, value, text)
 
 
+@pytest.mark.parametrize("name", ["campaign export", "audit export"])
+def test_a_file_is_handed_out_by_its_verb_at_each_door(place: Place, name: str) -> None:
+    verb, noun = BODIES[name]
+    campaign, visitor = place.ids["campaign"], place.door("console")
+    assert isinstance(visitor, ConsoleDoor)
+    with recording(noun, verb) as reached:
+        if name == "audit export":
+            assert visitor.ask("GET", "/settings/audit.csv")[0] == 200
+            assert place.cli("audit", "list", "--csv").exit_code == 0
+        else:
+            path = f"/campaigns/{campaign}/people.csv"
+            assert visitor.ask("GET", path)[0] == 200
+            assert place.gateway.ask("GET", f"/v1{path}", key=place.keys[""]).status == 200
+            for option in ("--csv", "--json-file"):
+                assert place.cli("campaign", "report", campaign, option, "people").exit_code == 0
+    assert len(reached) == (2 if name == "audit export" else 4)
+
+
 @pytest.mark.parametrize("name", BODIES)
 def test_a_verb_has_its_route_and_a_method_of_tests(name: str) -> None:
     verb, _ = BODIES[name]

@@ -33,7 +33,10 @@ Said = Mapping[str, Any]
 
 @contextmanager
 def recording(noun: type, verb: Verb) -> Generator[list[tuple[Any, ...]]]:
-    """Record the id and the request that reach the body of a verb, which raises `ServiceUnavailable` then."""
+    """Record the id and the request that reach the body of a verb.
+
+    It raises `ServiceUnavailable` then; one that hands out pages has none.
+    """
     original, reached = getattr(noun, verb.name), list[tuple[Any, ...]]()
     signature = inspect.signature(original)
     wanted = list(signature.parameters)[1 : 1 + verb.has_object + bool(verb.request)]
@@ -42,16 +45,23 @@ def recording(noun: type, verb: Verb) -> Generator[list[tuple[Any, ...]]]:
         bound = signature.bind(*arguments, **more)
         bound.apply_defaults()
         reached.append(tuple(bound.arguments[name] for name in wanted))
-        raise ServiceUnavailable(REACHED)
 
     def steps(*arguments: Any, **more: Any) -> Any:
         note(arguments, more)
+        raise ServiceUnavailable(REACHED)
         yield
 
     async def service(*arguments: Any, **more: Any) -> Any:
         note(arguments, more)
+        raise ServiceUnavailable(REACHED)
+
+    async def pages(*arguments: Any, **more: Any) -> Any:
+        note(arguments, more)
+        for page in ():
+            yield page
 
     body = steps if inspect.isgeneratorfunction(original) else service
+    body = pages if inspect.isasyncgenfunction(original) else body
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(noun, verb.name, functools.wraps(original)(body))
         yield reached
@@ -141,13 +151,16 @@ class ConsoleDoor:
         token = FormToken(0, {}, "", "/").sealed(self.session, path)
         form = {names[name]: _typed(value) for name, value in said.items()}
         content = urlencode({"form": token, **form, **dict(way.more)}, doseq=True)
-        headers = {
+        kind = "application/x-www-form-urlencoded"
+        return self.ask("POST", path, content.encode(), **{"Content-Type": kind})
+
+    def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, str]:
+        """Make a request as the person's browser does."""
+        headers |= {
             "Cookie": f"{SESSION_COOKIE}={self.session.token}",
             "Sec-Fetch-Site": "same-origin",
-            "Content-Type": "application/x-www-form-urlencoded",
         }
-        address = urlsplit(self.url)
-        reply = ask(address.port or 0, "POST", path, content.encode(), **headers)
+        reply = ask(urlsplit(self.url).port or 0, method, path, body, **headers)
         return reply.status, reply.content.decode()
 
 

@@ -14,7 +14,10 @@ from dingrelay_producers.zone import local
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dingrelay_workers.audit.service import AuditEntry
+    from dingrelay_workers.audit.service import AuditEntry, AuditService
+
+USUAL = 50
+"""Changes that are listed, if no number is given."""
 
 app = typer.Typer(help="Audit of changes: campaigns, jobs, keys, webhooks, personal data.")
 
@@ -28,25 +31,48 @@ def audit() -> None:
 @options.filtered_by(AuditFilter)
 def list_(
     list_filter: AuditFilter,
-    limit: options.Limit = 50,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            "-n",
+            min=1,
+            max=10_000,
+            help="How many of the newest.",
+            show_default="50; with --csv all",
+        ),
+    ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
 ) -> None:
     """List changes, the latest first: through the console, HTTP and the command line, for 400 days."""
-    entries = asyncio.run(_read_entries(list_filter, limit))
     if as_csv:
-        from dingrelay_workers.audit.service import csv_lines
-
-        for line in csv_lines(entries):
-            sys.stdout.write(line)
+        asyncio.run(_write_csv(list_filter, limit))
         return
+    entries = asyncio.run(_read_entries(list_filter, limit or USUAL))
     print_result(entries, lambda: _print(entries))
 
 
+async def _write_csv(audit_filter: AuditFilter, limit: int | None) -> None:
+    from dingrelay_workers.audit.service import csv_line_of, csv_lines
+
+    sys.stdout.writelines(csv_lines(()))
+    left = limit
+    async for entry in _audit().export(audit_filter):
+        sys.stdout.write(csv_line_of(entry))
+        left = left and left - 1
+        if left == 0:
+            return
+
+
 async def _read_entries(audit_filter: AuditFilter, limit: int) -> "list[AuditEntry]":
+    return [entry async for entry in _audit().every(audit_filter, most=limit)]
+
+
+def _audit() -> "AuditService":
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.audit.service import AuditService
 
-    return [entry async for entry in AuditService(Settings.load()).every(audit_filter, most=limit)]
+    return AuditService(Settings.load())
 
 
 def _print(entries: "Sequence[AuditEntry]") -> None:
