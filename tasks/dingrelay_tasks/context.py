@@ -630,11 +630,15 @@ class Context(Protocol):
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         """Enqueue child jobs; the same key within this job's family enqueues once."""
 
-    async def enqueue(self, jobs: Sequence[Contract]) -> None:
+    async def enqueue(self, jobs: Sequence[Contract]) -> list[str | None]:
         """Enqueue jobs that stand by themselves; one whose identity is known is there already.
 
         It is retried while Redis is away: they may be the only copy of what they hold.
+
+        Returns:
+            Their states by then, as `children`.
         """
+        ...
 
     async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
         """The states of this job's children of a kind, by the keys given to `spawn`.

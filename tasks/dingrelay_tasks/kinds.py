@@ -33,7 +33,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Body = Callable[[Any, "Context"], Awaitable[Json]]
 _Body = TypeVar("_Body", bound=Body)
-Abandon = Callable[[Any, "Context"], Awaitable[None]]
+Abandon = Callable[..., Awaitable[None]]
 Steps = Mapping[str, Json]
 """Results of a job's steps (`Context.once`)."""
 SoFar = Callable[[Steps], Json | None]
@@ -67,7 +67,8 @@ class Kind:
         outcomes: what became of each of these users, by the job and its steps. By default
             ``accepted`` once there is a step, ``not_sent`` before.
         so_far: the result of a job that ended before all was done, by its steps.
-        abandon: records elsewhere that the job ended without being carried out.
+        abandon: records elsewhere that the job ended without success, from its contract and context; `in_doubt`
+            where its last call may have been carried out.
         steps: people in steps that neither contract nor result names: a path that begins with the
             step's name, or the beginning of the names of steps that go on with a userid, such as ``user:``.
         resolved_by: what a person states to resolve an `unknown` job.

@@ -43,6 +43,8 @@ MERGEABLE = frozenset({"text", "markdown"})
 LOOK_AGAIN = 60.0
 """Seconds, or half of the time between two digests, after which a message looks whether its own is over: Redis may
 have lost the wake-up for that."""
+UNDER_WAY = frozenset({"queued", "running", "snoozed", "retrying"})
+"""States of the job of a digest that is not over."""
 FREE = 0.05
 """Seconds until its next call within which a robot counts as free."""
 LONGEST_SLOT = 15.0
@@ -347,8 +349,14 @@ async def _merged(job: RobotMessage, digest: Digest, ctx: Context) -> Json:
     name, result = await ctx.robots.digests.join(f"{job.to.name} {digest.seconds:g}", entry)
     if result is None:
         # The same one for all of its messages: whichever of their workers is killed.
-        await ctx.enqueue([RobotDigest(to=job.to, every=digest.seconds, digest=name)])
-        raise Wait(timedelta(seconds=max(LOOK_AGAIN, digest.seconds / 2)), "the digest")
+        carrier = RobotDigest(to=job.to, every=digest.seconds, digest=name)
+        (state,) = await ctx.enqueue([carrier])
+        if state in UNDER_WAY:
+            raise Wait(timedelta(seconds=max(LOOK_AGAIN, digest.seconds / 2)), "the digest")
+        # It was over in between; or an operator has cancelled it, and it never will be.
+        if await ctx.robots.digests.result(name) is None:
+            await abandon(carrier, ctx, in_doubt=state == "unknown")
+        return await _merged(job, digest, ctx)
     if failure := result.get("failed"):
         if failure == "unknown":
             raise Unknown("the digest left and its answer did not come; it may have been posted")
@@ -414,9 +422,9 @@ class RobotDigest(Contract):
         return f"{self.to.name} {self.every:g}"
 
 
-async def abandon(job: RobotDigest, ctx: Context) -> None:
-    """The digest is not posted: its messages are not either."""
-    await _finish(job, ctx, {"failed": "dead"})
+async def abandon(job: RobotDigest, ctx: Context, *, in_doubt: bool) -> None:
+    """The digest is not posted, or may not be: nor are its messages."""
+    await _finish(job, ctx, {"failed": "unknown" if in_doubt else "dead"})
 
 
 # A thousand messages wait for it: it does not stand behind their wake-ups.
@@ -449,11 +457,7 @@ async def run_digest(job: RobotDigest, ctx: Context) -> Json:
         raise Wait(timedelta(seconds=wait), "the digest before it")
     messages = await digests.messages(job.digest)
     limit = LARGEST if ctx.robots.kind(job.to) == "webhook" else LARGEST_PARAM
-    try:
-        result = await deliver(job.to, merged(messages, limit), ctx)
-    except Unknown:
-        await _finish(job, ctx, {"failed": "unknown"})
-        raise
+    result = await deliver(job.to, merged(messages, limit), ctx)
     result = {**result, "digest": ctx.job_id}
     await _finish(job, ctx, result)
     return result

@@ -150,7 +150,7 @@ async def run(job: UserSync, ctx: Context) -> Json:
     return _result(ctx.job_id, closed)
 
 
-async def abandon_department(job: DepartmentSync, ctx: Context) -> None:
+async def abandon_department(job: DepartmentSync, ctx: Context, *, in_doubt: bool) -> None:
     """The department's job ended dead: its run can no longer be complete."""
     await ctx.directory.fail(job.run, job.department)
     await _wake_parent_after_the_last(job, ctx)

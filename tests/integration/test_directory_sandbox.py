@@ -123,7 +123,7 @@ async def run_body(
                     await run_department(family[key], ctx)
             except Transient:
                 if attempt == ATTEMPTS:
-                    await abandon_department(family[key], ctx)
+                    await abandon_department(family[key], ctx, in_doubt=False)
             else:
                 after(family[key].department)
                 return

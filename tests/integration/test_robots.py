@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from dingrelay_tasks.robot_names import ROBOTS, robot_digest
 from dingrelay_tasks.robot_post import RobotPost
 from dingrelay_workers.history.service import HistoryService
 from dingrelay_workers.history.writer import Writer
+from dingrelay_workers.jobs import outcome
 from support.workers import OneWorker, OpenWorker
 
 A, B = "token-of-robot-a", "token-of-robot-b"
@@ -255,6 +257,39 @@ async def test_a_digest_that_nobody_wants_is_not_posted(
     await cancel(redis, job)
     assert await worker.finish(digest) == State.DONE
     assert sandbox.robot_posts() == []
+
+
+async def takes_down_workers(redis: Redis, digest: str) -> None:
+    intent = {"step": "post-000", "at": 1, "since": 1, "attempt": 1}
+    crashes = {"crashes": outcome.MAX_CRASHES, "intent": json.dumps(intent), "called": 1}
+    await redis.hset(keys.job(digest), mapping=crashes)
+
+
+@pytest.mark.parametrize(
+    ("end", "of_digest", "of_message"),
+    [
+        (cancel, State.CANCELLED, State.DEAD),
+        (takes_down_workers, State.UNKNOWN, State.UNKNOWN),
+    ],
+    ids=["it is cancelled", "it takes down workers"],
+)
+async def test_the_messages_of_a_digest_end_with_it_however_it_ends(
+    worker: OneWorker,
+    sandbox: SandboxAdmin,
+    redis: Redis,
+    end: Callable[[Redis, str], Awaitable[None]],
+    of_digest: State,
+    of_message: State,
+) -> None:
+    (job,), digest = await joined(worker, redis, "disk")
+    await end(redis, digest)
+    assert await worker.finish(digest) == of_digest
+    assert await worker.finish(job) == of_message
+    # The next one does not wait for it, nor join it.
+    (job,), digest = await joined(worker, redis, "net")
+    assert await worker.finish(digest) == State.DONE
+    assert await worker.finish(job) == State.DONE
+    assert len(sandbox.robot_posts()) == 1
 
 
 async def test_a_message_that_began_a_failed_digest_is_posted_once_it_is_requeued(

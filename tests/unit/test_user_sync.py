@@ -200,7 +200,7 @@ async def test_a_vanished_department_is_settled(pages: list[list[str]] | None, c
 async def test_a_dead_department_does_not_wake_a_parent_that_waits_for_others() -> None:
     ctx = SyncContext(organisation())
     ctx.directory.open = {2, 3}
-    await abandon_department(DepartmentSync(run="r", department=2), ctx.child())
+    await abandon_department(DepartmentSync(run="r", department=2), ctx.child(), in_doubt=False)
     assert not ctx.woken
 
 

@@ -245,10 +245,11 @@ class JobContext:
             ]
         )
 
-    async def enqueue(self, jobs: Sequence[Contract]) -> None:
-        """Enqueue jobs that stand by themselves."""
+    async def enqueue(self, jobs: Sequence[Contract]) -> list[str | None]:
+        """Enqueue jobs that stand by themselves; their states."""
         drafts = [record.draft(job) for job in jobs]
         await self._resources.redis_retry.finish(lambda: self._resources.enqueue(drafts))
+        return await self._resources.records.states([draft.id for draft in drafts])
 
     async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
         """The states of this job's children of a kind, by the keys given to `spawn`."""

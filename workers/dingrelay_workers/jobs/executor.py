@@ -304,14 +304,14 @@ def _contract(run: JobContext, problem: ContractError | None) -> Contract:
 
 
 async def _abandon(run: JobContext, led_to: Outcome) -> None:
-    """Give back what a job had reserved that ends undone. It ends all the same if that fails."""
+    """Note elsewhere that a job ends without success. It ends all the same if that fails."""
     abandon = run.kind.abandon
     if abandon is None or run.contract is None:
         return
-    if led_to.state in {State.DONE, State.DUPLICATE, State.UNKNOWN}:
+    if led_to.state in {State.DONE, State.DUPLICATE}:
         return
     try:
-        await abandon(run.contract, run)
+        await abandon(run.contract, run, in_doubt=led_to.state == State.UNKNOWN)
     except Exception:
         log.exception("abandon_failed")
 
