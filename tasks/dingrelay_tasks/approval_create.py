@@ -217,11 +217,11 @@ async def _made_before(job: ApprovalCreate, ctx: Context) -> str | None:
     # Taken before the look-up: it must begin after the delay for its no to count. A wait
     # longer than the delay means that the clock was set back.
     wait = min(intent.at + ctx.settle_delay - ctx.now(), ctx.settle_delay)
-    instance, similar = await ctx.approvals.find(job, since=intent.since)
+    instance, similar, unsettled = await ctx.approvals.find(job, since=intent.since)
     if instance is not None:
         return instance
-    if wait > timedelta():
-        raise Wait(wait, "an approval whose answer was lost may still appear")
+    if max(wait, unsettled) > timedelta():
+        raise Wait(max(wait, unsettled), "an approval whose answer was lost may still appear")
     if similar:
         raise Unknown(
             "the answer was lost, and what was made can't be distinguished from other approvals",

@@ -260,7 +260,7 @@ class ApprovalInstances(Protocol):
 
     async def find(
         self, job: "ApprovalCreate", *, since: datetime
-    ) -> tuple[str | None, Sequence[Json]]:
+    ) -> tuple[str | None, Sequence[Json], timedelta]:
         """The earliest instance with an equal form that no other job has, made since then.
 
         It is this job's for good. `since` is a moment of `Context.now`'s clock; the difference to
@@ -268,7 +268,8 @@ class ApprovalInstances(Protocol):
 
         Returns:
             The id of an instance whose form is surely equal. If there is none, those that may be this job's,
-            as ``id, title, created, link``; `created` is in DingTalk's spelling.
+            as ``id, title, created, link``; `created` is in DingTalk's spelling. And for how long one may still
+            appear that is left to this job, since another one that had lost its answer, too, took an earlier one.
         """
         ...
 

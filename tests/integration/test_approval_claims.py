@@ -1,7 +1,8 @@
 """Each approval instance belongs to one job, and each job has one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -117,9 +118,11 @@ class Job:
     async def create(self) -> str:
         return await self._approvals.create(JOB)
 
+    async def look(self) -> tuple[str | None, Sequence[Any], timedelta]:
+        return await self._approvals.find(JOB, since=EPOCH)
+
     async def find(self) -> str | None:
-        found, _ = await self._approvals.find(JOB, since=EPOCH)
-        return found
+        return (await self.look())[0]
 
 
 async def test_a_job_whose_instance_was_taken_gets_that_of_the_taker(redis: Redis) -> None:
@@ -144,3 +147,21 @@ async def test_a_job_that_has_its_instance_takes_no_other(redis: Redis) -> None:
     assert await of(redis, "b").claim("i2", since=2) is None
     assert await b.find() == "i2"
     assert await a.find() == "i1"
+
+
+async def test_what_is_left_to_a_job_is_waited_for(redis: Redis) -> None:
+    # The calls of a, b and c have no answer, and that of b takes long.
+    instances = ["i1", "i2"]
+    a, b, c = (Job(redis, name, DingTalk(instances, 1)) for name in "abc")
+    assert {await a.find(), await b.find()} == {"i1", "i2"}
+    found, _, unsettled = await c.look()
+    assert found is None
+    assert timedelta() < unsettled <= timedelta(seconds=SETTINGS.settle_delay)
+    instances.append("i3")
+    assert (await c.look())[0] == "i3"
+
+
+async def test_an_approval_whose_answer_came_is_waited_for_by_no_other(redis: Redis) -> None:
+    a, b = Job(redis, "a", DingTalk([], 1)), Job(redis, "b", DingTalk(["i1"], 1))
+    assert await a.create() == "i1"
+    assert await b.look() == (None, [], timedelta())

@@ -22,6 +22,7 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot import Turns
 from dingrelay_workers.maintenance.presence import Leases
+from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.records import Claim, Records, Usage
 from support.jobs import (
     a_draft,
@@ -178,6 +179,42 @@ async def test_a_late_call_leaves_nothing_behind(records: Records, redis: Redis)
     assert await redis.hget(keys.job(draft.id), "intent") is None
     later = over + 60_000
     assert await records.write_intent(claim, {"step": "call:1"}, Usage(), until=later) == "written"
+
+
+async def test_no_call_leaves_whose_reservation_redis_has_forgotten(
+    records: Records, redis: Redis
+) -> None:
+    """An equal message of another job would not know of it, and a failover loses the last second."""
+    draft, claim = await running(redis, records)
+    note, admitted = {"step": "call:2"}, {"until": await server_time(redis) + 60_000}
+    for reserved in (None, "call:1\ntaken\nreceived\nu1"):
+        if reserved:
+            await redis.hset(keys.job(draft.id), "reserved", reserved)
+        written = await records.write_intent(claim, note, Usage(), **admitted, reserves="call:2")
+        assert written == "unreserved"
+    assert await redis.hget(keys.job(draft.id), "intent") is None
+    await redis.hset(keys.job(draft.id), "reserved", "call:2\ntaken\nreceived\nu1")
+    written = await records.write_intent(claim, note, Usage(), **admitted, reserves="call:2")
+    assert written == "written"
+
+
+async def test_a_job_ends_with_its_approval_which_redis_may_have_forgotten(
+    records: Records, redis: Redis
+) -> None:
+    for others in (False, True):
+        draft, claim = await running(redis, records)
+        instance, other = (
+            f"i {draft.id}",
+            ApprovalClaims(redis, Settings.load(env="test"), job_id="other"),
+        )
+        if others:
+            assert await other.claim(instance, since=2) is None
+        usage = Usage(answered=True, approval=(instance, 1))
+        settled = await records.settle(claim, State.DONE, usage=usage, result={"instance": "i"})
+        # Where another job found it in between, this one looks for its own.
+        assert settled is not others
+        assert await state(redis, draft) == (State.RUNNING if others else State.DONE)
+        assert await other.free([instance]) == ([instance] if others else [])
 
 
 async def test_a_cancelled_job_makes_no_further_call(redis: Redis, records: Records) -> None:

@@ -156,15 +156,17 @@ class FakeApprovals:
         self.ctx.intent = None
         return instance_id
 
-    async def find(self, job: ApprovalCreate, *, since: datetime) -> tuple[str | None, list[Json]]:
+    async def find(
+        self, job: ApprovalCreate, *, since: datetime
+    ) -> tuple[str | None, list[Json], timedelta]:
         self.lookups += 1
         if self.lookup_error:
             raise self.lookup_error
         for instance_id, at, values in self.made:
             visible = self.ctx.clock >= self.hidden_until
             if visible and at >= since and sorted(values) == sorted(job.form_values):
-                return instance_id, []
-        return None, []
+                return instance_id, [], timedelta()
+        return None, [], timedelta()
 
 
 @dataclass

@@ -403,6 +403,14 @@ def approval_missed(app: str, instance_id: str) -> str:
     return f"{PREFIX}approval-missed:{app}:{instance_id}"
 
 
+def approval_sought(instance_id: str) -> str:
+    """String: the job that has this approval looked for its own, and what its own call made may still appear.
+
+    TTL: `settle_delay`.
+    """
+    return f"{PREFIX}approval-sought:{instance_id}"
+
+
 def job_approval(job_id: str) -> str:
     """String: the approval instance that a job has; named as `approval_owner`. TTL: JOB_MARGIN_MS."""
     return f"{PREFIX}adopted-job:{job_id}"
@@ -625,6 +633,7 @@ IMPERSONAL = frozenset(
         "alive",
         "approval_missed",
         "approval_owner",
+        "approval_sought",
         "breaker",
         "bucket",
         "content_departments",

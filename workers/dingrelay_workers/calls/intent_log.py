@@ -38,6 +38,7 @@ class IntentLog:
         leaves_until: after this moment (ms of Redis's clock) the step's call must not leave; 0 for
             none.
         reserved: users with a reservation of the day's limits for that call.
+        approval: the instance that the job has, and since when (ms) its call may have made it.
         answered: whether the record's intent is out of date and may go.
     """
 
@@ -56,6 +57,7 @@ class IntentLog:
         self.answered = False
         self.leaves_until = 0
         self.reserved = 0
+        self.approval: tuple[str, int] | None = None
         self._claim = claim
         self._records = records
         self._clock = clock
@@ -158,7 +160,7 @@ class IntentLog:
             OwnershipLost: the job is another worker's by now, and the call must not leave.
             Cancelled: the job was cancelled while it waited.
             Expired: the job's time is over.
-            Wait: the day is over for which the call was admitted.
+            Wait: the day is over for which the call was admitted, or Redis has forgotten that it was.
         """
         # Taken before: Redis writes its own time into the intent, which is a little later.
         began, at = time.monotonic(), self._claim.time.now()
@@ -172,11 +174,16 @@ class IntentLog:
         usage = Usage(answered=self.answered or self._ruled_out, steps=self.finished)
         ends = [moment for moment in (self.leaves_until, self._claim.expires) if moment]
         until = min(ends, default=0)
-        verdict = await self._records.write_intent(self._claim, written, usage, until=until)
+        reserves = self._step if self.leaves_until else ""
+        verdict = await self._records.write_intent(
+            self._claim, written, usage, until=until, reserves=reserves
+        )
         if verdict == "late":
             if until == self._claim.expires:
                 raise Expired
             raise Wait(timedelta(0), "it is admitted for a day that is over")
+        if verdict == "unreserved":
+            raise Wait(timedelta(0), "Redis has forgotten its reservation")
         if verdict == "lost":
             raise OwnershipLost
         if verdict == "cancelled":

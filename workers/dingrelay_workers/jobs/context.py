@@ -339,6 +339,7 @@ class JobApprovals:
         self._intents = calls.intents
         self._time = claim.time
         self._form_checks = resources.form_checks
+        self._settle_delay = resources.settings.settle_delay
         self._approval_claims = ApprovalClaims(resources.redis, resources.settings, job_id=claim.id)
         topapi = resources.settings.approval_api == "topapi"
         self._approvals = ApprovalsTopapi(calls) if topapi else ApprovalsV1(calls)
@@ -365,30 +366,35 @@ class JobApprovals:
             # DingTalk may have worked on it until now: the wait for it to appear starts here.
             await self._intents.write()
             raise
-        taken_since = await self._approval_claims.claim(instance, since=self._intents.open_since)
+        since = self._intents.open_since
+        taken_since = await self._approval_claims.claim(instance, since=since)
         if taken_since is None:
+            self._intents.approval = instance, since
             return instance
         await self._intents.search_from(taken_since)
         raise Ambiguous("claimed", "a job with an equal form took the instance that was made")
 
     async def find(
         self, job: ApprovalCreate, *, since: datetime
-    ) -> tuple[str | None, Sequence[Json]]:
+    ) -> tuple[str | None, Sequence[Json], timedelta]:
         """The earliest instance with an equal form that no other job has; it is this job's then."""
+        begin = int(since.timestamp() * 1000)
         claimed_instance = await self._approval_claims.own()
         if claimed_instance:
-            return claimed_instance, ()
-        begin = int(since.timestamp() * 1000)
+            self._intents.approval = claimed_instance, begin
+            return claimed_instance, (), timedelta()
         listed = await self._listed(job, begin)
         free = await self._approval_claims.free(listed)
         equal, similar = await self._approvals.matches(
             free, originator=job.originator, form=job.form_values
         )
         for instance in equal:
-            if await self._approval_claims.claim(instance.id, since=begin) is None:
-                return instance.id, ()
+            found_by = self._settle_delay
+            if await self._approval_claims.claim(instance.id, since=begin, found=found_by) is None:
+                self._intents.approval = instance.id, begin
+                return instance.id, (), timedelta()
         unclear = await self._approval_claims.free([instance.id for instance in similar])
-        return None, [
+        candidates: list[Json] = [
             {
                 "id": instance.id,
                 "title": instance.title,
@@ -398,6 +404,7 @@ class JobApprovals:
             for instance in similar
             if instance.id in unclear
         ]
+        return None, candidates, await self._approval_claims.unsettled(listed)
 
     async def look(self, instance: str, *, patient: bool = False) -> ApprovalChange | None:
         """How an instance stands; None if DingTalk knows none with this id.

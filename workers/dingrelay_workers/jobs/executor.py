@@ -242,6 +242,7 @@ class Executor:
             answered=run.intents.answered,
             steps=run.intents.finished,
             reserved=run.intents.reserved,
+            approval=run.intents.approval,
         )
         if led_to.state.ended:
             is_settled = await records.settle(

@@ -9,6 +9,7 @@ its record. Each look renews the marks that it meets, so a mark lives as long as
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from redis.asyncio import Redis
 
@@ -16,18 +17,21 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.script_functions import Key, script
 from dingrelay_producers.store.scripts import run_async
+from dingrelay_workers.store.transitions import APPROVAL_CLAIMS
 
 
-@script("dingrelay_workers.store")
+@script("dingrelay_workers.store", APPROVAL_CLAIMS)
 def _claim_approval(
     *,
     approval_owner: Key,
+    approval_sought: Key,
     job_approval: Key,
     instance: str,
     job: str,
     since: str,
     owner_ttl: int,
     job_ttl: int,
+    settles_in: int | None,
 ) -> None:
     """`since` then (ms) the job's call may have had its effect. The marks live for so long (ms)."""
 
@@ -58,12 +62,22 @@ class ApprovalClaims:
             if mark is None or mark.decode().partition(" ")[2] == self._job_id
         ]
 
-    async def claim(self, instance: str, *, since: int) -> int | None:
+    async def unsettled(self, instances: Sequence[str]) -> timedelta:
+        """For how long an instance may still appear that is left to others, since its job took one of these."""
+        pipe = self._redis.pipeline(transaction=False)
+        for instance in instances:
+            pipe.pttl(keys.approval_sought(instance))
+        remaining: list[int] = await pipe.execute() if instances else []
+        return timedelta(milliseconds=max([0, *remaining]))
+
+    async def claim(self, instance: str, *, since: int, found: float = 0.0) -> int | None:
         """Claim an instance that no job has; None if it is this job's now.
 
         Args:
             instance: its id.
             since: when the call of this job left that may have made it, in ms.
+            found: seconds for which the effect of that call may still appear: the job looked for it, and what it takes
+                may be another one's. 0 where its answer named the instance.
 
         Returns:
             Since when the job that has it looked for its own, in ms. What that job's call made is
@@ -71,12 +85,14 @@ class ApprovalClaims:
         """
         call = _claim_approval(
             approval_owner=keys.approval_owner(instance),
+            approval_sought=keys.approval_sought(instance),
             job_approval=self._own,
             instance=instance,
             job=self._job_id,
             since=str(since),
             owner_ttl=self._ttl,
             job_ttl=keys.JOB_MARGIN_MS,
+            settles_in=int(found * 1000) or None,
         )
         taken_since: bytes = await run_async(self._redis, call)
         return int(taken_since) if taken_since else None

@@ -208,6 +208,10 @@ MOST_LOOKED_AT = 200
 """Waiting jobs that one call considers; twice as many as it can carry."""
 
 
+Written = Literal["written", "cancelled", "lost", "late", "unreserved"]
+"""Answers of `Records.write_intent`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The cost and results of a run, apart from where it ended.
@@ -216,6 +220,7 @@ class Usage:
         answered: no call of the job is open any more, so its intent is cleared.
         steps: outcomes of steps that this run finished.
         reserved: users of its last reservation.
+        approval: the instance that the job has, and since when (ms) its call may have made it.
     """
 
     attempts: int = 0
@@ -223,6 +228,7 @@ class Usage:
     answered: bool = False
     steps: Mapping[str, Json] = field(default_factory=dict)
     reserved: int = 0
+    approval: tuple[str, int] | None = None
 
 
 class Records:
@@ -353,12 +359,13 @@ class Records:
         return claims, following
 
     async def write_intent(
-        self, claim: Claim, intent: Json, usage: Usage, *, until: int = 0
-    ) -> Literal["written", "cancelled", "lost", "late"]:
+        self, claim: Claim, intent: Json, usage: Usage, *, until: int = 0, reserves: str = ""
+    ) -> Written:
         """Write that a call leaves now, with what the run brought; unless written, it must not.
 
         Cancelled: that was asked for while the job ran. Lost: it is another worker's by now.
-        Late: it may leave until a moment (ms; 0 for any time) that is over.
+        Late: it may leave until a moment (ms; 0 for any time) that is over. Unreserved: Redis has forgotten the
+        reservation of the step that `reserves`.
         """
         call = transitions.write_intent(
             record=keys.job(claim.id),
@@ -367,10 +374,11 @@ class Records:
             intent=record.canonical_json(intent),
             answered=usage.answered,
             leaves_until=until or None,
+            reserves=reserves or None,
             steps=_steps(usage.steps),
         )
         answer = await run_async(self.redis, call)
-        verdict: Literal["written", "cancelled", "lost", "late"] = answer.decode()
+        verdict: Written = answer.decode()
         return verdict
 
     async def park(
@@ -447,7 +455,7 @@ class Records:
         result: Json | None = None,
         error: Json | None = None,
     ) -> bool:
-        """End the job; False: it is another worker's by now.
+        """End the job; False: it is another worker's by now, or the approval that it has is another job's.
 
         A record with a large result is kept for a shorter time, so that a few of them don't fill
         Redis.
@@ -458,6 +466,7 @@ class Records:
         if result_json and len(result_json) > LARGE_RESULT:
             record_ttl = min(record_ttl, LARGE_RESULT_TTL)
             steps = {}  # the same once more, which a job that is done has no use for
+        instance, since = usage.approval or ("", 0)
         call = transitions.settle(
             record=keys.job(claim.id),
             dead=keys.DEAD,
@@ -473,6 +482,12 @@ class Records:
             ttl=int(record_ttl * 1000),
             dead_ttl=int(self._settings.dead_ttl * 1000),
             steps=_steps(steps),
+            approval_owner=keys.approval_owner(instance) if instance else None,
+            job_approval=keys.job_approval(claim.id) if instance else None,
+            instance=instance,
+            since=str(since),
+            approval_ttl=record.longest_life_ms(self._settings),
+            job_ttl=keys.JOB_MARGIN_MS,
         )
         answer = await run_async(self.redis, call._replace(besides=2 * usage.reserved))
         return bool(answer)

@@ -18,6 +18,7 @@ def _kinds() -> dict[str, str | int]:
     return {"KINDS": f" {' '.join(KINDS)} ", "CHANGING_STEPS": f",{','.join(steps)},"}
 
 
+APPROVAL_CLAIMS = Prelude(_PACKAGE, "approval_claims")
 _RUNNING = Prelude(_PACKAGE, "running", (PAUSES,), _kinds)
 _UNWOKEN = Prelude(_PACKAGE, "unwoken", (_RUNNING,))
 
@@ -77,9 +78,10 @@ def write_intent(
     intent: str,
     answered: bool,
     leaves_until: int | None,
+    reserves: str | None,
     steps: Sequence[FinishedStep],
 ) -> None:
-    """`answered`: no earlier call of the job is open any more."""
+    """`answered`: no earlier call of the job is open any more; `reserves`: the step whose call needs a reservation."""
 
 
 @script(_PACKAGE, ENDINGS, together=True)
@@ -130,7 +132,7 @@ def reschedule(
     """
 
 
-@script(_PACKAGE, ENDINGS, together=True)
+@script(_PACKAGE, APPROVAL_CLAIMS, ENDINGS, together=True)
 def settle(
     *,
     record: Key,
@@ -147,8 +149,17 @@ def settle(
     ttl: int,
     dead_ttl: int,
     steps: Sequence[FinishedStep],
+    approval_owner: Key | None,
+    job_approval: Key | None,
+    instance: str,
+    since: str,
+    approval_ttl: int,
+    job_ttl: int,
 ) -> None:
-    """`answered`: no call is open any more; `result` and `error` are JSON."""
+    """`answered`: no call is open any more; `result` and `error` are JSON.
+
+    The last six are those of `claim_approval`, of a job that has an approval.
+    """
 
 
 @script(_PACKAGE, ENDINGS)

@@ -77,10 +77,8 @@ local function for_users()
     -- From the first one on: the key is a day's, and lives longer than that.
     if redis.call('HINCRBY', fresh[i], fresh[i + 1], 1) == 1 then redis.call('PEXPIRE', fresh[i], ttl, 'NX') end
   end
-  if #reserved_users + #gets > 0 then
-    redis.call('PEXPIRE', users_today, ttl)
-    redis.call('HSET', record, 'reserved', reserved)
-  end
+  if #reserved_users + #gets > 0 then redis.call('PEXPIRE', users_today, ttl) end
+  if anyway or #reserved_users + #gets > 0 then redis.call('HSET', record, 'reserved', reserved) end
   return {'ok', departments, unpack(verdicts)}
 end
 

@@ -1,10 +1,14 @@
 -- running → an end.
--- Answers 1, or 0 if the job is no longer this owner's. Saying the same twice is fine: the first
+-- Answers 1, or 0 if the job is no longer this owner's, or its approval another job's. Saying the same twice is fine: the first
 -- answer may have been lost.
 local current, queue, bare, spent, met, kind, app, sender, reserved, called = owned(record, owner, fence,
   'queue', 'bare', 'attempts', 'throttles', 'kind', 'app', 'sender', 'reserved', 'called')
 if current == state then return 1 end
 if current ~= 'running' then return 0 end
+-- Redis may have forgotten since that the approval is this job's.
+if approval_owner and claim_instance(approval_owner, job_approval, instance, job, since, approval_ttl, job_ttl) then
+  return 0
+end
 
 local values = {'state', state, 'settled', now,
   'attempts', (spent or 0) + attempts, 'throttles', (met or 0) + throttles}
