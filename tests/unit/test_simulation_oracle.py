@@ -788,5 +788,6 @@ def test_a_job_goes_on_in_a_pause_of_which_the_release_before_left_an_open_call(
     assert "paused" in kinds([left], DONE, [answered, call], runs=runs, lane_pauses=pauses)
 
 
-def test_a_record_of_the_release_before_says_whether_a_call_is_open() -> None:
-    assert {left.tag for left in upgrade.requests() if left.open_call} == {"o4", "o9"}
+def test_a_record_of_the_release_before_says_whether_a_call_may_be_open() -> None:
+    # Two approvals say nothing of a call, and are of another Redis, which may have forgotten it.
+    assert {left.tag for left in upgrade.requests() if left.open_call} == {"o4", "o8", "o9", "o10"}

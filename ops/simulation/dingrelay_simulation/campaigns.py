@@ -113,17 +113,22 @@ class Campaigns:
         """Let paused campaigns run on."""
         for broadcast in self.broadcasts:
             if broadcast.id:
-                broadcast.orders.append(Order("resume", CLOCK.now, math.inf, done=True))
                 with suppress(DingrelayError):
                     await self._service.start(broadcast.id)
-                with suppress(DingrelayError):
-                    await self._service.resume(broadcast.id)
+                await self._resume(broadcast)
+
+    async def _resume(self, broadcast: Broadcast) -> None:
+        broadcast.orders.append(Order("resume", CLOCK.now, math.inf, done=True))
+        with suppress(DingrelayError):
+            await self._service.resume(broadcast.id)
 
     async def ended(self) -> bool:
-        """Whether all campaigns have ended."""
+        """Whether all campaigns have ended. One that pauses itself, since what was lost counts as failed, is resumed."""
         for broadcast in self.broadcasts:
             if broadcast.id and broadcast.state not in ENDS:
                 broadcast.state = str((await self._service.status(broadcast.id)).state)
+                if broadcast.state == "paused":
+                    await self._resume(broadcast)
                 if broadcast.state not in ENDS:
                     return False
         return True

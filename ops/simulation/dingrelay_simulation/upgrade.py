@@ -16,6 +16,8 @@ from dingrelay_simulation.valkey import VirtualValkey
 LEFT: dict[str, Any] = json.loads(
     resources.files("dingrelay_simulation").joinpath("records_0_2_0.json").read_text("utf-8")
 )
+OPEN = frozenset({"intent", "history"})
+"""Fields of a record that may have a call open: one that is in it, or one that its Redis, which was another, may have forgotten."""
 _MOMENT = re.compile(r"<(seconds:)?(-?\d+)>")
 
 
@@ -56,7 +58,7 @@ def requests() -> list[Request]:
             job["tag"],
             job["job"],
             "yes",
-            open_call="intent" in LEFT["keys"][keys.job(job["job"])]["value"],
+            open_call=not OPEN.isdisjoint(LEFT["keys"][keys.job(job["job"])]["value"]),
         )
         for number, job in enumerate(LEFT["jobs"])
     ]
