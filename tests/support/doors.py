@@ -76,12 +76,14 @@ class Way:
         names: field → how it is called there, where it is not called as it is.
         more: what else is typed, or sent.
         says: fields that the door itself gives.
+        asks: fields that the door asks for, though the verb has a default.
     """
 
     at: str
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     more: Any = ()
     says: Said = field(default_factory=dict[str, Any])
+    asks: Sequence[str] = ()
 
 
 class Door(Protocol):
