@@ -43,9 +43,9 @@ from support.doors import (
     REACHED,
     CommandLine,
     ConsoleDoor,
-    Door,
     HttpDoor,
     PythonDoor,
+    VerbDoor,
     Way,
     recording,
 )
@@ -224,7 +224,7 @@ class Place(NamedTuple):
     cli: Cli
     clients: Mapping[str, Client | AsyncClient]
 
-    def door(self, name: str, *, without: str = "") -> Door:
+    def door(self, name: str, *, without: str = "") -> VerbDoor:
         """The door, for a caller who may do everything, or all but what is of a scope."""
         match name:
             case "http":
@@ -330,8 +330,8 @@ class Attempt(NamedTuple):
 
     verb: Verb
     way: Way
-    door: Door
-    closed_door: Door
+    door: VerbDoor
+    closed_door: VerbDoor
     id: str
     said: dict[str, Any]
     reached: list[tuple[Any, ...]]

@@ -86,7 +86,7 @@ class Way:
     asks: Sequence[str] = ()
 
 
-class Door(Protocol):
+class VerbDoor(Protocol):
     """A door.
 
     Attributes:

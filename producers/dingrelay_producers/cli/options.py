@@ -294,16 +294,19 @@ def blamed_on_options(error: ValueError, context: Any) -> Exception:
     """
     from dingrelay_tasks.contract import ContractError
 
-    options = {option.name: option for option in context.command.params}
-    left_out = (None, False)
-    given = {name for name in options if context.params.get(name) not in left_out}
-    if not isinstance(error, ContractError) or error.field.partition(".")[0] not in given:
+    absent = (None, False)
+    options = {
+        option.name: option
+        for option in context.command.params
+        if context.params.get(option.name) not in absent
+    }
+    if not isinstance(error, ContractError) or error.field.partition(".")[0] not in options:
         return error
 
     def name_and_problem(error: ContractError) -> tuple[str, str]:
         field, _, place = error.field.partition(".")
         problem = translated(error.problem)
-        if field not in given:
+        if field not in options:
             return error.field, problem
         option, values = options[field], context.params[field]
         if place.isdecimal() and isinstance(values, list):

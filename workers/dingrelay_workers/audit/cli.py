@@ -56,11 +56,11 @@ async def _write_csv(audit_filter: AuditFilter, limit: int | None) -> None:
     from dingrelay_workers.audit.service import csv_line_of, csv_lines
 
     sys.stdout.writelines(csv_lines(()))
-    left = limit
+    rows = 0
     async for entry in _audit().export(audit_filter):
         sys.stdout.write(csv_line_of(entry))
-        left = left and left - 1
-        if left == 0:
+        rows += 1
+        if rows == limit:
             return
 
 
