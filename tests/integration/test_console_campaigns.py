@@ -267,6 +267,12 @@ async def test_broadcasts_are_found_by_name_writer_state_and_time(writer: Browse
     assert len(await writer.pages("/campaigns?q=party")) == 2
 
 
+async def test_people_of_a_cancelled_broadcast_who_are_left_did_not_get_it(writer: Browser) -> None:
+    await campaigns.put(writer.database, people=3, state="cancelled")
+    page = await writer.text("/campaigns")
+    assert ('data-label="did not">3</td>' in page, 'max="3" value="3"' in page) == (True, True)
+
+
 async def test_two_editors_see_both_versions(writer: Browser, settings: Settings) -> None:
     draft = await written(writer)
     form = (await writer.forms(f"{draft}/write"))[f"{draft}/write"]
