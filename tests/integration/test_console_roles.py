@@ -138,6 +138,15 @@ async def test_a_role_is_given_and_taken_on_its_page_and_audited(browser: Browse
     assert [row[1:] for row in found if row[0] != "root"] == [("login-link", "create")] * 2
 
 
+@on_sqlite
+async def test_the_audit_shows_once_what_a_change_leaves(browser: Browser) -> None:
+    for lane in ("bulk", "normal"):
+        await browser.give("clerk", lanes=[lane])
+    await browser.sign_in("root")
+    page = await browser.text("/settings/audit")
+    assert ("bulk → normal" in page, "→ clerk" in page, "→ View" in page) == (True, False, False)
+
+
 async def test_a_role_that_can_not_be_given_is_said_beside_its_field(browser: Browser) -> None:
     await browser.sign_in("root")
     path = "/settings/people/grant?q=clerk"

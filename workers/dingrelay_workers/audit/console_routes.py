@@ -124,8 +124,11 @@ def _called(
 
 
 def _change(entry: AuditEntry) -> str:
-    """The change with its states in words."""
-    return entry.change(partial(_spelled, entry.kind))
+    """The change with its states in words; what stays as it was has one value."""
+    before, after = entry.before or {}, entry.after or {}
+    changed = {name: value for name, value in before.items() if after.get(name) != value}
+    shown = entry.model_copy(update={"before": changed})
+    return shown.change(partial(_spelled, entry.kind))
 
 
 def _in_words(entry: AuditEntry) -> AuditEntry:
