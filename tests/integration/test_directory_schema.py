@@ -1,7 +1,9 @@
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -16,6 +18,11 @@ from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.doctor.run_checks import check_database
 from support import processes
 from support.databases import prepare, prepare_released
+
+RELEASED = {
+    "0005_since_0_2_0.py": "952e05ab09dbde145fb816fef36ac6e14df73f0a937072d9bb73c904df85e751",
+}
+"""Revisions of releases, with the digests of their files."""
 
 
 @pytest.mark.parametrize("make", [upgrade, prepare, prepare_released])
@@ -36,6 +43,13 @@ def test_migrations_make_the_models_tables(database_url: str, make: Callable[[st
             found = connection.execute(text(f"select version_num from {name}")).scalars().all()
             assert found == [revision]
     engine.dispose()
+
+
+def test_a_revision_that_was_released_is_never_changed() -> None:
+    """Databases have carried it out: what comes later is a revision of its own."""
+    versions = resources.files("dingrelay_workers").joinpath("migrations", "versions")
+    for name, digest in RELEASED.items():
+        assert hashlib.sha256(versions.joinpath(name).read_bytes()).hexdigest() == digest
 
 
 def test_tables_of_0_1_0_are_refused(database_url: str) -> None:

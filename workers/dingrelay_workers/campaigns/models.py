@@ -366,7 +366,7 @@ class MalformedRow(Base):
     written: Mapped[str] = mapped_column(Text)
     problem: Mapped[str] = mapped_column(Said)
     users: Mapped[str] = mapped_column(Text)
-    outcome: Mapped[str] = mapped_column(String(16))
+    outcome: Mapped[str] = mapped_column(String(16), server_default="malformed")
 
     @classmethod
     def of(cls, campaign: str) -> ColumnElement[bool]:

@@ -65,9 +65,8 @@ def _campaigns() -> None:
     op.add_column("campaigns", sa.Column("sender", **_text(64)))
     op.add_column("campaigns", sa.Column("trace", **_text(600)))
     op.add_column("campaigns", sa.Column("writers", sa.JSON))
-    for name in ("excluded", "unmatched"):
-        people = sa.Column(name, sa.Integer, nullable=False, server_default="0")
-        op.add_column("campaigns", people)
+    excluded = sa.Column("excluded", sa.Integer, nullable=False, server_default="0")
+    op.add_column("campaigns", excluded)
     op.add_column("campaigns", sa.Column("people_digest", **_text(64)))
     op.add_column("campaigns", sa.Column("checked", sa.JSON))
     op.add_column("campaigns", sa.Column("named", sa.JSON))
@@ -105,7 +104,6 @@ def _campaigns() -> None:
         sa.Column("written", sa.Text, nullable=False),
         sa.Column("problem", sa.Text, nullable=False),
         sa.Column("users", sa.Text, nullable=False),
-        sa.Column("outcome", sa.String(16), nullable=False),
         sa.ForeignKeyConstraint(
             ["campaign"],
             ["campaigns.id"],
