@@ -108,7 +108,7 @@ def test_a_sender_of_few_jobs_does_not_wait_for_senders_of_many(
     had = [sum(moment <= seen for moment in times) for times in ends]
     ahead = sum(max(0, calls_of_key - FEW) for calls_of_key in had)
     turns = FEW * len(jobs)
-    # As many again for what a worker runs, or has woken, when it sees the last job: that stays theirs,
-    # and is more where the worker is slow.
-    assert calls <= 2 * turns + ahead
+    # Twice as many for what a worker runs, or has woken, when it sees the last job: that stays theirs,
+    # and is more where the worker is slow. As they came it would be four times the turns.
+    assert calls <= 3 * turns + ahead
     assert sum(SIZES) > 3.5 * turns

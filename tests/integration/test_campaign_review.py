@@ -224,8 +224,12 @@ async def test_only_the_version_that_was_read_is_approved_and_started(
     await campaigns.start(campaign, StartRequest(version=2))
 
 
-async def test_a_rejected_draft_stays_with_its_reason(database: Database, service: Service) -> None:
-    campaigns, campaign = service(), await draft(database)
+@pytest.mark.parametrize("approve", ["always", "off"])
+async def test_a_rejected_draft_stays_with_its_reason(
+    database: Database, service: Service, approve: str
+) -> None:
+    """Also where the approval was not needed: it was asked for, and the answer was no."""
+    campaigns, campaign = service(approve), await draft(database)
     await by("ann", campaigns).submit(campaign)
     await by("bob", campaigns).reject(campaign, RejectRequest(reason="wrong date"))
     with pytest.raises(CampaignConflict, match="was rejected by bob: wrong date"):

@@ -71,8 +71,8 @@ class CampaignReview(BaseModel):
 
     @property
     def holds(self) -> bool:
-        """Whether the campaign must not start."""
-        return self.needed and self.state != "approved"
+        """Whether the campaign must not start: without an approval that it needs, or against what a second person said."""
+        return self.state == "rejected" or (self.needed and self.state != "approved")
 
 
 async def review_of(

@@ -94,7 +94,7 @@ class QuarterRow(Base):
         calls: that left to DingTalk.
         waiting: jobs that waited, the most of all looks.
         done: jobs that ended well.
-        failed: jobs that ended otherwise, or of which DingTalk's answer was lost.
+        failed: jobs that failed for good, or of which DingTalk's answer was lost.
     """
 
     __tablename__ = "quarters"

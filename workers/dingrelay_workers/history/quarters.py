@@ -1,5 +1,6 @@
 """Calls, waits and outcomes of the last day by quarter of an hour: one row each, written by the leader."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -140,13 +141,12 @@ async def _of(connection: AsyncConnection, at: datetime) -> Quarter:
 
 
 async def _outcomes(connection: AsyncConnection, at: datetime) -> tuple[int, int]:
-    """Jobs that ended well in a quarter, and otherwise."""
+    """Jobs that were done in a quarter, and those that failed or may have happened."""
     query = (
         select(JobRow.state, func.count())
         .where(JobRow.ended_at >= at, JobRow.ended_at < at + QUARTER)
         .group_by(JobRow.state)
     )
     rows: Sequence[Any] = (await connection.execute(query)).all()
-    by_state = {row[0]: row[1] for row in rows}
-    done = by_state.pop(State.DONE.value, 0)
-    return done, sum(by_state.values())
+    by_state = Counter[str]({row[0]: row[1] for row in rows})
+    return by_state[State.DONE], by_state[State.DEAD] + by_state[State.UNKNOWN]
