@@ -29,7 +29,7 @@ class _Words(NamedTuple):
 
     Attributes:
         done: a template for how many were changed.
-        ends: as of a question (`Question`).
+        ends: as of a `Confirmation`.
     """
 
     title: str

@@ -59,7 +59,7 @@ class BadFilter(Exception):
     """A filter in the URL, or a field of a form, can't be read; the reason is for people."""
 
 
-class Question(TypedDict, total=False):
+class Confirmation(TypedDict, total=False):
     """Content of a page that asks for confirmation. Its texts may be sentences (`en`), or are in the reader's language.
 
     Attributes:
@@ -202,7 +202,7 @@ class Visit:
         self.said = said
         return web.Response(status=303, headers={"Location": self.context.prefix + path})
 
-    def confirmation(self, **question: Unpack[Question]) -> web.Response:
+    def confirmation(self, **question: Unpack[Confirmation]) -> web.Response:
         """A page that asks before something that can't be undone, or that changes many things."""
         own = self.request.path_qs.removeprefix(self.context.prefix)
         values = {
