@@ -220,8 +220,9 @@ async def _made_before(job: ApprovalCreate, ctx: Context) -> str | None:
     instance, similar, unsettled = await ctx.approvals.find(job, since=intent.since)
     if instance is not None:
         return instance
-    if max(wait, unsettled) > timedelta():
-        raise Wait(max(wait, unsettled), "an approval whose answer was lost may still appear")
+    wait = max(wait, unsettled)
+    if wait > timedelta():
+        raise Wait(wait, "an approval whose answer was lost may still appear")
     if similar:
         raise Unknown(
             "the answer was lost, and what was made can't be distinguished from other approvals",

@@ -339,7 +339,6 @@ class JobApprovals:
         self._intents = calls.intents
         self._time = claim.time
         self._form_checks = resources.form_checks
-        self._settle_delay = resources.settings.settle_delay
         self._approval_claims = ApprovalClaims(resources.redis, resources.settings, job_id=claim.id)
         topapi = resources.settings.approval_api == "topapi"
         self._approvals = ApprovalsTopapi(calls) if topapi else ApprovalsV1(calls)
@@ -389,8 +388,7 @@ class JobApprovals:
             free, originator=job.originator, form=job.form_values
         )
         for instance in equal:
-            found_by = self._settle_delay
-            if await self._approval_claims.claim(instance.id, since=begin, found=found_by) is None:
+            if await self._approval_claims.claim(instance.id, since=begin, sought=True) is None:
                 self._intents.approval = instance.id, begin
                 return instance.id, (), timedelta()
         unclear = await self._approval_claims.free([instance.id for instance in similar])

@@ -44,6 +44,7 @@ class ApprovalClaims:
         self._job_id = job_id
         self._own = keys.job_approval(job_id)
         self._ttl = record.longest_life_ms(settings)
+        self._settles_in = max(1, int(settings.settle_delay * 1000))
 
     async def own(self) -> str | None:
         """The instance that this job has."""
@@ -70,14 +71,14 @@ class ApprovalClaims:
         remaining: list[int] = await pipe.execute() if instances else []
         return timedelta(milliseconds=max([0, *remaining]))
 
-    async def claim(self, instance: str, *, since: int, found: float = 0.0) -> int | None:
+    async def claim(self, instance: str, *, since: int, sought: bool = False) -> int | None:
         """Claim an instance that no job has; None if it is this job's now.
 
         Args:
             instance: its id.
             since: when the call of this job left that may have made it, in ms.
-            found: seconds for which the effect of that call may still appear: the job looked for it, and what it takes
-                may be another one's. 0 where its answer named the instance.
+            sought: whether the job looked for it, as no answer named it: what it takes may be another call's, and what
+                its own call made may still appear.
 
         Returns:
             Since when the job that has it looked for its own, in ms. What that job's call made is
@@ -92,7 +93,7 @@ class ApprovalClaims:
             since=str(since),
             owner_ttl=self._ttl,
             job_ttl=keys.JOB_MARGIN_MS,
-            settles_in=int(found * 1000) or None,
+            settles_in=self._settles_in if sought else None,
         )
         taken_since: bytes = await run_async(self._redis, call)
         return int(taken_since) if taken_since else None
