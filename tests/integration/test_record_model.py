@@ -138,11 +138,11 @@ class Lives(RuleBasedStateMachine):
 
     @rule(number=chosen)
     def wake(self, number: int) -> None:
-        """The end of what a job waited for, perhaps long after the job."""
+        """The end of what a job waited for, perhaps long after the job. A pause after a failure goes on."""
         draft = self.pick(number)
         before = self.state(draft.id)
         woken = self.run(self.workers[0].wake(draft.id))
-        assert woken == (before in {State.SNOOZED, State.RETRYING})
+        assert woken == (before is State.SNOOZED)
         assert self.state(draft.id) == before
 
     # What brokers do: any message, of any kind, at any time.
