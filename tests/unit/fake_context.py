@@ -141,6 +141,7 @@ class FakeApprovals:
     lose: bool = False
     lookup_error: Exception | None = None
     hidden_until: datetime = START
+    unsettled: timedelta = timedelta()
     checks: int = 0
 
     async def check(self, process_code: str, form: Sequence[tuple[str, str]]) -> None:
@@ -166,7 +167,7 @@ class FakeApprovals:
             visible = self.ctx.clock >= self.hidden_until
             if visible and at >= since and sorted(values) == sorted(job.form_values):
                 return instance_id, [], timedelta()
-        return None, [], timedelta()
+        return None, [], self.unsettled
 
 
 @dataclass

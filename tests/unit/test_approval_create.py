@@ -153,6 +153,26 @@ async def test_a_form_is_checked_before_it_is_sent_and_not_after(ctx: FakeContex
     assert ctx.approvals.checks == 1
 
 
+async def test_an_instance_that_another_job_left_to_this_one_is_waited_for(
+    ctx: FakeContext,
+) -> None:
+    ctx.approvals.lose = True
+    job = approval()
+    with pytest.raises(AnswerLost):
+        await run(job, ctx)
+    ctx.approvals.made.clear()
+    ctx.approvals.lose = False
+    ctx.clock += 6 * ctx.settle_delay
+    ctx.approvals.unsettled = timedelta(seconds=4)
+    with pytest.raises(Wait) as caught:
+        await run(job, ctx)
+    assert caught.value.delay == timedelta(seconds=4)
+    assert ctx.approvals.made == []
+    ctx.approvals.unsettled = timedelta()
+    await run(job, ctx)
+    assert len(ctx.approvals.made) == 1
+
+
 async def test_a_clock_that_was_set_back_makes_nobody_wait_longer(ctx: FakeContext) -> None:
     ctx.approvals.lose = True
     job = approval()
