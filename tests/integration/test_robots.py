@@ -250,6 +250,17 @@ async def test_a_message_that_is_postponed_while_it_is_posted_is_posted_once(
     assert len(sandbox.robot_posts()) == 1
 
 
+async def test_a_digest_whose_robot_redis_forgot_is_posted_and_leaves_no_key_for_ever(
+    worker: OneWorker, redis: Redis
+) -> None:
+    """`valkey_url` looks for keys without an end."""
+    (job,), digest = await joined(worker, redis, "disk")
+    await redis.delete(keys.digests("robot:a 1"))
+    assert await worker.finish(digest) == State.DONE
+    assert await worker.finish(job) == State.DONE
+    assert await redis.pttl(keys.digests("robot:a 1")) > 0
+
+
 async def test_a_digest_that_nobody_wants_is_not_posted(
     worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
 ) -> None:

@@ -266,6 +266,7 @@ def _close_digest(
     digest: str,
     every: int,
     given_up: int,
+    ttl: int,
     records: str,
     digests_of: str,
 ) -> None:
@@ -333,6 +334,7 @@ class JobDigests:
             digest=digest,
             every=int(every * 1000),
             given_up=GIVEN_UP_MS,
+            ttl=keys.DIGEST_TTL_MS,
             records=keys.job(""),
             digests_of=keys.digest_of(""),
         )

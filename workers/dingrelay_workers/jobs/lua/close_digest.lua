@@ -10,6 +10,7 @@ if busy and now - tonumber(since) < given_up then return POLL end
 local wait = (tonumber(last) or 0) + every - now
 if wait > 0 then return math.min(wait, every) end
 redis.call('HSET', target, 'busy', digest, 'since', now)
+redis.call('PEXPIRE', target, ttl)  -- Redis may have forgotten it since a message joined
 
 local WAITS = {queued = true, snoozed = true, retrying = true, running = true}
 local function is_wanted(id)
