@@ -272,7 +272,8 @@ def _close_digest(
 ) -> None:
     """Between two digests are `every` ms; one that is being posted is given up after so many.
 
-    Keys of records, and of which digest a job is in, begin so.
+    What is known of the target lives for `ttl` (ms) from then on. Keys of records,
+    and of which digest a job is in, begin so.
     """
 
 
