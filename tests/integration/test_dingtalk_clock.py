@@ -31,10 +31,18 @@ async def redis_time(redis: Redis) -> float:
 
 async def reading(redis: Redis, ahead: float, *, ago: float = 0.0) -> DingTalkClock:
     """The clock of a process that gets an answer, made so many seconds ago by a clock so far ahead of Redis's."""
-    clock, came = DingTalkClock(redis), time.monotonic() - ago
-    shown = datetime.fromtimestamp(await redis_time(redis) + ahead - ago, UTC)
-    clock.observe("oapi", format_datetime(shown, usegmt=True), sent=came, came=came)
+    clock = DingTalkClock(redis)
+    await observe(clock, redis, "oapi", ahead, ago=ago)
     return clock
+
+
+async def observe(
+    clock: DingTalkClock, redis: Redis, host: str, ahead: float, *, ago: float = 0.0
+) -> None:
+    """Let a process get such an answer from a host."""
+    came = time.monotonic() - ago
+    shown = datetime.fromtimestamp(await redis_time(redis) + ahead - ago, UTC)
+    clock.observe(host, format_datetime(shown, usegmt=True), sent=came, came=came)
 
 
 def is_about(ahead: int | None, seconds: float) -> bool:
@@ -89,16 +97,39 @@ async def test_a_reading_of_another_time_or_server_is_none(
     assert is_about(await (await reading(redis, 80)).ahead(), 80)
 
 
-async def test_a_reading_costs_few_round_trips_and_lives_ten_minutes(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reading_costs_few_round_trips_and_lives_ten_minutes(redis: Redis) -> None:
     clock = await reading(redis, 40)
     ahead = await clock.ahead()
     assert 0 < await redis.pttl(keys.DINGTALK_CLOCK) <= 600_000
     await redis.delete(keys.DINGTALK_CLOCK)
     assert await clock.ahead() == ahead
+    assert await (await reading(redis, 40, ago=601)).ahead() is None
+    assert not await redis.exists(keys.DINGTALK_CLOCK)
+
+
+@pytest.mark.parametrize("later", [30.0, 39.0, 40.0, 41.0, 50.0])
+async def test_a_process_shares_its_latest_reading_of_any_host(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, later: float
+) -> None:
     monkeypatch.setattr(clock_module, "EVERY", 0.0)
-    assert await clock.ahead() is None
+    clock = await reading(redis, 40, ago=20)
+    await clock.ahead()
+    await observe(clock, redis, "rest", later)
+    await redis.delete(keys.DINGTALK_CLOCK)
+    assert is_about(await clock.ahead(), later)
+    assert is_about(await DingTalkClock(redis).ahead(), later)
+
+
+async def test_what_redis_forgot_of_the_clock_a_process_shares_again(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DingTalk may be out, so that no other reading is to be had."""
+    monkeypatch.setattr(clock_module, "EVERY", 0.0)
+    clock = await reading(redis, 40, ago=20)
+    await clock.ahead()
+    await redis.hset(keys.DINGTALK_CLOCK, "history", "that of another server")
+    assert is_about(await clock.ahead(), 40)
+    assert is_about(await DingTalkClock(redis).ahead(), 40)
 
 
 async def test_one_answer_without_a_time_is_no_reason_to_take_no_reading(redis: Redis) -> None:

@@ -107,8 +107,8 @@ class DingTalkClock:
 
     An answer was made between the moments at which its request left and it came, and within a
     second after its ``Date``. What one answer leaves open, the next ones narrow down, whichever process got
-    them; where two contradict, the newer one counts. A reading is used for ten minutes, and only with
-    the Redis that it was made with: after a failover another clock shows the time.
+    them; where two contradict, the newer one counts. A reading is used for ten minutes. The fleet's is of
+    one Redis: after a failover another clock shows the time, and each process shares what it has again.
 
     Attributes:
         measuring: held by who takes a reading where there is none.
@@ -175,16 +175,24 @@ class DingTalkClock:
         return shared
 
     async def _exchanged(self) -> _Shared:
-        """Read the fleet's offset, and share what this process has read since it last did."""
+        """Read the fleet's offset, and share what this process knows and the fleet does not."""
         shared = await self._run_script()
-        sharpest = min(self._readings.values(), key=lambda reading: reading.low, default=None)
-        if sharpest is None or sharpest.at <= self._shared_reading:
+        reading = self._unshared(shared)
+        if reading is None:
             return shared
-        self._shared_reading = sharpest.at
+        self._shared_reading = reading.at
         # Redis made its answer between the moments at which it was asked and came.
-        low = sharpest.low * 1000 - (shared.now - shared.sent * 1000)
-        high = sharpest.high * 1000 - (shared.now - shared.came * 1000)
-        return await self._run_script(low, high, (time.monotonic() - sharpest.at) * 1000)
+        low = reading.low * 1000 - (shared.now - shared.sent * 1000)
+        high = reading.high * 1000 - (shared.now - shared.came * 1000)
+        return await self._run_script(low, high, (time.monotonic() - reading.at) * 1000)
+
+    def _unshared(self, shared: _Shared) -> _Reading | None:
+        """The latest reading of this process; None if the fleet has it, or it is too old."""
+        since = shared.came - keys.DINGTALK_CLOCK_TTL_MS / 1000
+        if shared.offset:
+            since = max(since, self._shared_reading)
+        newer = (reading for reading in self._readings.values() if reading.at > since)
+        return max(newer, key=lambda reading: reading.at, default=None)
 
     async def _run_script(
         self, low: float | None = None, high: float | None = None, age: float | None = None
