@@ -20,6 +20,7 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
+from dingrelay_producers.async_connections import LoopConnection, TCPConnection, TLSConnection
 from dingrelay_producers.tls_trouble import cause
 
 
@@ -57,11 +58,18 @@ class SentinelPool(SentinelConnectionPool):
 class AsyncSentinels(aio.Sentinel):
     """Sentinels, for an event loop."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Sends nothing yet."""
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+        kind = TLSConnection if self.sentinel_kwargs.get("ssl") else TCPConnection
+        for sentinel in self.sentinels:
+            sentinel.connection_pool.connection_class = kind
+
     async def discover_master(self, service_name: str) -> Any:
         """Host and port of the primary; raises MasterNotFoundError."""
         try:
             return await super().discover_master(service_name)
-        except MasterNotFoundError:
+        except aio.MasterNotFoundError:  # another class than that for threads
             trouble = await self._trouble()
         raise _not_found(service_name, trouble, self.sentinel_kwargs) from trouble
 
@@ -115,7 +123,7 @@ class SentinelSSLConnection(SentinelConnection, SentinelManagedSSLConnection):
     """The same over TLS."""
 
 
-class AsyncSentinelConnection(aio.SentinelManagedConnection):
+class AsyncSentinelConnection(LoopConnection, aio.SentinelManagedConnection):
     """A connection through Sentinel, for an event loop."""
 
     async def connect_check_health(

@@ -93,6 +93,8 @@ class Stream(asyncio.Protocol):
         return True
 
     def writelines(self, data: Iterable[bytes]) -> None:
+        if self._closed.done():
+            raise RuntimeError("the handler is closed")  # as uvloop does
         self.transport.write(b"".join(data))
 
     async def drain(self) -> None:

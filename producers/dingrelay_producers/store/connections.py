@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dingrelay_producers import sentinels
+from dingrelay_producers.async_connections import TCPConnection, TLSConnection, UnixConnection
 from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.store.breaker import Breaker
 
@@ -85,8 +86,8 @@ def open_async(
     arguments = {**options, **_arguments(address)}
     pool: aio.ConnectionPool
     if not address.master:
-        kinds = {"rediss": aio.SSLConnection, "unix": aio.UnixDomainSocketConnection}
-        kind: Any = kinds.get(address.scheme, aio.Connection)
+        kinds = {"rediss": TLSConnection, "unix": UnixConnection}
+        kind: Any = kinds.get(address.scheme, TCPConnection)
         pool_class: Any = aio.BlockingConnectionPool if blocking else aio.ConnectionPool
         pool = pool_class(connection_class=kind, **_server(address), **arguments)
     else:
