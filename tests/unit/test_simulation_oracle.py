@@ -24,7 +24,7 @@ from dingrelay_simulation.lanes import LanePause
 from dingrelay_simulation.operations import ASYNCSEND, BATCH_SEND, READ, Command, Request, Requests
 from dingrelay_simulation.oracle import verify
 from dingrelay_simulation.oracle.approvals import SEARCH
-from dingrelay_simulation.oracle.evidence import Effect, Evidence, Month, read_tag
+from dingrelay_simulation.oracle.evidence import WORKERS, Effect, Evidence, Month, read_tag
 from dingrelay_simulation.organisation import Directories, Leaving
 from dingrelay_simulation.run import answered_in_time
 from dingrelay_simulation.webhooks import Endpoint
@@ -65,6 +65,7 @@ def kinds(
     faults.forgotten.extend(forgotten)
     values: dict[str, Any] = {"instances": {}, "posts": {}, "keys_without_end": [], "redis_skew": 0}
     values["attempts"] = values["calls"] = sorted(effects, key=lambda one: one.at)
+    values["runs"] = {one.job: [Run(one.at, worker) for worker in WORKERS] for one in requests}
     evidence = Evidence(
         Requests(list(requests), list(commands)),
         statuses,
@@ -219,6 +220,18 @@ def test_a_call_is_made_again_whose_end_redis_forgot() -> None:
     slow = [effect(2.0, answered=12.0), effect(20.0, answered=20.1)]
     assert kinds([request()], DONE, slow, forgotten=[(11.8, 12.3)]) == []
     assert kinds([request()], DONE, slow, forgotten=[(13.0, 14.0)]) == ["again"]
+
+
+def test_a_call_leaves_in_a_run_of_its_job() -> None:
+    call = effect(3.0, answered=3.1)
+    for run, violated in (
+        (Run(2.0, "w0", until=3.1), []),
+        (Run(3.1, "w0"), ["stray"]),
+        (Run(2.0, "w0", until=2.9), ["stray"]),
+        (Run(2.0, "w1"), ["stray"]),
+    ):
+        assert kinds([request()], DONE, [call], runs={"j1": [run]}) == violated
+    assert kinds([request()], DONE, [call], runs={}) == ["stray"]
 
 
 def test_equal_messages_may_go_out_again_on_another_day() -> None:
@@ -588,6 +601,14 @@ def test_a_campaign_names_its_people_and_reaches_each_once() -> None:
     assert kinds([], {}, effects, broadcasts=[broadcast("accepted")]) == ["campaign"]
 
 
+def test_a_call_of_a_campaign_is_made_again_whose_end_redis_forgot() -> None:
+    report = broadcast("accepted")
+    calls = [effect(2.0, answered=2.1, tag="b1 u1"), effect(9.0, answered=9.1, day=1, tag="b1 u1")]
+    assert kinds([], {}, calls, broadcasts=[report]) == ["campaign"]
+    assert kinds([], {}, calls, broadcasts=[report], forgotten=[(1.8, 2.2)]) == []
+    assert kinds([], {}, calls, broadcasts=[report], forgotten=[(8.8, 9.2)]) == ["campaign"]
+
+
 PAUSE, RESUME = Order("pause", 1.5, 1.6, done=True), Order("resume", 8.0, 8.1, done=True)
 
 
@@ -780,7 +801,7 @@ def test_a_job_goes_on_in_a_pause_whose_call_may_have_been_carried_out() -> None
 
 def test_a_job_goes_on_in_a_pause_of_which_the_release_before_left_an_open_call() -> None:
     pauses, runs = [LanePause("all", 5.0, 20.0)], {"j1": [Run(9.0, "w1")]}
-    job, call = request(lane="bulk"), effect(9.1, answered=9.2)
+    job, call = request(lane="bulk"), effect(9.1, answered=9.2, worker="w1")
     for open_call, violated in ((True, []), (False, ["paused"])):
         left = replace(job, open_call=open_call)
         assert kinds([left], DONE, [call], runs=runs, lane_pauses=pauses) == violated

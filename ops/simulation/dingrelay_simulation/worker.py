@@ -4,8 +4,8 @@ import asyncio
 import json
 import uuid
 from base64 import b64decode
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from dingrelay_simulation.loop import VirtualLoop, in_process
 from dingrelay_simulation.taking import TakingBroker
 from dingrelay_tasks.contract import QUEUES
 from dingrelay_tasks.kinds import KINDS, TASK_PREFIX
+from dingrelay_workers.calls.registry import ClaimedRun
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.resources import Resources, Surroundings
@@ -63,6 +64,21 @@ async def heartbeats(settings: Settings, presence: Presence) -> AsyncGenerator[N
         with suppress(RedisError, OSError):
             await run_flow_async(presence.leave(), carry_out)
         await redis.aclose()
+
+
+class NotingExecutor(Executor):
+    """Notes the runs of jobs that batches claim, which no message names."""
+
+    def __init__(
+        self, resources: Resources, noted: Callable[[str, str], AbstractContextManager[None]]
+    ) -> None:
+        super().__init__(resources)
+        self._noted = noted
+
+    async def _run_one(self, claimed: ClaimedRun) -> None:
+        claim, *_ = claimed
+        with self._noted(claim.kind, claim.id):
+            await super()._run_one(claimed)
 
 
 class SimulatedWorker:
@@ -106,7 +122,7 @@ class SimulatedWorker:
         resources = self.resources = Resources(
             self._settings, publisher, concurrency=CONCURRENCY, queues=QUEUES, surroundings=around
         )
-        async with resources, Executor(resources) as executor:
+        async with resources, NotingExecutor(resources, self._noted) as executor:
             take = asyncio.create_task(self._take(executor))
             await self._stopping.wait()
             take.cancel()
@@ -139,20 +155,27 @@ class SimulatedWorker:
     async def _run(self, executor: Executor, message: Message) -> None:
         request = message.request
         name = str(request["task"]).removeprefix(TASK_PREFIX)
-        run = self._began(name, str(request["id"]))
-        self._runs.append(run)
         back = False
+        with self._noted(name, str(request["id"])):
+            try:
+                if name in KINDS:
+                    await executor.execute(ReceivedWakeup.from_request(KINDS[name], request))
+            except (RedisError, OSError):
+                back = True
+            except asyncio.CancelledError:
+                """The lease went to another worker: as in the pool, the message is done with."""
+        await self._broker.finish(self, message, back=back)
+
+    @contextmanager
+    def _noted(self, kind: str, job: str) -> Generator[None]:
+        """Note a run for as long as it is under way."""
+        run = self._began(kind, job)
+        self._runs.append(run)
         try:
-            if name in KINDS:
-                await executor.execute(ReceivedWakeup.from_request(KINDS[name], request))
-        except (RedisError, OSError):
-            back = True
-        except asyncio.CancelledError:
-            """The lease went to another worker: as in the pool, the message is done with."""
+            yield
         finally:
             run.until = min(run.until, CLOCK.now)
             self._runs.remove(run)
-        await self._broker.finish(self, message, back=back)
 
 
 def read_request(text: bytes) -> dict[str, Any]:

@@ -30,6 +30,7 @@ CHECKS = (
     messages.check_messages,
     messages.check_times,
     calls.check_repeats,
+    calls.check_runs,
     calls.check_days,
     calls.check_single_calls,
     calls.check_silence,

@@ -67,6 +67,16 @@ def _permitted(requests: Sequence[Request], user: str) -> int:
     )
 
 
+def check_runs(evidence: Evidence) -> Iterator[Violation]:
+    """A call leaves its worker while a run of its job is under way there."""
+    for request in evidence.single_requests:
+        runs = evidence.runs.get(request.job, ())
+        for call in evidence.attempts_by_tag.get(request.tag, ()):
+            if not any(run.made(call.worker, call.left) for run in runs):
+                text = f"{request.tag!r} left {call.worker} at {call.left:.2f}, and no run made it"
+                yield Violation("stray", text, request.job)
+
+
 def check_days(evidence: Evidence) -> Iterator[Violation]:
     """A message arrives on the day on which it left, by DingTalk's clock: for that one it was admitted."""
     for effect in evidence.effects:
