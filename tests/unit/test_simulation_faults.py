@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dingrelay_producers.store.script_functions import DECLARED
 from dingrelay_simulation.clock import CLOCK, Process
 from dingrelay_simulation.draws import PORTS
 from dingrelay_simulation.faults import Faults
@@ -75,3 +76,41 @@ def test_a_worker_that_is_frozen_is_cut_off_for_no_longer(fleet: Fleet) -> None:
     strike(fleet, what="cut", when="after")
     assert healed == [4.0]
     assert not fleet.network.cut
+
+
+def strike_at_script(fleet: Fleet, *, when: str, count: int = 1) -> list[bool]:
+    """Freeze the worker at the n-th run of `settle`, after `claim` and beside another one; whether it is frozen, message by message."""
+    faults: Any = Faults
+    trap: Faults = faults(fleet, lambda *_: None)
+    values = {"script": "settle", "count": count, "when": when, "what": "freeze", "seconds": 4.0}
+    trap.begin(Step(0.0, "at_script", values))
+    hashes = {function.name: function.script.sha.encode() for function in DECLARED}
+    end: Any = SimpleNamespace(process=fleet.process, port=PORTS["redis"])
+    frozen: list[bool] = []
+
+    def exchange() -> None:
+        for script in ("claim", "settle", "settle"):
+            assert fleet.network.on_send(end, b"EVALSHA " + hashes[script])
+            frozen.append(fleet.process.frozen)
+            assert fleet.network.on_arrive(end, b":1")
+            frozen.append(fleet.process.frozen)
+
+    fleet.loop.call_soon(exchange, context=in_process(Process("other")))
+    fleet.loop.call_later(10.0, fleet.loop.stop)
+    fleet.loop.run_forever()
+    assert not fleet.process.frozen
+    return frozen
+
+
+@pytest.mark.parametrize(
+    ("when", "count", "frozen"),
+    [
+        ("after", 1, [False, False, True, True, True, True]),
+        ("answer", 1, [False, False, False, True, True, True]),
+        ("answer", 2, [False, False, False, False, False, True]),
+    ],
+)
+def test_a_fault_strikes_whichever_worker_runs_a_script(
+    fleet: Fleet, when: str, count: int, frozen: list[bool]
+) -> None:
+    assert strike_at_script(fleet, when=when, count=count) == frozen

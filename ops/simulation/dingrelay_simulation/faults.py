@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
+from dingrelay_producers.store.script_functions import DECLARED
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.dingtalk import APP
@@ -35,10 +37,37 @@ class Trouble:
 
 @dataclass
 class _Trap:
-    """A fault that waits for a message."""
+    """A fault that waits for a message: of a worker to or from a server, or of any worker that runs a script.
+
+    Attributes:
+        messages: how many are to come.
+        asked: the end at which the script's answer arrives, once that is what is waited for.
+    """
 
     step: Step
     messages: int
+    asked: End | None = None
+
+    def meets(self, end: End, data: bytes | None, whens: tuple[str, ...]) -> bool:
+        """Whether it is one of the messages."""
+        values = self.step.values
+        if self.asked:
+            return end is self.asked and "answer" in whens
+        if script := values.get("script"):
+            return "before" in whens and data is not None and _hash(script) in data
+        return (
+            end.process is not None
+            and end.process.name == f"w{values['worker']}"
+            and end.port == PORTS[values["to"]]
+            and values["when"] in whens
+        )
+
+
+@cache
+def _hash(script: str) -> bytes:
+    """The hash by which messages to Redis name a script."""
+    (function,) = (function for function in DECLARED if function.name == script)
+    return function.script.sha.encode()
 
 
 class Faults:
@@ -215,37 +244,43 @@ class Faults:
     def _trap(self, step: Step) -> None:
         self._traps.append(_Trap(step, step.values["count"]))
 
-    _kill_at = _freeze_at = _cut_at = _lose_at = _trap
+    _kill_at = _freeze_at = _cut_at = _lose_at = _at_script = _trap
 
     def _sent(self, end: End, data: bytes | None) -> bool:
-        return self._sprung(end, ("before", "after"))
+        return self._sprung(end, data, ("before", "after"))
 
     def _arrived(self, end: End, data: bytes | None) -> bool:
-        return self._sprung(end, ("answer",))
+        return self._sprung(end, data, ("answer",))
 
-    def _sprung(self, end: End, whens: tuple[str, ...]) -> bool:
+    def _sprung(self, end: End, data: bytes | None, whens: tuple[str, ...]) -> bool:
         """Whether the message goes on."""
         if not self._traps or self.over or not end.process:
             return True
         goes_on = True
-        for trap in list(self._traps):
-            values = trap.step.values
-            if (
-                end.process.name != f"w{values['worker']}"
-                or end.port != PORTS[values["to"]]
-                or values["when"] not in whens
-            ):
-                continue
+        for trap in [trap for trap in self._traps if trap.meets(end, data, whens)]:
             trap.messages -= 1
-            if trap.messages <= 0:
+            values = trap.step.values
+            if trap.messages == 0 and "script" in values and values["when"] == "answer":
+                trap.asked = end
+            elif trap.messages <= 0:
                 self._traps.remove(trap)
-                self._note("trap", end.process.name, values["what"], values["to"], values["when"])
+                about = (
+                    (values["script"],) if "script" in values else (values["to"], values["when"])
+                )
+                self._note("trap", end.process.name, values["what"], *about)
                 goes_on = self._spring(trap.step, end) and goes_on
         return goes_on
 
     def _spring(self, step: Step, end: End) -> bool:
         """Let a trap strike; whether the message goes on."""
+        assert end.process is not None
+        if "script" in step.values:
+            worker = int(end.process.name.removeprefix("w"))
+            step = replace(step, values={**step.values, "worker": worker})
         match step.values["what"]:
+            case "forget":
+                self._redis_restart(step)
+                return True
             case "kill" if step.values["when"] == "after":
                 self._fleet.loop.call_soon(self._kill, step, context=Context())
                 return True
@@ -259,7 +294,7 @@ class Faults:
                 self._cut(step)
                 return True
             case _:
-                self._trouble("lost on the way", end.process.name if end.process else "", 0.5)
+                self._trouble("lost on the way", end.process.name, 0.5)
                 self._fleet.network.reset(end.port, end.process)
                 return False
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from dingrelay_producers import Client
 from dingrelay_producers.errors import DingrelayError, IdempotencyConflict, ServiceUnavailable
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_simulation.approvals import FORM_FIELD, Decisions
 from dingrelay_simulation.campaigns import Campaigns
@@ -119,6 +120,7 @@ class Operations:
             "bare": self._bare,
             "burst": self._burst,
             "call_off": self._call_off,
+            "cancel_digests": self._cancel_digests,
         }
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: list[Exception] = []
@@ -270,6 +272,15 @@ class Operations:
         ]
         for job in jobs[:: step.values["each"]]:
             self._command(job, "cancel")
+
+    def _cancel_digests(self, _: Step) -> None:
+        """Cancel each job that is to post what waits in a digest."""
+        ids = self._fleet.valkey.call("KEYS", keys.job("*"))
+        kinds = self._fleet.valkey.call_all([("HGET", record, "kind") for record in ids])
+        prefix = len(keys.job(""))
+        for record, kind in sorted(zip(ids, kinds, strict=True)):
+            if kind == b"robot-digest":
+                self._command(record.decode()[prefix:], "cancel")
 
     def _bare(self, step: Step) -> None:
         """The message of a client without our package, straight into its list."""

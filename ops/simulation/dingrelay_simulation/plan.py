@@ -10,6 +10,7 @@ from dingrelay_simulation.scenes import (
     MORE_SCENES,
     SCENES,
     SCENES_OF_ERRORS,
+    SCENES_OF_LOSSES,
     pass_midnight_in_doubt,
     pause_a_lane,
 )
@@ -144,6 +145,8 @@ PAUSES = 0.2
 """Share of the runs to which one is added in which a lane is paused."""
 ERRORS = 0.4
 """Share of the runs to which one is added in which jobs are stopped that wait for their next attempt."""
+LOSSES = 0.4
+"""Share of the runs to which one is added in which what is known of a job is lost."""
 PLAIN = 100
 """Last seed to which none is added: it stands for what it stood for before there were any, as the table of mutations says."""
 
@@ -179,7 +182,7 @@ class _Scenes:
 
     def fault(self, after: float, name: str, **values: Any) -> None:
         """Add a fault; what is not given is drawn, and what is None left out."""
-        drawn = FAULTS[name](self.rng) | values
+        drawn = (FAULTS[name](self.rng) if name in FAULTS else {}) | values
         kept = {name: value for name, value in drawn.items() if value is not None}
         self.faults.append(Step(round(self.at + after, 3), name, kept))
 
@@ -206,11 +209,16 @@ def _add_scenes(staged: _Scenes, seed: int) -> None:
     if random.Random(f"pauses {seed}").random() < PAUSES:
         staged.at = rng.uniform(0, SECONDS)
         pause_a_lane(staged)
-    rng = random.Random(f"errors {seed}")
-    if rng.random() < ERRORS:
-        at, draft = rng.uniform(0, SECONDS), Draft(rng, staged.draft.number)
-        stage = _Scenes(draft, at, staged.operations, staged.faults)
-        rng.choice(SCENES_OF_ERRORS)(stage)
+    number = staged.draft.number
+    for name, share, scenes in (
+        ("errors", ERRORS, SCENES_OF_ERRORS),
+        ("losses", LOSSES, SCENES_OF_LOSSES),
+    ):
+        rng = random.Random(f"{name} {seed}")
+        if rng.random() < share:
+            at, draft = rng.uniform(0, SECONDS), Draft(rng, number)
+            rng.choice(scenes)(_Scenes(draft, at, staged.operations, staged.faults))
+            number = draft.number
 
 
 def _changes(draft: Draft, syncs: list[float]) -> list[Step]:

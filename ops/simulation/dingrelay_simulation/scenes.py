@@ -253,6 +253,93 @@ def refuse_unreadably(stage: Stage) -> None:
         stage.operation(rng.uniform(0, 1.5), "approval")
 
 
+SCRIPTS = (
+    *("acquire", "claim", "claim_batch", "claim_late", "heartbeat", "lead", "release"),
+    *("reserve_daily", "share_clock", "write_intent", "count_month", "park", "penalize"),
+    *("settle", "restore_end", "reschedule", "schedule", "enqueue", "wake", "wake_parked"),
+    *("take_messages", "keep_taken", "close_taken", "finish_message", "tally"),
+    *("take_token", "put_token", "join_digest", "close_digest", "finish_digest", "claim_approval"),
+)
+"""Scripts that workers run."""
+
+
+def _forget(stage: Stage, script: str, count: int = 1) -> None:
+    """Redis forgets that a script has run, and what came soon after it."""
+    lost = round(10 ** stage.rng.uniform(-2.5, -0.5), 3)
+    seconds = round(stage.rng.uniform(0.05, 1), 2)
+    values = {"script": script, "count": count, "when": "before", "what": "forget", "lost": lost}
+    stage.fault(0.0, "at_script", **values, seconds=seconds)
+
+
+def _hold(stage: Stage, script: str, seconds: float) -> None:
+    """The worker that runs a script stands still when it has the answer."""
+    values = {"script": script, "count": 1, "when": "answer", "what": "freeze"}
+    stage.fault(0.0, "at_script", **values, seconds=round(seconds, 1))
+
+
+def strike_at_scripts(stage: Stage) -> None:
+    """Redis forgets a script that has just run, and at another one a worker ends or stands still."""
+    rng = stage.rng
+    for _ in range(2):
+        _forget(stage, rng.choice(SCRIPTS), rng.choice((1, 1, 2, 3, 5, 8)))
+    values: dict[str, Any] = {
+        "script": rng.choice(SCRIPTS),
+        "when": rng.choice(("after", "answer")),
+    }
+    values |= {"count": rng.choice((1, 2, 3)), "what": rng.choice(("kill", "freeze"))}
+    stage.fault(0.0, "at_script", **values, seconds=round(rng.uniform(0.3, 12), 1))
+    for name in ("send", "equal", "approval", "robot", "call"):
+        stage.operation(rng.uniform(0, 3), name)
+
+
+def forget_whose_approval(stage: Stage) -> None:
+    """Redis forgets that an approval is a job's, whose worker stands still, and an equal one looks for its own that was never made."""
+    rng = stage.rng
+    _strike(stage, "lost_answer", INSTANCES, 0.8, kind="reset_before")
+    first = stage.operation(0.1, "approval")
+    stage.operation(rng.uniform(6.5, 9), "approval", form=first)
+    _forget(stage, "claim_approval")
+    _hold(stage, "claim_approval", rng.uniform(5, 7.5))
+
+
+def forget_a_reservation(stage: Stage) -> None:
+    """Redis forgets what a message has reserved, whose worker stands still, and an equal one comes."""
+    rng = stage.rng
+    equal: dict[str, Any] = {"tag": "reserved", "users": ["u1", "u2"]}
+    _forget(stage, "reserve_daily")
+    _hold(stage, "reserve_daily", rng.uniform(1, 5))
+    stage.operation(0.01, "equal", **equal)
+    for _ in range(2):
+        stage.operation(rng.uniform(0.5, 3), "equal", **equal)
+
+
+def cancel_digests(stage: Stage) -> None:
+    """An operator cancels the jobs that are to post what waits in digests."""
+    rng = stage.rng
+    for _ in range(rng.choice((2, 4))):
+        stage.operation(rng.uniform(0, 4), "robot", digest="3s")
+    for _ in range(2):
+        stage.operation(rng.uniform(0.5, 5), "cancel_digests")
+
+
+def cut_off_in_calls(stage: Stage) -> None:
+    """Workers are cut off from DingTalk as calls leave on open connections, for longer than the answers are waited for."""
+    rng = stage.rng
+    for name in ("send", "send", "call", "call"):
+        stage.operation(rng.uniform(0, 1), name, **({"lane": "urgent"} if name == "send" else {}))
+    for worker in range(3):
+        values = {"worker": worker, "to": "dingtalk", "seconds": round(rng.uniform(16, 24), 1)}
+        stage.fault(2.5, "cut", **values)
+    for _ in range(4):
+        expires_in = round(rng.uniform(3, 14), 2)
+        values = {"send_in": None, "expires_in": expires_in, "lane": "urgent"}
+        stage.operation(rng.uniform(2.5, 3), "times", **values)
+    for name in ("stop_on_unknown", "approval", "call"):
+        target = stage.operation(rng.uniform(2.5, 3.5), name)
+        if rng.random() < 0.5:
+            stage.operation(rng.uniform(4, 14), "cancel", target=target)
+
+
 SCENES: tuple[Callable[[Stage], None], ...] = (
     cancel_in_doubt,
     expire_in_doubt,
@@ -279,5 +366,14 @@ SCENES_OF_ERRORS: tuple[Callable[[Stage], None], ...] = (
     refuse_unreadably,
 )
 """Scenes of any time that two of five runs have beside those: jobs are stopped that wait for their next attempt."""
+SCENES_OF_LOSSES: tuple[Callable[[Stage], None], ...] = (
+    strike_at_scripts,
+    strike_at_scripts,
+    forget_whose_approval,
+    forget_a_reservation,
+    cancel_digests,
+    cut_off_in_calls,
+)
+"""Scenes of any time that two of five runs have beside those: what is known of a job is lost at one of its exchanges."""
 BEFORE_MIDNIGHT = 6.0
 """Seconds before midnight at which that one begins."""
