@@ -79,16 +79,26 @@ def test_a_worker_that_is_frozen_is_cut_off_for_no_longer(fleet: Fleet) -> None:
 
 
 def strike_at_script(fleet: Fleet, *, when: str, count: int = 1) -> list[bool]:
-    """Freeze the worker at the n-th run of `settle`, after `claim` and beside another one; whether it is frozen, message by message."""
+    """Freeze the worker at its n-th run of `settle`, after `claim` and beside another one; whether it is frozen, message by message.
+
+    The producer's run before is none of a worker's.
+    """
     faults: Any = Faults
     trap: Faults = faults(fleet, lambda *_: None)
     values = {"script": "settle", "count": count, "when": when, "what": "freeze", "seconds": 4.0}
     trap.begin(Step(0.0, "at_script", values))
-    hashes = {function.name: function.script.sha.encode() for function in DECLARED}
+    hashes = {
+        function.name: function.script.sha.encode()
+        for function in DECLARED
+        if function.package.startswith("dingrelay_")
+    }
     end: Any = SimpleNamespace(process=fleet.process, port=PORTS["redis"])
+    producer: Any = SimpleNamespace(process=Process("producer"), port=PORTS["redis"])
     frozen: list[bool] = []
 
     def exchange() -> None:
+        fleet.network.on_send(producer, b"EVALSHA " + hashes["settle"])
+        assert not fleet.process.frozen
         for script in ("claim", "settle", "settle"):
             assert fleet.network.on_send(end, b"EVALSHA " + hashes[script])
             frozen.append(fleet.process.frozen)

@@ -11,12 +11,14 @@ from dingrelay_producers.store.script_functions import DECLARED
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_simulation.clock import CLOCK
 from dingrelay_simulation.dingtalk import APP
-from dingrelay_simulation.draws import PORTS
+from dingrelay_simulation.draws import PORTS, WORKERS
 from dingrelay_simulation.fleet import Fleet
 from dingrelay_simulation.network import DINGTALK, VALKEY, End, Line
 from dingrelay_simulation.plan import Step
 
 APPLICATION = PORTS["application"]
+NAMES = tuple(f"w{number}" for number in range(WORKERS))
+"""The workers' names, in the order of their numbers."""
 
 
 @dataclass
@@ -50,14 +52,13 @@ class _Trap:
 
     def meets(self, end: End, data: bytes | None, whens: tuple[str, ...]) -> bool:
         """Whether it is one of the messages."""
-        values = self.step.values
+        values, name = self.step.values, end.process.name if end.process else ""
         if self.asked:
             return end is self.asked and "answer" in whens
         if script := values.get("script"):
-            return "before" in whens and data is not None and _hash(script) in data
+            return name in NAMES and "before" in whens and _hash(script) in (data or b"")
         return (
-            end.process is not None
-            and end.process.name == f"w{values['worker']}"
+            name == NAMES[values["worker"]]
             and end.port == PORTS[values["to"]]
             and values["when"] in whens
         )
@@ -275,7 +276,7 @@ class Faults:
         """Let a trap strike; whether the message goes on."""
         assert end.process is not None
         if "script" in step.values:
-            worker = int(end.process.name.removeprefix("w"))
+            worker = NAMES.index(end.process.name)
             step = replace(step, values={**step.values, "worker": worker})
         match step.values["what"]:
             case "forget":
