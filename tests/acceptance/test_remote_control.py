@@ -123,10 +123,12 @@ def test_a_command_that_names_no_queue_ends_no_worker(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin, celery: Celery
 ) -> None:
     (worker,) = fleet.spawn(1, concurrency=2)
+    # What is said before it listens is lost.
+    wait_until(lambda: celery.control.ping(timeout=1, limit=1), what="it listens")
 
     def broadcast(command: str, **arguments: object) -> str:
         replies = celery.control.broadcast(
-            command, arguments=arguments, reply=True, timeout=5, limit=1
+            command, arguments=arguments, reply=True, timeout=20, limit=1
         )
         return str(replies)
 
