@@ -110,12 +110,31 @@ def test_a_record_may_be_gone_that_was_discarded_or_that_redis_forgot() -> None:
 
 
 def test_a_job_ends_once_unless_it_was_requeued_or_redis_forgot() -> None:
-    call, twice = [effect(2.0, answered=2.1)], {"j1": [2.2, 9.0]}
+    call, twice = [effect(2.0, answered=2.1)], {"j1": [(2.2, "w0"), (9.0, "w0")]}
     requeue = Command(5.0, "requeue", "j1", "True")
-    assert kinds([request()], DONE, call, ends={"j1": [2.2]}) == []
+    assert kinds([request()], DONE, call, ends={"j1": [(2.2, "w0")]}) == []
     assert kinds([request()], DONE, call, ends=twice) == ["ended"]
     assert kinds([request()], DONE, call, ends=twice, commands=[requeue]) == []
     assert kinds([request()], DONE, call, ends=twice, forgotten=[(2.0, 2.3)]) == []
+
+
+@pytest.mark.parametrize(
+    ("troubles", "violated"),
+    [
+        ([], ["ended"]),
+        ([Trouble("freeze", "w0", 2.3, 6.0)], []),
+        ([Trouble("redis silent", "redis", 2.3, 4.0), Trouble("freeze", "w0", 3.0, 6.0)], []),
+        ([Trouble("freeze", "w0", 4.0, 6.0)], ["ended"]),
+        ([Trouble("freeze", "w1", 2.3, 6.0)], ["ended"]),
+        ([Trouble("redis restart", "redis", 2.5, 6.0)], ["ended"]),
+    ],
+)
+def test_redis_may_forget_an_end_before_its_worker_hears_of_it(
+    troubles: list[Trouble], violated: list[str]
+) -> None:
+    call, ends = [effect(2.0, answered=2.1)], {"j1": [(6.1, "w0"), (9.0, "w1")]}
+    known: Any = {"forgotten": [(2.2, 2.5)], "troubles": troubles}
+    assert kinds([request()], DONE, call, ends=ends, **known) == violated
 
 
 @pytest.mark.parametrize("reason", ["invalid", "unreached", "daily_cap"])
@@ -336,10 +355,10 @@ def test_a_call_that_only_reads_is_made_by_a_job_that_runs_when_it_is_cancelled(
 
 def test_a_job_expires_by_redis_clock() -> None:
     times, expired = request("times", expires_in=10.0), {"j1": status(State.EXPIRED)}
-    assert kinds([times], expired, ends={"j1": [11.0]}) == []
-    assert kinds([times], expired, ends={"j1": [5.0]}) == ["untrue"]
-    assert kinds([times], expired, ends={"j1": [5.0]}, redis_skew=6.0) == []
-    assert kinds([request()], expired, ends={"j1": [5.0]}) == ["untrue"]
+    assert kinds([times], expired, ends={"j1": [(11.0, "w0")]}) == []
+    assert kinds([times], expired, ends={"j1": [(5.0, "w0")]}) == ["untrue"]
+    assert kinds([times], expired, ends={"j1": [(5.0, "w0")]}, redis_skew=6.0) == []
+    assert kinds([request()], expired, ends={"j1": [(5.0, "w0")]}) == ["untrue"]
 
 
 def test_no_job_dies_of_what_passes() -> None:
@@ -355,7 +374,7 @@ def test_no_job_dies_of_what_passes() -> None:
 def test_a_job_that_was_put_off_makes_no_call_before_its_time() -> None:
     put_off = {"j1": [(2.0, 4.0)]}
     assert kinds([request()], DONE, [effect(7.0, answered=7.1)], pauses=put_off) == []
-    runs = {"pauses": put_off, "ends": {"j1": [4.2]}}
+    runs = {"pauses": put_off, "ends": {"j1": [(4.2, "w0")]}}
     assert kinds([request()], DONE, [effect(1.5, answered=1.6)], **runs) == ["early"]
     early = [effect(4.0, answered=4.1)]
     assert kinds([request()], DONE, early, pauses=put_off) == ["early"]
@@ -537,9 +556,11 @@ def test_how_an_approval_ended_is_known(
     job, done = request("approval", "a1"), {"j1": status(State.DONE, instance_id="p1")}
     followed = {"p1": Followed(known, "j1")} if known else {}
     more: Any = {"instances": {"a1": [instance("p1", *truth)]}, "followed": followed}
-    assert kinds([job], done, ends={"j1": [3.0]}, **more) == violated
-    assert kinds([job], done, ends={"j1": [3.0]}, forgotten=[(2.0, 2.5)], **more) == []
-    assert kinds([job], done, ends={"j1": [3.0]}, forgotten=[(9.0, 9.5)], **more) == violated
+    assert kinds([job], done, ends={"j1": [(3.0, "w0")]}, **more) == violated
+    assert kinds([job], done, ends={"j1": [(3.0, "w0")]}, forgotten=[(2.0, 2.5)], **more) == []
+    assert (
+        kinds([job], done, ends={"j1": [(3.0, "w0")]}, forgotten=[(9.0, 9.5)], **more) == violated
+    )
 
 
 def test_a_deleted_approval_is_known_to_be_deleted() -> None:

@@ -69,13 +69,15 @@ class Trace:
 
     Attributes:
         lines: one for each event.
-        ends: job → when a worker ended it, as Redis confirmed.
+        ends: job → when a worker heard from Redis that it has ended, and which worker.
         pauses: job → when a worker heard that it is put off after a failure, and for how many seconds from then.
         over: what is noted from now on is of tasks that never end, when they are collected.
     """
 
     lines: list[str] = field(default_factory=list[str])
-    ends: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    ends: dict[str, list[tuple[float, str]]] = field(
+        default_factory=dict[str, list[tuple[float, str]]]
+    )
     pauses: dict[str, list[tuple[float, float]]] = field(
         default_factory=dict[str, list[tuple[float, float]]]
     )
@@ -406,7 +408,8 @@ def logging_to(trace: Trace) -> Generator[None]:
             shown += f" {type(error).__name__}: {error}"
         trace.note("log", event.get("event"), shown)
         if event.get("event") in ENDED and "id" in event:
-            trace.ends.setdefault(event["id"], []).append(CLOCK.now)
+            worker = CLOCK.process.name if CLOCK.process else ""
+            trace.ends.setdefault(event["id"], []).append((CLOCK.now, worker))
         if event.get("event") == State.RETRYING and CURRENT:
             # It is put off from when Redis notes it, which may be long before its worker hears so.
             seconds = CURRENT[-1].due(event["id"]) - CLOCK.now

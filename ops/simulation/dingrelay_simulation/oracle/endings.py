@@ -33,7 +33,11 @@ def check_single_ends(evidence: Evidence) -> Iterator[Violation]:
     """A job ends once, and once more for each time that it was requeued or that Redis forgot its end."""
     for request in evidence.requests.jobs:
         job = request.job
-        ends = [at for at in evidence.ends.get(job, ()) if not evidence.forgotten(at, at)]
+        ends = [
+            at
+            for at, worker in evidence.ends.get(job, ())
+            if not evidence.forgotten_end(at, worker)
+        ]
         requeued = sum(
             command.job == job and command.verb in {"requeue", "resolve"}
             for command in evidence.requests.commands

@@ -40,6 +40,8 @@ ENDS = frozenset({"kill", "stop"})
 """Faults that end a worker."""
 DELAYS = frozenset({"freeze", "cut from redis", "lost on the way"})
 """Faults that keep a worker from Redis for a while."""
+LATE_ANSWERS = frozenset({"freeze", "cut from redis", "redis slow", "redis silent"})
+"""Faults in which an answer of Redis is late, and comes."""
 STOPPED = ENDS | DELAYS | {"dingtalk away", "cut from dingtalk"}
 """Faults by which a call that was noted never comes to DingTalk."""
 RETRIED = 6.0
@@ -144,7 +146,7 @@ class Evidence:
         broadcasts: campaigns, with their reports.
         chunk_runs: runs of their chunks, in order.
         way: seconds of the longest way to DingTalk.
-        ends: job → when a worker ended it, as Redis confirmed.
+        ends: job → when a worker heard from Redis that it has ended, and which worker.
         directories: the organisation and the directory.
         endpoints: of webhooks, by their names.
         deliveries: what they got.
@@ -171,7 +173,9 @@ class Evidence:
     broadcasts: Sequence[Broadcast] = ()
     chunk_runs: Sequence[ChunkRun] = ()
     way: float = 0.03
-    ends: Mapping[str, Sequence[float]] = field(default_factory=dict[str, Sequence[float]])
+    ends: Mapping[str, Sequence[tuple[float, str]]] = field(
+        default_factory=dict[str, Sequence[tuple[float, str]]]
+    )
     deleted: Collection[str] = ()
     followed: Mapping[str, Followed] = field(default_factory=dict[str, Followed])
     directories: Directories = field(default_factory=Directories)
@@ -265,6 +269,18 @@ class Evidence:
         return any(
             begin <= until and since <= end + RECORDED for begin, end in self.faults.forgotten
         )
+
+    def forgotten_end(self, heard: float, worker: str) -> bool:
+        """Whether Redis came back without the end of a job that a worker heard of: it may have had it since before a fault that held its answer up."""
+        since, earlier = heard, True
+        while earlier:
+            troubles = self.kept_from_redis(worker, since - RECORDED, heard)
+            earliest = min(
+                (trouble.since for trouble in troubles if trouble.name in LATE_ANSWERS),
+                default=since,
+            )
+            since, earlier = min(since, earliest), earliest < since
+        return self.forgotten(since, heard)
 
     def forgotten_call(self, effect: Effect) -> bool:
         """Whether Redis may have forgotten the note of a call, or the record of its end."""

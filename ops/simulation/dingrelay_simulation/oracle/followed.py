@@ -38,4 +38,5 @@ def _may_be_forgotten(evidence: Evidence, request: Request) -> bool:
         return True
     effects = evidence.effects_by_tag.get(request.tag, ())
     first = min((effect.at for effect in effects), default=request.at)
-    return evidence.forgotten(first, max(evidence.ends.get(request.job, (first,))))
+    ends = [at for at, _ in evidence.ends.get(request.job, ())]
+    return evidence.forgotten(first, max(ends, default=first))

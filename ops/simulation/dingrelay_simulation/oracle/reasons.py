@@ -19,7 +19,7 @@ def check_expired(evidence: Evidence) -> Iterator[Violation]:
         if not status or status.state != State.EXPIRED or request.accepted != "yes":
             continue
         expires_in = request.values.get("expires_in")
-        ends = evidence.ends.get(request.job)
+        ends = [at for at, _ in evidence.ends.get(request.job, ())]
         if not expires_in:
             yield Violation("untrue", f"{request.job} expired without an end", request.job)
         elif ends and max(ends) + evidence.redis_skew < request.at + expires_in - MARGIN:
@@ -65,4 +65,5 @@ def check_pauses(evidence: Evidence) -> Iterator[Violation]:
 
 def _runs(evidence: Evidence, job: str) -> list[float]:
     """When runs of a job led to its end, or to another pause."""
-    return [*evidence.ends.get(job, ()), *(at for at, _ in evidence.pauses.get(job, ()))]
+    moments = (*evidence.ends.get(job, ()), *evidence.pauses.get(job, ()))
+    return [at for at, _ in moments]
