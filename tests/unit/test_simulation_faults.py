@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from contextvars import Context
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from dingrelay_simulation.clock import CLOCK, Process
 from dingrelay_simulation.draws import PORTS
 from dingrelay_simulation.faults import Faults
 from dingrelay_simulation.loop import VirtualLoop, in_process
-from dingrelay_simulation.network import Line, Network
+from dingrelay_simulation.network import End, Line, Network
 from dingrelay_simulation.plan import Step
 
 
@@ -76,6 +77,32 @@ def test_a_worker_that_is_frozen_is_cut_off_for_no_longer(fleet: Fleet) -> None:
     strike(fleet, what="cut", when="after")
     assert healed == [4.0]
     assert not fleet.network.cut
+
+
+@pytest.mark.parametrize(("second", "joined"), [(2.0, 4.0), (6.0, 7.0)])
+def test_what_two_cuts_hold_back_leaves_after_both_unless_it_is_dropped(
+    fleet: Fleet, second: float, joined: float
+) -> None:
+    faults: Any = Faults
+    cuts: Faults = faults(fleet, lambda *_: None)
+    network, port = fleet.network, PORTS["dingtalk"]
+    network.lines[port].latency = (0.0, 0.0)
+    arrived: list[tuple[bytes, float]] = []
+    ends = [End(network, fleet.process, port, Context()) for _ in range(2)]
+    for end in ends:
+        end.peer = End(network, None, port, Context())
+        end.peer.protocol = SimpleNamespace(
+            data_received=lambda data: arrived.append((data, CLOCK.now))
+        )
+    for at, seconds in ((0.0, 4.0), (1.0, second)):
+        step = Step(at, "cut", {"worker": 0, "to": "dingtalk", "seconds": seconds})
+        fleet.loop.call_later(at, cuts.begin, step)
+    fleet.loop.call_later(0.5, ends[0].write, b"given up")
+    fleet.loop.call_later(0.5, ends[1].write, b"kept")
+    fleet.loop.call_later(2.0, network.drop, ends[0])
+    fleet.loop.call_later(10.0, fleet.loop.stop)
+    fleet.loop.run_forever()
+    assert arrived == [(b"kept", joined)]
 
 
 def strike_at_script(fleet: Fleet, *, when: str, count: int = 1) -> list[bool]:

@@ -1,6 +1,7 @@
 """Faults of a run, and the record of them: which process or server, from when to when."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, replace
@@ -87,6 +88,8 @@ class Faults:
         self._fleet = fleet
         self._note = note
         self._traps: list[_Trap] = []
+        self._cuts = Counter[tuple[str, int]]()
+        """Faults that cut a process off from a port just now."""
         fleet.network.on_send = self._sent
         fleet.network.on_arrive = self._arrived
 
@@ -136,13 +139,18 @@ class Faults:
         name, port = f"w{step.values['worker']}", PORTS[step.values["to"]]
         self._trouble(f"cut from {step.values['to']}", name, step.values["seconds"])
         line = Line(self._fleet.network.lines[port].latency, silent=True)
-        self._fleet.network.cut[name, port] = line
-        self._later(step.values["seconds"], self._join, name, port, line)
+        self._fleet.network.cut.setdefault((name, port), line)
+        self._cuts[name, port] += 1
+        self._later(step.values["seconds"], self._end_cut, (name, port))
 
-    def _join(self, name: str, port: int, line: Line) -> None:
-        if self._fleet.network.cut.get((name, port)) is line:
-            del self._fleet.network.cut[name, port]
-        self._fleet.network.heal(line)
+    def _end_cut(self, way: tuple[str, int]) -> None:
+        self._cuts[way] -= 1
+        if not self._cuts[way]:
+            self._join(way)
+
+    def _join(self, way: tuple[str, int]) -> None:
+        if line := self._fleet.network.cut.pop(way, None):
+            self._fleet.network.heal(line)
 
     def _clock(self, step: Step) -> None:
         process = self._fleet.workers[step.values["worker"]].process
@@ -308,8 +316,8 @@ class Faults:
         fleet.application.manner = ""
         fleet.databases.faults.clear()
         fleet.dingtalk.state.faults.delete()
-        for key, line in list(fleet.network.cut.items()):
-            self._join(*key, line)
+        for way in list(fleet.network.cut):
+            self._join(way)
         for line in fleet.network.lines.values():
             line.refused, line.slow = False, 0.0
             fleet.network.heal(line)
