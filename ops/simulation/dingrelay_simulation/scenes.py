@@ -206,9 +206,9 @@ def pause_a_lane(stage: Stage) -> None:
 
 
 def cancel_beside_an_equal(stage: Stage) -> None:
-    """A message whose call never came is cancelled before its next attempt, and an equal one has come in between."""
+    """A message whose calls DingTalk refuses for now is cancelled before its next attempt, and an equal one has come in between."""
     rng = stage.rng
-    _strike(stage, "lost_answer", ASYNCSEND, 1.2, kind="reset_before")
+    _strike(stage, "sick", ASYNCSEND, 5.0, kind="error", effect=False)
     equal: dict[str, Any] = {"tag": "beside", "users": ["u1", "u2"]}
     target = stage.operation(0.2, "equal", **equal)
     stage.operation(rng.uniform(1.3, 2.5), "equal", **equal)
