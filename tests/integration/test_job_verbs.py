@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from dingrelay_producers import Client
+from dingrelay_producers import CannotResolve, Client, InvalidArgument
 from dingrelay_producers.client.jobs import Jobs
 from dingrelay_producers.client.verbs import Verb, verbs_of
 from dingrelay_producers.settings import Settings
@@ -25,6 +26,7 @@ from support.databases import rows
 from support.drop_in import RECALL, asking, token_of
 from support.gateways import GatewayClient
 from support.jobs import a_wakeup, claimed, enqueue, message, queued, running, state
+from support.outages import approval
 
 VERBS = verbs_of(Jobs)
 HR = {"app": "hr", "lane": "urgent"}
@@ -36,6 +38,7 @@ def grants() -> Sequence[Grant]:
         Grant(name="all", scopes=frozenset({"*"})),
         Grant(name="hr", scopes=frozenset({"jobs:write", "audit:read"}), apps=frozenset({"hr"})),
         Grant(name="other", scopes=frozenset({"jobs:write", "audit:read"}), apps=frozenset({"it"})),
+        Grant(name="slow", scopes=frozenset({"jobs:write"}), lanes=frozenset({"bulk"})),
     ]
 
 
@@ -109,6 +112,76 @@ def test_a_recall_that_no_worker_would_carry_out_is_refused(
     store.hset(redis_keys.SERVED, "app:hr", 1)
     with Client(settings) as another:
         assert another.status(another.recall(job_id).id).app == "hr"
+
+
+def test_a_recall_takes_no_lane_that_its_key_may_not_take(
+    gateway: GatewayClient, keys: dict[str, str], client: Client, store: Redis
+) -> None:
+    job_id = client.send(message(**HR)).id
+    sent = {"calls": [{"task_id": 7, "recipients": 1}], "accepted": 1}
+    store.hset(redis_keys.job(job_id), mapping={"state": "done", "result": json.dumps(sent)})
+    recall = gateway.ask("POST", f"/v1/jobs/{job_id}/recall", key=keys["slow"]).json
+    assert recall["lane"] == "bulk"
+    # Who asks again has the same job, in whatever lane.
+    again = gateway.ask("POST", f"/v1/jobs/{job_id}/recall", key=keys["all"]).json
+    assert (again["id"], again["lane"]) == (recall["id"], "bulk")
+
+
+def test_a_recall_counts_all_people_of_calls_whose_outcome_is_unknown(
+    client: Client, store: Redis
+) -> None:
+    users = [f"u{number}" for number in range(1_200)]
+    job_id = client.send(message(*users)).id
+    sent = {"calls": [{"task_id": 7, "recipients": 100}], "accepted": 100}
+    step = {"task_id": 7, "recipients": 100}
+    fields = {"state": "unknown", "result": json.dumps(sent), "step:call:1": json.dumps(step)}
+    store.hset(redis_keys.job(job_id), mapping=fields)
+    recall = client.recall(job_id).id
+    assert json.loads(store.hget(redis_keys.job(recall), "payload") or "")["unknown"] == 1_100
+
+
+@pytest.mark.usefixtures("gateway")
+def test_what_is_refused_or_done_already_is_not_in_the_audit(
+    settings: Settings, client: Client, store: Redis
+) -> None:
+    job_id = client.send(message()).id
+    with pytest.raises(ContractError):
+        client.postpone(job_id, datetime.now(UTC) - timedelta(hours=1))
+    approvals = [client.send(approval(number)).id for number in range(2)]
+    for approval_id in approvals:
+        end(store, approval_id, "unknown")
+    assert client.resolve(approvals[0], instance="taken")
+    with pytest.raises(CannotResolve, match="taken"):
+        client.resolve(approvals[1], instance="taken")
+    assert client.cancel(job_id)
+    assert client.cancel(job_id)
+    found = rows(settings.database, "select action, object from audit where kind = 'job'")
+    assert [tuple(row.values()) for row in found] == [
+        ("resolve", approvals[0]),
+        ("cancel", job_id),
+    ]
+
+
+@pytest.mark.parametrize("by", [4711, "", "line\nbreak"])
+def test_who_resolves_a_job_is_a_text(by: Any, client: Client, store: Redis) -> None:
+    job_id = client.send(message()).id
+    end(store, job_id, "unknown")
+    if by == "":
+        assert client.resolve(job_id, sent=True, by=by)
+        return
+    with pytest.raises(InvalidArgument, match="by"):
+        client.resolve(job_id, sent=True, by=by)
+    assert client.status(job_id).state == "unknown"
+
+
+async def test_the_age_of_a_job_does_not_count_what_it_was_postponed_for(
+    redis: AsyncRedis, records: Records, client: Client
+) -> None:
+    job, claim = await running(redis, records)
+    await records.park(claim, State.SNOOZED, delay=60, usage=Usage())
+    assert await redis.hexists(redis_keys.job(job.id), "started")
+    assert await asyncio.to_thread(client.postpone, job.id, datetime.now(UTC) + timedelta(days=2))
+    assert not await redis.hexists(redis_keys.job(job.id), "started")
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)

@@ -9,8 +9,9 @@ from redis.asyncio import Redis
 from dingrelay_producers import Client, UnreadableRecord
 from dingrelay_producers.publisher import FORMAT_HEADER, WAKEUP_FORMAT, WOKEN_HEADER
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.transitions import RECORD_FORMAT
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.slot import Turns
@@ -151,6 +152,16 @@ async def test_the_error_asks_to_upgrade(redis: Redis, settings: Settings) -> No
             client.resolve(draft.id, sent=True)
 
     await asyncio.to_thread(resolve)
+    assert await state(redis, draft) == "unknown"
+
+    def discard() -> None:
+        with Client(settings) as client:
+            with pytest.raises(UnreadableRecord, match=error):
+                client.discard(draft.id)
+            assert client.discard_all([draft.id]) == []
+
+    await asyncio.to_thread(discard)
+    assert await run_async(redis, record.discard(draft.id)) == 0
     assert await state(redis, draft) == "unknown"
 
 

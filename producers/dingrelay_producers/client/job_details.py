@@ -22,8 +22,6 @@ NAMED = 5
 """Jobs that are named where several ids begin so."""
 LOOKED_AT = 5_000
 """Ids that Redis compares in one step."""
-MOST_RECIPIENTS = 1_000
-"""People of one job who are listed one by one, as in the history."""
 _BEGINNING = re.compile(r"[0-9A-Za-z_-]+")
 
 
@@ -78,7 +76,7 @@ def details_of(job_id: str, fields: Mapping[bytes, bytes]) -> JobDetails | None:
     status = JobStatus.from_record(job_id, fields)
     job = json_object(fields.get(b"payload", b""))
     by_user = recipients(status.kind, status.state, job, fields)
-    return JobDetails(status, _key(job), dict(list(by_user.items())[:MOST_RECIPIENTS]))
+    return JobDetails(status, _key(job), by_user)
 
 
 def recall_of(details: JobDetails) -> Contract:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -21,7 +22,7 @@ from dingrelay_producers.errors import (
 )
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
-from dingrelay_producers.store.record import NEWER, Draft
+from dingrelay_producers.store.record import NEWER
 from dingrelay_producers.store.resolution import LONGEST_INSTANCE, Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
@@ -133,7 +134,11 @@ class Jobs:
 
         One that runs is carried out, but not tried again; one whose call may have been carried out is unknown.
         """
-        yield from self._begin("cancel", job_id)
+        job = yield from self.status(job_id, scope=_SCOPE, to_change=True)
+        if job.state.ended:
+            _check("cancel", job_id, job.state)
+            return job
+        yield from self._note("cancel", job)
         call = record.cancel(job_id, **record.lives_of_ended(self._settings))
         yield from _transition("cancel", job_id, call)
         return (yield from self.status(job_id, scope=_SCOPE))
@@ -154,11 +159,10 @@ class Jobs:
         Whatever it waits for. What it has done is kept, and so is its `expires_at`, which must be later. It is put off
         further only: behind its `send_at`, an earlier postponement, the pause before its retry, or the end of a pause.
         """
-        yield from self._begin("postpone", job_id, after={"until": request.until})
-        state = yield record.postpone(job_id, request.until)
-        if problem := _UNFIT.get(state):
-            raise ContractError("until", problem)
-        _check_answer("postpone", job_id, state)
+        job = yield from self.status(job_id, scope=_SCOPE, to_change=True)
+        yield from self._postpone(job_id, request.until, rehearsal=True)
+        yield from self._note("postpone", job, after={"until": request.until})
+        yield from self._postpone(job_id, request.until)
         return (yield from self.status(job_id, scope=_SCOPE))
 
     @verb(
@@ -198,7 +202,8 @@ class Jobs:
     )
     def discard(self, job_id: str) -> Steps[None]:
         """Forget a dead or unknown job for good."""
-        job = yield from self._begin("discard", job_id)
+        job = yield from self.status(job_id, scope=_SCOPE, to_change=True)
+        yield from self._note("discard", job)
         if not (yield record.discard(job_id)):
             raise JobConflict(job_id, "discard", job.state)
 
@@ -220,15 +225,10 @@ class Jobs:
         resolution = Resolution.of(job_id, job.kind, **request.model_dump())
         if not resolution.happened:
             _check_lane(job)
-        yield from self._note("resolve", job, after=request.model_dump(exclude_defaults=True))
         by = current_actor().signature if by is None else by
-        answer = yield resolution.call(self._settings, by=by)
-        if answer is None:
-            raise JobNotFound(job_id)
-        state, *holder = (text.decode() for text in answer)
-        if holder:
-            raise CannotResolve(job_id, self._taken(resolution.instance, holder[0]))
-        _check("resolve", job_id, state_of(job_id, state.encode()))
+        yield from self._resolve(resolution, by, rehearsal=True)
+        yield from self._note("resolve", job, after=request.model_dump(exclude_defaults=True))
+        yield from self._resolve(resolution, by)
         if not resolution.happened:
             # Should this never come, the job is still unknown, with nothing open.
             yield record.requeue(job_id)
@@ -258,11 +258,14 @@ class Jobs:
         """
         details = yield from self.details(job_id, scope=_SCOPE)
         job = details.status
-        draft = recall_draft(details, self._settings)
-        yield from Sending(self._settings).check(recall_of(details))
-        yield Audit("recall", self.NOUN, [job_id], job.app, job.lane, after={"job": draft.id})
-        yield Accept([draft])
-        return (yield from self.status(draft.id, scope=_SCOPE))
+        recall = recall_of(details)
+        recall = recall.model_copy(update={"sender": job.sender or self._settings.sender})
+        sending = Sending(self._settings)
+        yield from sending.check(recall)
+        after = {"job": record.draft(recall).id}
+        yield Audit("recall", self.NOUN, [job_id], job.app, job.lane, after=after)
+        (status,) = yield from sending.follow([recall])
+        return status
 
     def change_all(self, change: ChangeOfMany, job_ids: Sequence[str]) -> Steps[list[str]]:
         """Cancel, requeue or discard jobs, some at a time; the ids of those for which it was done.
@@ -275,6 +278,8 @@ class Jobs:
             records = zip(ids, map(record.fields, answers), strict=True)
             jobs = [job for job in _readable(records) if self._may_change(change, job)]
             for app, lane, state in dict.fromkeys((job.app, job.lane, job.state) for job in jobs):
+                if change == "cancel" and state.ended:
+                    continue  # it is over already
                 same = [
                     job.id for job in jobs if (job.app, job.lane, job.state) == (app, lane, state)
                 ]
@@ -303,17 +308,26 @@ class Jobs:
             and (change != "requeue" or current_reach().permits_lane(job.lane))
         )
 
-    def _begin(
-        self, change: Change, job_id: str, after: dict[str, Any] | None = None
-    ) -> Steps[JobStatus]:
-        """The job that is to be changed, once the audit has it."""
-        job = yield from self.status(job_id, scope=_SCOPE, to_change=True)
-        yield from self._note(change, job, after)
-        return job
+    def _postpone(self, job_id: str, until: datetime, *, rehearsal: bool = False) -> Steps[None]:
+        state = yield record.postpone(job_id, until, rehearsal=rehearsal)
+        if problem := _UNFIT.get(state):
+            raise ContractError("until", problem)
+        _check_answer("postpone", job_id, state)
+
+    def _resolve(self, resolution: Resolution, by: str, *, rehearsal: bool = False) -> Steps[None]:
+        job_id = resolution.job_id
+        answer = yield resolution.call(self._settings, by=by, rehearsal=rehearsal)
+        if answer is None:
+            raise JobNotFound(job_id)
+        state, *holder = (text.decode() for text in answer)
+        if holder:
+            raise CannotResolve(job_id, self._taken(resolution.instance, holder[0]))
+        _check("resolve", job_id, state_of(job_id, state.encode()))
 
     def _note(
         self, change: Change, job: JobStatus, after: dict[str, Any] | None = None
     ) -> Steps[None]:
+        """Have the audit know of a change that is about to be made, and that can be."""
         _check(change, job.id, job.state)
         before = {"state": job.state}
         yield Audit(change, self.NOUN, [job.id], job.app, job.lane, before=before, after=after)
@@ -323,15 +337,6 @@ class Jobs:
         if current_reach().sees_all:
             return en("can't have {}: it is the one of job {}", instance, holder)
         return en("can't have this instance: it is another job's")
-
-
-def recall_draft(details: JobDetails, settings: Settings) -> Draft:
-    """The job that takes a message back; the people who see that one see this one.
-
-    Raises:
-        ContractError: the message has made no call that could be taken back.
-    """
-    return record.draft(recall_of(details), sender=details.status.sender or settings.sender)
 
 
 def check_change(change: Change, job: JobStatus) -> None:
@@ -354,9 +359,9 @@ def _check_lane(job: JobStatus) -> None:
 
 
 def _readable(records: Iterable[tuple[str, Mapping[bytes, bytes]]]) -> Iterator[JobStatus]:
-    """The jobs with a record that this release can read."""
+    """The jobs with a record that this release can read, and change."""
     for job_id, fields in records:
-        if b"state" in fields:
+        if b"state" in fields and not record.is_newer(fields):
             with suppress(UnreadableRecord):
                 yield JobStatus.from_record(job_id, fields)
 

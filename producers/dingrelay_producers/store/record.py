@@ -380,10 +380,15 @@ def requeue(job_id: str) -> Call:
     return transitions.requeue(record=keys.job(job_id), dead=keys.DEAD, job=job_id)
 
 
-def postpone(job_id: str, until: datetime) -> Call:
-    """Have a job that waits not run before a moment. Answers its state, `NEWER`, `LATE`, `OVER`, `EARLY`, or nil if there is no such job."""
+def postpone(job_id: str, until: datetime, *, rehearsal: bool = False) -> Call:
+    """Have a job that waits not run before a moment; in a rehearsal only say how that would go.
+
+    Answers its state, `NEWER`, `LATE`, `OVER`, `EARLY`, or nil if there is no such job.
+    """
     moment = int(until.timestamp() * 1000)
-    return transitions.postpone(record=keys.job(job_id), job=job_id, moment=moment)
+    return transitions.postpone(
+        record=keys.job(job_id), job=job_id, moment=moment, rehearsal=rehearsal
+    )
 
 
 def discard(job_id: str, *, ended: bool = False, settled: str = "") -> Call:

@@ -64,8 +64,8 @@ class Resolution:
             return None  # an id that DingTalk does not give: there is nothing to look up
         return record.draft(follow, key=self.instance, sender=job.sender)
 
-    def call(self, settings: Settings, *, by: str) -> Call:
-        """The script that writes it down.
+    def call(self, settings: Settings, *, by: str, rehearsal: bool = False) -> Call:
+        """The script that writes it down; in a rehearsal it only says how that would go.
 
         Answers the state before as a list of one, or ``taken`` and the job that has the instance;
         nil if there is no such job. Only an unknown job is changed.
@@ -84,4 +84,5 @@ class Resolution:
             approval=approval,
             approval_ttl=record.longest_life_ms(settings),
             job_ttl=keys.JOB_MARGIN_MS,
+            rehearsal=rehearsal,
         )

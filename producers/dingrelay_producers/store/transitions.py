@@ -138,8 +138,8 @@ def requeue(*, record: Key, dead: Key, job: str) -> None:
 
 
 @script(_PACKAGE, PAUSES)
-def postpone(*, record: Key, job: str, moment: int) -> None:
-    """Have a job that waits not run before a moment (ms)."""
+def postpone(*, record: Key, job: str, moment: int, rehearsal: bool) -> None:
+    """Have a job that waits not run before a moment (ms); in a `rehearsal` only answer."""
 
 
 class Untaken(NamedTuple):
@@ -225,8 +225,9 @@ def resolve(
     approval: str | None,
     approval_ttl: int,
     job_ttl: int,
+    rehearsal: bool,
 ) -> None:
-    """`decision` (JSON) says who decided, and gets the time; `result` (JSON) is the job's.
+    """`decision` (JSON) says who decided, and gets the time; `result` (JSON) is the job's. A `rehearsal` only answers.
 
     If an `approval` was found, the job has it from then on: the instance's mark and the job's live for so long (ms).
     """

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from dingrelay_producers.actor import current_reach
 from dingrelay_producers.client.filters import JobFilter
 from dingrelay_producers.client.history_documents import JobDetails
+from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import Brief, JobList, Position
 from dingrelay_producers.client.jobs import (
     CHANGEABLE,
@@ -22,7 +23,6 @@ from dingrelay_producers.client.jobs import (
     JobResolution,
     Jobs,
     check_change,
-    recall_draft,
 )
 from dingrelay_producers.client.lanes import Pause
 from dingrelay_producers.client.outcomes import Meaning
@@ -286,7 +286,7 @@ def _life(
 async def _recall(visit: Visit, details: JobDetails) -> tuple[str, bool] | None:
     """The job that takes a message back, and whether that was asked for; None where nothing can be taken back."""
     try:
-        draft = recall_draft(details, visit.context.settings)
+        draft = record.draft(recall_of(details))
     except ContractError:
         return None
     (state,) = await visit.context.records.states([draft.id])

@@ -47,6 +47,15 @@ local function pause_of(app, lane, sender)
   return latest, last_end
 end
 
+-- A person puts a waiting job off: until then it shares no call and waits for no turn, and its age counts from the end
+-- of that on.
+local function put_off(id, queue, batch_key, turn)
+  take_out(id, queue)
+  if batch_key then redis.call('ZREM', batch_key, id) end
+  if turn then redis.call('ZREM', turn, id) end
+  redis.call('HDEL', JOB .. id, 'parked', 'turn', 'started', 'owner', 'lease')
+end
+
 -- Hold a waiting job, if it is one of a pause: whether it is held. What has begun is finished: a call of it may have been
 -- carried out, or was. What expires ends, and kinds that clean up behind others go on.
 local HELD_FIELDS = {'app', 'lane', 'sender', 'kind', 'expires', 'intent', 'queue', 'created', 'batch_key', 'turn', 'begun'}
@@ -62,11 +71,7 @@ local function hold(id)
     return false
   end
   local due = math.min(ends, expires)
-  take_out(id, fields[7])
-  if fields[9] then redis.call('ZREM', fields[9], id) end
-  if fields[10] then redis.call('ZREM', fields[10], id) end
-  -- Its age counts from the end of the pause on.
-  redis.call('HDEL', record, 'parked', 'turn', 'started', 'owner', 'lease')
+  put_off(id, fields[7], fields[9], fields[10])
   redis.call('HSET', record, 'state', 'snoozed', 'due', due, 'woken', 0,
     'waits_for', cjson.encode({what = 'pause', name = name}))
   place_until(id, due)

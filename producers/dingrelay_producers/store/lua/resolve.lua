@@ -12,6 +12,9 @@ if approval then
   local held = redis.call('GET', approval_owner)
   local holder = held and string.match(held, '^%d+ (.*)$')
   if holder and holder ~= job then return {'taken', holder} end
+end
+if rehearsal then return {state} end
+if approval then
   redis.call('SET', approval_owner, now .. ' ' .. job, 'PX', approval_ttl)
   redis.call('SET', job_approval, approval, 'PX', job_ttl)
 end
