@@ -76,7 +76,10 @@ class IdempotencyConflict(Conflict):
 
     Attributes:
         job_id: the id of the job that has the key.
+        place: number of the refused job among those given to `Client.send_many`, from 0 on; elsewhere None.
     """
+
+    place: int | None = None
 
     def __init__(self, job_id: str) -> None:
         super().__init__(

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from dingrelay_producers import JobRef, JobStatus, State
+from dingrelay_producers import Client, JobRef, JobStatus, ServiceUnavailable, State
 from dingrelay_producers.cli import jobs_file, output
+from dingrelay_producers.client import job_list
 from dingrelay_producers.store import keys
 from support.command_line import ERROR, Cli, end
 from support.servers import free_port
@@ -237,6 +238,49 @@ def test_dead_jobs_are_requeued_by_id_or_all(cli: Cli, store: Redis) -> None:
     assert {job["state"] for job in cli.json("job", "list")} == {"queued"}
 
 
+def test_all_means_those_far_behind_the_latest_and_leaves_out_what_cannot_be_read(
+    cli: Cli, store: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_list, "MOST_LOOKED_AT", 2)
+    ids = [cli.json("send", "--to", "u1", "--text", text)["id"] for text in "abcdef"]
+    for job_id in ids:
+        end(store, job_id, State.DEAD)
+    store.hset(keys.job(ids[4]), "state", "of another release")
+    again = cli("job", "requeue", "--all", "--code", "60011", "--json")
+    assert (again.exit_code, f"job {ids[4]}: state" in again.stderr) == (0, True)
+    assert set(json.loads(again.stdout)["requeued"]) == {*ids} - {ids[4]}
+
+
+def test_a_missing_job_keeps_no_other_from_being_requeued(cli: Cli, store: Redis) -> None:
+    ids = [cli.json("send", "--to", "u1", "--text", text)["id"] for text in "ab"]
+    for job_id in ids:
+        end(store, job_id, State.DEAD)
+    result = cli("job", "requeue", ids[0], "stranger", ids[1], "--json")
+    assert json.loads(result.stdout) == {"requeued": ids, "left": ["stranger"]}
+    assert result.stderr == "no job stranger: a wrong id, or its record has expired\n"
+    assert result.exit_code != 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ServiceUnavailable])
+def test_what_ends_a_request_before_its_answer_says_that_its_lines_may_be_accepted(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def cut_off(*_: object, **__: object) -> int:
+        raise error
+
+    monkeypatch.setattr(Client, "send_many", cut_off)
+    result = cli("send", "--jobs", "-", stdin=a_line("j", "a") + a_line("k", "b"))
+    assert "--from 1 (lines up to 2 may be accepted already" in " ".join(result.stderr.split())
+
+
+def test_json_that_is_too_deep_is_no_json(cli: Cli) -> None:
+    deep = "[" * 100_000
+    refused = cli.refused("send", "--jobs", "-", stdin=deep + "\n")
+    assert "line 1: is not JSON" in " ".join(refused.split())
+    refused = cli.refused("call", "POST", "/topapi/x/create", "--body", "@-", stdin=deep)
+    assert "is not JSON: a number or a depth out of bounds" in " ".join(refused.split())
+
+
 def test_discarded_jobs_are_gone(cli: Cli, store: Redis) -> None:
     ids = [cli.json("send", "--to", "u1", "--text", text)["id"] for text in "abc"]
     for job_id in ids[::2]:
@@ -328,7 +372,7 @@ def test_a_key_of_another_job_shows_which_lines_are_accepted(cli: Cli) -> None:
     cli("send", "--jobs", "-", stdin=a_line("k", "a"))
     stream = a_line("j", "a") + a_line("k", "b") + a_line("l", "a")
     progress, error, *_ = cli.refused("send", "--jobs", "-", stdin=stream).splitlines()
-    assert progress == "1 job accepted; to go on, give --from 4"
+    assert progress == "2 jobs accepted; to go on, give --from 4"
     assert error.startswith("line 2: idempotency_key: already used by job")
 
 

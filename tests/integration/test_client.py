@@ -99,6 +99,18 @@ def test_many_jobs_are_streamed(client: Client, store: Redis) -> None:
     assert store.llen(QUEUE) == 1_201
 
 
+def test_of_many_jobs_those_behind_a_conflict_are_reported(client: Client, store: Redis) -> None:
+    client.send(message(idempotency_key="taken"))
+    keyed = [message(text=text, idempotency_key=text) for text in ("a", "b", "c", "d")]
+    refs: list[JobRef] = []
+    keyed[1] = message(text="another text", idempotency_key="taken")
+    with pytest.raises(IdempotencyConflict) as conflict:
+        client.send_many(keyed, on_sent=refs.append)
+    assert conflict.value.place == 1
+    assert [ref.id for ref in refs] == [client.send(keyed[place]).id for place in (0, 2, 3)]
+    assert store.llen(QUEUE) == 4
+
+
 def test_scripts_that_redis_forgets_are_taught_again(client: Client, store: Redis) -> None:
     client.send(message())
     store.script_flush()

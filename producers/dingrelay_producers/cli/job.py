@@ -1,6 +1,6 @@
 """``dingrelay job``: what became of jobs, and what can be done about them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -21,7 +21,7 @@ from dingrelay_producers.cli.shared import WAIT, takes, value_of
 from dingrelay_producers.cli.verbs import VerbCommands, carry_out_in_redis, noun_app
 from dingrelay_producers.cli.waiting import show_accepted, wait_for
 from dingrelay_producers.client.filters import JobFilter
-from dingrelay_producers.errors import JobConflict, ServiceUnavailable
+from dingrelay_producers.errors import JobConflict, JobNotFound, ServiceUnavailable
 from dingrelay_producers.exit_codes import OTHERWISE
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
@@ -201,10 +201,11 @@ def _change(
         raise typer.BadParameter(tr("goes with --all"), param_hint="--code")
     from dingrelay_producers.client.client import Client
 
+    missing: list[JobNotFound] = []
     with Client() as client:
         ids = [client.whole_id(job_id) for job_id in job_ids or ()] or [
             status.id
-            for status in client.dead(ALL)
+            for status in client.dead(ALL, on_unreadable=console(stderr=True).print)
             if code is None or (status.error and status.error.code == code)
         ]
         if everything:
@@ -212,7 +213,7 @@ def _change(
             changed_ids = act(ids)
         else:
             act_on = client.requeue if verb == "requeue" else client.discard
-            changed_ids = [job_id for job_id in ids if act_on(job_id)]
+            changed_ids = [job_id for job_id in ids if _is_done(act_on, job_id, missing)]
     unchanged_ids = sorted(set(ids) - set(changed_ids))
     print_result(
         {"requeued" if verb == "requeue" else "discarded": changed_ids, "left": unchanged_ids},
@@ -220,9 +221,20 @@ def _change(
             "{count} requeued" if verb == "requeue" else "{count} discarded", count=len(changed_ids)
         ),
     )
-    for job_id in unchanged_ids:
+    for job_id in sorted({*unchanged_ids} - {error.id for error in missing}):
         console(stderr=True).print(
             tr("not dead or unknown: {job_id}", job_id=job_id), style="yellow"
         )
+    if missing:
+        raise missing[0]
     if unchanged_ids:
         raise typer.Exit(OTHERWISE)
+
+
+def _is_done(act: Callable[[str], bool], job_id: str, missing: list[JobNotFound]) -> bool:
+    """Change a job; whether it was in a state for it. The others are changed although one is missing."""
+    try:
+        return act(job_id)
+    except JobNotFound as error:
+        missing.append(error)
+        return False

@@ -1,6 +1,7 @@
 """Jobs of any kind from a stream of JSON lines, in constant memory."""
 
 import json
+import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -19,7 +20,8 @@ from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.errors import (
     IdempotencyConflict,
     InvalidArgument,
-    ServiceUnavailable,
+    NotPermitted,
+    QueueFull,
     UploadFailed,
 )
 from dingrelay_producers.exit_codes import DONE, NOT_ENDED, OTHERWISE
@@ -118,6 +120,7 @@ class _Progress:
         """
         self.count += len(refs)
         self.next = following
+        self.unsure = 0
         if self._keep:
             self.refs += refs
         if as_json.get():
@@ -157,23 +160,25 @@ def _send(
             wrong = error
             break
     sent: list[JobRef] = []
+    last = max(jobs, default=0)
+    # Whatever ends the request, Ctrl-C as well, ends it before its answer.
+    progress.unsure = last
     try:
         client.send_many(jobs.values(), on_sent=sent.append)
     except IdempotencyConflict as error:
-        number = list(jobs)[len(sent)]
-        progress.accept(sent, max(jobs) + 1)
+        progress.accept(sent, last + 1)
         raise LineError(
-            number,
+            list(jobs)[error.place or 0],
             "idempotency_key",
             en(
                 "already used by job {} with another payload; the lines after it, up to {}, "
                 "are accepted, but for any whose key is taken as well",
                 error.job_id,
-                max(jobs),
+                last,
             ),
         ) from None
-    except ServiceUnavailable:
-        progress.unsure = max(jobs)
+    except (ContractError, NotPermitted, QueueFull):
+        progress.unsure = 0
         raise
     progress.accept(sent, wrong.number if wrong else batch[-1][0] + 1)
     if wrong:
@@ -194,7 +199,7 @@ def _of_line(number: int) -> Generator[None]:
 def _job(text: str, defaults: Mapping[str, object], uploads: Uploads) -> Contract:
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ContractError("", not_json(error)) from None
     if not isinstance(fields, dict):
         raise ContractError("", "must be a JSON object")
@@ -220,7 +225,10 @@ def batches(lines: BinaryIO, first: int, most: int) -> Iterator[list[JobLine]]:
         LineError: a line is not UTF-8, or too long; those before it have been handed out.
     """
     arriving: Queue[JobLine | Exception | None] = Queue(AHEAD)
-    # A pipe may be silent for hours: its reader must not keep the process when Ctrl-C ends it.
+    # A pipe may be silent for hours: its reader must not keep the process when Ctrl-C ends it. Nor must it hold the lock
+    # of the interpreter's own standard input, which that takes as it ends.
+    if sys.__stdin__ and lines is sys.__stdin__.buffer:
+        lines = open(lines.fileno(), "rb", closefd=False)  # noqa: SIM115 - the thread has it until the end
     Thread(target=_read, args=(lines, first, arriving), daemon=True).start()
     end: JobLine | Exception | None = (0, "")
     while isinstance(end, tuple):

@@ -191,7 +191,7 @@ def read_json(text: str, option: str) -> Any:
             translated(en("{}: {}", error.filename, error.strerror)),
             param_hint=option,
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(translated(not_json(error)), param_hint=option) from None
 
 

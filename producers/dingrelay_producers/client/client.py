@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
@@ -35,7 +36,13 @@ from dingrelay_producers.client.lanes import Lanes, Pause, Pausing
 from dingrelay_producers.client.media import LocalFile, Medium
 from dingrelay_producers.client.sending import Refusal, Sending
 from dingrelay_producers.client.verbs import Steps
-from dingrelay_producers.errors import JobConflict, JobNotFound, LaneConflict, UnreadableRecord
+from dingrelay_producers.errors import (
+    IdempotencyConflict,
+    JobConflict,
+    JobNotFound,
+    LaneConflict,
+    UnreadableRecord,
+)
 from dingrelay_producers.installed import service
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings
@@ -110,29 +117,34 @@ class Client:
 
         Args:
             jobs: may be a generator of any length.
-            on_sent: called with a reference for each job given, in order, once it is accepted.
+            on_sent: called with a reference for each job given, in order, once it is accepted. So it is with those
+                of the same batch that come behind one that is refused.
 
         Returns:
             How many of the jobs given were accepted, those that were known already included.
 
         Raises:
             ContractError: as `send`; whole batches before it are accepted.
-            IdempotencyConflict: as `send`; the jobs before it are accepted.
+            IdempotencyConflict: as `send`; its `place` names the job. The jobs before it are accepted, and those of
+                its batch that come behind it, but for any whose key is taken as well.
             ServiceUnavailable: as `send`; whole batches before it are accepted.
         """
-        accepted = 0
+        accepted, place = 0, count()
         for some in batched(checked_jobs(jobs), BATCH):
             batch = self._sending.gather(some, whole=True)
-            conflict: Refusal | None = None
+            refusals: list[Refusal] = []
             for outcome in self._carry_out(self._sending.accept_all(batch)):
-                if not isinstance(outcome, Draft):
-                    conflict = conflict or outcome
+                number = next(place)
+                if isinstance(outcome, Draft):
+                    accepted += 1
+                    if on_sent:
+                        on_sent(self.job(outcome.id))
                     continue
-                accepted += 1
-                if on_sent and not conflict:
-                    on_sent(self.job(outcome.id))
-            if conflict:
-                raise conflict
+                if isinstance(outcome, IdempotencyConflict):
+                    outcome.place = number
+                refusals.append(outcome)
+            if refusals:
+                raise refusals[0]
         return accepted
 
     def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> JobRef:
@@ -514,6 +526,8 @@ class Client:
             checked_flag(sent, "sent")
         if instance is not None:
             checked_id(instance, "instance", en("an approval instance"))
+        if by != "":
+            checked_id(by, "by", en("a person"))
         checked_id(job_id)
         outcome = JobResolution.model_construct(
             instance=instance, not_created=not_created, sent=sent
@@ -634,9 +648,23 @@ class Client:
         erasure: Erasure = run(service("PersonalDataService", self.settings).erase(request))
         return erasure
 
-    def dead(self, limit: int = 50) -> list[JobStatus]:
-        """The jobs that ended dead or unknown, latest first."""
-        return self._newest(keys.DEAD, limit)
+    def dead(
+        self,
+        limit: int = 50,
+        *,
+        on_unreadable: Callable[[UnreadableRecord], object] | None = None,
+    ) -> list[JobStatus]:
+        """The jobs that ended dead or unknown, latest first.
+
+        Args:
+            limit: how many at most.
+            on_unreadable: called for each record of another release, which is left out.
+
+        Raises:
+            UnreadableRecord: one is of another release, and `on_unreadable` is not given.
+            ServiceUnavailable: Redis can't be used.
+        """
+        return self._newest(keys.DEAD, limit, on_unreadable)
 
     def dead_codes(self, **filters: Unpack[JobFields]) -> "DeadCodes":
         """The latest 1,000 dead and unknown jobs, counted by the code of their error.
@@ -666,17 +694,24 @@ class Client:
     ) -> None:
         self.close()
 
-    def _newest(self, index: str, limit: int) -> list[JobStatus]:
+    def _newest(
+        self,
+        index: str,
+        limit: int,
+        on_unreadable: Callable[[UnreadableRecord], object] | None = None,
+    ) -> list[JobStatus]:
         """The last jobs of an index, latest first.
 
         Raises:
-            UnreadableRecord: one is of another release.
+            UnreadableRecord: one is of another release, and `on_unreadable` is not given.
         """
         unreadable = list[UnreadableRecord]()
         job_list = JobList(
-            self._connection.redis_call, index=index, on_unreadable=unreadable.append
+            self._connection.redis_call,
+            index=index,
+            on_unreadable=on_unreadable or unreadable.append,
         )
-        jobs, _ = run(job_list.page(JobFilter(), checked_limit(limit), None))
+        jobs = run(job_list.find(JobFilter(), checked_limit(limit)))
         if unreadable:
             raise unreadable[0]
         return jobs

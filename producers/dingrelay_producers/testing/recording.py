@@ -16,7 +16,7 @@ from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_ref import AsyncJobRef, JobRef
 from dingrelay_producers.client.media import LocalFile, Medium
 from dingrelay_producers.client.verbs import Audit, FindApproval, Step
-from dingrelay_producers.errors import JobNotFound, WaitTimeout
+from dingrelay_producers.errors import JobNotFound, UnreadableRecord, WaitTimeout
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
@@ -192,7 +192,12 @@ class RecordingClient(Client):
         """The newest jobs, newest first."""
         return list(reversed(self._statuses.values()))[:limit]
 
-    def dead(self, limit: int = 50) -> list[JobStatus]:
+    def dead(
+        self,
+        limit: int = 50,
+        *,
+        on_unreadable: Callable[[UnreadableRecord], object] | None = None,
+    ) -> list[JobStatus]:
         """The jobs that are dead, latest first."""
         return [job for job in self.recent(len(self.sent)) if job.state == State.DEAD][:limit]
 
