@@ -569,6 +569,44 @@ async def test_every_door_shows_of_a_person_what_the_actor_sees(
         assert (await reader.search("An", app="it", limit=9)).matches == 0
 
 
+async def test_a_person_has_as_many_messages_in_short_pages(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MOST_MESSAGES", 3)
+    start, day = datetime(2026, 12, 1, tzinfo=UTC), timedelta(days=1)
+    jobs = [await archive.end(app="hr", to={"users": ["u1"]}) for _ in range(3)]
+    await archive.write()
+    for number, job in enumerate(jobs):
+        at = start + number * 4 * day
+        await change(archive.database, RecipientRow, RecipientRow.job == job, at=at)
+    # Some were written early and sent late, and some of those at one moment.
+    days = [(0, 10), (1, 1), (2, 2), (2, 7), (2, 7), (2, 7), (3, None), (6, 6)]
+    for written, called in days:
+        fields: dict[str, Any] = {"people": 1, "created_at": start + written * day}
+        campaign = await campaigns.put(archive.database, app="hr", **fields)
+        at = None if called is None else start + called * day
+        await change(archive.database, ChunkRow, ChunkRow.campaign == campaign, called_at=at)
+    reader = HistoryService(archive.settings, archive.database)
+
+    async def walk(limit: int) -> list[str]:
+        found: list[str] = []
+        shown, behind = await reader.person("u1", app=None, limit=limit)
+        found += [message.job or message.campaign for message in shown.messages]
+        while behind is not None:
+            shown, behind = await reader.person("u1", app=None, limit=limit, before=behind)
+            found += [message.job or message.campaign for message in shown.messages]
+        return found
+
+    whole = await walk(50)
+    assert len(whole) == len(jobs) + len(days)
+    for limit in (1, 2, 4):
+        assert await walk(limit) == whole
+    scopes = frozenset({"jobs:read", "campaigns:read"})
+    grant = Grant(name="hr", scopes=scopes, apps=frozenset({"hr"}))
+    ACTOR.set(Actor("console", "someone", reach=RolesReach([grant])))
+    assert await walk(1) == whole
+
+
 async def test_a_role_for_a_lane_shows_messages_of_that_lane(archive: Archive) -> None:
     lanes = ("urgent", "bulk", "normal")
     jobs = [await archive.end(lane=lane, to={"users": ["u1"]}) for lane in lanes]

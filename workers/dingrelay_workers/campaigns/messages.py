@@ -18,7 +18,7 @@ async def add_campaigns(
     *,
     app: str | None,
     most: int,
-    before: datetime | None,
+    before: tuple[datetime, str] | None,
 ) -> list[Message]:
     """The messages of jobs, of which tests get the name of their campaign, and those of campaigns.
 
@@ -28,7 +28,7 @@ async def add_campaigns(
         jobs: message and idempotency key of each job.
         app: of this app only; None for all.
         most: campaigns at most.
-        before: only campaigns that were made before.
+        before: only campaigns behind this moment and campaign.
     """
     campaigns = {campaign_of_test(key) for _, key in jobs} - {""}
     names: dict[tuple[str, str], str] = {}

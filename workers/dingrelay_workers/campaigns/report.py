@@ -550,43 +550,49 @@ async def campaigns_of(
     *,
     app: str | None,
     most: int,
-    before: datetime | None = None,
+    before: tuple[datetime, str] | None = None,
 ) -> list[Message]:
-    """Campaigns to a person as messages, the newest first; drafts are none yet.
+    """Campaigns to a person as messages, the latest first; drafts are none yet.
 
-    A campaign in which they are not costs the read of one page. Those made after `before` are left out.
+    A campaign in which they are not costs the read of one page. Those where they are are all looked at: one that was
+    made early may have reached them late.
+
+    Args:
+        connection: to the database.
+        user: their person.
+        app: of this app only; None for all.
+        most: how many at most.
+        before: only those behind this moment and campaign.
     """
-    latest_first = CampaignRow.created_at.desc(), CampaignRow.id
-    query = select(CampaignRow.id).where(CampaignRow.state.not_in([*HIDDEN, State.DRAFT]))
+    query = select(CampaignRow.id, CampaignRow.created_at)
+    query = query.where(CampaignRow.state.not_in([*HIDDEN, State.DRAFT]))
     if app is not None:
         query = query.where(CampaignRow.app == app)
-    if before is not None:
-        query = query.where(CampaignRow.created_at <= before)
-    names = (await connection.scalars(query.order_by(*latest_first))).all()
-    messages: list[Message] = []
-    for batch in database.chunks(names, database.CHUNK // 2):
+    created = {row.id: row.created_at for row in await connection.execute(query)}
+    places: list[tuple[datetime, str]] = []
+    for batch in database.chunks(created, database.CHUNK // 2):
         chunks = await chunks_with(connection, user, batch)
-        results = await results_in(connection, chunks, user)
-        rows = await connection.execute(
-            select(CampaignRow.__table__)
-            .where(CampaignRow.id.in_(list(results)))
-            .order_by(*latest_first)
-        )
-        messages += [
-            Message(
-                at=chunks[row.id].called_at or row.created_at,
-                app=row.app,
-                campaign=row.id,
-                sender=row.sender,
-                name=row.name,
-                outcome=results[row.id].outcome,
-                reason=results[row.id].reason,
-            )
-            for row in rows
+        places += [
+            (chunk.called_at or created[campaign], campaign) for campaign, chunk in chunks.items()
         ]
-        if len(messages) >= most:
-            break
-    return messages[:most]
+    places = sorted((place for place in places if before is None or place < before), reverse=True)
+    moments = {campaign: at for at, campaign in places[:most]}
+    results = await results_in(connection, await chunks_with(connection, user, [*moments]), user)
+    columns = CampaignRow.id, CampaignRow.app, CampaignRow.sender, CampaignRow.name
+    rows = await database.rows_among(connection, select(*columns), CampaignRow.id, results)
+    messages = [
+        Message(
+            at=moments[row.id],
+            app=row.app,
+            campaign=row.id,
+            sender=row.sender,
+            name=row.name,
+            outcome=results[row.id].outcome,
+            reason=results[row.id].reason,
+        )
+        for row in rows
+    ]
+    return sorted(messages, key=lambda message: (message.at, message.campaign), reverse=True)
 
 
 async def results_in(

@@ -165,21 +165,15 @@ class HistoryService:
             most = limit if reach.sees_all else MOST_MESSAGES
             jobs = await _jobs_for(connection, user, app, most, before)
             messages = [message for message, _ in jobs]
-            until = before[0] if before else None
             for noun in NOUNS:
                 for part in noun.messages:
                     add = noun.load(part)
-                    messages = await add(connection, user, jobs, app=app, most=most, before=until)
+                    messages = await add(connection, user, jobs, app=app, most=most, before=before)
             known_as = await find_people(
                 connection, UserRow.userid == user, app=app, departments=MOST_DEPARTMENTS
             )
         messages.sort(key=place_of, reverse=True)
-        messages = [
-            message
-            for message in messages
-            if (before is None or place_of(message) < before)
-            and (since is None or message.at >= since)
-        ][:most]
+        messages = [message for message in messages if since is None or message.at >= since][:most]
         seen = [message for message in messages if _reaches(reach, message)]
         history = PersonHistory(
             user=user,
