@@ -395,6 +395,27 @@ async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(
 
 
 @on_sqlite
+@pytest.mark.parametrize("changes", ["a copy", "itself", "a list of its people"])
+async def test_a_campaign_made_of_another_has_no_tombstone(
+    office: Office, store: CampaignStore, changes: str
+) -> None:
+    campaign = await created(store, SUBJECT, OTHER, "u9")
+    await office.erase()
+    drafts = campaigns.Writers(office.settings, office.database)
+    if changes == "itself":
+        await drafts.save(campaign, 1, {"name": "more news"}, "ann")
+        ready = await drafts.freeze(campaign, 2, "ann")
+    elif changes == "a copy":
+        copy = await drafts.copy(campaign, "ann")
+        ready = await drafts.freeze(copy.id, copy.version, "ann")
+    else:
+        plan: Plan = {"name": "more", "message": TEXT, "campaigns": [campaign]}
+        ready = await store.create(plan)
+    users = [chunk.users for chunk in await campaigns.chunks(office.database, ready.id)]
+    assert (ready.recipients, sorted(",".join(users).split(","))) == (2, ["u9", OTHER])
+
+
+@on_sqlite
 async def test_a_deleted_campaign_that_is_counted_names_them_no_longer(office: Office) -> None:
     """Its row stays for a day, since the campaigns of a writer count as one for the rule of approvals."""
     sent = datetime.now(UTC) - timedelta(hours=1)

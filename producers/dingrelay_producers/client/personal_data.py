@@ -1,5 +1,6 @@
 """Personal data of one person: export and erasure."""
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dingrelay_tasks.contract import AppName, Document, UserId
 
 if TYPE_CHECKING:
     from dingrelay_tasks.person_erase import PersonErase
+
+_TOMBSTONE = re.compile("erased-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,11 @@ def new_tombstone() -> str:
     It could itself be a userid or a sender, so it fits wherever one does.
     """
     return f"erased-{secrets.token_hex(8)}"
+
+
+def is_tombstone(userid: str) -> bool:
+    """Whether this stands where an erased userid stood."""
+    return _TOMBSTONE.fullmatch(userid) is not None
 
 
 class PersonRequest(Document):

@@ -21,6 +21,7 @@ from dingrelay_producers.client.campaign_documents import (
     SkippedRow,
     split_causes,
 )
+from dingrelay_producers.client.personal_data import is_tombstone
 from dingrelay_producers.errors import CampaignConflict
 from dingrelay_tasks.contract import ContractError, batched
 from dingrelay_tasks.sentence import en, from_text, to_text
@@ -489,7 +490,7 @@ async def _chunks_of(database: Database, campaign: str) -> int:
 
 
 async def people_of(database: Database, campaign: str) -> AsyncIterator[list[str]]:
-    """The userids of a campaign, in pages; no transaction stays open between pages.
+    """The userids of a campaign, in pages, without those of erased people; no transaction stays open between pages.
 
     Raises:
         CampaignConflict: it was changed or deleted since the first page, so some are missing.
@@ -498,7 +499,7 @@ async def people_of(database: Database, campaign: str) -> AsyncIterator[list[str
     query = select(ChunkRow.number, ChunkRow.users).where(ChunkRow.of(campaign))
     async for rows in database.pages(query, ChunkRow.number, CHUNKS):
         missing -= len(rows)
-        yield [user for row in rows for user in row.users.split(",")]
+        yield [user for row in rows for user in row.users.split(",") if not is_tombstone(user)]
     if missing > 0:
         raise CampaignConflict(campaign, "was changed since it was read: look at it again")
 
