@@ -416,6 +416,29 @@ async def test_a_campaign_made_of_another_has_no_tombstone(
 
 
 @on_sqlite
+@pytest.mark.parametrize("changes", ["a copy", "itself"])
+async def test_a_list_of_a_ready_campaign_goes_and_none_of_the_others_with_it(
+    office: Office, store: CampaignStore, changes: str
+) -> None:
+    file = f"userid\n{SUBJECT}\n{OTHER}\nu9\nu8\n".encode()
+    drafts = campaigns.Writers(office.settings, office.database)
+    draft = await drafts.create({"name": "news", "message": TEXT, "pasted": "u7\nu8"}, "ann")
+    draft, _ = await drafts.put_file(draft.id, 1, "people.csv", file, "ann")
+    draft = await drafts.save(draft.id, draft.version, {"without_pasted": "u8"}, "ann")
+    await drafts.freeze(draft.id, draft.version, "ann")
+    await office.update(CampaignRow, updated_at=LONG_AGO)
+    await office.erase()
+    draft = await drafts.get(draft.id)
+    if changes == "a copy":
+        draft = await drafts.copy(draft.id, "ann")
+    else:
+        draft = await drafts.save(draft.id, draft.version, {"name": "more news"}, "ann")
+    ready = await drafts.freeze(draft.id, draft.version, "ann")
+    users = [chunk.users for chunk in await campaigns.chunks(office.database, ready.id)]
+    assert sorted(",".join(users).split(",")) == ["u7", "u9", OTHER]
+
+
+@on_sqlite
 async def test_a_deleted_campaign_that_is_counted_names_them_no_longer(office: Office) -> None:
     """Its row stays for a day, since the campaigns of a writer count as one for the rule of approvals."""
     sent = datetime.now(UTC) - timedelta(hours=1)

@@ -11,9 +11,11 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns import pasted
 from dingrelay_workers.campaigns.audience import batches
+from dingrelay_workers.campaigns.documents import DraftContent
 from dingrelay_workers.campaigns.matching import resolved
 from dingrelay_workers.campaigns.models import HIDDEN, CampaignRow, State
 from dingrelay_workers.campaigns.recipients import Recipient, read
+from dingrelay_workers.campaigns.sources import Written
 from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
 
@@ -90,6 +92,10 @@ async def _without(database: Database, row: Any, user: str) -> dict[str, Any]:
     values: dict[str, Any] = {} if content == row.content else {"content": content}
     if row.file is not None and await _lists(database, row, user):
         values |= {"file": None, "file_name": ""}
+        if row.chunks:
+            # Without all of its sources it is its chunks that say who gets it, and they lose none of the others.
+            rules = Written(DraftContent.parse(row.content)).without_people.content
+            values["content"] = rules.model_dump(mode="json", exclude_defaults=True)
     return values
 
 
