@@ -1,11 +1,12 @@
 """Personal data of one person: exported whole, and erased everywhere once it is not needed."""
 
 import asyncio
+import errno
 import json
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import pytest
@@ -20,6 +21,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.person_erase import PersonErase
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
+from dingrelay_workers.campaigns import workbook
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -57,7 +59,7 @@ from support.personal_data import (
     a_person,
     an_approval,
 )
-from support.rows import LONG_AGO
+from support.rows import LONG_AGO, change
 from support.webhooks import subscribe
 from support.workers import OpenWorker
 
@@ -351,6 +353,48 @@ async def test_a_list_that_cannot_be_read_is_left(office: Office) -> None:
     assert (left.place, left.id) == ("drafts", "c1")
     assert "upload it again" in left.hint
     assert (await office.rows(CampaignRow))[0]["file"] == file
+
+
+@on_sqlite
+async def test_what_was_written_before_goes_although_it_was_touched_since(office: Office) -> None:
+    since = await office.passes.now() - timedelta(minutes=5)
+    drafts = campaigns.Writers(office.settings, office.database)
+    content = {"name": "news", "pasted": f"{SUBJECT}\nu9"}
+    draft = await drafts.create(content, "ann")
+    later = await drafts.create(content, "ann")
+    await office.update(CampaignRow, created_at=LONG_AGO)
+    recent = CampaignRow.id == later.id
+    await change(office.database, CampaignRow, recent, created_at=datetime.now(UTC))
+    found = await office.erase(since=since)
+    assert (found.changed["drafts"], found.left) == (1, [])
+    pasted = [(await drafts.get(each.id)).content.pasted for each in (draft, later)]
+    assert pasted == ["u9", content["pasted"]]
+
+
+@on_sqlite
+async def test_the_directory_knows_a_person_while_a_list_may_name_them(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await office.put(UserRow, a_person(mobile=f"+86-{MOBILE}"))
+    await office.put(UserRow, a_person(app="another"))
+    drafts = campaigns.Writers(office.settings, office.database)
+    draft = await drafts.create({"name": "news"}, "ann")
+    file = campaigns.xlsx(["手机"], [MOBILE])
+    draft, _ = await drafts.put_file(draft.id, 1, "people.xlsx", file, "ann")
+    await office.update(CampaignRow, created_at=LONG_AGO)
+
+    def full(*_: Any, **__: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, "no room")
+
+    since = await office.passes.now()
+    with monkeypatch.context() as patch:
+        patch.setattr(workbook.shutil, "copyfileobj", full)
+        left = (await office.erase(since=since)).left
+    assert {each.place for each in left} == {"drafts", "directory"}
+    assert [row["app"] for row in await office.rows(UserRow)] == ["default"]
+    assert (await office.erase(since=since)).left == []
+    assert (await drafts.get(draft.id)).file_name == ""
+    assert await office.rows(UserRow) == []
 
 
 @on_sqlite

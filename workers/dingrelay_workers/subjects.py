@@ -61,6 +61,7 @@ class Erasing(DataSubject):
         changed: place → rows and records that the person was taken out of.
         left: what had to stay for now.
         returned: the apps whose directories have them again, or will: they belong to the organisation.
+        looked_up: the apps whose directories must still have them: something that is left may name them by an address.
     """
 
     since: datetime = field(kw_only=True)
@@ -69,6 +70,7 @@ class Erasing(DataSubject):
     changed: Counter[str] = field(default_factory=Counter[str])
     left: list[Remaining] = field(default_factory=list[Remaining])
     returned: set[str] = field(default_factory=set[str])
+    looked_up: set[str] = field(default_factory=set[str])
 
     def leave(
         self,

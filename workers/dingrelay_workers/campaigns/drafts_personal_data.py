@@ -20,7 +20,10 @@ from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
 
 _PASTED = ("pasted", "without_pasted")
-_COLUMNS = ("id", "app", "name", "state", "chunks", "content", "file", "version", "updated_at")
+_COLUMNS = (
+    *("id", "app", "name", "state", "chunks", "content", "file", "version"),
+    *("created_at", "updated_at"),
+)
 
 
 async def export(stores: Stores, subject: DataSubject) -> Rows:
@@ -41,15 +44,17 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
     """Take the person out of what is written; a file with them goes as a whole."""
     database = stores.database
     async for row in _rows(database, erasing):
-        if row.updated_at > erasing.since:
+        if row.created_at > erasing.since:
             continue
         try:
             values = await _without(database, row, erasing.user)
-        except (ContractError, ServiceUnavailable):
+        except ServiceUnavailable:
+            _leave(erasing, row, en("a list that can't be read just now, and may have them"))
+            continue
+        except ContractError:
             if erasing.user.encode() in row.file:
                 reason = en("a list that can't be read, and may have them")
-                hint = en("upload it again, or delete the campaign")
-                erasing.leave("drafts", row.id, reason, hint=hint)
+                _leave(erasing, row, reason, en("upload it again, or delete the campaign"))
             continue
         if not values:
             continue
@@ -61,7 +66,12 @@ async def erase(stores: Stores, erasing: Erasing) -> None:
         if changed:
             erasing.changed["drafts"] += 1
         else:
-            erasing.leave("drafts", row.id, en("a draft that was changed just now"))
+            _leave(erasing, row, en("a draft that was changed just now"))
+
+
+def _leave(erasing: Erasing, row: Any, reason: str, hint: str = "") -> None:
+    erasing.leave("drafts", row.id, reason, hint=hint)
+    erasing.looked_up.add(row.app)
 
 
 async def _rows(database: Database, subject: DataSubject) -> AsyncIterator[Any]:

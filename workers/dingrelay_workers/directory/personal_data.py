@@ -127,6 +127,10 @@ async def _erase_row(connection: AsyncConnection, app: str, erasing: Erasing) ->
         return False
     if row["read_at"] > erasing.since.timestamp() * 1000:
         return True  # read from DingTalk since
+    if app in erasing.looked_up:
+        reason = en("a list that may name them by an address or a name is left")
+        erasing.leave("directory", app, reason)
+        return row["left_at"] is None
     for table in (MembershipRow, OmittedFieldRow, UserRow):
         await connection.execute(
             delete(table).where(table.app == app, table.userid == erasing.user)
