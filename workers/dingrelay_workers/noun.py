@@ -128,6 +128,8 @@ class Noun:
         messages: adds to the messages of a person what is no job (`history.service`).
         for_jobs: makes of database, Redis and settings what the noun's jobs use of it.
         personal_data: places with data of people, in the order in which a person is taken out of them.
+        handovers: called as `directory.handovers.hand_over` once a directory knows no more whose userids were: ends what the
+            noun keeps for who had them.
         backups: compares Redis with the database (`doctor.backups`).
     """
 
@@ -147,6 +149,7 @@ class Noun:
     messages: tuple[Part, ...] = ()
     for_jobs: tuple[Part, ...] = ()
     personal_data: tuple[Part, ...] = ()
+    handovers: tuple[Part, ...] = ()
     backups: tuple[Part, ...] = ()
 
     @property

@@ -83,6 +83,7 @@ ACTIONS: Mapping[str, str] = {
     "rotate": en("give a new secret"),
     "grant": en("grant"),
     "revoke": en("revoke"),
+    "disown": en("take from who had the userid"),
     "add": en("add"),
     "remove": en("remove"),
     "export": en("export"),

@@ -220,11 +220,10 @@ class Database:
         """The transaction of the app's only writer; commits unless the block raises."""
         if not self.is_sqlite:
             async with self._use(), self._writing.begin() as connection:
-                key = crc32(f"dingrelay directory {app}".encode())
                 timeout = func.set_config(
                     "idle_in_transaction_session_timeout", str(IDLE_TIMEOUT_MS), True
                 )
-                await connection.execute(select(timeout, func.pg_advisory_xact_lock(key)))
+                await connection.execute(select(timeout, _turn_of(app)))
                 yield connection
             return
         async with self._use(), self._writers.turn(), self._writing.begin() as connection:
@@ -242,6 +241,19 @@ class Database:
         """Close all connections."""
         await self.engine.dispose()
         await self._threads.end()
+
+
+def _turn_of(writer: str) -> ColumnElement[Any]:
+    return func.pg_advisory_xact_lock(crc32(f"dingrelay directory {writer}".encode()))
+
+
+async def write_as(connection: AsyncConnection, writer: str) -> None:
+    """Be another writer as well for the rest of a writer's transaction; no transaction of that one may turn into this one's.
+
+    On SQLite the database has one writer at a time anyway.
+    """
+    if connection.dialect.name != "sqlite":
+        await connection.execute(select(_turn_of(writer)))
 
 
 class _Writers:

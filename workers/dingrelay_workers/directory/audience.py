@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.client.personal_data import is_tombstone
 from dingrelay_workers.database.database import Database, rows_among
 from dingrelay_workers.directory.departments import tree
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, RunRow, UserRow
@@ -64,11 +65,14 @@ async def who_is_absent(connection: AsyncConnection, users: Collection[str]) -> 
     """The users among these that no directory has now, where one had them or was ever read as a whole.
 
     A directory forgets who left long ago (`[sync] keep_left`), so that a missing row is no proof that they are there.
+    A tombstone is absent in any case.
     """
     query = select(UserRow.userid, UserRow.left_at)
     rows = await rows_among(connection, query, UserRow.userid, users)
-    known = users if await _was_read(connection) else {row.userid for row in rows}
-    return {*known} - {row.userid for row in rows if row.left_at is None}
+    known = {row.userid for row in rows} | {*filter(is_tombstone, users)}
+    if await _was_read(connection):
+        known = {*users}
+    return known - {row.userid for row in rows if row.left_at is None}
 
 
 async def _was_read(connection: AsyncConnection, *where: ColumnElement[bool]) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import or_, select
 from dingrelay_tasks.organisation import Member
 from dingrelay_workers.database.database import chunks, insert_missing, rows_among, upsert
 from dingrelay_workers.directory import addresses, notices, omissions
+from dingrelay_workers.directory.handovers import hand_over
 from dingrelay_workers.directory.models import (
     Change,
     ChangeEvent,
@@ -220,13 +221,18 @@ async def remove(
 
 
 async def _forget(run: Run, userids: Collection[str]) -> None:
-    """Keep nothing of what was known of these people, who have left."""
+    """Keep nothing of what was known of these people, who have left.
+
+    Nothing shows any more that another person has their userid, so what they have by it ends now.
+    """
     nothing: dict[str, Any] = {"unionid": None, "name": None, "fields": {}, "detailed_at": 0}
     nothing |= addresses.columns({})
     for batch in chunks(userids):
-        await run.update(
-            UserRow, UserRow.userid.in_(batch), UserRow.left_at.is_not(None), **nothing
-        )
+        have_left = UserRow.userid.in_(batch), UserRow.left_at.is_not(None)
+        query = select(UserRow.userid).where(UserRow.app == run.app, *have_left)
+        forgotten = list(await run.connection.scalars(query))
+        await hand_over(run.connection, run.app, forgotten, given_away=True)
+        await run.update(UserRow, *have_left, **nothing)
 
 
 async def gone(run: Run) -> list[str]:

@@ -1,7 +1,7 @@
 """Deletes people who left long ago from the directory.
 
-Rows that refer to them stay. They have no memberships; rows of runs about them are deleted with
-them. A person who comes back later, under whatever userid, is new. A read older than their
+Rows that refer to them stay, but for what they have by their userids (`handovers`). They have no memberships; rows of
+runs about them are deleted with them. A person who comes back later, under whatever userid, is new. A read older than their
 leaving is not written any more by then: it is of a job's run, which ends within a day.
 """
 
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
 from dingrelay_workers.database.database import chunks
+from dingrelay_workers.directory.handovers import hand_over
 from dingrelay_workers.directory.models import ChangeRow, UserRow
 from dingrelay_workers.maintenance.clean_up import CleanUp
 
@@ -53,5 +54,6 @@ async def _delete_some(
             ChangeRow.app == app, ChangeRow.userid.in_(due_userids), ChangeRow.at < before
         )
     )
+    await hand_over(connection, app, due_userids, given_away=False)
     await connection.execute(delete(UserRow).where(*due))
     return len(due_userids)

@@ -16,5 +16,6 @@ NOUN = Noun(
     pages=("console_routes",),
     commands=(Command("key", "cli:app"),),
     personal_data=("personal_data:ANSWERS", "personal_data:KEYS"),
+    handovers=("handovers:disown",),
     audited=(Audited("key", en("API key"), names="console_routes:names_of"),),
 )

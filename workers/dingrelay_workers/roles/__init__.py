@@ -9,5 +9,6 @@ NOUN = Noun(
     services=(Service("service:RoleService"),),
     pages=("console_routes",),
     personal_data=("personal_data:PERSONAL_DATA",),
+    handovers=("handovers:revoke",),
     audited=(Audited("role", en("role"), is_person=True),),
 )

@@ -4,11 +4,8 @@ from sqlalchemy import delete, select
 
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.roles.models import RoleRow
-from dingrelay_workers.roles.service import DEPARTMENT
+from dingrelay_workers.roles.service import DEPARTMENT, WRITER
 from dingrelay_workers.subjects import DataSubject, Erasing, PersonalData, Rows, Stores
-
-WRITER = "roles"
-"""Name of the writer lock."""
 
 
 async def export(stores: Stores, subject: DataSubject) -> Rows:

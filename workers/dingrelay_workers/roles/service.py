@@ -30,7 +30,8 @@ TIMEOUT = 2.0
 DEPARTMENT = "department:"
 """Prefix of a department's id."""
 
-_WRITER = "roles"
+WRITER = "roles"
+"""Name of the writer lock."""
 
 
 class RoleRequest(Document):
@@ -148,7 +149,7 @@ class RoleService:
         """
         _check_held(request.grant(), request.directory)
         row = {**request.model_dump(), "given_at": clock.now()}
-        async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
+        async with answering(TIMEOUT), self._database.write(WRITER) as connection:
             if await _name(connection, request.directory, request.subject) is None:
                 problem = en(
                     "the directory of {} has no such person or department; dingrelay sync reads it",
@@ -169,7 +170,7 @@ class RoleService:
             ContractError: they do not have it.
             NotPermitted: the actor does not have all of it.
         """
-        async with answering(TIMEOUT), self._database.write(_WRITER) as connection:
+        async with answering(TIMEOUT), self._database.write(WRITER) as connection:
             before = await self._delete_role(connection, request)
             if before is None:
                 raise ContractError("role", en("{} does not have it", request.subject))

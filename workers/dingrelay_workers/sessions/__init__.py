@@ -10,6 +10,7 @@ NOUN = Noun(
     pages=("console_routes",),
     clean_up=("sessions:clean_up",),
     personal_data=("personal_data:PERSONAL_DATA",),
+    handovers=("handovers:end",),
     audited=(
         Audited("login-link", en("login link"), is_person=True),
         Audited("session", en("session"), is_person=True),
