@@ -18,7 +18,7 @@ from dingrelay_workers.subjects import DataSubject, rows_of
 async def disown(
     connection: AsyncConnection, app: str, userids: Collection[str], *, given_away: bool
 ) -> None:
-    """Let a tombstone own and have issued their keys: as of those of who has left, nobody approves with them.
+    """Let a tombstone own and have issued their keys: as of those of who has left, none of them approves anything.
 
     A key's people may be of any directory: who has left this one may be in another.
     """
