@@ -564,35 +564,36 @@ async def campaigns_of(
         most: how many at most.
         before: only those behind this moment and campaign.
     """
-    query = select(CampaignRow.id, CampaignRow.created_at)
+    columns = CampaignRow.id, CampaignRow.created_at, CampaignRow.app, CampaignRow.sender
+    query = select(*columns, CampaignRow.name)
     query = query.where(CampaignRow.state.not_in([*HIDDEN, State.DRAFT]))
     if app is not None:
         query = query.where(CampaignRow.app == app)
-    created = {row.id: row.created_at for row in await connection.execute(query)}
-    places: list[tuple[datetime, str]] = []
-    for batch in database.chunks(created, database.CHUNK // 2):
-        chunks = await chunks_with(connection, user, batch)
-        places += [
-            (chunk.called_at or created[campaign], campaign) for campaign, chunk in chunks.items()
-        ]
-    places = sorted((place for place in places if before is None or place < before), reverse=True)
-    moments = {campaign: at for at, campaign in places[:most]}
-    results = await results_in(connection, await chunks_with(connection, user, [*moments]), user)
-    columns = CampaignRow.id, CampaignRow.app, CampaignRow.sender, CampaignRow.name
-    rows = await database.rows_among(connection, select(*columns), CampaignRow.id, results)
-    messages = [
-        Message(
-            at=moments[row.id],
-            app=row.app,
-            campaign=row.id,
-            sender=row.sender,
-            name=row.name,
-            outcome=results[row.id].outcome,
-            reason=results[row.id].reason,
-        )
-        for row in rows
+    rows = {row.id: row for row in await connection.execute(query)}
+    chunks: dict[str, Any] = {}
+    for batch in database.chunks(rows, database.CHUNK // 2):
+        chunks |= await chunks_with(connection, user, batch)
+    places = [
+        (chunk.called_at or rows[campaign].created_at, campaign)
+        for campaign, chunk in chunks.items()
     ]
-    return sorted(messages, key=lambda message: (message.at, message.campaign), reverse=True)
+    places = sorted((place for place in places if before is None or place < before), reverse=True)
+    places = places[:most]
+    shown = {campaign: chunks[campaign] for _, campaign in places}
+    results = await results_in(connection, shown, user)
+    return [
+        Message(
+            at=at,
+            app=rows[campaign].app,
+            campaign=campaign,
+            sender=rows[campaign].sender,
+            name=rows[campaign].name,
+            outcome=results[campaign].outcome,
+            reason=results[campaign].reason,
+        )
+        for at, campaign in places
+        if campaign in results
+    ]
 
 
 async def results_in(
