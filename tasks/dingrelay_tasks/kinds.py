@@ -38,6 +38,7 @@ Steps = Mapping[str, Json]
 """Results of a job's steps (`Context.once`)."""
 SoFar = Callable[[Steps], Json | None]
 Outcomes = Callable[[Json, Steps], dict[str, str]]
+Stated = Callable[[Json, Steps, str], tuple[Json, bool]]
 ResolvedBy = Literal["nothing", "sent", "instance or not_created"]
 
 
@@ -72,6 +73,8 @@ class Kind:
         steps: people in steps that neither contract nor result names: a path that begins with the
             step's name, or the beginning of the names of steps that go on with a userid, such as ``user:``.
         resolved_by: what a person states to resolve an `unknown` job.
+        stated: outcome of the step that a person states to have been carried out, by the job, its steps and the step's
+            name, and whether calls are left to be made, for which the job goes on. Without it the job is done.
         changing_step: the step whose call must not be repeated, and can be looked for, where a
             failover of Redis may have lost the intent.
         goes_on: a pause of its lane or sender does not hold it, since it takes back or looks after what was sent.
@@ -100,6 +103,7 @@ class Kind:
     abandon: Abandon | None = None
     steps: Sequence[Path] = ()
     resolved_by: ResolvedBy = "nothing"
+    stated: Stated | None = None
     changing_step: str = ""
     goes_on: bool = False
     awaited: bool = False

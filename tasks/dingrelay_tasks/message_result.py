@@ -85,8 +85,8 @@ def result_of(outcomes: Sequence[Json], unresolved: Sequence[Json]) -> MessageSe
     """The result of a message's calls, with the addresses that name no user.
 
     Args:
-        outcomes: what is remembered of each call: its ``task_id``, None if no recipient was left, and what is
-            not empty of the other fields of `SentMessage`, of when it was taken (``at``), and of `_LISTS`.
+        outcomes: what is remembered of each call: its ``task_id``, None if no recipient was left or if a person has
+            ``stated`` that it was carried out, to so many users, and what is not empty of the other fields of `SentMessage`, of when it was taken (``at``), and of `_LISTS`.
         unresolved: the addresses.
     """
     calls = [outcome for outcome in outcomes if outcome["task_id"] is not None]
@@ -100,7 +100,7 @@ def result_of(outcomes: Sequence[Json], unresolved: Sequence[Json]) -> MessageSe
             )
             for call in calls
         ],
-        accepted=sum(call.get("recipients", 0) for call in calls),
+        accepted=sum(call.get("recipients", 0) + call.get("stated", 0) for call in outcomes),
         unresolved=list(unresolved),
         **{
             name: [entry for outcome in outcomes for entry in outcome.get(name, ())]

@@ -1,5 +1,6 @@
 """message-send: a work notification to people, departments or everyone (API §2)."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -176,6 +177,31 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
     return with_deliveries(result, deliveries_in(steps)).model_dump(mode="json")
 
 
+def _users_by_step(job: Json, steps: Mapping[str, Json]) -> dict[str, list[str]]:
+    """The users of each call that names some, by its step."""
+    listed = job["to"].get("users") or ()  # a bare Celery client may write null for its default
+    users = list(dict.fromkeys([*listed, *steps.get(ADDRESSES, {"users": []})["users"]]))
+    size = steps.get(SIZE, {"users": USERS_PER_CALL})["users"]
+    starts = range(0, len(users), size)
+    return {
+        f"{STEP}{number}": users[start : start + size] for number, start in enumerate(starts, 1)
+    }
+
+
+def stated(job: Json, steps: Mapping[str, Json], step: str) -> tuple[Json, bool]:
+    """The outcome of a call of which a person says that it was carried out, and whether others are left.
+
+    Its people count as accepted; its id is unknown, so it can't be taken back.
+    """
+    by_step, to = _users_by_step(job, steps), job["to"]
+    departments = len(dict.fromkeys(to.get("departments") or ()))
+    calls = len(by_step) + math.ceil(departments / DEPARTMENTS_PER_CALL)
+    calls += bool(to.get("everyone"))
+    names = {f"{STEP}{number}" for number in range(1, calls + 1)}
+    outcome = {"task_id": None, "stated": len(by_step.get(step, ()))}
+    return outcome, not names <= {*steps, step}
+
+
 def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
     """Outcome of each user: ``accepted``, one of `LEFT_OUT`, ``invalid``, ``forbidden``, ``failed``.
 
@@ -188,14 +214,11 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
         steps: what the job remembers.
     """
     addresses = steps.get(ADDRESSES, {"users": [], "unresolved": []})
-    listed = job["to"].get("users") or ()  # a bare Celery client may write null for its default
-    users = list(dict.fromkeys([*listed, *addresses["users"]]))
-    size = steps.get(SIZE, {"users": USERS_PER_CALL})["users"]
     by_user: dict[str, str] = {}
-    for number, start in enumerate(range(0, len(users), size), 1):
-        outcome = steps.get(f"{STEP}{number}")
+    for step, users in _users_by_step(job, steps).items():
+        outcome = steps.get(step)
         verdict = "not_sent" if outcome is None else "accepted"
-        by_user |= dict.fromkeys(users[start : start + size], verdict)
+        by_user |= dict.fromkeys(users, verdict)
         for reason in LEFT_OUT:
             by_user |= dict.fromkeys(outcome.get(reason, ()) if outcome else (), reason)
         if outcome and not is_finished(steps.get(f"{DELIVERY}{outcome['task_id']}")):
@@ -221,6 +244,7 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
     outcomes=outcomes,
     so_far=so_far,
     resolved_by="sent",
+    stated=stated,
 )
 async def run(job: MessageSend, ctx: "Context") -> Json:
     """Send the message in as many calls as it takes; a rerun repeats none that was answered.
@@ -249,7 +273,7 @@ async def run(job: MessageSend, ctx: "Context") -> Json:
     again = job.confirm and await _reached_nobody(calls, ctx)
     outcomes = [await _outcome(job, ctx, call, again=again) for call in calls]
     result = result_of(outcomes, addressees["unresolved"])
-    if not result.calls:
+    if not (result.calls or any("stated" in outcome for outcome in outcomes)):
         refuse_unreachable(result)
         raise Duplicate(result.model_dump(mode="json"))
     if job.confirm:
@@ -317,7 +341,8 @@ async def _reached_nobody(calls: "Sequence[MessageCall]", ctx: "Context") -> boo
         if outcome.get("recipients")
     ]
     result = result_of(outcomes, ())
-    if len(outcomes) < len(calls) or not result.calls or None in reports:
+    is_stated = any("stated" in outcome for outcome in outcomes)
+    if len(outcomes) < len(calls) or not result.calls or None in reports or is_stated:
         return False
     return bool(
         unreached(with_deliveries(result, [report for report in reports if report]), reports)

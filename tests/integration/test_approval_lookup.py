@@ -360,6 +360,27 @@ async def test_a_person_says_whether_a_message_was_sent(
         assert await relay.end(job) == State.DONE
 
 
+@pytest.mark.parametrize("users", [1, 250])
+async def test_a_person_says_that_one_call_was_sent_and_the_others_are_made(
+    relay: Relay, users: int
+) -> None:
+    names = [f"u{number}" for number in range(users)]
+    job = relay.client.send(message(*names, on_unknown="stop")).id
+    relay.sandbox.add_fault("hang", api="/topapi/message", count=1, effect=True)
+    assert await relay.retries(job)
+    assert await relay.end(job) == State.UNKNOWN
+    assert relay.client.resolve(job, sent=True)
+    goes_on = users > 100
+    assert relay.client.status(job).state == (State.QUEUED if goes_on else State.DONE)
+    assert not goes_on or await relay.end(job) == State.DONE
+    details = relay.client.details(job)
+    assert (details.status.result or {})["accepted"] == users
+    assert {*details.recipients.values()} <= {"accepted", "unverified"}
+    calls = (details.status.result or {})["calls"]
+    assert [call["recipients"] for call in calls] == ([100, 50] if goes_on else [])
+    assert not relay.client.requeue(job)
+
+
 async def test_a_resolution_must_fit_the_job(relay: Relay) -> None:
     job = relay.ask()
     both = {"instance": "i", "not_created": True}

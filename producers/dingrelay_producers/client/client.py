@@ -512,8 +512,8 @@ class Client:
             job_id: an approval-create, a message-send or an api-call whose answer was lost.
             instance: the approval that it created. The job is done, and no other one's is this.
             not_created: it created none. The job is requeued and creates it, without a look-up.
-            sent: whether the message was sent, or the call carried out. If so the job is done, if
-                not it is requeued.
+            sent: whether the message was sent, or the call carried out. If so the job is done, or goes on with
+                the calls that are left; if not it is requeued.
             by: the person who resolves it; it is kept in the record.
 
         Raises:

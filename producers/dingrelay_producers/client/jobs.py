@@ -80,7 +80,7 @@ class JobResolution(Document):
     sent: Annotated[
         bool | None, Asked("Whether the message was sent, or the call carried out.")
     ] = None
-    """Whether the message was sent; if not, it is requeued."""
+    """Whether the message was sent; if not, it is requeued, and if so for the calls that are left."""
 
 
 class Jobs:
@@ -223,13 +223,15 @@ class Jobs:
         """
         job = yield from self.status(job_id, scope=_SCOPE, to_change=True)
         resolution = Resolution.of(job_id, job.kind, **request.model_dump())
-        if not resolution.happened:
+        answer = yield record.read(job_id, payload=True)
+        resolution = resolution.of_record(job.kind, record.fields(answer))
+        if resolution.requeues:
             _check_lane(job)
         by = current_actor().signature if by is None else by
         yield from self._resolve(resolution, by, rehearsal=True)
         yield from self._note("resolve", job, after=request.model_dump(exclude_defaults=True))
         yield from self._resolve(resolution, by)
-        if not resolution.happened:
+        if resolution.requeues:
             # Should this never come, the job is still unknown, with nothing open.
             yield record.requeue(job_id)
         if follower := resolution.follower(job, self._settings):

@@ -1,6 +1,7 @@
 """Resolution of a call whose answer was lost, as a person reports it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Self
 
 from pydantic import ValidationError
@@ -10,7 +11,8 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, transitions
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.scripts import Call
-from dingrelay_producers.store.status import JobStatus
+from dingrelay_producers.store.status import JobStatus, json_object, steps_in
+from dingrelay_tasks.contract import Json
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.sentence import en
 
@@ -24,11 +26,37 @@ class Resolution:
     Attributes:
         happened: whether DingTalk carried the call out.
         instance: the approval that it made; empty if it was no approval, or made none.
+        step: the step whose call happened, if the job remembers its outcome.
+        outcome: of that step.
+        goes_on: the job has other calls to make.
     """
 
     job_id: str
     happened: bool
     instance: str = ""
+    step: str = ""
+    outcome: Json | None = None
+    goes_on: bool = False
+
+    @property
+    def requeues(self) -> bool:
+        """Whether the job has another life by it."""
+        return self.goes_on or not self.happened
+
+    def of_record(self, kind: str, fields: Mapping[bytes, bytes]) -> Self:
+        """The same, with what the job's record, its payload included, says of the call."""
+        definition = KINDS.get(kind)
+        if definition is None or definition.stated is None or not self.happened:
+            return self
+        step = json_object(fields.get(b"intent", b"")).get("step")
+        if not isinstance(step, str):
+            return self
+        job = json_object(fields.get(b"payload", b""))
+        try:
+            outcome, goes_on = definition.stated(job, steps_in(fields), step)
+        except (KeyError, TypeError, AttributeError):
+            return self  # another release wrote it
+        return replace(self, step=step, outcome=outcome, goes_on=goes_on)
 
     @classmethod
     def of(
@@ -78,6 +106,9 @@ class Resolution:
             job_approval=approval and keys.job_approval(self.job_id),
             job=self.job_id,
             happened=self.happened,
+            step=self.step or None,
+            outcome=record.canonical_json(self.outcome) if self.outcome else None,
+            goes_on=self.goes_on,
             decision=record.canonical_json({"by": by, "happened": self.happened}),
             result=approval and record.canonical_json({"instance_id": approval}),
             ttl=int(settings.record_ttl * 1000),

@@ -219,6 +219,9 @@ def resolve(
     job_approval: Key | None,
     job: str,
     happened: bool,
+    step: str | None,
+    outcome: str | None,
+    goes_on: bool,
     decision: str,
     result: str | None,
     ttl: int,
@@ -228,6 +231,8 @@ def resolve(
     rehearsal: bool,
 ) -> None:
     """`decision` (JSON) says who decided, and gets the time; `result` (JSON) is the job's. A `rehearsal` only answers.
+
+    The `step` whose call happened has the `outcome` (JSON) from then on, and the job `goes_on` behind it.
 
     If an `approval` was found, the job has it from then on: the instance's mark and the job's live for so long (ms).
     """

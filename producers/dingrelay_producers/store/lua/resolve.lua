@@ -1,5 +1,5 @@
 -- A person states the outcome of a call whose answer was lost: an unknown job is done, or nothing of
--- it is open any more and it can be requeued.
+-- it is open any more and it can be requeued, for its other calls as well.
 -- Answers {state before}, {'newer'} if this release does not know how to, or {'taken', job} if the
 -- instance is another job's; nil if there is no such job.
 local state, bare, kind, app, sender =
@@ -22,7 +22,8 @@ local resolved = cjson.decode(decision)
 resolved.at = now
 redis.call('HSET', record, 'resolved', cjson.encode(resolved))
 redis.call('HDEL', record, 'intent')
-if happened then
+if step then redis.call('HSET', record, 'step:' .. step, outcome) end
+if happened and not goes_on then
   redis.call('HSET', record, 'state', 'done', 'settled', now)
   redis.call('HDEL', record, 'error')
   if result then redis.call('HSET', record, 'result', result) end
