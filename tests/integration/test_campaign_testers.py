@@ -14,6 +14,7 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.audit import service as audit
 from dingrelay_workers.audit.models import AuditRow
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, State
 from dingrelay_workers.campaigns.service import CampaignService
@@ -67,7 +68,7 @@ async def test_testers_are_writers_and_reviewers(
         await send(campaigns, campaign, "ann", "u1")
     assert (await send(campaigns, campaign))["to"] == {"users": ["cho"]}
     audited = [row["after"] for row in await all_of(database, AuditRow) if row["action"] == "test"]
-    assert audited == [{"people": 3}, {"people": 1}]
+    assert [after["people"] for after in audited] == [3, 1]
 
 
 async def test_a_campaign_has_five_testers_in_all(
@@ -117,13 +118,46 @@ async def test_what_is_not_accepted_is_not_in_the_audit(
     nowhere = f"redis://127.0.0.1:{free_port()}/0"
     settings = Settings.load(env="test", redis_url=nowhere, database_url=database_url)
     campaigns, campaign = CampaignService(settings, database), await draft(database)
-    called = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
-    await change(database, ChunkRow, state=ChunkState.SETTLED, **called)
-    for verb in (
-        campaigns.test(campaign, campaign_documents.TestRequest(users=["ann"])),
-        campaigns.confirm(campaign),
-        campaigns.recall(campaign),
-    ):
+    await called(database)
+    for verb in with_jobs(campaigns, campaign):
         with pytest.raises(ServiceUnavailable):
             await verb
     assert await all_of(database, AuditRow) == []
+
+
+async def test_what_is_accepted_is_in_the_audit_with_its_jobs(
+    database: Database, each_settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act("ann")
+    campaigns, campaign = CampaignService(each_settings, database), await draft(database)
+    await called(database)
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise ServiceUnavailable("the audit can't be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "record", away)
+        for verb in with_jobs(campaigns, campaign):
+            with pytest.raises(ServiceUnavailable):
+                await verb
+    assert await redis.keys(keys.job("*")) == []
+    for verb in with_jobs(campaigns, campaign):
+        await verb
+    audited = {row["action"]: row["after"] for row in await all_of(database, AuditRow)}
+    assert sorted(audited) == ["confirm", "recall", "test"]
+    accepted = {keys.job(job).encode() for after in audited.values() for job in after["jobs"]}
+    assert accepted == {*await redis.keys(keys.job("*"))}
+
+
+async def called(database: Database) -> None:
+    """DingTalk has taken its call."""
+    call = {"task_id": 7, "called_at": datetime.now(UTC), "accepted": 2}
+    await change(database, ChunkRow, state=ChunkState.SETTLED, **call)
+
+
+def with_jobs(campaigns: CampaignService, campaign: str) -> list[Awaitable[Any]]:
+    return [
+        campaigns.test(campaign, campaign_documents.TestRequest.parse({"users": ["ann"]})),
+        campaigns.confirm(campaign),
+        campaigns.recall(campaign),
+    ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dingrelay_producers.actor import Reach, current_once, current_reach
 from dingrelay_producers.client.groups import Group, grouped
-from dingrelay_producers.client.verbs import Accept, Admit, FindApproval, Steps
+from dingrelay_producers.client.verbs import Accept, Admit, Audit, FindApproval, Steps
 from dingrelay_producers.errors import DingrelayError, IdempotencyConflict, NotPermitted, QueueFull
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
@@ -98,11 +98,17 @@ class Sending:
             raise IdempotencyConflict(draft.id)
         return draft, enqueued
 
-    def follow(self, jobs: Sequence[Contract]) -> Steps[list[JobStatus]]:
+    def follow(
+        self, jobs: Sequence[Contract], change: Audit | None = None
+    ) -> Steps[list[JobStatus]]:
         """Accept the jobs that follow from a verb whose body has seen that the actor may; how each stands, in order.
 
         One without a sender gets the actor's. One in a lane that the actor may not take goes in a slower one. One that the
         verb has made before is the same, in whatever lane it went, and is requeued if it has failed since.
+
+        Args:
+            jobs: these.
+            change: that the verb is, for the audit; of its jobs it is given the ids.
 
         Raises:
             ContractError, QueueFull, ServiceUnavailable: as `accept`.
@@ -114,6 +120,9 @@ class Sending:
         for refusal in full.values():
             raise refusal
         drafts = [self._draft(_in_lane_of(reach, job), None, reach) for job in jobs]
+        if change is not None:
+            ids = [draft.id for draft in drafts]
+            yield change._replace(after={**(change.after or {}), "jobs": ids})
         answers: Sequence[Enqueued] = yield Accept(drafts)
         statuses: list[JobStatus] = []
         for draft, enqueued in zip(drafts, answers, strict=True):

@@ -28,7 +28,7 @@ from dingrelay_producers.client.campaign_documents import (
     TestRequest,
 )
 from dingrelay_producers.client.filters import CampaignSought
-from dingrelay_producers.client.verbs import Question, verb
+from dingrelay_producers.client.verbs import Audit, Question, declared, verb
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound, DingrelayError
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import clock
@@ -320,11 +320,11 @@ class CampaignService(CampaignReads):
     async def _accept(
         self, body: Callable[..., Any], row: CampaignRow, jobs: Sequence[Contract], **after: int
     ) -> Sequence[JobStatus]:
-        """Have the jobs accepted that a verb consists of, and then write it down: a refusal has done nothing."""
-        accepted = await self._acceptor.accept(jobs)
-        async with self._opened() as database, database.write("audit") as connection:
-            await self._record(connection, body, row, after=after)
-        return accepted
+        """Have the jobs accepted that a verb consists of, once the audit has it; a refusal has done nothing."""
+        change = Audit(*declared(body), [row.id], row.app, LANE, after=after)
+        async with self._opened() as database:
+            changes = audit.AuditService(self._settings, database)
+            return await self._acceptor.accept(jobs, change, changes)
 
     @asynccontextmanager
     async def exporting(

@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from dingrelay_producers.client.sending import Sending
+from dingrelay_producers.client.verbs import Audit
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.status import JobStatus
@@ -24,10 +26,16 @@ class Acceptor:
         self._settings = settings
         self._records = records
 
-    async def accept(self, jobs: Sequence[Contract]) -> list[JobStatus]:
-        """Accept jobs as `Sending.follow`; how each stands, in order."""
+    async def accept(
+        self, jobs: Sequence[Contract], change: Audit | None = None, audit: Any = None
+    ) -> list[JobStatus]:
+        """Accept jobs as `Sending.follow`; how each stands, in order.
+
+        `audit`: the `AuditService` that a change needs.
+        """
         async with self._opened() as records:
-            return await StepMaker(records).carry_out(Sending(self._settings).follow(jobs))
+            steps = Sending(self._settings).follow(jobs, change)
+            return await StepMaker(records, audit=audit).carry_out(steps)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncGenerator[GatewayRecords]:
