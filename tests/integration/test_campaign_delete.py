@@ -28,7 +28,7 @@ from dingrelay_workers.campaigns.models import (
     State,
 )
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import Database, change_rows
 from dingrelay_workers.store.records import Records
 from dingrelay_workers.subjects import Erasing, Stores
 from support import campaigns
@@ -233,3 +233,16 @@ async def test_writers_are_not_blocked(sqlite_url: str, monkeypatch: pytest.Monk
     assert len(seen - {0, 80}) >= 2
     await database.dispose()
     await other.dispose()
+
+
+async def test_a_campaign_that_is_started_just_now_stays(database: Database) -> None:
+    now = datetime.now(UTC)
+    old = dict.fromkeys(("created_at", "updated_at"), now - timedelta(days=9))
+    campaign = await campaigns.put(database, people=2, state=State.DRAFT, **old)
+    async with database.write(f"campaign {campaign}") as connection:
+        is_it = CampaignRow.id == campaign
+        await change_rows(connection, CampaignRow, is_it, state=State.RUNNING, started_at=now)
+        expiring = asyncio.create_task(removal.expire(database, now - timedelta(days=8)))
+        await asyncio.sleep(0.5)  # it has found the draft, and waits for its row
+    assert await expiring == 0
+    assert await count(database, CampaignRow, CampaignRow.state == State.RUNNING) == 1

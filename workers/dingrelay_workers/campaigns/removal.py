@@ -199,10 +199,12 @@ async def expire(database: Database, before: datetime) -> int:
         func.coalesce(CampaignRow.updated_at, CampaignRow.created_at) < before,
         func.coalesce(CampaignRow.start_at, before) <= before,
     )
-    old = select(CampaignRow.id).where(or_(ended, never_started), ~under_way).limit(PAGE)
+    is_old = or_(ended, never_started), ~under_way
+    page = CampaignRow.id.in_(select(CampaignRow.id).where(*is_old).limit(PAGE))
     async with database.write("campaigns") as connection:
+        # Of a row that it waited for PostgreSQL asks this again, but not what the page is made of.
         return await change_rows(
-            connection, CampaignRow, CampaignRow.id.in_(old), state=State.DELETING, **FORGOTTEN
+            connection, CampaignRow, page, *is_old, state=State.DELETING, **FORGOTTEN
         )
 
 
