@@ -1,5 +1,6 @@
 """Templates of messages: kept, found by those of their app and sender, begun from and deleted."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -111,6 +112,16 @@ async def test_templates_have_bounds(
         with pytest.raises(ContractError) as refused:
             await templates.keep(TemplateRequest.parse(request))
         assert refused.value.field == field
+
+
+async def test_a_template_is_deleted_once(settings: Settings, database: Database) -> None:
+    templates = MessageTemplates(settings, database)
+    kept = await templates.keep(TemplateRequest.parse({"name": "a", "message": TEXT}))
+    deletions = [templates.delete(kept.id) for _ in range(3)]
+    answers = await asyncio.gather(*deletions, return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers if answer) == ["TemplateNotFound"] * 2
+    audited = [row["action"] for row in await rows.all_of(database, AuditRow)]
+    assert audited.count("delete") == 1
 
 
 async def test_a_broadcast_begins_with_a_template(browser: Browser, settings: Settings) -> None:

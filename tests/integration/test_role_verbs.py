@@ -11,11 +11,11 @@ from dingrelay_tasks.contract import ContractError, Lane
 from dingrelay_workers.audit import service as audit
 from dingrelay_workers.audit.service import AuditService
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.http.api_keys import Grant
 from dingrelay_workers.roles.models import RoleRow
-from dingrelay_workers.roles.scopes import RolesReach
-from dingrelay_workers.roles.service import RoleRequest, RoleService
+from dingrelay_workers.roles.scopes import RolesReach, roles_held
+from dingrelay_workers.roles.service import RoleRequest, RoleService, grants_of
 from dingrelay_workers.sessions.models import ConsoleLinkRow
 from dingrelay_workers.sessions.sessions import LoginLinkRequest, LoginLinks
 from support.rows import all_of, put
@@ -68,6 +68,22 @@ async def test_an_actor_gives_and_takes_no_role_that_it_does_not_have(
         ("grant", "u2"),
         *((verb.name, "u2") for verb in VERBS),
     ]
+
+
+@pytest.mark.usefixtures("program")
+@pytest.mark.parametrize("subject", ["department:007", "department:７"])
+async def test_a_role_of_a_department_counts_however_its_id_was_typed(
+    database: Database, subject: str
+) -> None:
+    await put(database, UserRow, {"app": "it", "userid": "u2"})
+    await put(database, DepartmentRow, {"app": "it", "id": 7})
+    await put(database, MembershipRow, {"app": "it", "userid": "u2", "department": 7})
+    roles = RoleService(database)
+    await roles.grant(a_role("it", "it", "bulk").model_copy(update={"subject": subject}))
+    async with database.read() as connection:
+        grants = await grants_of(connection, [("it", "u2")])
+    assert roles_held(grants["it", "u2"]) == ["view"]
+    assert [role.subject for role in await roles.list()] == ["department:7"]
 
 
 @pytest.mark.usefixtures("program")

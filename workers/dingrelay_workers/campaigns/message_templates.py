@@ -138,7 +138,9 @@ class MessageTemplates:
             self._opened() as database,
             database.write(f"templates {stored.app}") as connection,
         ):
-            await connection.execute(delete(TemplateRow).where(TemplateRow.id == template))
+            deletion = delete(TemplateRow).where(TemplateRow.id == template)
+            if not (await connection.execute(deletion)).rowcount:
+                raise TemplateNotFound(template)
             shown: dict[str, Any] = {"app": stored.app, "lane": LANE}
             before = {"name": stored.name}
             await audit.record_verb(connection, self.delete, template, before=before, **shown)

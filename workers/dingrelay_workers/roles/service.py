@@ -147,6 +147,7 @@ class RoleService:
             ContractError: the directory has no such person or department.
             NotPermitted: the actor does not have all of it, or of what it replaces.
         """
+        request = request.model_copy(update={"subject": _plain(request.subject)})
         _check_held(request.grant(), request.directory)
         row = {**request.model_dump(), "given_at": clock.now()}
         async with answering(TIMEOUT), self._database.write(WRITER) as connection:
@@ -277,6 +278,14 @@ async def approvers(connection: AsyncConnection, directory: str, app: str) -> li
     )
     rows = await connection.execute(query.order_by(RoleRow.number))
     return [row.subject for row in rows if {app, ANY} & {*row.apps}]
+
+
+def _plain(subject: str) -> str:
+    """The subject with the id of a department as the directory has it: not 007, nor in full-width digits."""
+    number = subject.removeprefix(DEPARTMENT)
+    if number == subject or not number.isdecimal():
+        return subject
+    return f"{DEPARTMENT}{int(number)}"
 
 
 async def _name(connection: AsyncConnection, directory: str, subject: str) -> str | None:
