@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import io
 import json
 import stat
 from datetime import UTC, datetime, timedelta
@@ -395,6 +396,61 @@ async def test_the_directory_knows_a_person_while_a_list_may_name_them(
     assert (await office.erase(since=since)).left == []
     assert (await drafts.get(draft.id)).file_name == ""
     assert await office.rows(UserRow) == []
+
+
+UNUSABLE = {
+    "too many columns": f"userid,name\n{SUBJECT},张三,extra\nu9,x\n",
+    "columns in another order": f"userid,name\nextra,{MOBILE},张三\nu9,x\n",
+    "no number": "手机,姓名\nnone,张三\n13900000000,王芳\n",
+    "an unknown number": "手机,姓名\n13900000009,张三\n13900000000,王芳\n",
+    "their number": f"手机\n{MOBILE}\n13900000000\n",
+    "a value of no type": json.dumps({"userid": SUBJECT, "note": []}) + '\n{"userid": "u9"}\n',
+    "no JSON": f'{{"userid": "u9"}}\n{{"userid": "{SUBJECT}", "name": "张三"\n',
+    "bytes of no text": b"userid,name\nu9,x\n%s,\xff\xe5\n" % SUBJECT.encode(),
+    "a NUL": f'{{"userid": "u9"}}\n{{"mobile": "{MOBILE}", "name": "\\u0000", "note": "\\u0000"}}\n',
+}
+
+
+@pytest.mark.parametrize("left_at", [None, LONG_AGO])
+@pytest.mark.parametrize("file", UNUSABLE.values(), ids=UNUSABLE)
+async def test_a_row_that_names_no_one_for_sure_goes_as_well(
+    office: Office, store: CampaignStore, file: str | bytes, left_at: datetime | None
+) -> None:
+    person = {"name": "张三", "mobile": f"+86-{MOBILE}", "left_at": left_at}
+    await office.put(UserRow, a_person(**person))
+    await office.put(UserRow, a_person("u9", name="王芳", mobile="+86-13900000000"))
+    file = file if isinstance(file, bytes) else file.encode()
+    note = {"msgtype": "text", "text": {"content": "hi {note}"}}
+    message = note if b"note" in file else TEXT
+    drafts = campaigns.Writers(office.settings, office.database)
+    draft = await drafts.create({"name": "news", "message": message}, "ann")
+    await drafts.put_file(draft.id, 1, "people.csv", file, "ann")
+    plan: Plan = {"name": "news", "message": TEXT, "users": ["u8"], "malformed": "skip"}
+    await store.create({**plan, "recipients": io.BytesIO(file)})
+    await office.update(CampaignRow, created_at=LONG_AGO)
+    assert (await office.erase()).left == []
+    found = {text: await office.places(text) for text in (SUBJECT, "张三", MOBILE)}
+    assert found == {SUBJECT: set(), "张三": set(), MOBILE: set()}
+
+
+@pytest.mark.parametrize("left_at", [None, LONG_AGO])
+async def test_an_entry_of_which_one_part_is_known_goes_as_well(
+    office: Office, store: CampaignStore, left_at: datetime | None
+) -> None:
+    person = {"name": "张三", "mobile": f"+86-{MOBILE}", "left_at": left_at}
+    await office.put(UserRow, a_person(**person))
+    await office.put(UserRow, a_person("u9"))
+    pasted = f"{SUBJECT} 13900000009\n张三 13900000009\n{MOBILE} 王芳\nu9"
+    plan: Plan = {"name": "news", "message": TEXT, "pasted": pasted, "malformed": "skip"}
+    campaign = (await store.create(plan)).id
+    drafts = campaigns.Writers(office.settings, office.database)
+    draft = await drafts.create({"name": "news", "pasted": pasted}, "ann")
+    await office.update(CampaignRow, created_at=LONG_AGO)
+    assert (await office.erase()).left == []
+    assert (await drafts.get(draft.id)).content.pasted == "u9"
+    assert (await store.get(campaign)).skipped == []
+    found = {text: await office.places(text) for text in (SUBJECT, "张三", MOBILE)}
+    assert found == {SUBJECT: set(), "张三": set(), MOBILE: set()}
 
 
 @on_sqlite

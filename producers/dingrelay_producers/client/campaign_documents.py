@@ -8,6 +8,7 @@ from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Required, Self
 from pydantic import AliasChoices, BaseModel, Field
 
 from dingrelay_producers.store.states import CampaignStage, CampaignState
+from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.asked import Asked
 from dingrelay_tasks.contract import (
     AppName,
@@ -27,6 +28,8 @@ Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
 mappings with a ``userid``."""
 
 
+Identifier = AddressKind | Literal["userid", "name"]
+"""Kinds of what identifies a person."""
 Cause = Literal["unknown", "left", "several", "different", "empty", "value", "malformed"]
 """Why a row is skipped: its person is not in the directory, or has left; its name is that of several people; its cells
 are of different people; nothing stands where it should name one; it lacks a value of the text; or it can't be read."""
@@ -46,8 +49,9 @@ class Malformed(NamedTuple):
         line: of the file, from 1, or the row's number in an iterable; 0 where it has none.
         pasted: it is a line of the pasted text.
         text: what stands where the row should name a person; all of a row with nothing there.
-        users: people that the problem names.
+        users: people that the row may mean, also those who have left.
         cause: of the problem.
+        cells: what may identify further people, kind and value, until these are looked up.
     """
 
     line: int
@@ -56,6 +60,7 @@ class Malformed(NamedTuple):
     text: str = ""
     users: tuple[str, ...] = ()
     cause: Cause = "malformed"
+    cells: tuple[tuple[Identifier, str], ...] = ()
 
     def __str__(self) -> str:
         if not self.line:
@@ -170,7 +175,7 @@ class SkippedRow(BaseModel, frozen=True):
     pasted: bool = False
     """Whether it is a line of the pasted text, not of the file."""
     users: list[UserIdText] = Field(default_factory=list[str], exclude_if=lambda users: not users)
-    """People that the problem names."""
+    """People that it may mean."""
     cause: Cause = "malformed"
 
     @classmethod

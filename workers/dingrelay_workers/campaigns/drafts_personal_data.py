@@ -110,12 +110,13 @@ async def _without(database: Database, row: Any, user: str) -> dict[str, Any]:
 
 
 async def _lists(database: Database, row: Any, user: str) -> bool:
-    """Whether the uploaded list names the person."""
+    """Whether the uploaded list names the person, or has a row that may mean them."""
     column, encoding = row.content.get("column", ""), row.content.get("encoding", "")
     for batch in batches(read(io.BytesIO(row.file), (), column, encoding)):
         people = await resolved(database, row.app, batch)
-        if any(isinstance(person, Recipient) and person.userid == user for person in people):
-            return True
+        for person in people:
+            if user in ([person.userid] if isinstance(person, Recipient) else person.users):
+                return True
     return False
 
 

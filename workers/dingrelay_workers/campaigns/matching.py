@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from dingrelay_producers.client.campaign_documents import Malformed
+from dingrelay_producers.client.campaign_documents import Identifier, Malformed
 from dingrelay_tasks.sentence import en
 from dingrelay_workers.campaigns.recipients import ADDRESS_WORDS, Recipient, spelled
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import addresses, audience
-from dingrelay_workers.directory.addresses import Identifier
 
 LONGEST_NUMBER = 12
 """Digits of a job number that is looked for with zeros before it."""
@@ -69,19 +68,19 @@ async def resolved(
     """The rows with the userids of those who are named by an address; a row whose cells are several people is malformed."""
     values: dict[Identifier, set[str]] = {}
     sound = [row for row in rows if isinstance(row, Recipient)]
-    for row in sound:
-        for kind, value in (*filter(None, [row.address]), *row.others):
+    for row in rows:
+        for kind, value in _cells(row):
             values.setdefault(kind, set()).add(value)
     if not values:
         return rows
     users: dict[_Cell, Sequence[str]] = {}
-    departed = set[_Cell]()
+    departed: dict[_Cell, Sequence[str]] = {}
     for kind, of_kind in values.items():
         by_value = await addresses.find(database, app, kind, of_kind)
         users |= {(kind, value): userids for value, userids in by_value.items()}
         lost = {value for value, userids in by_value.items() if not userids}
         left = await addresses.find(database, app, kind, lost, left=True)
-        departed |= {(kind, value) for value, userids in left.items() if userids}
+        departed |= {(kind, value): userids for value, userids in left.items() if userids}
     numbers = [
         value for (kind, value), userids in users.items() if kind == "job_number" and not userids
     ]
@@ -94,7 +93,19 @@ async def resolved(
     people = {user for text, userids in named if text or len(userids) > 1 for user in userids}
     departments = await Departments.read(database, app, people, (text for text, _ in named if text))
     match = _Matching(users, departed, whole, departments)
-    return [match.person(row) if isinstance(row, Recipient) else row for row in rows]
+    return [
+        match.person(row)
+        if isinstance(row, Recipient)
+        else row._replace(users=tuple(dict.fromkeys((*row.users, *match.anybody(row)))), cells=())
+        for row in rows
+    ]
+
+
+def _cells(row: Recipient | Malformed) -> Sequence[_Cell]:
+    """The cells of a row that may identify people of the directory."""
+    if isinstance(row, Malformed):
+        return row.cells
+    return (*filter(None, [row.address]), *row.others)
 
 
 async def _with_zeros(database: Database, app: str, numbers: Iterable[str]) -> dict[str, str]:
@@ -114,14 +125,19 @@ class _Matching(NamedTuple):
 
     Attributes:
         users: cell → userids of those who have it.
-        departed: cells that only people have who have left.
+        departed: cells that only people have who have left → their userids.
         whole: job number that no person has → that of one from which a spreadsheet may have dropped zeros.
     """
 
     users: Mapping[_Cell, Sequence[str]]
-    departed: Collection[_Cell]
+    departed: Mapping[_Cell, Sequence[str]]
     whole: Mapping[str, str]
     departments: Departments
+
+    def anybody(self, row: Recipient | Malformed) -> list[str]:
+        """All people that a cell of the row identifies, also those who have left."""
+        cells = _cells(row)
+        return [user for cell in cells for user in self.users[cell] or self.departed.get(cell, ())]
 
     def person(self, row: Recipient) -> Recipient | Malformed:
         """The recipient with their userid; a problem where the row is not one person's."""
@@ -159,7 +175,7 @@ class _Matching(NamedTuple):
         assert row.address, "a userid is not looked up"
         kind, value = row.address
         if row.address in self.departed:
-            return row.malformed(departed(row.words), "left")
+            return row.malformed(departed(row.words), "left", self.anybody(row))
         words = ADDRESS_WORDS[kind], row.written
         problem = en('no person in the directory has the {} "{}"', *words)
         if kind == "job_number" and value in self.whole:
@@ -167,7 +183,7 @@ class _Matching(NamedTuple):
                 '; "{}" is there: Excel drops the zeros of a number, not of a text',
                 self.whole[value],
             )
-        return row.malformed(problem, "unknown")
+        return row.malformed(problem, "unknown", self.anybody(row))
 
 
 def different(*values: str) -> str:

@@ -97,7 +97,8 @@ async def resolve(
     if not listed:
         return await resolved(database, app, [row for row in pasted if not isinstance(row, Entry)])
     users = await _users(database, app, listed)
-    left = await _departed(database, app, [part for part, userids in users.items() if not userids])
+    lost = [part for part, userids in users.items() if not userids]
+    left = await _departed(database, app, lost)
     people = {
         user
         for entry in listed
@@ -105,8 +106,7 @@ async def resolve(
         if len(entry.parts) > 1 or len(users[part]) > 1
         for user in users[part]
     }
-    unknown = (part for part, userids in users.items() if not userids)
-    departments = await Departments.read(database, app, people, unknown)
+    departments = await Departments.read(database, app, people, lost)
     return [_person(entry, users, departments, left) for entry in listed]
 
 
@@ -156,7 +156,7 @@ def _person(
     entry: Entry,
     users: Mapping[str, frozenset[str]],
     departments: Departments,
-    left: Collection[str],
+    left: Mapping[str, Collection[str]],
 ) -> Recipient | Malformed:
     line, text, parts = entry
     if users[text] or not any(users[part] for part in parts):
@@ -171,7 +171,9 @@ def _person(
         return Malformed(line, problem, text=text, users=tuple(people), cause=cause)
 
     if absent := [part for part in parts if not users[part]]:
-        return malformed(*_absence(absent[0], left, table="\t" in text))
+        words = dict.fromkeys((text, *entry.parts))
+        anybody = sorted({user for word in words for user in users[word] or left.get(word, ())})
+        return malformed(*_absence(absent[0], left, table="\t" in text), anybody)
     together = sorted(frozenset[str].intersection(*(users[part] for part in parts)))
     if not together:
         everyone = sorted({user for part in parts for user in users[part]})
@@ -195,13 +197,17 @@ def _absence(part: str, left: Collection[str], *, table: bool) -> tuple[str, Cau
     return problem + en("; of a table copy the headings as well") if table else problem, "unknown"
 
 
-async def _departed(database: Database, app: str, parts: Collection[str]) -> set[str]:
-    """The parts that are the name or an address of a person who has left."""
-    left = set[str]()
+async def _departed(
+    database: Database, app: str, parts: Collection[str]
+) -> Mapping[str, Collection[str]]:
+    """The parts that are the name or an address of people who have left → their userids."""
+    left: dict[str, set[str]] = {}
     for kind, parse in addresses.PARSERS.items():
         values = _parsed(parse, parts)
         by_value = await addresses.find(database, app, kind, set(values.values()), left=True)
-        left |= {part for part, value in values.items() if by_value[value]}
+        for part, value in values.items():
+            if by_value[value]:
+                left.setdefault(part, set()).update(by_value[value])
     return left
 
 

@@ -13,16 +13,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
+from typing import Any, BinaryIO, Final, NamedTuple, NoReturn, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from dingrelay_producers.client.campaign_documents import Cause, Malformed
+from dingrelay_producers.client.campaign_documents import Cause, Identifier, Malformed
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError, UserId
 from dingrelay_tasks.sentence import en, not_json, of_library
 from dingrelay_workers.campaigns import workbook
-from dingrelay_workers.directory.addresses import PARSERS, Identifier
+from dingrelay_workers.directory.addresses import PARSERS
 
 BLOCK = 1 << 17
 """Bytes read at once."""
@@ -154,7 +154,7 @@ ADDRESS_WORDS: Mapping[Identifier, str] = {
     "email": en("e-mail address"),
     "name": en("full name"),
 }
-USERID = "userid"
+USERID: Final = "userid"
 HEADERS: Mapping[str, Sequence[str]] = {
     USERID: ("UserID", "员工UserID"),
     "job_number": ("工号",),
@@ -179,6 +179,10 @@ _ERROR = re.compile(
 _INVISIBLE = dict.fromkeys(
     [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF]
 )
+
+_WORD = re.compile(r"[^\s,;:'\"(){}\[\]]+")
+LONGEST_SEARCHED = 1 << 12
+"""Characters of a line that can't be parsed, in which people are looked for."""
 
 NO_FIELDS: Mapping[str, str] = {}
 
@@ -434,8 +438,20 @@ class _Table(NamedTuple):
         person = self._recipient(line, row)
         if isinstance(person, Malformed):
             text = row[self.place].strip() if len(row) == self.width else ""
-            return person._replace(text=text or ", ".join(filter(None, row)))
+            userids = [] if self.kind or len(row) <= self.place else [_plain(row[self.place])]
+            return person._replace(
+                text=text or ", ".join(filter(None, row)),
+                users=tuple(userid for userid in userids if problem_of(userid) is None),
+                cells=(*self._cells(row),),
+            )
         return person
+
+    def _cells(self, row: Sequence[str]) -> Iterator[tuple[Identifier, str]]:
+        """The cells of a malformed row that may identify people: all of them where columns lack or are too many."""
+        places: dict[Identifier, int] = {self.kind or USERID: self.place, **self.others}
+        for kind, at in places.items():
+            for cell in [row[at]] if len(row) == self.width else row:
+                yield from _parsed(kind, cell)
 
     def _recipient(self, line: int, row: Sequence[str]) -> Recipient | Malformed:
         if len(row) != self.width:
@@ -457,9 +473,23 @@ class _Table(NamedTuple):
 
     def _others(self, row: Sequence[str]) -> Iterator[tuple[Identifier, str]]:
         for kind, at in self.others.items():
-            with suppress(ValueError):  # what is no identifier identifies no other person
-                if value := PARSERS[kind](_visible(_plain(row[at]))):
-                    yield kind, value
+            yield from _parsed(kind, row[at])
+
+
+def _parsed(kind: Identifier, cell: str) -> Iterator[tuple[Identifier, str]]:
+    """The cell as its kind is compared; nothing for what is no identifier, which identifies no person."""
+    with suppress(ValueError):
+        value = PARSERS[kind](_visible(_plain(cell)))
+        is_sound = problem_of(value) is None if kind == USERID else value and "\0" not in value
+        if is_sound and _is_text(value):
+            yield kind, value
+
+
+def _unparsed(line: int, problem: str, text: str) -> Malformed:
+    """A line of which the cells are not known: each of its words may identify a person."""
+    words = dict.fromkeys(_WORD.findall(text[:LONGEST_SEARCHED]))
+    cells = (cell for word in words for kind in _KINDS for cell in _parsed(kind, word))
+    return Malformed(line, problem, text=text, cells=(*cells,))
 
 
 def _uncalculated(formula: str) -> str:
@@ -546,9 +576,9 @@ def _of_table(
             # What is copied from a table loses the empty cells at its end.
             row += [""] * (table.width - len(row))
         if lines.number > line and _swallows_rows(row, table, delimiter):
-            yield (), Malformed(line, _runaway(lines.number), text=row[0])
+            yield (), _unparsed(line, _runaway(lines.number), row[0])
         elif lines.broken and not _is_text("".join(row)):
-            yield (), Malformed(line, lines.problem, text=", ".join(row))
+            yield (), _unparsed(line, lines.problem, ", ".join(row))
         else:
             yield row, table.recipient(line, row)
 
@@ -634,17 +664,17 @@ def _of_json(
         if text.isspace():
             continue
         if lines.broken and not _is_text(text):
-            yield Malformed(lines.number, lines.problem, text=text.strip())
+            yield _unparsed(lines.number, lines.problem, text.strip())
             continue
         try:
             value = json.loads(text.rstrip("\n"), parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
-            yield Malformed(lines.number, not_json(error), text=text.strip())
+            yield _unparsed(lines.number, not_json(error), text.strip())
         else:
             if isinstance(value, dict):
                 yield _of_mapping(lines.number, cast("dict[str, Any]", value), wanted, column)
             else:
-                yield Malformed(lines.number, "must be a JSON object", text=text.strip())
+                yield _unparsed(lines.number, "must be a JSON object", text.strip())
 
 
 def _of_values(
@@ -664,7 +694,17 @@ def _of_mapping(
 ) -> Recipient | Malformed:
     person = _named_in(line, row, wanted, column)
     if isinstance(person, Malformed):
-        return person._replace(text=", ".join(str(value) for value in row.values() if value))
+        names: dict[Identifier, str] = {kind: kind for kind in _KINDS}
+        if column:
+            names[column.kind or USERID] = column.name
+        cells = (
+            cell
+            for kind, name in names.items()
+            if isinstance(value := row.get(name), str | int)
+            for cell in _parsed(kind, str(value))
+        )
+        text = ", ".join(str(value) for value in row.values() if value)
+        return person._replace(text=text, cells=(*cells,))
     return person
 
 

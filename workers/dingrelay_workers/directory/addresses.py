@@ -1,17 +1,15 @@
 """Finds people in the directory by userid, mobile number, e-mail address, job number or name."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import select
 
+from dingrelay_producers.client.campaign_documents import Identifier
 from dingrelay_tasks import addresses
 from dingrelay_tasks.addresses import AddressKind
 from dingrelay_workers.database.database import Database, rows_among
 from dingrelay_workers.directory.models import UserRow
-
-Identifier = AddressKind | Literal["userid", "name"]
-"""Kinds of what identifies a person."""
 
 
 def _words(text: str) -> str:
