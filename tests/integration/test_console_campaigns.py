@@ -174,7 +174,10 @@ async def test_a_broadcast_goes_out_through_a_second_person(
     assert f'"【测试】\\n{HOSTILE}20, come!"' in payload.decode()
     campaign = await made(writer, draft, then="ask")
     [row] = await AuditService(settings).list(AuditFilter(action="test"), limit=9)
-    assert (row.object, row.after) == (campaign.rpartition("/")[2], {"people": 2})
+    assert (row.object, row.after) == (
+        campaign.rpartition("/")[2],
+        {"people": 2, "jobs": [job]},
+    )
     page = await writer.text(campaign)
     assert ("/start" in page, "/approve" in page) == (False, False)
     async with writer.another("wang", "approve") as same_person:

@@ -62,6 +62,11 @@ class Malformed(NamedTuple):
     cause: Cause = "malformed"
     cells: tuple[tuple[Identifier, str], ...] = ()
 
+    @property
+    def candidates(self) -> Sequence[str]:
+        """The choice of people that the row leaves."""
+        return self.users if self.cause in {"several", "different"} else ()
+
     def __str__(self) -> str:
         if not self.line:
             return self.problem

@@ -264,9 +264,8 @@ class Jobs:
         recall = recall.model_copy(update={"sender": job.sender or self._settings.sender})
         sending = Sending(self._settings)
         yield from sending.check(recall)
-        after = {"job": record.draft(recall).id}
-        yield Audit("recall", self.NOUN, [job_id], job.app, job.lane, after=after)
-        (status,) = yield from sending.follow([recall])
+        change = Audit("recall", self.NOUN, [job_id], job.app, job.lane)
+        (status,) = yield from sending.follow([recall], change)
         return status
 
     def change_all(self, change: ChangeOfMany, job_ids: Sequence[str]) -> Steps[list[str]]:

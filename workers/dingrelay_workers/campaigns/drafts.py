@@ -452,9 +452,7 @@ async def _candidates(
                 connection,
                 and_(
                     UserRow.left_at.is_(None),
-                    UserRow.userid.in_(row.users)
-                    if row.cause in {"several", "different"}
-                    else alike(row.text),
+                    UserRow.userid.in_(row.candidates) if row.candidates else alike(row.text),
                 ),
                 app=app,
                 limit=MOST_CANDIDATES,
