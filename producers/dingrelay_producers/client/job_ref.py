@@ -84,13 +84,12 @@ class AsyncJobRef(InThreads[JobRef]):
 
     async def wait(self, timeout: float = 60) -> JobStatus:
         """The status once the job has ended; see `JobRef.wait`."""
-        try:
-            async with asyncio.timeout(checked_timeout(timeout)):
-                for pause in pauses():
-                    status = await self.status()
-                    if status.state.ended:
-                        return status
-                    await asyncio.sleep(pause)
-        except TimeoutError:
-            raise WaitTimeout(en("job {} has not ended after {:g} s", self.id, timeout)) from None
+        deadline = time.monotonic() + checked_timeout(timeout)
+        for pause in pauses():
+            status = await self.status()
+            if status.state.ended:
+                return status
+            if time.monotonic() + pause > deadline:
+                raise WaitTimeout(en("job {} is {} after {:g} s", self.id, status.state, timeout))
+            await asyncio.sleep(pause)
         raise AssertionError  # pragma: no cover - the pauses never end
