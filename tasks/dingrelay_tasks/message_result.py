@@ -86,7 +86,8 @@ def result_of(outcomes: Sequence[Json], unresolved: Sequence[Json]) -> MessageSe
 
     Args:
         outcomes: what is remembered of each call: its ``task_id``, None if no recipient was left or if a person has
-            ``stated`` that it was carried out, to so many users, and what is not empty of the other fields of `SentMessage`, of when it was taken (``at``), and of `_LISTS`.
+            ``stated`` that it was carried out, to so many users, and what is not empty of the other fields of
+            `SentMessage`, of when it was taken (``at``), and of `_LISTS`.
         unresolved: the addresses.
     """
     calls = [outcome for outcome in outcomes if outcome["task_id"] is not None]

@@ -223,8 +223,9 @@ class Jobs:
         """
         job = yield from self.status(job_id, scope=_SCOPE, to_change=True)
         resolution = Resolution.of(job_id, job.kind, **request.model_dump())
-        answer = yield record.read(job_id, payload=True)
-        resolution = resolution.of_record(job.kind, record.fields(answer))
+        if resolution.is_about_a_step(job.kind):
+            answer = yield record.read(job_id, payload=True)
+            resolution = resolution.of_record(job.kind, record.fields(answer))
         if resolution.requeues:
             _check_lane(job)
         by = current_actor().signature if by is None else by
@@ -262,10 +263,8 @@ class Jobs:
         job = details.status
         recall = recall_of(details)
         recall = recall.model_copy(update={"sender": job.sender or self._settings.sender})
-        sending = Sending(self._settings)
-        yield from sending.check(recall)
         change = Audit("recall", self.NOUN, [job_id], job.app, job.lane)
-        (status,) = yield from sending.follow([recall], change)
+        (status,) = yield from Sending(self._settings).follow([recall], change)
         return status
 
     def change_all(self, change: ChangeOfMany, job_ids: Sequence[str]) -> Steps[list[str]]:

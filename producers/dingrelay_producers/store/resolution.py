@@ -43,17 +43,20 @@ class Resolution:
         """Whether the job has another life by it."""
         return self.goes_on or not self.happened
 
+    def is_about_a_step(self, kind: str) -> bool:
+        """Whether it is about one call among several of a job of this kind, so that `of_record` is needed."""
+        return self.happened and kind in KINDS and KINDS[kind].stated is not None
+
     def of_record(self, kind: str, fields: Mapping[bytes, bytes]) -> Self:
         """The same, with what the job's record, its payload included, says of the call."""
-        definition = KINDS.get(kind)
-        if definition is None or definition.stated is None or not self.happened:
-            return self
+        stated = KINDS[kind].stated
+        assert stated is not None
         step = json_object(fields.get(b"intent", b"")).get("step")
         if not isinstance(step, str):
             return self
         job = json_object(fields.get(b"payload", b""))
         try:
-            outcome, goes_on = definition.stated(job, steps_in(fields), step)
+            outcome, goes_on = stated(job, steps_in(fields), step)
         except (KeyError, TypeError, AttributeError):
             return self  # another release wrote it
         return replace(self, step=step, outcome=outcome, goes_on=goes_on)
